@@ -1,0 +1,520 @@
+"""What crosses a boundary: frozen dataclasses and closed sets, nothing that computes.
+
+A suite and a grid become a `Plan` of `Trial`s; a worker is handed a `Job` and answers with `Event`s; what it
+leaves behind are `Training`s and `Answer`s; scoring those gives `Score`s, and all of it together is `Results`, which is
+what results.json holds and what a report is drawn from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+FORMAT = 1
+"""Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
+
+
+class Role(StrEnum):
+    """What a case asks of the tuned model."""
+
+    LEARN = "learn"
+    GENERALISE = "generalise"
+    RETAIN = "retain"
+    AVOID = "avoid"
+
+
+class Split(StrEnum):
+    """`main` cases choose a variant; `confirm` cases are kept back to judge the choice."""
+
+    MAIN = "main"
+    CONFIRM = "confirm"
+
+
+class Status(StrEnum):
+    """How a trial ended. The first three are results; the others are tried again by the next run."""
+
+    SUCCEEDED = "succeeded"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
+    TIMED_OUT = "timed out"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_result(self) -> bool:
+        return self in (Status.SUCCEEDED, Status.DIVERGED, Status.OUT_OF_MEMORY)
+
+
+class Phase(StrEnum):
+    LOAD = "load"
+    ANSWER_BEFORE = "answer before"
+    TRAIN = "train"
+    ANSWER_AFTER = "answer after"
+
+
+class Basis(StrEnum):
+    """Where a figure comes from; figures of different bases are never ranked against each other."""
+
+    MEASURED = "measured"
+    EMULATED = "emulated"
+    PREDICTED = "predicted"
+    PUBLISHED = "published"
+
+
+class Quantization(StrEnum):
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class Scheduler(StrEnum):
+    CONSTANT = "constant"
+    CONSTANT_WITH_WARMUP = "constant_with_warmup"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+# --- suites ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Assertion:
+    """One check of an answer. `type` is the plain name; `negated` says that it was written with `not-`."""
+
+    type: str
+    value: Any = None
+    negated: bool = False
+    weight: float = 1.0
+    threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"not-{self.type}" if self.negated else self.type
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test prompt with what its answer must fulfil: all `assertions`."""
+
+    id: str
+    messages: tuple[Message, ...]
+    assertions: tuple[Assertion, ...]
+    role: Role = Role.LEARN
+    split: Split = Split.MAIN
+    description: str = ""
+    group: str = ""
+    reference: str | None = None
+    line: int = 0
+
+    @property
+    def prompt(self) -> str:
+        """The last user message: what the case asks."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training row: a conversation whose assistant messages are learned from."""
+
+    messages: tuple[Message, ...]
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are generated: greedy up to `max_new_tokens`, cut at the first of the `stop` strings."""
+
+    max_new_tokens: int = 64
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    folder: str
+    description: str
+    cases: tuple[Case, ...]
+    examples: tuple[Example, ...]
+    objective: Role = Role.GENERALISE
+    margin: float = 10.0
+    """Points of pass rate that may be lost on `retain` and `avoid`."""
+    decoding: Decoding = Decoding()
+    system_prompt: str | None = None
+
+    def of(self, split: Split) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split is split)
+
+
+# --- grids and plans ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One row of training settings, as TRL's SFTConfig and PEFT's LoraConfig name the same things.
+
+    `warmup` below 1 is a share of all steps, otherwise a count. `alpha` 0 means twice the rank (resolved by `grid`).
+    """
+
+    learning_rate: float = 2e-4
+    epochs: float = 3.0
+    warmup: float = 0.03
+    scheduler: Scheduler = Scheduler.LINEAR
+    rank: int = 16
+    alpha: int = 0
+    dropout: float = 0.0
+    rslora: bool = False
+    target_modules: str | tuple[str, ...] = "all-linear"
+    batch_size: int = 4
+    gradient_accumulation: int = 1
+    optimizer: str = "adamw_torch"
+    max_length: int = 512
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    packing: bool = False
+    quantization: Quantization = Quantization.NF4
+
+    def as_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of settings without seed. `name` is the grid row's own, else the settings that differ (`lr=1e-3 r=16`)."""
+
+    id: str
+    name: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant with one seed. `id` is stable: the same settings and seed have it in every grid."""
+
+    id: str
+    variant: str
+    settings: Settings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    grid: str
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+
+
+# --- measurements ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A figure that says what it is: `device` is the hardware's name, `model` the base model's."""
+
+    value: float
+    unit: str
+    basis: Basis
+    device: str
+    model: str
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """What one phase took. Memory is the peak within the phase, in bytes; CUDA's three are absent on a CPU."""
+
+    phase: Phase
+    seconds: Measurement
+    tokens: int
+    peak_resident: Measurement
+    peak_allocated: Measurement | None = None
+    peak_reserved: Measurement | None = None
+    peak_device: Measurement | None = None
+    """All that the GPU's driver (NVML) counts for this process, paged optimizer state and CUDA context included."""
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return self.tokens / self.seconds.value if self.tokens and self.seconds.value > 0 else None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step of the training log; `tokens` are the supervised ones seen up to and including it."""
+
+    step: int
+    epoch: float
+    loss: float | None
+    learning_rate: float
+    grad_norm: float | None
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training ended. `loss` and gradient norm may be absent in the step where it diverged."""
+
+    id: str
+    status: Status
+    message: str
+    steps: tuple[Step, ...]
+    cost: PhaseCost | None
+    trainable_parameters: int = 0
+    supervised_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A raw answer. `truncated`: the token limit cut it, not the model."""
+
+    key: str
+    text: str
+    tokens: int
+    truncated: bool
+
+
+# --- the model and the machine -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A base model on this machine: `name` as a person says it, `digest` over the files that determine it."""
+
+    name: str
+    path: str
+    digest: str
+    revision: str = ""
+    toy: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where trials run: `kind` is `cpu` or `cuda`, `device` the hardware's name."""
+
+    kind: str
+    device: str
+    compute_dtype: str
+    basis: Basis = Basis.MEASURED
+    memory_cap: int | None = None
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that is needed to repeat a run."""
+
+    command: str
+    started: str
+    versions: dict[str, str]
+    python: str
+    platform: str
+    git_commit: str
+    git_dirty: bool
+    machine: Machine
+
+
+# --- between sweep and worker ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt to be answered; the answer is stored under `key`."""
+
+    key: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Train (unless the adapter is there already) and answer. `settings` None is the untrained base."""
+
+    trial: str
+    training: str
+    settings: Settings | None
+    seed: int
+    train: bool
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker process does: tasks over one base model in one quantisation."""
+
+    model: ModelRef
+    machine: Machine
+    quantization: Quantization
+    engine: str
+    cache: str
+    examples: tuple[Example, ...]
+    decoding: Decoding
+    tasks: tuple[Task, ...]
+    batch_size: int = 64
+
+
+class EventKind(StrEnum):
+    LOADED = "loaded"
+    STARTED = "started"
+    STEP = "step"
+    ANSWERING = "answering"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a worker. `trial` is empty for what concerns the base; `done` of `total` counts steps or answers."""
+
+    kind: EventKind
+    trial: str = ""
+    status: Status | None = None
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    loss: float | None = None
+    log: str = ""
+
+
+# --- what a run holds --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A finished trial as its run keeps it: record.json, written last."""
+
+    trial: str
+    variant: str
+    seed: int
+    settings: Settings | None
+    split: Split
+    status: Status
+    message: str
+    training: Training | None
+    costs: tuple[PhaseCost, ...]
+    answers: dict[str, Answer]
+    """By case id."""
+    log: str = ""
+    reused: bool = False
+    """Trained or answered by an earlier run; its figures are from then."""
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """run.json: what a run was asked to do. Its suite is a snapshot, so that the run can be read on its own."""
+
+    format: int
+    suite: Suite
+    plan: Plan
+    model: ModelRef
+    engine: str
+    confirm_seeds: tuple[int, ...]
+    provenance: Provenance
+    digest: str
+    """Over all that determines the results; a run directory with another digest belongs to another run."""
+
+
+# --- scores and results ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assertion's verdict on one answer, in words that a reader can act on."""
+
+    assertion: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A case's score: the weighted share of its assertions that hold; passed when all do.
+
+    `value` is absent, and `error` says why, when it could not be computed.
+    """
+
+    case: str
+    passed: bool
+    value: float | None
+    checks: tuple[Check, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer to one case with its score. `variant` is `base` for the untrained model."""
+
+    variant: str
+    seed: int
+    case: str
+    answer: str
+    tokens: int
+    truncated: bool
+    score: Score
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Cases passed of cases asked (a case asked under three seeds counts three times)."""
+
+    passed: int
+    total: int
+
+    @property
+    def value(self) -> float | None:
+        return self.passed / self.total if self.total else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A variant (or the base: `settings` None) over all its seeds, on one split of the cases."""
+
+    name: str
+    settings: Settings | None
+    differs: dict[str, Any]
+    """The settings in which the variants of this run differ."""
+    statuses: tuple[Status, ...]
+    """One per seed, in the order of `seeds`."""
+    seeds: tuple[int, ...]
+    messages: tuple[str, ...]
+    rates: dict[Role, Rate]
+    fixed: int
+    """Cases that the base fails and this passes, over all seeds."""
+    broken: int
+    """Cases that the base passes and this fails, over all seeds."""
+    truncated: int
+    costs: tuple[PhaseCost, ...]
+    """Mean seconds and largest peaks over seeds, by phase."""
+    trainable_parameters: int = 0
+    supervised_tokens: int = 0
+    training: tuple[Training, ...] = ()
+    reused: bool = False
+    logs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best variant and why, in words; `variant` None when there is none, and then `reasons` say why not."""
+
+    variant: str | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """results.json: everything a report is drawn from."""
+
+    format: int
+    run: RunManifest
+    base: Outcome
+    variants: tuple[Outcome, ...]
+    void: dict[str, str]
+    """Case id to the reason why it is not counted for this base."""
+    samples: tuple[Sample, ...] = field(repr=False, default=())
+    choice: Choice = Choice(None, ())
+    confirmed_base: Outcome | None = None
+    confirmed: Outcome | None = None
+    confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
+    finished: str = ""
