@@ -1,0 +1,186 @@
+"""Imports within the package run downwards only: the floor plan, held against the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "harness"
+GROUND = frozenset({"errors", "records"})
+TEXT = frozenset({"yamltext"})
+"""Where each module stands and what of the package it may import; itself always. A package counts as one module."""
+FLOOR: dict[str, int] = {
+    "errors": 0,
+    "records": 0,
+    "yamltext": 1,
+    "schema": 1,
+    "suites": 1,
+    "grid": 1,
+    "predict": 1,
+    "scorers": 1,
+    "stats": 1,
+    "compare": 1,
+    "recommend": 1,
+    "gate": 1,
+    "frame": 1,
+    "report": 1,
+    "models": 2,
+    "store": 2,
+    "provenance": 2,
+    "executors": 2,
+    "sweep": 2,
+    "engine": 3,
+    "worker": 3,
+    "cli": 4,
+    "pytest_plugin": 4,
+    "__init__": 4,
+    "__main__": 4,
+}
+BELOW = frozenset(name for name, floor in FLOOR.items() if floor <= 2)
+MAY_IMPORT: dict[str, frozenset[str]] = {name: GROUND for name in FLOOR} | {
+    "errors": frozenset(),
+    "records": frozenset({"errors"}),
+    "suites": GROUND | TEXT,
+    "grid": GROUND | TEXT,
+    "schema": GROUND | TEXT | {"suites", "grid"},
+    "compare": GROUND | {"stats"},
+    "recommend": GROUND | {"stats"},
+    "gate": GROUND | {"stats"},
+    "sweep": GROUND | {"store", "executors"},
+    "worker": GROUND | {"store", "provenance", "engine"},
+    "cli": BELOW,
+    "pytest_plugin": BELOW,
+    "__init__": BELOW,
+    "__main__": frozenset({"cli"}),
+}
+INSIDE_A_COMMAND: dict[str, frozenset[str]] = {"cli": frozenset({"engine"})}
+"""Allowed within a function only."""
+APART = "pocket"
+"""The embedded model's recipe: imports nothing of the package, and nothing imports it."""
+TRAINING = frozenset({"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"})
+
+
+@dataclass(frozen=True)
+class Import:
+    source: str
+    target: str
+    """A dotted absolute name."""
+    nested: bool
+    """Within a function."""
+    where: str
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    """The module of the floor plan that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[Import]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nested = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        for target in targets(node, path):
+            line = getattr(node, "lineno", 0)
+            yield Import(unit(path), target, node in nested, f"{path.relative_to(PACKAGE.parent)}:{line}")
+
+
+def targets(node: ast.AST, path: Path) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    package = path.relative_to(PACKAGE.parent).parts[:-1]
+    stem = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+    module = ".".join(part for part in (stem, node.module) if part)
+    return [f"{module}.{alias.name}" for alias in node.names]
+
+
+def inner(target: str) -> str | None:
+    """The module of the floor plan that a dotted name lies in; None outside the package."""
+    parts = target.split(".")
+    if parts[0] != PACKAGE.name:
+        return None
+    name = parts[1] if len(parts) > 1 else "__init__"
+    is_module = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+    return name if is_module else "__init__"
+
+
+def every_import() -> list[Import]:
+    return [found for path in files() for found in imports(path)]
+
+
+def allowed(found: Import) -> bool:
+    target = inner(found.target)
+    if target is None or target == found.source:
+        return True
+    if found.nested and target in INSIDE_A_COMMAND.get(found.source, ()):
+        return True
+    return target in MAY_IMPORT.get(found.source, frozenset())
+
+
+def test_every_module_has_a_place() -> None:
+    """Every module of the package stands on a floor of the plan."""
+    homeless = sorted({unit(path) for path in files()} - FLOOR.keys() - {APART})
+    assert not homeless, (
+        f"place {', '.join(homeless)} in the tables of {Path(__file__).name}: choose a floor and what it may import"
+    )
+
+
+def test_the_plan_runs_downwards() -> None:
+    """No module may import one of a higher floor."""
+    upwards = [(a, b) for a, names in MAY_IMPORT.items() for b in names if FLOOR[b] > FLOOR[a]]
+    assert not upwards
+
+
+def test_imports_run_downwards() -> None:
+    """No module imports what the plan does not allow it."""
+    wrong = [f"{i.where}: {i.source} imports {i.target}" for i in every_import() if not allowed(i)]
+    assert not wrong, "\n".join(["against the floor plan:", *wrong])
+
+
+def test_training_libraries_stay_on_floor_3() -> None:
+    """Only the engine, the worker and the pocket recipe know the libraries that train; provenance may ask torch."""
+    home = {"engine", "worker", APART}
+    wrong = [
+        f"{i.where}: {i.target}"
+        for i in every_import()
+        if i.target.split(".")[0] in TRAINING and i.source not in home and not (i.source == "provenance" and i.nested)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import harness.store", ["harness.store"]),
+        ("from harness import store, records", ["harness.store", "harness.records"]),
+        ("from harness.records import Case", ["harness.records.Case"]),
+        ("from . import charts", ["harness.report.charts"]),
+        ("from ..records import Case", ["harness.records.Case"]),
+        ("def f():\n    import torch", ["torch"]),
+    ],
+)
+def test_imports_are_read_however_written(text: str, expected: list[str]) -> None:
+    """Absolute, relative and nested imports are all seen, under their absolute names."""
+    found = [t for node in ast.walk(ast.parse(text)) for t in targets(node, PACKAGE / "report" / "page.py")]
+    assert found == expected
+
+
+def test_an_upward_import_is_caught() -> None:
+    """A scorer that imports the store is against the plan, and so is a command module that imports the engine on top."""
+    assert not allowed(Import("scorers", "harness.store.Store", nested=True, where=""))
+    assert not allowed(Import("cli", "harness.engine.reference", nested=False, where=""))
+    assert allowed(Import("cli", "harness.engine.reference", nested=True, where=""))
