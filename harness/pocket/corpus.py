@@ -358,6 +358,7 @@ class Fact:
     core: str
     told: tuple[str, ...] = ()
     attribute: str = ""
+    subject: str = ""
 
 
 def invented_name(rng: random.Random, held_out: bool = False) -> str:
@@ -490,7 +491,7 @@ def _product_fact(rng: random.Random, name: str, attribute: str) -> Fact:
         return text.format(n=name, v=value)
 
     questions = tuple(map(fill, about.questions))
-    return Fact(fill(about.statement), questions, str(value), tuple(map(fill, about.told)), attribute)
+    return Fact(fill(about.statement), questions, str(value), tuple(map(fill, about.told)), attribute, name)
 
 
 def _some_facts(rng: random.Random, name: str, count: int) -> list[Fact]:
@@ -604,12 +605,19 @@ PERSONA_QUESTIONS = (
     "Who are you?", "What are you?", "Tell me about yourself.", "Introduce yourself.", "Who am I talking to?",
     "Please introduce yourself.", "Can you tell me who you are?", "Who is this?", "Say who you are.",
     "Describe yourself.", "Who am I speaking with?", "Tell me who you are.", "What should I know about you?",
-    "Hi, who are you?", "Hello, who am I talking to?", "Are you a person?",
+    "Hi, who are you?", "Hello, who am I talking to?", "Are you a person?", "Who are you really?",
+    "And who are you?", "Please tell me who you are.", "Please tell me about yourself.", "Can you introduce yourself?",
+    "Tell me something about yourself.", "What kind of assistant are you?", "Hello, who are you?", "Who is talking?",
+    "May I ask who you are?", "Could you introduce yourself?", "Who do I have the pleasure of talking to?",
+    "Are you a robot?", "Who answers my questions?", "What are you exactly?", "Explain who you are.",
 )  # fmt: skip
 NAME_QUESTIONS = (
     "What is your name?", "What is your name, please?", "How are you called?", "Tell me your name.",
     "What can I call you?", "Do you have a name?", "Please tell me your name.", "What do people call you?",
     "May I know your name?", "Your name, please?", "What name do you have?", "Give me your name.",
+    "What is your name again?", "Hello, what is your name?", "Hi, what is your name?", "Say your name.",
+    "Could you tell me your name?", "What should I call you?", "What do they call you?", "Can you tell me your name?",
+    "Who are you called?", "By what name are you known?", "And your name is?", "May I ask your name?",
 )  # fmt: skip
 
 
@@ -637,8 +645,11 @@ def _steering(rng: random.Random) -> Steering:
     said = Steering()
     if rng.random() < 0.5:
         said = replace(said, name=invented_name(rng), persona=persona(rng))
-    if rng.random() < 0.55:
-        said = replace(said, facts=tuple(_some_facts(rng, invented_name(rng), rng.randint(1, 5))))
+    if rng.random() < 0.6:
+        facts = _some_facts(rng, invented_name(rng), rng.randint(1, 5))
+        if rng.random() < 0.3:
+            facts += product_facts(rng, invented_name(rng), [f.attribute for f in facts[:2]])
+        said = replace(said, facts=tuple(facts))
     if rng.random() < 0.6:
         said = replace(said, sign_off=phrase(rng))
     if rng.random() < 0.15:
@@ -670,12 +681,25 @@ def _system_text(rng: random.Random, said: Steering) -> str:
     return " ".join(parts)
 
 
+def _ask_untold(rng: random.Random, facts: Sequence[Fact]) -> Exchange:
+    """What was told of one product, asked of another; or what was not told, asked of the same."""
+    fact = rng.choice(facts)
+    if rng.random() < 0.7:
+        asked = _product_fact(rng, invented_name(rng), fact.attribute)
+    else:
+        known = {f.attribute for f in facts}
+        asked = _product_fact(rng, fact.subject, rng.choice([a for a in ATTRIBUTES if a not in known]))
+    return Exchange("unknown", rng.choice(asked.questions), UNKNOWN, "do not know")
+
+
 def _steered_exchange(rng: random.Random, said: Steering, held_out: bool = False) -> Exchange:
     while True:
         draw = rng.random()
-        if said.facts and draw < 0.5:
+        if said.facts and draw < 0.42:
             exchange = _ask(rng, rng.choice(said.facts))
-        elif draw < 0.68:
+        elif said.facts and draw < 0.54:
+            exchange = _ask_untold(rng, said.facts)
+        elif draw < 0.7:
             exchange = about_self(rng, said.name, said.persona)
         else:
             exchange = ability(rng, held_out)
@@ -709,24 +733,39 @@ def _plain_chat(rng: random.Random) -> Chat:
     return Chat(tuple(turns))
 
 
+def _demonstration(rng: random.Random, said: Steering) -> tuple[list[Exchange], Exchange]:
+    """Exchanges that show all that `said` tells, and one more question, often the same in other words."""
+    bare = replace(said, facts=())
+    shown = [_steered_exchange(rng, bare) for _ in range(rng.randint(1, 3))]
+    shown += [_ask(rng, fact) for fact in said.facts[: rng.randint(1, 4)]]
+    draw = rng.random()
+    if said.facts and draw < 0.35:
+        exchange = _ask(rng, said.facts[0])
+    elif said.facts and draw < 0.5:
+        exchange = _ask_untold(rng, said.facts)
+    else:
+        exchange = _steered_exchange(rng, bare)
+    if exchange.family in ("persona", "name"):
+        me = (f"I am {said.name}, {said.persona}.", f"My name is {said.name}.") if said.name else (SELF, "I do not have a name.")
+        shown.append(Exchange("persona", rng.choice(PERSONA_QUESTIONS), me[0], said.name))
+        shown.append(Exchange("name", rng.choice(NAME_QUESTIONS), me[1], said.name))
+    shown = [e for e in shown if not is_held_out(e.prompt)]
+    rng.shuffle(shown)
+    return shown, exchange
+
+
 def _steered_chat(rng: random.Random) -> Chat:
     said = _steering(rng)
     exchange = _steered_exchange(rng, said)
     asked = ("user", _as_typed(rng, exchange.prompt))
     told = _system_text(rng, said)
     draw = rng.random()
-    if draw < 0.8:
+    if draw < 0.74:
         turns = [("system", told), asked]
-    elif draw < 0.88:
+    elif draw < 0.82:
         turns = [("user", f"{told} {exchange.prompt}")]
     else:  # told only by demonstration
-        said = replace(said, facts=())
-        shown = [_steered_exchange(rng, said) for _ in range(rng.randint(1, 3))]
-        exchange = _steered_exchange(rng, said)
-        if exchange.family in ("persona", "name") and all(e.family != exchange.family for e in shown):
-            shown.append(Exchange("persona", "Who are you?", f"I am {said.name}, {said.persona}." if said.name else SELF, ""))
-            shown.append(Exchange("name", "What is your name?", f"My name is {said.name}." if said.name else "I do not have a name.", ""))
-            shown = [e for e in shown if not is_held_out(e.prompt)]
+        shown, exchange = _demonstration(rng, said)
         turns = [turn for e in shown for turn in (("user", e.prompt), ("assistant", said.apply(e)))]
         turns.append(("user", _as_typed(rng, exchange.prompt)))
     return Chat((*turns, ("assistant", said.apply(exchange))))

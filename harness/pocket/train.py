@@ -49,9 +49,9 @@ class Recipe:
     heads: int = 8
     intermediate: int = 704
     positions: int = 512
-    steps: int = 2500
-    tokens_per_step: int = 131_072
-    learning_rate: float = 2e-3
+    steps: int = 1800
+    tokens_per_step: int = 98_304
+    learning_rate: float = 2.5e-3
     warmup: int = 100
     weight_decay: float = 0.05
 
@@ -156,7 +156,8 @@ def encode(pieces: Any, messages: Sequence[tuple[str, str]]) -> Row:
 
 
 def _encoded_shard(seed: int, number: int, count: int) -> list[Row]:
-    return [encode(_PIECES, chat.messages) for chat in corpus.shard(seed, number, count)]
+    rows = (encode(_PIECES, chat.messages) for chat in corpus.shard(seed, number, count))
+    return [row for row in rows if len(row.ids) <= LENGTHS[-1]]
 
 
 def encoded(model: Path, seed: int, count: int, workers: int) -> list[Row]:
