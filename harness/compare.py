@@ -1,0 +1,279 @@
+"""Pairs what the base answered with what each variant answered, case by case, into `Results`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from harness import recommend
+from harness.records import (
+    FORMAT,
+    Case,
+    Measurement,
+    Outcome,
+    Phase,
+    PhaseCost,
+    Rate,
+    Results,
+    Role,
+    RunManifest,
+    Sample,
+    Score,
+    Settings,
+    Split,
+    Status,
+    Suite,
+    TrialRecord,
+    Variant,
+)
+
+BASE = "base"
+"""What the untrained model is called wherever a variant has a name."""
+
+Scorer = Callable[[Case, str], Score]
+
+
+def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Everything a report is drawn from; call it again with the confirmation's records once a variant is chosen."""
+    suite, score = manifest.suite, _once_per_answer(score)
+    base = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.MAIN), {})
+    late = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.CONFIRM), {})
+    entries = _entries(manifest, [r for r in records if r.settings is not None and r.split is Split.MAIN])
+    before, before_late = _samples(base, suite, score), _samples(late, suite, score)
+    void = void_cases(suite, {s.case: s.score for s in (*before, *before_late)})
+
+    answers = [_samples(entry, suite, score) for entry in entries]
+    untrained = outcome(suite, Split.MAIN, base, before, before, void)
+    outcomes = tuple(
+        outcome(suite, Split.MAIN, entry, own, before, void) for entry, own in zip(entries, answers, strict=True)
+    )
+    choice = recommend.choose(suite, untrained, outcomes)
+    again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
+    own_late = _samples(again, suite, score) if again else ()
+    return Results(
+        format=FORMAT,
+        run=manifest,
+        base=untrained,
+        variants=outcomes,
+        void=void,
+        samples=(*before, *(sample for own in answers for sample in own)),
+        choice=choice,
+        confirmed_base=outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None,
+        confirmed=outcome(suite, Split.CONFIRM, again, own_late, before_late, void) if again else None,
+        confirmed_samples=(*before_late, *own_late),
+        finished=finished,
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What is known of one variant (or the base) on one split: a record per seed, missing ones filled in."""
+
+    name: str
+    records: tuple[TrialRecord, ...]
+    differs: dict[str, Any]
+
+
+def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
+    """Every variant of the plan in its order, then those that only have records (adapters trained elsewhere)."""
+    known = {key: v for v in manifest.plan.variants for key in (v.id, v.name)}
+    found: dict[str, list[TrialRecord]] = {v.name: [] for v in manifest.plan.variants}
+    for record in records:
+        found.setdefault(known[record.variant].name if record.variant in known else record.variant, []).append(record)
+    settings = {name: own[0].settings for name, own in found.items() if own}
+    settings |= {v.name: v.settings for v in manifest.plan.variants}
+    axes = _axes([s for s in settings.values() if s])
+    entries = []
+    for name, own in found.items():
+        variant = known.get(name)
+        full = _complete(variant, manifest.plan.seeds, own) if variant else tuple(own)
+        values = settings[name]
+        entries.append(_Entry(name, full, {axis: getattr(values, axis) for axis in axes} if values else {}))
+    return entries
+
+
+def _axes(rows: Sequence[Settings]) -> list[str]:
+    """The settings in which these rows differ, in the order in which `Settings` names them."""
+    return [f.name for f in fields(Settings) if len({getattr(row, f.name) for row in rows}) > 1]
+
+
+def _complete(
+    variant: Variant, seeds: Sequence[int], records: Sequence[TrialRecord], split: Split = Split.MAIN
+) -> tuple[TrialRecord, ...]:
+    """One record per seed: a trial that has none was not run, and its row says so instead of vanishing."""
+    by_seed = {record.seed: record for record in records}
+    order = [*seeds, *(seed for seed in by_seed if seed not in seeds)]
+    return tuple(by_seed.get(seed) or _not_run(variant, seed, split) for seed in order)
+
+
+def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
+    return TrialRecord(
+        trial="",
+        variant=variant.id,
+        seed=seed,
+        settings=variant.settings,
+        split=split,
+        status=Status.CANCELLED,
+        message="not run: the run ended before this trial",
+        training=None,
+        costs=(),
+        answers={},
+    )
+
+
+def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: _Entry | None) -> _Entry | None:
+    """The chosen variant's trials under fresh seeds; what an earlier choice left behind confirms nothing."""
+    if chosen is None:
+        return None
+    variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
+    names = {chosen.name} | ({variant.id} if variant else set())
+    own = [r for r in records if r.settings is not None and r.split is Split.CONFIRM and r.variant in names]
+    if not own:
+        return None
+    full = _complete(variant, manifest.confirm_seeds, own, Split.CONFIRM) if variant else tuple(own)
+    return _Entry(chosen.name, full, chosen.differs)
+
+
+# --- which cases count -------------------------------------------------------------------------------------------
+
+
+def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
+    """Case id to the reason why this base makes the case say nothing: it is shown, not counted."""
+    reasons = {case.id: _void(case, base_scores.get(case.id)) for case in suite.cases}
+    return {case: reason for case, reason in reasons.items() if reason}
+
+
+def _void(case: Case, score: Score | None) -> str:
+    if score is None:
+        return ""
+    if score.value is None:
+        return f"the base's answer could not be scored: {score.error}"
+    if case.role in (Role.RETAIN, Role.AVOID) and not score.passed:
+        return "the base fails it already, so a tuned model cannot lose it"
+    if case.role is Role.LEARN and score.passed:
+        return "the base passes it already, so passing it shows no learning"
+    return ""
+
+
+# --- outcomes ----------------------------------------------------------------------------------------------------
+
+
+def outcome(
+    suite: Suite,
+    split: Split,
+    entry: _Entry,
+    samples: Sequence[Sample],
+    base_samples: Sequence[Sample],
+    void: Mapping[str, str],
+) -> Outcome:
+    """One variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
+
+    Costs are means over the seeds that succeeded; where none did, over those that tried.
+    """
+    records = entry.records
+    counted = [s for s in samples if s.case not in void and s.score.value is not None]
+    before = {s.case: s.score.passed for s in base_samples if s.score.value is not None}
+    flips = [(before[s.case], s.score.passed) for s in counted if s.case in before]
+    trainings = tuple(r.training for r in records if r.training)
+    finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
+    return Outcome(
+        name=entry.name,
+        settings=next((r.settings for r in records), None),
+        differs=entry.differs,
+        statuses=tuple(r.status for r in records),
+        seeds=tuple(r.seed for r in records),
+        messages=tuple(r.message for r in records),
+        rates=_rates(suite, split, counted) if samples else {},
+        fixed=sum(not was and now for was, now in flips),
+        broken=sum(was and not now for was, now in flips),
+        truncated=sum(s.truncated for s in samples),
+        costs=_costs(finished),
+        trainable_parameters=max((t.trainable_parameters for t in trainings), default=0),
+        supervised_tokens=_mean([r.training.supervised_tokens for r in finished if r.training]),
+        training=trainings,
+        reused=any(r.reused for r in records),
+        logs=tuple(r.log for r in records),
+    )
+
+
+def _rates(suite: Suite, split: Split, counted: Iterable[Sample]) -> dict[Role, Rate]:
+    """By role, in the order in which `Role` names them; a role of which every case is void keeps its 0 of 0."""
+    role_of = {case.id: case.role for case in suite.of(split)}
+    passes: dict[Role, list[bool]] = {role: [] for role in Role if role in role_of.values()}
+    for sample in counted:
+        passes[role_of[sample.case]].append(sample.score.passed)
+    return {role: Rate(sum(marks), len(marks)) for role, marks in passes.items()}
+
+
+def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
+    """Mean seconds and largest peaks by phase."""
+    costs = [cost for record in records for cost in _costs_of(record)]
+    by_phase = [[c for c in costs if c.phase is phase] for phase in Phase]
+    return tuple(_pooled(same) for same in by_phase if same)
+
+
+def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
+    """A trial that died in training may have told its cost only there."""
+    known = {cost.phase for cost in record.costs}
+    inner = record.training.cost if record.training else None
+    return (*record.costs, inner) if inner and inner.phase not in known else record.costs
+
+
+def _pooled(costs: Sequence[PhaseCost]) -> PhaseCost:
+    first = costs[0].seconds
+    # Seconds of another device or basis (a trial reused from elsewhere) have no place in one mean.
+    alike = [c for c in costs if (c.seconds.basis, c.seconds.device) == (first.basis, first.device)]
+    seconds = sum(c.seconds.value for c in alike) / len(alike)
+    return PhaseCost(
+        phase=costs[0].phase,
+        seconds=replace(first, value=seconds),
+        tokens=_mean([c.tokens for c in alike]),
+        peak_resident=max((c.peak_resident for c in alike), key=_value),
+        peak_allocated=_largest(c.peak_allocated for c in alike),
+        peak_reserved=_largest(c.peak_reserved for c in alike),
+        peak_device=_largest(c.peak_device for c in alike),
+    )
+
+
+def _largest(figures: Iterable[Measurement | None]) -> Measurement | None:
+    return max((f for f in figures if f is not None), key=_value, default=None)
+
+
+def _value(figure: Measurement) -> float:
+    return figure.value
+
+
+def _mean(counts: Sequence[int]) -> int:
+    return round(sum(counts) / len(counts)) if counts else 0
+
+
+# --- records to samples ------------------------------------------------------------------------------------------
+
+
+def _once_per_answer(score: Scorer) -> Scorer:
+    """The same answer to the same case is judged once; most variants give many equal answers."""
+    known: dict[tuple[str, str], Score] = {}
+
+    def remember(case: Case, text: str) -> Score:
+        key = (case.id, text)
+        if key not in known:
+            known[key] = score(case, text)
+        return known[key]
+
+    return remember
+
+
+def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
+    """In the suite's order. Only trials that succeeded have answers that count, and only cases the suite still has."""
+    samples = []
+    for record in entry.records:
+        asked = suite.of(record.split) if record.status is Status.SUCCEEDED else ()
+        for case in asked:
+            answer = record.answers.get(case.id)
+            if answer is not None:
+                verdict = score(case, answer.text)
+                samples.append(
+                    Sample(entry.name, record.seed, case.id, answer.text, answer.tokens, answer.truncated, verdict)
+                )
+    return tuple(samples)

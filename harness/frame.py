@@ -1,0 +1,115 @@
+"""Results as rows: a pandas DataFrame, samples.jsonl's lines, and the few lines a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETTINGS = tuple(Settings().as_dict())
+COLUMNS = (
+    "variant", "seed", "case", "repeat", "split", "role", "passed", "score", "answer", "truncated", "void", *SETTINGS
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as `harness.load_run` gives it."""
+
+    results: Results
+
+    def frame(self) -> pd.DataFrame:
+        """One row per variant (`base` among them), seed, case and repeat; settings are missing in the base's rows.
+
+        `score` is between 0 and 1, or missing where it could not be computed. Rows with `void` count in no rate.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([_row(self.results, *each) for each in _each(self.results)], columns=list(COLUMNS))
+
+
+def samples(results: Results) -> Iterator[dict[str, Any]]:
+    """The lines of samples.jsonl: lm-evaluation-harness's field names where the idea is the same, then ours."""
+    numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
+    for split, sample in _each(results):
+        case = results.run.suite.cases[numbers[sample.case]]
+        yield {
+            "doc_id": numbers[case.id],
+            "doc": {"id": case.id, "messages": [asdict(m) for m in case.messages], "description": case.description},
+            "target": case.reference,
+            "arguments": [[asdict(m) for m in case.messages], asdict(results.run.suite.decoding)],
+            "resps": [[sample.answer]],
+            "filtered_resps": [sample.answer],
+            "variant": sample.variant,
+            "seed": sample.seed,
+            "case": case.id,
+            "repeat": 0,
+            "split": split.value,
+            "role": case.role.value,
+            "passed": sample.score.passed,
+            "score": sample.score.value,
+            "error": sample.score.error,
+            "checks": [asdict(check) for check in sample.score.checks],
+            "tokens": sample.tokens,
+            "truncated": sample.truncated,
+            "void": results.void.get(case.id, ""),
+        }
+
+
+def summary(results: Results, report: str = "") -> str:
+    """What a terminal shows when a run has ended: the pick, base against best by role, where the report is."""
+    toy = results.run.model.toy
+    if results.choice.variant is None:
+        lines = [
+            "No variant to recommend." if not toy else "No best variant in this demonstration.",
+            *(f"  {reason}" for reason in results.choice.reasons),
+        ]
+    else:
+        best = next(v for v in results.variants if v.name == results.choice.variant)
+        lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
+        lines += _table(results, best)
+    if toy:
+        lines.append("Toy model: the report shows how to read one. Do not copy these settings to another model.")
+    return "\n".join([*lines, f"Report: {report}"] if report else lines)
+
+
+def _table(results: Results, best: Outcome) -> list[str]:
+    columns = [("base", results.base), ("tuned", best)]
+    if results.confirmed and results.confirmed_base:
+        columns += [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed)]
+    rows = [["", *(title for title, _ in columns)]]
+    rows += [[role, *(_percent(o.rates.get(role)) for _, o in columns)] for role in Role if role in results.base.rates]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _percent(rate: Rate | None) -> str:
+    if rate is None or rate.value is None:
+        return "-"
+    return f"{100 * rate.value:.0f}% ({rate.passed}/{rate.total})"
+
+
+def _each(results: Results) -> Iterator[tuple[Split, Sample]]:
+    for sample in results.samples:
+        yield Split.MAIN, sample
+    for sample in results.confirmed_samples:
+        yield Split.CONFIRM, sample
+
+
+def _row(results: Results, split: Split, sample: Sample) -> tuple[Any, ...]:
+    role = next(case.role for case in results.run.suite.cases if case.id == sample.case)
+    settings = next((v.settings for v in results.variants if v.name == sample.variant), None)
+    score = sample.score
+    return (
+        sample.variant, sample.seed, sample.case, 0, split.value, role.value, score.passed, score.value, sample.answer,
+        sample.truncated, sample.case in results.void,
+        *(settings.as_dict().values() if settings else [None] * len(SETTINGS)),
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""Chooses a default among the variants, and says why in words that a reader can check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.records import Choice, Outcome, Phase, Rate, Role, Status, Suite
+
+GUARDED = (Role.RETAIN, Role.AVOID)
+"""What a tuned model must not lose."""
+
+
+def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
+    """The variant with the highest pass rate on the objective among those that keep what the base could do."""
+    objective = objective_of(suite, base)
+    if not any(rate.total for rate in base.rates.values()):
+        return Choice(None, ("The base model has no scored answers, so nothing can be compared with it.",))
+    finished = [v for v in variants if _finished(v)]
+    if not finished:
+        return Choice(None, (_none_finished(variants),))
+    safe = [v for v in finished if eligible(suite, base, v)]
+    if not safe:
+        return Choice(None, _none_safe(suite, base, finished))
+    best = max(safe, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, safe)))
+    if _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
+        return Choice(None, _none_better(objective, base, best, len(safe)))
+    return Choice(best.name, _reasons(suite, objective, base, best, safe, variants))
+
+
+def objective_of(suite: Suite, base: Outcome) -> Role:
+    """The suite's objective, or `learn` where the suite asks no such cases."""
+    return suite.objective if suite.objective in base.rates else Role.LEARN
+
+
+def eligible(suite: Suite, base: Outcome, variant: Outcome) -> bool:
+    """Whether at most `margin` points are lost on `retain` and `avoid`, taken together: a point estimate."""
+    return lost(base, variant) <= suite.margin
+
+
+def lost(base: Outcome, variant: Outcome) -> float:
+    """Points of pass rate that the variant loses on `retain` and `avoid`; 0 where no such case counts."""
+    before, after = guarded(base), guarded(variant)
+    return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
+
+
+def guarded(outcome: Outcome) -> Rate:
+    """`retain` and `avoid` taken together."""
+    rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
+    return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
+
+
+def _finished(variant: Outcome) -> bool:
+    return bool(variant.statuses) and all(status is Status.SUCCEEDED for status in variant.statuses)
+
+
+def _share(rate: Rate | None) -> float:
+    return rate.value or 0.0 if rate else 0.0
+
+
+def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
+    """Higher is cheaper. Seconds on CUDA; a CPU's say nothing about a T4, so there it is the work of training."""
+    seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
+    bases = {figure for rival in rivals for figure in _bases(rival)}
+    comparable = len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
+    return (-seconds,) if comparable and seconds is not None else (-float(work),)
+
+
+def _cuda_seconds(variant: Outcome) -> float | None:
+    """Of training. Only a CUDA device counts allocated memory."""
+    train = next((c for c in variant.costs if c.phase is Phase.TRAIN and c.peak_allocated is not None), None)
+    return train.seconds.value if train else None
+
+
+def _bases(variant: Outcome) -> set[tuple[str, str]]:
+    return {(c.seconds.basis.value, c.seconds.device) for c in variant.costs if c.phase is Phase.TRAIN}
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def _reasons(
+    suite: Suite, objective: Role, base: Outcome, best: Outcome, safe: Sequence[Outcome], variants: Sequence[Outcome]
+) -> tuple[str, ...]:
+    return (
+        _objective(objective, base, best),
+        _keeping(suite, best),
+        *_rivals(objective, best, safe),
+        *_left_out(suite, base, variants),
+    )
+
+
+def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
+    after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
+    return f"Of the {objective} cases it passes {after}; the base passes {before}."
+
+
+def _keeping(suite: Suite, best: Outcome) -> str:
+    after = guarded(best)
+    if not after.total:
+        return "The suite has no counted retain or avoid cases, so nothing shows what it may have broken."
+    return (
+        f"Of what the base could do (retain and avoid) it keeps {_counts(after)}. The suite allows {suite.margin:g} "
+        f"points to be lost; this compares the observed rates and is no proof that the true loss is smaller."
+    )
+
+
+def _rivals(objective: Role, best: Outcome, safe: Sequence[Outcome]) -> tuple[str, ...]:
+    others = [v for v in safe if v is not best]
+    if not others:
+        return ("It is the only variant that stays within the margin.",)
+    share = _share(best.rates.get(objective))
+    tied = [v.name for v in others if _share(v.rates.get(objective)) == share]
+    if tied:
+        how = "less training time" if _cuda_seconds(best) is not None else "less training work (tokens x parameters)"
+        return (f"It needs {how} than {_listed(tied)}, which {_verb(tied, 'passes', 'pass')} as many.",)
+    second = max(others, key=lambda v: _share(v.rates.get(objective)))
+    return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+
+
+def _left_out(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> tuple[str, ...]:
+    unsafe = [v.name for v in variants if _finished(v) and not eligible(suite, base, v)]
+    failed = [v.name for v in variants if not _finished(v)]
+    words = []
+    if unsafe:
+        words.append(
+            f"Not considered: {_listed(unsafe)}, which {_verb(unsafe, 'loses', 'lose')} more than {suite.margin:g} "
+            f"points on retain and avoid."
+        )
+    if failed:
+        words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
+    return tuple(words)
+
+
+def _none_finished(variants: Sequence[Outcome]) -> str:
+    if not variants:
+        return "No variant was trained."
+    counts = {status: sum(status in v.statuses for v in variants) for status in Status}
+    how = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status.value != "succeeded")
+    return f"No variant finished training under every seed ({how})."
+
+
+def _none_safe(suite: Suite, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    least = min(finished, key=lambda v: lost(base, v))
+    kept, gap = _counts(guarded(least)), lost(base, least)
+    return (
+        f"Every variant loses more than {suite.margin:g} points of what the base could do (retain and avoid).",
+        f"{least.name} loses least: it keeps {kept}, {gap:.0f} points less than the base.",
+    )
+
+
+def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
+    after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
+    return (
+        f"None of the {safe} variants that keep what the base could do passes more {objective} cases than the base.",
+        f"The best of them, {best.name}, passes {after}; the base passes {before}.",
+    )
+
+
+def _counts(rate: Rate | None) -> str:
+    if rate is None or rate.value is None:
+        return "none (no case counts)"
+    return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _verb(names: Sequence[str], one: str, many: str) -> str:
+    return one if len(names) == 1 else many
