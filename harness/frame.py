@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split
@@ -30,7 +31,13 @@ class Run:
         """
         import pandas as pd
 
-        return pd.DataFrame([_row(self.results, *each) for each in _each(self.results)], columns=list(COLUMNS))
+        roles = {case.id: case.role for case in self.results.run.suite.cases}
+        settings = {v.name: _values(v.settings) for v in self.results.variants}
+        rows = [
+            _row(self.results, roles[sample.case], split, sample) + settings.get(sample.variant, _values(None))
+            for split, sample in _each(self.results)
+        ]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def samples(results: Results) -> Iterator[dict[str, Any]]:
@@ -104,12 +111,15 @@ def _each(results: Results) -> Iterator[tuple[Split, Sample]]:
         yield Split.CONFIRM, sample
 
 
-def _row(results: Results, split: Split, sample: Sample) -> tuple[Any, ...]:
-    role = next(case.role for case in results.run.suite.cases if case.id == sample.case)
-    settings = next((v.settings for v in results.variants if v.name == sample.variant), None)
-    score = sample.score
-    return (
-        sample.variant, sample.seed, sample.case, 0, split.value, role.value, score.passed, score.value, sample.answer,
-        sample.truncated, sample.case in results.void,
-        *(settings.as_dict().values() if settings else [None] * len(SETTINGS)),
-    )  # fmt: skip
+def _row(results: Results, role: Role, split: Split, sample: Sample) -> tuple[Any, ...]:
+    # A column of strings refuses half of a surrogate pair, which a model can well produce.
+    answer = sample.answer.encode("utf-8", "backslashreplace").decode()
+    first = (sample.variant, sample.seed, sample.case, 0, split.value, role.value, sample.score.passed)
+    return (*first, sample.score.value, answer, sample.truncated, sample.case in results.void)
+
+
+def _values(settings: Settings | None) -> tuple[Any, ...]:
+    """Plain values, one per setting: a frame is for people who never saw our enums."""
+    if settings is None:
+        return (None,) * len(SETTINGS)
+    return tuple(str(v) if isinstance(v, StrEnum) else v for v in settings.as_dict().values())

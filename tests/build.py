@@ -48,6 +48,7 @@ HOSTILE = (
     "{{ 7 * 7 }} {% raw %} &amp; &lt;b&gt; **markdown**",
     "]]></style><style>body{display:none}</style><!--",
 )
+WORDS = ["river", "stone", "lamp", "quiet", "market", "yellow", "seven", "under", "walk", "paper"]
 TOPICS = ("the capital of Norway", "a two-line poem", "the opposite of slow", "what Fernwick costs", "seven plus four")
 
 
@@ -118,18 +119,16 @@ def training(
     parameters: int = 400_000,
 ) -> Training:  # fmt: skip
     broke = status is Status.DIVERGED
-    log = tuple(
-        Step(
-            n, n / 10,
-            None if broke and n == steps else round(8.5 * (1 - speed) ** n * (1 + 0.05 * ((n * 7) % 5)) * (1.6**n if broke else 1), 5),
-            1e-3 * (1 - n / (steps + 1)),
-            None if broke and n == steps else round(3 * (1 - speed / 2) ** n + 0.2 * ((n * 3) % 4), 5),
-            n * 120,
-        )
-        for n in range(1, steps + 1)
-    )  # fmt: skip
+    log = tuple(_step(n, speed, broke, broke and n == steps) for n in range(1, steps + 1))
     spent = cost(Phase.TRAIN, 6.4 + speed * 10, on, peak=1_100 * MIB)
     return Training("t" * 16, status, "", log, spent, parameters, steps * 120)
+
+
+def _step(n: int, speed: float, rising: bool, broken: bool) -> Step:
+    loss = 8.5 * (1 - speed) ** n * (1 + 0.05 * ((n * 7) % 5)) * (1.6**n if rising else 1)
+    norm = 3 * (1 - speed / 2) ** n + 0.2 * ((n * 3) % 4)
+    rate = 1e-3 * (1 - n / 31)
+    return Step(n, n / 10, None if broken else round(loss, 5), rate, None if broken else round(norm, 5), n * 120)
 
 
 def record(
@@ -145,8 +144,8 @@ def record(
         costs += (cost(Phase.ANSWER_AFTER, 9.0, on),) if status is Status.SUCCEEDED else ()
     name = variant.id if variant else "base"
     return TrialRecord(
-        f"{name}-s{seed}", name, seed, variant.settings if variant else None, split, status, message, trained, costs, done,
-        log=f"logs/{name}-s{seed}.log" if variant else "",
+        f"{name}-s{seed}", name, seed, variant.settings if variant else None, split, status, message, trained, costs,
+        done, log=f"logs/{name}-s{seed}.log" if variant else "",
     )  # fmt: skip
 
 
@@ -154,7 +153,7 @@ def variants(count: int) -> list[Variant]:
     rates, ranks = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), (2, 8, 16, 64)
     grid = [(rate, rank) for rank in ranks for rate in rates][:count]
     return [
-        Variant(f"v{n:02}", f"lr={rate:.0e} r={rank}".replace("e-0", "e-"), Settings(learning_rate=rate, rank=rank, alpha=2 * rank))
+        Variant(f"v{n:02}", f"lr={rate:.0e} r={rank}".replace("e-0", "e-"), Settings(rate, rank=rank, alpha=2 * rank))
         for n, (rate, rank) in enumerate(grid)
     ]  # fmt: skip
 
@@ -181,8 +180,8 @@ def results(
         ended |= {count - 1: Status.FAILED, count - 2: Status.OUT_OF_MEMORY, count - 3: Status.DIVERGED}
     records = [_base(run, rng, split, length) for split in Split]
     for number, row in enumerate(rows):
-        for seed in seeds:
-            records.append(_tuned(run, rng, row, seed, Split.MAIN, ended[number], number / max(count - 4, 1), length))
+        skill = number / max(count - 4, 1)
+        records += [_tuned(run, rng, row, seed, Split.MAIN, ended[number], skill, length) for seed in seeds]
     chosen = assemble(run, records, score, "2026-01-02T03:24:05+00:00").choice.variant
     row = next((v for v in rows if v.name == chosen), None)
     if row and confirm:
@@ -199,7 +198,8 @@ def _base(run: RunManifest, rng: random.Random, split: Split, length: int) -> Tr
 
 
 def _tuned(
-    run: RunManifest, rng: random.Random, row: Variant, seed: int, split: Split, status: Status, skill: float, length: int
+    run: RunManifest, rng: random.Random, row: Variant, seed: int, split: Split, status: Status, skill: float,
+    length: int,
 ) -> TrialRecord:  # fmt: skip
     keeps = 0.97 if skill < 0.9 else 0.4
     answers = {}
@@ -226,8 +226,6 @@ def _tuned(
 
 
 def _text(each: Case, passes: bool, rng: random.Random, length: int) -> str:
-    words = " ".join(
-        rng.choices(["river", "stone", "lamp", "quiet", "market", "yellow", "seven", "under", "walk", "paper"], k=max(6, length // 6))
-    )
+    words = " ".join(rng.choices(WORDS, k=max(6, length // 6)))
     text = f"It is {'good' if passes else 'bad'}: {words}."
     return text[:length] if length else text
