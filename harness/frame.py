@@ -37,7 +37,7 @@ class Run:
             _row(self.results, roles[sample.case], split, sample) + settings.get(sample.variant, _values(None))
             for split, sample in _each(self.results)
         ]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_nullable())
 
 
 def samples(results: Results) -> Iterator[dict[str, Any]]:
@@ -116,6 +116,12 @@ def _row(results: Results, role: Role, split: Split, sample: Sample) -> tuple[An
     answer = sample.answer.encode("utf-8", "backslashreplace").decode()
     first = (sample.variant, sample.seed, sample.case, 0, split.value, role.value, sample.score.passed)
     return (*first, sample.score.value, answer, sample.truncated, sample.case in results.void)
+
+
+def _nullable() -> dict[str, str]:
+    """The base has no rank; without these its gap would turn everybody's 16 into 16.0."""
+    kinds = {bool: "boolean", int: "Int64"}
+    return {name: kinds[type(value)] for name, value in Settings().as_dict().items() if type(value) in kinds}
 
 
 def _values(settings: Settings | None) -> tuple[Any, ...]:

@@ -138,7 +138,9 @@ def record(
 ) -> TrialRecord:  # fmt: skip
     """A finished trial; without a variant it is the base's."""
     done = {id: Answer(f"key-{id}", text, len(text) // 4, id in truncated) for id, text in answers.items()}
-    costs = (cost(Phase.LOAD, 1.2, on), cost(Phase.ANSWER_BEFORE, 8.0, on)) if variant is None else ()
+    costs: tuple[PhaseCost, ...] = ()
+    if variant is None:
+        costs = (cost(Phase.LOAD, 1.2, on), cost(Phase.ANSWER_BEFORE, 8.0, on))
     if variant and trained and trained.cost:
         costs = (trained.cost,)
         costs += (cost(Phase.ANSWER_AFTER, 9.0, on),) if status is Status.SUCCEEDED else ()
@@ -183,9 +185,9 @@ def results(
         skill = number / max(count - 4, 1)
         records += [_tuned(run, rng, row, seed, Split.MAIN, ended[number], skill, length) for seed in seeds]
     chosen = assemble(run, records, score, "2026-01-02T03:24:05+00:00").choice.variant
-    row = next((v for v in rows if v.name == chosen), None)
-    if row and confirm:
-        records += [_tuned(run, rng, row, seed, Split.CONFIRM, Status.SUCCEEDED, 0.8, length) for seed in (100, 101)]
+    for row in rows if confirm else ():
+        again = run.confirm_seeds if row.name == chosen else ()
+        records += [_tuned(run, rng, row, seed, Split.CONFIRM, Status.SUCCEEDED, 0.8, length) for seed in again]
     return assemble(run, records, score, "2026-01-02T03:24:05+00:00")
 
 
