@@ -1,0 +1,163 @@
+"""What may be written in a grid: settings as values, as axes, and as rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
+
+from harness.records import Quantization, Scheduler, Settings
+from harness.yamltext import Document, Form, Line, Text, fit, nearest, shown
+
+RESERVED = "base"
+NAMED_MODULES: dict[str, tuple[str, ...]] = {
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "qv": ("q_proj", "v_proj"),
+}
+ALL_LINEAR = "all-linear"
+MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# Those of transformers that need no package beside torch and bitsandbytes.
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "adamw_8bit", "adamw_bnb_8bit",
+    "ademamix", "ademamix_8bit", "lion_8bit", "lion_32bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
+    "paged_adamw_8bit", "paged_adamw_32bit", "paged_ademamix_8bit", "paged_ademamix_32bit", "paged_lion_8bit",
+    "paged_lion_32bit",
+)  # fmt: skip
+
+
+def _modules(value: Any) -> Any:
+    """Target modules in one spelling and order, because PEFT trains the same adapter for any order."""
+    if isinstance(value, str):
+        if value == ALL_LINEAR:
+            return value
+        if value not in NAMED_MODULES:
+            known = nearest(value, [ALL_LINEAR, *NAMED_MODULES])
+            raise ValueError(
+                f"unknown target modules {shown(value)}\n{known} Modules by name are a list: [q_proj, v_proj]."
+            )
+        return NAMED_MODULES[value]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
+        raise ValueError("target_modules: expected all-linear, attention, qv or a list of module names\n"
+                         "Write [q_proj, v_proj]; among axes, a list of such lists.")  # fmt: skip
+    place = {name: i for i, name in enumerate(MODULE_ORDER)}
+    return tuple(sorted(set(value), key=lambda name: (place.get(name, len(place)), name)))
+
+
+def _share_or_steps(warmup: float) -> float:
+    if warmup > 1 and warmup != int(warmup):
+        raise ValueError("warmup: below 1 it is a share of all steps, else a whole number of steps")
+    return warmup
+
+
+def _optimizer(name: str) -> str:
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {shown(name)}\n{nearest(name, OPTIMIZERS)}")
+    return name
+
+
+MODULES_SCHEMA = {
+    "anyOf": [{"enum": [ALL_LINEAR, *NAMED_MODULES]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+VALUES: dict[str, Any] = {
+    "learning_rate": Annotated[float, Field(gt=0)],
+    "epochs": Annotated[float, Field(gt=0)],
+    "warmup": Annotated[float, Field(ge=0), AfterValidator(_share_or_steps)],
+    "scheduler": Annotated[Scheduler, Field(strict=False)],
+    "rank": Count,
+    "alpha": Annotated[int, Field(ge=0, le=2_000_000, description="0: twice the rank.")],
+    "dropout": Annotated[float, Field(ge=0, lt=1)],
+    "rslora": bool,
+    "target_modules": Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)],
+    "batch_size": Count,
+    "gradient_accumulation": Count,
+    "optimizer": Annotated[str, AfterValidator(_optimizer), WithJsonSchema({"enum": list(OPTIMIZERS)})],
+    "max_length": Annotated[int, Field(ge=8, le=1_000_000)],
+    "weight_decay": Annotated[float, Field(ge=0)],
+    "max_grad_norm": Annotated[float, Field(ge=0, description="0: no clipping.")],
+    "packing": bool,
+    "quantization": Annotated[Quantization, Field(strict=False)],
+}
+"""Every setting and what its value may be."""
+DEFAULTS = Settings().as_dict()
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _free(name: str) -> str:
+    if name.strip().casefold() == RESERVED:
+        raise ValueError(f'the name "{RESERVED}" is taken by the untrained model\nChoose another name.')
+    return name.strip()
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("seeds: one is given twice\nEvery seed is one more trial of each variant.")
+    return seeds
+
+
+def _filled(row: Form) -> Form:
+    if not row.model_fields_set:
+        raise ValueError("an empty row would drop every cell\nName the settings of the cells to drop.")
+    return row
+
+
+def _listed(kind: Any) -> Any:
+    """A list of such values; one alone needs no brackets."""
+    either = BeforeValidator(_several, json_schema_input_type=kind | list[kind])
+    return Annotated[list[kind], Field(min_length=1), either]
+
+
+# The forms are made from `VALUES`, so that settings, rows and axes cannot drift apart.
+_SETTINGS: dict[str, Any] = {name: (kind, DEFAULTS[name]) for name, kind in VALUES.items()}
+_AXES: dict[str, Any] = {name: (_listed(kind), Field(default_factory=list)) for name, kind in VALUES.items()}
+_NAMED: dict[str, Any] = {
+    "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Its name in reports."))
+}
+SettingsForm: Any = create_model("Settings", __base__=Form, **_SETTINGS)
+RowForm: Any = create_model("Row", __base__=SettingsForm, **_NAMED)
+AxesForm: Any = create_model("Axes", __base__=Form, **_AXES)
+_GRID: dict[str, Any] = {
+    "description": (Text, ""),
+    "seeds": (Annotated[_listed(Annotated[int, Field(ge=0, lt=2**32)]), AfterValidator(_distinct)], [0]),
+    "settings": (SettingsForm, Field(default=SettingsForm(), description="What holds for every variant.")),
+    "axes": (AxesForm, Field(default=AxesForm(), description="Every combination of these values is a cell.")),
+    "paired": (list[RowForm], Field(default=[], description="Settings that vary together, times the axes.")),
+    "exclude": (
+        list[Annotated[SettingsForm, AfterValidator(_filled)]],
+        Field(default=[], description="Cells to drop: those that have all settings of a row."),
+    ),
+    "rows": (list[RowForm], Field(default=[], description="Variants beside the cells.")),
+}
+GridForm: type[Form] = create_model("Grid", __base__=Form, __doc__="A grid of training settings.", **_GRID)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid as written. Rows hold only the settings that they give, and perhaps a `name`."""
+
+    description: str
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+    axes: dict[str, list[Any]]
+    paired: tuple[dict[str, Any], ...]
+    exclude: tuple[dict[str, Any], ...]
+    rows: tuple[dict[str, Any], ...]
+
+
+def read_grid(document: Document) -> Grid:
+    """The grid in a document; raises `GridError` with the place of whatever does not fit."""
+    whole = fit(GridForm, document)
+    given = whole.model_dump(exclude_unset=True)
+    return Grid(
+        description=given.get("description", ""),
+        seeds=tuple(int(seed) for seed in given.get("seeds", (0,))),
+        settings=given.get("settings", {}),
+        axes=given.get("axes", {}),
+        paired=tuple(given.get("paired", ())),
+        exclude=tuple(given.get("exclude", ())),
+        rows=tuple(given.get("rows", ())),
+    )

@@ -1,0 +1,149 @@
+"""A suite's folder to a `Suite`: test prompts, what they assert, and the training rows.
+
+`load_suite` reads; `parse_suite` is given a text and a function that reads the files which the text names. Whatever is
+wrong with them is one `SuiteError` that says file, line and column, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import HarnessError, Place, SuiteError
+from harness.records import Decoding, Example, Message, Suite
+from harness.suites.cases import Source, assemble
+from harness.suites.files import Read, case_rows, json_rows, reader, referred
+from harness.suites.forms import FILE, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
+from harness.yamltext import Document, fit, nearest, parse_yaml, raise_all, read_text
+
+__all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
+FILE_NAME = "suite.yaml"
+TRAINING_FILE = "train.jsonl"
+
+
+def load_suite(path: Path | str) -> Suite:
+    """The suite in a folder, or in its suite.yaml; raises `SuiteError`."""
+    given = Path(path)
+    file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
+    folder = file.parent
+    try:
+        text = read_text(file, file.name, SuiteError)
+    except FileNotFoundError:
+        raise _no_such_suite(given) from None
+    return parse_suite(text, file.name, reader(folder), name=folder.resolve().name, folder=str(folder))
+
+
+def load_examples(path: Path | str) -> tuple[Example, ...]:
+    """The training rows of a JSONL file; raises `SuiteError`."""
+    file = Path(path)
+    try:
+        return parse_examples(read_text(file, file.name, SuiteError), file.name)
+    except FileNotFoundError:
+        raise SuiteError("there is no such file", remedy="Name a JSONL file.", place=Place(str(path))) from None
+
+
+def parse_suite(text: str, file: str, read: Read, *, name: str = "", folder: str = "") -> Suite:
+    """The suite in a text; `read` gives the texts of the files it names."""
+    document = parse_yaml(text, file, SuiteError)
+    head = fit(SuiteHead, document)
+    prompts = [
+        referred(prompt, read, document, ("prompts", i)).strip() if prompt.startswith(FILE) else prompt
+        for i, prompt in enumerate(head.prompts)
+    ]
+    sources = _sources(_case_documents(document, read), asked_by_suite=bool(prompts))
+    cases = assemble(sources, head.default_test, document, prompts)
+    return Suite(
+        name=name,
+        folder=folder,
+        description=head.description,
+        cases=cases,
+        examples=_examples(head, document, read),
+        objective=head.objective,
+        margin=float(head.margin),
+        decoding=Decoding(int(head.decoding.max_new_tokens), tuple(head.decoding.stop)),
+        system_prompt=head.system_prompt,
+    )
+
+
+def parse_examples(text: str, file: str) -> tuple[Example, ...]:
+    """Training rows, one JSON object per line: `{"messages": [...]}` or `{"prompt": ..., "completion": ...}`."""
+    examples, problems = [], []
+    for row in json_rows(file, text):
+        try:
+            examples.append(_example(row))
+        except HarnessError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    if not examples:
+        raise SuiteError("holds no training rows", remedy='One per line: {"messages": [...]}.', place=Place(file))
+    return tuple(examples)
+
+
+def _example(row: Document) -> Example:
+    value, line = row.value, row.place().line or 0
+    if isinstance(value, dict) and not value.keys().isdisjoint(PairForm.model_fields):
+        pair = fit(PairForm, row)
+        return Example((Message("user", pair.prompt), Message("assistant", pair.completion)), line)
+    if not isinstance(value, dict) or "messages" not in value:
+        expected = '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
+        raise row.wrong("is no training row", f'Expected: {expected} or {{"prompt": ..., "completion": ...}}')
+    return Example(tuple(Message(m.role, m.content) for m in fit(ExampleForm, row).messages), line)
+
+
+def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example, ...]:
+    if head.train is not None:
+        return parse_examples(referred(head.train, read, document, ("train",)), head.train.removeprefix(FILE))
+    try:
+        return parse_examples(read(TRAINING_FILE), TRAINING_FILE)
+    except FileNotFoundError:
+        return ()
+
+
+def _case_documents(document: Document, read: Read) -> Iterator[Document]:
+    """Every case where it stands: in the suite itself or in files that it names."""
+    tests = document.root.child("tests")
+    listed = tests.value if tests is not None else None
+    if not isinstance(listed, list | str) or not listed:
+        raise document.wrong("tests: expected a list of cases, or file://NAME", "A suite needs cases.", ("tests",))
+    items = [("tests",)] if isinstance(listed, str) else [("tests", i) for i in range(len(listed))]
+    for location in items:
+        item = document.part(location)
+        if not isinstance(item.root.value, str):
+            yield item
+            continue
+        if not item.root.value.startswith(FILE):
+            raise item.wrong("expected a case, or file://NAME", "A case is a mapping: id, prompt, assert and so on.")
+        text = referred(item.root.value, read, document, location)
+        yield from case_rows(item.root.value.removeprefix(FILE), text)
+
+
+def _sources(documents: Iterator[Document], *, asked_by_suite: bool) -> list[Source]:
+    """Every case fitted to its form."""
+    sources, problems = [], []
+    for document in documents:
+        try:
+            sources.append(Source(_fit_case(document, asked_by_suite), document))
+        except HarnessError as problem:
+            problems.append(problem)
+    raise_all(problems)
+    if not sources:
+        raise SuiteError("there are no cases", remedy="A suite needs cases, under tests.")
+    return sources
+
+
+def _fit_case(document: Document, asked_by_suite: bool) -> CaseForm:
+    value = document.value
+    # A table's column `prompt` is a variable for the suite's prompts, and without those it is the prompt.
+    if isinstance(value, dict) and not asked_by_suite and document.root.column is None and "prompt" not in value:
+        variables = value.get("vars")
+        if isinstance(variables, dict) and "prompt" in variables:
+            value = {**value, "prompt": variables["prompt"]}
+    return fit(CaseForm, document, value)
+
+
+def _no_such_suite(given: Path) -> SuiteError:
+    beside = given.parent
+    found = sorted({str(file.parent) for where in (beside, beside / "suites") for file in where.glob(f"*/{FILE_NAME}")})
+    remedy = nearest(str(given), found) if found else f"A suite is a folder that holds a {FILE_NAME}."
+    listed = f"\nSuites here: {', '.join(found)}." if found and not remedy.startswith("Known") else ""
+    return SuiteError("there is no such suite", remedy=remedy + listed, place=Place(str(given)))
