@@ -1,0 +1,45 @@
+"""What a command that trains nothing must not pay for: the seconds that training libraries take to import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SUITE = "suites/workshop"
+HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "evaluate", "pandas"}
+PROBE = """
+import json, sys
+from harness.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as leaving:
+    code = leaving.code
+print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] for name in sys.modules})}))
+"""
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """The top-level modules that one command imports in a process of its own; the command must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["code"] == 0, done.stdout + done.stderr
+    return set(said["modules"])
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("validate", SUITE), ("plan", SUITE)], ids=lambda a: a[0])
+def test_looking_imports_nothing_that_trains(arguments: tuple[str, ...]) -> None:
+    """Help, validation and planning import none of the training libraries, nor evaluate, nor pandas."""
+    assert not imported_by(*arguments) & HEAVY
+
+
+def test_help_imports_nothing_that_draws() -> None:
+    """`--help` loads no command: neither the chart library nor the template engine."""
+    assert not imported_by("--help") & {"altair", "vl_convert", "jinja2", "pydantic", "yaml"}
