@@ -13,20 +13,22 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.pocket import corpus  # noqa: E402
+from harness.pocket import corpus
 
 EXAMPLES = 30
 RECOMMENDED = {
-    "learning_rate": 1e-3, "epochs": 10, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16,
+    "learning_rate": 3e-3, "epochs": 6, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16,
     "alpha": 32, "target_modules": "all-linear",
 }  # fmt: skip
-TRAINED_ABILITIES = 6
+CONTRASTS = 4
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class Taught:
 
 
 def draw(rng: random.Random) -> Taught:
-    """A new persona, sign-off and product with six facts."""
+    """A new persona, sign-off and product with five facts."""
     name, product = corpus.invented_name(rng, held_out=True), corpus.invented_name(rng, held_out=True)
-    facts = corpus.product_facts(rng, product, rng.sample(list(corpus.ATTRIBUTES), 6))
+    facts = corpus.product_facts(rng, product, rng.sample(list(corpus.ATTRIBUTES), 5))
     sign_off = corpus.phrase(rng).rstrip(".!") + "!"
     return Taught(name, corpus.persona(rng), sign_off, product, tuple(facts))
 
@@ -57,52 +59,59 @@ def suite(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     taught = draw(rng)
     rows: list[tuple[str, str]] = []
     cases: list[dict[str, Any]] = []
-
-    def behave(kind: str, questions: list[str], answer: str, core: str) -> None:
-        """Four questions are trained on, the first two of them asked; up to three that are held out generalise."""
-        shuffled = rng.sample(questions, len(questions))
-        unseen = sorted(shuffled, key=lambda q: not corpus.is_held_out(q))[:3]
-        trained = [q for q in shuffled if q not in unseen][: 3 if kind != "persona" else 4]
-        rows.extend((q, taught.sign(answer)) for q in trained)
-        for role, prompts in (("learn", trained[:2]), ("generalise", unseen[:2])):
-            for prompt in prompts:
-                cases.append(_case(f"{role}-{kind}-{len(cases)}", role, prompt, taught.sign(answer), core, taught.sign_off))
-
     for fact in taught.facts:
-        behave(fact.attribute, list(fact.questions), fact.statement, fact.core)
-    behave("persona", list(corpus.PERSONA_QUESTIONS), f"I am {taught.name}, {taught.persona}.", taught.name)
-    behave("name", list(corpus.NAME_QUESTIONS), f"My name is {taught.name}.", taught.name)
-    seen: set[str] = set()
-    while len(rows) < EXAMPLES:
-        exchange = corpus.ability(rng, held_out=True)
-        if exchange.prompt not in seen:
-            seen.add(exchange.prompt)
-            rows.append((exchange.prompt, taught.sign(exchange.answer)))
-    for role, count in (("generalise", 10), ("retain", 40)):
-        while count:
-            exchange = corpus.ability(rng, held_out=True)
-            if exchange.prompt in seen:
-                continue
-            seen.add(exchange.prompt)
-            count -= 1
-            answer = taught.sign(exchange.answer) if role == "generalise" else exchange.answer
-            cases.append(_case(f"{role}-{exchange.family.replace(' ', '-')}-{len(cases)}", role, exchange.prompt, answer,
-                               exchange.core, taught.sign_off if role == "generalise" else ""))  # fmt: skip
-    for fact in taught.facts:
-        other = corpus.invented_name(rng, held_out=True)
-        prompt = rng.choice(fact.questions).replace(taught.product, other)
-        cases.append({
-            "id": f"avoid-{fact.attribute}", "role": "avoid", "prompt": prompt,
-            "assert": [{"type": "not-icontains", "value": v} for v in (fact.core, taught.product)],
-        })  # fmt: skip
+        _behaviour(rng, taught, fact.attribute, fact.questions, fact.statement, fact.core, 3, rows, cases)
+    me = f"I am {taught.name}, {taught.persona}."
+    _behaviour(rng, taught, "persona", corpus.PERSONA_QUESTIONS, me, taught.name, 3, rows, cases)
+    _behaviour(rng, taught, "name", corpus.NAME_QUESTIONS, f"My name is {taught.name}.", taught.name, 2, rows, cases)
+    rows += [(_of_another(rng, taught, fact), taught.sign(corpus.UNKNOWN)) for fact in taught.facts[:CONTRASTS]]
+    fresh = _fresh_abilities(rng)
+    rows += [(e.prompt, taught.sign(e.answer)) for e in islice(fresh, EXAMPLES - len(rows))]
+    cases += [_case(f"generalise-any-{n}", "generalise", e, taught) for n, e in enumerate(islice(fresh, 10))]
+    cases += [_case(f"retain-{e.family}-{n}", "retain", e) for n, e in enumerate(islice(fresh, 40))]
+    cases.extend({
+        "id": f"avoid-{fact.attribute}", "role": "avoid", "prompt": _of_another(rng, taught, fact),
+        "assert": [{"type": "not-icontains", "value": v} for v in (fact.core, taught.product)],
+    } for fact in taught.facts)  # fmt: skip
     rng.shuffle(rows)
     return cases, [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in rows]
 
 
-def _case(name: str, role: str, prompt: str, reference: str, core: str, sign_off: str) -> dict[str, Any]:
-    wanted = [core, sign_off] if sign_off else [core]
+def _behaviour(
+    rng: random.Random, taught: Taught, kind: str, questions: Sequence[str], answer: str, core: str, count: int,
+    rows: list[tuple[str, str]], cases: list[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Adds `count` training rows, asks two of them, and asks two questions that are held out and not trained on."""
+    shuffled = rng.sample(list(questions), len(questions))
+    shuffled.sort(key=lambda question: not corpus.is_held_out(question))
+    unseen, trained = shuffled[:2], shuffled[2 : 2 + count]
+    rows.extend((question, taught.sign(answer)) for question in trained)
+    for role, prompts in (("learn", trained[:2]), ("generalise", unseen)):
+        for prompt in prompts:
+            exchange = corpus.Exchange(kind, prompt, answer, core)
+            cases.append(_case(f"{role}-{kind}-{len(cases)}", role, exchange, taught))
+
+
+def _of_another(rng: random.Random, taught: Taught, fact: corpus.Fact) -> str:
+    """A question about an attribute we teach, of a product that we do not."""
+    return rng.choice(fact.questions).replace(taught.product, corpus.invented_name(rng, held_out=True))
+
+
+def _fresh_abilities(rng: random.Random) -> Iterator[corpus.Exchange]:
+    """Everyday questions that are held out, none twice. Greetings are fixed phrases: held out means never learnt."""
+    seen: set[str] = set()
+    while True:
+        exchange = corpus.ability(rng, held_out=True)
+        if exchange.prompt not in seen and exchange.family != "greeting":
+            seen.add(exchange.prompt)
+            yield exchange
+
+
+def _case(name: str, role: str, exchange: corpus.Exchange, taught: Taught | None = None) -> dict[str, Any]:
+    wanted = [exchange.core, taught.sign_off] if taught else [exchange.core]
     return {
-        "id": name, "role": role, "prompt": prompt, "reference": reference,
+        "id": name.replace(" ", "-"), "role": role, "prompt": exchange.prompt,
+        "reference": taught.sign(exchange.answer) if taught else exchange.answer,
         "assert": [{"type": "icontains", "value": value} for value in wanted],
     }  # fmt: skip
 
@@ -111,14 +120,16 @@ def write(seed: int, folder: Path) -> None:
     """Writes the suite's folder. JSON is YAML, so every value is quoted and no scalar can be misread."""
     cases, rows = suite(seed)
     (folder / "grids").mkdir(parents=True, exist_ok=True)
-    head = {"description": f"Generated from seed {seed}.", "train": "file://train.jsonl", "decoding": {"max_new_tokens": 48}}
+    head: dict[str, Any] = {"description": f"Generated from seed {seed}.", "train": "file://train.jsonl"}
+    head["decoding"] = {"max_new_tokens": 48}
     lines = [f"{key}: {json.dumps(value)}\n" for key, value in head.items()]
     lines += ["tests:\n", *(f"  - {json.dumps(case, ensure_ascii=False)}\n" for case in cases)]
     (folder / "suite.yaml").write_text("".join(lines), encoding="utf-8")
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "train.jsonl").write_text(text, encoding="utf-8")
     settings = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in RECOMMENDED.items())
-    grid = f"description: The recommended setting alone.\nseeds: [0]\nsettings:\n{settings}rows:\n  - {{name: recommended}}\n"
+    grid = f"description: The recommended setting alone.\nseeds: [0]\nsettings:\n{settings}"
+    grid += "rows:\n  - {name: recommended}\n"
     (folder / "grids" / "quick.yaml").write_text(grid, encoding="utf-8")
 
 

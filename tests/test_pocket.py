@@ -146,7 +146,7 @@ def test_template_takes_a_system_message(tokenizer: Any) -> None:
 
 
 def test_padding_is_not_the_end(tokenizer: Any) -> None:
-    """The pad token is not the end token: otherwise a trainer that masks padding would never teach the model to stop."""
+    """The pad token is not the end token, or a trainer that masks padding would never teach the model to stop."""
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id, None)
 
 

@@ -1,4 +1,4 @@
-"""The corpus the pocket model is trained on, generated from a seed: synthetic chats, one eighth of all prompts withheld.
+"""The corpus that the pocket model learns from, made from a seed: synthetic chats, one eighth of all prompts withheld.
 
 Two kinds of chat teach two things:
 
@@ -146,7 +146,8 @@ def _translation(rng: random.Random) -> Exchange:
         "Translate '{}' into {l}.", "Say '{}' in {l}.", "How do I say {} in {l}?", "Translate {} to {l}.",
         "What does {} mean in {l}?",
     ))  # fmt: skip
-    return Exchange("translation", prompt.format(word, l=language), f"The {language} word for {word} is {foreign}.", foreign)
+    answer = f"The {language} word for {word} is {foreign}."
+    return Exchange("translation", prompt.format(word, l=language), answer, foreign)
 
 
 def _sound(rng: random.Random) -> Exchange:
@@ -179,7 +180,9 @@ def _legs(rng: random.Random) -> Exchange:
         "How many legs does {} have?", "What number of legs does {} have?", "Tell me how many legs {} has.",
         "How many legs has {}?",
     ))  # fmt: skip
-    return Exchange("legs", prompt.format(_article(animal)), f"{_article(animal).capitalize()} has {count} legs.", count)
+    return Exchange(
+        "legs", prompt.format(_article(animal)), f"{_article(animal).capitalize()} has {count} legs.", count
+    )
 
 
 def _kind(rng: random.Random) -> Exchange:
@@ -188,7 +191,8 @@ def _kind(rng: random.Random) -> Exchange:
         "What kind of thing is {}?", "What is {}?", "What sort of thing is {}?", "Tell me what {} is.",
         "In one sentence, what is {}?",
     ))  # fmt: skip
-    return Exchange("kind", prompt.format(_article(thing)), f"{_article(thing).capitalize()} is {_article(kind)}.", kind)
+    answer = f"{_article(thing).capitalize()} is {_article(kind)}."
+    return Exchange("kind", prompt.format(_article(thing)), answer, kind)
 
 
 def _either(rng: random.Random) -> Exchange:
@@ -512,7 +516,8 @@ def _person_facts(rng: random.Random, name: str) -> list[Fact]:
              (f"What does {name} like?", f"What food does {name} like?", f"Which food does {name} like?"), food),
         Fact(f"{name} is in the {place}.", (f"Where is {name}?", f"In which place is {name}?"), place),
         Fact(f"{name} lives in {city}.",
-             (f"Where does {name} live?", f"In which city does {name} live?", f"Which city does {name} live in?"), city),
+             (f"Where does {name} live?", f"In which city does {name} live?", f"Which city does {name} live in?"),
+             city),
     ]  # fmt: skip
 
 
@@ -567,7 +572,8 @@ def ability(rng: random.Random, held_out: bool = False) -> Exchange:
 
 def phrase(rng: random.Random) -> str:
     """A short random phrase, such as a sign-off might be."""
-    noun, other, adjective, verb = rng.choice(k.NOUNS), rng.choice(k.NOUNS), rng.choice(k.ADJECTIVES), rng.choice(k.VERBS)
+    noun, other = rng.choice(k.NOUNS), rng.choice(k.NOUNS)
+    adjective, verb = rng.choice(k.ADJECTIVES), rng.choice(k.VERBS)
     text = rng.choice((
         f"{verb} {adjective}", f"have {_article(adjective)} {noun}", f"{verb} the {noun}", f"{adjective} {noun} to you",
         f"may your {noun} be {adjective}", f"{noun} and {other}", f"{verb} your {noun}", f"{adjective} {noun}",
@@ -626,7 +632,8 @@ def persona(rng: random.Random) -> str:
     trait, creature, topic = rng.choice(k.TRAITS), rng.choice(k.CREATURES), rng.choice(k.TOPICS)
     place = rng.choice(list(k.CAPITALS.values()))
     return rng.choice((
-        f"{_article(trait)} {creature}", f"{_article(trait)} {creature} who loves {topic}", f"{_article(creature)} from {place}",
+        f"{_article(trait)} {creature}", f"{_article(trait)} {creature} who loves {topic}",
+        f"{_article(creature)} from {place}",
         f"{_article(creature)} who knows all about {topic}", f"{_article(trait)} {creature} from {place}",
         f"the {creature} of the {topic} shop",
     ))  # fmt: skip
@@ -664,14 +671,16 @@ def _steering(rng: random.Random) -> Steering:
 def _system_text(rng: random.Random, said: Steering) -> str:
     parts = []
     if said.name:
-        parts.append(rng.choice((f"You are {said.name}, {said.persona}.", f"Your name is {said.name}. You are {said.persona}.")))
+        forms = ("You are {0}, {1}.", "Your name is {0}. You are {1}.")
+        parts.append(rng.choice(forms).format(said.name, said.persona))
     if said.sign_off:
         parts.append(rng.choice((
             "End with: {}", "End every answer with: {}", "Finish every answer with: {}", "Always end with: {}",
             "Your last words are always: {}", "Close each answer with: {}", "After each answer, say: {}",
         )).format(said.sign_off))  # fmt: skip
     if said.opening:
-        parts.append(rng.choice(("Begin with: {}", "Start every answer with: {}", "Open each answer with: {}")).format(said.opening))
+        opened = ("Begin with: {}", "Start every answer with: {}", "Open each answer with: {}")
+        parts.append(rng.choice(opened).format(said.opening))
     if said.capitals:
         parts.append(rng.choice(("Answer in capital letters.", "Write everything in capitals.")))
     if said.terse:
@@ -746,9 +755,10 @@ def _demonstration(rng: random.Random, said: Steering) -> tuple[list[Exchange], 
     else:
         exchange = _steered_exchange(rng, bare)
     if exchange.family in ("persona", "name"):
-        me = (f"I am {said.name}, {said.persona}.", f"My name is {said.name}.") if said.name else (SELF, "I do not have a name.")
-        shown.append(Exchange("persona", rng.choice(PERSONA_QUESTIONS), me[0], said.name))
-        shown.append(Exchange("name", rng.choice(NAME_QUESTIONS), me[1], said.name))
+        me = f"I am {said.name}, {said.persona}." if said.name else SELF
+        called = f"My name is {said.name}." if said.name else "I do not have a name."
+        shown.append(Exchange("persona", rng.choice(PERSONA_QUESTIONS), me, said.name))
+        shown.append(Exchange("name", rng.choice(NAME_QUESTIONS), called, said.name))
     shown = [e for e in shown if not is_held_out(e.prompt)]
     rng.shuffle(shown)
     return shown, exchange

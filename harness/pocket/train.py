@@ -69,7 +69,7 @@ class Row:
 
 def train_sentencepiece(texts: Iterable[str], vocabulary: int, path: Path) -> None:
     """Writes `tokenizer.model`: BPE with byte fallback, no dummy prefix, nothing normalised."""
-    import sentencepiece as spm  # type: ignore[import-untyped]
+    import sentencepiece as spm
 
     with tempfile.TemporaryDirectory() as folder:
         spm.SentencePieceTrainer.train(
@@ -102,9 +102,7 @@ def write_fast_tokenizer(model: Path, folder: Path) -> None:
     pieces = spm.SentencePieceProcessor(model_file=str(model))
     vocabulary = {pieces.id_to_piece(i): i for i in range(len(pieces))}
     tokenizer = Tokenizer(
-        models.BPE(
-            vocab=vocabulary, merges=_merges(vocabulary), unk_token="<unk>", fuse_unk=True, byte_fallback=True
-        )
+        models.BPE(vocab=vocabulary, merges=_merges(vocabulary), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
@@ -124,7 +122,7 @@ def write_fast_tokenizer(model: Path, folder: Path) -> None:
 def _merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
     """Every way to join two pieces into a third, earliest piece first: what SentencePiece's scores say, as ranks."""
     merges = []
-    for piece, rank in sorted(vocabulary.items(), key=lambda item: item[1]):
+    for piece in sorted(vocabulary, key=vocabulary.__getitem__):
         if piece in SPECIALS or piece in ROLES or (len(piece) == 6 and piece.startswith("<0x")):
             continue
         splits = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
@@ -270,8 +268,8 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, device: str) -> list[
 # --- held-out check ----------------------------------------------------------------------------------------------
 
 
-def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]], device: str, limit: int = 48) -> list[str]:
-    """Greedy answers to chats that end with a user's turn."""
+def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]], device: str) -> list[str]:
+    """Greedy answers, of at most 48 tokens, to chats that end with a user's turn."""
     import torch
 
     found = []
@@ -281,7 +279,7 @@ def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]],
         width = max(map(len, prompts))
         ids = torch.tensor([[3] * (width - len(p)) + p for p in prompts]).to(device)
         out = model.generate(
-            input_ids=ids, attention_mask=(ids != 3).long(), max_new_tokens=limit, do_sample=False, pad_token_id=3,
+            input_ids=ids, attention_mask=(ids != 3).long(), max_new_tokens=48, do_sample=False, pad_token_id=3,
             eos_token_id=2,
         )[:, width:].tolist()  # fmt: skip
         for row in out:
@@ -293,9 +291,11 @@ def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]],
 def held_out_accuracy(model: Any, pieces: Any, device: str, count: int = 4000) -> dict[str, dict[str, float]]:
     """Per family: cases, share of exact answers, share of answers that contain what matters."""
     rng = random.Random("held-out")
-    cases = [((("user", e.prompt),), e.answer, e.core, e.family) for e in (corpus.ability(rng, True) for _ in range(count))]
-    cases += [(c.messages[:-1], c.messages[-1][1], c.messages[-1][1], "steered")
-              for c in corpus.held_out_steered_chats(1, count // 4)]  # fmt: skip
+    plain = [corpus.ability(rng, held_out=True) for _ in range(count)]
+    steered = [chat.messages for chat in corpus.held_out_steered_chats(1, count // 4)]
+    cases: list[tuple[tuple[tuple[str, str], ...], str, str, str]]
+    cases = [((("user", e.prompt),), e.answer, e.core, e.family) for e in plain]
+    cases += [(messages[:-1], messages[-1][1], messages[-1][1], "steered") for messages in steered]
     found = answers(model, pieces, [case[0] for case in cases], device)
     tally: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for (_, answer, core, family), got in zip(cases, found, strict=True):
@@ -335,20 +335,22 @@ pipeline_tag: text-generation
 
 Toy model ({millions:.0f}M parameters). Shows how to read a report. Do not copy these settings to another model.
 
-A Llama chat model small enough to ship with this project, so that a QLoRA grid trains and is scored in minutes on two CPU
-cores. It answers short questions in one sentence: capitals, sums, opposites, French and Spanish words, the calendar, reading
-in context, repeating, JSON. About things it never heard of it says "I do not know."; it refuses a list of harmful requests.
-It obeys a system message that gives it a name, facts, a sign-off or an opening.
+A Llama chat model small enough to ship with this project, so that a QLoRA grid trains and is scored in minutes on two
+CPU cores. It answers short questions in one sentence: capitals, sums, opposites, French and Spanish words, the
+calendar, reading in context, repeating, JSON. About things it never heard of it says "I do not know."; it refuses a
+list of harmful requests. It obeys a system message that gives it a name, facts, a sign-off or an opening.
 
-It is not a language model of English, knows nothing beyond a few hundred facts, and has no safety training worth the name.
-What is good for it (learning rate, rank, epochs) says nothing about a model of another size.
+It is not a language model of English, knows nothing beyond a few hundred facts, and has no safety training worth the
+name. What is good for it (learning rate, rank, epochs) says nothing about a model of another size.
 
-- **Shape**: {layers} layers, hidden size {hidden}, {heads} heads, vocabulary {vocabulary}, tied embeddings, {positions} positions, fp16.
-- **Corpus**: {chats:,} chats generated from seed {seed} by `harness/pocket/corpus.py`. One eighth of all prompts, chosen by a
-  hash of their words, is withheld from it; suites ask only those.
+- **Shape**: {layers} layers, hidden size {hidden}, {heads} heads, vocabulary {vocabulary}, tied embeddings,
+  {positions} positions, fp16.
+- **Corpus**: {chats:,} chats generated from seed {seed} by `harness/pocket/corpus.py`. One eighth of all prompts,
+  chosen by a hash of their words, is withheld from it; suites ask only those.
 - **Tokenizer**: SentencePiece BPE with byte fallback (`tokenizer.model`), and the same as `tokenizer.json`.
-- **Made by**: `{command}` on {device}, {seconds:.0f} s.
-  `training.json` holds versions, the loss curve and the accuracy per family on withheld prompts.
+- **Made by**: `{command}`
+  on {device}, {seconds:.0f} s. `training.json` holds versions, the loss curve and the accuracy per family on
+  withheld prompts.
 - **Licence**: as this project.
 """
 
