@@ -1,0 +1,20 @@
+"""The public interface as its users write it; only type-checked (`nox -s types`), never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+import harness
+from harness.frame import Run
+from harness.records import Outcome, Results
+
+run: Run = harness.load_run("reports/runs/workshop-quick-pocket")
+same: Run = harness.load_run(Path("reports") / "runs" / "workshop-quick-pocket")
+frame: pd.DataFrame = run.frame()
+results: Results = run.results
+best: str | None = results.choice.variant
+rates: dict[str, float | None] = {role.value: rate.value for role, rate in results.base.rates.items()}
+variants: tuple[Outcome, ...] = results.variants
+version: str = harness.__version__
