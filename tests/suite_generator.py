@@ -25,7 +25,7 @@ from harness.pocket import corpus
 
 EXAMPLES = 30
 RECOMMENDED = {
-    "learning_rate": 3e-3, "epochs": 6, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16,
+    "learning_rate": 2e-3, "epochs": 6, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16,
     "alpha": 32, "target_modules": "all-linear",
 }  # fmt: skip
 CONTRASTS = 4
