@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
@@ -105,15 +105,19 @@ def _filled(row: Form) -> Form:
     return row
 
 
-def _listed(kind: Any) -> Any:
-    """A list of such values; one alone needs no brackets."""
-    either = BeforeValidator(_several, json_schema_input_type=kind | list[kind])
-    return Annotated[list[kind], Field(min_length=1), either]
+def _listed(kind: Any, alone: Any = None) -> Any:
+    """A list of such values; one `alone` needs no brackets."""
+    several = Annotated[list[kind], Field(min_length=1)]
+    return Annotated[several, BeforeValidator(_several, json_schema_input_type=(alone or kind) | several)]
 
 
 # The forms are made from `VALUES`, so that settings, rows and axes cannot drift apart.
 _SETTINGS: dict[str, Any] = {name: (kind, DEFAULTS[name]) for name, kind in VALUES.items()}
-_AXES: dict[str, Any] = {name: (_listed(kind), Field(default_factory=list)) for name, kind in VALUES.items()}
+# A list alone would be an axis, so modules by name need brackets within brackets there.
+_ALONE = {"target_modules": Literal["all-linear", "attention", "qv"]}
+_AXES: dict[str, Any] = {
+    name: (_listed(kind, _ALONE.get(name)), Field(default_factory=list)) for name, kind in VALUES.items()
+}
 _NAMED: dict[str, Any] = {
     "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Its name in reports."))
 }

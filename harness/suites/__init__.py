@@ -142,8 +142,10 @@ def _fit_case(document: Document, asked_by_suite: bool) -> CaseForm:
 
 
 def _no_such_suite(given: Path) -> SuiteError:
-    beside = given.parent
-    found = sorted({str(file.parent) for where in (beside, beside / "suites") for file in where.glob(f"*/{FILE_NAME}")})
-    remedy = nearest(str(given), found) if found else f"A suite is a folder that holds a {FILE_NAME}."
-    listed = f"\nSuites here: {', '.join(found)}." if found and not remedy.startswith("Known") else ""
-    return SuiteError("there is no such suite", remedy=remedy + listed, place=Place(str(given)))
+    asked = given.parent if given.suffix in (".yaml", ".yml") else given
+    around = (asked.parent, asked.parent / "suites")
+    found = sorted({str(file.parent) for folder in around for file in folder.glob(f"*/{FILE_NAME}")})
+    remedy = f"Suites here: {', '.join(found)}." if found else f"A suite is a folder that holds a {FILE_NAME}."
+    advice = nearest(str(asked), found) if found else ""
+    meant = f"{advice} " if advice.startswith("Did") else ""
+    return SuiteError("there is no such suite", remedy=meant + remedy, place=Place(str(given)))

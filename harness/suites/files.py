@@ -94,7 +94,7 @@ def json_rows(name: str, text: str) -> Iterator[Document]:
 
 def _json(line: str, place: Place) -> Any:
     try:
-        return json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
+        return _loads(line)
     except json.JSONDecodeError as problem:
         where = Place(place.file, place.line, problem.colno)
         remedy = 'Every line is one JSON object: {"messages": [...]} or the like, in double quotes.'
@@ -103,6 +103,13 @@ def _json(line: str, place: Place) -> Any:
         raise SuiteError("is nested too deep", remedy="Unbalanced brackets, perhaps?", place=place) from None
     except ValueError as problem:
         raise SuiteError(f"not valid JSON: {problem}", place=place) from None
+
+
+def _loads(line: str) -> Any:
+    value = json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
+    if "\\ud" in line.lower():  # half of a surrogate pair is no character, and no tokenizer takes it
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

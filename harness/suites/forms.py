@@ -100,7 +100,7 @@ class MessageForm(Form):
 
 
 def in_turn(messages: list[MessageForm], last: str) -> None:
-    """Chat templates such as Llama-2's refuse all but this: perhaps a system message, then user and assistant in turn."""
+    """Llama-2's chat template refuses all but this: perhaps a system message, then user and assistant in turn."""
     first = int(messages[0].role == "system")
     for number, message in enumerate(messages[first:]):
         due = ("user", "assistant")[number % 2]

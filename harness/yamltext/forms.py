@@ -98,21 +98,13 @@ def _problem(form: type[BaseModel], document: Document, problem: Any) -> Harness
         message, _, remedy = problem["msg"].removeprefix("Value error, ").partition("\n")
         return document.wrong(message, remedy, location)
     message, remedy = _words(problem)
-    return document.wrong(f"{_noun(location)}: {message}", remedy, location)
+    return document.wrong(f"{_noun(location)}: {message}" if location else message, remedy, location)
 
 
 def _noun(location: Sequence[str | int]) -> str:
-    """What a location is called: its last name, with the position where it is an item of a list."""
+    """What a location is called: its last name; the rest of it stands in the place."""
     names = [part for part in location if isinstance(part, str) and part.isidentifier()]
-    if not names:
-        return (
-            "the file"
-            if not location
-            else f"item {int(location[-1]) + 1}"
-            if isinstance(location[-1], int)
-            else "value"
-        )
-    return names[-1]
+    return names[-1] if names else "value"
 
 
 _EXPECTED = {
