@@ -1,0 +1,69 @@
+"""Results to one self-contained HTML page that asks nothing of anyone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from harness.records import Results
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render"]
+
+
+def render(results: Results, *, now: str) -> str:
+    """The whole page; `now` is the time it says it was written."""
+    from harness.report.page import page
+
+    environment = _environment()
+    style, script = (_source(environment, name) for name in ("page.css", "page.js"))
+    html = environment.get_template("page.html").render(
+        page=page(results, now), style=style, script=script, script_hash=_digest(script)
+    )
+    # What a lone surrogate could still slip into (an attribute, say) must not make the page unwritable.
+    return html.encode("utf-8", "replace").decode()
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from harness.report import charts, page, words
+
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.globals.update(words=words, titled=charts.titled)
+    environment.filters["groupby_runs"] = page.groups
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Every text that enters the page passes here, so that no template can forget it."""
+    from markupsafe import Markup
+
+    from harness.report.words import visible
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _source(environment: Environment, name: str) -> Any:
+    """A file of ours that goes into the page as it is."""
+    from markupsafe import Markup
+
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _digest(script: str) -> str:
+    """What the page's content security policy calls its one script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,167 @@
+"""The prompts section: every case with the base's answer beside the tuned ones, equal answers shown once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.records import Case, Check, Message, Results, Sample, Split
+from harness.report.words import anchor
+
+HEAD = 1500
+"""Characters of an answer that show at once; the rest opens on request."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text of any length: `rest` is folded away."""
+
+    head: str
+    rest: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One distinct answer to a case, with everyone who gave it."""
+
+    text: Text
+    same_as_base: bool
+    truncated: bool
+    passed: bool | None
+    """None: it could not be scored, and `error` says why."""
+    error: str
+    failed: tuple[Check, ...]
+    who: tuple[str, ...]
+    by: tuple[str, ...]
+    """`number.seed` of each that gave it, for the page's script."""
+
+    @property
+    def verdict(self) -> str:
+        return "none" if self.passed is None else "pass" if self.passed else "fail"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """What became of a case: `kind` is kept, fixed, broken, failing, void or none."""
+
+    kind: str
+    words: str
+
+
+@dataclass(frozen=True)
+class CaseView:
+    anchor: str
+    case: Case
+    before: tuple[Message, ...]
+    """The messages ahead of the prompt."""
+    prompt: Text
+    reference: Text | None
+    expects: tuple[str, ...]
+    void: str
+    base: tuple[Given, ...]
+    shown: tuple[Given, ...]
+    """Of the variant that the page compares with at first."""
+    others: tuple[Given, ...]
+    flip: Flip
+
+
+@dataclass
+class _Group:
+    sample: Sample
+    who: dict[str, list[int]] = field(default_factory=dict)
+
+
+def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, int]) -> tuple[CaseView, ...]:
+    """Every case of a split in the suite's order; `compared` is the variant shown beside the base."""
+    samples = results.samples if split is Split.MAIN else results.confirmed_samples
+    by_case: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_case.setdefault(sample.case, []).append(sample)
+    return tuple(
+        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers)
+        for case in results.run.suite.of(split)
+    )
+
+
+def _case(case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int]) -> CaseView:
+    base = [s for s in samples if s.variant not in numbers]
+    tuned = [s for s in samples if s.variant in numbers]
+    given = _grouped(tuned, base[0] if base else None, numbers)
+    mine = tuple(g for g in given if any(key.split(".")[0] == str(numbers.get(compared)) for key in g.by))
+    asked = max((n for n, m in enumerate(case.messages) if m.role == "user"), default=len(case.messages))
+    return CaseView(
+        anchor=anchor(case.id),
+        case=case,
+        before=case.messages[:asked],
+        prompt=_text(case.prompt),
+        reference=_text(case.reference) if case.reference is not None else None,
+        expects=tuple(_expectation(case)),
+        void=void,
+        base=tuple(_grouped(base, None, numbers)),
+        shown=mine,
+        others=tuple(g for g in given if g not in mine),
+        flip=_flip(base, [s for s in tuned if s.variant == compared], void),
+    )
+
+
+def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int]) -> list[Given]:
+    """Equal answers once. They have equal scores: a score depends on the case and the text alone."""
+    groups: dict[tuple[str, bool], _Group] = {}
+    for sample in samples:
+        group = groups.setdefault((sample.answer, sample.truncated), _Group(sample))
+        group.who.setdefault(sample.variant, []).append(sample.seed)
+    seeds: dict[str, int] = {}
+    for group in groups.values():
+        for name, own in group.who.items():
+            seeds[name] = seeds.get(name, 0) + len(own)
+    return [_given(group, base, numbers, seeds) for group in groups.values()]
+
+
+def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds: Mapping[str, int]) -> Given:
+    sample, score = group.sample, group.sample.score
+    same = base is not None and (base.answer, base.truncated) == (sample.answer, sample.truncated)
+    return Given(
+        text=Text("") if same else _text(sample.answer),
+        same_as_base=same,
+        truncated=sample.truncated,
+        passed=None if score.value is None else score.passed,
+        error=score.error,
+        failed=tuple(check for check in score.checks if not check.passed),
+        who=tuple(_who(name, own, seeds[name]) for name, own in group.who.items()),
+        by=tuple(f"{numbers.get(name, 0)}.{seed}" for name, own in group.who.items() for seed in own),
+    )
+
+
+def _who(name: str, seeds: Sequence[int], of: int) -> str:
+    """The seeds are said only where another seed of the same variant answered otherwise."""
+    if len(seeds) == of:
+        return name
+    return f"{name} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
+
+
+def _flip(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> Flip:
+    """The page's script repeats this for the variant that a reader selects; the words are the same there."""
+    if void:
+        return Flip("void", "void")
+    scored = [s for s in tuned if s.score.value is not None]
+    if not base or base[0].score.value is None or not scored:
+        return Flip("none", "not compared")
+    passes, asked = sum(s.score.passed for s in scored), len(scored)
+    part = f" in {{}} of {asked} seeds" if asked > 1 else ""
+    if base[0].score.passed:
+        broken = asked - passes
+        return Flip("broken", "broken" + part.format(broken)) if broken else Flip("kept", "kept")
+    return Flip("fixed", "fixed" + part.format(passes)) if passes else Flip("failing", "still fails")
+
+
+def _expectation(case: Case) -> Iterable[str]:
+    for check in case.assertions:
+        yield check.name if check.value is None else f"{check.name}: {_short(str(check.value))}"
+
+
+def _short(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _text(text: str) -> Text:
+    return Text(text) if len(text) <= HEAD * 1.2 else Text(text[:HEAD], text[HEAD:])

@@ -1,0 +1,171 @@
+"""Values as a reader reads them: numbers with units, names in plain words, text that cannot do harm."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from harness.records import Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status, Step
+
+GIB, MIB = 1 << 30, 1 << 20
+ABSENT = "–"
+
+ROLES = {
+    Role.LEARN: "a behaviour that is in the training data",
+    Role.GENERALISE: "the same behaviour, asked in words that are not in the training data",
+    Role.RETAIN: "something the base model can do, and must still do",
+    Role.AVOID: "something the tuned model must not start to do",
+}
+PHASES = {
+    Phase.LOAD: "Load the base",
+    Phase.ANSWER_BEFORE: "Base answers",
+    Phase.TRAIN: "Train",
+    Phase.ANSWER_AFTER: "Tuned answers",
+}
+SETTINGS = {
+    "learning_rate": "Learning rate",
+    "epochs": "Epochs",
+    "warmup": "Warmup",
+    "scheduler": "Scheduler",
+    "rank": "Rank",
+    "alpha": "Alpha",
+    "dropout": "Dropout",
+    "rslora": "rsLoRA",
+    "target_modules": "Target modules",
+    "batch_size": "Batch size",
+    "gradient_accumulation": "Accumulation",
+    "optimizer": "Optimizer",
+    "max_length": "Max length",
+    "weight_decay": "Weight decay",
+    "max_grad_norm": "Max grad norm",
+    "packing": "Packing",
+    "quantization": "Quantisation",
+}
+TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
+
+# --- text from a model or a file ---------------------------------------------------------------------------------
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    """Control characters, text-direction marks and broken surrogates as symbols: they must show, and do nothing."""
+    return _UNSEEN.sub(_symbol, text.replace("\r\n", "\n"))
+
+
+def _symbol(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def anchor(case: str) -> str:
+    """What follows `#case-` for this case: its id where that can stand in an address, else made so and unique."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", case).strip("-")[:60]
+    if plain == case:
+        return case
+    return f"{plain}-{hashlib.sha256(case.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+def percent(rate: Rate | None) -> str:
+    return ABSENT if rate is None or rate.value is None else f"{100 * rate.value:.0f}%"
+
+
+def counts(rate: Rate | None) -> str:
+    return "no case counts" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
+
+
+def seconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.1f} s"
+    return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def memory(value: float) -> str:
+    return f"{value / GIB:.2f} GiB" if value >= GIB else f"{value / MIB:.0f} MiB"
+
+
+def measured(figure: Measurement | None) -> str:
+    if figure is None:
+        return ABSENT
+    if figure.unit in ("s", "seconds"):
+        return seconds(figure.value)
+    return memory(figure.value) if figure.unit in ("B", "bytes") else f"{figure.value:,.4g} {figure.unit}"
+
+
+def parameters(count: int) -> str:
+    """`406,528` is read more slowly than `407 k`, and nobody needs the rest."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count) if count else ABSENT
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+
+
+def setting(value: Any) -> str:
+    """A setting's value as its grid would say it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value) if value < 1e-2 or value >= 1e4 else f"{value:g}"
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def epoch_of(step: Step) -> str:
+    return f"{step.epoch:.1f}"
+
+
+def listed(words: Iterable[object]) -> str:
+    every = [str(word) for word in words]
+    return every[0] if len(every) == 1 else f"{', '.join(every[:-1])} and {every[-1]}" if every else ""
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+# --- what a number may claim -------------------------------------------------------------------------------------
+
+
+def claim(basis: Basis, device: str, cap: int | None = None) -> str:
+    """Where a figure comes from, as DESIGN demands it to be said."""
+    if basis is Basis.EMULATED:
+        limit = f" capped at {cap / GIB:.1f} GiB" if cap else ", with its memory capped"
+        return f"emulated: {device}{limit}; never run on a T4"
+    if basis is Basis.PREDICTED:
+        return "predicted; not validated on a T4"
+    return f"published figure for {device}" if basis is Basis.PUBLISHED else f"measured on {device}"
+
+
+def machine_claim(machine: Machine) -> str:
+    return claim(machine.basis, machine.device, machine.memory_cap)
+
+
+def toy_banner(model: ModelRef) -> str:
+    size = re.search(r"\b\d+(?:\.\d+)?\s?M\b", model.note)
+    return TOY.format(size=size[0] if size else "7M")
+
+
+def status(value: Status) -> str:
+    return value.value.capitalize()
+
+
+def plain(value: Any) -> str:
+    """As YAML 1.2 reads it back."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else setting(value)
