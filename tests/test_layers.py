@@ -116,7 +116,7 @@ def inner(target: str) -> str | None:
     if parts[0] != PACKAGE.name:
         return None
     name = parts[1] if len(parts) > 1 else "__init__"
-    is_module = (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
+    is_module = name in FLOOR or (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
     return name if is_module else "__init__"
 
 
