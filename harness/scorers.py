@@ -10,7 +10,10 @@ from typing import Any
 from harness.records import Assertion, Case, Check, Score
 
 REGEX_SECONDS = 1.0
-"""After so long a pattern is given up: backtracking can take longer than the universe has."""
+"""Processor time after which a pattern is given up: backtracking can take longer than anyone waits.
+
+Not wall time (`regex` counts so), and thus no verdict depends on what else the machine does.
+"""
 SHOWN = 60
 
 

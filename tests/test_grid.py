@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import GridError
@@ -127,6 +127,11 @@ def test_names_show_only_what_differs() -> None:
     assert differing_settings(found) == ("rank", "target_modules")
 
 
+def test_named_rows_rename_nobody() -> None:
+    """What only a named row does differently is not in the names of the others."""
+    assert names("axes: {rank: [2, 16]}\nrows: [{name: short, epochs: 1}]") == ["r=2", "r=16", "short"]
+
+
 def test_alpha_is_shown_where_it_matters() -> None:
     """Alpha is named when some variant's is not twice its rank."""
     assert names("rows: [{rank: 2}, {rank: 2, alpha: 2}]") == ["a=4", "a=2"]
@@ -150,6 +155,7 @@ def test_numbers_are_brief(value: float, text: str) -> None:
     assert number(value) == text
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**12), 10**12))
 def test_numbers_are_exact(value: float) -> None:
     """A number in a name is that number, so two different ones never look the same."""
@@ -171,6 +177,7 @@ def test_ids_are_pinned() -> None:
     assert (found.variants[0].id, found.trials[0].id) == ("c0669022029a", "f51bae6512fd")
 
 
+@settings(deadline=None)
 @given(st.permutations(["learning_rate: [1e-3, 3e-4]", "rank: [16, 2]", "epochs: [1, 2]"]))
 def test_ids_do_not_depend_on_order(axes: list[str]) -> None:
     """The same cells have the same ids, however the axes are ordered and whatever else is in the grid."""
@@ -194,6 +201,7 @@ axes = st.fixed_dictionaries(
 ).filter(bool)
 
 
+@settings(deadline=None)
 @given(axes, st.integers(1, 3))
 def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> None:
     """A grid of distinct values has the product of their counts in variants, all distinct in id and name."""
@@ -266,6 +274,7 @@ shapes = st.recursive(
 parts = st.sampled_from(["description", "seeds", "settings", "axes", "paired", "exclude", "rows"])
 
 
+@settings(deadline=None)
 @given(st.text() | st.dictionaries(parts, shapes, max_size=5).map(json.dumps))
 def test_nothing_breaks_the_reader(text: str) -> None:
     """Whatever text is given, a plan or a `GridError` comes of it."""

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.records import Assertion, Case, Message
@@ -87,10 +87,10 @@ def test_weights_share_the_score() -> None:
 
 
 def test_a_pattern_that_never_ends_is_an_error_of_its_case() -> None:
-    """`(a+)+$` is given up within two seconds: no score, not failed, and the reason is said."""
-    start = time.monotonic()
+    """`(a+)+$` is given up within two seconds of processor time: no score, not failed, and the reason is said."""
+    start = time.process_time()
     found = score(case(Assertion("contains", "a"), Assertion("regex", "(a+)+$")), "a" * 100_000 + "b")
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     assert (found.value, found.passed) == (None, False)
     assert "no verdict within 1 s" in found.error
     assert len(found.checks) == 1
@@ -113,11 +113,12 @@ def test_an_unknown_assertion_is_an_error_of_its_case() -> None:
 )
 def test_hostile_answers_are_judged(kind: str, value: Any, answer: str) -> None:
     """A megabyte, nested or numeric or of broken characters, is judged within two seconds."""
-    start = time.monotonic()
+    start = time.process_time()
     assert not score(case(Assertion(kind, value)), answer).error
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(min_size=1))
 def test_folding_only_widens(answer: str, value: str) -> None:
     """Whatever contains a text contains it without regard to case, too."""
@@ -125,6 +126,7 @@ def test_folding_only_widens(answer: str, value: str) -> None:
         assert judge(Assertion("icontains", value), answer).passed
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3))
 def test_any_and_all_agree_with_contains(answer: str, values: list[str]) -> None:
     """`contains-any` and `contains-all` are any and all of `contains`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import SuiteError
@@ -178,6 +178,7 @@ def test_text_is_as_spelt(text: str) -> None:
     assert (found.prompt, found.assertions[0].value) == (text, text)
 
 
+@settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False))
 def test_numbers_survive(number: float) -> None:
     """A number as Python writes it is read as that number."""
@@ -192,6 +193,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_json_is_yaml(value: Any) -> None:
     """JSON, which is YAML, is read as JSON is, by the fast parser and by the one in Python."""
@@ -214,18 +216,21 @@ shapes = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet="[]{}:-,&*!|>#'\"%@`~ \n\tabc10.e"))
 def test_no_text_breaks_the_reader(text: str) -> None:
     """Whatever text is given, a suite or a `SuiteError` comes of it."""
     _suite_or_error(lambda: suite(text))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(keys, shapes, max_size=6))
 def test_no_shape_breaks_the_reader(value: Any) -> None:
     """Whatever stands under the known keys, a suite or a `SuiteError` comes of it."""
     _suite_or_error(lambda: suite(json.dumps(value), x_dot_csv="a,__expected\n1,2"))
 
 
+@settings(deadline=None)
 @given(st.text() | st.text(alphabet='abc_,:"\n\r\x00'), st.sampled_from(["csv", "jsonl", "yaml", "txt"]))
 def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
     """Whatever a file of cases or training rows holds, a suite or a `SuiteError` comes of it."""
@@ -233,6 +238,7 @@ def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
     _suite_or_error(lambda: parse_examples(text, "train.jsonl"))
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab()[]{}*+?|\\^$.,019<>:=!-Pp&~"))
 def test_no_pattern_breaks_the_reader(pattern: str) -> None:
     """Whatever pattern is given, a suite or a `SuiteError` comes of it."""
@@ -441,6 +447,7 @@ def test_nothing_is_evaluated(text: str) -> None:
     assert (found.prompt, found.assertions[0].value) == (text, text)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_what_is_filled_in_is_not_read_again(before: str, value: str) -> None:
     """A variable's text arrives as it is, even when it looks like a variable."""

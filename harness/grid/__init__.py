@@ -164,7 +164,8 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
 
 
 def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
-    names = differing([cell.settings for cell in cells]) or tuple(grid.axes) or NAMELESS
+    # Rows with names need no telling apart, and adding one must not rename the others.
+    names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
     taken: set[str] = {RESERVED}
     variants = []
     for cell in cells:

@@ -1,4 +1,4 @@
-"""What a variant is called: its row's name, else the settings in which it differs from the others."""
+"""What a variant is called: its row's name, else the settings in which it differs from others without name."""
 
 from __future__ import annotations
 

@@ -161,9 +161,11 @@ def _check_header(name: str, header: list[str]) -> None:
     place = Place(name, 1)
     if not header:
         raise SuiteError("has no header", remedy="The first line names the columns.", place=place)
+    seen: set[str] = set()
     for column in header:
-        if header.count(column) > 1:
+        if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
+        seen.add(column)
         if column.startswith("__") and column != "__description" and not EXPECTED.fullmatch(column):
             known = nearest(column, ["__expected", "__description"])
             raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from harness.records import Role, Split
-from harness.yamltext import Count, Form, Line, Text, nearest, shown
+from harness.yamltext import Count, Form, Line, Text, as_written, nearest, shown
 
 FILE = "file://"
 
@@ -17,11 +17,10 @@ FILE = "file://"
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool | int | float):
-        return str(getattr(value, "written", None) or value).replace("True", "true").replace("False", "false")
-    if not isinstance(value, str):
+    text = as_written(value)
+    if not isinstance(text, str):
         raise ValueError('needs a text as its value\nWrite value: "..."')
-    return value
+    return text
 
 
 def _filled(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.yamltext.document import MAX_CHARACTERS, MAX_DEPTH, Document, Value, of_value, parse_yaml
 from harness.yamltext.files import read_text
-from harness.yamltext.forms import Count, Form, Line, Text, fit, nearest, raise_all, shown
+from harness.yamltext.forms import Count, Form, Line, Text, as_written, fit, nearest, raise_all, shown
 
 __all__ = [
     "MAX_CHARACTERS",
@@ -15,6 +15,7 @@ __all__ = [
     "Line",
     "Text",
     "Value",
+    "as_written",
     "fit",
     "nearest",
     "of_value",

@@ -13,6 +13,8 @@ from harness.errors import HarnessError
 from harness.yamltext.document import Document
 
 SHOWN_PROBLEMS = 5
+MAX_PROBLEMS = 100
+"""More are not looked at: a hostile file has a million, each compared with every valid name."""
 
 
 class Form(BaseModel):
@@ -21,7 +23,7 @@ class Form(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=False)
 
 
-def _as_written(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """A number or truth value where text is wanted is the text that stands in the file."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -30,10 +32,10 @@ def _as_written(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_as_written, json_schema_input_type=str | float | bool)]
+Text = Annotated[str, BeforeValidator(as_written, json_schema_input_type=str | float | bool)]
 """Any text. An unquoted number is taken as it is spelt."""
 _ONE_LINE = StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
-Line = Annotated[str, _ONE_LINE, BeforeValidator(_as_written, json_schema_input_type=str | float | bool)]
+Line = Annotated[str, _ONE_LINE, BeforeValidator(as_written, json_schema_input_type=str | float | bool)]
 """One line of text that is not blank, such as a name."""
 Count = Annotated[int, Field(ge=1)]
 FormType = TypeVar("FormType", bound=BaseModel)
@@ -44,7 +46,8 @@ def fit(form: type[FormType], document: Document, value: Any = None) -> FormType
     try:
         return form.model_validate(document.value if value is None else value)
     except ValidationError as misfit:
-        problems = [_problem(form, document, problem) for problem in misfit.errors(include_url=False)]
+        found = misfit.errors(include_url=False)[:MAX_PROBLEMS]
+    problems = [_problem(form, document, problem) for problem in found]
     raise_all(sorted(problems, key=_position))
     raise AssertionError("unreachable: a misfit has problems")
 
