@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, log
+from math import ceil, floor, isfinite, log, log10
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -121,16 +121,22 @@ def _trade_off_spec(points: Sequence[_Point], axis: str, base: float | None, cud
     scale = alt.Scale(type="log", domain=domain, nice=False)
     # 200,000,000 reads as 200 M; seconds stay as they are.
     tick = "datum.label" if cuda else "replace(replace(format(datum.value, '~s'), 'G', ' B'), 'M', ' M')"
-    x = alt.X(
-        "cost:Q", scale=scale, axis=alt.Axis(title=axis, grid=False, labelExpr=tick, tickCount=6, labelOverlap=True)
-    )
+    x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=axis, grid=False, labelExpr=tick, values=_ticks(domain)))
     done = [p for p in placed if p.quality is not None]
     labels = _labels(done, domain)
     stopped = [p for p in placed if p.quality is None]
-    over = x.axis(alt.Axis(labels=False, ticks=False, title=None)) if stopped else x
+    over = x.axis(alt.Axis(labels=False, ticks=False, grid=False, title=None)) if stopped else x
     layers = [_base_line(base, domain, over), _marks(done, over), _names(labels, over)]
-    upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=860, height=300)
+    upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=940, height=300)
     return _configured(alt.vconcat(upper, _stopped(stopped, x), spacing=14) if stopped else upper)
+
+
+def _ticks(domain: Sequence[float]) -> list[float]:
+    """1, 2 and 5 times powers of ten within the axis, or powers alone where those are many."""
+    first, last = floor(log10(domain[0])), ceil(log10(domain[1]))
+    steps = (1, 2, 5) if last - first <= 3 else (1,)
+    found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return [value for value in found if domain[0] <= value <= domain[1]]
 
 
 def _y() -> Any:
@@ -191,7 +197,7 @@ def _labels(points: Sequence[_Point], domain: Sequence[float], gap: float = 5.0)
     labels = []
     for point in sorted(points, key=lambda p: (p.kind != CHOSEN_KIND, -(p.quality or 0), p.number)):
         text = point.name if len(points) <= 14 or point.kind == CHOSEN_KIND else f"#{point.number}"
-        reach = (len(text) * 6.6 + 24) / 860
+        reach = (len(text) * 6.6 + 24) / 940
         at, y = log((point.cost or 1) / domain[0]) / width, point.quality or 0
         while clash := [o for o in placed if abs(o[0] - at) < reach and abs(o[1] - y) < gap]:
             y = min(o[1] for o in clash) - gap
@@ -206,7 +212,7 @@ def _stopped(points: Sequence[_Point], x: Any) -> Any:
     import altair as alt
 
     rows = [{"cost": p.cost, "kind": p.kind, "label": visible(p.name)} for p in points]
-    chart = alt.Chart(_data(rows)).properties(width=860, height=alt.Step(24))
+    chart = alt.Chart(_data(rows)).properties(width=940, height=alt.Step(24))
     order = [status(s) for s in Status]
     y = alt.Y("kind:N", sort=order, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=140, grid=True))
     cross = chart.mark_point(shape="cross", angle=45, filled=True, size=80, color=INK, opacity=1).encode(x=x, y=y)
@@ -291,7 +297,7 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
     base = alt.Chart(_data(rows))
     x = alt.X("step:Q", axis=alt.Axis(title="step", tickCount=4, grid=False, format="d"))
     y = alt.Y("value:Q", scale=alt.Scale(domain=[0, top], nice=False), axis=alt.Axis(title=None, tickCount=3))
-    lines = base.mark_line(strokeWidth=1.6, interpolate="monotone").encode(
+    lines = base.mark_line(strokeWidth=1.6).encode(
         x=x,
         y=y,
         detail="run:N",
@@ -308,7 +314,7 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
         title=None,
         header=alt.Header(labelAnchor="start", labelFontSize=12, labelPadding=4),
     )
-    return _configured((lines + ends).properties(width=262, height=95).facet(facet, columns=3, spacing=18))
+    return _configured((lines + ends).properties(width=306, height=95).facet(facet, columns=3, spacing=18))
 
 
 def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) -> Table:

@@ -269,7 +269,7 @@ def _cost_words(best: Outcome, kind: str) -> str:
 
 
 def _yaml(settings: Settings) -> str:
-    return "\n".join(f"{name}: {words.plain(value)}" for name, value in settings.as_dict().items())
+    return "\n".join(f"{name}: {words.plain(name, value)}" for name, value in settings.as_dict().items())
 
 
 def _excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
@@ -336,7 +336,7 @@ def _row(results: Results, number: int, variant: Outcome) -> Row:
         _lost(results, variant),
         _flips(variant, variant.fixed),
         _flips(variant, variant.broken),
-        *(_setting(variant.differs.get(axis)) for axis in _axes(results)),
+        *(_setting(axis, variant.differs.get(axis)) for axis in _axes(results)),
         *_spent(variant, Phase.ANSWER_AFTER),
     )
     return Row(number, variant.name, variant.name == results.choice.variant, False, cells)
@@ -376,7 +376,8 @@ def _lost(results: Results, variant: Outcome) -> Cell:
         return Cell(words.ABSENT, 1000)
     points = 100 * (_value(before) - _value(after))
     allowed = variant.name in results.choice.eligible or points <= results.run.suite.margin
-    return Cell(f"{max(points, 0):.0f}" if points > -0.5 else f"{points:.0f}", points, "" if allowed else "too many")
+    # The triangle is the chart's mark for the same thing.
+    return Cell(("" if allowed else "▼ ") + (f"{points:.0f}" if abs(points) >= 0.5 else "0"), points)
 
 
 def _guarded(outcome: Outcome) -> Rate:
@@ -388,9 +389,9 @@ def _flips(variant: Outcome, count: int) -> Cell:
     return Cell(str(count), count) if variant.rates else Cell(words.ABSENT, -1)
 
 
-def _setting(value: Any) -> Cell:
+def _setting(name: str, value: Any) -> Cell:
     sort = value if isinstance(value, int | float) else str(value)
-    return Cell(words.setting(value) if value is not None else words.ABSENT, sort)
+    return Cell(words.setting(name, value) if value is not None else words.ABSENT, sort)
 
 
 def _spent(outcome: Outcome, answering: Phase) -> tuple[Cell, ...]:
@@ -412,7 +413,11 @@ def _common(results: Results) -> tuple[tuple[str, str], ...]:
     settings = next((v.settings for v in results.variants if v.settings), None)
     axes = _axes(results)
     every = settings.as_dict() if settings else {}
-    return tuple((words.SETTINGS[n].lower(), words.setting(v)) for n, v in every.items() if n not in axes)
+    return tuple((_lower(words.SETTINGS[n]), words.setting(n, v)) for n, v in every.items() if n not in axes)
+
+
+def _lower(name: str) -> str:
+    return name if name == "rsLoRA" else name.lower()
 
 
 def _ordered(results: Results, first: str) -> list[Outcome]:
@@ -525,8 +530,8 @@ def _facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Basis of all figures", words.machine_claim(machine)),
         ("Harness's git commit", commit),
         ("Python", f"{facts.python}, {facts.platform}"),
-        ("Started", facts.started),
-        ("Finished", results.finished),
+        ("Started", words.moment(facts.started)),
+        ("Finished", words.moment(results.finished)),
         ("Answers", _decoding(run.suite.decoding.max_new_tokens, run.suite.decoding.stop)),
         ("System prompt", run.suite.system_prompt or "none"),
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness.records import Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status, Step
+from harness.records import Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
 
 GIB, MIB = 1 << 30, 1 << 20
 ABSENT = "–"
@@ -51,18 +51,53 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
     "\ufffe\uffff\U000e0000-\U000e007f]"
 )
+_NAMES = [
+    "NUL",
+    "SOH",
+    "STX",
+    "ETX",
+    "EOT",
+    "ENQ",
+    "ACK",
+    "BEL",
+    "BS",
+    "TAB",
+    "LF",
+    "VT",
+    "FF",
+    "CR",
+    "SO",
+    "SI",
+    "DLE",
+    "DC1",
+    "DC2",
+    "DC3",
+    "DC4",
+    "NAK",
+    "SYN",
+    "ETB",
+    "CAN",
+    "EM",
+    "SUB",
+    "ESC",
+    "FS",
+    "GS",
+    "RS",
+    "US",
+]
 
 
 def visible(text: str) -> str:
-    """Control characters, text-direction marks and broken surrogates as symbols: they must show, and do nothing."""
+    """Control characters, text-direction marks and broken surrogates by name: they must show, and do nothing.
+
+    Unicode has pictures for some of them, but many fonts do not.
+    """
     return _UNSEEN.sub(_symbol, text.replace("\r\n", "\n"))
 
 
 def _symbol(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+    return f"‹{_NAMES[code]}›" if code < len(_NAMES) else f"‹U+{code:04X}›"
 
 
 def anchor(case: str) -> str:
@@ -116,17 +151,24 @@ def number(value: float | None) -> str:
     return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:.4g}"
 
 
-def setting(value: Any) -> str:
-    """A setting's value as its grid would say it."""
+def setting(name: str, value: Any) -> str:
+    """A setting's value as its grid would say it; learning rates as powers of ten, whose digits nobody counts."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return number(value) if value < 1e-2 or value >= 1e4 else f"{value:g}"
+        return _power(value) if name == "learning_rate" else f"{value:g}"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def epoch_of(step: Step) -> str:
-    return f"{step.epoch:.1f}"
+def _power(value: float) -> str:
+    digits, exponent = f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(exponent)}"
+
+
+def moment(stamp: str) -> str:
+    """`2026-01-02T03:24:05.123+00:00` as people write it; anything else as it is."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::[\d.]+)?(Z|\+00:00)?(.*)$", stamp)
+    return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
 
 
 def listed(words: Iterable[object]) -> str:
@@ -164,8 +206,8 @@ def status(value: Status) -> str:
     return value.value.capitalize()
 
 
-def plain(value: Any) -> str:
-    """As YAML 1.2 reads it back."""
+def plain(name: str, value: Any) -> str:
+    """A setting as YAML 1.2 reads it back."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"[{', '.join(value)}]" if isinstance(value, tuple) else setting(value)
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else setting(name, value)
