@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.records import Case, Check, Message, Results, Sample, Split
 from harness.report.words import anchor
 
-HEAD = 1500
+HEAD = 1000
 """Characters of an answer that show at once; the rest opens on request."""
 
 
@@ -34,6 +34,10 @@ class Given:
     who: tuple[str, ...]
     by: tuple[str, ...]
     """`number.seed` of each that gave it, for the page's script."""
+    own: str = ""
+    """Which seeds of the variant shown beside the base gave it, where its seeds differ."""
+    also: tuple[str, ...] = ()
+    """Who else gave it, beside that variant."""
 
     @property
     def verdict(self) -> str:
@@ -87,7 +91,7 @@ def _case(case: Case, samples: Sequence[Sample], void: str, compared: str, numbe
     base = [s for s in samples if s.variant not in numbers]
     tuned = [s for s in samples if s.variant in numbers]
     given = _grouped(tuned, base[0] if base else None, numbers)
-    mine = tuple(g for g in given if any(key.split(".")[0] == str(numbers.get(compared)) for key in g.by))
+    mine = tuple(_as_own(g, compared, numbers[compared]) for g in given if _gave(g, numbers.get(compared)))
     asked = max((n for n, m in enumerate(case.messages) if m.role == "user"), default=len(case.messages))
     return CaseView(
         anchor=anchor(case.id),
@@ -99,9 +103,19 @@ def _case(case: Case, samples: Sequence[Sample], void: str, compared: str, numbe
         void=void,
         base=tuple(_grouped(base, None, numbers)),
         shown=mine,
-        others=tuple(g for g in given if g not in mine),
+        others=tuple(g for g in given if not _gave(g, numbers.get(compared))),
         flip=_flip(base, [s for s in tuned if s.variant == compared], void),
     )
+
+
+def _gave(given: Given, number: int | None) -> bool:
+    return any(key.split(".")[0] == str(number) for key in given.by)
+
+
+def _as_own(given: Given, compared: str, number: int) -> Given:
+    own = [int(key.split(".")[1]) for key in given.by if key.split(".")[0] == str(number)]
+    also = tuple(who for who in given.who if who != compared and not who.startswith(f"{compared} (seed"))
+    return replace(given, own=_seeds(own) if compared not in given.who else "", also=also)
 
 
 def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int]) -> list[Given]:
@@ -136,7 +150,11 @@ def _who(name: str, seeds: Sequence[int], of: int) -> str:
     """The seeds are said only where another seed of the same variant answered otherwise."""
     if len(seeds) == of:
         return name
-    return f"{name} ({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))})"
+    return f"{name} ({_seeds(seeds)})"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
 def _flip(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> Flip:
@@ -147,11 +165,13 @@ def _flip(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> Flip:
     if not base or base[0].score.value is None or not scored:
         return Flip("none", "not compared")
     passes, asked = sum(s.score.passed for s in scored), len(scored)
-    part = f" in {{}} of {asked} seeds" if asked > 1 else ""
     if base[0].score.passed:
-        broken = asked - passes
-        return Flip("broken", "broken" + part.format(broken)) if broken else Flip("kept", "kept")
-    return Flip("fixed", "fixed" + part.format(passes)) if passes else Flip("failing", "still fails")
+        return Flip("kept", "kept") if passes == asked else Flip("broken", "broken" + _part(asked - passes, asked))
+    return Flip("fixed", "fixed" + _part(passes, asked)) if passes else Flip("failing", "still fails")
+
+
+def _part(count: int, asked: int) -> str:
+    return f" in {count} of {asked} seeds" if count < asked else ""
 
 
 def _expectation(case: Case) -> Iterable[str]:

@@ -49,7 +49,7 @@
       const scored = marks.filter((mark) => mark !== "none");
       if (!card.base || card.base.dataset.p === "none" || !scored.length) return ["none", "not compared"];
       const passes = scored.filter((mark) => mark === "pass").length;
-      const part = (count) => (scored.length > 1 ? ` in ${count} of ${scored.length} seeds` : "");
+      const part = (count) => (count < scored.length ? ` in ${count} of ${scored.length} seeds` : "");
       if (card.base.dataset.p === "pass") {
         const broken = scored.length - passes;
         return broken ? ["broken", "broken" + part(broken)] : ["kept", "kept"];
