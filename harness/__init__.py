@@ -18,10 +18,14 @@ __version__ = "0.1.0"
 
 
 def load_run(path: str | PathLike[str]) -> Run:
-    """What the run in this directory found; raises `StoreError` when there is no finished run."""
+    """What the run in this directory found.
+
+    Raises:
+        StoreError: there is no run, or none that got as far as results.
+    """
     from pathlib import Path
 
     from harness.frame import Run
-    from harness.store import load_results
+    from harness.store import find_run
 
-    return Run(load_results(Path(path)))
+    return Run(find_run(Path(path)).results())

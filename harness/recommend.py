@@ -13,18 +13,21 @@ GUARDED = (Role.RETAIN, Role.AVOID)
 def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
     """The variant with the highest pass rate on the objective among those that keep what the base could do."""
     objective = objective_of(suite, base)
-    if not any(rate.total for rate in base.rates.values()):
-        return Choice(None, ("The base model has no scored answers, so nothing can be compared with it.",))
     finished = [v for v in variants if _finished(v)]
-    if not finished:
-        return Choice(None, (_none_finished(variants),))
     safe = [v for v in finished if eligible(suite, base, v)]
-    if not safe:
-        return Choice(None, _none_safe(suite, base, finished))
-    best = max(safe, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, safe)))
-    if _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
-        return Choice(None, _none_better(objective, base, best, len(safe)))
-    return Choice(best.name, _reasons(suite, objective, base, best, safe, variants))
+    best = max(safe, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, safe)), default=None)
+    name, names = None, tuple(v.name for v in safe)
+    if not any(rate.total for rate in base.rates.values()):
+        reasons: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
+    elif not finished:
+        reasons = (_none_finished(variants),)
+    elif best is None:
+        reasons = _none_safe(suite, base, finished)
+    elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
+        reasons = _none_better(objective, base, best, len(safe))
+    else:
+        name, reasons = best.name, _reasons(suite, objective, base, best, safe, variants)
+    return Choice(name, reasons, objective, names)
 
 
 def objective_of(suite: Suite, base: Outcome) -> Role:

@@ -500,6 +500,10 @@ class Choice:
 
     variant: str | None
     reasons: tuple[str, ...]
+    objective: Role = Role.GENERALISE
+    """The role whose pass rate decided: the suite's objective, or `learn` where it has no such cases."""
+    eligible: tuple[str, ...] = ()
+    """The variants that finished under every seed and stay within the suite's margin."""
 
 
 @dataclass(frozen=True)

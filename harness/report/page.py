@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from harness.records import (
+    Machine,
     Outcome,
     Phase,
     PhaseCost,
@@ -205,7 +206,7 @@ def headline(results: Results) -> Headline:
         confirmation=_confirmation(results) if best else "",
         roles=_roles(results, best),
         confirmed=confirmed,
-        cost=_cost_words(best, machine.kind) if best else "",
+        cost=_cost_words(best, machine) if best else "",
         settings=_yaml(best.settings) if best and best.settings and not toy else "",
     )
 
@@ -257,15 +258,15 @@ def _roles(results: Results, best: Outcome | None) -> tuple[RoleRow, ...]:
     )
 
 
-def _cost_words(best: Outcome, kind: str) -> str:
+def _cost_words(best: Outcome, machine: Machine) -> str:
     train = _phase(best, Phase.TRAIN)
     if train is None:
         return ""
     peak = train.peak_reserved or train.peak_resident
     what = "reserved on the GPU" if train.peak_reserved else "of main memory, Python and libraries included"
-    told = words.claim(train.seconds.basis, train.seconds.device)
+    told = words.claim(train.seconds.basis, train.seconds.device, machine.memory_cap)
     told = f"Training took {words.measured(train.seconds)} and at most {words.measured(peak)} {what}; {told}."
-    return f"{told} Wall time on a CPU says nothing about a GPU." if kind == "cpu" else told
+    return f"{told} Wall time on a CPU says nothing about a GPU." if machine.kind == "cpu" else told
 
 
 def _yaml(settings: Settings) -> str:
