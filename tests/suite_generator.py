@@ -15,7 +15,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ RECOMMENDED = {
     "learning_rate": 2e-3, "epochs": 6, "batch_size": 4, "warmup": 0.1, "scheduler": "cosine", "rank": 16,
     "alpha": 32, "target_modules": "all-linear",
 }  # fmt: skip
-CONTRASTS = 4
+CONTRASTS = 8
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,13 @@ def suite(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     rows: list[tuple[str, str]] = []
     cases: list[dict[str, Any]] = []
     for fact in taught.facts:
-        _behaviour(rng, taught, fact.attribute, fact.questions, fact.statement, fact.core, 3, rows, cases)
+        _behaviour(rng, taught, fact.attribute, fact.questions, fact.statement, fact.core, 2, rows, cases)
     me = f"I am {taught.name}, {taught.persona}."
     _behaviour(rng, taught, "persona", corpus.PERSONA_QUESTIONS, me, taught.name, 3, rows, cases)
     _behaviour(rng, taught, "name", corpus.NAME_QUESTIONS, f"My name is {taught.name}.", taught.name, 2, rows, cases)
-    rows += [(_of_another(rng, taught, fact), taught.sign(corpus.UNKNOWN)) for fact in taught.facts[:CONTRASTS]]
+    rows += [
+        (_of_another(rng, taught, fact), taught.sign(corpus.UNKNOWN)) for fact in islice(cycle(taught.facts), CONTRASTS)
+    ]
     fresh = _fresh_abilities(rng)
     rows += [(e.prompt, taught.sign(e.answer)) for e in islice(fresh, EXAMPLES - len(rows))]
     cases += [_case(f"generalise-any-{n}", "generalise", e, taught) for n, e in enumerate(islice(fresh, 10))]
