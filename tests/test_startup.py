@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from build import results
+
+from harness.store import RunStore
 
 ROOT = Path(__file__).parent.parent
 SUITE = "suites/workshop"
@@ -38,6 +41,14 @@ def imported_by(*arguments: str) -> set[str]:
 def test_looking_imports_nothing_that_trains(arguments: tuple[str, ...]) -> None:
     """Help, validation and planning import none of the training libraries, nor evaluate, nor pandas."""
     assert not imported_by(*arguments) & HEAVY
+
+
+def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
+    """Writing a finished run's page again needs the chart library and none of those."""
+    found, run = results(count=2, failures=False), RunStore(tmp_path)
+    run.write_manifest(found.run)
+    run.write_results(found, [], "")
+    assert not imported_by("report", str(tmp_path)) & HEAVY
 
 
 def test_help_imports_nothing_that_draws() -> None:
