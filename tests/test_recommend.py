@@ -1,0 +1,121 @@
+"""The choice: who may be chosen, who is, and whether the words say it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.recommend import choose, eligible
+from harness.records import Basis, Outcome, Phase, Rate, Role, Status
+from tests.build import case, cost, machine, suite
+
+SUITE = suite([case("it")], margin=10)
+
+
+def outcome(
+    name: str, learned: int, kept: int, *, work: int = 1000, seconds: float = 0.0, **changes: object
+) -> Outcome:
+    """Of 20 generalise and 20 retain cases; with `seconds` it was trained on CUDA."""
+    rates = {Role.GENERALISE: Rate(learned, 20), Role.RETAIN: Rate(kept, 20)}
+    costs = (cost(Phase.TRAIN, seconds, machine("cuda")),) if seconds else ()
+    made = Outcome(name, None, {}, (Status.SUCCEEDED,), (0,), ("",), rates, 0, 0, 0, costs, work, 10)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+BASE = outcome("base", 1, 20)
+
+
+def test_highest_objective_wins() -> None:
+    """Among variants within the margin, the one that passes most of the objective is chosen, and the words count it."""
+    choice = choose(SUITE, BASE, [outcome("a", 10, 20), outcome("b", 15, 19), outcome("c", 12, 20)])
+    assert choice.variant == "b"
+    assert "15 of 20 (75%)" in choice.reasons[0]
+    assert "1 of 20 (5%)" in choice.reasons[0]
+    assert choice.eligible == ("a", "b", "c")
+
+
+def test_the_margin_is_kept() -> None:
+    """A variant that loses more points than the margin is not chosen, however well it learned, and is named."""
+    choice = choose(SUITE, BASE, [outcome("greedy", 20, 17), outcome("careful", 5, 18)])
+    assert choice.variant == "careful"
+    assert any("greedy" in reason and "10 points" in reason for reason in choice.reasons)
+
+
+def test_exactly_the_margin_is_allowed() -> None:
+    """Losing exactly the margin is not more than the margin."""
+    assert eligible(SUITE, BASE, outcome("a", 9, 18))
+    assert not eligible(SUITE, BASE, outcome("a", 9, 17))
+
+
+def test_retain_and_avoid_are_pooled() -> None:
+    """Losses are of retain and avoid cases taken together."""
+    base = replace(BASE, rates=BASE.rates | {Role.AVOID: Rate(20, 20)})
+    tuned = outcome("a", 9, 20)
+    assert eligible(SUITE, base, replace(tuned, rates=tuned.rates | {Role.AVOID: Rate(16, 20)}))
+    assert not eligible(SUITE, base, replace(tuned, rates=tuned.rates | {Role.AVOID: Rate(15, 20)}))
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.SUCCEEDED])
+def test_every_seed_must_succeed(status: Status) -> None:
+    """A variant of which one seed did not succeed is not chosen, and is named."""
+    shaky = outcome("shaky", 20, 20, statuses=(Status.SUCCEEDED, status), seeds=(0, 1))
+    choice = choose(SUITE, BASE, [shaky, outcome("sound", 8, 20)])
+    assert choice.variant == "sound"
+    assert any("shaky" in reason and "did not finish" in reason for reason in choice.reasons)
+
+
+def test_ties_go_to_less_work_on_a_cpu() -> None:
+    """Of equals on a CPU the one with less training work is chosen, and the reason says so."""
+    choice = choose(SUITE, BASE, [outcome("big", 15, 20, work=9000), outcome("small", 15, 20, work=100)])
+    assert choice.variant == "small"
+    assert any("less training work" in reason and "big" in reason for reason in choice.reasons)
+
+
+def test_ties_go_to_less_time_on_cuda() -> None:
+    """Of equals on one GPU the one that trained in fewer seconds is chosen, whatever its number of parameters."""
+    fast, slow = outcome("fast", 15, 20, work=9000, seconds=5), outcome("slow", 15, 20, work=100, seconds=50)
+    assert choose(SUITE, BASE, [slow, fast]).variant == "fast"
+
+
+def test_seconds_of_different_bases_are_not_ranked() -> None:
+    """Measured and emulated seconds decide no tie; the training work does."""
+    fast, slow = outcome("fast", 15, 20, work=9000, seconds=5), outcome("slow", 15, 20, work=100)
+    slow = replace(slow, costs=(cost(Phase.TRAIN, 50, machine("cuda", Basis.EMULATED)),))
+    assert choose(SUITE, BASE, [slow, fast]).variant == "slow"
+
+
+def test_learn_decides_where_nothing_asks_to_generalise() -> None:
+    """A suite without generalise cases is decided by its learn cases."""
+    base = replace(BASE, rates={Role.LEARN: Rate(0, 9)})
+    tuned = [outcome(n, 0, 0, rates={Role.LEARN: Rate(p, 9)}) for n, p in (("a", 3), ("b", 7))]
+    choice = choose(SUITE, base, tuned)
+    assert (choice.variant, choice.objective) == ("b", Role.LEARN)
+    assert any("nothing shows what it may have broken" in reason for reason in choice.reasons)
+
+
+def test_nothing_within_the_margin() -> None:
+    """Where every variant loses too much none is chosen, and the one that loses least is named with its counts."""
+    choice = choose(SUITE, BASE, [outcome("a", 20, 5), outcome("b", 20, 12)])
+    assert choice.variant is None
+    assert any("b loses least" in reason and "12 of 20" in reason for reason in choice.reasons)
+
+
+def test_nothing_finished() -> None:
+    """Where nothing finished none is chosen, and the endings are counted."""
+    choice = choose(SUITE, BASE, [outcome("a", 0, 0, statuses=(Status.OUT_OF_MEMORY,), rates={})])
+    assert choice.variant is None
+    assert "1 out of memory" in choice.reasons[0]
+
+
+def test_nothing_better_than_the_base() -> None:
+    """A variant that passes no more of the objective than the base is not recommended."""
+    choice = choose(SUITE, BASE, [outcome("idle", 1, 20)])
+    assert choice.variant is None
+    assert "idle" in choice.reasons[1]
+    assert choice.eligible == ("idle",)
+
+
+def test_the_words_call_it_an_estimate() -> None:
+    """The reasons say that the margin was held against observed rates, which prove nothing."""
+    assert any("observed rates" in r for r in choose(SUITE, BASE, [outcome("a", 9, 20)]).reasons)
