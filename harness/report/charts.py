@@ -123,7 +123,7 @@ def _trade_off_spec(points: Sequence[_Point], axis: str, base: float | None, cud
     tick = "datum.label" if cuda else "replace(replace(format(datum.value, '~s'), 'G', ' B'), 'M', ' M')"
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=axis, grid=False, labelExpr=tick, values=_ticks(domain)))
     done = [p for p in placed if p.quality is not None]
-    labels = _labels(done, domain)
+    labels = _labels(done, domain, base)
     stopped = [p for p in placed if p.quality is None]
     over = x.axis(alt.Axis(labels=False, ticks=False, grid=False, title=None)) if stopped else x
     layers = [_base_line(base, domain, over), _marks(done, over), _names(labels, over)]
@@ -190,7 +190,9 @@ def _names(labels: Sequence[dict[str, Any]], x: Any) -> Any:
     )
 
 
-def _labels(points: Sequence[_Point], domain: Sequence[float], gap: float = 5.0) -> list[dict[str, Any]]:
+def _labels(
+    points: Sequence[_Point], domain: Sequence[float], base: float | None, gap: float = 5.0
+) -> list[dict[str, Any]]:
     """A label beside each mark, pushed down where it would cover another one; numbers where names are too many."""
     width = log(domain[1] / domain[0])
     placed: list[tuple[float, float]] = []
@@ -199,6 +201,8 @@ def _labels(points: Sequence[_Point], domain: Sequence[float], gap: float = 5.0)
         text = point.name if len(points) <= 14 or point.kind == CHOSEN_KIND else f"#{point.number}"
         reach = (len(text) * 6.6 + 24) / 940
         at, y = log((point.cost or 1) / domain[0]) / width, point.quality or 0
+        if base is not None and abs(y - 100 * base) < 3:  # not across the base's line
+            y = 100 * base + 3
         while clash := [o for o in placed if abs(o[0] - at) < reach and abs(o[1] - y) < gap]:
             y = min(o[1] for o in clash) - gap
         placed.append((at, y))

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from harness.records import (
+    Case,
     Machine,
     Outcome,
     Phase,
@@ -82,6 +83,8 @@ class RoleRow:
 class Headline:
     title: str
     name: str
+    differs: str
+    """The chosen settings in which the variants differ, in words."""
     chosen: bool
     reasons: tuple[str, ...]
     confirmation: str
@@ -134,6 +137,7 @@ class Page:
     excerpts: tuple[Excerpt, ...]
     trade_off: Chart
     columns: tuple[Column, ...]
+    peak_hint: str
     rows: tuple[Row, ...]
     common: tuple[tuple[str, str], ...]
     curves: tuple[Chart, ...]
@@ -166,6 +170,7 @@ def page(results: Results, now: str) -> Page:
         excerpts=_excerpts(results, compared),
         trade_off=charts.trade_off(results),
         columns=_columns(results),
+        peak_hint=_peak_hint(results),
         rows=(_base_row(results), *(_row(results, n, v) for n, v in enumerate(results.variants, 1))),
         common=_common(results),
         curves=charts.learning(results),
@@ -201,6 +206,7 @@ def headline(results: Results) -> Headline:
     return Headline(
         title=title,
         name=best.name if best else "",
+        differs=_differs(best) if best else "",
         chosen=best is not None,
         reasons=results.choice.reasons,
         confirmation=_confirmation(results) if best else "",
@@ -209,6 +215,10 @@ def headline(results: Results) -> Headline:
         cost=_cost_words(best, machine) if best else "",
         settings=_yaml(best.settings) if best and best.settings and not toy else "",
     )
+
+
+def _differs(best: Outcome) -> str:
+    return ", ".join(f"{_lower(words.SETTINGS[n])} {words.setting(n, v)}" for n, v in best.differs.items())
 
 
 def _best(results: Results) -> Outcome | None:
@@ -292,8 +302,19 @@ def _excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, 
             words.anchor(case.id), _clip(case.prompt), _clip(old.answer), old.score.passed, _clip(new.answer),
             new.score.passed, case.role,
         )
-        for case, old, new in (*gained[:most], *broken[:2])
+        for case, old, new in (*_varied(gained)[:most], *_varied(broken)[:2])
     )  # fmt: skip
+
+
+def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
+    """Cases of groups not seen yet first: three answers to one question tell less than three to three."""
+    seen: set[str] = set()
+    fresh: list[tuple[Case, Sample, Sample]] = []
+    rest: list[tuple[Case, Sample, Sample]] = []
+    for pair in pairs:
+        (rest if pair[0].group in seen else fresh).append(pair)
+        seen.add(pair[0].group)
+    return [*fresh, *rest]
 
 
 def _clip(text: str, most: int = 220) -> str:
@@ -312,11 +333,11 @@ def _columns(results: Results) -> tuple[Column, ...]:
         Column("Points lost", "Points of pass rate lost on retain and avoid cases taken together", "Against the base"),
         Column("Fixed", "Cases that the base fails and this passes, over all seeds", "Against the base"),
         Column("Broken", "Cases that the base passes and this fails, over all seeds", "Against the base"),
-        *axes,
         Column("Train", "Seconds of training, mean over seeds", "Time and memory"),
         Column("Answer", "Seconds to answer all prompts, mean over seeds", "Time and memory"),
         Column("Peak", _peak_hint(results), "Time and memory"),
         Column("Parameters", "Trainable parameters of the adapter", "Time and memory"),
+        *axes,
     )
 
 
@@ -337,8 +358,8 @@ def _row(results: Results, number: int, variant: Outcome) -> Row:
         _lost(results, variant),
         _flips(variant, variant.fixed),
         _flips(variant, variant.broken),
-        *(_setting(axis, variant.differs.get(axis)) for axis in _axes(results)),
         *_spent(variant, Phase.ANSWER_AFTER),
+        *(_setting(axis, variant.differs.get(axis)) for axis in _axes(results)),
     )
     return Row(number, variant.name, variant.name == results.choice.variant, False, cells)
 
@@ -349,8 +370,8 @@ def _base_row(results: Results) -> Row:
         Cell("Not trained", "0"),
         *(_rate(rate) for rate in results.base.rates.values()),
         nothing, nothing, nothing,
-        *(nothing for _ in _axes(results)),
         *_spent(results.base, Phase.ANSWER_BEFORE),
+        *(nothing for _ in _axes(results)),
     )  # fmt: skip
     return Row(0, "base", False, True, cells)
 
