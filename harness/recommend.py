@@ -94,7 +94,7 @@ def _reasons(
 
 def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
-    return f"Of the {objective} cases it passes {after}; the base passes {before}."
+    return f"Of the {objective} cases used for choosing it passes {after}; the base passes {before}."
 
 
 def _keeping(suite: Suite, best: Outcome) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from build import case, cost, manifest, record, results, score, suite, training, variants
 
 from harness.compare import assemble, void_cases
 from harness.records import Case, Phase, Rate, Results, Role, Score, Split, Status, TrialRecord
-from tests.build import case, cost, manifest, record, results, score, suite, training, variants
 
 CASES = (
     case("learn", Role.LEARN),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
-from harness import frame
+from build import HOSTILE, results
+
+import harness
+from harness import frame, store
 from harness.frame import Run
 from harness.records import Choice, Settings
-from tests.build import HOSTILE, results
 
 SMALL = results(8, 12, seeds=(0, 1))
 
@@ -72,8 +75,15 @@ def test_summary_names_the_best_and_the_report() -> None:
 
 def test_summary_without_a_choice_says_why() -> None:
     """Without a best variant the closing lines give the reasons."""
-    from dataclasses import replace
-
     said = frame.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
     assert "No best variant" in said
     assert "Nothing finished." in said
+
+
+def test_load_run(tmp_path: Path) -> None:
+    """What a run wrote is what `harness.load_run` gives back, from its directory or its results.json."""
+    made = results(4, 8, hostile=False)
+    store.write_record(tmp_path / "run.json", made.run)
+    store.write_record(tmp_path / "results.json", made)
+    assert harness.load_run(tmp_path).results == made
+    assert harness.load_run(str(tmp_path / "results.json")).frame().equals(Run(made).frame())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from build import case, cost, machine, suite
 
 from harness.recommend import choose, eligible
 from harness.records import Basis, Outcome, Phase, Rate, Role, Status
-from tests.build import case, cost, machine, suite
 
 SUITE = suite([case("it")], margin=10)
 

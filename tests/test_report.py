@@ -11,11 +11,11 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from build import HOSTILE, machine, results
 
 from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
 from harness.report.words import anchor, claim, visible
-from tests.build import HOSTILE, machine, results
 
 VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."

@@ -105,13 +105,11 @@ class Excerpt:
     base_passed: bool
     tuned: str
     tuned_passed: bool
-    role: Role
 
 
 @dataclass(frozen=True)
 class Failure:
     variant: str
-    number: int
     seed: int
     status: str
     message: str
@@ -300,7 +298,7 @@ def _excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, 
     return tuple(
         Excerpt(
             words.anchor(case.id), _clip(case.prompt), _clip(old.answer), old.score.passed, _clip(new.answer),
-            new.score.passed, case.role,
+            new.score.passed,
         )
         for case, old, new in (*_varied(gained)[:most], *_varied(broken)[:2])
     )  # fmt: skip
@@ -451,8 +449,8 @@ def _ordered(results: Results, first: str) -> list[Outcome]:
 
 def _failures(results: Results) -> tuple[Failure, ...]:
     return tuple(
-        Failure(variant.name, number, seed, words.status(status), message, log)
-        for number, variant in enumerate([*results.variants, *([results.confirmed] if results.confirmed else [])], 1)
+        Failure(variant.name, seed, words.status(status), message, log)
+        for variant in (*results.variants, *([results.confirmed] if results.confirmed else []))
         for seed, status, message, log in zip(
             variant.seeds, variant.statuses, variant.messages, variant.logs, strict=True
         )
