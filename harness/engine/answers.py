@@ -1,0 +1,78 @@
+"""Prompts to answers: left-padded batches, greedy, each answer the same whatever batch it was in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.base import Base
+from harness.engine.rows import render
+from harness.records import Answer, Decoding, Prompt
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def answer(
+    base: Base,
+    model: PreTrainedModel | PeftModel,
+    prompts: Sequence[Prompt],
+    decoding: Decoding,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Answer]:
+    """One answer per prompt, in the prompts' order. `model` is the base, or the base with an adapter attached.
+
+    Rows are batched by length, so that little is padding; greedy decoding in full precision does not depend on it.
+    """
+    rendered = [(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in prompts]
+    rendered.sort(key=lambda pair: len(pair[1]))
+    found: dict[str, Answer] = {}
+    for start in range(0, len(rendered), batch_size):
+        batch = rendered[start : start + batch_size]
+        for (prompt, _), made in zip(batch, _generate(base, model, [ids for _, ids in batch], decoding), strict=True):
+            text, tokens, truncated = made
+            found[prompt.key] = Answer(prompt.key, text, tokens, truncated)
+        progress(start + len(batch))
+    return [found[prompt.key] for prompt in prompts]
+
+
+def _generate(base: Base, model: Any, rows: list[list[int]], decoding: Decoding) -> list[tuple[str, int, bool]]:
+    """Text, number of new tokens, and whether the limit cut it, per row."""
+    import torch
+
+    tokenizer, width = base.tokenizer, max(map(len, rows))
+    # A batch of one would go through another matrix product than a batch of many and round differently.
+    padded = rows if len(rows) > 1 or base.machine.kind != "cpu" else rows * 4
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in padded], device=base.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in padded], device=base.device)
+    options: dict[str, Any] = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer} if decoding.stop else {}
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=decoding.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            **options,
+        )
+    ends = _end_tokens(base)
+    return [_finish(tokenizer, row, ends, decoding) for row in out[: len(rows), width:].tolist()]
+
+
+def _end_tokens(base: Base) -> set[int]:
+    ends = base.model.generation_config.eos_token_id
+    return {base.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+
+def _finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
+    length = next((i for i, token in enumerate(row) if token in ends), None)
+    kept = row if length is None else row[:length]
+    text = tokenizer.decode(kept, skip_special_tokens=True).strip()
+    stops = [at for at in (text.find(stop) for stop in decoding.stop) if at >= 0]
+    if stops:
+        text = text[: min(stops)].rstrip()
+    truncated = length is None and not stops and len(row) >= decoding.max_new_tokens
+    return text, len(kept) + (length is not None), truncated

@@ -1,0 +1,147 @@
+"""Loads a base model once, quantised to NF4, and keeps it fit for training."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import EngineError, ModelError
+from harness.records import Machine, ModelRef, Quantization
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen base model with its tokenizer; adapters come and go, `model` stays."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    machine: Machine
+    quantization: Quantization
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+def load_base(ref: ModelRef, quantization: Quantization, machine: Machine) -> Base:
+    """The model in `ref.path`, quantised as asked, on the machine's device, frozen, in eval mode.
+
+    Raises:
+        ModelError: the folder's files are no causal language model, or its tokenizer has no chat template.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    dtype: torch.dtype = getattr(torch, machine.compute_dtype)
+    if machine.memory_cap and machine.kind == "cuda":
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(ref.path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            ref.path,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            device_map={"": 0 if machine.kind == "cuda" else "cpu"},
+            quantization_config=_quantization_config(quantization, dtype),
+        )
+    except (ValueError, KeyError, OSError) as error:
+        remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
+        raise ModelError(f"{ref.name} cannot be loaded: {error}", remedy=remedy) from error
+    _prepare_tokenizer(ref, tokenizer)
+    model.eval()
+    model.requires_grad_(False)
+    # Sampling options of the model's own would be warned about, or worse, used.
+    model.generation_config = GenerationConfig(
+        eos_token_id=model.generation_config.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    if quantization is Quantization.NF4:
+        keep_trainable(model)
+    return Base(model, tokenizer, machine, quantization)
+
+
+def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Any:
+    if quantization is Quantization.NONE:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.chat_template:
+        remedy = "Use the chat version of the model, or add a chat template to its tokenizer."
+        raise ModelError(f"{ref.name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
+    if tokenizer.pad_token is None:
+        # Padding is masked everywhere, so any token serves; unknown beats end-of-text, which must stay learnable.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+
+
+def keep_trainable(model: PreTrainedModel) -> None:
+    """Switch off bitsandbytes' packing of 4-bit weights for inference on CPUs with AVX512-BF16.
+
+    A packed layer is not differentiable: once the base has answered a prompt, training would leave every adapter below
+    it without a gradient, silently. It also computes in bf16 where fp32 was asked for.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def check_trainable(model: PreTrainedModel) -> None:
+    """Hold every 4-bit layer to not being packed.
+
+    Raises:
+        EngineError: a layer was packed; training through it would silently learn nothing.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit) and getattr(module.weight.quant_state, "packing_format_for_cpu", False):
+            raise EngineError(
+                f"the 4-bit layer {name} was packed for inference and cannot be trained through",
+                remedy="This is a bug of the harness with this version of bitsandbytes: please report it.",
+            )
+
+
+@contextlib.contextmanager
+def untouched(model: PreTrainedModel) -> Iterator[None]:
+    """Undo what a trainer leaves on a base it only borrowed: a patched forward, checkpointing, hooks, training mode."""
+    forward = model.__dict__.get("forward")
+    use_cache, pad = model.config.use_cache, model.config.pad_token_id
+    try:
+        yield
+    finally:
+        if forward is None:
+            model.__dict__.pop("forward", None)
+        else:
+            model.__dict__["forward"] = forward
+        model.config.use_cache, model.config.pad_token_id = use_cache, pad
+        if model.is_gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+        if hasattr(model, "_require_grads_hook"):
+            with contextlib.suppress(AttributeError):
+                model.disable_input_require_grads()
+        model.eval()
+        model.requires_grad_(False)

@@ -1,0 +1,263 @@
+"""Trains one adapter with TRL's SFTTrainer, as its users do, with guards against the ways in which that goes wrong silently.
+
+Nothing here is cleverer than SFTTrainer: it is the truth that any faster engine has to agree with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.adapters import detach
+from harness.engine.base import Base, check_trainable, untouched
+from harness.engine.meter import Meter
+from harness.engine.rows import IGNORED, Row
+from harness.errors import EngineError
+from harness.records import Phase, PhaseCost, Settings, Status, Step
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import LoraConfig, PeftModel
+    from trl import SFTConfig, SFTTrainer
+
+MAX_SKIPPED_STEPS = 16
+"""fp16's loss scale starts at 2**16 and halves at each overflow: more in a row than this is no search for a scale."""
+REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
+
+Progress = Callable[[Step, int], None]
+"""Called after each optimizer step with the step and the number of all steps."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training. `model` carries the adapter until the context that gave it ends."""
+
+    model: PeftModel
+    status: Status
+    message: str
+    steps: tuple[Step, ...]
+    cost: PhaseCost
+    trainable_parameters: int
+    supervised_tokens: int
+
+
+@contextlib.contextmanager
+def trained(
+    base: Base, rows: Sequence[Row], settings: Settings, seed: int, *, model_name: str, progress: Progress
+) -> Iterator[Trained]:
+    """Train an adapter on `rows` of token ids; afterwards the base is bare again.
+
+    The status is SUCCEEDED, or DIVERGED where a loss, a gradient norm or a weight was not finite.
+
+    Raises:
+        EngineError: a guard was broken: an adapter not in fp32, or a parameter that gets no gradient.
+        torch.OutOfMemoryError: as PyTorch raises it.
+    """
+    if base.quantization is not settings.quantization:
+        raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")
+    with untouched(base.model), tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        meter = Meter(base.machine, model_name)
+        with meter:
+            check_trainable(base.model)
+            log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress)
+            trainer = build_trainer(base, rows, settings, seed, folder, log)
+            try:
+                use_full_precision(trainer.model)
+                trainer.train()
+                log.check_weights(trainer.model)
+            except BaseException:
+                detach(trainer.model)
+                raise
+        try:
+            yield Trained(
+                model=trainer.model,
+                status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
+                message=log.diverged,
+                steps=tuple(log.steps),
+                cost=meter.cost(Phase.TRAIN, log.tokens),
+                trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+                supervised_tokens=log.supervised,
+            )
+        finally:
+            detach(trainer.model)
+
+
+def build_trainer(
+    base: Base, rows: Sequence[Row], settings: Settings, seed: int, folder: str, log: TrainingLog
+) -> SFTTrainer:
+    """The trainer with a fresh adapter on the base; `folder` is for what the trainer insists on writing."""
+    from trl import SFTTrainer
+
+    trainer = SFTTrainer(
+        model=base.model,
+        args=_arguments(base, settings, seed, folder),
+        train_dataset=_dataset(rows),
+        processing_class=base.tokenizer,
+        peft_config=_lora(settings),
+        callbacks=[log.callback()],
+    )
+    log.watch(trainer)
+    return trainer
+
+
+def use_full_precision(model: PeftModel) -> None:
+    """Set every trainable parameter to fp32: TRL casts a QLoRA adapter to bf16, whatever precision was asked for.
+
+    In bf16 an update of under 0.4% of a weight is lost, and fp16's gradient scaler refuses bf16 gradients.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+class TrainingLog:
+    """What happens at each step, and the guards that are held there."""
+
+    def __init__(self, *, allow_skipped: bool, progress: Progress) -> None:
+        self.steps: list[Step] = []
+        self.diverged = ""
+        self.tokens = self.supervised = 0
+        self._allowed = MAX_SKIPPED_STEPS if allow_skipped else 0
+        self._skipped = 0
+        self._progress = progress
+        self._counts: list[Any] = []
+
+    def watch(self, trainer: SFTTrainer) -> None:
+        """Count the tokens of every batch that a loss is computed of; the counts stay on the device until a step ends."""
+        compute = trainer.compute_loss
+
+        def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            labels = inputs["labels"]
+            self._counts.append((inputs.get("attention_mask", labels != IGNORED).sum(), (labels != IGNORED).sum()))
+            return compute(model, inputs, *args, **kwargs)
+
+        trainer.compute_loss = counted
+
+    def callback(self) -> Any:
+        from transformers import TrainerCallback
+
+        log = self
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+                if state.global_step == 0:
+                    check_gradients(model)
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if "loss" in (logs or {}):
+                    log.add(state.global_step, state.max_steps, logs)
+                    control.should_training_stop = control.should_training_stop or bool(log.diverged)
+
+        return Callback()
+
+    def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
+        """Take one step of the trainer's log, and see whether the training has diverged."""
+        self.tokens += sum(int(seen) for seen, _ in self._counts)
+        self.supervised += sum(int(learned) for _, learned in self._counts)
+        self._counts.clear()
+        loss, norm = float(logs["loss"]), float(logs["grad_norm"])
+        step = Step(
+            number, float(logs["epoch"]), _finite(loss), float(logs["learning_rate"]), _finite(norm), self.supervised
+        )
+        self.steps.append(step)
+        self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+        if not math.isfinite(loss):
+            self.diverged = f"the loss was {loss} at step {number} of {total}"
+        elif self._skipped > self._allowed:
+            self.diverged = f"the gradient norm was {norm} at step {number} of {total}"
+        self._progress(step, total)
+
+    def check_weights(self, model: PeftModel) -> None:
+        """A weight can overflow without any loss or gradient having shown it."""
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and not self.diverged and not parameter.isfinite().all():
+                self.diverged = f"{name} is not finite after training"
+
+
+def check_gradients(model: PeftModel) -> None:
+    """Hold the first step to what training means.
+
+    Raises:
+        EngineError: a trainable parameter is not in fp32, or has no gradient, so that it would silently stay as it is.
+    """
+    import torch
+
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    other = [name for name, p in trainable if p.dtype is not torch.float32]
+    if other:
+        raise EngineError(f"{len(other)} adapter weights are not in fp32, among them {other[0]}", remedy=REPORT_BUG)
+    without = [name for name, p in trainable if p.grad is None]
+    if without or not trainable:
+        first = f", among them {without[0]}" if without else ""
+        message = f"{len(without)} of {len(trainable)} adapter weights got no gradient in the first step{first}"
+        raise EngineError(message, remedy=REPORT_BUG)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _dataset(rows: Sequence[Row]) -> Dataset:
+    """TRL leaves rows that come with labels as they are."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def _lora(settings: Settings) -> LoraConfig:
+    from peft import LoraConfig
+
+    targets = settings.target_modules
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha or 2 * settings.rank,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        bias="none",
+    )
+
+
+def _arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
+    from trl import SFTConfig
+
+    cuda = base.machine.kind == "cuda"
+    return SFTConfig(
+        output_dir=folder,
+        seed=seed,
+        data_seed=seed,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        # Below 1 it is a share of all steps; as an int it would be a count.
+        warmup_steps=settings.warmup,
+        lr_scheduler_type=settings.scheduler.value,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        optim=settings.optimizer,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        max_length=settings.max_length,
+        packing=settings.packing,
+        # Always said: TRL's default is bf16, which a T4 claims to have and only emulates.
+        fp16=cuda and base.machine.compute_dtype == "float16",
+        bf16=cuda and base.machine.compute_dtype == "bfloat16",
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        # Where memory is short it buys room for a third more computing; a CPU has room.
+        gradient_checkpointing=cuda,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if cuda else None,
+        logging_steps=1,
+        logging_strategy="steps",
+        logging_nan_inf_filter=False,  # it would log a diverged step as loss 0
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )

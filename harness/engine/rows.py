@@ -1,0 +1,78 @@
+"""Conversations to token ids and labels: the loss is on the assistant's tokens alone.
+
+TRL can mask by `{% generation %}` marks in the chat template, which Llama-2's and Mistral's lack, or by splitting a row
+into prompt and completion, which serves one answer only. Here every assistant message is found by rendering the
+conversation up to it with and without it, which works on any template whose renderings are prefixes of each other. For
+a single answer the labels are those of TRL's prompt/completion rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import SuiteError
+from harness.records import Example, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""The label of a token that is not learned from (PyTorch's cross entropy skips it)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: token ids, and for each the label to predict or `IGNORED`."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def supervised(self) -> int:
+        return sum(label != IGNORED for label in self.labels)
+
+
+def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
+    """One row per example, cut at `max_length` tokens.
+
+    Raises:
+        SuiteError: a row's prompt alone fills `max_length`, so that nothing would be learned from it, or the chat
+            template refuses its roles.
+    """
+    return [_row(example, tokenizer, max_length) for example in examples]
+
+
+def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> list[int]:
+    """Token ids of a conversation; with `ask`, ending where the assistant's answer would begin."""
+    chat = [{"role": message.role, "content": message.content} for message in messages]
+    ids = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=ask, return_dict=False)
+    return list(ids)
+
+
+def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Row:
+    from jinja2 import TemplateError
+
+    try:
+        ids = render(example.messages, tokenizer, ask=False)
+        labels = [IGNORED] * len(ids)
+        for index, message in enumerate(example.messages):
+            if message.role == "assistant":
+                start = _common(render(example.messages[:index], tokenizer, ask=True), ids)
+                end = _common(render(example.messages[: index + 1], tokenizer, ask=False), ids)
+                labels[start:end] = ids[start:end]
+    except TemplateError as error:
+        turns = "Most templates want user and assistant in turn, with at most one system message first."
+        raise SuiteError(f"training row {example.line}: the model's chat template: {error}", remedy=turns) from None
+    row = Row(ids[:max_length], labels[:max_length])
+    if not row.supervised:
+        remedy = "Raise max_length in the grid, or shorten the row."
+        reason = f"training row {example.line}: its prompt alone takes all {max_length} tokens of max_length"
+        raise SuiteError(reason, remedy=remedy)
+    return row
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

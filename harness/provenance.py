@@ -1,0 +1,127 @@
+"""Where and with what a run was made: git state, library versions, the machine."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.records import Basis, Machine, Provenance
+
+STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers")
+"""The libraries whose versions decide what a training gives."""
+T4_MEMORY_CAP = int(14.2 * 2**30)
+"""What PyTorch's allocator can have on a T4 beside the CUDA context."""
+
+
+class Profile(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    T4 = "t4"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions, by distribution; `not installed` where one is missing."""
+    names = (*STACK, "datasets", "evaluate", "qlora-harness")
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def stack_versions() -> dict[str, str]:
+    return {name: versions()[name] for name in STACK}
+
+
+def machine(profile: Profile) -> Machine:
+    """What to compute on. `auto` takes the GPU if there is one; `t4` holds a larger GPU to a T4's limits.
+
+    Raises:
+        UsageError: `t4` was asked for and there is no GPU.
+    """
+    gpu = None if profile is Profile.CPU else _gpu()
+    if gpu is None:
+        if profile is Profile.T4:
+            remedy = "On Colab choose Runtime > Change runtime type > T4 GPU; without a GPU use --profile cpu."
+            raise UsageError("--profile t4 needs an NVIDIA GPU, and this machine shows none", remedy=remedy)
+        return Machine("cpu", cpu_name(), "float32", threads=_cores())
+    name, capability = gpu
+    on_t4 = "T4" in name.split()
+    if profile is Profile.T4 and not on_t4:
+        return Machine("cuda", name, "float16", Basis.EMULATED, T4_MEMORY_CAP, _cores())
+    # A T4 claims bf16 but only emulates it: the hardware has it from compute capability 8.0 on.
+    dtype = "bfloat16" if capability >= (8, 0) else "float16"
+    return Machine("cuda", name, dtype, Basis.MEASURED, T4_MEMORY_CAP if profile is Profile.T4 else None, _cores())
+
+
+def _gpu() -> tuple[str, tuple[int, int]] | None:
+    """Name and compute capability of the first GPU, asked of the driver so that torch need not be imported."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        if pynvml.nvmlDeviceGetCount() == 0:
+            return None
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        name = pynvml.nvmlDeviceGetName(handle)
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return (name if isinstance(name, str) else name.decode()), (major, minor)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor() or platform.machine())} ({_cores()} cores)"
+
+
+def _cores() -> int:
+    """Cores this process may use; containers and Colab give fewer than the machine has."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def provenance(on: Machine, arguments: list[str]) -> Provenance:
+    """`arguments` are the words of the command line behind `harness`."""
+    return Provenance(
+        command=shlex.join(["harness", *arguments]),
+        started=now(),
+        versions=versions(),
+        python=sys.version.split()[0],
+        platform=platform.platform(),
+        git_commit=_git("rev-parse", "HEAD"),
+        git_dirty=bool(_git("status", "--porcelain")),
+        machine=on,
+    )

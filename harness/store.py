@@ -1,0 +1,416 @@
+"""The only owner of paths, file formats, format versions and atomic writes.
+
+A run directory holds what one run was asked and found; the cache holds what is expensive and shared between runs:
+
+    RUN/run.json                     what was asked: suite, plan, model, machine (RunManifest)
+    RUN/trials/TRIAL/record.json     a finished trial, written last (TrialRecord); `confirm/` likewise
+    RUN/workers/001.log, 001.json    each worker process's log, and the job it was given
+    RUN/results.json, samples.jsonl, report.html
+
+    CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
+    CACHE/answers/ID/*.jsonl         raw answers, one file per pass
+
+A file counts once its final name exists; whatever a killed process left under another name is ignored and swept up.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from harness.errors import NewerFormatError, RunInUseError, StoreError
+from harness.records import FORMAT, Answer, Job, PhaseCost, Results, RunManifest, Split, Training, TrialRecord
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+MANIFEST = "MANIFEST.sha256"
+_PARTIAL = ".partial-"
+
+
+def digest(value: object) -> str:
+    """16 hex digits over `value` as canonical JSON; the same value has the same digest in every process."""
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> Any:
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
+
+
+# --- single files ------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write through a temporary file in the same directory, so that a reader sees the old text or the new.
+
+    Raises:
+        StoreError: the disk is full or the place cannot be written.
+    """
+    partial = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Half a surrogate pair, which YAML, JSON and models can produce, has no place in a file that others read.
+            with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's refusals to write below `path` into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+            raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
+        if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+            remedy = "Name a directory that you may write to with --output."
+            raise StoreError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
+        raise
+
+
+def write_record(path: Path, value: object) -> None:
+    """`value`, a dataclass of `records`, as JSON with the format's version."""
+    write_text(path, json.dumps({"format": FORMAT, **_plain(value)}, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_record(path: Path, kind: type[T]) -> T:
+    """The dataclass that `write_record` wrote.
+
+    Raises:
+        StoreError: the file is not there, truncated, edited by hand into something else, or newer than this harness.
+    """
+    return _decode(_read_json(path), kind, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"there is no {path}", remedy="Check the path; `harness run` makes runs.") from None
+    except NotADirectoryError:
+        raise StoreError(f"{path.parent} is not a directory", remedy="Name a run's directory.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        remedy = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
+        raise StoreError(f"{path} is damaged: {error}", remedy=remedy) from None
+    if not isinstance(data, dict):
+        raise StoreError(f"{path} is damaged: it holds no JSON object", remedy="Restore the file.")
+    return data
+
+
+def _decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
+    version = data.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        message = f"{path} has format {version}, and this harness reads up to {FORMAT}"
+        raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
+    from pydantic import ValidationError
+
+    try:
+        value: T = _adapter(kind).validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        remedy = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
+        raise StoreError(f"{path} is damaged: {where}: {first['msg']}", remedy=remedy) from None
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def decode_line(text: str, kind: type[T]) -> T:
+    """A dataclass from one line of JSON, as a worker sends them."""
+    value: T = _adapter(kind).validate_json(text)
+    return value
+
+
+def encode_line(value: object) -> str:
+    return json.dumps(_plain(value), ensure_ascii=True)
+
+
+# --- directories that appear whole -------------------------------------------------------------------------------
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """sha256 of every file in `folder`, as `sha256sum --check` reads it."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    write_text(folder / MANIFEST, "".join(f"{file_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files))
+
+
+def verify_manifest(folder: Path) -> None:
+    """Hold every listed file to its digest: PEFT loads an adapter with flipped bytes without complaint.
+
+    Raises:
+        StoreError: the manifest is missing, or a file is missing or changed.
+    """
+    remedy = "Delete the folder and run again: `harness run` makes it anew."
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise StoreError(f"{folder} has no {MANIFEST}: it is not whole", remedy=remedy) from None
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or file_digest(path) != expected:
+            raise StoreError(f"{path} is missing or is not the file that was saved", remedy=remedy)
+
+
+# --- cache -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one part of the cache holds."""
+
+    kind: str
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Trained adapters and raw answers, shared by every run that has the same inputs."""
+
+    root: Path
+
+    def training(self, training: str) -> Training | None:
+        """How a training ended, or None when that is not known yet (or no longer: a damaged entry is forgotten)."""
+        path = self.adapter(training) / "training.json"
+        if not path.is_file():
+            return None
+        try:
+            return read_record(path, Training)
+        except NewerFormatError:
+            raise
+        except StoreError:
+            self.forget(training)
+            return None
+
+    def adapter(self, training: str) -> Path:
+        return self.root / "trainings" / training
+
+    def commit_training(self, training: Training, save: Callable[[Path], None] | None) -> None:
+        """Let `save` write the adapter's files, then add their manifest and, last, how the training ended."""
+        final = self.adapter(training.id)
+        partial = final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+        with writing(final):
+            try:
+                partial.mkdir(parents=True)
+                if save is not None:
+                    save(partial)
+                    write_manifest(partial)
+                write_record(partial / "training.json", training)
+                shutil.rmtree(final, ignore_errors=True)
+                os.replace(partial, final)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def answers(self, training: str) -> tuple[dict[str, Answer], tuple[PhaseCost, ...]]:
+        """All answers known for a training (or for a base), by key, and what each pass that made them cost."""
+        found: dict[str, Answer] = {}
+        costs = []
+        for path in sorted((self.root / "answers" / training).glob("*.json")):
+            try:
+                made = read_record(path, AnswerPass)
+            except NewerFormatError:
+                raise
+            except StoreError:
+                path.unlink(missing_ok=True)
+                continue
+            found.update((answer.key, answer) for answer in made.answers)
+            costs.append(made.cost)
+        return found, tuple(costs)
+
+    def commit_answers(self, training: str, made: AnswerPass) -> None:
+        name = digest([answer.key for answer in made.answers])
+        write_record(self.root / "answers" / training / f"{name}.json", made)
+
+    def forget(self, training: str) -> None:
+        """Drop an adapter with every answer it gave."""
+        shutil.rmtree(self.adapter(training), ignore_errors=True)
+        shutil.rmtree(self.root / "answers" / training, ignore_errors=True)
+
+    def held(self) -> tuple[Held, ...]:
+        return tuple(_held(kind, self.root / kind) for kind in ("trainings", "answers"))
+
+    def clear(self) -> None:
+        for kind in ("trainings", "answers"):
+            shutil.rmtree(self.root / kind, ignore_errors=True)
+
+
+def _held(kind: str, folder: Path) -> Held:
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    entries = sum(1 for path in folder.iterdir()) if folder.is_dir() else 0
+    return Held(kind, entries, sum(path.stat().st_size for path in files))
+
+
+@dataclass(frozen=True)
+class AnswerPass:
+    """The answers that one pass of a worker made, and what the pass cost."""
+
+    answers: tuple[Answer, ...]
+    cost: PhaseCost
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """One run directory."""
+
+    root: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run directory for this process; the lock ends with the process, however that ends.
+
+        Raises:
+            RunInUseError: another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / ".lock")  # kept in a name: a lock object that is dropped excludes nobody
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                remedy = "Wait until it has ended, stop it, or name another directory with --output."
+                raise RunInUseError(f"another process is working in {self.root}", remedy=remedy) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / "run.json").is_file()
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def manifest(self) -> RunManifest:
+        return read_record(self.root / "run.json", RunManifest)
+
+    def write_manifest(self, manifest: RunManifest) -> None:
+        write_record(self.root / "run.json", manifest)
+
+    def record(self, split: Split, trial: str) -> TrialRecord | None:
+        path = self._record_path(split, trial)
+        return read_record(path, TrialRecord) if path.is_file() else None
+
+    def write_trial(self, record: TrialRecord) -> None:
+        write_record(self._record_path(record.split, record.trial), record)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        paths = sorted([*self.root.glob("trials/*/record.json"), *self.root.glob("confirm/*/record.json")])
+        return tuple(read_record(path, TrialRecord) for path in paths)
+
+    def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
+        """Drop the records of trials that this run no longer asks for (the confirmation of an earlier choice)."""
+        wanted = {self._record_path(split, trial).parent for split, trial in keep}
+        for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
+            if folder not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _record_path(self, split: Split, trial: str) -> Path:
+        folder = "trials" if split is Split.MAIN else "confirm"
+        return self.root / folder / trial / "record.json"
+
+    def new_worker(self, job: Job) -> tuple[Path, Path]:
+        """Paths of the next worker's job, written, and of its log."""
+        folder = self.root / "workers"
+        number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
+        path = folder / f"{number:03}.json"
+        write_record(path, job)
+        return path, path.with_suffix(".log")
+
+    def results(self) -> Results:
+        return read_record(self.root / "results.json", Results)
+
+    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
+        """results.json, samples.jsonl and report.html."""
+        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        write_text(self.root / "samples.jsonl", lines)
+        write_text(self.report, page)
+        write_record(self.root / "results.json", results)
+
+
+def find_run(path: Path) -> RunStore:
+    """The run in directory `path`, or the one whose results.json or report `path` is.
+
+    Raises:
+        StoreError: there is no run; the runs that are there are named.
+    """
+    folder = path if path.is_dir() else path.parent
+    if (folder / "run.json").is_file():
+        return RunStore(folder)
+    known = sorted(str(p.parent) for p in Path("reports/runs").glob("*/run.json"))
+    remedy = "Runs here: " + ", ".join(known) if known else "Make one with `harness run SUITE`."
+    raise StoreError(f"there is no run in {path}", remedy=remedy)
+
+
+def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
+    """The run called `name` with this digest: where it was begun, else the first free of NAME, NAME-2, NAME-3 ..."""
+    number = 1
+    while True:
+        store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
+        if not store.exists or _digest_of(store) == run_digest:
+            return store
+        number += 1
+
+
+def claim_run(folder: Path, run_digest: str) -> RunStore:
+    """The run directory that `--output` names: empty, new, or begun with the same inputs.
+
+    Raises:
+        StoreError: it holds another run, or something else.
+    """
+    store = RunStore(folder)
+    if folder.is_file():
+        raise StoreError(f"{folder} is a file", remedy="Name a directory with --output.")
+    if store.exists:
+        if _digest_of(store) == run_digest:
+            return store
+        remedy = "Its suite, grid, model or library versions differ. Name another directory with --output."
+        raise StoreError(f"{folder} holds another run", remedy=remedy)
+    if folder.is_dir() and any(p.name not in (".lock", "workers") for p in folder.iterdir()):
+        raise StoreError(f"{folder} is not empty and holds no run", remedy="Name a new directory with --output.")
+    return store
+
+
+def _digest_of(store: RunStore) -> str:
+    """Cheaper than reading the whole manifest, and does not mind one that an older or newer harness wrote."""
+    return cast(str, _read_json(store.root / "run.json").get("digest", ""))
