@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split
@@ -83,6 +84,30 @@ def summary(results: Results, report: str = "") -> str:
     if toy:
         lines.append("Toy model: the report shows how to read one. Do not copy these settings to another model.")
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
+
+
+def overview(results: Results, folder: Path) -> dict[str, Any]:
+    """The summary for programs."""
+    best = next((v for v in results.variants if v.name == results.choice.variant), None)
+    return {
+        "run": str(folder),
+        "report": str(folder / "report.html"),
+        "model": results.run.model.name,
+        "toy": results.run.model.toy,
+        "best": results.choice.variant,
+        "reasons": list(results.choice.reasons),
+        "base": _rates(results.base),
+        "tuned": _rates(best),
+        "confirmed_base": _rates(results.confirmed_base),
+        "confirmed": _rates(results.confirmed),
+        "statuses": {variant.name: [str(status) for status in variant.statuses] for variant in results.variants},
+    }
+
+
+def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
+    if outcome is None:
+        return None
+    return {str(role): {"passed": rate.passed, "total": rate.total} for role, rate in outcome.rates.items()}
 
 
 def _table(results: Results, best: Outcome) -> list[str]:

@@ -51,8 +51,8 @@ def _refuse_ggml(name: str) -> None:
         looks = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
     if looks:
         remedy = (
-            "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub name, "
-            "for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF."
+            "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub "
+            "name, for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF."
         )
         raise ModelError(f"--model {name} is a GGML/GGUF model for llama.cpp and cannot be fine-tuned", remedy=remedy)
 

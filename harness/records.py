@@ -357,16 +357,24 @@ class Job:
 
 
 class EventKind(StrEnum):
+    """A sweep says PLANNED; a worker LOADED to REFUSED; its executor, at last, ENDED."""
+
+    PLANNED = "planned"
+    """`total` trials are to be done now; `message` says what for."""
     LOADED = "loaded"
     STARTED = "started"
     STEP = "step"
     ANSWERING = "answering"
     FINISHED = "finished"
+    REFUSED = "refused"
+    """A mistake in what was given, which would meet every trial: `message` says what and what to do."""
+    ENDED = "ended"
+    """The worker is gone; `status` and `message` say how. No other event follows."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a worker. `trial` is empty for what concerns the base; `done` of `total` counts steps or answers."""
+    """Progress. `trial` is empty for what concerns no trial; `done` of `total` counts steps or answers."""
 
     kind: EventKind
     trial: str = ""
@@ -375,7 +383,6 @@ class Event:
     done: int = 0
     total: int = 0
     loss: float | None = None
-    log: str = ""
 
 
 # --- what a run holds --------------------------------------------------------------------------------------------

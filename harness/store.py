@@ -8,7 +8,7 @@ A run directory holds what one run was asked and found; the cache holds what is 
     RUN/results.json, samples.jsonl, report.html
 
     CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
-    CACHE/answers/ID/*.jsonl         raw answers, one file per pass
+    CACHE/answers/ID/*.json          raw answers, one file per pass
 
 A file counts once its final name exists; whatever a killed process left under another name is ignored and swept up.
 """
@@ -22,7 +22,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -127,13 +127,17 @@ def _decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
     from pydantic import ValidationError
 
     try:
-        value: T = _adapter(kind).validate_json(json.dumps(data))
+        value: T = _validated(kind, json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         remedy = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
         raise StoreError(f"{path} is damaged: {where}: {first['msg']}", remedy=remedy) from None
     return value
+
+
+def _validated(kind: Any, text: str) -> Any:
+    return _adapter(kind).validate_json(text)
 
 
 @cache
@@ -145,7 +149,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def decode_line(text: str, kind: type[T]) -> T:
     """A dataclass from one line of JSON, as a worker sends them."""
-    value: T = _adapter(kind).validate_json(text)
+    value: T = _validated(kind, text)
     return value
 
 
@@ -231,29 +235,21 @@ class Cache:
                     write_manifest(partial)
                 write_record(partial / "training.json", training)
                 shutil.rmtree(final, ignore_errors=True)
-                os.replace(partial, final)
+                with suppress(FileExistsError):  # another run trained the same meanwhile
+                    _rename(partial, final)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
-    def answers(self, training: str) -> tuple[dict[str, Answer], tuple[PhaseCost, ...]]:
-        """All answers known for a training (or for a base), by key, and what each pass that made them cost."""
-        found: dict[str, Answer] = {}
-        costs = []
-        for path in sorted((self.root / "answers" / training).glob("*.json")):
-            try:
-                made = read_record(path, AnswerPass)
-            except NewerFormatError:
-                raise
-            except StoreError:
-                path.unlink(missing_ok=True)
-                continue
-            found.update((answer.key, answer) for answer in made.answers)
-            costs.append(made.cost)
-        return found, tuple(costs)
+    def answers(self, training: str) -> tuple[AnswerPass, ...]:
+        """Every pass of answers known for a training (or for a base), oldest first."""
+        folder = self.root / "answers" / training
+        return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _whole(path)) is not None)
 
     def commit_answers(self, training: str, made: AnswerPass) -> None:
-        name = digest([answer.key for answer in made.answers])
-        write_record(self.root / "answers" / training / f"{name}.json", made)
+        folder = self.root / "answers" / training
+        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
+        # The digest keeps two runs apart that answer at the same time.
+        write_record(folder / f"{number:04}-{digest([answer.key for answer in made.answers])}.json", made)
 
     def forget(self, training: str) -> None:
         """Drop an adapter with every answer it gave."""
@@ -268,6 +264,26 @@ class Cache:
             shutil.rmtree(self.root / kind, ignore_errors=True)
 
 
+def _whole(path: Path) -> AnswerPass | None:
+    """A damaged pass is forgotten: its answers are given again."""
+    try:
+        return read_record(path, AnswerPass)
+    except NewerFormatError:
+        raise
+    except StoreError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _rename(folder: Path, final: Path) -> None:
+    try:
+        os.replace(folder, final)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(error.errno, error.strerror, str(final)) from error
+        raise
+
+
 def _held(kind: str, folder: Path) -> Held:
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     entries = sum(1 for path in folder.iterdir()) if folder.is_dir() else 0
@@ -276,10 +292,10 @@ def _held(kind: str, folder: Path) -> Held:
 
 @dataclass(frozen=True)
 class AnswerPass:
-    """The answers that one pass of a worker made, and what the pass cost."""
+    """The answers that one pass of a worker made, and what the pass (and loading the model for it) cost."""
 
     answers: tuple[Answer, ...]
-    cost: PhaseCost
+    costs: tuple[PhaseCost, ...]
 
 
 # --- runs --------------------------------------------------------------------------------------------------------

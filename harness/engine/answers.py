@@ -21,21 +21,32 @@ def answer(
     decoding: Decoding,
     *,
     batch_size: int = 64,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None],
 ) -> list[Answer]:
     """One answer per prompt, in the prompts' order. `model` is the base, or the base with an adapter attached.
 
-    Rows are batched by length, so that little is padding; greedy decoding in full precision does not depend on it.
+    Rows are batched by length, so that little is padding; greedy decoding in full precision does not depend on it. A
+    batch that does not fit the GPU's memory is halved.
     """
+    import torch
+
     rendered = [(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in prompts]
     rendered.sort(key=lambda pair: len(pair[1]))
     found: dict[str, Answer] = {}
-    for start in range(0, len(rendered), batch_size):
-        batch = rendered[start : start + batch_size]
-        for (prompt, _), made in zip(batch, _generate(base, model, [ids for _, ids in batch], decoding), strict=True):
-            text, tokens, truncated = made
+    while rendered:
+        batch, rest = rendered[:batch_size], rendered[batch_size:]
+        try:
+            made = _generate(base, model, [ids for _, ids in batch], decoding)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            torch.cuda.empty_cache()
+            batch_size = len(batch) // 2
+            continue
+        for (prompt, _), (text, tokens, truncated) in zip(batch, made, strict=True):
             found[prompt.key] = Answer(prompt.key, text, tokens, truncated)
-        progress(start + len(batch))
+        rendered = rest
+        progress(len(found))
     return [found[prompt.key] for prompt in prompts]
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -28,7 +29,7 @@ class Meter:
         self._resident = self._device = 0
         self.seconds = 0.0
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Self:
         self._reset_cuda()
         self._look()
         self._thread.start()

@@ -1,4 +1,4 @@
-"""Trains one adapter with TRL's SFTTrainer, as its users do, with guards against the ways in which that goes wrong silently.
+"""Trains one adapter with TRL's SFTTrainer, as its users do, guarded against what goes wrong there silently.
 
 Nothing here is cleverer than SFTTrainer: it is the truth that any faster engine has to agree with.
 """
@@ -129,7 +129,7 @@ class TrainingLog:
         self._counts: list[Any] = []
 
     def watch(self, trainer: SFTTrainer) -> None:
-        """Count the tokens of every batch that a loss is computed of; the counts stay on the device until a step ends."""
+        """Count the tokens of every batch that has a loss; the counts stay on the device until a step ends."""
         compute = trainer.compute_loss
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -145,12 +145,12 @@ class TrainingLog:
         log = self
 
         class Callback(TrainerCallback):  # type: ignore[misc]
-            def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-                if state.global_step == 0:
-                    check_gradients(model)
+            def on_pre_optimizer_step(self, *_: Any, **given: Any) -> None:
+                if not log.steps:
+                    check_gradients(given["model"])
 
-            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-                if "loss" in (logs or {}):
+            def on_log(self, _: Any, state: Any, control: Any, logs: dict[str, Any], **__: Any) -> None:
+                if "loss" in logs:
                     log.add(state.global_step, state.max_steps, logs)
                     control.should_training_stop = control.should_training_stop or bool(log.diverged)
 

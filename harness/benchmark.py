@@ -1,0 +1,252 @@
+"""A whole benchmark, stage by stage: read, open the run, sweep, choose, confirm, report. What `harness run` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import compare, frame, report
+from harness.errors import SuiteError, UsageError
+from harness.executors import Executor
+from harness.grid import load_plan, trial_id
+from harness.models import resolve
+from harness.provenance import Profile, machine, now, provenance, stack_versions
+from harness.records import (
+    FORMAT,
+    Event,
+    Plan,
+    Results,
+    RunManifest,
+    Split,
+    Status,
+    Suite,
+    Trial,
+    TrialRecord,
+    Variant,
+)
+from harness.scorers import score
+from harness.store import Cache, RunStore, claim_run, digest, open_run
+from harness.suites import load_suite
+from harness.sweep import Setup, Sweep
+
+RUNS = Path("reports/runs")
+CACHE = Path("reports/cache")
+ENGINE = "reference"
+FIRST_CONFIRM_SEED = 1000
+
+Notify = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be benchmarked, and where its results go."""
+
+    suite: Path
+    grid: str = "quick"
+    model: str = "pocket"
+    profile: Profile = Profile.AUTO
+    seeds: tuple[int, ...] | None = None
+    """Instead of the grid's own."""
+    confirm_seeds: int = 3
+    """Under how many fresh seeds the chosen variant is trained again; 0 leaves confirmation out."""
+    output: Path | None = None
+    fresh: bool = False
+    timeout: float | None = None
+    """Seconds that one trial may take."""
+    arguments: tuple[str, ...] = ()
+    """The command line behind `harness`, for the record."""
+
+
+def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore, Results]:
+    """Do what is missing of this benchmark, and write its results and its page.
+
+    Raises:
+        HarnessError: a mistake in what was given, or a run directory that another process works in.
+    """
+    manifest = prepare(request)
+    store = place(request, manifest)
+    with store.locked():
+        if not store.exists:
+            store.write_manifest(manifest)
+        setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
+        sweep = Sweep(setup, store, Cache(CACHE), executor, request.timeout, _named(notify, manifest))
+        if request.fresh:
+            _forget(sweep, store, manifest)
+        records = sweep.go(manifest.plan.trials, Split.MAIN, _counted(manifest.plan))
+        chosen = _chosen(manifest, assemble(manifest, records))
+        if chosen:
+            purpose = f"confirming {chosen.name} under {len(manifest.confirm_seeds)} fresh seeds"
+            records += sweep.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
+        store.forget_records((record.split, record.trial) for record in records)
+        return store, publish(store, manifest, records)
+
+
+# --- before ------------------------------------------------------------------------------------------------------
+
+
+def prepare(request: Request) -> RunManifest:
+    """Read and check all that was named; nothing is written and nothing trained."""
+    suite = load_suite(request.suite)
+    plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
+    if not suite.examples:
+        raise SuiteError("the suite has no training rows", remedy="Add `train: file://train.jsonl` to suite.yaml.")
+    if not suite.of(Split.MAIN):
+        raise SuiteError("the suite has no cases besides `confirm`", remedy="Leave out `split: confirm` in some.")
+    model = resolve(request.model)
+    on = machine(request.profile)
+    confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
+    return RunManifest(
+        format=FORMAT,
+        suite=suite,
+        plan=plan,
+        model=model,
+        engine=ENGINE,
+        confirm_seeds=confirm,
+        provenance=provenance(on, list(request.arguments)),
+        digest=digest(
+            {
+                "suite": _content(suite),
+                "plan": plan,
+                "model": model.digest,
+                "engine": ENGINE,
+                "confirm": confirm,
+                "machine": replace(on, threads=0),
+                "versions": stack_versions(),
+            }
+        ),
+    )
+
+
+def _content(suite: Suite) -> Suite:
+    """The suite without where it lies and on which lines: moving a comment changes no results."""
+    return replace(
+        suite,
+        folder="",
+        cases=tuple(replace(case, line=0) for case in suite.cases),
+        examples=tuple(replace(example, line=0) for example in suite.examples),
+    )
+
+
+def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:
+    if count < 0:
+        raise UsageError("--confirm-seeds cannot be negative", remedy="0 leaves confirmation out.")
+    candidates = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + count + len(plan.seeds))
+    return tuple(seed for seed in candidates if seed not in plan.seeds)[:count]
+
+
+def place(request: Request, manifest: RunManifest) -> RunStore:
+    """The run's directory: the one that was named, else the one where it was begun, else a new one."""
+    if request.output is not None:
+        return claim_run(request.output, manifest.digest)
+    name = f"{manifest.suite.name}-{manifest.plan.grid}-{manifest.model.name.replace('/', '--')}"
+    return open_run(RUNS, name, manifest.digest)
+
+
+# --- sweep and confirmation --------------------------------------------------------------------------------------
+
+
+def _forget(sweep: Sweep, store: RunStore, manifest: RunManifest) -> None:
+    """Nothing that was found before counts: neither of the variants nor of their confirmations."""
+    again = [trial for variant in manifest.plan.variants for trial in _again(variant, manifest.confirm_seeds)]
+    sweep.forget([*manifest.plan.trials, *again])
+    store.forget_records(())
+
+
+def _again(variant: Variant, seeds: Iterable[int]) -> tuple[Trial, ...]:
+    settings = variant.settings
+    return tuple(Trial(trial_id(settings, seed), variant.id, settings, seed) for seed in seeds)
+
+
+def _chosen(manifest: RunManifest, results: Results) -> Variant | None:
+    if not manifest.confirm_seeds or results.choice.variant is None:
+        return None
+    return next(variant for variant in manifest.plan.variants if variant.name == results.choice.variant)
+
+
+def _counted(plan: Plan) -> str:
+    seeds = f" under {len(plan.seeds)} seeds" if len(plan.seeds) > 1 else ""
+    return f"training {len(plan.variants)} variants{seeds}"
+
+
+def _named(notify: Notify, manifest: RunManifest) -> Notify:
+    """Events for people: trials are called by their variants' names."""
+    several = len(manifest.plan.seeds) > 1
+    names = {trial.id: _title(manifest, trial, several) for trial in manifest.plan.trials}
+    for variant in manifest.plan.variants:
+        names |= {trial.id: _title(manifest, trial, True) for trial in _again(variant, manifest.confirm_seeds)}
+    return lambda event: notify(replace(event, trial=names.get(event.trial, event.trial)))
+
+
+def _title(manifest: RunManifest, trial: Trial, seeded: bool) -> str:
+    name = next(variant.name for variant in manifest.plan.variants if variant.id == trial.variant)
+    return f"{name}, seed {trial.seed}" if seeded else name
+
+
+# --- after -------------------------------------------------------------------------------------------------------
+
+
+def assemble(manifest: RunManifest, records: Sequence[TrialRecord]) -> Results:
+    """Score the stored answers and compare them."""
+    return compare.assemble(manifest, records, score, now())
+
+
+def publish(store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord]) -> Results:
+    """Write results.json, samples.jsonl and the page."""
+    results = assemble(manifest, records)
+    store.write_results(results, frame.samples(results), report.render(results, now=results.finished))
+    return results
+
+
+def rescore(store: RunStore, suite: Path | None) -> Results:
+    """Score a run's stored answers again, by the assertions of `suite` instead of those of its snapshot.
+
+    Raises:
+        SuiteError: the suite asks something that the run has no answer to.
+    """
+    with store.locked():
+        manifest = store.manifest()
+        if suite is not None:
+            manifest = replace(manifest, suite=_same_questions(load_suite(suite), manifest.suite))
+        return publish(store, manifest, store.records())
+
+
+def _same_questions(new: Suite, old: Suite) -> Suite:
+    asked = {case.id: (case.messages, case.split) for case in old.cases}
+    other = [case.id for case in new.cases if asked.get(case.id) != (case.messages, case.split)]
+    if other or (new.system_prompt, new.decoding) != (old.system_prompt, old.decoding):
+        what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt or decoding"
+        remedy = "Use `harness run` with this suite: it asks only what is new and trains nothing again."
+        raise SuiteError(f"{what} is not what this run has answers to", remedy=remedy)
+    return new
+
+
+def rewrite(store: RunStore) -> Results:
+    """Draw a finished run's page again."""
+    results = store.results()
+    store.write_results(results, frame.samples(results), report.render(results, now=now()))
+    return results
+
+
+def clear(cache: Cache) -> None:
+    """Empty the cache, unless a run is taking from it.
+
+    Raises:
+        RunInUseError: a run in `reports/runs` is at work.
+    """
+    with ExitStack() as held:
+        for manifest in sorted(RUNS.glob("*/run.json")):
+            held.enter_context(RunStore(manifest.parent).locked())
+        cache.clear()
+
+
+def failures(results: Results) -> list[str]:
+    """One line per trial that failed or was stopped, each with its log."""
+    rows = [*results.variants, results.base, *([results.confirmed] if results.confirmed else [])]
+    return [
+        f"{row.name}, seed {seed}: {status}: {message}" + (f" (log: {log})" if log else "")
+        for row in rows
+        for seed, status, message, log in zip(row.seeds, row.statuses, row.messages, row.logs, strict=True)
+        if status in (Status.FAILED, Status.TIMED_OUT)
+    ]

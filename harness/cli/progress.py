@@ -1,0 +1,84 @@
+"""A live display of a sweep with the time that is left; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from harness.records import Event, EventKind, Status
+
+_TRAINING = 0.8
+"""The share of a trial that its training is taken to be; the rest are its answers."""
+_WINDOW = 3600.0
+"""Seconds over which the speed is taken: trials are slow, and few."""
+
+
+class Display:
+    """Takes events; `with` it for as long as the display lives."""
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live = self._console.is_terminal and not quiet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[now]}", markup=False),
+            console=self._console,
+            disable=not self._live,
+            speed_estimate_period=_WINDOW,
+        )
+        self._task: TaskID | None = None
+        self._finished = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, text: str) -> None:
+        """Pass a worker's log on, above the display."""
+        self._progress.console.print(text, markup=False, highlight=False, end="", soft_wrap=True)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind is EventKind.PLANNED:
+            self._begin(event)
+        elif self._task is not None:
+            self._follow(event, self._task)
+
+    def _begin(self, event: Event) -> None:
+        self._finished = 0
+        title = escape(event.message[:1].upper() + event.message[1:])
+        if event.total:
+            self._task = self._progress.add_task(title, total=event.total, now="starting a worker")
+        elif self._live:
+            self._progress.console.print(f"{title}: everything is there already")
+
+    def _follow(self, event: Event, task: TaskID) -> None:
+        name = "the base" if event.trial in ("", "base") else event.trial
+        within = 0.0
+        if event.kind is EventKind.FINISHED:
+            self._finished += 1
+            self._tell(name, event)
+            now = ""
+        elif event.kind is EventKind.STEP:
+            within = _TRAINING * event.done / max(1, event.total)
+            loss = f", loss {event.loss:.3g}" if event.loss is not None else ""
+            now = f"{name}: step {event.done} of {event.total}{loss}"
+        elif event.kind is EventKind.ANSWERING:
+            within = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
+            now = f"{name}: {event.done} of {event.total} answers"
+        else:
+            now = name if event.kind is EventKind.STARTED else ""
+        self._progress.update(task, completed=self._finished + within, now=now)
+
+    def _tell(self, name: str, event: Event) -> None:
+        if event.status is not Status.SUCCEEDED and self._live:
+            self._progress.console.print(f"{escape(name)}: {event.status}: {escape(event.message)}", highlight=False)

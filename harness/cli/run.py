@@ -1,0 +1,87 @@
+"""`harness run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.look import SUITE
+
+TRIAL_FAILED = 3
+
+
+@click.command()
+@SUITE
+@click.option(
+    "--grid", default="quick", show_default=True, metavar="NAME", help="A file of SUITE/grids, without .yaml."
+)
+@click.option(
+    "--model",
+    default="pocket",
+    show_default=True,
+    metavar="ID|DIR|pocket",
+    help="The base: a model of the Hub (owner/name[@revision]), a folder, or the toy model that comes with this.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["auto", "cpu", "t4"]),
+    default="auto",
+    show_default=True,
+    help="auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.",
+)
+@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Instead of the grid's seeds; repeatable.")
+@click.option(
+    "--confirm-seeds",
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Fresh seeds under which the best variant is trained again; 0 leaves confirmation out.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a directory in reports/runs."
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
+@click.option("--fresh", is_flag=True, help="Train and answer everything again.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--verbose", is_flag=True, help="Show the workers' logs as they grow.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def run(
+    suite: Path,
+    grid: str,
+    model: str,
+    profile: str,
+    seeds: tuple[int, ...],
+    confirm_seeds: int,
+    output: Path | None,
+    timeout: float | None,
+    fresh: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Train, answer, score, confirm, report.
+
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. Run the same command again to go on
+    where it stopped; only what is missing is done, and a changed assertion trains nothing.
+    """
+    from harness import benchmark, frame
+    from harness.cli.progress import Display
+    from harness.executors.processes import Processes
+    from harness.provenance import Profile
+
+    request = benchmark.Request(
+        suite, grid, model, Profile(profile), seeds or None, confirm_seeds, output, fresh, timeout, tuple(sys.argv[1:])
+    )
+    with Display(quiet=quiet) as display:
+        store, results = benchmark.run(request, Processes(display.show if verbose else None), display)
+    failures = benchmark.failures(results)
+    if as_json:
+        click.echo(json.dumps(frame.overview(results, store.root), indent=1))
+    else:
+        click.echo(frame.summary(results, str(store.report)))
+    for line in failures:
+        click.echo(line, err=True)
+    return TRIAL_FAILED if failures else 0

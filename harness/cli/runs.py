@@ -1,0 +1,63 @@
+"""Commands on what is there already: `score`, `report`, `clean`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.command()
+@RUN
+@click.option(
+    "--suite", type=click.Path(path_type=Path), metavar="SUITE", help="Take the assertions from here, not from the run."
+)
+def score(run: Path, suite: Path | None) -> None:
+    """Score a run's stored answers again; trains nothing.
+
+    RUN is a run's directory. Edited assertions count with --suite; a run that was interrupted is
+    scored as far as it got.
+    """
+    from harness import benchmark, frame
+    from harness.store import find_run
+
+    store = find_run(run)
+    click.echo(frame.summary(benchmark.rescore(store, suite), str(store.report)))
+
+
+@click.command()
+@RUN
+def report(run: Path) -> None:
+    """Write a run's page again and say where it is.
+
+    RUN is a run's directory.
+    """
+    from harness import benchmark
+    from harness.store import find_run
+
+    store = find_run(run)
+    benchmark.rewrite(store)
+    click.echo(str(store.report))
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(yes: bool) -> None:
+    """Say what the cache holds, and free it.
+
+    Runs and their reports stay. What is freed is trained again when a run needs it.
+    """
+    from harness import benchmark
+    from harness.cli.tables import cache_table
+    from harness.store import Cache
+
+    cache = Cache(benchmark.CACHE)
+    held = cache.held()
+    cache_table(cache.root, held)
+    if not any(part.entries for part in held):
+        return
+    if yes or click.confirm("Free it?"):
+        benchmark.clear(cache)
+        click.echo("Freed.")

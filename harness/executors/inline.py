@@ -1,0 +1,50 @@
+"""Runs a job in this process: for tests, and for stepping through a worker in a debugger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.records import Event, EventKind, Job, Status
+from harness.store import read_record
+
+Work = Callable[[Job, Callable[[Event], None]], object]
+"""`harness.worker.work`, or a fake of it."""
+
+
+class _TimeIsUpError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Calls `work`; it can be stopped only where it says an event."""
+
+    work: Work
+
+    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+        events: list[Event] = []
+        deadline = time.monotonic() + timeout if timeout else None
+
+        def emit(event: Event) -> None:
+            nonlocal deadline
+            if deadline and time.monotonic() > deadline:
+                raise _TimeIsUpError
+            if timeout and event.kind in (EventKind.STARTED, EventKind.LOADED):
+                deadline = time.monotonic() + timeout
+            events.append(event)
+
+        try:
+            self.work(read_record(job, Job), emit)
+            status, message = Status.SUCCEEDED, ""
+        except _TimeIsUpError:
+            status, message = Status.TIMED_OUT, f"stopped after {timeout:g} s"
+        except MemoryError as error:
+            status, message = Status.OUT_OF_MEMORY, str(error)
+        except Exception as error:  # noqa: BLE001 - what a process would die of must not take the sweep along
+            status, message = Status.FAILED, f"{type(error).__name__}: {error}"
+        log.write_text(message + "\n", encoding="utf-8")
+        yield from events
+        yield Event(EventKind.ENDED, status=status, message=message)

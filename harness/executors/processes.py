@@ -1,0 +1,150 @@
+"""Runs a job in a process of its own: `python -m harness.worker`. What kills it cannot take the sweep along."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from harness.records import Event, EventKind, Status
+from harness.store import decode_line, writing
+
+WORKER = (sys.executable, "-P", "-m", "harness.worker")
+_TAIL = 2000
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Starts `command JOB`. `show` is given the log as it grows."""
+
+    show: Callable[[str], None] | None = None
+    command: Sequence[str] = WORKER
+
+    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+        kills = _out_of_memory_kills()
+        with writing(log), log.open("wb") as file:
+            worker = subprocess.Popen(
+                [*self.command, str(job)],
+                stdin=subprocess.PIPE,  # held open: a worker ends when its parent does
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for the parent, which stops its workers itself
+            )
+        try:
+            with _followed(log, self.show):
+                late = yield from _events(worker, timeout)
+                if late:
+                    worker.kill()
+                code = worker.wait()
+            yield _ended(code, late, log, timeout, _out_of_memory_kills() > kills)
+        finally:
+            worker.kill()
+            worker.wait()
+            for stream in (worker.stdin, worker.stdout):
+                if stream:
+                    stream.close()
+
+
+def _environment() -> dict[str, str]:
+    """The worker finds this very package, from wherever it is started, and asks no network for anything."""
+    here = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    return os.environ | quiet | {"PYTHONPATH": path}
+
+
+def _events(worker: subprocess.Popen[bytes], timeout: float | None) -> Generator[Event, None, bool]:
+    """Yields what the worker says until it says no more; returns whether a trial took too long."""
+    lines: queue.Queue[bytes | None] = queue.Queue()
+    assert worker.stdout is not None
+    threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
+    deadline = time.monotonic() + timeout if timeout else None
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()) if deadline else None)
+        except queue.Empty:
+            return True
+        if line is None:
+            return False
+        try:
+            event = decode_line(line.decode(), Event)
+        except (UnicodeDecodeError, ValidationError):
+            continue  # half a line of a killed worker
+        if timeout and event.kind in (EventKind.LOADED, EventKind.STARTED):
+            deadline = time.monotonic() + timeout
+        yield event
+
+
+def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    with contextlib.suppress(ValueError, OSError):  # closed under our feet
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _ended(code: int, late: bool, log: Path, timeout: float | None, memory_killed: bool) -> Event:
+    if late:
+        return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
+    if code == 0:
+        return Event(EventKind.ENDED, status=Status.SUCCEEDED)
+    if code == -signal.SIGKILL and memory_killed:
+        message = "the system ran out of memory and killed the worker"
+        return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=message)
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return Event(EventKind.ENDED, status=Status.FAILED, message=f"the worker {how}{_last_words(log)}")
+
+
+def _last_words(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_bytes()[-_TAIL:].decode(errors="replace").strip().splitlines()
+        if lines:
+            return f"; its last words: {lines[-1].strip()}"
+    return ""
+
+
+def _out_of_memory_kills() -> int:
+    """How often the kernel (or, in a container, its memory limit) has killed a process for want of memory."""
+    found = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError):
+            lines = Path(path).read_text(encoding="ascii").splitlines()
+            found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found
+
+
+@contextlib.contextmanager
+def _followed(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
+    """Hand the log on while it grows."""
+    if show is None:
+        yield
+        return
+    done = threading.Event()
+
+    def follow() -> None:
+        with log.open("rb") as file:
+            ending = False
+            while not ending:
+                ending = done.wait(0.2)
+                text = file.read().decode(errors="replace")
+                if text:
+                    show(text)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,308 @@
+"""What a plan asks, less what is there already, is pending: hand it to workers and keep a record of each trial.
+
+Nothing but files is remembered. A trial is finished when its record is in the run directory; what is in the cache
+(trained by an earlier run, or by this one before it was killed) becomes a record without any work; the rest goes to a
+worker. A worker that dies takes along the trial that was in flight and nothing else: a fresh one is given what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.errors import EngineError
+from harness.executors import Executor
+from harness.records import (
+    Answer,
+    Case,
+    Event,
+    EventKind,
+    Job,
+    Machine,
+    Message,
+    ModelRef,
+    Phase,
+    PhaseCost,
+    Prompt,
+    Quantization,
+    Settings,
+    Split,
+    Status,
+    Suite,
+    Task,
+    Training,
+    Trial,
+    TrialRecord,
+)
+from harness.store import AnswerPass, Cache, RunStore, digest
+
+BASE = "base"
+"""The trial that trains nothing."""
+RECIPES = {"reference": 1}
+"""Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
+_BATCH = {"cpu": 64, "cuda": 16}
+"""Prompts answered at once. On a T4, 16 leave a 7B model's keys and values room beside it."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every trial of a run shares; with a trial's settings and seed it determines the answers."""
+
+    suite: Suite
+    model: ModelRef
+    machine: Machine
+    engine: str
+    versions: dict[str, str]
+    """Of the libraries that train and answer."""
+
+    def base_id(self, quantization: Quantization) -> str:
+        """Names the untrained model's answers."""
+        return digest({"base": self._loaded(quantization)})
+
+    def training_id(self, settings: Settings, seed: int) -> str:
+        """Names all that determines an adapter: the rows and the chat template stand for the tokens they become."""
+        rows = [example.messages for example in self.suite.examples]
+        inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
+        return digest(inputs | {"engine": [self.engine, RECIPES[self.engine]]})
+
+    def _loaded(self, quantization: Quantization) -> dict[str, object]:
+        return {
+            "model": self.model.digest,
+            "quantization": quantization,
+            "dtype": self.machine.compute_dtype,
+            "device": self.machine.kind,
+            "versions": self.versions,
+        }
+
+    def prompt(self, training: str, case: Case) -> Prompt:
+        """The case as it is put to a model; its key changes with whatever could change the answer."""
+        messages = messages_of(self.suite, case)
+        return Prompt(digest({"of": training, "messages": messages, "decoding": self.suite.decoding}), messages)
+
+
+def messages_of(suite: Suite, case: Case) -> tuple[Message, ...]:
+    """The case's messages, behind the suite's system prompt unless the case brings its own."""
+    if suite.system_prompt is None or any(message.role == "system" for message in case.messages):
+        return case.messages
+    return (Message("system", suite.system_prompt), *case.messages)
+
+
+@dataclass
+class Sweep:
+    """Brings trials to their records, whatever happens to the workers."""
+
+    setup: Setup
+    run: RunStore
+    cache: Cache
+    executor: Executor
+    timeout: float | None = None
+    """Seconds that one trial may take."""
+    notify: Callable[[Event], None] = field(default=lambda _: None)
+
+    def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
+        """One record per trial, the base's first. Trials that failed in an earlier session are tried again.
+
+        Raises:
+            EngineError: a worker refused the job for a mistake in the model or the texts.
+        """
+        goals = self._goals(trials, split)
+        for goal in goals:
+            self._take_up(goal)
+        pending = [goal for goal in goals if goal.record is None]
+        self.notify(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
+        for quantization in dict.fromkeys(goal.quantization for goal in pending):
+            self._finish_group([goal for goal in pending if goal.quantization is quantization])
+        return tuple(goal.record for goal in goals if goal.record)
+
+    def forget(self, trials: Iterable[Trial]) -> None:
+        """Drop from the cache what these trials and the base would take from it."""
+        for trial in trials:
+            self.cache.forget(self.setup.training_id(trial.settings, trial.seed))
+            self.cache.forget(self.setup.base_id(trial.settings.quantization))
+
+    # --- what is wanted, and what is there ------------------------------------------------------------------------
+
+    def _goals(self, trials: Sequence[Trial], split: Split) -> list[_Goal]:
+        cases = self.setup.suite.of(split)
+        first = trials[0].settings.quantization
+        goals = [_Goal(BASE, BASE, None, 0, split, first, self.setup.base_id(first))]
+        for trial in trials:
+            training = self.setup.training_id(trial.settings, trial.seed)
+            settings = trial.settings
+            goals.append(_Goal(trial.id, trial.variant, settings, trial.seed, split, settings.quantization, training))
+        for goal in goals:
+            goal.prompts = {case.id: self.setup.prompt(goal.training, case) for case in cases}
+        return goals
+
+    def _take_up(self, goal: _Goal) -> None:
+        """Use the record that is there, or what is in the cache."""
+        found = self.run.record(goal.split, goal.trial)
+        if found and found.status.is_result and goal.accepts(found):
+            goal.record = found
+        else:
+            self._assemble(goal, log="", reused=True)
+
+    def _assemble(self, goal: _Goal, *, log: str, reused: bool) -> bool:
+        """Make the goal's record from the cache, if everything is there."""
+        training = self.cache.training(goal.training) if goal.settings else None
+        if goal.settings and training is None:
+            return False
+        if training and training.status is not Status.SUCCEEDED:
+            self._keep(goal, training.status, training.message, training=training, log=log, reused=reused)
+            return True
+        passes = self.cache.answers(goal.training)
+        answers = goal.answers(passes)
+        if len(answers) < len(goal.prompts):
+            return False
+        costs = (*([training.cost] if training and training.cost else []), *_costs(goal, passes))
+        self._keep(goal, Status.SUCCEEDED, "", training=training, costs=costs, answers=answers, log=log, reused=reused)
+        return True
+
+    def _keep(
+        self,
+        goal: _Goal,
+        status: Status,
+        message: str,
+        *,
+        training: Training | None = None,
+        costs: tuple[PhaseCost, ...] = (),
+        answers: dict[str, Answer] | None = None,
+        log: str = "",
+        reused: bool = False,
+    ) -> None:
+        if not costs and training and training.cost:
+            costs = (training.cost,)
+        goal.record = TrialRecord(
+            trial=goal.trial,
+            variant=goal.variant,
+            seed=goal.seed,
+            settings=goal.settings,
+            split=goal.split,
+            status=status,
+            message=message,
+            training=training,
+            costs=costs,
+            answers=answers or {},
+            log=log,
+            reused=reused,
+        )
+        self.run.write_trial(goal.record)
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    def _finish_group(self, group: list[_Goal]) -> None:
+        """Give workers what is pending until nothing is: each of them ends at least one trial."""
+        while pending := [goal for goal in group if goal.record is None]:
+            self._employ(pending)
+            still = [goal for goal in group if goal.record is None]
+            if len(still) == len(pending):
+                raise RuntimeError(f"a worker ended without a word about {still[0].trial}")
+
+    def _employ(self, pending: list[_Goal]) -> None:
+        """One worker from start to end; every trial that it ended has its record afterwards."""
+        job, log = self.run.new_worker(self._job(pending))
+        name = log.relative_to(self.run.root).as_posix()
+        goals = {goal.trial: goal for goal in pending}
+        loaded, flying = False, pending[0]
+        events = self.executor.run(job, log, timeout=self.timeout)
+        try:
+            for event in events:
+                loaded = loaded or event.kind is EventKind.LOADED
+                flying = goals.get(event.trial, flying)
+                if event.kind is EventKind.REFUSED:
+                    raise EngineError(event.message)
+                if event.kind is EventKind.FINISHED:
+                    self._finish(goals[event.trial] if event.trial else None, pending, event, name)
+                elif event.kind is EventKind.ENDED:
+                    self._bury(event, flying if loaded else None, pending, name)
+                self.notify(event)
+        finally:
+            close = getattr(events, "close", None)
+            if close:
+                close()
+
+    def _job(self, pending: Sequence[_Goal]) -> Job:
+        setup = self.setup
+        return Job(
+            model=setup.model,
+            machine=setup.machine,
+            quantization=pending[0].quantization,
+            engine=setup.engine,
+            cache=str(self.cache.root.resolve()),
+            examples=setup.suite.examples,
+            decoding=setup.suite.decoding,
+            tasks=tuple(self._task(goal) for goal in pending),
+            batch_size=_BATCH[setup.machine.kind],
+        )
+
+    def _task(self, goal: _Goal) -> Task:
+        known = goal.answers(self.cache.answers(goal.training))
+        prompts = tuple(prompt for case, prompt in goal.prompts.items() if case not in known)
+        train = goal.settings is not None and self.cache.training(goal.training) is None
+        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, prompts)
+
+    def _finish(self, goal: _Goal | None, pending: Sequence[_Goal], event: Event, log: str) -> None:
+        """A worker has told how a trial ended; without a trial, why it could do none."""
+        status = event.status or Status.FAILED
+        for each in [goal] if goal else pending:
+            # What a worker calls finished is in the cache; if it is not, that is a failure and said so.
+            if status.is_result and goal and self._assemble(each, log=log, reused=False):
+                continue
+            message = event.message or "the worker said that it had finished, and left nothing in the cache"
+            status = Status.FAILED if status is Status.SUCCEEDED else status
+            self._keep(each, status, message, training=self._training(each), log=log)
+
+    def _training(self, goal: _Goal) -> Training | None:
+        return self.cache.training(goal.training) if goal.settings else None
+
+    def _bury(self, event: Event, flying: _Goal | None, pending: Sequence[_Goal], log: str) -> None:
+        """A worker is gone: what was in flight ended with it; before the model was loaded, that is everything."""
+        if event.status is Status.SUCCEEDED and any(goal.record for goal in pending):
+            return
+        status = Status.FAILED if event.status in (None, Status.SUCCEEDED) else event.status
+        message = event.message or "the worker ended without a word"
+        for goal in [flying] if flying else pending:
+            if goal.record is None and not self._assemble(goal, log=log, reused=False):
+                self._keep(goal, status, message, training=self._training(goal), log=log)
+
+
+@dataclass
+class _Goal:
+    """A trial (or the base) on one split of the cases, and its record once there is one."""
+
+    trial: str
+    variant: str
+    settings: Settings | None
+    seed: int
+    split: Split
+    quantization: Quantization
+    training: str
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    """By case id."""
+    record: TrialRecord | None = None
+
+    def accepts(self, record: TrialRecord) -> bool:
+        """Whether a record of this run is of these prompts; an edited run directory is redone."""
+        wanted = {case: prompt.key for case, prompt in self.prompts.items()}
+        return record.status is not Status.SUCCEEDED or {c: a.key for c, a in record.answers.items()} == wanted
+
+    def answers(self, passes: Sequence[AnswerPass]) -> dict[str, Answer]:
+        """Case id to answer, as far as known."""
+        by_key = {answer.key: answer for made in passes for answer in made.answers}
+        return {case: by_key[prompt.key] for case, prompt in self.prompts.items() if prompt.key in by_key}
+
+
+def _costs(goal: _Goal, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:
+    """What it took to give these answers; several passes count as one long one, a model is loaded once."""
+    wanted = {prompt.key for prompt in goal.prompts.values()}
+    costs = [cost for made in passes if any(a.key in wanted for a in made.answers) for cost in made.costs]
+    return tuple(_joined(same) for phase in Phase if (same := [c for c in costs if c.phase is phase]))
+
+
+def _joined(costs: Sequence[PhaseCost]) -> PhaseCost:
+    first = costs[0]
+    if first.phase is Phase.LOAD or len(costs) == 1:
+        return first
+    seconds = replace(first.seconds, value=sum(cost.seconds.value for cost in costs))
+    peak = max((cost.peak_resident for cost in costs), key=lambda peak: peak.value)
+    return replace(first, seconds=seconds, tokens=sum(cost.tokens for cost in costs), peak_resident=peak)

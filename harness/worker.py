@@ -1,0 +1,269 @@
+"""`python -m harness.worker JOB`: one process, one base model, one group of trials.
+
+It is what the workshop did by restarting the runtime: when the process ends, its memory is free. Progress goes to
+stdout, one event a line; everything that libraries print goes to stderr, which its parent keeps as a log. What it finds
+it commits to the cache and nowhere else, so that it may be killed at any moment. It ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, StoreError, SuiteError
+from harness.records import Event, EventKind, Job, Phase, PhaseCost, Prompt, Settings, Status, Step, Task, Training
+from harness.store import AnswerPass, Cache, encode_line, read_record, verify_manifest
+
+if TYPE_CHECKING:
+    from harness.engine.base import Base
+    from harness.engine.rows import Row
+
+Emit = Callable[[Event], None]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job in the file that is named. Exit code 0 says that all was told, not that all went well."""
+    events = _separate_streams()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = read_record(Path(arguments[0]), Job)
+    if job.machine.kind == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def emit(event: Event) -> None:
+        events.write(encode_line(event) + "\n")
+        events.flush()
+
+    work(job, emit)
+    return 0
+
+
+def _separate_streams() -> Any:
+    """A stream to the parent that nobody else writes to: from here on, stdout is where the log goes."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin and never writes: end of file means that it is gone."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def work(job: Job, emit: Emit) -> bool:
+    """Do every task; False when one ended in a way that may have left the process unfit for the next."""
+    try:
+        worker = _Worker(job, emit)
+    except HarnessError as error:
+        return _refuse(error, emit)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told, and the log has the traceback
+        return _end("", error, emit)
+    emit(Event(EventKind.LOADED))
+    return all(worker.do(task) for task in job.tasks)
+
+
+class _Worker:
+    """A loaded base and what every task needs of it."""
+
+    def __init__(self, job: Job, emit: Emit) -> None:
+        from harness.engine.base import load_base
+        from harness.engine.meter import Meter
+
+        _quieten()
+        self._job, self._emit, self._cache = job, emit, Cache(Path(job.cache))
+        meter = Meter(job.machine, job.model.name)
+        with meter:
+            self._base: Base = load_base(job.model, job.quantization, job.machine)
+        self._load = meter.cost(Phase.LOAD, 0)
+        # Everything that is wrong with the texts is found now, not hours later.
+        self._rows: dict[int, list[Row]] = {
+            length: self._tokenize(length)
+            for length in sorted({task.settings.max_length for task in job.tasks if task.settings and task.train})
+        }
+        self._check_prompts()
+
+    def do(self, task: Task) -> bool:
+        """One task from start to end; whether the process may go on."""
+        self._emit(Event(EventKind.STARTED, task.trial))
+        try:
+            ended = self._train(task) if task.settings and task.train else None
+            if ended is None or ended.status is Status.SUCCEEDED:
+                self._answer(task)
+        except StoreError as error:
+            return _refuse(error, self._emit)
+        except Exception as error:  # noqa: BLE001 - a failed trial stops nothing; the log has the traceback
+            self._remember(task, error)
+            return _end(task.trial, error, self._emit)
+        status, message = (ended.status, ended.message) if ended else (Status.SUCCEEDED, "")
+        self._emit(Event(EventKind.FINISHED, task.trial, status, message))
+        return True
+
+    def _train(self, task: Task) -> Training:
+        from harness.engine.adapters import save_adapter
+        from harness.engine.reference import trained
+
+        settings = _settings(task)
+        progress = partial(_say_step, self._emit, task.trial)
+        rows, name = self._rows[settings.max_length], self._job.model.name
+        with trained(self._base, rows, settings, task.seed, model_name=name, progress=progress) as found:
+            training = Training(
+                task.training,
+                found.status,
+                found.message,
+                found.steps,
+                found.cost,
+                found.trainable_parameters,
+                found.supervised_tokens,
+            )
+            save = partial(save_adapter, found.model) if found.status is Status.SUCCEEDED else None
+            self._cache.commit_training(training, save)
+        return training
+
+    def _answer(self, task: Task) -> None:
+        """Answer with what was saved, not with what is in memory: what is judged is what a user will load."""
+        if not task.prompts:
+            return
+        from harness.engine.adapters import attached
+
+        if task.settings is None:
+            self._answer_with(task, self._base.model, Phase.ANSWER_BEFORE, (self._load,))
+            return
+        folder = self._cache.adapter(task.training)
+        verify_manifest(folder)
+        with attached(self._base, folder) as model:
+            self._answer_with(task, model, Phase.ANSWER_AFTER, ())
+
+    def _answer_with(self, task: Task, model: Any, phase: Phase, costs: tuple[PhaseCost, ...]) -> None:
+        from harness.engine.answers import answer
+        from harness.engine.meter import Meter
+
+        def progress(done: int) -> None:
+            self._emit(Event(EventKind.ANSWERING, task.trial, done=done, total=len(task.prompts)))
+
+        meter, job = Meter(self._job.machine, self._job.model.name), self._job
+        with meter:
+            answers = answer(
+                self._base, model, task.prompts, job.decoding, batch_size=job.batch_size, progress=progress
+            )
+        cost = meter.cost(phase, sum(given.tokens for given in answers))
+        self._cache.commit_answers(task.training, AnswerPass(tuple(answers), (*costs, cost)))
+
+    def _remember(self, task: Task, error: Exception) -> None:
+        """A training that does not fit in memory is a result: it is not tried again by the next run."""
+        if task.settings and task.train and _status(error) is Status.OUT_OF_MEMORY:
+            known = self._cache.training(task.training)
+            if known is None:
+                ended = Training(task.training, Status.OUT_OF_MEMORY, _message(error), (), None)
+                self._cache.commit_training(ended, None)
+
+    def _tokenize(self, max_length: int) -> list[Row]:
+        from harness.engine.rows import tokenize
+
+        rows = tokenize(self._job.examples, self._base.tokenizer, max_length)
+        cut = sum(len(row.input_ids) == max_length for row in rows)
+        if cut:
+            print(f"{cut} of {len(rows)} training rows fill max_length {max_length} and may have been cut", flush=True)
+        return rows
+
+    def _check_prompts(self) -> None:
+        """Render every prompt once, and see that it leaves room for an answer.
+
+        Raises:
+            SuiteError: the model's chat template refuses a prompt's roles, or the model's context is too short for it.
+        """
+        limit = getattr(self._base.model.config, "max_position_embeddings", None)
+        for prompt in {prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values():
+            room = _length(prompt, self._base) + self._job.decoding.max_new_tokens
+            if limit and room > limit:
+                remedy = "Shorten the prompt, lower decoding.max_new_tokens in suite.yaml, or take another model."
+                message = f"{_called(prompt)}: prompt and answer take {room} tokens, and the model's context is {limit}"
+                raise SuiteError(message, remedy=remedy)
+
+
+def _length(prompt: Prompt, base: Base) -> int:
+    from jinja2 import TemplateError
+
+    from harness.engine.rows import render
+
+    try:
+        return len(render(prompt.messages, base.tokenizer, ask=True))
+    except TemplateError as error:
+        remedy = "Some templates have no system role, and most want user and assistant in turn."
+        raise SuiteError(f"{_called(prompt)}: the model's chat template: {error}", remedy=remedy) from None
+
+
+def _called(prompt: Prompt) -> str:
+    asked = next((m.content for m in reversed(prompt.messages) if m.role == "user"), "")
+    return f"the case that asks {asked[:60]!r}"
+
+
+def _settings(task: Task) -> Settings:
+    if task.settings is None:
+        raise ValueError("the base is not trained")
+    return task.settings
+
+
+def _say_step(emit: Emit, trial: str, step: Step, total: int) -> None:
+    emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
+
+
+def _refuse(error: HarnessError, emit: Emit) -> bool:
+    traceback.print_exception(error)
+    emit(Event(EventKind.REFUSED, message=str(error)))
+    return False
+
+
+def _end(trial: str, error: Exception, emit: Emit) -> bool:
+    """Tell how a task ended by an exception."""
+    traceback.print_exception(error)
+    if _disk_is_full(error):
+        remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+        return _refuse(StoreError(f"the disk is full: {error}", remedy=remedy), emit)
+    emit(Event(EventKind.FINISHED, trial, _status(error), _message(error)))
+    return False
+
+
+def _status(error: Exception) -> Status:
+    import torch
+
+    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return Status.OUT_OF_MEMORY if memory else Status.FAILED
+
+
+def _message(error: Exception) -> str:
+    """What failed, in one line; our own errors speak for themselves."""
+    text = str(error).strip()
+    if isinstance(error, HarnessError):
+        return text
+    first = next(iter(text.splitlines()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        # safetensors has an error of its own for it, with the system's words in it.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _quieten() -> None:
+    """Bars that redraw themselves make no readable log."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    disable_progress_bars()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
