@@ -8,6 +8,7 @@ it commits to the cache and nowhere else, so that it may be killed at any moment
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import threading
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.engine.rows import Row
 
 Emit = Callable[[Event], None]
+# How PyTorch on a CPU, the CUDA driver and cuBLAS say it without a type of their own.
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +77,7 @@ class _Worker:
     """A loaded base and what every task needs of it."""
 
     def __init__(self, job: Job, emit: Emit) -> None:
-        from harness.engine.base import load_base
+        from harness.engine.base import check_targets, load_base
         from harness.engine.meter import Meter
 
         _quieten()
@@ -83,7 +86,10 @@ class _Worker:
         with meter:
             self._base: Base = load_base(job.model, job.quantization, job.machine)
         self._load = meter.cost(Phase.LOAD, 0)
-        # Everything that is wrong with the texts is found now, not hours later.
+        # Everything that is wrong with the texts and the grid is found now, not hours later.
+        for task in job.tasks:
+            if task.settings:
+                check_targets(self._base.model, task.settings)
         self._rows: dict[int, list[Row]] = {
             length: self._tokenize(length)
             for length in sorted({task.settings.max_length for task in job.tasks if task.settings and task.train})
@@ -169,9 +175,19 @@ class _Worker:
 
         rows = tokenize(self._job.examples, self._base.tokenizer, max_length)
         cut = sum(len(row.input_ids) == max_length for row in rows)
+        for example, row in zip(self._job.examples, rows, strict=True):
+            if len(row.input_ids) > self._context:
+                remedy = f"Set max_length to at most {self._context} in the grid, or shorten the row."
+                size = f"it takes {len(row.input_ids)} tokens, and the model's context is {self._context}"
+                raise SuiteError(f"training row {example.line}: {size}", remedy=remedy)
         if cut:
             print(f"{cut} of {len(rows)} training rows fill max_length {max_length} and may have been cut", flush=True)
         return rows
+
+    @property
+    def _context(self) -> float:
+        """Tokens that the model can have before it."""
+        return getattr(self._base.model.config, "max_position_embeddings", None) or math.inf
 
     def _check_prompts(self) -> None:
         """Render every prompt once, and see that it leaves room for an answer.
@@ -179,10 +195,10 @@ class _Worker:
         Raises:
             SuiteError: the model's chat template refuses a prompt's roles, or the model's context is too short for it.
         """
-        limit = getattr(self._base.model.config, "max_position_embeddings", None)
+        limit = self._context
         for prompt in {prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values():
             room = _length(prompt, self._base) + self._job.decoding.max_new_tokens
-            if limit and room > limit:
+            if room > limit:
                 remedy = "Shorten the prompt, lower decoding.max_new_tokens in suite.yaml, or take another model."
                 message = f"{_called(prompt)}: prompt and answer take {room} tokens, and the model's context is {limit}"
                 raise SuiteError(message, remedy=remedy)
@@ -234,8 +250,8 @@ def _end(trial: str, error: Exception, emit: Emit) -> bool:
 def _status(error: Exception) -> Status:
     import torch
 
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    return Status.OUT_OF_MEMORY if memory else Status.FAILED
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return Status.OUT_OF_MEMORY if typed or any(words in str(error) for words in _NO_MEMORY) else Status.FAILED
 
 
 def _message(error: Exception) -> str:

@@ -1,9 +1,27 @@
-"""Nothing a test does may reach for a network."""
+"""Nothing a test does may reach for a network; the tests of the engine share one base model."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.engine.base import Base
 
 for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def base() -> Base:
+    """The pocket model in NF4, loaded once: a test that uses it leaves it bare."""
+    from training import one_core
+
+    from harness.engine.base import load_base
+    from harness.models import resolve
+    from harness.records import Quantization
+
+    return load_base(resolve("pocket"), Quantization.NF4, one_core())

@@ -1,7 +1,7 @@
 """Saves what was trained, and attaches it again only if it is whole.
 
 PEFT loads an adapter with flipped bytes or wrong layer names without complaint, so the files' digests are checked by
-the store before, and the tensors' names here.
+the store before, and the tensors' names and shapes here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from harness.errors import EngineError
 if TYPE_CHECKING:
     from peft import PeftModel
 
+TRAIN_AGAIN = "Train the variant again."
+
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """The adapter as PEFT writes it: adapter_config.json and adapter_model.safetensors, in fp32."""
@@ -29,48 +31,34 @@ def attached(base: Base, folder: Path) -> Iterator[PeftModel]:
     """The base with the adapter in `folder`; afterwards the base is bare again.
 
     Raises:
-        EngineError: the adapter's tensors are not those that its configuration asks for.
+        EngineError: the adapter's tensors are not those that its configuration asks for on this base.
     """
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
 
-    _check_keys(base, folder)
     with untouched(base.model):
-        model = PeftModel.from_pretrained(base.model, str(folder), is_trainable=False)
-        model.eval()
-        try:
-            yield model
-        finally:
-            detach(model)
+        model = PeftModel(base.model, LoraConfig.from_pretrained(str(folder), inference_mode=True))
+        _load(model, folder / "adapter_model.safetensors")
+        yield model.eval()
 
 
-def detach(model: PeftModel) -> None:
-    """Take the adapter's layers out of the base again."""
-    base = model.unload()
-    for leftover in ("peft_config", "_hf_peft_config_loaded"):
-        base.__dict__.pop(leftover, None)
+def _load(model: PeftModel, path: Path) -> None:
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
 
-
-def _check_keys(base: Base, folder: Path) -> None:
-    """Each target layer has its A and B in the file, and the file has nothing else."""
-    from peft import LoraConfig
-    from safetensors import safe_open
-
-    path = folder / "adapter_model.safetensors"
     if not path.is_file():
-        raise EngineError(f"{folder} holds no adapter_model.safetensors", remedy="Train the variant again.")
-    with safe_open(str(path), framework="pt") as file:
-        names = set(file.keys())
-    stems = {name.rsplit(".lora_", 1)[0].removeprefix("base_model.model.") for name in names}
-    known = {name for name, _ in base.model.named_modules()}
-    targets = LoraConfig.from_pretrained(str(folder)).target_modules or ()
-    wrong = sorted(stems - known)
-    missing = sorted(
-        name
-        for name in known
-        if isinstance(targets, (set, list, tuple)) and name.rsplit(".", 1)[-1] in targets and name not in stems
-    )
-    halves = sorted(s for s in stems for half in "AB" if f"base_model.model.{s}.lora_{half}.weight" not in names)
-    for problem, layers in (("unknown layers", wrong), ("no weights for", missing), ("half of", halves)):
-        if layers:
-            listed = ", ".join(layers[:3])
-            raise EngineError(f"{path} does not fit the model: {problem} {listed}", remedy="Train the variant again.")
+        raise EngineError(f"there is no {path}", remedy=TRAIN_AGAIN)
+    held, wanted = load_file(str(path)), get_peft_model_state_dict(model)
+    both = held.keys() & wanted.keys()
+    for problem, names in (
+        ("it lacks", wanted.keys() - both),
+        ("the model has no", held.keys() - both),
+        ("of another shape is", {name for name in both if held[name].shape != wanted[name].shape}),
+    ):
+        if names:
+            raise EngineError(f"{path} does not fit the model: {problem} {_some(names)}", remedy=TRAIN_AGAIN)
+    set_peft_model_state_dict(model, held)
+
+
+def _some(names: set[str]) -> str:
+    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(sorted(names)[:3]) + rest

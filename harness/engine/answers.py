@@ -30,7 +30,8 @@ def answer(
     """
     import torch
 
-    rendered = [(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in prompts]
+    distinct = {prompt.key: prompt for prompt in prompts}.values()
+    rendered = [(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in distinct]
     rendered.sort(key=lambda pair: len(pair[1]))
     found: dict[str, Answer] = {}
     while rendered:
@@ -55,8 +56,8 @@ def _generate(base: Base, model: Any, rows: list[list[int]], decoding: Decoding)
     import torch
 
     tokenizer, width = base.tokenizer, max(map(len, rows))
-    # A batch of one would go through another matrix product than a batch of many and round differently.
-    padded = rows if len(rows) > 1 or base.machine.kind != "cpu" else rows * 4
+    # On a CPU fewer than four rows would go through another matrix product than many and round differently.
+    padded = rows + rows[:1] * (4 - len(rows)) if base.machine.kind == "cpu" else rows
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in padded], device=base.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in padded], device=base.device)
     options: dict[str, Any] = {"stop_strings": list(decoding.stop), "tokenizer": tokenizer} if decoding.stop else {}
@@ -69,21 +70,27 @@ def _generate(base: Base, model: Any, rows: list[list[int]], decoding: Decoding)
             pad_token_id=tokenizer.pad_token_id,
             **options,
         )
-    ends = _end_tokens(base)
+    ends = set(base.model.generation_config.eos_token_id)
     return [_finish(tokenizer, row, ends, decoding) for row in out[: len(rows), width:].tolist()]
 
 
-def _end_tokens(base: Base) -> set[int]:
-    ends = base.model.generation_config.eos_token_id
-    return {base.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-
-
 def _finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
-    length = next((i for i, token in enumerate(row) if token in ends), None)
-    kept = row if length is None else row[:length]
-    text = tokenizer.decode(kept, skip_special_tokens=True).strip()
-    stops = [at for at in (text.find(stop) for stop in decoding.stop) if at >= 0]
-    if stops:
-        text = text[: min(stops)].rstrip()
-    truncated = length is None and not stops and len(row) >= decoding.max_new_tokens
-    return text, len(kept) + (length is not None), truncated
+    """What of a row is the answer; behind an end or a stop string there is padding, as long as the batch needed it."""
+    end = next((at for at, token in enumerate(row) if token in ends), None)
+    kept = row if end is None else row[:end]
+    stop = _stopped(tokenizer, kept, decoding.stop)
+    text = tokenizer.decode(kept[:stop], skip_special_tokens=True)
+    if stop is not None:
+        text = text[: min((at for at in map(text.find, decoding.stop) if at >= 0), default=len(text))]
+        return text.strip(), stop, False
+    return text.strip(), len(kept) + (end is not None), end is None
+
+
+def _stopped(tokenizer: Any, tokens: list[int], stops: Sequence[str]) -> int | None:
+    """How many tokens it took until one of the stop strings (which may be a special token's name) was there."""
+
+    def there(count: int) -> bool:
+        text = tokenizer.decode(tokens[:count])
+        return any(stop in text for stop in stops)
+
+    return next((n for n in range(1, len(tokens) + 1) if there(n)), None) if stops and there(len(tokens)) else None

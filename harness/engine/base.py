@@ -6,8 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EngineError, ModelError
-from harness.records import Machine, ModelRef, Quantization
+from harness.errors import EngineError, GridError, ModelError
+from harness.records import Machine, ModelRef, Quantization, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,15 +63,21 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine) -> Ba
     _prepare_tokenizer(ref, tokenizer)
     model.eval()
     model.requires_grad_(False)
-    # Sampling options of the model's own would be warned about, or worse, used.
+    # Sampling options of the model's own would be warned about, or worse, used. Its trainer would add the tokenizer's
+    # end token to the model's, and then the base would end its answers differently after the first training.
     model.generation_config = GenerationConfig(
-        eos_token_id=model.generation_config.eos_token_id,
+        eos_token_id=_end_tokens(model.generation_config.eos_token_id, tokenizer.eos_token_id),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
     if quantization is Quantization.NF4:
         keep_trainable(model)
     return Base(model, tokenizer, machine, quantization)
+
+
+def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:
+    listed = of_model if isinstance(of_model, list) else [of_model]
+    return sorted({token for token in (*listed, of_tokenizer) if token is not None})
 
 
 def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Any:
@@ -125,23 +131,54 @@ def check_trainable(model: PreTrainedModel) -> None:
             )
 
 
+def check_targets(model: PreTrainedModel, settings: Settings) -> None:
+    """Hold every target module to being one: PEFT passes over a name that matches nothing if another one matches.
+
+    Raises:
+        GridError: the model has no module of such a name.
+    """
+    targets = settings.target_modules
+    names = ["." + name for name, _ in model.named_modules()]
+    for target in () if isinstance(targets, str) else targets:
+        if not any(name.endswith("." + target) for name in names):
+            remedy = f"It has {', '.join(_linear_names(model))}; all-linear takes them all."
+            raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
+
+
+def _linear_names(model: PreTrainedModel) -> list[str]:
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    modules = model.named_modules()
+    return sorted({name.rpartition(".")[2] for name, m in modules if isinstance(m, Linear) and m is not head})
+
+
 @contextlib.contextmanager
 def untouched(model: PreTrainedModel) -> Iterator[None]:
-    """Undo what a trainer leaves on a base it only borrowed: a patched forward, checkpointing, hooks, training mode."""
-    forward = model.__dict__.get("forward")
-    use_cache, pad = model.config.use_cache, model.config.pad_token_id
+    """Undo what an adapter and its trainer leave on a base they only borrowed, however they ended.
+
+    That is: adapter layers, a patched forward, checkpointing, hooks, settings, training mode.
+    """
+    attributes, config = dict(vars(model)), dict(vars(model.config))
     try:
         yield
     finally:
-        if forward is None:
-            model.__dict__.pop("forward", None)
-        else:
-            model.__dict__["forward"] = forward
-        model.config.use_cache, model.config.pad_token_id = use_cache, pad
+        _remove_adapter(model)
         if model.is_gradient_checkpointing:
             model.gradient_checkpointing_disable()
         if hasattr(model, "_require_grads_hook"):
             with contextlib.suppress(AttributeError):
                 model.disable_input_require_grads()
+        for holder, before in ((model, attributes), (model.config, config)):
+            vars(holder).clear()
+            vars(holder).update(before)
         model.eval()
         model.requires_grad_(False)
+
+
+def _remove_adapter(model: PreTrainedModel) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            model.set_submodule(name, module.get_base_layer())

@@ -5,6 +5,7 @@ Peak resident memory never falls within a process, so it cannot be read off at a
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -30,6 +31,8 @@ class Meter:
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
+        # A trainer refers to itself: until it is collected, an earlier phase's optimizer state lies in this one's way.
+        gc.collect()
         self._reset_cuda()
         self._look()
         self._thread.start()

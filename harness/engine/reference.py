@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.adapters import detach
 from harness.engine.base import Base, check_trainable, untouched
 from harness.engine.meter import Meter
 from harness.engine.rows import IGNORED, Row
@@ -65,25 +64,18 @@ def trained(
             check_trainable(base.model)
             log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress)
             trainer = build_trainer(base, rows, settings, seed, folder, log)
-            try:
-                use_full_precision(trainer.model)
-                trainer.train()
-                log.check_weights(trainer.model)
-            except BaseException:
-                detach(trainer.model)
-                raise
-        try:
-            yield Trained(
-                model=trainer.model,
-                status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
-                message=log.diverged,
-                steps=tuple(log.steps),
-                cost=meter.cost(Phase.TRAIN, log.tokens),
-                trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-                supervised_tokens=log.supervised,
-            )
-        finally:
-            detach(trainer.model)
+            use_full_precision(trainer.model)
+            trainer.train()
+            log.check_end(trainer.model)
+        yield Trained(
+            model=trainer.model,
+            status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
+            message=log.diverged,
+            steps=tuple(log.steps),
+            cost=meter.cost(Phase.TRAIN, log.tokens),
+            trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            supervised_tokens=log.supervised,
+        )
 
 
 def build_trainer(
@@ -133,8 +125,9 @@ class TrainingLog:
         compute = trainer.compute_loss
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            labels = inputs["labels"]
-            self._counts.append((inputs.get("attention_mask", labels != IGNORED).sum(), (labels != IGNORED).sum()))
+            mask, ids = inputs.get("attention_mask"), inputs["input_ids"]  # packed rows come without padding or mask
+            seen = ids.numel() if mask is None else mask.sum()
+            self._counts.append((seen, (inputs["labels"] != IGNORED).sum()))
             return compute(model, inputs, *args, **kwargs)
 
         trainer.compute_loss = counted
@@ -173,8 +166,10 @@ class TrainingLog:
             self.diverged = f"the gradient norm was {norm} at step {number} of {total}"
         self._progress(step, total)
 
-    def check_weights(self, model: PeftModel) -> None:
-        """A weight can overflow without any loss or gradient having shown it."""
+    def check_end(self, model: PeftModel) -> None:
+        """A weight can overflow without any loss or gradient having shown it, and a scale be looked for in vain."""
+        if not self.diverged and self._skipped == len(self.steps):
+            self.diverged = f"the gradient norm was not finite in any of {self._skipped} steps"
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and not self.diverged and not parameter.isfinite().all():
                 self.diverged = f"{name} is not finite after training"

@@ -1,0 +1,118 @@
+"""Conversations to rows: what is learned from is what the assistant says, as TRL's own rows have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import SHORT, SUITE, losses, rows_of, talk, trained_once, trainer_of
+
+from harness.engine.base import Base, untouched
+from harness.engine.reference import _arguments, _lora
+from harness.engine.rows import IGNORED, Row, tokenize
+from harness.errors import SuiteError
+from harness.records import Example, Message
+
+
+def learned(base: Base, row: Row) -> list[str]:
+    """The stretches that a row is learned from, as text."""
+    found: list[list[int]] = [[]]
+    for token, label in zip(row.input_ids, row.labels, strict=True):
+        assert label in (token, IGNORED)
+        if label == IGNORED:
+            found.append([])
+        else:
+            found[-1].append(token)
+    return [base.tokenizer.decode(stretch) for stretch in found if stretch]
+
+
+def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
+    """SFTTrainer over prompt/completion rows, which TRL renders, tokenises and masks itself."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    chats = [[{"role": m.role, "content": m.content} for m in example.messages] for example in examples]
+    rows = [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in chats]
+    arguments = _arguments(base, SHORT, 0, str(folder))
+    arguments.completion_only_loss = True
+    return SFTTrainer(
+        model=base.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+        peft_config=_lora(SHORT),
+    )
+
+
+def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Path) -> None:
+    """Every batch that a training on the workshop's rows sees, and the loss of its first step, are those of TRL's."""
+    with untouched(base.model):
+        ours = list(trainer_of(base, tmp_path, rows=rows_of(base, 30)).get_train_dataloader())
+    with untouched(base.model):
+        theirs = list(trl_trainer(base, tmp_path, SUITE.examples[:30]).get_train_dataloader())
+    assert len(ours) == len(theirs) == 8
+    for mine, its in zip(ours, theirs, strict=True):
+        assert mine.keys() == its.keys()
+        assert all(mine[name].equal(its[name]) for name in mine)
+
+
+def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
+    """Trained by TRL on its own rows, the first step logs the same loss."""
+    ours = losses(trained_once(base))[0]
+    with untouched(base.model):
+        trainer = trl_trainer(base, tmp_path, SUITE.examples[:8])
+        trainer.model.float()
+        trainer.train()
+    assert trainer.state.log_history[0]["loss"] == ours
+
+
+def test_every_answer_of_a_conversation_is_learned_from(base: Base) -> None:
+    """And nothing else: neither what the user says, nor the marks of whose turn it is."""
+    (row,) = tokenize([talk("Hi.", "Hello you.", "What is two?", "Two is a number.")], base.tokenizer, 512)
+    assert learned(base, row) == [" Hello you.</s>", " Two is a number.</s>"]
+
+
+def test_a_system_message_is_not_learned_from(base: Base) -> None:
+    """Nor are two messages of the user's in a row."""
+    told = (
+        Message("system", "Be brief."),
+        Message("user", "Hi."),
+        Message("user", "You?"),
+        Message("assistant", "Ok."),
+    )
+    (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
+    assert learned(base, row) == [" Ok.</s>"]
+
+
+def test_answers_in_a_row_are_both_learned_from(base: Base) -> None:
+    """An assistant that speaks twice is learned from twice."""
+    told = (Message("user", "Hi."), Message("assistant", "One."), Message("assistant", "Two."))
+    (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
+    assert learned(base, row) == [" One.</s>", " Two.</s>"]
+
+
+def test_a_long_row_is_cut(base: Base) -> None:
+    """At max_length tokens, from the end: what is left of the answer is learned from."""
+    example = talk("Hi.", "One two three four five six seven eight nine ten.")
+    (whole,), (cut,) = tokenize([example], base.tokenizer, 512), tokenize([example], base.tokenizer, 14)
+    assert cut == Row(whole.input_ids[:14], whole.labels[:14])
+    assert 0 < cut.supervised < whole.supervised
+
+
+def test_a_row_that_nothing_is_learned_from_is_refused(base: Base) -> None:
+    """The prompt fills max_length: the row is named and the two ways out."""
+    rows = [talk("Hi.", "Hello."), talk("word " * 40, "Hello.", line=7)]
+    with pytest.raises(SuiteError, match=r"training row 7: .*all 20 tokens of max_length\nRaise max_length .*shorten"):
+        tokenize(rows, base.tokenizer, 20)
+
+
+def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
+    """With the template's own words."""
+    from copy import deepcopy
+
+    tokenizer = deepcopy(base.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
+    with pytest.raises(SuiteError, match="training row 3: the model's chat template: no system role here"):
+        tokenize([talk("Hi.", "Hello.", line=3)], tokenizer, 512)

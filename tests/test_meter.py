@@ -1,0 +1,66 @@
+"""Peak memory and wall time of a phase are that phase's own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from harness.engine.meter import Meter
+from harness.records import Basis, Machine, Phase, PhaseCost
+
+MACHINE = Machine("cpu", "Example CPU", "float32")
+LARGE = 200_000_000
+"""Large enough that the allocator gives it back to the system at once."""
+
+
+def large() -> Any:
+    import numpy as np
+
+    return np.ones(LARGE, dtype=np.uint8)
+
+
+def seen(hold: bool) -> PhaseCost:
+    """A phase that has 200 MB for as long as it takes to be looked at, or has nothing."""
+    with Meter(MACHINE, "pocket") as meter:
+        held = large() if hold else None
+        time.sleep(0.3)
+        del held
+    return meter.cost(Phase.TRAIN, 100)
+
+
+def test_a_moments_memory_is_in_the_peak_of_its_phase_alone() -> None:
+    """What was freed before the phase's end counts; the next phase begins anew."""
+    before, during, after = seen(False), seen(True), seen(False)
+    assert during.peak_resident.value > before.peak_resident.value + 0.9 * LARGE
+    assert after.peak_resident.value < during.peak_resident.value - 0.9 * LARGE
+
+
+def test_what_is_still_held_counts_for_the_later_phase() -> None:
+    """The base model that an earlier phase loaded is part of what the next one needs."""
+    before = seen(False)
+    held = large()
+    assert seen(False).peak_resident.value > before.peak_resident.value + 0.9 * len(held)
+
+
+def test_a_figure_says_where_it_is_from() -> None:
+    """Unit, basis, device and model; a CPU has no figures of a GPU."""
+    cost = seen(False)
+    assert (cost.phase, cost.tokens, cost.seconds.unit, cost.peak_resident.unit) == (Phase.TRAIN, 100, "s", "bytes")
+    assert {(f.basis, f.device, f.model) for f in (cost.seconds, cost.peak_resident)} == {
+        (Basis.MEASURED, "Example CPU", "pocket")
+    }
+    assert (cost.peak_allocated, cost.peak_reserved, cost.peak_device) == (None, None, None)
+    assert cost.seconds.value >= 0.3
+    assert cost.tokens_per_second == pytest.approx(100 / cost.seconds.value)
+
+
+def test_a_phase_that_raises_is_left_as_it_came() -> None:
+    """The error passes through, and no thread is left behind."""
+    import threading
+
+    threads = threading.active_count()
+    with pytest.raises(ValueError, match="mine"), Meter(MACHINE, "pocket"):
+        raise ValueError("mine")
+    assert threading.active_count() == threads
