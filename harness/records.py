@@ -91,7 +91,12 @@ class Assertion:
     value: Any = None
     negated: bool = False
     weight: float = 1.0
+    """Its share in the case's score; 0 counts for its `metric` only and never fails the case."""
     threshold: float | None = None
+    metric: str = ""
+    """The named metric that it counts for."""
+    children: tuple[Assertion, ...] = ()
+    """What an `assert-set` holds."""
 
     @property
     def name(self) -> str:
@@ -100,7 +105,7 @@ class Assertion:
 
 @dataclass(frozen=True)
 class Case:
-    """A test prompt with what its answer must fulfil: all `assertions`."""
+    """A test prompt with what its answer must fulfil: all `assertions`, or enough of them for `threshold`."""
 
     id: str
     messages: tuple[Message, ...]
@@ -111,6 +116,10 @@ class Case:
     group: str = ""
     reference: str | None = None
     line: int = 0
+    threshold: float | None = None
+    """The weighted score from which the case passes, whichever assertions fail; None: all must hold."""
+    vars: dict[str, str] = field(default_factory=dict)
+    """Kept for code beside the suite that asks for them."""
 
     @property
     def prompt(self) -> str:
@@ -146,6 +155,8 @@ class Suite:
     """Points of pass rate that may be lost on `retain` and `avoid`."""
     decoding: Decoding = Decoding()
     system_prompt: str | None = None
+    notices: tuple[str, ...] = ()
+    """What was ignored or left out when the suite was read, for its reader."""
 
     def of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split is split)
@@ -433,13 +444,18 @@ class Check:
     assertion: str
     passed: bool
     reason: str
+    score: float | None = None
+    """From 0 to 1, for a `not-` twin turned round; None, and `reason` says why, when it could not be computed."""
+    metric: str = ""
+    children: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """A case's score: the weighted share of its assertions that hold; passed when all do.
+    """A case's score: the weighted mean of its checks' scores.
 
-    `value` is absent, and `error` says why, when it could not be computed.
+    Passed when every check is, or where the case has a `threshold`, when `value` reaches it. `value` is absent, and
+    `error` says why, when it could not be computed; `checks` then end with the one that could not.
     """
 
     case: str
@@ -447,6 +463,8 @@ class Score:
     value: float | None
     checks: tuple[Check, ...] = ()
     error: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Weighted mean scores by named metric."""
 
 
 @dataclass(frozen=True)
