@@ -40,6 +40,7 @@ def logits(base: Base) -> Any:
 # --- sameness -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_adapter", [False, True], ids=["base", "tuned"])
 def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[Answer]], with_adapter: bool) -> None:
     """Alone, in eights or all together: the same text, number of tokens and truncation, in the order of asking."""
