@@ -18,7 +18,7 @@ from harness.errors import SuiteError
 from harness.records import Role, Split, Suite
 from harness.suites import load_examples, load_suite, parse_examples, parse_suite
 from harness.suites.cases import MAX_FILLED, fill
-from harness.suites.forms import TYPES
+from harness.suites.assertions import KINDS, SET, TYPES
 from harness.yamltext import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from harness.yamltext.document import resolve
 
@@ -298,13 +298,13 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ("prompt: p\nassert: [{value: x}]", 'suite.yaml:3:12: "type" is missing'),
         ("prompt: p\nassert: [{type: contains}]", "suite.yaml:3:12: contains needs a text"),
         ("prompt: p\nassert: [{type: contains, value: ''}]", "suite.yaml:3:36: contains has an empty value"),
-        ("prompt: p\nassert: [{type: contains-any, value: x}]", "suite.yaml:3:40: contains-any needs a list"),
+        ("prompt: p\nassert: [{type: contains-any, value: {}}]", "suite.yaml:3:40: contains-any needs a list"),
         ("prompt: p\nassert: [{type: not-contains-all, value: []}]", "not-contains-all needs a list"),
-        ("prompt: p\nassert: [{type: is-json, value: x}]", "suite.yaml:3:35: is-json takes no value"),
+        ("prompt: p\nassert: [{type: is-json, value: x}]", "suite.yaml:3:35: is-json takes a JSON Schema"),
         ("prompt: p\nassert: [{type: regex, value: '(a'}]", "suite.yaml:3:33: not a regular expression"),
         (
-            "prompt: p\nassert: [{type: is-json, weight: 0}]",
-            "suite.yaml:3:36: weight: should be greater than 0, found 0",
+            "prompt: p\nassert: [{type: is-json, weight: -1}]",
+            "suite.yaml:3:36: weight: should be greater than or equal to 0, found -1",
         ),
         ("prompt: p\nmessages: [{role: user, content: x}]", "a case has either a prompt or messages"),
         ("prompt: ' '", "suite.yaml:2:11: the prompt is empty"),
@@ -396,7 +396,8 @@ def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> N
         ("a,__expected\n1,2,3", "c.csv:2: has 3 cells under 2 columns"),
         ('a,__expected\n1,"2', "c.csv:2: not valid CSV"),
         ("a,__expected\n1,icontain:x", 'c.csv:2: unknown assertion type "icontain"\nDid you mean "icontains"?'),
-        ("a,__expected\n1,javascript:true", 'c.csv:2: the assertion type "javascript" is not supported'),
+        ("a,__expected\n1,javascript:true", "javascript: c.csv:2"),
+        ("a,__expected,__threshold\n1,x,much", 'c.csv:2: __threshold: expected a number, found "much"'),
         ("a,__expected\n1,", "c.csv:2: this case asserts nothing"),
         ("b,__expected\n1,x", 'c.csv:2: prompts[0]: there is no variable "a"'),
         ("a,role,__expected\n1,lern,x", 'c.csv:2: unknown role "lern"'),
@@ -522,11 +523,16 @@ def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
     assert len(load_suite(folder).examples) == 1
 
 
-def test_every_type_can_be_written() -> None:
+VALUES: dict[str, Any] = {"word-count": 3, "evaluate": "accuracy", "is-json": None, "contains-json": None,
+                          "is-refusal": None, "python": "mine:judge", SET: None}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_can_be_written(kind: str) -> None:
     """Every assertion type and its twin can be written."""
-    for kind in TYPES:
-        plain = kind.removeprefix("not-")
-        value: Any = None if plain == "is-json" else ["a"] if plain.endswith(("-any", "-all")) else "a"
-        test = {"prompt": "p", "assert": [{"type": kind, "value": value}]}
-        (found,) = suite(json.dumps({"tests": [test]})).cases
-        assert found.assertions[0].name == kind
+    plain = kind.removeprefix("not-")
+    test: dict[str, Any] = {"type": kind, "value": VALUES.get(plain, "a")}
+    if plain == SET:
+        test["assert"] = [{"type": "contains", "value": "a"}]
+    (found,) = suite(json.dumps({"tests": [{"prompt": "p", "assert": [test]}]}), mine_dot_py="").cases
+    assert found.assertions[0].name == kind

@@ -6,23 +6,32 @@ wrong with them is one `SuiteError` that says file, line and column, and what to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError, Place, SuiteError
 from harness.records import Decoding, Example, Message, Suite
-from harness.suites.cases import Source, assemble
+from harness.suites.assertions import FILE, IGNORED
+from harness.suites.cases import Source, Whole, assemble
 from harness.suites.files import Read, case_rows, json_rows, reader, referred
-from harness.suites.forms import FILE, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
+from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
+from harness.suites.remarks import Remarks, marked
 from harness.yamltext import Document, fit, nearest, parse_yaml, raise_all, read_text
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"
 TRAINING_FILE = "train.jsonl"
+PROMPT_FILES = (".txt", ".md", "")
+BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
-def load_suite(path: Path | str) -> Suite:
-    """The suite in a folder, or in its suite.yaml; raises `SuiteError`."""
+def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
+    """The suite in a folder, or in its suite.yaml; raises `SuiteError`.
+
+    What promptfoo has and the harness has not is an error that names every place; with `skip_unsupported` it is
+    skipped, and counted in the suite's notices.
+    """
     given = Path(path)
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
     folder = file.parent
@@ -30,7 +39,10 @@ def load_suite(path: Path | str) -> Suite:
         text = read_text(file, file.name, SuiteError)
     except FileNotFoundError:
         raise _no_such_suite(given) from None
-    return parse_suite(text, file.name, reader(folder), name=folder.resolve().name, folder=str(folder))
+    name = folder.resolve().name
+    return parse_suite(
+        text, file.name, reader(folder), name=name, folder=str(folder), skip_unsupported=skip_unsupported
+    )
 
 
 def load_examples(path: Path | str) -> tuple[Example, ...]:
@@ -42,16 +54,16 @@ def load_examples(path: Path | str) -> tuple[Example, ...]:
         raise SuiteError("there is no such file", remedy="Name a JSONL file.", place=Place(str(path))) from None
 
 
-def parse_suite(text: str, file: str, read: Read, *, name: str = "", folder: str = "") -> Suite:
+def parse_suite(
+    text: str, file: str, read: Read, *, name: str = "", folder: str = "", skip_unsupported: bool = False
+) -> Suite:
     """The suite in a text; `read` gives the texts of the files it names."""
     document = parse_yaml(text, file, SuiteError)
-    head = fit(SuiteHead, document)
-    prompts = [
-        referred(prompt, read, document, ("prompts", i)).strip() if prompt.startswith(FILE) else prompt
-        for i, prompt in enumerate(head.prompts)
-    ]
-    sources = _sources(_case_documents(document, read), asked_by_suite=bool(prompts))
-    cases = assemble(sources, head.default_test, document, prompts)
+    head, remarks = fit(SuiteHead, document), Remarks(skip=skip_unsupported)
+    _note(head, document, remarks)
+    prompts = list(_prompts(head, document, read, remarks))
+    sources = _sources(_case_documents(document, read), asked_by_suite=bool(head.prompts))
+    cases = assemble(sources, Whole(head.default_test, document, prompts, read, remarks))
     return Suite(
         name=name,
         folder=folder,
@@ -62,7 +74,28 @@ def parse_suite(text: str, file: str, read: Read, *, name: str = "", folder: str
         margin=float(head.margin),
         decoding=Decoding(int(head.decoding.max_new_tokens), tuple(head.decoding.stop)),
         system_prompt=head.system_prompt,
+        notices=tuple(remarks.notices()),
     )
+
+
+def _note(head: SuiteForm, document: Document, remarks: Remarks) -> None:
+    for name in marked(head, IGNORED):
+        remarks.ignore(name, document.place((name,), key=True))
+    for name in marked(head, UNSUPPORTED):
+        remarks.miss(name, document.place((name,), key=True))
+
+
+def _prompts(head: SuiteForm, document: Document, read: Read, remarks: Remarks) -> Iterator[str]:
+    """The suite's prompts; a text file may hold several, between lines of `---`."""
+    for i, given in enumerate(head.prompts):
+        prompt, location = given if isinstance(given, str) else given.text, ("prompts", i)
+        if not prompt.startswith(FILE):
+            yield prompt
+        elif Path(prompt).suffix not in PROMPT_FILES:
+            remarks.miss("a prompt from code or as a conversation", document.place(location))
+        else:
+            parts = BETWEEN_PROMPTS.split(referred(prompt, read, document, location))
+            yield from (part.strip() for part in parts if part.strip())
 
 
 def parse_examples(text: str, file: str) -> tuple[Example, ...]:

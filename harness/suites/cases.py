@@ -5,18 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, SuiteError
 from harness.records import Assertion, Case, Message, Role, Split
-from harness.suites.forms import AssertionForm, CaseForm, DefaultsForm
-from harness.yamltext import Document, raise_all, shown
+from harness.suites.assertions import (
+    FILE,
+    IGNORED,
+    KINDS,
+    SET,
+    AssertionForm,
+    check_pattern,
+    check_value,
+    from_file,
+    function_named,
+    is_told_later,
+    unsupported,
+)
+from harness.suites.files import Read, referred
+from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
+from harness.suites.remarks import Remarks, marked
+from harness.yamltext import Document, parse_yaml, raise_all, shown
 
 MAX_FILLED = 256 * 1024
 """Characters of a text with its variables filled in: a long text named often would exhaust memory."""
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
+TEMPLATE = re.compile(r"\{\{|\{%")
+DATA = (".json", ".yaml", ".yml")
+
+Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,17 @@ class Source:
 
     form: CaseForm
     document: Document
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What all cases of a suite share: its defaults, its own document, its prompts, its files, its remarks."""
+
+    defaults: DefaultsForm
+    document: Document
+    prompts: list[str]
+    read: Read
+    remarks: Remarks
 
 
 def fill(text: str, variables: Mapping[str, str]) -> str:
@@ -42,16 +73,19 @@ def fill(text: str, variables: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def assemble(sources: Iterable[Source], defaults: DefaultsForm, head: Document, prompts: list[str]) -> tuple[Case, ...]:
+def assemble(sources: Iterable[Source], whole: Whole) -> tuple[Case, ...]:
     """All cases of a suite; raises what is wrong with any of them, and when two have the same id."""
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
         try:
-            cases.extend((case, source.document) for case in _Assembly(source, defaults, head, prompts).cases())
+            cases.extend((case, source.document) for case in _Assembly(source, whole).cases())
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
+    whole.remarks.raise_missing()
+    if not cases:
+        raise SuiteError("no case is left without what cannot be honoured", remedy=" ".join(whole.remarks.notices()))
     _check_ids(cases)
     return tuple(case for case, _ in cases)
 
@@ -71,32 +105,62 @@ def _check_ids(cases: list[tuple[Case, Document]]) -> None:
 class _Assembly:
     """One written case on its way to records."""
 
-    def __init__(self, source: Source, defaults: DefaultsForm, head: Document, prompts: list[str]) -> None:
-        self.form, self.document = source.form, source.document
-        self.defaults, self.head, self.prompts = defaults, head, prompts
-        self.variables = {**defaults.vars, **source.form.vars}
+    def __init__(self, source: Source, whole: Whole) -> None:
+        self.form, self.document, self.whole = source.form, source.document, whole
+        self.defaults, self.remarks = whole.defaults, whole.remarks
+        self.variables = {**self.defaults.vars, **source.form.vars}
+        reference = self.chosen("reference")
+        self.reference = None if reference is None else self.filled(reference, ("reference",), self.document)
 
     def cases(self) -> Iterator[Case]:
+        honoured = self.honoured()
         assertions = tuple(self.assertions())
-        if not assertions:
-            raise self.document.wrong("this case asserts nothing", "Add assert: [{type: icontains, value: ...}].")
+        if (self.form.assertions or self.defaults.assertions) and not (assertions and honoured):
+            self.remarks.left_out += 1
+            return
+        self.check_counted(assertions)
         conversations = list(self.conversations())
+        labels = self.labels(assertions)
         for number, messages in enumerate(conversations, 1):
-            case = Case(id=self.form.id or digest(messages, assertions), messages=messages, assertions=assertions,
-                        line=self.document.place().line or 0, **self.labels())  # fmt: skip
+            case = Case(id=self.form.id or digest(messages, assertions, labels["threshold"]), messages=messages,
+                        assertions=assertions, line=self.document.place().line or 0, **labels)  # fmt: skip
             several = self.form.id and len(conversations) > 1
             yield replace(case, id=f"{case.id}-{number}") if several else case
 
-    def labels(self) -> dict[str, Any]:
+    def honoured(self) -> bool:
+        """Whether the case can be asked and judged as it is meant; what is ignored of it is noted."""
+        missing = False
+        for form, document, at in (
+            (self.defaults, self.whole.document, ("defaultTest",)),
+            (self.form, self.document, ()),
+        ):
+            for part, location in ((form, at), (form.options, (*at, "options"))):
+                for name in marked(part, IGNORED):
+                    self.remarks.ignore(name, document.place((*location, name), key=True))
+                for name in marked(part, UNSUPPORTED):
+                    self.remarks.miss(name, document.place((*location, name), key=True))
+                    missing = True
+        return not missing
+
+    def check_counted(self, assertions: tuple[Assertion, ...]) -> None:
+        if not assertions:
+            raise self.document.wrong("this case asserts nothing", "Add assert: [{type: icontains, value: ...}].")
+        if not any(assertion.weight for assertion in assertions):
+            remedy = "Give one of them a weight above 0."
+            raise self.document.wrong("this case judges nothing: all its assertions have weight 0", remedy, ("assert",))
+
+    def labels(self, assertions: tuple[Assertion, ...]) -> dict[str, Any]:
         """What says how to count the case: its own where given, else the suite's default, else the record's."""
         form, defaults = self.form, self.defaults
-        reference = self.chosen("reference")
+        threshold = defaults.threshold if form.threshold is None else form.threshold
         return {
             "role": form.role or defaults.role or Role.LEARN,
             "split": form.split or defaults.split or Split.MAIN,
             "description": self.chosen("description") or "",
             "group": self.chosen("group") or "",
-            "reference": None if reference is None else self.filled(reference, ("reference",), self.document),
+            "reference": self.reference,
+            "threshold": None if threshold is None else float(threshold),
+            "vars": self.variables if any(a.type == "python" for a in _all(assertions)) else {},
         }
 
     def chosen(self, name: str) -> str | None:
@@ -104,57 +168,164 @@ class _Assembly:
         found = getattr(self.defaults, name) if own is None else own
         return None if found is None else str(found)
 
+    # --- what is asked ---
+
     def conversations(self) -> Iterator[tuple[Message, ...]]:
         if self.form.messages is not None:
             yield tuple(Message(m.role, self.filled(m.content, ("messages", i, "content"), self.document))
                         for i, m in enumerate(self.form.messages))  # fmt: skip
         elif self.form.prompt is not None:
-            yield (Message("user", self.filled(self.form.prompt, ("prompt",), self.document)),)
-        elif self.prompts:
-            for i, prompt in enumerate(self.prompts):
+            yield (Message("user", self.prompt(self.form.prompt, ("prompt",))),)
+        elif self.whole.prompts:
+            for i, prompt in enumerate(self.whole.prompts):
                 # A missing variable is the case's mistake, not the prompt's.
-                yield (Message("user", self.filled(prompt, (), self.document, f"prompts[{i}]: ")),)
+                yield (Message("user", self.prompt(prompt, (), f"prompts[{i}]: ")),)
         else:
             raise self.document.wrong("this case asks nothing", "Add prompt: or messages:, or prompts: to the suite.")
 
+    def prompt(self, text: str, location: Location, about: str = "") -> str:
+        own, default = self.form.options, self.defaults.options
+        whole = (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
+        return self.filled(whole, location, self.document, about)
+
+    # --- what is asserted ---
+
     def assertions(self) -> Iterator[Assertion]:
-        for i, form in enumerate(self.defaults.assertions):
-            yield self.assertion(form, ("defaultTest", "assert", i, "value"), self.head)
-        for i, form in enumerate(self.form.assertions):
-            yield self.assertion(form, ("assert", i, "value"), self.document)
+        default, own = self.whole.document, self.document
+        yield from self.each(self.defaults.assertions, ("defaultTest", "assert"), default)
+        yield from self.each(self.form.assertions, ("assert",), own)
 
-    def assertion(self, form: AssertionForm, location: tuple[str | int, ...], document: Document) -> Assertion:
-        value = form.value
-        if isinstance(value, str):
-            value = self.filled(value, location, document)
-        elif isinstance(value, list):
-            value = [self.filled(item, (*location, i), document) for i, item in enumerate(value)]
+    def each(self, forms: Iterable[AssertionForm], location: Location, document: Document) -> Iterator[Assertion]:
+        for i, form in enumerate(forms):
+            found = self.assertion(form, (*location, i), document)
+            if found is not None:
+                yield found
+
+    def assertion(self, form: AssertionForm, location: Location, document: Document) -> Assertion | None:
+        """The record of an assertion; None, and it is noted, when it cannot be honoured."""
+        if missing := _missing(form):
+            self.remarks.miss(missing, document.place(location))
+            return None
         kind = form.type.removeprefix("not-")
-        if kind == "regex":
-            _check_pattern(value, document, location)
-        return Assertion(kind, value, form.type != kind, float(form.weight), form.threshold)
+        self.note(form, kind, location, document)
+        children = tuple(self.each(form.children or (), (*location, "assert"), document))
+        if kind == SET and not children:
+            return None
+        return Assertion(
+            kind,
+            self.value(form, kind, (*location, "value"), document),
+            form.type != kind,
+            0.0 if form.metric_only else float(form.weight),
+            None if form.threshold is None or KINDS[kind].threshold is None else float(form.threshold),
+            self.filled(form.metric or "", (*location, "metric"), document),
+            children,
+        )
 
-    def filled(self, text: str, location: tuple[str | int, ...], document: Document, about: str = "") -> str:
+    def note(self, form: AssertionForm, kind: str, location: Location, document: Document) -> None:
+        for name in marked(form, IGNORED):
+            self.remarks.ignore(name, document.place((*location, name), key=True))
+        if form.threshold is not None and KINDS[kind].threshold is None:
+            self.remarks.ignore(f"threshold of {kind}", document.place((*location, "threshold"), key=True))
+
+    def value(self, form: AssertionForm, kind: str, location: Location, document: Document) -> Any:
+        """What the answer is compared with: read from its file, its variables filled in, and checked again then."""
+        if kind in ("evaluate", "python"):
+            return self.code(form.value, kind, location, document)
+        if form.value is None and KINDS[kind].referring:
+            return self.referred(form.type, location, document)
+        value = self.loaded(form.value, location, document) if from_file(form.value) else form.value
+        if kind not in ("is-json", "contains-json"):
+            value = self.filled_within(value, location, document)
+        if value is not form.value or is_told_later(form.type, form.value):
+            value = self.told(lambda: check_value(form.type, value), location, document)
+        if kind == "regex":
+            self.told(lambda: check_pattern(value), location, document)
+        return value
+
+    def referred(self, name: str, location: Location, document: Document) -> str:
+        if self.reference is None:
+            raise document.wrong(f"{name} needs a text as its value, or its case a reference", "", location)
+        return self.reference
+
+    def code(self, value: Any, kind: str, location: Location, document: Document) -> Any:
+        """A function's or a metric's name; a file that it names must be there."""
+        name = value["metric"] if kind == "evaluate" else value
+        file = name.partition(":")[0]
+        if file.endswith(".py"):
+            referred(file, self.whole.read, document, location)
+        if file.endswith(".py") or "/" in file:
+            self.remarks.runs(f"{kind} {name}", document.place(location))
+        if kind == "evaluate" and "reference" in value:
+            return {**value, "reference": self.filled_within(value["reference"], (*location, "reference"), document)}
+        return value
+
+    def loaded(self, reference: str, location: Location, document: Document) -> Any:
+        text = referred(reference, self.whole.read, document, location)
+        name = reference.removeprefix(FILE)
+        return parse_yaml(text, name, SuiteError).value if PurePath(name).suffix in DATA else text.strip()
+
+    def filled_within(self, value: Any, location: Location, document: Document) -> Any:
+        """The value itself where it holds no variables."""
+        if isinstance(value, str):
+            return self.filled(value, location, document) if "{{" in value or "{%" in value else value
+        if isinstance(value, list):
+            found = [self.filled_within(item, (*location, i), document) for i, item in enumerate(value)]
+            return value if found == value else found
+        if isinstance(value, dict):
+            told = {name: self.filled_within(inner, (*location, name), document) for name, inner in value.items()}
+            return value if told == value else told
+        return value
+
+    def filled(self, text: str, location: Location, document: Document, about: str = "") -> str:
+        if TEMPLATE.search(text) and TEMPLATE.search(VARIABLE.sub("", text)):
+            self.remarks.ignore("templates other than {{name}}", document.place(location))
+        return str(self.told(lambda: fill(text, self.variables), location, document, about))
+
+    def told(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
+        """What is made, or its ValueError with its place."""
         try:
-            return fill(text, self.variables)
+            return make()
         except ValueError as problem:
             message, _, remedy = str(problem).partition("\n")
             raise document.wrong(about + message, remedy, location) from None
 
 
-def _check_pattern(pattern: str, document: Document, location: tuple[str | int, ...]) -> None:
-    import regex  # 20 ms that suites without patterns need not pay
+def _missing(form: AssertionForm) -> str:
+    """What of an assertion cannot be honoured; nothing of most."""
+    if unsupported(form.type):
+        return form.type
+    if form.transform is not None or form.normalize_unicode not in (None, False):
+        return "transform" if form.transform is not None else "normalizeUnicode"
+    kind = form.type.removeprefix("not-")
+    if kind == "python" and function_named(str(form.value)) is None:
+        return f"{form.type} with code in the suite (value: module:function names a function beside it)"
+    if (
+        kind != "evaluate"
+        and kind != "python"
+        and from_file(form.value)
+        and PurePath(form.value).suffix in (".js", ".ts", ".py")
+    ):
+        return f"{form.type} with a value from code"
+    return ""
 
-    try:
-        regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError, MemoryError, ValueError) as problem:
-        remedy = "In YAML, put patterns in single quotes: backslashes stay as they are."
-        raise document.wrong(f"not a regular expression: {problem}", remedy, location) from None
+
+def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
+    """Assertions, and those within sets."""
+    for assertion in assertions:
+        yield assertion
+        yield from _all(assertion.children)
 
 
-def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...]) -> str:
+def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:
     """Ten hexadecimal digits over what a case asks and what it asserts."""
-    content = [[(m.role, m.content) for m in messages],
-               [(a.name, a.value, a.weight, a.threshold) for a in assertions]]  # fmt: skip
+    content: list[Any] = [[(m.role, m.content) for m in messages], [_content(a) for a in assertions]]
+    # Only where given, so that ids from before there were thresholds stay.
+    content += [] if threshold is None else [threshold]
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:10]
+
+
+def _content(assertion: Assertion) -> list[Any]:
+    content = [assertion.name, assertion.value, assertion.weight, assertion.threshold]
+    more = [assertion.metric, [_content(child) for child in assertion.children]]
+    return content + more if any(more) else content

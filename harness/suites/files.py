@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Place, SuiteError
-from harness.suites.forms import FILE, TYPES
+from harness.suites.assertions import FILE, KINDS, TYPES, unsupported
 from harness.yamltext import Document, nearest, of_value, parse_yaml, read_text, shown
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
-# Of promptfoo's; to read `javascript: ...` as text to be equalled would turn a check into a different one.
-UNSUPPORTED = frozenset({"javascript", "fn", "eval", "python", "file", "grade", "llm-rubric", "similar", "factuality",
-                         "model-graded-closedqa", "webhook", "is-sql", "is-xml", "is-html"})  # fmt: skip
+NOT_VARIABLES = frozenset({"__description", "__metric", "__threshold", "__prefix", "__suffix", "__providerOutput"})
+MORE = ("__metadata:", "__config:")
+OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
+SHORTHAND = re.compile(
+    r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
+)
+BARE = frozenset({"is-json", "contains-json", "is-refusal"})
 
 Read = Callable[[str], str]
 """A file's name, relative to the suite, to its text; FileNotFoundError, or SuiteError when it may not be read."""
@@ -166,37 +170,58 @@ def _check_header(name: str, header: list[str]) -> None:
         if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
         seen.add(column)
-        if column.startswith("__") and column != "__description" and not EXPECTED.fullmatch(column):
-            known = nearest(column, ["__expected", "__description"])
+        known_to_us = column in NOT_VARIABLES or column.startswith(MORE) or EXPECTED.fullmatch(column)
+        if column.startswith("__") and not known_to_us:
+            known = nearest(column, ["__expected", *NOT_VARIABLES])
             raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)
 
 
 def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
     variables = {name: cell for name, cell in row.items() if name not in OWN_COLUMNS and not name.startswith("__")}
     expected = [cell.strip() for name, cell in row.items() if EXPECTED.fullmatch(name) and cell.strip()]
-    case: dict[str, Any] = {"vars": variables, "assert": [_expected(cell, place) for cell in expected]}
+    metric = {"metric": row["__metric"]} if row.get("__metric") else {}
+    case: dict[str, Any] = {"vars": variables, "assert": [{**_expected(cell, place), **metric} for cell in expected]}
     case |= {column: row[column] for column in OWN_COLUMNS if row.get(column)}
-    if row.get("__description"):
-        case["description"] = row["__description"]
-    return case
+    options = {name: row[f"__{name}"] for name in ("prefix", "suffix") if row.get(f"__{name}")}
+    beside = {name: cell for name, cell in row.items() if name.startswith(MORE) and cell}
+    given = {
+        "description": row.get("__description"),
+        "providerOutput": row.get("__providerOutput"),
+        "threshold": _threshold(row.get("__threshold", ""), place),
+        "options": options,
+        "metadata": beside,
+    }
+    return case | {name: value for name, value in given.items() if value not in (None, "", {})}
+
+
+def _threshold(cell: str, place: Place) -> float | None:
+    try:
+        return float(cell) if cell.strip() else None
+    except ValueError:
+        raise SuiteError(f"__threshold: expected a number, found {shown(cell)}", place=place) from None
 
 
 def _expected(cell: str, place: Place) -> dict[str, Any]:
-    """`icontains: Paris` is an assertion of that type; anything else must be equalled."""
-    kind, colon, value = (part.strip() for part in cell.partition(":"))
-    if not colon and kind.removeprefix("not-") == "is-json":
-        return {"type": kind}
-    if colon and kind in TYPES:
-        wants_list = kind.removeprefix("not-").endswith(("-any", "-all"))
-        words: Any = [word.strip() for word in value.split(",")] if wants_list else value
-        return {"type": kind, "value": words}
-    _refuse_misspelt(kind if colon else "", place)
+    """`icontains: Paris` or `rouge-n(0.6): Paris` is an assertion of that type; anything else must be equalled."""
+    if cell.startswith(FILE):
+        return {"type": "python" if ".py" in cell else "javascript", "value": cell}
+    parts = SHORTHAND.fullmatch(cell)
+    if parts is None:
+        return {"type": "equals", "value": cell}
+    kind = OLD_NAMES.get(parts["type"], parts["type"]) if parts["colon"] else parts["type"]
+    plain = kind.removeprefix("not-")
+    if not parts["colon"] and (parts["value"] or not (plain in BARE or parts["threshold"])):
+        return {"type": "equals", "value": cell}
+    if plain in KINDS or unsupported(kind):
+        threshold = {"threshold": float(parts["threshold"])} if parts["threshold"] else {}
+        # What is not given is for the type to judge: the case's reference may stand in.
+        value = {"value": parts["value"].strip()} if parts["value"].strip() else {}
+        return {"type": kind, **value, **threshold}
+    _refuse_misspelt(kind, place)
     return {"type": "equals", "value": cell}
 
 
 def _refuse_misspelt(kind: str, place: Place) -> None:
-    if kind in UNSUPPORTED:
-        raise SuiteError(f"the assertion type {shown(kind)} is not supported", remedy=nearest("", TYPES), place=place)
     advice = nearest(kind, TYPES)
     if re.fullmatch(r"[a-z]+(-[a-z]+)*", kind) and advice.startswith("Did"):
         remedy = f"{advice} To compare with this text as it is, write equals: before it."

@@ -2,86 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from harness.records import Role, Split
-from harness.yamltext import Count, Form, Line, Text, as_written, nearest, shown
-
-FILE = "file://"
-
-
-# --- assertions --------------------------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> str:
-    text = as_written(value)
-    if not isinstance(text, str):
-        raise ValueError('needs a text as its value\nWrite value: "..."')
-    return text
-
-
-def _filled(value: Any) -> str:
-    text = _text(value)
-    if not text.strip():
-        raise ValueError("has an empty value, which would hold for every answer\nFill it in, or remove the assertion.")
-    return text
-
-
-def _list(value: Any) -> list[str]:
-    if not isinstance(value, list) or not value:
-        raise ValueError('needs a list of texts as its value\nWrite value: ["...", "..."]')
-    return [_filled(item) for item in value]
-
-
-def _nothing(value: Any) -> None:
-    if value is not None:
-        raise ValueError("takes no value\nRemove the value.")
-
-
-VALUES: dict[str, Callable[[Any], Any]] = {
-    "equals": _text,
-    "contains": _filled,
-    "icontains": _filled,
-    "contains-any": _list,
-    "contains-all": _list,
-    "icontains-any": _list,
-    "icontains-all": _list,
-    "starts-with": _filled,
-    "regex": _filled,
-    "is-json": _nothing,
-}
-"""Every assertion type and what its value must be."""
-TYPES = (*VALUES, *(f"not-{name}" for name in VALUES))
-
-
-def _known(name: str) -> str:
-    if name not in TYPES:
-        raise ValueError(f"unknown assertion type {shown(name)}\n{nearest(name, TYPES)}")
-    return name
-
-
-class AssertionForm(Form):
-    """One check of the answer; every type has a twin with `not-` before it."""
-
-    type: Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": list(TYPES)})]
-    value: Any = Field(default=None, validate_default=True, description="What the answer is compared with.")
-    weight: float = Field(default=1.0, gt=0, description="Its share in the case's score.")
-    threshold: float | None = Field(default=None, gt=0, le=1, description="The score from which it counts as passed.")
-
-    @field_validator("value")
-    @classmethod
-    def _fits_the_type(cls, value: Any, info: ValidationInfo) -> Any:
-        name = str(info.data.get("type", "")).removeprefix("not-")
-        if name not in VALUES:
-            return value
-        try:
-            return VALUES[name](value)
-        except ValueError as problem:
-            raise ValueError(f"{info.data['type']} {problem}") from None
-
+from harness.suites.assertions import FILE, IGNORED, AssertionForm
+from harness.yamltext import Count, Form, Line, Text, shown
 
 # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -114,6 +41,24 @@ RoleName = Annotated[Role, Field(strict=False)]
 SplitName = Annotated[Split, Field(strict=False)]
 
 
+UNSUPPORTED = "promptfoo's; not supported."
+
+
+class OptionsForm(Form):
+    """promptfoo's options of a case."""
+
+    prefix: Text = Field(default="", description="Put before the prompt.")
+    suffix: Text = Field(default="", description="Put after the prompt.")
+    transform: Any = Field(default=None, description=UNSUPPORTED)
+    transform_vars: Any = Field(default=None, alias="transformVars", description=UNSUPPORTED)
+    postprocess: Any = Field(default=None, description=UNSUPPORTED)
+    store_output_as: Any = Field(default=None, alias="storeOutputAs", description=UNSUPPORTED)
+    provider: Any = Field(default=None, description=IGNORED)
+    rubric_prompt: Any = Field(default=None, alias="rubricPrompt", description=IGNORED)
+    run_serially: Any = Field(default=None, alias="runSerially", description=IGNORED)
+    disable_var_expansion: Any = Field(default=None, alias="disableVarExpansion", description=IGNORED)
+
+
 class DefaultsForm(Form):
     """What holds for every case: its variables and assertions are joined to the case's, the rest gives way to it."""
 
@@ -124,11 +69,24 @@ class DefaultsForm(Form):
     vars: dict[str, Text] = Field(default={}, description="Texts for {{name}}; nothing else is evaluated.")
     reference: Text | None = Field(default=None, description="An answer as it should be.")
     assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All must hold.")
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The weighted score from which the case passes, whichever assertions fail.",
+    )
+    options: OptionsForm = OptionsForm()
+    scoring: Any = Field(default=None, alias="assertScoringFunction", description=UNSUPPORTED)
+    provider_output: Any = Field(default=None, alias="providerOutput", description=IGNORED)
+    provider: Any = Field(default=None, description=IGNORED)
+    providers: Any = Field(default=None, description=IGNORED)
+    metadata: Any = Field(default=None, description=IGNORED)
 
 
 class CaseForm(DefaultsForm):
     """A test prompt and what its answer must fulfil."""
 
+    prompts: Any = Field(default=None, description=UNSUPPORTED)
     id: Line | None = Field(default=None, description="Default: a digest of its messages and assertions.")
     prompt: Text | None = Field(default=None, description="What the user says; instead of messages.")
     messages: list[MessageForm] | None = Field(
@@ -177,7 +135,52 @@ class DecodingForm(Form):
     )
 
 
-class SuiteForm(Form):
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class PromptForm(Form):
+    """A prompt as promptfoo writes it with a label."""
+
+    raw: Text | None = None
+    id: Text | None = Field(default=None, description="file://NAME, or ignored beside raw.")
+    label: Any = Field(default=None, description=IGNORED)
+    config: Any = Field(default=None, description=IGNORED)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> PromptForm:
+        if self.raw is None and not (self.id or "").startswith(FILE):
+            raise ValueError("this prompt has no text\nGive it as raw, or as id: file://NAME.")
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.raw if self.raw is not None else self.id or ""
+
+
+class PromptfooForm(Form):
+    """What else promptfoo has at the top of a file."""
+
+    providers: Any = Field(default=None, description=IGNORED)
+    targets: Any = Field(default=None, description=IGNORED)
+    tags: Any = Field(default=None, description=IGNORED)
+    env: Any = Field(default=None, description=IGNORED)
+    output_path: Any = Field(default=None, alias="outputPath", description=IGNORED)
+    evaluate_options: Any = Field(default=None, alias="evaluateOptions", description=IGNORED)
+    command_line_options: Any = Field(default=None, alias="commandLineOptions", description=IGNORED)
+    sharing: Any = Field(default=None, description=IGNORED)
+    write_latest_results: Any = Field(default=None, alias="writeLatestResults", description=IGNORED)
+    derived_metrics: Any = Field(default=None, alias="derivedMetrics", description=IGNORED)
+    metadata: Any = Field(default=None, description=IGNORED)
+    tracing: Any = Field(default=None, description=IGNORED)
+    redteam: Any = Field(default=None, description=IGNORED)
+    extensions: Any = Field(default=None, description=UNSUPPORTED)
+    scenarios: Any = Field(default=None, description=UNSUPPORTED)
+    nunjucks_filters: Any = Field(default=None, alias="nunjucksFilters", description=UNSUPPORTED)
+    assertion_templates: Any = Field(default=None, alias="assertionTemplates", description=UNSUPPORTED)
+
+
+class SuiteForm(PromptfooForm):
     """A suite of test prompts that say what a model must do before anyone trains it."""
 
     description: Text = ""
@@ -188,7 +191,9 @@ class SuiteForm(Form):
     decoding: DecodingForm = DecodingForm()
     system_prompt: Text | None = Field(default=None, description="Put before the messages of every case.")
     train: FileName | None = Field(default=None, description="Training rows (default: train.jsonl).")
-    prompts: list[Text] = Field(default=[], description="Cases without prompt are asked with each of these.")
+    prompts: Annotated[list[Text | PromptForm], BeforeValidator(_several)] = Field(
+        default=[], description="Cases without prompt are asked with each of these."
+    )
     default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
     tests: FileName | list[CaseForm | FileName]
 

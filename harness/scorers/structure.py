@@ -1,0 +1,227 @@
+"""Judges of JSON: whether an answer is, or contains, JSON that fits a JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from harness.records import Assertion
+from harness.scorers.findings import CannotScoreError, Finding, quote
+from harness.scorers.text import search
+
+SECONDS = 2.0
+"""Processor time after which one answer's JSON is given up: schemas can be made to take for ever."""
+MAX_DIGITS = 300
+"""A longer number is read as infinite or zero: a million digits take hours to convert."""
+
+Judge = Callable[[str, Assertion], Finding]
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) <= MAX_DIGITS else float(text)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
+
+
+def parse(text: str) -> Any:
+    """The JSON value that a text is; raises ValueError in words for a reader."""
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"is not JSON: {problem.msg} at character {problem.pos + 1}") from None
+    except ValueError as problem:
+        raise ValueError(f"is not JSON: {problem}") from None
+    except RecursionError:
+        raise ValueError("is not JSON that can be read: nested too deep") from None
+
+
+_BEGINNING = re.compile(r'\{\s*["}]')
+
+
+def objects(text: str) -> Iterator[Any]:
+    """Every JSON object within a text, outermost first, one after another; raises `CannotScoreError`."""
+    position, last = 0, _deadline()
+    while begin := _BEGINNING.search(text, position):
+        last()
+        try:
+            value, position = _DECODER.raw_decode(text, begin.start())
+            yield value
+        except RecursionError:
+            raise CannotScoreError("nested too deep to be read") from None
+        except ValueError:
+            position = begin.start() + 1
+
+
+def _deadline() -> Callable[[], None]:
+    end = time.process_time() + SECONDS
+
+    def check() -> None:
+        if time.process_time() > end:
+            raise CannotScoreError(f"no verdict within {SECONDS:g} s")
+
+    return check
+
+
+# --- equality, as JSON has it ------------------------------------------------------------------------------------
+
+
+def equal(value: Any, found: Any) -> bool:
+    """Whether two JSON values are the same: 1 and 1.0 are, 1 and true are not. Recurses as deep as `value` is."""
+    if isinstance(value, dict):
+        same = isinstance(found, dict) and value.keys() == found.keys()
+        return same and all(equal(value[name], found[name]) for name in value)
+    if isinstance(value, list):
+        return isinstance(found, list) and len(value) == len(found) and all(map(equal, value, found))
+    return isinstance(value, bool) is isinstance(found, bool) and bool(value == found)
+
+
+def _key(value: Any) -> Any:
+    """Something hashable that is equal where the JSON values are."""
+    if isinstance(value, dict):
+        return ("object", frozenset((name, _key(inner)) for name, inner in value.items()))
+    if isinstance(value, list):
+        return ("array", tuple(map(_key, value)))
+    return (isinstance(value, bool), value)
+
+
+# --- schemas -----------------------------------------------------------------------------------------------------
+# jsonschema searches patterns with `re`, which may never end, compares every item of an array with every other, and
+# fetches what a `$ref` names. Here its keywords are given patterns that time out, items that are hashed, a registry
+# that fetches nothing, and a deadline.
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    from jsonschema import ValidationError
+
+    if isinstance(instance, str) and search(pattern, instance) is None:
+        yield ValidationError(f"{quote(instance)} does not match {quote(pattern)}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    if not isinstance(instance, dict):
+        return
+    for pattern, inner in patterns.items():
+        for name in instance:
+            if search(pattern, name) is not None:
+                yield from validator.descend(instance[name], inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if not isinstance(instance, dict):
+        return
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    extra = [k for k in instance if k not in known and not any(search(p, k) is not None for p in patterns)]
+    if allowed is False and extra:
+        yield ValidationError(f"{quote(extra)} is not among the properties")
+    elif allowed is not False:
+        for name in extra:
+            yield from validator.descend(instance[name], allowed, path=name)
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+    from jsonschema import ValidationError
+
+    if unique and isinstance(instance, list) and len(set(map(_key, instance))) < len(instance):
+        yield ValidationError("has items that are not unique")
+
+
+_KEYWORDS = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "uniqueItems": _unique_items,
+}
+
+
+class _Watch:
+    """Ends a validation that takes too long. It travels as the format checker, which is handed to every keyword."""
+
+    def __init__(self, schema: Any) -> None:
+        self.tick, self.schema = _deadline(), schema
+
+    def check(self, instance: Any, name: str) -> None:
+        """`format` is an annotation only, as the specification has it."""
+
+
+def _watched(name: str, keyword: Any) -> Any:
+    def judge(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        validator.format_checker.tick()
+        # It looks for itself what the patterns of the whole schema have seen to.
+        if name == "unevaluatedProperties" and "patternProperties" in json.dumps(validator.format_checker.schema):
+            raise CannotScoreError("unevaluatedProperties cannot be had together with patternProperties")
+        return keyword(validator, value, instance, schema)
+
+    return judge
+
+
+@cache
+def _dialect(known: Any) -> Any:
+    from jsonschema.validators import extend
+
+    return extend(known, {name: _watched(name, _KEYWORDS.get(name, word)) for name, word in known.VALIDATORS.items()})
+
+
+def _validator(schema: Any) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+    from jsonschema_specifications import REGISTRY
+
+    known = validator_for(schema, default=Draft202012Validator)
+    return _dialect(known)(schema, registry=REGISTRY, format_checker=_Watch(schema))
+
+
+def misfit(schema: Any, value: Any) -> str | None:
+    """What is wrong with a value by a schema, None when it fits; raises `CannotScoreError`."""
+    from referencing.exceptions import Unresolvable
+
+    try:
+        found = next(_validator(schema).iter_errors(value), None)
+    except Unresolvable as problem:
+        raise CannotScoreError(f"the schema refers to {quote(str(problem.ref))}, which is not in it") from None
+    except RecursionError:
+        raise CannotScoreError("nested too deep, or a schema that refers to itself without end") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise CannotScoreError(f"the schema cannot be applied: {problem}") from None
+    if found is None:
+        return None
+    where = f" at {quote(found.json_path)}" if found.path else ""
+    return (found.message if len(found.message) <= 120 else f"{found.message[:117]}...") + where
+
+
+def _is_json(answer: str, assertion: Assertion) -> Finding:
+    try:
+        value = parse(answer)
+    except ValueError as problem:
+        return Finding(False, str(problem))
+    if assertion.value is None:
+        return Finding(True, "is JSON")
+    wrong = misfit(assertion.value, value)
+    return Finding(wrong is None, f"does not fit the schema: {wrong}" if wrong else "is JSON that fits the schema")
+
+
+def _contains_json(answer: str, assertion: Assertion) -> Finding:
+    wrong: str | None = None
+    for value in objects(answer):
+        if assertion.value is None:
+            return Finding(True, f"contains {quote(value)}")
+        wrong = misfit(assertion.value, value)
+        if wrong is None:
+            return Finding(True, f"contains {quote(value)}, which fits the schema")
+    return Finding(False, f"its JSON does not fit the schema: {wrong}" if wrong else "contains no JSON object")
+
+
+JUDGES: dict[str, Judge] = {"is-json": _is_json, "contains-json": _contains_json}

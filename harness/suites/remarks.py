@@ -1,0 +1,79 @@
+"""What the reader of a suite is told beside its mistakes: what was ignored, and what cannot be honoured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from harness.errors import Place, SuiteError
+
+SHOWN_PLACES = 100
+
+
+class Remarks:
+    """Collected while a suite is read; `skip` says to go on without what cannot be honoured."""
+
+    def __init__(self, *, skip: bool = False) -> None:
+        self.skip = skip
+        self.left_out = 0
+        """Cases of which nothing is left."""
+        self._ignored: dict[str, list[Place]] = defaultdict(list)
+        self._missing: dict[str, list[Place]] = defaultdict(list)
+        self._code: dict[str, list[Place]] = defaultdict(list)
+
+    def ignore(self, what: str, place: Place) -> None:
+        self._ignored[what].append(place)
+
+    def miss(self, what: str, place: Place) -> None:
+        self._missing[what].append(place)
+
+    def runs(self, what: str, place: Place) -> None:
+        self._code[what].append(place)
+
+    def raise_missing(self) -> None:
+        """One error that names every place, unless they are to be skipped."""
+        if self.skip or not self._missing:
+            return
+        found = [f"{what}: {_places(places)}" for what, places in sorted(self._missing.items())]
+        first = min(
+            (place for places in self._missing.values() for place in places), key=lambda p: (p.line or 0, p.column or 0)
+        )
+        remedy = "Remove them, or go on without them: --skip-unsupported skips and counts them."
+        raise SuiteError("\n".join(["what cannot be honoured here:", *found]), remedy=remedy, place=first)
+
+    def notices(self) -> Iterator[str]:
+        """Sentences for the reader; the order is always the same."""
+        if self._missing:
+            counts = ", ".join(f"{what} ({_times(places)})" for what, places in sorted(self._missing.items()))
+            yield f"Skipped, because it cannot be honoured: {counts}."
+        if self.left_out:
+            yield f"Left out, because nothing else is asked of them: {self.left_out} of the cases."
+        if self._ignored:
+            each = (f"{what} ({_where(places)})" for what, places in sorted(self._ignored.items()))
+            yield f"Ignored: {', '.join(each)}."
+        if self._code:
+            each = (f"{what} ({_times(places)})" for what, places in sorted(self._code.items()))
+            yield f"Runs code, and is scored only with --allow-code: {', '.join(each)}."
+
+
+def _places(places: list[Place]) -> str:
+    more = len(places) - SHOWN_PLACES
+    return ", ".join(map(str, dict.fromkeys(places[:SHOWN_PLACES]))) + (f" and {more} more" if more > 0 else "")
+
+
+def _where(places: list[Place]) -> str:
+    distinct = list(dict.fromkeys(map(str, places)))
+    return distinct[0] if len(distinct) == 1 else f"{distinct[0]} and {len(distinct) - 1} more"
+
+
+def _times(places: list[Place]) -> str:
+    return "once" if len(places) == 1 else f"{len(places)} times"
+
+
+def marked(form: BaseModel, mark: str) -> list[str]:
+    """The keys given in a form whose description is this mark."""
+    fields = type(form).model_fields
+    given = [name for name in fields if name in form.model_fields_set and fields[name].description == mark]
+    return [fields[name].alias or name for name in given if getattr(form, name) not in (None, False)]
