@@ -50,7 +50,9 @@ def _evaluate(answer: str, assertion: Assertion, context: Context) -> Finding:
     asked: Mapping[str, Any] = assertion.value
     bounded(answer)
     name, reference = asked["metric"], asked.get("reference", context.case.reference)
-    metric = _guarded(name, _metric, str(_code(name, context)) if name.endswith(".py") else _hub_name(name, context))
+    metric, failure = _metric(name, str(_code(name, context)) if name.endswith(".py") else _hub_name(name, context))
+    if metric is None:
+        raise CannotScoreError(failure)
     given = {"predictions": [answer], **({} if reference is None else {"references": [reference]})}
     result = _guarded(name, metric.compute, **given, **asked.get("args", {}))
     value = _number(result, name, asked.get("key"))
@@ -60,14 +62,24 @@ def _evaluate(answer: str, assertion: Assertion, context: Context) -> Finding:
 
 
 def _hub_name(name: str, context: Context) -> str:
-    """A metric's own name is one that the library's makers wrote; `user/metric` is anybody's code."""
-    if "/" in name and not context.scoring.allow_code:
+    """A plain name is a metric that the library's makers wrote; `user/metric` is anybody's code, and so is a folder of
+    that name in the working directory, which the library would take instead."""
+    here = Path(name, f"{name.rpartition('/')[2]}.py")
+    if ("/" in name or here.is_file()) and not context.scoring.allow_code:
         raise CannotScoreError(f"runs code ({name}), which only --allow-code permits")
     return name
 
 
 @cache
-def _metric(path: str) -> Any:
+def _metric(name: str, path: str) -> tuple[Any, str]:
+    """A metric, or why there is none: looked for once, because without a network every attempt takes long."""
+    try:
+        return _guarded(name, _load, path), ""
+    except CannotScoreError as problem:
+        return None, str(problem)
+
+
+def _load(path: str) -> Any:
     import evaluate
 
     return evaluate.load(path, keep_in_memory=True)
@@ -80,7 +92,8 @@ def _number(result: Any, name: str, key: str | None) -> float:
     if key is not None and key not in result:
         raise CannotScoreError(f"{name} returned no {key}, but {', '.join(map(str, result))}")
     figures = {str(k): v for k, v in result.items() if _plain(v) is not None}
-    chosen = key or (name if name in figures else next(iter(figures), "") if len(figures) == 1 else "")
+    own = Path(name).stem
+    chosen = key or (own if own in figures else next(iter(figures), "") if len(figures) == 1 else "")
     if chosen not in figures:
         raise CannotScoreError(f"{name} returned {', '.join(map(str, result)) or 'nothing'}; name one of them as key")
     value = _plain(figures[chosen])

@@ -186,6 +186,7 @@ def _validator(schema: Any) -> Any:
 
 def misfit(schema: Any, value: Any) -> str | None:
     """What is wrong with a value by a schema, None when it fits; raises `CannotScoreError`."""
+    from jsonschema.exceptions import UnknownType
     from referencing.exceptions import Unresolvable
 
     try:
@@ -194,8 +195,9 @@ def misfit(schema: Any, value: Any) -> str | None:
         raise CannotScoreError(f"the schema refers to {quote(str(problem.ref))}, which is not in it") from None
     except RecursionError:
         raise CannotScoreError("nested too deep, or a schema that refers to itself without end") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
-        raise CannotScoreError(f"the schema cannot be applied: {problem}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UnknownType) as problem:
+        words = str(problem).partition("\n")[0]
+        raise CannotScoreError(f"the schema cannot be applied: {words}") from None
     if found is None:
         return None
     where = f" at {quote(found.json_path)}" if found.path else ""
