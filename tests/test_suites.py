@@ -13,46 +13,15 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from suite_texts import CASE, ROW, case, refusal, suite
 
 from harness.errors import SuiteError
-from harness.records import Role, Split, Suite
+from harness.records import Role, Split
 from harness.suites import load_examples, load_suite, parse_examples, parse_suite
+from harness.suites.assertions import SET, TYPES
 from harness.suites.cases import MAX_FILLED, fill
-from harness.suites.assertions import KINDS, SET, TYPES
 from harness.yamltext import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from harness.yamltext.document import resolve
-
-ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
-CASE = "- {prompt: Hi, assert: [{type: equals, value: Ho}]}"
-
-
-def files(**texts: str) -> Callable[[str], str]:
-    """A reader of files held in memory; a name's dot is written as `_dot_`."""
-    known = {name.replace("_dot_", "."): text for name, text in texts.items()}
-
-    def read(name: str) -> str:
-        if name not in known:
-            raise FileNotFoundError(name)
-        return known[name]
-
-    return read
-
-
-def suite(text: str, **texts: str) -> Suite:
-    return parse_suite(text, "suite.yaml", files(**texts))
-
-
-def case(text: str) -> Suite:
-    """A suite of one case, which begins in line 2, column 3."""
-    lines = text.strip().splitlines()
-    return suite("tests:\n- " + "\n  ".join(lines))
-
-
-def refusal(text: str, **texts: str) -> str:
-    with pytest.raises(SuiteError) as caught:
-        suite(text, **texts)
-    return str(caught.value)
-
 
 # --- what is read ------------------------------------------------------------------------------------------------
 

@@ -93,11 +93,14 @@ def _schema(value: Any) -> Any:
 
 
 def _check_schema(schema: Any) -> None:
-    from jsonschema import Draft202012Validator, SchemaError
+    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
     from jsonschema.validators import validator_for
 
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        # Formats are left out: what is a pattern is not for `re` to say.
+        validator_for(schema, default=Draft202012Validator).check_schema(schema, FormatChecker(formats=()))
+    except RecursionError:
+        raise ValueError("has a JSON Schema that is nested too deep") from None
     except SchemaError as problem:
         raise ValueError(f"has no JSON Schema: {problem.message[:120]} at {problem.json_path}") from None
     words: set[str] = set()

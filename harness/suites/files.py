@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import Place, SuiteError
 from harness.suites.assertions import FILE, KINDS, TYPES, unsupported
-from harness.yamltext import Document, nearest, of_value, parse_yaml, read_text, shown
+from harness.yamltext import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
@@ -98,7 +98,11 @@ def json_rows(name: str, text: str) -> Iterator[Document]:
 
 def _json(line: str, place: Place) -> Any:
     try:
-        return _loads(line)
+        value = _loads(line)
+        # What is not that deep without its brackets in pairs need not be measured.
+        if line.count("[") + line.count("{") > MAX_DEPTH and _too_deep(value):
+            raise RecursionError
+        return value
     except json.JSONDecodeError as problem:
         where = Place(place.file, place.line, problem.colno)
         remedy = 'Every line is one JSON object: {"messages": [...]} or the like, in double quotes.'
@@ -107,6 +111,15 @@ def _json(line: str, place: Place) -> Any:
         raise SuiteError("is nested too deep", remedy="Unbalanced brackets, perhaps?", place=place) from None
     except ValueError as problem:
         raise SuiteError(f"not valid JSON: {problem}", place=place) from None
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than YAML may be."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH + 1):
+        inside = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in inside if isinstance(inner, dict | list)]
+    return bool(level)
 
 
 def _loads(line: str) -> Any:

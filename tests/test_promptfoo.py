@@ -1,0 +1,283 @@
+"""promptfoo's files and its assertion language: read unchanged, ignored aloud, refused in one error, or skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from suite_texts import CASE, case, files, refusal, suite
+
+from harness.errors import SuiteError
+from harness.suites import parse_suite
+
+PROMPTFOO = """
+# yaml-language-server: $schema=https://promptfoo.dev/config-schema.json
+description: Support bot
+tags: {team: support}
+prompts:
+  - 'Translate to {{language}}: {{input}}'
+  - id: polite
+    label: Polite
+    raw: 'Please translate "{{input}}" to {{language}}.'
+  - file://prompts.txt
+providers:
+  - openai:gpt-4o-mini
+  - id: anthropic:messages:claude-3-5-sonnet
+    config: {temperature: 0}
+env: {API_KEY: '{{ env.KEY }}'}
+evaluateOptions: {maxConcurrency: 2}
+outputPath: out.json
+sharing: false
+defaultTest:
+  assert:
+    - type: not-is-refusal
+  options: {provider: openai:gpt-4o}
+tests:
+  - description: French
+    vars: {language: French, input: Hello world}
+    metadata: {kind: easy}
+    assert:
+      - {type: icontains, value: bonjour, metric: 'Accuracy {{language}}', provider: openai:gpt-4o}
+      - {type: levenshtein, threshold: 8, value: 'Bonjour {{language}}'}
+      - type: assert-set
+        threshold: 0.5
+        weight: 2
+        assert:
+          - {type: contains-any, value: 'monde, "Monde, le"'}
+          - {type: word-count, value: {max: 10}}
+  - vars: {language: JSON, input: a}
+    threshold: 0.5
+    assert:
+      - type: is-json
+        value: {type: object, required: [a]}
+      - {type: contains-json, value: 'file://shape.json', weight: 0}
+      - {type: equals, value: {a: '{{input}}'}}
+  - file://more.csv
+"""
+PROMPTS = "One {{input}}\n---\nTwo {{input}} {{language}}\n"
+MORE = (
+    "language,input,__expected1,__expected2,__metric,__threshold,__metadata:kind\n"
+    "fr,x,rouge-n(0.6): a b,not-starts-with:x,Form,0.5,easy\n"
+)
+
+
+def test_a_promptfoo_config_loads_unchanged() -> None:
+    """A file as promptfoo documents it is read, and what is of no use here is ignored with a notice."""
+    found = suite(PROMPTFOO, prompts_dot_txt=PROMPTS, more_dot_csv=MORE, shape_dot_json='{"type": "object"}')
+    assert [c.prompt for c in found.cases[:4]] == [
+        "Translate to French: Hello world", 'Please translate "Hello world" to French.', "One Hello world",
+        "Two Hello world French",
+    ]  # fmt: skip
+    french, data, table = found.cases[0], found.cases[4], found.cases[8]
+    assert [a.name for a in french.assertions] == ["not-is-refusal", "icontains", "levenshtein", "assert-set"]
+    assert french.assertions[1].metric == "Accuracy French"
+    assert (french.assertions[2].threshold, french.assertions[2].value) == (8.0, "Bonjour French")
+    assert [(a.type, a.value) for a in french.assertions[3].children] == [
+        ("contains-any", ["monde", "Monde, le"]), ("word-count", {"max": 10}),
+    ]  # fmt: skip
+    assert (french.assertions[3].threshold, french.assertions[3].weight, data.threshold) == (0.5, 2.0, 0.5)
+    assert [a.value for a in data.assertions[1:]] == [
+        {"type": "object", "required": ["a"]}, {"type": "object"}, {"a": "a"},
+    ]  # fmt: skip
+    assert [(a.name, a.threshold, a.metric) for a in table.assertions] == [
+        ("not-is-refusal", None, ""), ("rouge-n", 0.6, "Form"), ("not-starts-with", None, "Form"),
+    ]  # fmt: skip
+    (notice,) = found.notices
+    assert notice.startswith("Ignored: env (suite.yaml:15:1), evaluateOptions (suite.yaml:16:1), metadata (")
+    assert all(name in notice for name in ("outputPath", "provider (", "providers", "tags"))
+
+
+UNSUPPORTED = """
+defaultTest:
+  assert: [{type: llm-rubric, value: is polite, provider: openai:gpt-4o, rubricPrompt: [{role: system}]}]
+tests:
+- prompt: a
+  assert:
+  - {type: equals, value: x}
+  - {type: javascript, value: output.length < 9}
+  - {type: assert-set, assert: [{type: latency, threshold: 200}]}
+  - {type: "not-similar:cosine", value: y, threshold: 0.8}
+  - {type: python, value: len(output) > 3}
+- prompt: b
+  assert: [{type: contains, value: file://code.js}]
+- prompt: c
+  options: {transform: output.trim()}
+  assert: [{type: contains, value: x}]
+- prompt: d
+  assert: [{type: contains, value: x, transform: output.trim()}, {type: equals, value: z}]
+"""
+
+
+def test_what_cannot_be_honoured_is_one_error() -> None:
+    """What needs another model or language is named with every place in one error, and how to go on."""
+    said = refusal(UNSUPPORTED)
+    assert said.startswith("suite.yaml:3:12: what cannot be honoured here:\n")
+    assert said.splitlines()[1:-1] == [
+        "contains with a value from code: suite.yaml:13:12",
+        "javascript: suite.yaml:8:5",
+        "latency: suite.yaml:9:33",
+        "llm-rubric: suite.yaml:3:12",
+        "not-similar:cosine: suite.yaml:10:5",
+        "python with code in the suite (value: module:function names a function beside it): suite.yaml:11:5",
+        "transform: suite.yaml:15:13, suite.yaml:18:12",
+    ]
+    assert "--skip-unsupported" in said.splitlines()[-1]
+
+
+def test_what_cannot_be_honoured_is_skipped_and_counted() -> None:
+    """On demand it is left out: assertions one by one, cases of which nothing is left, all of it counted."""
+    found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
+    assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
+    assert found.notices[0].startswith("Skipped, because it cannot be honoured: contains with a value from code (once)")
+    assert "llm-rubric (4 times)" in found.notices[0]
+    assert found.notices[1] == "Left out, because nothing else is asked of them: 2 of the cases."
+
+
+def test_a_suite_of_which_nothing_is_left_is_refused() -> None:
+    """Where every case is left out there is no suite."""
+    text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
+    with pytest.raises(SuiteError, match="no case is left"):
+        parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+
+
+@pytest.mark.parametrize("key", ["scenarios", "extensions", "nunjucksFilters", "assertionTemplates"])
+def test_what_would_change_the_cases_is_not_ignored(key: str) -> None:
+    """Of promptfoo's keys, those that make or change cases are refused rather than ignored."""
+    assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("{type: word-count, value: lots}", "word-count needs a number of words"),
+        ("{type: word-count, value: {min: 3, max: 2}}", "word-count has a min above its max"),
+        ("{type: word-count, value: {least: 3}}", "word-count takes min and max"),
+        ("{type: word-count, value: -1}", "word-count needs a number of words"),
+        ("{type: is-refusal, value: x}", "is-refusal takes no value"),
+        ("{type: is-json, value: {type: nonsense}}", "is-json has no JSON Schema"),
+        ("{type: is-json, value: {pattern: '('}}", "not a regular expression"),
+        ("{type: is-json, value: {items: {$ref: 'http://x/y'}}}", 'refers to "http://x/y", and nothing is fetched'),
+        ("{type: contains-json, value: {patternProperties: {a: {}}, unevaluatedProperties: false}}", "cannot have"),
+        ("{type: f1}", "f1 needs a text as its value, or its case a reference"),
+        ("{type: f1, value: ''}", "f1 has an empty value"),
+        ("{type: f1, value: x, threshold: 2}", "suite.yaml:2:56: threshold: should be at most 1, found 2"),
+        ("{type: equals, value: x, threshold: -1}", "threshold: should be greater than or equal to 0"),
+        ("{type: assert-set}", "assert-set holds no assertions"),
+        ("{type: assert-set, assert: []}", "assert: is empty"),
+        ("{type: assert-set, assert: [{type: telepathy}]}", 'suite.yaml:2:59: unknown assertion type "telepathy"'),
+        ("{type: equals, value: x, assert: [{type: is-json}]}", "equals cannot hold assertions"),
+        ("{type: equals, value: x, weight: 0}", "all its assertions have weight 0"),
+        ("{type: evaluate}", "evaluate needs a metric's name"),
+        ("{type: evaluate, value: ../x.py}", 'there is no file "../x.py"'),
+        ("{type: evaluate, value: none.py}", 'there is no file "none.py"'),
+        ("{type: evaluate, value: a b}", 'evaluate knows no metric "a b"'),
+        ("{type: evaluate, value: {metric: a, scale: 0}}", "evaluate has a scale that is no number above 0"),
+        ("{type: evaluate, value: {metric: a, kee: b}}", 'unknown key "kee" in its value'),
+        ("{type: python, value: 'none:f'}", 'there is no file "none.py"'),
+        ("{type: contains, value: 'file://none.txt'}", 'there is no file "none.txt"'),
+        ("{type: contains, value: '{{empty}}'}", "contains has an empty value"),
+        ("{type: regex, value: '{{bracket}}'}", "not a regular expression"),
+        ("{type: contains, value: x, colour: red}", 'unknown key "colour"'),
+    ],
+)  # fmt: skip
+def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> None:
+    """What is wrong with an assertion is said with line and column."""
+    variables = "vars: {empty: '', bracket: '('}, " if "{{" in test else ""
+    said = refusal(f"tests:\n- {{prompt: p, {variables}assert: [{test}]}}")
+    assert said.startswith("suite.yaml:2:")
+    assert expected in said
+
+
+def test_a_reference_stands_in_for_a_value() -> None:
+    """What compares with a reference takes the case's where the assertion has none."""
+    (found,) = case("prompt: p\nvars: {a: x}\nreference: 'r {{a}}'\nassert: [{type: f1}, {type: not-bleu}]").cases
+    assert [(a.name, a.value) for a in found.assertions] == [("f1", "r x"), ("not-bleu", "r x")]
+
+
+def test_code_beside_the_suite_is_noted() -> None:
+    """A suite that runs code says so when it is read, and keeps the variables that its code may ask for."""
+    text = (
+        "prompt: p\nvars: {a: x}\n"
+        "assert: [{type: python, value: 'file://judges.py'}, {type: python, value: 'judges:f'}, "
+        "{type: evaluate, value: file://mine.py}, {type: evaluate, value: accuracy}]"
+    )
+    lines = "\n  ".join(text.splitlines())
+    found = suite(f"tests:\n- {lines}", judges_dot_py="", mine_dot_py="")
+    assert [a.value for a in found.cases[0].assertions] == [
+        "judges.py:get_assert", "judges.py:f", {"metric": "mine.py"}, {"metric": "accuracy"},
+    ]  # fmt: skip
+    assert found.cases[0].vars == {"a": "x"}
+    (notice,) = found.notices
+    assert notice == (
+        "Runs code, and is scored only with --allow-code: evaluate mine.py (once), python judges.py:f (once), "
+        "python judges.py:get_assert (once)."
+    )
+
+
+def test_what_means_nothing_is_noted() -> None:
+    """A threshold where there is none, and templates that nobody evaluates, are ignored aloud."""
+    found = case("prompt: '{{ a | upper }}'\nassert: [{type: contains, value: x, threshold: 0.5}]")
+    assert found.cases[0].assertions[0].threshold is None
+    assert found.notices == (
+        "Ignored: templates other than {{name}} (suite.yaml:2:11), threshold of contains (suite.yaml:3:39).",
+    )
+
+
+def test_prefix_and_suffix_surround_the_prompt() -> None:
+    """promptfoo's options `prefix` and `suffix` are put around what is asked; the case's own win."""
+    found = suite("""
+defaultTest: {options: {prefix: "A ", suffix: " {{v}}"}}
+tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-json}]}]
+""")
+    assert found.cases[0].prompt == "B p z"
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("Paris", ("equals", "Paris", None)), ("is-json", ("is-json", None, None)),
+        ("not-contains-json", ("not-contains-json", None, None)), ("levenshtein(2): ab", ("levenshtein", "ab", 2.0)),
+        ("bleu(0.3):a:b", ("bleu", "a:b", 0.3)), ("f1(0.5)", ("f1", "R", 0.5)),
+        ("exact-match:", ("exact-match", "R", None)),
+        ("word-count: 5", ("word-count", 5, None)), ("python", ("equals", "python", None)),
+        ("12:30", ("equals", "12:30", None)),
+        ("contains-any: a, b", ("contains-any", ["a", "b"], None)), ("a(b)", ("equals", "a(b)", None)),
+        ("is-json: {type: array}", ("is-json", {"type": "array"}, None)),
+    ],
+)  # fmt: skip
+def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]) -> None:
+    """A cell is `type:value` or `type(threshold):value`, and any other text must be equalled."""
+    csv = f'prompt,reference,__expected\np,R,"{cell}"\n'
+    (found,) = suite("tests: file://c.csv", c_dot_csv=csv).cases
+    (only,) = found.assertions
+    assert (only.name, only.value, only.threshold) == expected
+
+
+@pytest.mark.parametrize(
+    "cell", ["fn:output", "grade: is nice", "similar(0.8): x", "file://judge.js", "webhook:http://x"]
+)
+def test_a_table_names_what_cannot_be_honoured(cell: str) -> None:
+    """A cell that asks for another model or language is told as such, not compared as text."""
+    assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
+
+
+@pytest.mark.parametrize("depth", [40, 300, 20_000])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ('{"type": "assert-set", "assert": [', "]}"),
+        ('{"type": "is-json", "value": {"items": ' + '{"items": ', "}" + "}}"),
+        ('{"type": "equals", "value": [', "]}"),
+    ],
+)
+def test_nesting_in_a_row_is_bounded(opening: str, closing: str, depth: int) -> None:
+    """What is nested too deep in a line of JSON is refused with its line, as it is in YAML."""
+    test = opening + "[" * depth + "]" * depth + closing
+    said = refusal("tests: file://c.jsonl", c_dot_jsonl=f'{{"prompt": "p", "assert": [{test}]}}')
+    assert said.startswith("c.jsonl:1: is nested too deep")
+
+
+def test_ids_are_those_of_before() -> None:
+    """The default id of a case without metrics, sets and thresholds is what it has always been."""
+    (found,) = suite("tests: [{prompt: p, assert: [{type: equals, value: x}]}]").cases
+    assert found.id == "5e2260eed7"
