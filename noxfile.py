@@ -62,6 +62,14 @@ def minimums(session: nox.Session) -> None:
     session.run("pytest", "-m", "not slow", *session.posargs, env=OFFLINE)
 
 
+@nox.session
+def perf(session: nox.Session) -> None:
+    """How long it takes to do what must be quick; figures are printed and stored in reports/perf, nothing is judged."""
+    session.install(*PINNED, ".")
+    for script in sorted(Path("tests/perf").glob("*.py")):
+        session.run("python", str(script), "--output", f"reports/perf/{script.stem}.json")
+
+
 def _with_suite(arguments: list[str]) -> list[str]:
     """`harness run` arguments, led by the workshop's suite unless they name one themselves."""
     leads = bool(arguments) and not arguments[0].startswith("-")

@@ -5,55 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from suite_texts import CASE, case, files, refusal, suite
+from suite_texts import CASE, PROMPTFOO, case, files, refusal, suite
 
 from harness.errors import SuiteError
 from harness.suites import parse_suite
 
-PROMPTFOO = """
-# yaml-language-server: $schema=https://promptfoo.dev/config-schema.json
-description: Support bot
-tags: {team: support}
-prompts:
-  - 'Translate to {{language}}: {{input}}'
-  - id: polite
-    label: Polite
-    raw: 'Please translate "{{input}}" to {{language}}.'
-  - file://prompts.txt
-providers:
-  - openai:gpt-4o-mini
-  - id: anthropic:messages:claude-3-5-sonnet
-    config: {temperature: 0}
-env: {API_KEY: '{{ env.KEY }}'}
-evaluateOptions: {maxConcurrency: 2}
-outputPath: out.json
-sharing: false
-defaultTest:
-  assert:
-    - type: not-is-refusal
-  options: {provider: openai:gpt-4o}
-tests:
-  - description: French
-    vars: {language: French, input: Hello world}
-    metadata: {kind: easy}
-    assert:
-      - {type: icontains, value: bonjour, metric: 'Accuracy {{language}}', provider: openai:gpt-4o}
-      - {type: levenshtein, threshold: 8, value: 'Bonjour {{language}}'}
-      - type: assert-set
-        threshold: 0.5
-        weight: 2
-        assert:
-          - {type: contains-any, value: 'monde, "Monde, le"'}
-          - {type: word-count, value: {max: 10}}
-  - vars: {language: JSON, input: a}
-    threshold: 0.5
-    assert:
-      - type: is-json
-        value: {type: object, required: [a]}
-      - {type: contains-json, value: 'file://shape.json', weight: 0}
-      - {type: equals, value: {a: '{{input}}'}}
-  - file://more.csv
-"""
 PROMPTS = "One {{input}}\n---\nTwo {{input}} {{language}}\n"
 MORE = (
     "language,input,__expected1,__expected2,__metric,__threshold,__metadata:kind\n"

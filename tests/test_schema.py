@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from suite_texts import PROMPTFOO
 
 from harness.errors import GridError, SuiteError
 from harness.grid import parse_plan
@@ -63,6 +64,11 @@ def test_what_the_schema_refuses_the_loader_refuses(text: str) -> None:
     assert not Draft202012Validator(suite_schema()).is_valid(_values(text))
     with pytest.raises(SuiteError):
         parse_suite(text, "suite.yaml", lambda name: name)
+
+
+def test_a_promptfoo_config_fits_the_schema() -> None:
+    """An editor does not complain about a file of promptfoo's that the loader reads."""
+    Draft202012Validator(suite_schema()).validate(_values(PROMPTFOO))
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,9 @@ class SuiteForm(PromptfooForm):
     decoding: DecodingForm = DecodingForm()
     system_prompt: Text | None = Field(default=None, description="Put before the messages of every case.")
     train: FileName | None = Field(default=None, description="Training rows (default: train.jsonl).")
-    prompts: Annotated[list[Text | PromptForm], BeforeValidator(_several)] = Field(
+    prompts: Annotated[
+        list[Text | PromptForm], BeforeValidator(_several, json_schema_input_type=str | list[Text | PromptForm])
+    ] = Field(
         default=[], description="Cases without prompt are asked with each of these."
     )
     default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
