@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from harness.records import Assertion
@@ -84,24 +85,36 @@ def _f1(answer: str, assertion: Assertion) -> Finding:
     return _at_least("F1", degree, 0.5 if assertion.threshold is None else assertion.threshold)
 
 
-def _rouge_n(answer: str, assertion: Assertion) -> Finding:
-    from rouge_score.rouge_scorer import RougeScorer
-    from rouge_score.tokenize import tokenize
+_READ_BY_ROUGE = re.compile("[a-z0-9]")
 
+
+@cache
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rouge1"])
+
+
+@cache
+def _bleu_metric() -> Any:
+    from sacrebleu.metrics import BLEU
+
+    return BLEU(effective_order=True)  # as sacrebleu's own sentence_bleu has it, of which making one is the larger part
+
+
+def _rouge_n(answer: str, assertion: Assertion) -> Finding:
     bounded(answer, *_references(assertion))
-    if not any(tokenize(reference, None) for reference in _references(assertion)):
+    if not any(_READ_BY_ROUGE.search(reference.lower()) for reference in _references(assertion)):
         raise CannotScoreError("ROUGE reads only a to z and 0 to 9, of which the reference has none")
-    scorer = RougeScorer(["rouge1"])
+    scorer = _rouge()
     degree = max(float(scorer.score(reference, answer)["rouge1"].recall) for reference in _references(assertion))
     return _at_least("ROUGE-1 recall", degree, 0.75 if assertion.threshold is None else assertion.threshold)
 
 
 def _bleu(answer: str, assertion: Assertion) -> Finding:
-    from sacrebleu import sentence_bleu
-
     bounded(answer, *_references(assertion))
     # sacrebleu's 100.00000000000004 is 1.
-    degree = min(sentence_bleu(answer, _references(assertion)).score / 100, 1.0)
+    degree = min(_bleu_metric().sentence_score(answer, _references(assertion)).score / 100, 1.0)
     return _at_least("BLEU", degree, 0.5 if assertion.threshold is None else assertion.threshold)
 
 
