@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness import compare, frame, report
@@ -16,6 +17,7 @@ from harness.provenance import Profile, machine, now, provenance, stack_versions
 from harness.records import (
     FORMAT,
     Event,
+    EventKind,
     Plan,
     Results,
     RunManifest,
@@ -26,7 +28,7 @@ from harness.records import (
     TrialRecord,
     Variant,
 )
-from harness.scorers import score
+from harness.scorers import Scoring, code_of, score
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
 from harness.sweep import Setup, Sweep
@@ -55,6 +57,10 @@ class Request:
     fresh: bool = False
     timeout: float | None = None
     """Seconds that one trial may take."""
+    skip_unsupported: bool = False
+    """Go on without what the suite asks and the harness cannot do."""
+    allow_code: bool = False
+    """Code beside the suite may judge answers."""
     arguments: tuple[str, ...] = ()
     """The command line behind `harness`, for the record."""
 
@@ -66,6 +72,8 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         HarnessError: a mistake in what was given, or a run directory that another process works in.
     """
     manifest = prepare(request)
+    for notice in manifest.suite.notices:
+        notify(Event(EventKind.NOTICED, message=notice))
     store = place(request, manifest)
     with store.locked():
         if not store.exists:
@@ -75,12 +83,12 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         if request.fresh:
             _forget(sweep, store, manifest)
         records = sweep.go(manifest.plan.trials, Split.MAIN, _counted(manifest.plan))
-        chosen = _chosen(manifest, assemble(manifest, records))
+        chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
         if chosen:
             purpose = f"confirming {chosen.name} under {len(manifest.confirm_seeds)} fresh seeds"
             records += sweep.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
         store.forget_records((record.split, record.trial) for record in records)
-        return store, publish(store, manifest, records)
+        return store, publish(store, manifest, records, allow_code=request.allow_code)
 
 
 # --- before ------------------------------------------------------------------------------------------------------
@@ -88,7 +96,10 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
 
 def prepare(request: Request) -> RunManifest:
     """Read and check all that was named; nothing is written and nothing trained."""
-    suite = load_suite(request.suite)
+    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
+    code = code_of(assertion for case in suite.cases for assertion in case.assertions)
+    if code and not request.allow_code:
+        raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     if not suite.examples:
         raise SuiteError("the suite has no training rows", remedy="Add `train: file://train.jsonl` to suite.yaml.")
@@ -120,10 +131,11 @@ def prepare(request: Request) -> RunManifest:
 
 
 def _content(suite: Suite) -> Suite:
-    """The suite without where it lies and on which lines: moving a comment changes no results."""
+    """The suite without where it lies, on which lines, and what was ignored of it: these change no results."""
     return replace(
         suite,
         folder="",
+        notices=(),
         cases=tuple(replace(case, line=0) for case in suite.cases),
         examples=tuple(replace(example, line=0) for example in suite.examples),
     )
@@ -187,19 +199,24 @@ def _title(manifest: RunManifest, trial: Trial, seeded: bool) -> str:
 # --- after -------------------------------------------------------------------------------------------------------
 
 
-def assemble(manifest: RunManifest, records: Sequence[TrialRecord]) -> Results:
+def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False) -> Results:
     """Score the stored answers and compare them."""
-    return compare.assemble(manifest, records, score, now())
+    scoring = Scoring(Path(manifest.suite.folder), allow_code)
+    return compare.assemble(manifest, records, partial(score, scoring=scoring), now())
 
 
-def publish(store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord]) -> Results:
+def publish(
+    store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False
+) -> Results:
     """Write results.json, samples.jsonl and the page."""
-    results = assemble(manifest, records)
+    results = assemble(manifest, records, allow_code=allow_code)
     store.write_results(results, frame.samples(results), report.render(results, now=results.finished))
     return results
 
 
-def rescore(store: RunStore, suite: Path | None) -> Results:
+def rescore(
+    store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
+) -> Results:
     """Score a run's stored answers again, by the assertions of `suite` instead of those of its snapshot.
 
     Raises:
@@ -208,8 +225,9 @@ def rescore(store: RunStore, suite: Path | None) -> Results:
     with store.locked():
         manifest = store.manifest()
         if suite is not None:
-            manifest = replace(manifest, suite=_same_questions(load_suite(suite), manifest.suite))
-        return publish(store, manifest, store.records())
+            given = load_suite(suite, skip_unsupported=skip_unsupported)
+            manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
+        return publish(store, manifest, store.records(), allow_code=allow_code)
 
 
 def _same_questions(new: Suite, old: Suite) -> Suite:

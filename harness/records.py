@@ -368,8 +368,10 @@ class Job:
 
 
 class EventKind(StrEnum):
-    """A sweep says PLANNED; a worker LOADED to REFUSED; its executor, at last, ENDED."""
+    """A benchmark says NOTICED, a sweep PLANNED; a worker LOADED to REFUSED; its executor, at last, ENDED."""
 
+    NOTICED = "noticed"
+    """`message` is one of the suite's notices."""
     PLANNED = "planned"
     """`total` trials are to be done now; `message` says what for."""
     LOADED = "loaded"

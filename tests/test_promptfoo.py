@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
-from suite_texts import CASE, PROMPTFOO, case, files, refusal, suite
+from rich.console import Console
+from suite_texts import CASE, PROMPTFOO, ROW, case, files, refusal, suite
 
-from harness.errors import SuiteError
+from harness.benchmark import Request, prepare
+from harness.cli import main
+from harness.cli.progress import Display
+from harness.errors import SuiteError, UsageError
+from harness.records import Event, EventKind
 from harness.suites import parse_suite
 
 PROMPTS = "One {{input}}\n---\nTwo {{input}} {{language}}\n"
@@ -237,3 +245,61 @@ def test_ids_are_those_of_before() -> None:
     """The default id of a case without metrics, sets and thresholds is what it has always been."""
     (found,) = suite("tests: [{prompt: p, assert: [{type: equals, value: x}]}]").cases
     assert found.id == "5e2260eed7"
+
+
+# --- where it is seen --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A suite with what is ignored, what cannot be honoured, and what runs code."""
+    text = """
+providers: [openai:gpt-4o]
+prompts: ['{{q}}']
+tests:
+- vars: {q: a}
+  assert: [{type: contains, value: x}, {type: llm-rubric, value: y}, {type: assert-set, assert: [{type: python, value: "judges:f"}]}]
+"""  # noqa: E501
+    (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "judges.py").write_text("def f(output, context): return True", encoding="utf-8")
+    (tmp_path / "train.jsonl").write_text(ROW, encoding="utf-8")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "quick.yaml").write_text("axes: {rank: [4]}", encoding="utf-8")
+    return tmp_path
+
+
+def test_validate_tells_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`validate` refuses what cannot be honoured, and with --skip-unsupported says what it skipped and ignored."""
+    assert main(["validate", str(folder)]) == 2
+    assert "llm-rubric: suite.yaml:6:40" in capsys.readouterr().err
+    assert main(["validate", str(folder), "--skip-unsupported"]) == 0
+    said = capsys.readouterr().out
+    assert "Skipped, because it cannot be honoured: llm-rubric (once)." in said
+    assert "Ignored: providers (suite.yaml:2:1)." in said
+    assert "Runs code, and is scored only with --allow-code: python judges.py:f (once)." in said
+
+
+def test_a_run_asks_before_it_runs_code(folder: Path) -> None:
+    """A run of a suite with code beside it is refused before anything is trained, unless that is allowed."""
+    request = Request(folder, skip_unsupported=True)
+    with pytest.raises(UsageError, match=r"runs code: judges\.py:f"):
+        prepare(request)
+    manifest = prepare(replace(request, allow_code=True))
+    assert len(manifest.suite.notices) == 3
+
+
+def test_notices_do_not_make_another_run(folder: Path) -> None:
+    """What is ignored of a suite is no part of what identifies its run."""
+    request = Request(folder, skip_unsupported=True, allow_code=True)
+    before = prepare(request).digest
+    text = (folder / "suite.yaml").read_text(encoding="utf-8")
+    (folder / "suite.yaml").write_text(text.replace("providers: [openai:gpt-4o]", "tags: {a: b}"), encoding="utf-8")
+    assert prepare(request).digest == before
+
+
+def test_a_run_shows_notices() -> None:
+    """The display of a run shows every notice, even where there is no progress to be seen."""
+    console = Console(file=StringIO(), width=200)
+    with Display(quiet=True, console=console) as display:
+        display(Event(EventKind.NOTICED, message="Ignored: [providers]."))
+    assert console.file.getvalue() == "Ignored: [providers].\n"

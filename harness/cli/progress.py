@@ -48,7 +48,9 @@ class Display:
         self._progress.console.print(text, markup=False, highlight=False, end="", soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
-        if event.kind is EventKind.PLANNED:
+        if event.kind is EventKind.NOTICED:
+            self._progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
+        elif event.kind is EventKind.PLANNED:
             self._begin(event)
         elif self._task is not None:
             self._follow(event, self._task)

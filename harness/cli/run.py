@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from harness.cli.look import SUITE
+from harness.cli.look import SKIP, SUITE
+
+CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
 
 TRIAL_FAILED = 3
 
@@ -45,6 +47,8 @@ TRIAL_FAILED = 3
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
 @click.option("--fresh", is_flag=True, help="Train and answer everything again.")
+@SKIP
+@CODE
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--verbose", is_flag=True, help="Show the workers' logs as they grow.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -58,6 +62,8 @@ def run(
     output: Path | None,
     timeout: float | None,
     fresh: bool,
+    skip_unsupported: bool,
+    allow_code: bool,
     quiet: bool,
     verbose: bool,
     as_json: bool,
@@ -73,7 +79,18 @@ def run(
     from harness.provenance import Profile
 
     request = benchmark.Request(
-        suite, grid, model, Profile(profile), seeds or None, confirm_seeds, output, fresh, timeout, tuple(sys.argv[1:])
+        suite,
+        grid,
+        model,
+        Profile(profile),
+        seeds or None,
+        confirm_seeds,
+        output,
+        fresh,
+        timeout,
+        skip_unsupported,
+        allow_code,
+        tuple(sys.argv[1:]),
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), display)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from harness.cli.look import SKIP
+from harness.cli.run import CODE
+
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -14,7 +17,9 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--suite", type=click.Path(path_type=Path), metavar="SUITE", help="Take the assertions from here, not from the run."
 )
-def score(run: Path, suite: Path | None) -> None:
+@SKIP
+@CODE
+def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: bool) -> None:
     """Score a run's stored answers again; trains nothing.
 
     RUN is a run's directory. Edited assertions count with --suite; a run that was interrupted is
@@ -24,7 +29,8 @@ def score(run: Path, suite: Path | None) -> None:
     from harness.store import find_run
 
     store = find_run(run)
-    click.echo(frame.summary(benchmark.rescore(store, suite), str(store.report)))
+    results = benchmark.rescore(store, suite, skip_unsupported=skip_unsupported, allow_code=allow_code)
+    click.echo(frame.summary(results, str(store.report)))
 
 
 @click.command()

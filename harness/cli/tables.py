@@ -29,6 +29,8 @@ def suite_table(suite: Suite, plans: Sequence[Plan]) -> None:
     for plan in plans:
         seeds = _of(len(plan.seeds), "seed")
         console.print(f"grid {plan.grid}: {_of(len(plan.variants), 'variant')}, {seeds}")
+    for notice in suite.notices:
+        console.print(notice, soft_wrap=True)
     console.print("Nothing is wrong with it.")
 
 

@@ -7,13 +7,13 @@ module, a place in `Context` and a line in `OUTSIDE`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.records import Assertion, Case, Check, Score
 from harness.scorers import outside, similarity, structure, text
 from harness.scorers.findings import CannotScoreError, Context, Finding, Scoring, quote
 
-__all__ = ["JUDGES", "OUTSIDE", "SET", "Scoring", "judge", "score"]
+__all__ = ["JUDGES", "OUTSIDE", "SET", "Scoring", "code_of", "judge", "score"]
 SET = "assert-set"
 NEARLY = 1e-9
 """Weighted means are sums of floats: 0.1 + 0.2 reaches a threshold of 0.3."""
@@ -65,6 +65,15 @@ def describe(assertion: Assertion) -> str:
     if assertion.type == SET:
         return f"{assertion.name} of {len(assertion.children)}"
     return assertion.name if assertion.value is None else f"{assertion.name} {quote(assertion.value)}"
+
+
+def code_of(assertions: Iterable[Assertion]) -> list[str]:
+    """What code assertions would run, each once, sets included: what `Scoring.allow_code` is about."""
+    found: dict[str, None] = {}
+    for assertion in assertions:
+        names = code_of(assertion.children) if assertion.type == SET else [outside.code_of(assertion)]
+        found |= dict.fromkeys(name for name in names if name)
+    return list(found)
 
 
 def _find(assertion: Assertion, answer: str, context: Context) -> Finding:

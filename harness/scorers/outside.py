@@ -18,6 +18,14 @@ from harness.scorers.findings import CannotScoreError, Context, Finding, bounded
 Judge = Callable[[str, Assertion, Context], Finding]
 
 
+def code_of(assertion: Assertion) -> str:
+    """The code that an assertion would run, by name; nothing for most."""
+    if assertion.type == "python":
+        return str(assertion.value)
+    name = str(assertion.value["metric"]) if assertion.type == "evaluate" else ""
+    return name if name.endswith(".py") or "/" in name else ""
+
+
 def _code(name: str, context: Context) -> Path:
     """The path of a file of code beside the suite, if it may be run."""
     if not context.scoring.allow_code:
