@@ -97,9 +97,7 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
 def prepare(request: Request) -> RunManifest:
     """Read and check all that was named; nothing is written and nothing trained."""
     suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
-    code = code_of(assertion for case in suite.cases for assertion in case.assertions)
-    if code and not request.allow_code:
-        raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
+    _check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     if not suite.examples:
         raise SuiteError("the suite has no training rows", remedy="Add `train: file://train.jsonl` to suite.yaml.")
@@ -128,6 +126,13 @@ def prepare(request: Request) -> RunManifest:
             }
         ),
     )
+
+
+def _check_code(suite: Suite, allowed: bool) -> None:
+    """Better before training than scores that are missing after it."""
+    code = code_of(assertion for case in suite.cases for assertion in case.assertions)
+    if code and not allowed:
+        raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
 
 
 def _content(suite: Suite) -> Suite:
@@ -221,12 +226,14 @@ def rescore(
 
     Raises:
         SuiteError: the suite asks something that the run has no answer to.
+        UsageError: the suite runs code that is not allowed.
     """
     with store.locked():
         manifest = store.manifest()
         if suite is not None:
             given = load_suite(suite, skip_unsupported=skip_unsupported)
             manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
+        _check_code(manifest.suite, allow_code)
         return publish(store, manifest, store.records(), allow_code=allow_code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from suite_texts import CASE, ROW, case, refusal, suite
 from harness.errors import SuiteError
 from harness.records import Role, Split
 from harness.suites import load_examples, load_suite, parse_examples, parse_suite
-from harness.suites.assertions import SET, TYPES
+from harness.suites.assertions import KINDS, SET, TYPES
 from harness.suites.cases import MAX_FILLED, fill
 from harness.yamltext import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from harness.yamltext.document import resolve
@@ -490,6 +491,12 @@ def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
     """A byte order mark, as Windows editors write, is no part of the text."""
     (folder / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + ROW.encode())
     assert len(load_suite(folder).examples) == 1
+
+
+def test_every_type_is_documented() -> None:
+    """The table of assertions beside the suites names every type, once, and no other."""
+    table = (Path(__file__).parent.parent / "suites" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE) == list(KINDS)
 
 
 VALUES: dict[str, Any] = {"word-count": 3, "evaluate": "accuracy", "is-json": None, "contains-json": None,
