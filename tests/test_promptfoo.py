@@ -302,4 +302,4 @@ def test_a_run_shows_notices() -> None:
     console = Console(file=StringIO(), width=200)
     with Display(quiet=True, console=console) as display:
         display(Event(EventKind.NOTICED, message="Ignored: [providers]."))
-    assert console.file.getvalue() == "Ignored: [providers].\n"
+    assert console.file.getvalue().rstrip() == "Ignored: [providers]."
