@@ -193,9 +193,7 @@ class SuiteForm(PromptfooForm):
     train: FileName | None = Field(default=None, description="Training rows (default: train.jsonl).")
     prompts: Annotated[
         list[Text | PromptForm], BeforeValidator(_several, json_schema_input_type=str | list[Text | PromptForm])
-    ] = Field(
-        default=[], description="Cases without prompt are asked with each of these."
-    )
+    ] = Field(default=[], description="Cases without prompt are asked with each of these.")
     default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
     tests: FileName | list[CaseForm | FileName]
 
