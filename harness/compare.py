@@ -51,6 +51,11 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
     choice = recommend.choose(suite, untrained, outcomes)
     again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
     own_late = _samples(again, suite, score) if again else ()
+    confirmed_base = outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None
+    confirmed = outcome(suite, Split.CONFIRM, again, own_late, before_late, void) if again else None
+    if confirmed and confirmed_base:
+        against = recommend.refuted(suite, choice.objective, confirmed_base, confirmed)
+        choice = replace(choice, refuted=against)
     return Results(
         format=FORMAT,
         run=manifest,
@@ -59,8 +64,8 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
         void=void,
         samples=(*before, *(sample for own in answers for sample in own)),
         choice=choice,
-        confirmed_base=outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None,
-        confirmed=outcome(suite, Split.CONFIRM, again, own_late, before_late, void) if again else None,
+        confirmed_base=confirmed_base,
+        confirmed=confirmed,
         confirmed_samples=(*before_late, *own_late),
         finished=finished,
     )

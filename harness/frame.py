@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split
+from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +25,18 @@ class Run:
 
     results: Results
 
+    def __repr__(self) -> str:
+        """A line: a notebook shows it, and everything that was ever answered is no line."""
+        run = self.results.run
+        size = f"{len(self.results.variants)} variants, {len(run.plan.seeds)} seeds, {len(run.suite.cases)} cases"
+        return f"Run({run.suite.name} on {run.model.name}: {size})"
+
     def frame(self) -> pd.DataFrame:
         """One row per variant (`base` among them), seed, case and repeat; settings are missing in the base's rows.
 
         `score` is between 0 and 1, or missing where it could not be computed. Rows with `void` count in no rate.
+        Rows whose `split` is `confirm` are of the base and the chosen variant only, on held-out cases and under fresh
+        seeds: compare variants on those whose `split` is `main`.
         """
         import pandas as pd
 
@@ -72,6 +80,7 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
 def summary(results: Results, report: str = "") -> str:
     """What a terminal shows when a run has ended: the pick, base against best by role, where the report is."""
     toy = results.run.model.toy
+    refuted, waiting = results.choice.refuted, _waiting(results)
     if results.choice.variant is None:
         lines = [
             "No variant to recommend." if not toy else "No best variant in this demonstration.",
@@ -81,6 +90,9 @@ def summary(results: Results, report: str = "") -> str:
         best = next(v for v in results.variants if v.name == results.choice.variant)
         lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
         lines += _table(results, best)
+        lines += ["The confirmation speaks against it:", *(f"  {reason}" for reason in refuted)] if refuted else []
+    if waiting:
+        lines.append(f"Not finished: {waiting} trials without a result. The same `harness run` goes on from there.")
     if toy:
         lines.append("Toy model: the report shows how to read one. Do not copy these settings to another model.")
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
@@ -96,6 +108,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "toy": results.run.model.toy,
         "best": results.choice.variant,
         "reasons": list(results.choice.reasons),
+        "refuted": list(results.choice.refuted),
         "base": _rates(results.base),
         "tuned": _rates(best),
         "confirmed_base": _rates(results.confirmed_base),
@@ -113,7 +126,7 @@ def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
 def _table(results: Results, best: Outcome) -> list[str]:
     columns = [("base", results.base), ("tuned", best)]
     if results.confirmed and results.confirmed_base:
-        columns += [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed)]
+        columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
     rows = [["", *(title for title, _ in columns)]]
     rows += [[role, *(_percent(o.rates.get(role)) for _, o in columns)] for role in Role if role in results.base.rates]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -121,6 +134,13 @@ def _table(results: Results, best: Outcome) -> list[str]:
         "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
+
+
+def _waiting(results: Results) -> str:
+    """How many trials were stopped or never begun: `6 of 8`; empty where there are none."""
+    statuses = [status for variant in results.variants for status in variant.statuses]
+    stopped = statuses.count(Status.CANCELLED)
+    return f"{stopped} of {len(statuses)}" if stopped else ""
 
 
 def _percent(rate: Rate | None) -> str:

@@ -22,9 +22,9 @@ def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
     elif not finished:
         reasons = (_none_finished(variants),)
     elif best is None:
-        reasons = _none_safe(suite, base, finished)
+        reasons = (*_none_safe(suite, base, finished), *_unfinished(variants))
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
-        reasons = _none_better(objective, base, best, len(safe))
+        reasons = (*_none_better(objective, base, best, len(safe)), *_unfinished(variants))
     else:
         name, reasons = best.name, _reasons(suite, objective, base, best, safe, variants)
     return Choice(name, reasons, objective, names)
@@ -50,6 +50,32 @@ def guarded(outcome: Outcome) -> Rate:
     """`retain` and `avoid` taken together."""
     rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
     return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
+
+
+def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
+    """What speaks against a choice once it was trained again under fresh seeds and asked the held-out cases."""
+    words = list(_unsteady(again))
+    if again.rates and (gap := lost(base, again)) > suite.margin:
+        words.append(
+            f"On the held-out cases it keeps {_counts(guarded(again))} of what the base could do (retain and avoid): "
+            f"{gap:.3g} points less than the base, and the suite allows {suite.margin:g}."
+        )
+    after, before = again.rates.get(objective), base.rates.get(objective)
+    if after and before and after.total and before.total and _share(after) <= _share(before):
+        words.append(
+            f"Of the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
+        )
+    return tuple(words)
+
+
+def _unsteady(again: Outcome) -> tuple[str, ...]:
+    """A training that was only stopped, or never begun, says nothing either way."""
+    tried = [status for status in again.statuses if status is not Status.CANCELLED]
+    broke = [status for status in tried if status is not Status.SUCCEEDED]
+    if not broke:
+        return ()
+    how = _listed([str(status) for status in dict.fromkeys(broke)])
+    return (f"Under {len(broke)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
 
 
 def _finished(variant: Outcome) -> bool:
@@ -122,16 +148,20 @@ def _rivals(objective: Role, best: Outcome, safe: Sequence[Outcome]) -> tuple[st
 
 def _left_out(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> tuple[str, ...]:
     unsafe = [v.name for v in variants if _finished(v) and not eligible(suite, base, v)]
+    if not unsafe:
+        return _unfinished(variants)
+    words = (
+        f"Not considered: {_listed(unsafe)}, which {_verb(unsafe, 'loses', 'lose')} more than {suite.margin:g} "
+        f"points on retain and avoid."
+    )
+    return (words, *_unfinished(variants))
+
+
+def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
     failed = [v.name for v in variants if not _finished(v)]
-    words = []
-    if unsafe:
-        words.append(
-            f"Not considered: {_listed(unsafe)}, which {_verb(unsafe, 'loses', 'lose')} more than {suite.margin:g} "
-            f"points on retain and avoid."
-        )
-    if failed:
-        words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
-    return tuple(words)
+    if not failed:
+        return ()
+    return (f"Not considered: {_listed(failed)}, whose training did not finish under every seed.",)
 
 
 def _none_finished(variants: Sequence[Outcome]) -> str:
@@ -147,12 +177,15 @@ def _none_safe(suite: Suite, base: Outcome, finished: Sequence[Outcome]) -> tupl
     kept, gap = _counts(guarded(least)), lost(base, least)
     return (
         f"Every variant loses more than {suite.margin:g} points of what the base could do (retain and avoid).",
-        f"{least.name} loses least: it keeps {kept}, {gap:.0f} points less than the base.",
+        f"{least.name} loses least: it keeps {kept}, {gap:.3g} points less than the base.",
     )
 
 
 def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
+    if safe == 1:
+        kept = f"{best.name} is the only variant that keeps what the base could do, and it passes"
+        return (f"{kept} no more {objective} cases than the base: {after} against {before}.",)
     return (
         f"None of the {safe} variants that keep what the base could do passes more {objective} cases than the base.",
         f"The best of them, {best.name}, passes {after}; the base passes {before}.",

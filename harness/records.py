@@ -531,6 +531,8 @@ class Choice:
     """The role whose pass rate decided: the suite's objective, or `learn` where it has no such cases."""
     eligible: tuple[str, ...] = ()
     """The variants that finished under every seed and stay within the suite's margin."""
+    refuted: tuple[str, ...] = ()
+    """What the confirmation says against the choice, in words."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from build import HOSTILE, results
 import harness
 from harness import frame, store
 from harness.frame import Run
-from harness.records import Choice, Settings
+from harness.records import Choice, Settings, Status
 
 SMALL = results(8, 12, seeds=(0, 1))
 
@@ -71,6 +71,21 @@ def test_summary_names_the_best_and_the_report() -> None:
     assert "confirmed tuned" in said
     assert said.endswith("Report: reports/runs/x/report.html")
     assert "Do not copy" in said
+
+
+def test_summary_says_what_speaks_against_it() -> None:
+    """A refuted choice and trials without a result are said in the terminal, too."""
+    first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
+    choice = replace(SMALL.choice, refuted=("It forgets.",))
+    said = frame.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
+    assert "It forgets." in said
+    assert "without a result" in said
+
+
+def test_a_run_is_one_line_in_a_notebook() -> None:
+    """A run's repr names suite, model and size, and does not print every answer."""
+    assert repr(frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
+    assert len(repr(frame.Run(SMALL))) < 100
 
 
 def test_summary_without_a_choice_says_why() -> None:
