@@ -8,13 +8,14 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from build import HOSTILE, machine, results
 
 from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
+from harness.report.charts import NARROW, WIDE, WITHIN, _labels, _Point
 from harness.report.words import anchor, claim, visible
 
 VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
@@ -368,6 +369,36 @@ def test_unconfirmed_is_said() -> None:
     made, _ = shown()
     page = parse(render(replace(made, confirmed=None, confirmed_base=None, confirmed_samples=()), now="now"))
     assert "Not confirmed" in page.id("answer").text
+
+
+def test_a_refuted_choice_is_not_recommended() -> None:
+    """What the confirmation says against a choice stands in the answer; nothing is recommended and nothing copied."""
+    made, _ = shown("t4")
+    page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
+    assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
+    assert "Not recommended for" in page.id("answer").text
+    assert "Recommended for" not in page.id("answer").text
+    assert not [e for e in page.all() if "data-copy" in e.attributes]
+
+
+def test_an_unfinished_run_is_provisional() -> None:
+    """A page of a run with trials that were stopped says how many before anything else; a whole run's does not."""
+    made, page = shown()
+    assert not page.all(class_="waiting")
+    variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
+    page = parse(render(replace(made, variants=variants), now="now"))
+    assert "2 of 18 trials without a result" in page.all(class_="waiting")[0].text
+
+
+def test_labels_of_the_trade_off_do_not_overlap() -> None:
+    """Labels of marks at the same place, and the base's, lie apart and within the drawing."""
+    point = _Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", WITHIN, Status.SUCCEEDED)
+    points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
+    for width in (WIDE, NARROW):
+        heights = [label["quality"] for label in _labels(points, (1e6, 1e7), 0.0, width)]
+        assert min(heights) >= 2
+        assert all(abs(a - b) >= 5 for a, b in combinations(heights[:3], 2))
+        assert heights[3] >= 7
 
 
 def test_no_choice_says_why() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness.records import Case, Check, Message, Results, Sample, Split
 from harness.report.words import anchor
@@ -176,7 +177,12 @@ def _part(count: int, asked: int) -> str:
 
 def _expectation(case: Case) -> Iterable[str]:
     for check in case.assertions:
-        yield check.name if check.value is None else f"{check.name}: {_short(str(check.value))}"
+        yield check.name if check.value is None else f"{check.name}: {_short(_value(check.value))}"
+
+
+def _value(value: Any) -> str:
+    """A list as people write one, not as Python does."""
+    return " | ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _short(text: str, most: int = 200) -> str:

@@ -22,6 +22,8 @@ _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "rule", BASE: "base", CHOSEN: "a
 _FONT = "system-ui, sans-serif"
 _PADDING = {"left": 16, "right": 8, "top": 8, "bottom": 8}
 """Text is wider in a reader's font than where it was laid out."""
+WIDE, NARROW = 940, 300
+"""Widths of the trade-off's drawing area, for a desk and for a telephone."""
 POINTS = 100
 """Most points that one line is drawn with."""
 
@@ -40,8 +42,11 @@ class Chart:
     title: str
     description: str
     svg: Markup
+    narrow: Markup
+    """The same, drawn for a telephone."""
     table: Table
     note: str = ""
+    narrow_note: str = ""
 
 
 # --- quality against cost ----------------------------------------------------------------------------------------
@@ -69,6 +74,7 @@ def trade_off(results: Results) -> Chart:
     cuda, objective = _on_cuda(results.variants), results.choice.objective
     points = [_point(results, objective, n, variant, cuda) for n, variant in enumerate(results.variants, 1)]
     axis = "Training time (s)" if cuda else "Training work (trained tokens × trainable parameters)"
+    short = axis if cuda else "Tokens × parameters"
     unplaced = [p.name for p in points if p.cost is None]
     base = results.base.rates.get(objective)
     return Chart(
@@ -78,12 +84,14 @@ def trade_off(results: Results) -> Chart:
             f"One mark per variant: higher is better, further left is cheaper. The dashed line is the untrained base "
             f"({percent(base)}). Variants that did not finish stand below the axis, at the cost they had reached."
         ),
-        svg=_svg(_trade_off_spec(points, axis, base.value if base else None, cuda), "trade-off"),
+        svg=_svg(_trade_off_spec(points, axis, base.value if base else None, cuda, WIDE), "trade-off"),
+        narrow=_svg(_trade_off_spec(points, short, base.value if base else None, cuda, NARROW), "trade-off-narrow"),
         table=Table(
             ("#", "Variant", axis, f"Pass rate on {objective}", "Mark"),
             tuple((str(p.number), p.name, p.shown_cost, p.shown_quality, p.kind) for p in points),
         ),
         note=f"Not drawn, as they stopped before their cost was known: {', '.join(unplaced)}." if unplaced else "",
+        narrow_note="The numbers are those of the table of variants.",
     )
 
 
@@ -111,10 +119,12 @@ def _point(results: Results, objective: Role, number: int, variant: Outcome, cud
     return _Point(number, variant.name, cost or None, shown, None if value is None else 100 * value, told, kind, failed)
 
 
-def _trade_off_spec(points: Sequence[_Point], axis: str, base: float | None, cuda: bool) -> dict[str, Any]:
+def _trade_off_spec(points: Sequence[_Point], axis: str, base: float | None, cuda: bool, width: int) -> dict[str, Any]:
     import altair as alt
 
     placed = [p for p in points if p.cost is not None]
+    if width == NARROW and any(p.quality is None for p in placed):
+        width -= 66  # for the names of how they ended, left of the axis
     costs = [p.cost for p in placed if p.cost is not None] or [1.0, 10.0]
     low, high = min(costs), max(costs)
     domain = [low / 1.35, high * (2.4 if high > 3 * low else 1.5)]
@@ -123,12 +133,12 @@ def _trade_off_spec(points: Sequence[_Point], axis: str, base: float | None, cud
     tick = "datum.label" if cuda else "replace(replace(format(datum.value, '~s'), 'G', ' B'), 'M', ' M')"
     x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=axis, grid=False, labelExpr=tick, values=_ticks(domain)))
     done = [p for p in placed if p.quality is not None]
-    labels = _labels(done, domain, base)
+    labels = _labels(done, domain, base, width)
     stopped = [p for p in placed if p.quality is None]
     over = x.axis(alt.Axis(labels=False, ticks=False, grid=False, title=None)) if stopped else x
     layers = [_base_line(base, domain, over), _marks(done, over), _names(labels, over)]
-    upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=940, height=300)
-    return _configured(alt.vconcat(upper, _stopped(stopped, x), spacing=14) if stopped else upper)
+    upper = alt.layer(*[layer for layer in layers if layer is not None]).properties(width=width, height=300)
+    return _configured(alt.vconcat(upper, _stopped(stopped, x, width), spacing=14) if stopped else upper)
 
 
 def _ticks(domain: Sequence[float]) -> list[float]:
@@ -190,33 +200,60 @@ def _names(labels: Sequence[dict[str, Any]], x: Any) -> Any:
     )
 
 
-def _labels(
-    points: Sequence[_Point], domain: Sequence[float], base: float | None, gap: float = 5.0
-) -> list[dict[str, Any]]:
-    """A label beside each mark, pushed down where it would cover another one; numbers where names are too many."""
-    width = log(domain[1] / domain[0])
-    placed: list[tuple[float, float]] = []
+def _labels(points: Sequence[_Point], domain: Sequence[float], base: float | None, width: int) -> list[dict[str, Any]]:
+    """A label beside each mark, moved up or down where it would cover another one."""
+    taken = [] if base is None else [_base_label(100 * base, width)]
     labels = []
     for point in sorted(points, key=lambda p: (p.kind != CHOSEN_KIND, -(p.quality or 0), p.number)):
-        text = point.name if len(points) <= 14 or point.kind == CHOSEN_KIND else f"#{point.number}"
-        reach = (len(text) * 6.6 + 24) / 940
-        at, y = log((point.cost or 1) / domain[0]) / width, point.quality or 0
-        if base is not None and abs(y - 100 * base) < 3:  # not across the base's line
-            y = 100 * base + 3
-        while clash := [o for o in placed if abs(o[0] - at) < reach and abs(o[1] - y) < gap]:
-            y = min(o[1] for o in clash) - gap
-        placed.append((at, y))
+        text = _label(point, len(points), width)
+        left = log((point.cost or 1) / domain[0]) / log(domain[1] / domain[0])
+        box = _free(left, left + (len(text) * 6.6 + 24) / width, point.quality or 0, base, taken)
+        taken.append(box)
         labels.append(
-            {"cost": point.cost, "quality": max(y, 1), "label": visible(text), "best": point.kind == CHOSEN_KIND}
+            {"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == CHOSEN_KIND}
         )
     return labels
 
 
-def _stopped(points: Sequence[_Point], x: Any) -> Any:
+@dataclass(frozen=True)
+class _Box:
+    """Where a label lies: from `left` to `right` as shares of the width, `at` as its height in points."""
+
+    left: float
+    right: float
+    at: float
+
+    def covers(self, other: _Box) -> bool:
+        return self.left < other.right and other.left < self.right and abs(self.at - other.at) < 5
+
+
+def _label(point: _Point, among: int, width: int) -> str:
+    """The name, or the number where names would be too many or too long."""
+    named = width > NARROW and (among <= 14 or point.kind == CHOSEN_KIND)
+    return point.name if named else f"#{point.number}"
+
+
+def _base_label(at: float, width: int) -> _Box:
+    return _Box(1 - 64 / width, 1, at + 2.5)
+
+
+def _free(left: float, right: float, wish: float, base: float | None, taken: Sequence[_Box]) -> _Box:
+    """The place nearest to the wished one that is within the drawing, off the base's line and free; else the wish."""
+    steps = sorted(range(-60, 61), key=lambda step: (abs(step), step))
+    boxes = [_Box(left, right, wish + step) for step in steps if 2 <= wish + step <= 102]
+    clear = (
+        box
+        for box in boxes
+        if (base is None or abs(box.at - 100 * base) >= 3) and not any(box.covers(other) for other in taken)
+    )
+    return next(clear, _Box(left, right, wish))
+
+
+def _stopped(points: Sequence[_Point], x: Any, width: int) -> Any:
     import altair as alt
 
-    rows = [{"cost": p.cost, "kind": p.kind, "label": visible(p.name)} for p in points]
-    chart = alt.Chart(_data(rows)).properties(width=940, height=alt.Step(24))
+    rows = [{"cost": p.cost, "kind": p.kind, "label": visible(_label(p, len(points), width))} for p in points]
+    chart = alt.Chart(_data(rows)).properties(width=width, height=alt.Step(24))
     order = [status(s) for s in Status]
     y = alt.Y("kind:N", sort=order, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=140, grid=True))
     cross = chart.mark_point(shape="cross", angle=45, filled=True, size=80, color=INK, opacity=1).encode(x=x, y=y)
@@ -255,7 +292,8 @@ def _curves(results: Results, measure: str, title: str, what: str) -> Chart | No
             f"{title} ({what}) at each optimizer step, one panel per variant and one line per seed; all panels share "
             f"their axes. A cross marks the last step of a training that stopped early."
         ),
-        svg=_svg(_curves_spec(rows, names, top), measure),
+        svg=_svg(_curves_spec(rows, names, top, 3), measure),
+        narrow=_svg(_curves_spec(rows, names, top, 1), f"{measure}-narrow"),
         table=_curve_table(runs, measure),
         note=f"Values above {number(top)} are drawn at the upper edge; the table has them in full." if cut else "",
     )
@@ -295,7 +333,7 @@ def _thinned(steps: Sequence[Step]) -> list[Step]:
     return [steps[round(n * stride)] for n in range(POINTS)]
 
 
-def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: float) -> dict[str, Any]:
+def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: float, columns: int) -> dict[str, Any]:
     import altair as alt
 
     base = alt.Chart(_data(rows))
@@ -318,7 +356,7 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
         title=None,
         header=alt.Header(labelAnchor="start", labelFontSize=12, labelPadding=4),
     )
-    return _configured((lines + ends).properties(width=306, height=95).facet(facet, columns=3, spacing=18))
+    return _configured((lines + ends).properties(width=306, height=95).facet(facet, columns=columns, spacing=18))
 
 
 def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) -> Table:
@@ -375,9 +413,15 @@ def _svg(spec: dict[str, Any], name: str) -> Markup:
 
 
 def titled(chart: Chart) -> Markup:
-    """The SVG with the title and description that a screen reader speaks."""
+    """Both drawings, of which the page shows one, with the title and description that a screen reader speaks."""
+    drawings = (("wide", chart.svg, chart.id), ("narrow", chart.narrow, f"{chart.id}-narrow"))
+    return Markup("").join(_titled(svg, id, kind, chart) for kind, svg, id in drawings)
+
+
+def _titled(svg: Markup, id: str, kind: str, chart: Chart) -> Markup:
     inner = Markup("<title id='{0}-t'>{1}</title><desc id='{0}-d'>{2}</desc>").format(
-        chart.id, visible(chart.title), visible(chart.description)
+        id, visible(chart.title), visible(chart.description)
     )
-    head = f'<svg role="img" aria-labelledby="{escape(chart.id)}-t {escape(chart.id)}-d" '
-    return Markup(re.sub(r"<svg ([^>]*>)", lambda m: head + m[1] + str(inner), str(chart.svg), count=1))
+    head = f'<svg role="img" class="at-{kind}" aria-labelledby="{escape(id)}-t {escape(id)}-d" '
+    plain = str(svg).replace(' class="marks"', "", 1)
+    return Markup(re.sub(r"<svg ([^>]*>)", lambda m: head + m[1] + str(inner), plain, count=1))

@@ -28,7 +28,7 @@ from harness.report.charts import Chart
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, what it is sorted by, and a smaller second line."""
+    """What is read, what it is sorted by (last of all where that is empty), and a smaller second line."""
 
     text: str
     sort: float | str = ""
@@ -87,6 +87,10 @@ class Headline:
     """The chosen settings in which the variants differ, in words."""
     chosen: bool
     reasons: tuple[str, ...]
+    refuted: tuple[str, ...]
+    """What the confirmation says against the choice."""
+    tuned: str
+    """Whose pass rates stand beside the base's: the chosen variant's, else of whoever passes most."""
     confirmation: str
     roles: tuple[RoleRow, ...]
     confirmed: bool
@@ -130,6 +134,8 @@ class Page:
     now: str
     title: str
     banner: str
+    waiting: str
+    """That trials are still to be run, where some are."""
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
@@ -163,8 +169,9 @@ def page(results: Results, now: str) -> Page:
         now=now,
         title=f"{run.suite.name} · {run.model.name}",
         banner=words.toy_banner(run.model) if run.model.toy else "",
+        waiting=_waiting(results),
         claim=words.machine_claim(machine),
-        headline=headline(results),
+        headline=headline(results, compared),
         excerpts=_excerpts(results, compared),
         trade_off=charts.trade_off(results),
         columns=_columns(results),
@@ -190,28 +197,50 @@ def page(results: Results, now: str) -> Page:
 # --- the answer --------------------------------------------------------------------------------------------------
 
 
-def headline(results: Results) -> Headline:
-    run, best = results.run, _best(results)
-    toy, machine = run.model.toy, run.provenance.machine
-    if toy:
-        title = "Best in this demonstration" if best else "No best variant in this demonstration"
-    elif best:
-        asked = words.plural(len(run.suite.of(Split.MAIN)), "case")
-        title = f"Recommended for {run.model.name}, {run.suite.name}, {asked}, {words.plural(len(best.seeds), 'seed')}"
-    else:
-        title = f"No setting can be recommended for {run.model.name}"
-    confirmed = bool(results.confirmed and results.confirmed.rates)
+def headline(results: Results, compared: str) -> Headline:
+    best, refuted = _best(results), results.choice.refuted
+    shown = best or next((v for v in results.variants if v.name == compared), None)
+    copied = best and not refuted and not results.run.model.toy
     return Headline(
-        title=title,
+        title=_title(results, best),
         name=best.name if best else "",
         differs=_differs(best) if best else "",
         chosen=best is not None,
         reasons=results.choice.reasons,
-        confirmation=_confirmation(results) if best else "",
-        roles=_roles(results, best),
-        confirmed=confirmed,
-        cost=_cost_words(best, machine) if best else "",
-        settings=_yaml(best.settings) if best and best.settings and not toy else "",
+        refuted=refuted,
+        tuned=shown.name if shown else "",
+        confirmation=_confirmation(results) if best else _instead(compared),
+        roles=_roles(results, shown),
+        confirmed=bool(results.confirmed and results.confirmed.rates),
+        cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        settings=_yaml(best.settings) if copied and best and best.settings else "",
+    )
+
+
+def _title(results: Results, best: Outcome | None) -> str:
+    run = results.run
+    if run.model.toy:
+        return "Best in this demonstration" if best else "No best variant in this demonstration"
+    if best is None:
+        return f"No setting can be recommended for {run.model.name}"
+    if results.choice.refuted:
+        return f"Not recommended for {run.model.name}: the best while choosing, but not when trained again"
+    asked = words.plural(len(run.suite.of(Split.MAIN)), "case")
+    return f"Recommended for {run.model.name}, {run.suite.name}, {asked}, {words.plural(len(best.seeds), 'seed')}"
+
+
+def _instead(compared: str) -> str:
+    return f"No variant was chosen. Beside the base stands {compared}, which passes most." if compared else ""
+
+
+def _waiting(results: Results) -> str:
+    trials = [s for v in (*results.variants, *filter(None, [results.confirmed])) for s in v.statuses]
+    stopped = trials.count(Status.CANCELLED)
+    if not stopped:
+        return ""
+    return (
+        f"Not finished: {stopped} of {words.plural(len(trials), 'trial')} without a result, so all that follows is "
+        f"provisional. The command at the end of this page goes on from there."
     )
 
 
@@ -243,8 +272,8 @@ def _confirmation(results: Results) -> str:
             "of many."
         )
     if not again.rates:
-        ended = words.listed(sorted({s.value for s in again.statuses if s is not Status.SUCCEEDED}))
-        return f"Confirmation failed: trained again under fresh seeds, it {ended}. The figures below flatter it."
+        ended = words.listed(words.ENDED[s] for s in dict.fromkeys(again.statuses) if s in words.ENDED)
+        return f"Not confirmed: trained again under fresh seeds, it {ended}. The figures below flatter it."
     seeds = f"{words.plural(len(again.seeds), 'fresh seed')} ({words.listed(again.seeds)})"
     cases = words.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
     return f"Confirmed figures: trained again alone under {seeds} and asked {cases} that took no part in the choice."
@@ -363,7 +392,7 @@ def _row(results: Results, number: int, variant: Outcome) -> Row:
 
 
 def _base_row(results: Results) -> Row:
-    nothing = Cell(words.ABSENT, -1)
+    nothing = Cell(words.ABSENT)
     cells = (
         Cell("Not trained", "0"),
         *(_rate(rate) for rate in results.base.rates.values()),
@@ -377,7 +406,7 @@ def _base_row(results: Results) -> Row:
 def _status(variant: Outcome) -> Cell:
     ended = list(dict.fromkeys(variant.statuses))
     order = str(max((list(Status).index(s) for s in ended), default=0))
-    flag = "reused from an earlier run" if variant.reused else ""
+    flag = "reused" if variant.reused else ""
     if len(ended) <= 1:
         return Cell(words.status(ended[0]) if ended else words.ABSENT, order, flag)
     told = ", ".join(f"{variant.statuses.count(s)} {s.value}" for s in ended)
@@ -386,14 +415,14 @@ def _status(variant: Outcome) -> Cell:
 
 def _rate(rate: Rate | None) -> Cell:
     if rate is None or rate.value is None:
-        return Cell(words.ABSENT, -1, "none counts" if rate else "")
+        return Cell(words.ABSENT, "", "none counts" if rate else "")
     return Cell(words.percent(rate), rate.value, f"{rate.passed}/{rate.total}", rate.value)
 
 
 def _lost(results: Results, variant: Outcome) -> Cell:
     before, after = _guarded(results.base), _guarded(variant)
     if not before.total or not after.total:
-        return Cell(words.ABSENT, 1000)
+        return Cell(words.ABSENT)
     points = 100 * (_value(before) - _value(after))
     allowed = variant.name in results.choice.eligible or points <= results.run.suite.margin
     # The triangle is the chart's mark for the same thing.
@@ -406,22 +435,23 @@ def _guarded(outcome: Outcome) -> Rate:
 
 
 def _flips(variant: Outcome, count: int) -> Cell:
-    return Cell(str(count), count) if variant.rates else Cell(words.ABSENT, -1)
+    return Cell(str(count), count) if variant.rates else Cell(words.ABSENT)
 
 
 def _setting(name: str, value: Any) -> Cell:
-    sort = value if isinstance(value, int | float) else str(value)
-    return Cell(words.setting(name, value) if value is not None else words.ABSENT, sort)
+    if value is None:
+        return Cell(words.ABSENT)
+    return Cell(words.setting(name, value), value if isinstance(value, int | float) else str(value))
 
 
 def _spent(outcome: Outcome, answering: Phase) -> tuple[Cell, ...]:
     train, answer = _phase(outcome, Phase.TRAIN), _phase(outcome, answering)
     peak = (train.peak_reserved or train.peak_resident) if train else None
     return (
-        Cell(words.measured(train.seconds if train else None), train.seconds.value if train else -1),
-        Cell(words.measured(answer.seconds if answer else None), answer.seconds.value if answer else -1),
-        Cell(words.measured(peak), peak.value if peak else -1),
-        Cell(words.parameters(outcome.trainable_parameters), outcome.trainable_parameters),
+        Cell(words.measured(train.seconds if train else None), train.seconds.value if train else ""),
+        Cell(words.measured(answer.seconds if answer else None), answer.seconds.value if answer else ""),
+        Cell(words.measured(peak), peak.value if peak else ""),
+        Cell(words.parameters(outcome.trainable_parameters), outcome.trainable_parameters or ""),
     )
 
 

@@ -24,6 +24,14 @@ PHASES = {
     Phase.TRAIN: "Train",
     Phase.ANSWER_AFTER: "Tuned answers",
 }
+ENDED = {
+    Status.DIVERGED: "diverged",
+    Status.OUT_OF_MEMORY: "ran out of memory",
+    Status.TIMED_OUT: "timed out",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "was stopped or never begun",
+}
+"""What a training did that did not succeed."""
 SETTINGS = {
     "learning_rate": "Learning rate",
     "epochs": "Epochs",

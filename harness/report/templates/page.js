@@ -23,7 +23,9 @@
           const [x, y] = [Number(value(a)), Number(value(b))];
           return Number.isNaN(x) || Number.isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
         };
-        const rows = [...body.rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
+        // The base stays on top, to be compared with; what has no value comes last, whichever way.
+        const place = (row) => (row.classList.contains("base") ? 0 : value(row) === "" ? 2 : 1);
+        const rows = [...body.rows].sort((a, b) => place(a) - place(b) || (up ? order(a, b) : order(b, a)));
         body.append(...rows);
       });
     });
@@ -79,16 +81,25 @@
       changed: (kind) => kind === "fixed" || kind === "broken",
       failed: (kind) => kind === "failing" || kind === "broken",
     };
+    // How many cases each entry of the list would show, for the variant, role and words in hand.
+    const labels = new Map([...one("flip").options].map((option) => [option, option.textContent]));
     const filter = () => {
       const [flip, role, words] = [one("flip").value, one("role").value, one("search").value.trim().toLowerCase()];
       const fit = fits[flip] || ((kind) => kind === flip);
+      const kinds = [];
       let count = 0;
       for (const card of cards) {
         if (words && card.text === null) card.text = card.node.textContent.toLowerCase();
-        const show = fit(card.node.dataset.flip) && (!role || card.node.dataset.role === role) && (!words || card.text.includes(words));
+        const asked = (!role || card.node.dataset.role === role) && (!words || card.text.includes(words));
+        if (asked) kinds.push(card.node.dataset.flip);
+        const show = asked && fit(card.node.dataset.flip);
         card.node.hidden = !show;
         count += show;
       }
+      for (const [option, label] of labels) {
+        option.textContent = `${label} (${kinds.filter(fits[option.value] || ((kind) => kind === option.value)).length})`;
+      }
+      for (const group of all(".cases")) group.hidden = !group.querySelector(".case:not([hidden])");
       one("found").textContent = `${count} of ${cards.length} cases`;
     };
 
@@ -123,7 +134,8 @@
 
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = all("details:not([open])");
+    // Not what every other variant answered, nor the charts' numbers: on paper that is fifty pages.
+    closed = all("details:not([open], .others, .numbers)");
     closed.forEach((d) => { d.open = true; });
   });
   addEventListener("afterprint", () => closed.forEach((d) => { d.open = false; }));
