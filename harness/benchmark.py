@@ -266,11 +266,11 @@ def clear(cache: Cache) -> None:
         cache.clear()
 
 
-def failures(results: Results) -> list[str]:
-    """One line per trial that failed or was stopped, each with its log."""
+def failures(results: Results, folder: Path) -> list[str]:
+    """One line per trial that failed or was stopped, each with its log in the run's folder."""
     rows = [*results.variants, results.base, *([results.confirmed] if results.confirmed else [])]
     return [
-        f"{row.name}, seed {seed}: {status}: {message}" + (f" (log: {log})" if log else "")
+        f"{row.name}, seed {seed}: {status}: {message}" + (f" (log: {folder / log})" if log else "")
         for row in rows
         for seed, status, message, log in zip(row.seeds, row.statuses, row.messages, row.logs, strict=True)
         if status in (Status.FAILED, Status.TIMED_OUT)

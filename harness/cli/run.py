@@ -94,7 +94,7 @@ def run(
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), display)
-    failures = benchmark.failures(results)
+    failures = benchmark.failures(results, store.root)
     if as_json:
         click.echo(json.dumps(frame.overview(results, store.root), indent=1))
     else:

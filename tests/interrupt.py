@@ -1,0 +1,82 @@
+"""Kills a run at random moments until it has ended, again and again, and compares it with one that was left alone.
+
+    python tests/interrupt.py --kills 20 --seed 1
+
+The parent or its worker is sent SIGKILL; the same command then goes on. Exits with 1 if anything found differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+from small import findings, run, small_suite, start
+
+
+def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable[[str], None]) -> Iterator[str]:
+    """Starts and kills runs in `folder` until one ends by itself; yields whom it killed and when."""
+    while True:
+        process, moment = start(folder), rng.uniform(0.2, longest)
+        deadline = time.monotonic() + moment
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is None:
+            victim = kill(process.pid, rng)
+            tell(f"killed the {victim} after {moment:.1f} s")
+            yield victim
+        process.communicate(timeout=300)
+        if process.returncode == 0:
+            return
+
+
+def kill(parent: int, rng: random.Random) -> str:
+    """SIGKILL for a worker, if there is one and the dice say so, else for the parent."""
+    workers = psutil.Process(parent).children(recursive=True)
+    if workers and rng.random() < 0.5:
+        workers[0].send_signal(signal.SIGKILL)
+        return "worker"
+    psutil.Process(parent).send_signal(signal.SIGKILL)
+    return "parent"
+
+
+def rounds(folder: Path, kills: int, rng: random.Random, tell: Callable[[str], None]) -> int:
+    """As many disturbed runs as `kills` need; how many of them found anything else than the undisturbed one."""
+    alone = folder / "alone"
+    small_suite(alone)
+    began = time.monotonic()
+    code, _, error = run(alone)
+    longest, expected = time.monotonic() - began, findings(alone) if code == 0 else None
+    if expected is None:
+        raise SystemExit(f"the undisturbed run ended with {code}:\n{error}")
+    tell(f"undisturbed: {longest:.1f} s")
+    done = different = number = 0
+    while done < kills:
+        number += 1
+        disturbed = folder / f"disturbed-{number}"
+        small_suite(disturbed)
+        done += sum(1 for _ in interrupted(disturbed, rng, longest, tell))
+        same = findings(disturbed) == expected
+        different += not same
+        tell(f"run {number}: {'the same' if same else 'DIFFERENT'} after {done} kills in all")
+    return different
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        different = rounds(Path(folder), given.kills, random.Random(given.seed), lambda text: print(text, flush=True))
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
