@@ -16,7 +16,7 @@ from build import HOSTILE, machine, results
 from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
 from harness.report.charts import NARROW, WIDE, WITHIN, _labels, _Point
-from harness.report.words import anchor, claim, visible
+from harness.report.words import anchor, claim, setting, visible
 
 VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
@@ -379,6 +379,12 @@ def test_a_refuted_choice_is_not_recommended() -> None:
     assert "Not recommended for" in page.id("answer").text
     assert "Recommended for" not in page.id("answer").text
     assert not [e for e in page.all() if "data-copy" in e.attributes]
+
+
+def test_module_names_read_alike_after_loading() -> None:
+    """A list of modules shows as one, be it a tuple of a fresh run or a list of one that was read back."""
+    assert setting("target_modules", ["q_proj", "v_proj"]) == setting("target_modules", ("q_proj", "v_proj"))
+    assert setting("target_modules", ["q_proj", "v_proj"]) == "q_proj, v_proj"
 
 
 def test_an_unfinished_run_is_provisional() -> None:

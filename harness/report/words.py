@@ -136,7 +136,8 @@ def setting(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return _power(value) if name == "learning_rate" else f"{value:g}"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    # What was read back from results.json is a list.
+    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
 
 
 def _power(value: float) -> str:
@@ -189,4 +190,4 @@ def plain(name: str, value: Any) -> str:
     """A setting as YAML 1.2 reads it back."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"[{', '.join(value)}]" if isinstance(value, tuple) else setting(name, value)
+    return f"[{', '.join(value)}]" if isinstance(value, list | tuple) else setting(name, value)
