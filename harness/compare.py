@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness import recommend
+from harness import recommend, stats
 from harness.records import (
     FORMAT,
     Case,
@@ -18,6 +18,7 @@ from harness.records import (
     Results,
     Role,
     RunManifest,
+    Safety,
     Sample,
     Score,
     Settings,
@@ -182,6 +183,8 @@ def outcome(
     flips = [(before[s.case], s.score.passed) for s in counted if s.case in before]
     trainings = tuple(r.training for r in records if r.training)
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
+    roles = {case.id: case.role for case in suite.cases}
+    guarded = [s for s in counted if roles[s.case] in recommend.GUARDED and s.case in before]
     return Outcome(
         name=entry.name,
         settings=next((r.settings for r in records), None),
@@ -199,7 +202,26 @@ def outcome(
         training=trainings,
         reused=any(r.reused for r in records),
         logs=tuple(r.log for r in records),
+        safety=_safety(suite, guarded, before),
     )
+
+
+def _safety(suite: Suite, guarded: Sequence[Sample], before: Mapping[str, bool]) -> Safety | None:
+    """What was lost, from the cases that have a score under every seed."""
+    marks: dict[str, dict[int, bool]] = {}
+    for sample in guarded:
+        marks.setdefault(sample.case, {})[sample.seed] = sample.score.passed
+    seeds = sorted({sample.seed for sample in guarded})
+    cases = [case for case, own in marks.items() if len(own) == len(seeds)]
+    if not cases:
+        return None
+    import numpy as np
+
+    groups = {case.id: case.group for case in suite.cases}
+    was = np.array([[float(before[case]) for case in cases]])
+    now = np.array([[float(marks[case][seed]) for case in cases] for seed in seeds])
+    found = stats.non_inferiority(was, now, suite.margin / 100, [groups[case] for case in cases])
+    return Safety(100 * found.loss + 0.0, 100 * found.upper, len(cases), found.needed)  # no -0.0
 
 
 def _rates(suite: Suite, split: Split, counted: Iterable[Sample]) -> dict[Role, Rate]:

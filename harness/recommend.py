@@ -14,7 +14,7 @@ def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
     """The variant with the highest pass rate on the objective among those that keep what the base could do."""
     objective = objective_of(suite, base)
     finished = [v for v in variants if _finished(v)]
-    safe = [v for v in finished if eligible(suite, base, v)]
+    safe = [v for v in finished if eligible(suite, v)]
     best = max(safe, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, safe)), default=None)
     name, names = None, tuple(v.name for v in safe)
     if not any(rate.total for rate in base.rates.values()):
@@ -22,7 +22,7 @@ def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
     elif not finished:
         reasons = (_none_finished(variants),)
     elif best is None:
-        reasons = (*_none_safe(suite, base, finished), *_unfinished(variants))
+        reasons = (*_none_safe(suite, finished), *_unfinished(variants))
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
         reasons = (*_none_better(objective, base, best, len(safe)), *_unfinished(variants))
     else:
@@ -35,9 +35,13 @@ def objective_of(suite: Suite, base: Outcome) -> Role:
     return suite.objective if suite.objective in base.rates else Role.LEARN
 
 
-def eligible(suite: Suite, base: Outcome, variant: Outcome) -> bool:
-    """Whether at most `margin` points are lost on `retain` and `avoid`, taken together: a point estimate."""
-    return lost(base, variant) <= suite.margin
+def eligible(suite: Suite, variant: Outcome) -> bool:
+    """Whether it is shown that less than `margin` points are lost on `retain` and `avoid`, taken together.
+
+    Not seeing a loss shows nothing where few cases look for one: it is the upper 95% bound of the loss that counts. A
+    suite without such cases asks for nothing to be kept.
+    """
+    return variant.safety is None or variant.safety.upper < suite.margin
 
 
 def lost(base: Outcome, variant: Outcome) -> float:
@@ -114,7 +118,7 @@ def _reasons(
         _objective(objective, base, best),
         _keeping(suite, best),
         *_rivals(objective, best, safe),
-        *_left_out(suite, base, variants),
+        *_left_out(suite, variants),
     )
 
 
@@ -127,9 +131,16 @@ def _keeping(suite: Suite, best: Outcome) -> str:
     after = guarded(best)
     if not after.total:
         return "The suite has no counted retain or avoid cases, so nothing shows what it may have broken."
+    return f"Of what the base could do (retain and avoid) it keeps {_counts(after)}: {_bound(suite, best)}"
+
+
+def _bound(suite: Suite, variant: Outcome) -> str:
+    if variant.safety is None:
+        return "nothing is known of what it lost."
+    alone = "" if len(variant.seeds) > 1 else " This is of one training; another seed's may lose more."
     return (
-        f"Of what the base could do (retain and avoid) it keeps {_counts(after)}. The suite allows {suite.margin:g} "
-        f"points to be lost; this compares the observed rates and is no proof that the true loss is smaller."
+        f"{_points(variant.safety.lost)} points lost, and below {_points(variant.safety.upper)} with 95% confidence; the suite "
+        f"allows {suite.margin:g}.{alone}"
     )
 
 
@@ -146,15 +157,24 @@ def _rivals(objective: Role, best: Outcome, safe: Sequence[Outcome]) -> tuple[st
     return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
 
 
-def _left_out(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> tuple[str, ...]:
-    unsafe = [v.name for v in variants if _finished(v) and not eligible(suite, base, v)]
-    if not unsafe:
-        return _unfinished(variants)
-    words = (
-        f"Not considered: {_listed(unsafe)}, which {_verb(unsafe, 'loses', 'lose')} more than {suite.margin:g} "
-        f"points on retain and avoid."
-    )
-    return (words, *_unfinished(variants))
+def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
+    unsafe = [v for v in variants if _finished(v) and not eligible(suite, v)]
+    losing = [v.name for v in unsafe if _loses(suite, v)]
+    unclear = [v.name for v in unsafe if not _loses(suite, v)]
+    words = []
+    if losing:
+        verb = _verb(losing, "loses", "lose")
+        words.append(
+            f"Not considered: {_listed(losing)}, which {verb} {suite.margin:g} points or more on retain and avoid."
+        )
+    if unclear:
+        words.append(f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more there.")
+    return (*words, *_unfinished(variants))
+
+
+def _loses(suite: Suite, variant: Outcome) -> bool:
+    """Whether the loss that was seen is too large by itself, however many cases saw it."""
+    return variant.safety is not None and variant.safety.lost >= suite.margin
 
 
 def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
@@ -172,12 +192,17 @@ def _none_finished(variants: Sequence[Outcome]) -> str:
     return f"No variant finished training under every seed ({how})."
 
 
-def _none_safe(suite: Suite, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
-    least = min(finished, key=lambda v: lost(base, v))
-    kept, gap = _counts(guarded(least)), lost(base, least)
+def _none_safe(suite: Suite, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    least = min(finished, key=lambda v: v.safety.lost if v.safety else 0.0)
+    if least.safety is None or _loses(suite, least):
+        first = f"Every variant loses {suite.margin:g} points or more of what the base could do (retain and avoid)."
+        return (first, f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}")
+    needed = least.safety.needed
+    remedy = f" About {needed} cases like these would show it." if needed and needed > least.safety.cases else ""
+    few = f"{least.safety.cases} retain and avoid cases are too few.{remedy}"
     return (
-        f"Every variant loses more than {suite.margin:g} points of what the base could do (retain and avoid).",
-        f"{least.name} loses least: it keeps {kept}, {gap:.3g} points less than the base.",
+        f"No variant is shown to lose less than {suite.margin:g} points of what the base could do: {few}",
+        f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}",
     )
 
 
@@ -196,6 +221,10 @@ def _counts(rate: Rate | None) -> str:
     if rate is None or rate.value is None:
         return "none (no case counts)"
     return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
+
+
+def _points(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

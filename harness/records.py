@@ -495,6 +495,18 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Safety:
+    """What a variant lost of what the base could do, over `retain` and `avoid` together, in points of pass rate."""
+
+    lost: float
+    upper: float
+    """The loss lies below this with 95% confidence, over cases; and over training seeds, where there are several."""
+    cases: int
+    needed: int | None
+    """How many cases like these would show that the loss is below the suite's margin; None: no number would."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A variant (or the base: `settings` None) over all its seeds, on one split of the cases."""
 
@@ -519,6 +531,8 @@ class Outcome:
     training: tuple[Training, ...] = ()
     reused: bool = False
     logs: tuple[str, ...] = ()
+    safety: Safety | None = None
+    """None where no `retain` or `avoid` case counts, or nothing finished."""
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def results(
 ) -> Results:  # fmt: skip
     """A whole run: quality rises with the variant's number, the last ones diverge, run out of memory and fail."""
     rng, rows = random.Random(7), variants(count)
-    run = manifest(suite(cases(asked, hostile=hostile, confirm=confirm)), rows, seeds, toy=toy, on=on)
+    run = manifest(suite(cases(asked, hostile=hostile, confirm=confirm), margin=40), rows, seeds, toy=toy, on=on)
     ended = dict.fromkeys(range(count), Status.SUCCEEDED)
     if failures and count > 5:
         ended |= {count - 1: Status.FAILED, count - 2: Status.OUT_OF_MEMORY, count - 3: Status.DIVERGED}

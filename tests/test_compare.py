@@ -26,7 +26,7 @@ ONE, TWO = variants(2)
 
 def run(*records: TrialRecord, seeds: tuple[int, ...] = (0,), base: dict[str, str] | None = None) -> Results:
     before = record(None, BASE if base is None else base)
-    return assemble(manifest(suite(CASES), [ONE, TWO], seeds), [before, *records], score, "now")
+    return assemble(manifest(suite(CASES, margin=100), [ONE, TWO], seeds), [before, *records], score, "now")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,32 @@ def test_equal_answers_are_scored_once() -> None:
         "",
     )
     assert len(seen) == len(set(seen)) == 6
+
+
+def test_safety_pools_retain_and_avoid() -> None:
+    """What was lost is counted over retain and avoid cases together, seeds side by side, with the bound above it."""
+    kept = tuple(case(f"keep {n}", Role.RETAIN if n % 2 else Role.AVOID) for n in range(20))
+    before = record(None, {c.id: "good" for c in kept})
+    after = [
+        record(ONE, {c.id: "bad" if n < seed else "good" for n, c in enumerate(kept)}, seed=seed) for seed in (1, 3)
+    ]
+    found = assemble(manifest(suite(kept), [ONE], (1, 3)), [before, *after], score, "now").variants[0].safety
+    assert found is not None
+    assert (found.lost, found.cases) == (pytest.approx(100 * 2 / 20), 20)
+    assert found.lost < found.upper < 40
+
+
+def test_cases_of_a_group_are_one() -> None:
+    """Twenty cases of two groups bound a loss no better than two cases do."""
+    kept = tuple(replace(case(f"keep {n}", Role.RETAIN), group=f"g{n % 2}") for n in range(20))
+    records = [record(who, {c.id: "good" for c in kept}) for who in (None, ONE)]
+    grouped, alone = (
+        assemble(manifest(suite(cases), [ONE]), records, score, "now").variants[0].safety
+        for cases in (kept, tuple(replace(c, group="") for c in kept))
+    )
+    assert grouped is not None
+    assert alone is not None
+    assert alone.upper < 15 < 50 < grouped.upper
 
 
 def test_costs_are_mean_seconds_and_largest_peaks() -> None:

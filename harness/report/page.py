@@ -424,9 +424,12 @@ def _lost(results: Results, variant: Outcome) -> Cell:
     if not before.total or not after.total:
         return Cell(words.ABSENT)
     points = 100 * (_value(before) - _value(after))
-    allowed = variant.name in results.choice.eligible or points <= results.run.suite.margin
+    shown = f"{points:.0f}" if abs(points) >= 0.5 else "0"
+    if variant.safety is None:
+        return Cell(shown, points)
     # The triangle is the chart's mark for the same thing.
-    return Cell(("" if allowed else "▼ ") + (f"{points:.0f}" if abs(points) >= 0.5 else "0"), points)
+    allowed = variant.safety.upper < results.run.suite.margin
+    return Cell(("" if allowed else "▼ ") + shown, points, f"below {variant.safety.upper:.0f}")
 
 
 def _guarded(outcome: Outcome) -> Rate:
