@@ -154,7 +154,8 @@ def decode_line(text: str, kind: type[T]) -> T:
 
 
 def encode_line(value: object) -> str:
-    return json.dumps(_plain(value), ensure_ascii=True)
+    """One line of JSON; half a surrogate pair, which no reader takes, becomes a question mark as it does in files."""
+    return json.dumps(_plain(value), ensure_ascii=False).encode("utf-8", errors="replace").decode()
 
 
 # --- directories that appear whole -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ class _TimeIsUpError(Exception):
 
 @dataclass(frozen=True)
 class Inline:
-    """Calls `work`; it can be stopped only where it says an event."""
+    """Calls `work`; it can be stopped only where it says an event, and what it says is passed on once it is done."""
 
     work: Work
 
@@ -34,7 +34,8 @@ class Inline:
                 raise _TimeIsUpError
             if timeout and event.kind in (EventKind.STARTED, EventKind.LOADED):
                 deadline = time.monotonic() + timeout
-            events.append(event)
+            if event.kind is not EventKind.ENDED:  # that is said here
+                events.append(event)
 
         try:
             self.work(read_record(job, Job), emit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import math
 import os
 import queue
 import signal
@@ -22,6 +24,8 @@ from harness.store import decode_line, writing
 
 WORKER = (sys.executable, "-P", "-m", "harness.worker")
 _TAIL = 2000
+_LOOK = 0.5
+"""Seconds between two looks at whether a silent worker is still there."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,21 @@ class Processes:
             with _followed(log, self.show):
                 late = yield from _events(worker, timeout)
                 if late:
-                    worker.kill()
+                    _kill(worker)
                 code = worker.wait()
             yield _ended(code, late, log, timeout, _out_of_memory_kills() > kills)
         finally:
-            worker.kill()
-            worker.wait()
+            _kill(worker)
             for stream in (worker.stdin, worker.stdout):
                 if stream:
                     stream.close()
+
+
+def _kill(worker: subprocess.Popen[bytes]) -> None:
+    """The worker and whatever it started: one that is left over would keep its memory, and the GPU's."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -66,25 +76,40 @@ def _environment() -> dict[str, str]:
 
 
 def _events(worker: subprocess.Popen[bytes], timeout: float | None) -> Generator[Event, None, bool]:
-    """Yields what the worker says until it says no more; returns whether a trial took too long."""
+    """Yields what the worker says until it says no more and is gone; returns whether a trial took too long."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
     threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
-    deadline = time.monotonic() + timeout if timeout else None
-    while True:
+    deadline = time.monotonic() + timeout if timeout else math.inf
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            line = lines.get(timeout=max(0.0, deadline - time.monotonic()) if deadline else None)
+            line = lines.get(timeout=min(left, _LOOK))
         except queue.Empty:
-            return True
+            # A process that the worker left behind may hold its stdout open.
+            if worker.poll() is not None:
+                return False
+            continue
         if line is None:
-            return False
+            return _lingers(worker, deadline)
         try:
             event = decode_line(line.decode(), Event)
         except (UnicodeDecodeError, ValidationError):
             continue  # half a line of a killed worker
+        if event.kind is EventKind.ENDED:
+            continue  # only its executor knows
         if timeout and event.kind in (EventKind.LOADED, EventKind.STARTED):
             deadline = time.monotonic() + timeout
         yield event
+    return True
+
+
+def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Whether a worker that has nothing more to say is still there when its time is up."""
+    try:
+        worker.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
@@ -102,8 +127,15 @@ def _ended(code: int, late: bool, log: Path, timeout: float | None, memory_kille
     if code == -signal.SIGKILL and memory_killed:
         message = "the system ran out of memory and killed the worker"
         return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=message)
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
     return Event(EventKind.ENDED, status=Status.FAILED, message=f"the worker {how}{_last_words(log)}")
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
 
 
 def _last_words(log: Path) -> str:
@@ -133,11 +165,12 @@ def _followed(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
     done = threading.Event()
 
     def follow() -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a look may end within a character
         with log.open("rb") as file:
             ending = False
             while not ending:
                 ending = done.wait(0.2)
-                text = file.read().decode(errors="replace")
+                text = decoder.decode(file.read(), final=ending)
                 if text:
                     show(text)
 
