@@ -268,10 +268,11 @@ def clear(cache: Cache) -> None:
 
 def failures(results: Results, folder: Path) -> list[str]:
     """One line per trial that failed or was stopped, each with its log in the run's folder."""
-    rows = [*results.variants, results.base, *([results.confirmed] if results.confirmed else [])]
+    rows = (*results.variants, results.base, results.confirmed, results.confirmed_base)
     return [
         f"{row.name}, seed {seed}: {status}: {message}" + (f" (log: {folder / log})" if log else "")
         for row in rows
+        if row
         for seed, status, message, log in zip(row.seeds, row.statuses, row.messages, row.logs, strict=True)
         if status in (Status.FAILED, Status.TIMED_OUT)
     ]

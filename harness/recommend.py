@@ -138,10 +138,8 @@ def _bound(suite: Suite, variant: Outcome) -> str:
     if variant.safety is None:
         return "nothing is known of what it lost."
     alone = "" if len(variant.seeds) > 1 else " This is of one training; another seed's may lose more."
-    return (
-        f"{_points(variant.safety.lost)} points lost, and below {_points(variant.safety.upper)} with 95% confidence; the suite "
-        f"allows {suite.margin:g}.{alone}"
-    )
+    seen, bound = _points(variant.safety.lost), _points(variant.safety.upper)
+    return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
 
 
 def _rivals(objective: Role, best: Outcome, safe: Sequence[Outcome]) -> tuple[str, ...]:

@@ -132,3 +132,17 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
     code, out, error = run(tmp_path, "--json")
     assert (code, error) == (0, "")
     assert json.loads(out)["statuses"] == {"lr=1e30": ["diverged"]}
+
+
+def test_a_worker_killed_in_the_confirmation_is_told(tmp_path: Path) -> None:
+    """Whatever the confirmation did when its worker died, the exit code is 3, and the next run makes up for it."""
+    small_suite(tmp_path)
+    process = start(tmp_path)
+    log = tmp_path / RUN / "workers" / "002.log"
+    while not log.is_file():
+        time.sleep(0.01)
+    psutil.Process(process.pid).children()[0].send_signal(signal.SIGKILL)
+    _, error = process.communicate(timeout=300)
+    assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
+    assert run(tmp_path)[0] == 0
+    assert harness.load_run(tmp_path / RUN).results.confirmed_samples

@@ -481,12 +481,12 @@ def _ordered(results: Results, first: str) -> list[Outcome]:
 
 
 def _failures(results: Results) -> tuple[Failure, ...]:
+    rows = (results.base, *results.variants, results.confirmed_base, results.confirmed)
     return tuple(
-        Failure(variant.name, seed, words.status(status), message, log)
-        for variant in (*results.variants, *([results.confirmed] if results.confirmed else []))
-        for seed, status, message, log in zip(
-            variant.seeds, variant.statuses, variant.messages, variant.logs, strict=True
-        )
+        Failure(row.name, seed, words.status(status), message, log)
+        for row in rows
+        if row
+        for seed, status, message, log in zip(row.seeds, row.statuses, row.messages, row.logs, strict=True)
         if status is not Status.SUCCEEDED
     )
 
