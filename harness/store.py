@@ -10,7 +10,8 @@ A run directory holds what one run was asked and found; the cache holds what is 
     CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
     CACHE/answers/ID/*.json          raw answers, one file per pass
 
-A file counts once its final name exists; whatever a killed process left under another name is ignored and swept up.
+A file counts once its final name exists; what a killed process left under another name is ignored, and goes
+when the cache is cleared.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -38,15 +39,20 @@ T = TypeVar("T")
 
 MANIFEST = "MANIFEST.sha256"
 _PARTIAL = ".partial-"
+_NO_PLACE = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
 def digest(value: object) -> str:
     """16 hex digits over `value` as canonical JSON; the same value has the same digest in every process."""
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plain(value: object) -> Any:
+    """One level of what json does not know; pydantic would do all levels, but fails at half a surrogate in a key."""
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)
@@ -84,7 +90,7 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
-        if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if isinstance(error, PermissionError) or error.errno in _NO_PLACE:
             remedy = "Name a directory that you may write to with --output."
             raise StoreError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
         raise
@@ -92,7 +98,11 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_record(path: Path, value: object) -> None:
     """`value`, a dataclass of `records`, as JSON with the format's version."""
-    write_text(path, json.dumps({"format": FORMAT, **_plain(value)}, ensure_ascii=False, indent=1) + "\n")
+    write_text(path, _text({"format": FORMAT, **_plain(value)}) + "\n")
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, default=_plain, ensure_ascii=False, indent=1)
 
 
 def read_record(path: Path, kind: type[T]) -> T:
@@ -111,17 +121,22 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise StoreError(f"there is no {path}", remedy="Check the path; `harness run` makes runs.") from None
     except NotADirectoryError:
         raise StoreError(f"{path.parent} is not a directory", remedy="Name a run's directory.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        remedy = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
-        raise StoreError(f"{path} is damaged: {error}", remedy=remedy) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5000 digits, 2000 brackets
+        raise _damaged(path, str(error)) from None
     if not isinstance(data, dict):
-        raise StoreError(f"{path} is damaged: it holds no JSON object", remedy="Restore the file.")
+        raise _damaged(path, "it holds no JSON object")
     return data
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path} is damaged: {what}", remedy=_REDO)
 
 
 def _decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
     version = data.get("format")
-    if not isinstance(version, int) or version > FORMAT:
+    if not isinstance(version, int):
+        raise _damaged(path, "it has no format version")
+    if version > FORMAT:
         message = f"{path} has format {version}, and this harness reads up to {FORMAT}"
         raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
     from pydantic import ValidationError
@@ -131,8 +146,7 @@ def _decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        remedy = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
-        raise StoreError(f"{path} is damaged: {where}: {first['msg']}", remedy=remedy) from None
+        raise _damaged(path, f"{where}: {first['msg']}") from None
     return value
 
 
@@ -155,7 +169,7 @@ def decode_line(text: str, kind: type[T]) -> T:
 
 def encode_line(value: object) -> str:
     """One line of JSON; half a surrogate pair, which no reader takes, becomes a question mark as it does in files."""
-    return json.dumps(_plain(value), ensure_ascii=False).encode("utf-8", errors="replace").decode()
+    return json.dumps(value, default=_plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
 
 
 # --- directories that appear whole -------------------------------------------------------------------------------
@@ -181,8 +195,10 @@ def verify_manifest(folder: Path) -> None:
     remedy = "Delete the folder and run again: `harness run` makes it anew."
     try:
         lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise StoreError(f"{folder} has no {MANIFEST}: it is not whole", remedy=remedy) from None
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    if not lines:
+        raise StoreError(f"{folder} has no readable {MANIFEST}: it is not whole", remedy=remedy)
     for line in lines:
         expected, _, name = line.partition("  ")
         path = folder / name
@@ -287,7 +303,7 @@ def _rename(folder: Path, final: Path) -> None:
 
 def _held(kind: str, folder: Path) -> Held:
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    entries = sum(1 for path in folder.iterdir()) if folder.is_dir() else 0
+    entries = sum(1 for path in folder.iterdir() if not path.name.startswith(_PARTIAL)) if folder.is_dir() else 0
     return Held(kind, entries, sum(path.stat().st_size for path in files))
 
 
@@ -423,9 +439,14 @@ def claim_run(folder: Path, run_digest: str) -> RunStore:
             return store
         remedy = "Its suite, grid, model or library versions differ. Name another directory with --output."
         raise StoreError(f"{folder} holds another run", remedy=remedy)
-    if folder.is_dir() and any(p.name not in (".lock", "workers") for p in folder.iterdir()):
+    if folder.is_dir() and not all(_before_manifest(path.name) for path in folder.iterdir()):
         raise StoreError(f"{folder} is not empty and holds no run", remedy="Name a new directory with --output.")
     return store
+
+
+def _before_manifest(name: str) -> bool:
+    """What a run leaves that is killed before it has its run.json."""
+    return name in (".lock", "workers") or name.startswith(_PARTIAL)
 
 
 def _digest_of(store: RunStore) -> str:

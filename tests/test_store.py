@@ -1,0 +1,565 @@
+"""Files: written whole or not at all, read back as they were, and said to be broken when they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from build import HOSTILE, case, cost, machine, manifest, record, results, suite, training, variants
+
+import harness
+from harness.errors import NewerFormatError, RunInUseError, StoreError
+from harness.records import (
+    FORMAT,
+    Answer,
+    Decoding,
+    Job,
+    Message,
+    Phase,
+    Prompt,
+    Quantization,
+    Split,
+    Status,
+    Task,
+    Training,
+    TrialRecord,
+)
+from harness.store import (
+    MANIFEST,
+    AnswerPass,
+    Cache,
+    RunStore,
+    claim_run,
+    find_run,
+    open_run,
+    read_record,
+    verify_manifest,
+    write_manifest,
+    write_record,
+    write_text,
+)
+
+HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \\ \" ' \x7f\ufeff\uffff", "")
+(VARIANT,) = variants(1)
+PASS = AnswerPass((Answer("key", "text", 3, False),), (cost(Phase.ANSWER_AFTER, 2.0),))
+MEANT = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- one file ----------------------------------------------------------------------------------------------------
+
+
+def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    """A shorter text leaves nothing of the longer one, and no other file stays."""
+    path = tmp_path / "deep" / "file"
+    write_text(path, "a long text\n")
+    write_text(path, "short\n")
+    assert path.read_bytes() == b"short\n"
+    assert names(path.parent) == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    """What cannot be serialised, or stops half way, changes nothing and leaves no litter."""
+    path = tmp_path / "file"
+    write_text(path, "old\n")
+    with pytest.raises(Exception, match="serialize"):
+        write_record(path, replace(PASS, answers=(object(),)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        write_text(path, b"bytes")  # type: ignore[arg-type]
+    assert (path.read_text(encoding="utf-8"), names(tmp_path)) == ("old\n", ["file"])
+
+
+def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
+    """While one thread writes, another never reads anything but a whole text."""
+    path, seen, texts = tmp_path / "file", set(), {letter * 100_000 for letter in "ab"}
+    write_text(path, "a" * 100_000)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(path.read_text(encoding="utf-8"))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(40):
+        write_text(path, "ab"[number % 2] * 100_000)
+    done.set()
+    reader.join()
+    assert seen <= texts
+
+
+@pytest.mark.parametrize("place", ["file/below", "file/further/below", "folder"])
+def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    """Below a file, or where a folder is, it is said which place cannot be written and what to do."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"cannot write {tmp_path / place}: ") as caught:
+        write_text(tmp_path / place, "text")
+    assert "--output" in caught.value.remedy
+
+
+# --- round trips -------------------------------------------------------------------------------------------------
+
+
+def readable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("text", HARD, ids=range(len(HARD)))
+def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
+    """Ids, messages and answers come back to the letter; half a surrogate pair as a question mark."""
+    path = tmp_path / "record.json"
+    made = record(VARIANT, {text: text}, message=text, trained=replace(training(), message=text))
+    write_record(path, made)
+    found = read_record(path, TrialRecord)
+    clean = readable(text)
+    assert found.answers == {clean: Answer(readable(f"key-{text}"), clean, len(text) // 4, False)}
+    assert (found.message, found.training) == (clean, replace(training(), message=clean))
+    assert replace(found, answers={}, message="", training=None) == replace(made, answers={}, message="", training=None)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_training_comes_back(tmp_path: Path, status: Status) -> None:
+    """Every way to end, with the steps up to there, to the last digit."""
+    made = replace(training(status), message=status.value)
+    write_record(tmp_path / "training.json", made)
+    assert read_record(tmp_path / "training.json", Training) == made
+
+
+def test_figures_that_are_no_numbers_come_back(tmp_path: Path) -> None:
+    """Not a number and infinity, which a diverging training may leave, are kept apart from absent."""
+    steps = [replace(training().steps[0], loss=loss, grad_norm=None) for loss in (float("inf"), float("nan"), None)]
+    write_record(tmp_path / "training.json", replace(training(), steps=tuple(steps)))
+    found = [step.loss for step in read_record(tmp_path / "training.json", Training).steps]
+    assert str(found) == "[inf, nan, None]"
+
+
+def test_a_job_comes_back(tmp_path: Path) -> None:
+    """What a worker reads is what the sweep wrote, the base's task without settings among it."""
+    prompts = (Prompt("key", (Message("user", "Grüße"),)),)
+    tasks = (
+        Task("base", "b", None, 0, False, prompts),
+        Task("t", "t", replace(VARIANT.settings, target_modules=("q_proj",)), 3, True, ()),
+    )
+    run = manifest(suite([case("c")]), [VARIANT], on=machine("cuda"))
+    made = Job(
+        run.model, run.provenance.machine, Quantization.NF4, "reference", str(tmp_path), run.suite.examples,
+        Decoding(7, ("\n", "</s>")), tasks,
+    )  # fmt: skip
+    path, log = RunStore(tmp_path).new_worker(made)
+    assert read_record(path, Job) == made
+    assert (path.name, log.name) == ("001.json", "001.log")
+    assert RunStore(tmp_path).new_worker(made)[1].name == "002.log"
+
+
+def test_results_come_back(tmp_path: Path) -> None:
+    """A whole run's results, read and written again, are the same."""
+    made, store = results(), RunStore(tmp_path)
+    store.write_results(made, [{"answer": text} for text in HARD], "<html>")
+    once = store.results()
+    assert (len(once.samples), once.choice, once.base.rates) == (len(made.samples), made.choice, made.base.rates)
+    store.write_results(once, (), "<html>")
+    assert store.results() == once
+
+
+def test_samples_are_lines(tmp_path: Path) -> None:
+    """Each sample is one line to whatever reads lines as UTF-8, whatever its answer holds."""
+    RunStore(tmp_path).write_results(results(2, 3), ({"answer": text} for text in HARD), "")
+    with (tmp_path / "samples.jsonl").open(encoding="utf-8") as lines:
+        assert [json.loads(line)["answer"] for line in lines] == [readable(text) for text in HARD]
+
+
+# --- broken files ------------------------------------------------------------------------------------------------
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """It is not taken for damaged: upgrading is what helps, and a cache keeps it."""
+    cache = Cache(tmp_path)
+    cache.commit_training(training(), None)
+    cache.commit_answers("t" * 16, PASS)
+    paths = [*tmp_path.rglob("*.json")]
+    assert len(paths) == 2
+    for path in paths:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"format": FORMAT + 1}), encoding="utf-8")
+    for read in (cache.training, cache.answers):
+        with pytest.raises(NewerFormatError, match=rf"has format {FORMAT + 1}, .* up to {FORMAT}\nUpgrade the harness"):
+            read("t" * 16)
+    assert all(path.is_file() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "Expecting value"),
+        (b'{"format": 1, "trial": "a", "vari', "Unterminated string"),
+        (b"<html>", "Expecting value"),
+        (b"\xff\xfe{}", "codec can't decode"),
+        (b"[" * 100_000, "recursion depth"),
+        (b"1" * 10_000, "integer string"),
+        (b"[]", "holds no JSON object"),
+        (b"{}", "has no format version"),
+        (b'{"format": "new"}', "has no format version"),
+        (b'{"format": 1}', "trial: Field required"),
+        (b'{"format": 1, "trial": 5}', "trial: Input should be a valid string"),
+    ],
+)
+def test_a_damaged_file_is_one_error(tmp_path: Path, content: bytes, what: str) -> None:
+    """Whatever is in it, the file is named, with what is wrong and what to do."""
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=what) as caught:
+        read_record(path, TrialRecord)
+    assert type(caught.value) is StoreError
+    assert caught.value.message.startswith(f"{path} is damaged: ")
+    assert caught.value.remedy == MEANT
+
+
+def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+    """A record cut anywhere is damaged, wherever the cut is."""
+    path = tmp_path / "record.json"
+    write_record(path, record(VARIANT, {"c": "answer"}))
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 2, 7):
+        path.write_bytes(whole[:end])
+        with pytest.raises(StoreError, match="is damaged"):
+            read_record(path, TrialRecord)
+
+
+@pytest.mark.parametrize("place", ["none.json", "none/record.json", "file/record.json"])
+def test_a_file_that_is_not_there(tmp_path: Path, place: str) -> None:
+    """A missing file is named, and what to do is said."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=str(tmp_path)) as caught:
+        read_record(tmp_path / place, TrialRecord)
+    assert caught.value.remedy
+
+
+# --- folders that appear whole -----------------------------------------------------------------------------------
+
+
+def saved(folder: Path) -> None:
+    """What an engine might save."""
+    (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)))
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a name with  blanks").write_text("{}", encoding="utf-8")
+
+
+def test_a_manifest_is_one_for_sha256sum(tmp_path: Path) -> None:
+    """`sha256sum --check` reads it, subfolders and odd names included."""
+    saved(tmp_path)
+    write_manifest(tmp_path)
+    verify_manifest(tmp_path)
+    out = subprocess.run(
+        ["sha256sum", "--check", "--strict", MANIFEST], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.count(": OK") == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "adapter_model.safetensors").write_bytes(bytes(range(255)) + b"x"),
+        lambda folder: (folder / "sub" / "a name with  blanks").unlink(),
+        lambda folder: (folder / MANIFEST).unlink(),
+        lambda folder: (folder / MANIFEST).write_bytes(b""),
+        lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe"),
+        lambda folder: (folder / MANIFEST).write_bytes(b"nonsense\n"),
+    ],
+    ids=["changed", "missing", "no manifest", "empty manifest", "binary manifest", "nonsense manifest"],
+)
+def test_a_folder_that_is_not_what_was_saved(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """A changed or missing file, or no usable manifest, is one error that names the folder."""
+    saved(tmp_path)
+    write_manifest(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(StoreError, match=str(tmp_path)) as caught:
+        verify_manifest(tmp_path)
+    assert caught.value.remedy == "Delete the folder and run again: `harness run` makes it anew."
+
+
+# --- cache -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def test_the_cache_gives_back_what_it_was_given(cache: Cache) -> None:
+    """A training with its adapter, and every pass of answers, oldest first."""
+    more = replace(PASS, answers=(Answer("other", "\ud800", 1, True),))
+    assert (cache.training("t" * 16), cache.answers("t" * 16)) == (None, ())
+    cache.commit_training(training(), saved)
+    cache.commit_answers("t" * 16, PASS)
+    cache.commit_answers("t" * 16, more)
+    assert cache.training("t" * 16) == training()
+    verify_manifest(cache.adapter("t" * 16))
+    assert cache.answers("t" * 16) == (PASS, replace(more, answers=(Answer("other", "?", 1, True),)))
+
+
+def test_leftovers_are_no_training(cache: Cache) -> None:
+    """Neither a partial folder nor one without its last file counts, and a new commit takes its place."""
+    leftover = cache.root / "trainings" / ".partial-0123"
+    leftover.mkdir(parents=True)
+    cache.adapter("id").mkdir()
+    (cache.adapter("id") / "stale").touch()
+    assert cache.training("id") is None
+    cache.commit_training(replace(training(), id="id"), saved)
+    assert cache.training("id") is not None
+    assert "stale" not in names(cache.adapter("id"))
+    assert cache.held()[0].entries == 1
+
+
+def test_two_commits_of_one_training(cache: Cache) -> None:
+    """Runs that train the same at the same time end with one whole training, and neither of them fails."""
+    errors: list[BaseException] = []
+
+    def commit() -> None:
+        try:
+            for _ in range(30):
+                cache.commit_training(training(), saved)
+        except BaseException as error:  # noqa: BLE001 - a thread's errors would be lost
+            errors.append(error)
+
+    threads = [threading.Thread(target=commit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert cache.training("t" * 16) == training()
+    verify_manifest(cache.adapter("t" * 16))
+    assert names(cache.root / "trainings") == ["t" * 16]
+
+
+def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
+    """Its answers are given again; the other passes stay, and the next one's number is free."""
+    passes = [replace(PASS, answers=(Answer(f"key {n}", "", 0, False),)) for n in range(3)]
+    for made in passes[:2]:
+        cache.commit_answers("id", made)
+    first, _ = sorted((cache.root / "answers" / "id").iterdir())
+    first.write_text("{", encoding="utf-8")
+    assert cache.answers("id") == (passes[1],)
+    assert not first.exists()
+    cache.commit_answers("id", passes[2])
+    assert cache.answers("id") == (passes[1], passes[2])
+
+
+def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
+    """With its answers, which are of an adapter that will be trained anew."""
+    cache.commit_training(training(), saved)
+    cache.commit_answers("t" * 16, PASS)
+    (cache.adapter("t" * 16) / "training.json").write_text("{", encoding="utf-8")
+    assert cache.training("t" * 16) is None
+    assert cache.answers("t" * 16) == ()
+    assert not cache.adapter("t" * 16).exists()
+
+
+def test_forgetting_is_of_one(cache: Cache) -> None:
+    """An adapter goes with its answers; others stay; what is not there can be forgotten, too."""
+    for id in ("a", "b"):
+        cache.commit_training(replace(training(), id=id), saved)
+        cache.commit_answers(id, PASS)
+    cache.forget("a")
+    cache.forget("never there")
+    assert (cache.training("a"), cache.answers("a")) == (None, ())
+    assert cache.training("b") is not None
+    assert cache.answers("b") == (PASS,)
+
+
+def test_what_the_cache_holds(cache: Cache) -> None:
+    """Entries and bytes of both kinds, none where there is no cache; cleared, leftovers included, it holds nothing."""
+    nothing = [("trainings", 0, 0), ("answers", 0, 0)]
+    assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
+    cache.commit_training(training(), saved)
+    cache.commit_answers("base", PASS)
+    cache.commit_answers("base", replace(PASS, answers=()))
+    (cache.root / "trainings" / ".partial-0123").mkdir()
+    (cache.root / "trainings" / ".partial-0123" / "left").write_bytes(b"x" * 5000)
+    sizes = {
+        kind: sum(path.stat().st_size for path in (cache.root / kind).rglob("*") if path.is_file())
+        for kind in ("trainings", "answers")
+    }
+    assert sizes["trainings"] > 5000
+    assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == [
+        (kind, 1, size) for kind, size in sizes.items()
+    ]
+    cache.clear()
+    assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
+    assert names(cache.root) == []
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+HOLDER = """\
+import sys
+from pathlib import Path
+from harness.store import RunStore
+with RunStore(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the run `tmp_path / "run"`."""
+    environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    """A run directory is one process's: the other is told which directory, and what to do."""
+    with (
+        pytest.raises(RunInUseError, match=f"another process is working in {tmp_path / 'run'}\nWait"),
+        RunStore(tmp_path / "run").locked(),
+    ):
+        raise AssertionError("two hold it")
+
+
+def test_a_killed_holder_holds_no_longer(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    """The lock ends with its process, even by kill -9, and can be taken again and again."""
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    for _ in range(2):
+        with RunStore(tmp_path / "run").locked():
+            pass
+
+
+def begun(folder: Path, digest: str) -> RunStore:
+    store = RunStore(folder)
+    store.write_manifest(replace(manifest(suite([case("c")]), [VARIANT]), digest=digest))
+    return store
+
+
+def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
+    """The same inputs find their run; others get the first number that is free."""
+    assert open_run(tmp_path, "name", "one").root.name == "name"
+    for digest, folder in [("one", "name"), ("two", "name-2"), ("three", "name-3")]:
+        assert begun(open_run(tmp_path, "name", digest).root, digest).root.name == folder
+    for digest, folder in [("one", "name"), ("two", "name-2"), ("three", "name-3"), ("four", "name-4")]:
+        assert open_run(tmp_path, "name", digest).root.name == folder
+
+
+def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
+    """A manifest that this harness cannot read whole still says whose run it is."""
+    (tmp_path / "name").mkdir()
+    (tmp_path / "name" / "run.json").write_text('{"format": 99, "digest": "new"}', encoding="utf-8")
+    assert open_run(tmp_path, "name", "new").root.name == "name"
+    assert open_run(tmp_path, "name", "mine").root.name == "name-2"
+
+
+def test_claiming_a_directory(tmp_path: Path) -> None:
+    """New, empty, left by a run that was killed at once, or this very run's: each may be claimed."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "killed" / "workers").mkdir(parents=True)
+    for name in (".lock", ".partial-0123"):
+        (tmp_path / "killed" / name).touch()
+    begun(tmp_path / "mine", "digest")
+    for name in ("new", "deep/new", "empty", "killed", "mine"):
+        assert claim_run(tmp_path / name, "digest") == RunStore(tmp_path / name)
+
+
+def test_what_is_not_ours_is_not_claimed(tmp_path: Path) -> None:
+    """A file, somebody's folder and another run are refused, each in its own words, and left alone."""
+    (tmp_path / "file").touch()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").touch()
+    begun(tmp_path / "other", "other")
+    for name, words in [
+        ("file", "is a file"),
+        ("thesis", "is not empty and holds no run"),
+        ("other", "holds another run"),
+    ]:
+        with pytest.raises(StoreError, match=f"{tmp_path / name} {words}\n.*--output"):
+            claim_run(tmp_path / name, "digest")
+    assert names(tmp_path / "thesis") == ["chapter"]
+
+
+def test_finding_a_run(tmp_path: Path) -> None:
+    """By its directory, its page or its results; otherwise the runs that are here are named."""
+    with chdir(tmp_path):
+        with pytest.raises(StoreError, match="there is no run in elsewhere\nMake one with `harness run SUITE`"):
+            find_run(Path("elsewhere"))
+        for name in ("b", "a"):
+            begun(Path("reports/runs") / name, name)
+        for path in ("reports/runs/a", "reports/runs/a/report.html", "reports/runs/a/results.json"):
+            assert find_run(Path(path)).manifest().digest == "a"
+        with pytest.raises(StoreError, match="Runs here: reports/runs/a, reports/runs/b"):
+            find_run(Path("elsewhere"))
+
+
+def test_records_of_a_run(tmp_path: Path) -> None:
+    """Main and confirmation records lie apart; those that are no longer asked for are dropped."""
+    store = RunStore(tmp_path)
+    made = [record(VARIANT, {"c": "x"}, split=split, seed=seed) for split in Split for seed in (0, 1)]
+    for each in made:
+        assert store.record(each.split, each.trial) is None
+        store.write_trial(each)
+    assert store.records() == (made[2], made[3], made[0], made[1])
+    store.forget_records([(Split.MAIN, made[0].trial), (Split.CONFIRM, made[3].trial)])
+    assert store.records() == (made[3], made[0])
+    (tmp_path / "trials" / made[0].trial / "record.json").unlink()  # killed before its last write
+    assert store.record(Split.MAIN, made[0].trial) is None
+
+
+# --- a full disk -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+FULL = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+
+
+def test_a_full_disk_is_one_error(small_disk: Path) -> None:
+    """The file is named, the old one stays whole, no half file stays, and there is a remedy."""
+    path = small_disk / "file"
+    write_text(path, "old")
+    with pytest.raises(StoreError, match=f"the disk is full: could not write {path}") as caught:
+        write_text(path, "x" * 2_000_000)
+    assert caught.value.remedy == FULL
+    assert (path.read_text(encoding="utf-8"), names(small_disk)) == ("old", ["file"])
+
+
+def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
+    """The same error; nothing of the adapter stays, and with room again it can be committed."""
+    cache = Cache(small_disk)
+
+    def large(folder: Path) -> None:
+        (folder / "adapter_model.safetensors").write_bytes(b"x" * 2_000_000)
+
+    with pytest.raises(StoreError, match=f"the disk is full: could not write {cache.adapter('t' * 16)}") as caught:
+        cache.commit_training(training(), large)
+    assert caught.value.remedy == FULL
+    assert names(small_disk / "trainings") == []
+    cache.commit_training(training(), saved)
+    assert cache.training("t" * 16) == training()
