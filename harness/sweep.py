@@ -19,6 +19,7 @@ from harness.records import (
     EventKind,
     Job,
     Machine,
+    Measurement,
     Message,
     ModelRef,
     Phase,
@@ -140,22 +141,23 @@ class Sweep:
         if found and found.status.is_result and goal.accepts(found):
             goal.record = found
         else:
-            self._assemble(goal, log="", reused=True)
+            goal.reused = bool(self._training(goal) or goal.answers(self.cache.answers(goal.training)))
+            self._assemble(goal)
 
-    def _assemble(self, goal: _Goal, *, log: str, reused: bool) -> bool:
+    def _assemble(self, goal: _Goal, *, log: str = "") -> bool:
         """Make the goal's record from the cache, if everything is there."""
         training = self.cache.training(goal.training) if goal.settings else None
         if goal.settings and training is None:
             return False
         if training and training.status is not Status.SUCCEEDED:
-            self._keep(goal, training.status, training.message, training=training, log=log, reused=reused)
+            self._keep(goal, training.status, training.message, training=training, log=log)
             return True
         passes = self.cache.answers(goal.training)
         answers = goal.answers(passes)
         if len(answers) < len(goal.prompts):
             return False
         costs = (*([training.cost] if training and training.cost else []), *_costs(goal, passes))
-        self._keep(goal, Status.SUCCEEDED, "", training=training, costs=costs, answers=answers, log=log, reused=reused)
+        self._keep(goal, Status.SUCCEEDED, "", training=training, costs=costs, answers=answers, log=log)
         return True
 
     def _keep(
@@ -168,7 +170,6 @@ class Sweep:
         costs: tuple[PhaseCost, ...] = (),
         answers: dict[str, Answer] | None = None,
         log: str = "",
-        reused: bool = False,
     ) -> None:
         if not costs and training and training.cost:
             costs = (training.cost,)
@@ -184,7 +185,7 @@ class Sweep:
             costs=costs,
             answers=answers or {},
             log=log,
-            reused=reused,
+            reused=goal.reused,
         )
         self.run.write_trial(goal.record)
 
@@ -237,16 +238,17 @@ class Sweep:
 
     def _task(self, goal: _Goal) -> Task:
         known = goal.answers(self.cache.answers(goal.training))
-        prompts = tuple(prompt for case, prompt in goal.prompts.items() if case not in known)
+        # By key: cases that ask the same are asked once.
+        prompts = {prompt.key: prompt for case, prompt in goal.prompts.items() if case not in known}
         train = goal.settings is not None and self.cache.training(goal.training) is None
-        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, prompts)
+        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, tuple(prompts.values()))
 
     def _finish(self, goal: _Goal | None, pending: Sequence[_Goal], event: Event, log: str) -> None:
         """A worker has told how a trial ended; without a trial, why it could do none."""
         status = event.status or Status.FAILED
         for each in [goal] if goal else pending:
             # What a worker calls finished is in the cache; if it is not, that is a failure and said so.
-            if status.is_result and goal and self._assemble(each, log=log, reused=False):
+            if status.is_result and goal and self._assemble(each, log=log):
                 continue
             message = event.message or "the worker said that it had finished, and left nothing in the cache"
             status = Status.FAILED if status is Status.SUCCEEDED else status
@@ -262,7 +264,7 @@ class Sweep:
         status = Status.FAILED if event.status in (None, Status.SUCCEEDED) else event.status
         message = event.message or "the worker ended without a word"
         for goal in [flying] if flying else pending:
-            if goal.record is None and not self._assemble(goal, log=log, reused=False):
+            if goal.record is None and not self._assemble(goal, log=log):
                 self._keep(goal, status, message, training=self._training(goal), log=log)
 
 
@@ -279,10 +281,14 @@ class _Goal:
     training: str
     prompts: dict[str, Prompt] = field(default_factory=dict)
     """By case id."""
+    reused: bool = False
+    """Something of it was there before this session."""
     record: TrialRecord | None = None
 
     def accepts(self, record: TrialRecord) -> bool:
-        """Whether a record of this run is of these prompts; an edited run directory is redone."""
+        """Whether a record of this run is of this training and these prompts; an edited run directory is redone."""
+        if record.training and record.training.id != self.training:
+            return False
         wanted = {case: prompt.key for case, prompt in self.prompts.items()}
         return record.status is not Status.SUCCEEDED or {c: a.key for c, a in record.answers.items()} == wanted
 
@@ -303,6 +309,20 @@ def _joined(costs: Sequence[PhaseCost]) -> PhaseCost:
     first = costs[0]
     if first.phase is Phase.LOAD or len(costs) == 1:
         return first
-    seconds = replace(first.seconds, value=sum(cost.seconds.value for cost in costs))
-    peak = max((cost.peak_resident for cost in costs), key=lambda peak: peak.value)
-    return replace(first, seconds=seconds, tokens=sum(cost.tokens for cost in costs), peak_resident=peak)
+    return PhaseCost(
+        phase=first.phase,
+        seconds=replace(first.seconds, value=sum(cost.seconds.value for cost in costs)),
+        tokens=sum(cost.tokens for cost in costs),
+        peak_resident=max((cost.peak_resident for cost in costs), key=_value),
+        peak_allocated=_largest(cost.peak_allocated for cost in costs),
+        peak_reserved=_largest(cost.peak_reserved for cost in costs),
+        peak_device=_largest(cost.peak_device for cost in costs),
+    )
+
+
+def _largest(peaks: Iterable[Measurement | None]) -> Measurement | None:
+    return max((peak for peak in peaks if peak), key=_value, default=None)
+
+
+def _value(peak: Measurement) -> float:
+    return peak.value
