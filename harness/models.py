@@ -6,9 +6,12 @@ model of the Hugging Face Hub, fetched by its own client into its own cache. Not
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.errors import ModelError
 from harness.records import ModelRef
@@ -19,37 +22,45 @@ POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not cop
 _WANTED = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
 _DETERMINES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+_WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
+_WHAT_TO_NAME = "Name `pocket`, a folder with config.json and .safetensors files, or a Hub model such as owner/name."
 _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
+Fetch = Callable[..., str]
+"""As `huggingface_hub.snapshot_download` is called: repository, revision and patterns to a folder."""
 
-def resolve(name: str) -> ModelRef:
+
+def resolve(name: str, *, fetch: Fetch | None = None) -> ModelRef:
     """Find the model called `name`: `pocket`, a folder, or `owner/name[@revision]` of the Hub.
+
+    `fetch` takes the place of the Hub's own client, `huggingface_hub.snapshot_download`.
 
     Raises:
         ModelError: it is not there, cannot be fetched, or is a file that cannot be trained (GGML, GGUF, pickles).
     """
     if name == "pocket":
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
-    _refuse_ggml(name)
     path = Path(name).expanduser()
+    _refuse_ggml(name, path)
     if path.is_dir():
         return _local(path.resolve().name, path.resolve())
     if path.is_file():
         remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
         raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
-    if _HUB_NAME.fullmatch(name) and not name.startswith((".", "/")):
-        return _from_hub(name)
-    remedy = "Name `pocket`, a folder with config.json and .safetensors files, or a Hub model such as owner/name."
-    raise ModelError(f"there is no model {name!r}", remedy=remedy)
+    if _HUB_NAME.fullmatch(name):
+        return _from_hub(name, fetch)
+    is_path = path.is_absolute() or name.startswith((".", "~")) or "/" in name or "\\" in name
+    missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
+    raise ModelError(missing, remedy=_WHAT_TO_NAME)
 
 
-def _refuse_ggml(name: str) -> None:
+def _refuse_ggml(name: str, path: Path) -> None:
     """A GGML or GGUF file is llama.cpp's; it cannot be trained. Naming one once cost a whole workshop an afternoon."""
-    path = Path(name).expanduser()
-    looks = bool(re.search(r"(?i)(gguf|ggml)", Path(name).name)) or _is_ggml(path)
-    if path.is_dir() and not looks:
-        looks = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
-    if looks:
+    if path.is_dir():  # what it is called says nothing; what lies in it does
+        refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
+    else:
+        refused = bool(re.search(r"(?i)(gguf|ggml)", path.name)) or _is_ggml(path)
+    if refused:
         remedy = (
             "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub "
             "name, for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF."
@@ -61,7 +72,7 @@ def _is_ggml(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(4) in _GGML_MAGIC
+        return file.read(4) in _GGML_MAGIC or path.suffix.lower() in (".gguf", ".ggml")
 
 
 def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note: str = "") -> ModelRef:
@@ -72,50 +83,93 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
 
 
 def _check_folder(name: str, path: Path) -> None:
-    config = path / "config.json"
-    if not config.is_file():
-        remedy = "A base model's folder holds config.json, the tokenizer and .safetensors files."
-        raise ModelError(f"{path} holds no config.json, so it is no model", remedy=remedy)
-    try:
-        described = json.loads(config.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{config} is damaged: {error}", remedy="Fetch the model again.") from None
-    if "auto_map" in described:
-        remedy = "Use a model whose architecture transformers has built in."
-        raise ModelError(f"{name} wants to run code of its own (auto_map), and that is off", remedy=remedy)
-    if not any(path.glob("*.safetensors")):
-        remedy = "Convert it once: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...) writes safetensors."
-        raise ModelError(f"{path} holds no .safetensors file; pickled weights are not loaded", remedy=remedy)
+    _check_config(name, path)
+    weights = sorted(file.name for file in path.glob("*.safetensors"))
+    if not weights:
+        raise _no_weights(path)
+    missing = sorted(_listed(path / "model.safetensors.index.json") - set(weights))
+    if missing:
+        what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
+        raise ModelError(what, remedy="Fetch or copy the model again, whole.")
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise ModelError(f"{path} holds no tokenizer", remedy="Save the model's tokenizer into the same folder.")
+        remedy = "Save it into the same folder: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+        raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
 
 
-def _from_hub(name: str) -> ModelRef:
+def _no_weights(path: Path) -> ModelError:
+    if not any(any(path.glob(pattern)) for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")):
+        return ModelError(f"{path} holds no .safetensors file, so no weights", remedy=_WHAT_A_FOLDER_HOLDS)
+    what = f"{path} holds no .safetensors file; its pickled weights are not loaded, because pickles can run code"
+    remedy = "If you trust them, convert them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER)."
+    return ModelError(what, remedy=remedy)
+
+
+def _check_config(name: str, path: Path) -> None:
+    if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            remedy = "Name the base model that it was trained on; the harness trains adapters of its own."
+            raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
+        raise ModelError(f"{path} holds no config.json, so it is no model", remedy=_WHAT_A_FOLDER_HOLDS)
+    if "auto_map" in _json(path / "config.json"):
+        remedy = "Use a model whose architecture transformers has built in: its card asks for no trust_remote_code."
+        raise ModelError(
+            f"{name} wants to run code of its own (auto_map in config.json), and that is off", remedy=remedy
+        )
+
+
+def _listed(index: Path) -> set[str]:
+    """The files over which large weights are spread; none where there is no index."""
+    shards = _json(index).get("weight_map") if index.is_file() else None
+    return set(shards.values()) if isinstance(shards, dict) else set()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    remedy = "Fetch or copy the model again."
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", remedy=remedy) from None
+    if not isinstance(described, dict):
+        raise ModelError(f"{path} is damaged: it holds no JSON object", remedy=remedy)
+    return described
+
+
+def _from_hub(name: str, fetch: Fetch | None) -> ModelRef:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HFValidationError
 
     repository, _, revision = name.partition("@")
     try:
-        path = Path(snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED))
-    except GatedRepoError:
+        path = Path((fetch or snapshot_download)(repository, revision=revision or None, allow_patterns=_WANTED))
+    except (OSError, RuntimeError, HFValidationError) as error:
+        raise _not_fetched(name, repository, revision, error) from error
+    return _local(repository, path, revision=path.name)
+
+
+def _not_fetched(name: str, repository: str, revision: str, error: Exception) -> ModelError:
+    """What the Hub's client said, in words that say what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
         remedy = (
             f"Open https://huggingface.co/{repository}, accept its licence, make a token at "
             "https://huggingface.co/settings/tokens, then run: hf auth login"
         )
-        raise ModelError(f"{repository} is gated: its licence must be accepted first", remedy=remedy) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{repository} has no revision {revision!r}", remedy="Check the name behind the @.") from None
-    except RepositoryNotFoundError:
+        return ModelError(f"{repository} is gated: its licence must be accepted first", remedy=remedy)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelError(f"{repository} has no revision {revision!r}", remedy="Check the name behind the @.")
+    if isinstance(error, errors.RepositoryNotFoundError):
         remedy = "Check the spelling; a private model needs `hf auth login` first."
-        raise ModelError(f"the Hub has no model {repository!r}", remedy=remedy) from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, RuntimeError) as error:
-        remedy = "Check the connection, name a folder instead, or use --model pocket, which needs no network."
-        reason = f"{repository} is not on this machine and the Hub cannot be reached (offline)"
-        raise ModelError(reason, remedy=remedy) from error
-    return _local(repository, path, revision=path.name)
+        return ModelError(f"there is no folder {name}, and the Hub has no model {repository}", remedy=remedy)
+    if isinstance(error, errors.HFValidationError):
+        return ModelError(
+            f"there is no folder {name}, and no model of the Hub can be called that", remedy=_WHAT_TO_NAME
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError):
+        what = f"{name} is no folder here, is not in the Hub's cache, and the Hub cannot be reached (offline)"
+        remedy = "Check the path or the connection, or use --model pocket, which needs no network."
+        return ModelError(what, remedy=remedy)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        remedy = "Free some space (`harness clean` tells what the harness holds), then run the same command again."
+        return ModelError(f"the disk is full: {name} does not fit into the Hub's cache", remedy=remedy)
+    return ModelError(f"{name} could not be fetched: {error}", remedy="Try again later, or name a folder instead.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -21,6 +23,10 @@ T4_MEMORY_CAP = int(14.2 * 2**30)
 """What PyTorch's allocator can have on a T4 beside the CUDA context."""
 
 
+Gpu = tuple[str, tuple[int, int]]
+"""Name and compute capability."""
+
+
 class Profile(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
@@ -34,8 +40,9 @@ def now() -> str:
 @cache
 def versions() -> dict[str, str]:
     """Installed versions, by distribution; `not installed` where one is missing."""
-    names = (*STACK, "datasets", "evaluate", "qlora-harness")
-    return {name: _version(name) for name in names}
+    installed = {name: _version(name) for name in (*STACK, "datasets", "evaluate")}
+    # Of the code that runs, not of what is installed: a checkout is often not installed, or was at another version.
+    return installed | {"qlora-harness": sys.modules[__package__].__version__}
 
 
 def _version(name: str) -> str:
@@ -49,13 +56,15 @@ def stack_versions() -> dict[str, str]:
     return {name: versions()[name] for name in STACK}
 
 
-def machine(profile: Profile) -> Machine:
+def machine(profile: Profile, *, ask: Callable[[], Gpu | None] | None = None) -> Machine:
     """What to compute on. `auto` takes the GPU if there is one; `t4` holds a larger GPU to a T4's limits.
+
+    `ask` finds the GPU; without it the driver is asked.
 
     Raises:
         UsageError: `t4` was asked for and there is no GPU.
     """
-    gpu = None if profile is Profile.CPU else _gpu()
+    gpu = None if profile is Profile.CPU else (ask or _gpu)()
     if gpu is None:
         if profile is Profile.T4:
             remedy = "On Colab choose Runtime > Change runtime type > T4 GPU; without a GPU use --profile cpu."
@@ -70,10 +79,12 @@ def machine(profile: Profile) -> Machine:
     return Machine("cuda", name, dtype, Basis.MEASURED, T4_MEMORY_CAP if profile is Profile.T4 else None, _cores())
 
 
-def _gpu() -> tuple[str, tuple[int, int]] | None:
-    """Name and compute capability of the first GPU, asked of the driver so that torch need not be imported."""
+def _gpu() -> Gpu | None:
+    """The first GPU, asked of the driver so that torch need not be imported."""
     import pynvml
 
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return None  # The driver would still name the one that torch is not to see.
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -100,8 +111,6 @@ def cpu_name() -> str:
 
 def _cores() -> int:
     """Cores this process may use; containers and Colab give fewer than the machine has."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -36,19 +36,32 @@ for command in (validate, plan, run, score, report, clean, schema):
     cli.add_command(command)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 is fine, and the README says what else there is."""
+def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -> int:
+    """Run one command; 0 is fine, and the README says what else there is.
+
+    `program` is what the arguments are for: the commands of this package, but in a test.
+    """
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
-        return cli.main(args=arguments and list(arguments), prog_name="harness", standalone_mode=False) or 0
+        return program.main(args=list(words), obj=words, prog_name="harness", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except HarnessError as error:
         click.echo(f"Error: {error}", err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
-        return INTERRUPTED
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
-        return 0
+    except click.Abort as stopped:
+        return _stopped(stopped)
+
+
+def _stopped(why: click.Abort) -> int:
+    """Click calls three things an abort: Ctrl-C, a question that nobody can answer, and a bug that ends in EOFError."""
+    if isinstance(why.__cause__, EOFError):
+        raise why.__cause__
+    if isinstance(why.__context__, EOFError):
+        click.echo(
+            "\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True
+        )
+        return 2
+    click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
+    return INTERRUPTED

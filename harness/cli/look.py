@@ -12,6 +12,38 @@ SKIP = click.option(
 )
 
 
+def _grid_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    """Completion and habit give paths and suffixes; a grid is called by its name alone."""
+    if Path(name).name != name or name.endswith((".yaml", ".yml")):
+        raise click.BadParameter(f"{name!r} names a file. Name the grid alone: --grid {Path(name).stem}")
+    return name
+
+
+def _seeds(_context: click.Context, _option: click.Parameter, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise click.BadParameter(f"{twice[0]} is given twice, and would train the same twice. Name each seed once.")
+    return seeds
+
+
+GRID = click.option(
+    "--grid",
+    default="quick",
+    show_default=True,
+    metavar="NAME",
+    callback=_grid_name,
+    help="A file of SUITE/grids, without .yaml.",
+)
+SEEDS = click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(0, 2**32 - 1),
+    multiple=True,
+    metavar="N",
+    callback=_seeds,
+    help="Instead of the grid's seeds; repeatable.",
+)
+
+
 @click.command()
 @SUITE
 @SKIP
@@ -31,10 +63,8 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 
 @click.command()
 @SUITE
-@click.option(
-    "--grid", default="quick", show_default=True, metavar="NAME", help="A file of SUITE/grids, without .yaml."
-)
-@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Instead of the grid's seeds; repeatable.")
+@GRID
+@SEEDS
 @SKIP
 def plan(suite: Path, grid: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
     """Show the trials that `run` would train."""

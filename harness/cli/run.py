@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
-from harness.cli.look import SKIP, SUITE
+from harness.cli.look import GRID, SEEDS, SKIP, SUITE
 
 CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
 
@@ -17,9 +16,7 @@ TRIAL_FAILED = 3
 
 @click.command()
 @SUITE
-@click.option(
-    "--grid", default="quick", show_default=True, metavar="NAME", help="A file of SUITE/grids, without .yaml."
-)
+@GRID
 @click.option(
     "--model",
     default="pocket",
@@ -34,7 +31,7 @@ TRIAL_FAILED = 3
     show_default=True,
     help="auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.",
 )
-@click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Instead of the grid's seeds; repeatable.")
+@SEEDS
 @click.option(
     "--confirm-seeds",
     default=3,
@@ -52,7 +49,9 @@ TRIAL_FAILED = 3
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--verbose", is_flag=True, help="Show the workers' logs as they grow.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_obj
 def run(
+    words: tuple[str, ...],
     suite: Path,
     grid: str,
     model: str,
@@ -90,7 +89,7 @@ def run(
         timeout,
         skip_unsupported,
         allow_code,
-        tuple(sys.argv[1:]),
+        words,
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), display)
