@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from harness import compare, frame, report
-from harness.errors import SuiteError, UsageError
+from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
 from harness.grid import load_plan, trial_id
 from harness.models import resolve
@@ -99,10 +99,7 @@ def prepare(request: Request) -> RunManifest:
     suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
     _check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
-    if not suite.examples:
-        raise SuiteError("the suite has no training rows", remedy="Add `train: file://train.jsonl` to suite.yaml.")
-    if not suite.of(Split.MAIN):
-        raise SuiteError("the suite has no cases besides `confirm`", remedy="Leave out `split: confirm` in some.")
+    _check_trainable(suite)
     model = resolve(request.model)
     on = machine(request.profile)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
@@ -126,6 +123,16 @@ def prepare(request: Request) -> RunManifest:
             }
         ),
     )
+
+
+def _check_trainable(suite: Suite) -> None:
+    place = Place(str(Path(suite.folder) / "suite.yaml"))
+    if not suite.examples:
+        remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
+        raise SuiteError("the suite has no training rows, so there is nothing to train on", remedy=remedy, place=place)
+    if not suite.of(Split.MAIN):
+        remedy = "Remove `split: confirm` from some: those choose the best variant, the others confirm it."
+        raise SuiteError("all cases have `split: confirm`, so none can choose", remedy=remedy, place=place)
 
 
 def _check_code(suite: Suite, allowed: bool) -> None:

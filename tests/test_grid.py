@@ -217,7 +217,7 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "quick.yaml:1:1: expected a mapping"),
+        ("", "quick.yaml:1:1: the grid is empty"),
         ("description: nothing", "quick.yaml:1:1: the grid is empty"),
         ("axes: {}", "the grid is empty"),
         ("axes: {rank: []}", "quick.yaml:1:14: rank: is empty"),

@@ -47,6 +47,8 @@ def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan
 def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) -> Plan:
     """The plan of a grid in a text; its name is the file's without suffix."""
     document = parse_yaml(text, file, GridError)
+    if document.value is None:
+        raise _empty(document)
     grid = read_grid(document)
     variants = _variants(_distinct([*_cells(grid, document), *_rows(grid)], document), grid, document)
     chosen = grid.seeds if seeds is None else seeds
@@ -96,9 +98,13 @@ def _cells(grid: Grid, document: Document) -> list[_Cell]:
     return kept
 
 
+def _empty(document: Document) -> HarnessError:
+    return document.wrong("the grid is empty: it has no axes, paired or rows", "Add axes: {rank: [2, 16]}.")
+
+
 def _check_shape(grid: Grid, document: Document) -> None:
     if not (grid.axes or grid.paired or grid.rows):
-        raise document.wrong("the grid is empty: it has no axes, paired or rows", "Add axes: {rank: [2, 16]}.")
+        raise _empty(document)
     if grid.exclude and not (grid.axes or grid.paired):
         raise document.wrong(
             "there are no cells to exclude from", "exclude drops cells of axes and paired.", ("exclude",)

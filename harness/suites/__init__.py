@@ -181,4 +181,5 @@ def _no_such_suite(given: Path) -> SuiteError:
     remedy = f"Suites here: {', '.join(found)}." if found else f"A suite is a folder that holds a {FILE_NAME}."
     advice = nearest(str(asked), found) if found else ""
     meant = f"{advice} " if advice.startswith("Did") else ""
-    return SuiteError("there is no such suite", remedy=meant + remedy, place=Place(str(given)))
+    message = f"this folder holds no {FILE_NAME}" if given.is_dir() else "there is no such suite"
+    return SuiteError(message, remedy=meant + remedy, place=Place(str(given)))
