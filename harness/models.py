@@ -40,6 +40,8 @@ def resolve(name: str, *, fetch: Fetch | None = None) -> ModelRef:
     """
     if name == "pocket":
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
+    if not name.strip():  # to `Path` that would be the current folder
+        raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
     path = Path(name).expanduser()
     _refuse_ggml(name, path)
     if path.is_dir():
@@ -47,9 +49,9 @@ def resolve(name: str, *, fetch: Fetch | None = None) -> ModelRef:
     if path.is_file():
         remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
         raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
-    if _HUB_NAME.fullmatch(name):
+    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
         return _from_hub(name, fetch)
-    is_path = path.is_absolute() or name.startswith((".", "~")) or "/" in name or "\\" in name
+    is_path = "/" in name or "\\" in name
     missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
     raise ModelError(missing, remedy=_WHAT_TO_NAME)
 
