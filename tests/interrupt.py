@@ -62,9 +62,10 @@ def rounds(folder: Path, kills: int, rng: random.Random, tell: Callable[[str], N
         disturbed = folder / f"disturbed-{number}"
         small_suite(disturbed)
         done += sum(1 for _ in interrupted(disturbed, rng, longest, tell))
-        same = findings(disturbed) == expected
-        different += not same
-        tell(f"run {number}: {'the same' if same else 'DIFFERENT'} after {done} kills in all")
+        found = findings(disturbed)
+        other = [what for what in expected if found[what] != expected[what]]
+        different += bool(other)
+        tell(f"run {number}: {f'DIFFERENT {other}' if other else 'the same'} after {done} kills in all")
     return different
 
 
