@@ -72,7 +72,9 @@ def _environment() -> dict[str, str]:
     here = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    return os.environ | quiet | {"PYTHONPATH": path}
+    # Threads of OpenMP wait for each other by spinning: on a CPU that something else uses, that costs ten times more
+    # than the work itself.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | quiet | {"PYTHONPATH": path}
 
 
 def _events(worker: subprocess.Popen[bytes], timeout: float | None) -> Generator[Event, None, bool]:
