@@ -125,7 +125,7 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
     write_record(path, made)
     found = read_record(path, TrialRecord)
     clean = readable(text)
-    assert found.answers == {clean: Answer(readable(f"key-{text}"), clean, len(text) // 4, False)}
+    assert found.answers == {clean: (Answer(readable(f"key-{text}"), clean, len(text) // 4, False),)}
     assert (found.message, found.training) == (clean, replace(training(), message=clean))
     assert replace(found, answers={}, message="", training=None) == replace(made, answers={}, message="", training=None)
 
