@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import harness
 from harness.records import Answer, Assertion, Case, Likelihood, Message, Score
 from harness.scorers import Scoring, score, scorer
 from harness.scorers.likelihood import JUDGES
@@ -201,10 +203,13 @@ def test_equal_texts_are_judged_once() -> None:
 def test_scoring_log_probabilities_needs_no_torch(tmp_path: Path) -> None:
     """They are numbers by then."""
     program = (
-        "import sys; from harness.scorers import score; from harness.records import Answer, Assertion, Case, Likelihood;"
-        "given = Answer('k', 'a', 1, False, Likelihood(-1.0, 2));"
-        "assert score(Case('c', (), (Assertion('perplexity', threshold=2),)), given).passed;"
-        "print(sorted({n.partition('.')[0] for n in sys.modules}))"
+        "import sys; from harness.scorers import score; from harness.records import Answer, Assertion, Case, Likelihood"
+        "\ngiven = Answer('k', 'a', 1, False, Likelihood(-1.0, 2))"
+        "\nassert score(Case('c', (), (Assertion('perplexity', threshold=2),)), given).passed"
+        "\nprint(sorted({n.partition('.')[0] for n in sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)},
+    )  # fmt: skip
     assert not [name for name in ("torch", "numpy", "transformers") if f"'{name}'" in done.stdout]

@@ -335,7 +335,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ),
         (
             "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice, value: paris}]",
-            'suite.yaml:4:34: "paris" is not among the case\'s choices\nKnown: Paris, Rome.',
+            'suite.yaml:4:34: "paris" is not among the case\'s choices\nDid you mean "Paris"?',
         ),
         (
             "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice}]",
