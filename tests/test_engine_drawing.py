@@ -89,6 +89,30 @@ def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
     assert chisquare(counts, (expected[:6] * (DRAWS / expected[:6].sum())).tolist()).pvalue > 1e-4
 
 
+@pytest.mark.slow
+def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
+    """First tokens of 600 repeats of one prompt against the model's own softmax, at one in 10,000."""
+    import torch
+    from scipy.stats import chisquare
+
+    from harness.engine.rows import render
+
+    given, first = repeated("Say hello.", 600), replace(HOT, max_new_tokens=1)  # of most prompts it is too sure
+    ids = torch.tensor([render(given[0].messages, base.tokenizer, ask=True)])
+    with torch.inference_mode():
+        shares = (base.model(input_ids=ids).logits[0, -1].double() / HOT.temperature).softmax(-1).tolist()
+    seen: Counter[str] = Counter(texts(base, given, first))
+    said: dict[str, float] = {}
+    for token, share in enumerate(shares):
+        text = base.tokenizer.decode([token], skip_special_tokens=True).strip()
+        said[text] = said.get(text, 0.0) + share * len(given)
+    often = [text for text, count in said.items() if count >= 5]
+    counts = [*(seen[text] for text in often), sum(count for text, count in seen.items() if text not in often)]
+    expected = [*(said[text] for text in often), sum(count for text, count in said.items() if text not in often)]
+    assert len(often) > 4
+    assert chisquare(counts, expected).pvalue > 1e-4
+
+
 def test_a_row_draws_anew_at_every_step() -> None:
     """Draws of one row are as often and as independent of each other as those of many."""
     import torch
