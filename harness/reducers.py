@@ -57,4 +57,5 @@ def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
     if len(scores) == 1:
         return scores[0]
     value = _VALUE[reducer]([score.value for score in scored if score.value is not None])
-    return replace(scored[0], value=value, passed=_PASSED[reducer]([score.passed for score in scored]))
+    # The first one's checks, whatever became of it: they stand beside its answer.
+    return replace(scores[0], value=value, passed=_PASSED[reducer]([score.passed for score in scored]), error="")

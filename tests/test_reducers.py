@@ -11,6 +11,7 @@ from build import case, manifest, record, score, suite, variants
 from harness import frame
 from harness.compare import assemble
 from harness.records import (
+    Check,
     Decoding,
     Likelihood,
     Outcome,
@@ -82,6 +83,14 @@ def test_the_first_repeat_stands_for_all() -> None:
     first, *others = reduced(MANY, Reducer.MEAN)
     assert (first.answer, first.score.value, first.score.passed) == ("text 0", 0.5, True)
     assert others == [MANY[2], MANY[3]]
+
+
+def test_checks_stand_beside_their_own_answer() -> None:
+    """Where the first repeat has no score, the mean of the others comes with the first one's checks, not with theirs."""
+    undecided = replace(UNSCORED, checks=(Check("regex", False, "no verdict"),))
+    decided = Score("c", True, 1.0, (Check("regex", True, "matches", 1.0),))
+    found = combined([undecided, decided], Reducer.MEAN)
+    assert (found.value, found.passed, found.error, found.checks) == (1.0, True, "", undecided.checks)
 
 
 @pytest.mark.parametrize(("reducer", "count"), [(Reducer.MEAN, 4), (Reducer.ALL, 2), (Reducer.ANY, 2)])
