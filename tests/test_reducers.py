@@ -86,7 +86,7 @@ def test_the_first_repeat_stands_for_all() -> None:
 
 
 def test_checks_stand_beside_their_own_answer() -> None:
-    """Where the first repeat has no score, the mean of the others comes with the first one's checks, not with theirs."""
+    """Where the first repeat has no score, the mean of the others comes with the first one's checks, not theirs."""
     undecided = replace(UNSCORED, checks=(Check("regex", False, "no verdict"),))
     decided = Score("c", True, 1.0, (Check("regex", True, "matches", 1.0),))
     found = combined([undecided, decided], Reducer.MEAN)
