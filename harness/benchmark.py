@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from harness import compare, frame, report
@@ -16,6 +15,7 @@ from harness.models import resolve
 from harness.provenance import Profile, machine, now, provenance, stack_versions
 from harness.records import (
     FORMAT,
+    Case,
     Event,
     EventKind,
     Plan,
@@ -28,7 +28,7 @@ from harness.records import (
     TrialRecord,
     Variant,
 )
-from harness.scorers import Scoring, code_of, score
+from harness.scorers import Scoring, code_of, scorer
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
 from harness.sweep import Setup, Sweep
@@ -214,7 +214,7 @@ def _title(manifest: RunManifest, trial: Trial, seeded: bool) -> str:
 def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False) -> Results:
     """Score the stored answers and compare them."""
     scoring = Scoring(Path(manifest.suite.folder), allow_code)
-    return compare.assemble(manifest, records, partial(score, scoring=scoring), now())
+    return compare.assemble(manifest, records, scorer(scoring), now())
 
 
 def publish(
@@ -245,13 +245,18 @@ def rescore(
 
 
 def _same_questions(new: Suite, old: Suite) -> Suite:
-    asked = {case.id: (case.messages, case.split) for case in old.cases}
-    other = [case.id for case in new.cases if asked.get(case.id) != (case.messages, case.split)]
-    if other or (new.system_prompt, new.decoding) != (old.system_prompt, old.decoding):
-        what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt or decoding"
+    asked = {case.id: _question(case) for case in old.cases}
+    other = [case.id for case in new.cases if asked.get(case.id) != _question(case)]
+    if other or (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats):
+        what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt, decoding or repeats"
         remedy = "Use `harness run` with this suite: it asks only what is new and trains nothing again."
         raise SuiteError(f"{what} is not what this run has answers to", remedy=remedy)
     return new
+
+
+def _question(case: Case) -> tuple[object, ...]:
+    """What a model was asked: log-probabilities are of the reference and the choices as they were then."""
+    return case.messages, case.split, case.reference, case.choices
 
 
 def rewrite(store: RunStore) -> Results:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness import recommend, stats
+from harness import recommend, reducers, stats
 from harness.records import (
     FORMAT,
+    Answer,
     Case,
     Measurement,
     Outcome,
@@ -32,17 +33,17 @@ from harness.records import (
 BASE = "base"
 """What the untrained model is called wherever a variant has a name."""
 
-Scorer = Callable[[Case, str], Score]
+Scorer = Callable[[Case, Answer], Score]
 
 
 def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Everything a report is drawn from; call it again with the confirmation's records once a variant is chosen."""
-    suite, score = manifest.suite, _once_per_answer(score)
+    suite = manifest.suite
     base = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.MAIN), {})
     late = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.CONFIRM), {})
     entries = _entries(manifest, [r for r in records if r.settings is not None and r.split is Split.MAIN])
     before, before_late = _samples(base, suite, score), _samples(late, suite, score)
-    void = void_cases(suite, {s.case: s.score for s in (*before, *before_late)})
+    void = void_cases(suite, {s.case: s.score for s in reducers.reduced((*before, *before_late), suite.reducer)})
 
     answers = [_samples(entry, suite, score) for entry in entries]
     untrained = outcome(suite, Split.MAIN, base, before, before, void)
@@ -178,9 +179,11 @@ def outcome(
     Costs are means over the seeds that succeeded; where none did, over those that tried.
     """
     records = entry.records
-    counted = [s for s in samples if s.case not in void and s.score.value is not None]
-    before = {s.case: s.score.passed for s in base_samples if s.score.value is not None}
-    flips = [(before[s.case], s.score.passed) for s in counted if s.case in before]
+    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case not in void]
+    verdicts = [s for s in reducers.reduced(samples, suite.reducer) if s.case not in void and s.score.value is not None]
+    base_verdicts = reducers.reduced(base_samples, suite.reducer)
+    before = {s.case: s.score.passed for s in base_verdicts if s.score.value is not None}
+    flips = [(before[s.case], s.score.passed) for s in verdicts if s.case in before]
     trainings = tuple(r.training for r in records if r.training)
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
     roles = {case.id: case.role for case in suite.cases}
@@ -202,15 +205,16 @@ def outcome(
         training=trainings,
         reused=any(r.reused for r in records),
         logs=tuple(r.log for r in records),
-        safety=_safety(suite, guarded, before),
+        safety=_safety(suite, guarded, reducers.counting(base_samples, suite.reducer)),
     )
 
 
-def _safety(suite: Suite, guarded: Sequence[Sample], before: Mapping[str, bool]) -> Safety | None:
-    """What was lost, from the cases that have a score under every seed."""
-    marks: dict[str, dict[int, bool]] = {}
-    for sample in guarded:
-        marks.setdefault(sample.case, {})[sample.seed] = sample.score.passed
+def _safety(suite: Suite, guarded: Sequence[Sample], base: Sequence[Sample]) -> Safety | None:
+    """What was lost, from the cases that have a score under every seed; of repeats, their mean."""
+    before = {case: share for (case, _), share in reducers.shares(base).items()}
+    marks: dict[str, dict[int, float]] = {}
+    for (case, seed), share in reducers.shares(guarded).items():
+        marks.setdefault(case, {})[seed] = share
     seeds = sorted({sample.seed for sample in guarded})
     cases = [case for case, own in marks.items() if len(own) == len(seeds)]
     if not cases:
@@ -218,8 +222,8 @@ def _safety(suite: Suite, guarded: Sequence[Sample], before: Mapping[str, bool])
     import numpy as np
 
     groups = {case.id: case.group for case in suite.cases}
-    was = np.array([[float(before[case]) for case in cases]])
-    now = np.array([[float(marks[case][seed]) for case in cases] for seed in seeds])
+    was = np.array([[before[case] for case in cases]])
+    now = np.array([[marks[case][seed] for case in cases] for seed in seeds])
     found = stats.non_inferiority(was, now, suite.margin / 100, [groups[case] for case in cases])
     return Safety(100 * found.loss + 0.0, 100 * found.upper, len(cases), found.needed)  # no -0.0
 
@@ -278,29 +282,18 @@ def _mean(counts: Sequence[int]) -> int:
 # --- records to samples ------------------------------------------------------------------------------------------
 
 
-def _once_per_answer(score: Scorer) -> Scorer:
-    """The same answer to the same case is judged once; most variants give many equal answers."""
-    known: dict[tuple[str, str], Score] = {}
-
-    def remember(case: Case, text: str) -> Score:
-        key = (case.id, text)
-        if key not in known:
-            known[key] = score(case, text)
-        return known[key]
-
-    return remember
-
-
 def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
     """In the suite's order. Only trials that succeeded have answers that count, and only cases the suite still has."""
     samples = []
     for record in entry.records:
         asked = suite.of(record.split) if record.status is Status.SUCCEEDED else ()
         for case in asked:
-            answer = record.answers.get(case.id)
-            if answer is not None:
-                verdict = score(case, answer.text)
+            for repeat, answer in enumerate(record.answers.get(case.id, ())):
+                verdict = score(case, answer)
                 samples.append(
-                    Sample(entry.name, record.seed, case.id, answer.text, answer.tokens, answer.truncated, verdict)
-                )
+                    Sample(
+                        entry.name, record.seed, case.id, answer.text, answer.tokens, answer.truncated, verdict, repeat,
+                        answer.likelihood, answer.reference,
+                    )
+                )  # fmt: skip
     return tuple(samples)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records import Outcome, Rate, Results, Role, Sample, Settings, Split, Status
+from harness.records import Likelihood, Outcome, Rate, Results, Role, Sample, Settings, Split, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = tuple(Settings().as_dict())
 COLUMNS = (
-    "variant", "seed", "case", "repeat", "split", "role", "passed", "score", "answer", "truncated", "void", *SETTINGS
+    "variant", "seed", "case", "repeat", "split", "role", "passed", "score", "answer", "truncated", "void",
+    "perplexity", "reference_perplexity", *SETTINGS,
 )  # fmt: skip
 
 
@@ -35,6 +37,7 @@ class Run:
         """One row per variant (`base` among them), seed, case and repeat; settings are missing in the base's rows.
 
         `score` is between 0 and 1, or missing where it could not be computed. Rows with `void` count in no rate.
+        `perplexity` is of the answer given, `reference_perplexity` of the case's reference, where it has one.
         Rows whose `split` is `confirm` are of the base and the chosen variant only, on held-out cases and under fresh
         seeds: compare variants on those whose `split` is `main`.
         """
@@ -64,7 +67,7 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "variant": sample.variant,
             "seed": sample.seed,
             "case": case.id,
-            "repeat": 0,
+            "repeat": sample.repeat,
             "split": split.value,
             "role": case.role.value,
             "passed": sample.score.passed,
@@ -73,6 +76,8 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "checks": [asdict(check) for check in sample.score.checks],
             "tokens": sample.tokens,
             "truncated": sample.truncated,
+            "perplexity": _perplexity(sample.likelihood),
+            "reference_perplexity": _perplexity(sample.reference),
             "void": results.void.get(case.id, ""),
         }
 
@@ -159,8 +164,13 @@ def _each(results: Results) -> Iterator[tuple[Split, Sample]]:
 def _row(results: Results, role: Role, split: Split, sample: Sample) -> tuple[Any, ...]:
     # A column of strings refuses half of a surrogate pair, which a model can well produce.
     answer = sample.answer.encode("utf-8", "backslashreplace").decode()
-    first = (sample.variant, sample.seed, sample.case, 0, split.value, role.value, sample.score.passed)
-    return (*first, sample.score.value, answer, sample.truncated, sample.case in results.void)
+    first = (sample.variant, sample.seed, sample.case, sample.repeat, split.value, role.value, sample.score.passed)
+    second = (sample.score.value, answer, sample.truncated, sample.case in results.void)
+    return (*first, *second, _perplexity(sample.likelihood), _perplexity(sample.reference))
+
+
+def _perplexity(found: Likelihood | None) -> float | None:
+    return found.perplexity if found and math.isfinite(found.perplexity) else None
 
 
 def _nullable() -> dict[str, str]:

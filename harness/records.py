@@ -7,6 +7,7 @@ what results.json holds and what a report is drawn from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -67,6 +68,17 @@ class Quantization(StrEnum):
     NONE = "none"
 
 
+class Reducer(StrEnum):
+    """How the repeats of one case under one seed count."""
+
+    MEAN = "mean"
+    """Each counts; where one verdict is needed, the case passes when at least half of them do."""
+    ALL = "all"
+    """As one, which passes when all of them do."""
+    ANY = "any"
+    """As one, which passes when any of them does."""
+
+
 class Scheduler(StrEnum):
     CONSTANT = "constant"
     CONSTANT_WITH_WARMUP = "constant_with_warmup"
@@ -115,6 +127,8 @@ class Case:
     description: str = ""
     group: str = ""
     reference: str | None = None
+    choices: tuple[str, ...] = ()
+    """Answers of which the one that the model finds likeliest, token by token, is the one that it prefers."""
     line: int = 0
     threshold: float | None = None
     """The weighted score from which the case passes, whichever assertions fail; None: all must hold."""
@@ -137,10 +151,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are generated: greedy up to `max_new_tokens`, cut at the first of the `stop` strings."""
+    """How answers are generated: up to `max_new_tokens`, cut at the first of the `stop` strings.
+
+    At temperature 0 each token is the likeliest one, above it is drawn from softmax(logits / temperature).
+    """
 
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,6 +173,9 @@ class Suite:
     """Points of pass rate that may be lost on `retain` and `avoid`."""
     decoding: Decoding = Decoding()
     system_prompt: str | None = None
+    repeats: int = 1
+    """How often each case is asked; the answers differ because they are drawn."""
+    reducer: Reducer = Reducer.MEAN
     notices: tuple[str, ...] = ()
     """What was ignored or left out when the suite was read, for its reader."""
 
@@ -279,13 +300,40 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds a text of `tokens` tokens: `total` is the sum of their natural log-probabilities."""
+
+    total: float
+    tokens: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per token; infinite for a text that has none."""
+        return -self.total / self.tokens if self.tokens else math.inf
+
+    @property
+    def perplexity(self) -> float:
+        """e to the loss: 1 where every token was certain (Jelinek et al., JASA 62, S63, 1977)."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf  # e**709 is no float any more
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A raw answer. `truncated`: the token limit cut it, not the model."""
+    """A raw answer. `truncated`: the token limit cut it, not the model.
+
+    Likelihoods are of the model as it is, whatever the temperature, and None where one was no finite number.
+    """
 
     key: str
     text: str
     tokens: int
     truncated: bool
+    likelihood: Likelihood | None = None
+    """Of the `tokens` generated, the end token among them where the model gave it."""
+    reference: Likelihood | None = None
+    """Of the case's reference, given as the assistant's message: of the tokens that training would learn from."""
+    choices: tuple[Likelihood, ...] = ()
+    """Of the case's choices likewise, in their order; empty where one of them has none."""
 
 
 # --- the model and the machine -----------------------------------------------------------------------------------
@@ -334,10 +382,15 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to be answered; the answer is stored under `key`."""
+    """One prompt to be answered; the answer is stored under `key`, which also seeds what is drawn for it.
+
+    Beside it, the log-probabilities of `reference` and `choices` as answers are found out.
+    """
 
     key: str
     messages: tuple[Message, ...]
+    reference: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -414,8 +467,8 @@ class TrialRecord:
     message: str
     training: Training | None
     costs: tuple[PhaseCost, ...]
-    answers: dict[str, Answer]
-    """By case id."""
+    answers: dict[str, tuple[Answer, ...]]
+    """By case id, one per repeat."""
     log: str = ""
     reused: bool = False
     """Trained or answered by an earlier run; its figures are from then."""
@@ -471,7 +524,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer to one case with its score. `variant` is `base` for the untrained model."""
+    """One answer to one case with its score. `variant` is `base` for the untrained model; `repeat` counts from 0."""
 
     variant: str
     seed: int
@@ -480,11 +533,17 @@ class Sample:
     tokens: int
     truncated: bool
     score: Score
+    repeat: int = 0
+    likelihood: Likelihood | None = None
+    reference: Likelihood | None = None
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Cases passed of cases asked (a case asked under three seeds counts three times)."""
+    """Cases passed of cases asked (a case asked under three seeds counts three times).
+
+    Repeats count one by one, or as one where the suite's reducer is `all` or `any`.
+    """
 
     passed: int
     total: int

@@ -75,10 +75,22 @@ class Setup:
             "versions": self.versions,
         }
 
-    def prompt(self, training: str, case: Case) -> Prompt:
-        """The case as it is put to a model; its key changes with whatever could change the answer."""
-        messages = messages_of(self.suite, case)
-        return Prompt(digest({"of": training, "messages": messages, "decoding": self.suite.decoding}), messages)
+    def prompt(self, training: str, case: Case, repeat: int = 0) -> Prompt:
+        """The case as it is put to a model; its key changes with whatever could change the answer.
+
+        What there was not always enters it only where it is, so that other answers are still found.
+        """
+        messages, decoding = messages_of(self.suite, case), self.suite.decoding
+        cut: dict[str, object] = {"max_new_tokens": decoding.max_new_tokens, "stop": decoding.stop}
+        drawn = {"temperature": decoding.temperature} if decoding.temperature else {}
+        more = {"reference": case.reference, "choices": case.choices, "repeat": repeat}
+        inputs = {"of": training, "messages": messages, "decoding": cut | drawn}
+        key = digest(inputs | {name: value for name, value in more.items() if value not in (None, (), 0)})
+        return Prompt(key, messages, case.reference, case.choices)
+
+    def prompts(self, training: str, case: Case) -> tuple[Prompt, ...]:
+        """One for each time that the case is asked."""
+        return tuple(self.prompt(training, case, repeat) for repeat in range(self.suite.repeats))
 
 
 def messages_of(suite: Suite, case: Case) -> tuple[Message, ...]:
@@ -132,7 +144,7 @@ class Sweep:
             settings = trial.settings
             goals.append(_Goal(trial.id, trial.variant, settings, trial.seed, split, settings.quantization, training))
         for goal in goals:
-            goal.prompts = {case.id: self.setup.prompt(goal.training, case) for case in cases}
+            goal.prompts = {case.id: self.setup.prompts(goal.training, case) for case in cases}
         return goals
 
     def _take_up(self, goal: _Goal) -> None:
@@ -141,7 +153,7 @@ class Sweep:
         if found and found.status.is_result and goal.accepts(found):
             goal.record = found
         else:
-            goal.reused = bool(self._training(goal) or goal.answers(self.cache.answers(goal.training)))
+            goal.reused = bool(self._training(goal) or goal.known(self.cache.answers(goal.training)))
             self._assemble(goal)
 
     def _assemble(self, goal: _Goal, *, log: str = "") -> bool:
@@ -168,7 +180,7 @@ class Sweep:
         *,
         training: Training | None = None,
         costs: tuple[PhaseCost, ...] = (),
-        answers: dict[str, Answer] | None = None,
+        answers: dict[str, tuple[Answer, ...]] | None = None,
         log: str = "",
     ) -> None:
         if not costs and training and training.cost:
@@ -237,9 +249,9 @@ class Sweep:
         )
 
     def _task(self, goal: _Goal) -> Task:
-        known = goal.answers(self.cache.answers(goal.training))
+        known = goal.known(self.cache.answers(goal.training))
         # By key: cases that ask the same are asked once.
-        prompts = {prompt.key: prompt for case, prompt in goal.prompts.items() if case not in known}
+        prompts = {prompt.key: prompt for prompt in goal.asked if prompt.key not in known}
         train = goal.settings is not None and self.cache.training(goal.training) is None
         return Task(goal.trial, goal.training, goal.settings, goal.seed, train, tuple(prompts.values()))
 
@@ -279,8 +291,8 @@ class _Goal:
     split: Split
     quantization: Quantization
     training: str
-    prompts: dict[str, Prompt] = field(default_factory=dict)
-    """By case id."""
+    prompts: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    """By case id, one per repeat."""
     reused: bool = False
     """Something of it was there before this session."""
     record: TrialRecord | None = None
@@ -289,18 +301,32 @@ class _Goal:
         """Whether a record of this run is of this training and these prompts; an edited run directory is redone."""
         if record.training and record.training.id != self.training:
             return False
-        wanted = {case: prompt.key for case, prompt in self.prompts.items()}
-        return record.status is not Status.SUCCEEDED or {c: a.key for c, a in record.answers.items()} == wanted
+        wanted = {case: [prompt.key for prompt in repeats] for case, repeats in self.prompts.items()}
+        there = {case: [answer.key for answer in repeats] for case, repeats in record.answers.items()}
+        return record.status is not Status.SUCCEEDED or there == wanted
 
-    def answers(self, passes: Sequence[AnswerPass]) -> dict[str, Answer]:
-        """Case id to answer, as far as known."""
-        by_key = {answer.key: answer for made in passes for answer in made.answers}
-        return {case: by_key[prompt.key] for case, prompt in self.prompts.items() if prompt.key in by_key}
+    @property
+    def asked(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for repeats in self.prompts.values() for prompt in repeats)
+
+    def known(self, passes: Sequence[AnswerPass]) -> dict[str, Answer]:
+        """Answers by key, of those asked for."""
+        wanted = {prompt.key for prompt in self.asked}
+        return {answer.key: answer for made in passes for answer in made.answers if answer.key in wanted}
+
+    def answers(self, passes: Sequence[AnswerPass]) -> dict[str, tuple[Answer, ...]]:
+        """Case id to answers, of the cases of which every repeat is known."""
+        known = self.known(passes)
+        return {
+            case: tuple(known[prompt.key] for prompt in repeats)
+            for case, repeats in self.prompts.items()
+            if all(prompt.key in known for prompt in repeats)
+        }
 
 
 def _costs(goal: _Goal, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:
     """What it took to give these answers; several passes count as one long one, a model is loaded once."""
-    wanted = {prompt.key for prompt in goal.prompts.values()}
+    wanted = {prompt.key for prompt in goal.asked}
     costs = [cost for made in passes if any(a.key in wanted for a in made.answers) for cost in made.costs]
     return tuple(_joined(same) for phase in Phase if (same := [c for c in costs if c.phase is phase]))
 

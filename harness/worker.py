@@ -190,27 +190,35 @@ class _Worker:
         return getattr(self._base.model.config, "max_position_embeddings", None) or math.inf
 
     def _check_prompts(self) -> None:
-        """Render every prompt once, and see that it leaves room for an answer.
+        """Render every prompt once, and see that it leaves room for an answer, and for those to be evaluated.
 
         Raises:
             SuiteError: the model's chat template refuses a prompt's roles, or the model's context is too short for it.
         """
         limit = self._context
         for prompt in {prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values():
-            room = _length(prompt, self._base) + self._job.decoding.max_new_tokens
+            asked, given = _lengths(prompt, self._base)
+            room = asked + self._job.decoding.max_new_tokens
             if room > limit:
                 remedy = "Shorten the prompt, lower decoding.max_new_tokens in suite.yaml, or take another model."
                 message = f"{_called(prompt)}: prompt and answer take {room} tokens, and the model's context is {limit}"
                 raise SuiteError(message, remedy=remedy)
+            if given > limit:
+                remedy = "Shorten its reference and choices, or take another model."
+                size = f"its prompt with its reference or a choice takes {given} tokens"
+                raise SuiteError(f"{_called(prompt)}: {size}, and the model's context is {limit}", remedy=remedy)
 
 
-def _length(prompt: Prompt, base: Base) -> int:
+def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:
+    """Tokens of a prompt, and of the longest conversation that it is evaluated in."""
     from jinja2 import TemplateError
 
-    from harness.engine.rows import render
+    from harness.engine.likelihood import texts_of
+    from harness.engine.rows import follow, render
 
     try:
-        return len(render(prompt.messages, base.tokenizer, ask=True))
+        given = [len(follow(prompt.messages, text, base.tokenizer).input_ids) for text in texts_of(prompt)]
+        return len(render(prompt.messages, base.tokenizer, ask=True)), max(given, default=0)
     except TemplateError as error:
         remedy = "Some templates have no system role, and most want user and assistant in turn."
         raise SuiteError(f"{_called(prompt)}: the model's chat template: {error}", remedy=remedy) from None

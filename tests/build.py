@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.compare import assemble
@@ -52,8 +52,9 @@ WORDS = ["river", "stone", "lamp", "quiet", "market", "yellow", "seven", "under"
 TOPICS = ("the capital of Norway", "a two-line poem", "the opposite of slow", "what Fernwick costs", "seven plus four")
 
 
-def score(case: Case, text: str) -> Score:
+def score(case: Case, answer: Answer | str) -> Score:
     """Passes where the first assertion's text is in the answer."""
+    text = answer if isinstance(answer, str) else answer.text
     checks = tuple(
         Check(a.name, a.value in text, "" if a.value in text else f"{text[:40]!r} does not contain {a.value!r}")
         for a in case.assertions
@@ -132,12 +133,16 @@ def _step(n: int, speed: float, rising: bool, broken: bool) -> Step:
 
 
 def record(
-    variant: Variant | None, answers: dict[str, str], *, seed: int = 0, split: Split = Split.MAIN,
+    variant: Variant | None, answers: Mapping[str, str | Sequence[str]], *, seed: int = 0, split: Split = Split.MAIN,
     status: Status = Status.SUCCEEDED, message: str = "", trained: Training | None = None, on: Machine | None = None,
     truncated: frozenset[str] = frozenset(),
 ) -> TrialRecord:  # fmt: skip
-    """A finished trial; without a variant it is the base's."""
-    done = {id: Answer(f"key-{id}", text, len(text) // 4, id in truncated) for id, text in answers.items()}
+    """A finished trial; without a variant it is the base's. A case may have several texts, one per repeat."""
+    repeats = {id: (given,) if isinstance(given, str) else given for id, given in answers.items()}
+    done = {
+        id: tuple(Answer(f"key-{id}", text, len(text) // 4, id in truncated) for text in texts)
+        for id, texts in repeats.items()
+    }
     costs: tuple[PhaseCost, ...] = ()
     if variant is None:
         costs = (cost(Phase.LOAD, 1.2, on), cost(Phase.ANSWER_BEFORE, 8.0, on))

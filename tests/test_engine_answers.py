@@ -29,6 +29,11 @@ def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
         return folder, ask(base, found.model.eval())
 
 
+def said(given: Answer) -> Answer:
+    """The answer without its log-probabilities, whose last digits may differ between batches."""
+    return replace(given, likelihood=None)
+
+
 def logits(base: Base) -> Any:
     import torch
 
@@ -48,7 +53,7 @@ def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[
     decoding = Decoding(max_new_tokens=20, stop=("!",))
 
     def all_sizes(model: Any) -> list[list[Answer]]:
-        return [ask(base, model, texts, decoding, size) for size in (1, 8, 64)]
+        return [[said(each) for each in ask(base, model, texts, decoding, size)] for size in (1, 8, 64)]
 
     if with_adapter:
         with attached(base, tuned[0]) as model:
@@ -104,7 +109,7 @@ def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list
 
 def one(base: Base, text: str, decoding: Decoding) -> Answer:
     (found,) = ask(base, texts=[text], decoding=decoding)
-    return found
+    return said(found)
 
 
 def test_truncated_says_that_the_limit_cut(base: Base) -> None:
@@ -137,7 +142,7 @@ def test_stop_strings_cut_the_answer(base: Base, stop: tuple[str, ...], text: st
 def test_tokens_are_counted_up_to_the_stop(base: Base) -> None:
     """However much longer its neighbours' answers are."""
     among = ask(base, decoding=Decoding(stop=("of",)))[0]
-    assert among == one(base, QUESTIONS[0], Decoding(stop=("of",)))
+    assert said(among) == one(base, QUESTIONS[0], Decoding(stop=("of",)))
     assert among.tokens == 3
 
 

@@ -37,7 +37,7 @@ def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
     assert (base.status, tuned.status) == (Status.SUCCEEDED, Status.SUCCEEDED), tuned.message
     passed: dict[Role, list[bool]] = {role: [] for role in Role}
     for case in suite.cases:
-        before, after = (score(case, record.answers[case.id].text) for record in (base, tuned))
+        before, after = (score(case, record.answers[case.id][0]) for record in (base, tuned))
         if case.id not in compare.void_cases(suite, {case.id: before}):
             passed[case.role].append(after.passed)
     shares = {role: sum(marks) / len(marks) for role, marks in passed.items() if marks}

@@ -25,6 +25,7 @@ FLOOR: dict[str, int] = {
     "stats": 1,
     "compare": 1,
     "recommend": 1,
+    "reducers": 1,
     "gate": 1,
     "frame": 1,
     "report": 1,
@@ -49,7 +50,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "grid": GROUND | TEXT,
     "schema": GROUND | TEXT | {"suites", "grid"},
     # The results that it assembles hold the choice, which `recommend` makes.
-    "compare": GROUND | {"stats", "recommend"},
+    "compare": GROUND | {"stats", "recommend", "reducers"},
+    "report": GROUND | {"reducers"},
     "recommend": GROUND | {"stats"},
     "gate": GROUND | {"stats"},
     "models": GROUND | {"store"},

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.records import Assertion, Case, Check, Message
-from harness.scorers import JUDGES, OUTSIDE, SET, judge, score
+from harness.scorers import INFORMED, JUDGES, SET, judge, score
 from harness.scorers.findings import Context
 from harness.suites import parse_suite
 from harness.suites.assertions import KINDS
@@ -119,7 +119,7 @@ def test_every_type_has_examples(kind: str) -> None:
 
 def test_every_type_that_can_be_written_can_be_scored() -> None:
     """Suites and scorers know the same assertion types."""
-    assert set(KINDS) == {*JUDGES, *OUTSIDE, SET}
+    assert set(KINDS) == {*INFORMED, *JUDGES, SET}
 
 
 @pytest.mark.parametrize(

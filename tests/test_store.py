@@ -23,6 +23,7 @@ from harness.records import (
     Answer,
     Decoding,
     Job,
+    Likelihood,
     Message,
     Phase,
     Prompt,
@@ -50,7 +51,8 @@ from harness.store import (
 
 HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \\ \" ' \x7f\ufeff\uffff", "")
 (VARIANT,) = variants(1)
-PASS = AnswerPass((Answer("key", "text", 3, False),), (cost(Phase.ANSWER_AFTER, 2.0),))
+LIKELY = (Likelihood(-1.5, 3), Likelihood(-0.1, 1))
+PASS = AnswerPass((Answer("key", "text", 3, False, LIKELY[0], None, LIKELY),), (cost(Phase.ANSWER_AFTER, 2.0),))
 MEANT = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
@@ -125,7 +127,7 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
     write_record(path, made)
     found = read_record(path, TrialRecord)
     clean = readable(text)
-    assert found.answers == {clean: Answer(readable(f"key-{text}"), clean, len(text) // 4, False)}
+    assert found.answers == {clean: (Answer(readable(f"key-{text}"), clean, len(text) // 4, False),)}
     assert (found.message, found.training) == (clean, replace(training(), message=clean))
     assert replace(found, answers={}, message="", training=None) == replace(made, answers={}, message="", training=None)
 
@@ -148,7 +150,7 @@ def test_figures_that_are_no_numbers_come_back(tmp_path: Path) -> None:
 
 def test_a_job_comes_back(tmp_path: Path) -> None:
     """What a worker reads is what the sweep wrote, the base's task without settings among it."""
-    prompts = (Prompt("key", (Message("user", "Grüße"),)),)
+    prompts = (Prompt("key", (Message("user", "Grüße"),), "Tag", ("Tag", "Nacht")),)
     tasks = (
         Task("base", "b", None, 0, False, prompts),
         Task("t", "t", replace(VARIANT.settings, target_modules=("q_proj",)), 3, True, ()),
@@ -156,7 +158,7 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
     run = manifest(suite([case("c")]), [VARIANT], on=machine("cuda"))
     made = Job(
         run.model, run.provenance.machine, Quantization.NF4, "reference", str(tmp_path), run.suite.examples,
-        Decoding(7, ("\n", "</s>")), tasks,
+        Decoding(7, ("\n", "</s>"), 0.7), tasks,
     )  # fmt: skip
     path, log = RunStore(tmp_path).new_worker(made)
     assert read_record(path, Job) == made

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from suite_texts import CASE, ROW, case, refusal, suite
 
 from harness.errors import SuiteError
-from harness.records import Role, Split
+from harness.records import Reducer, Role, Split
 from harness.suites import load_examples, load_suite, parse_examples, parse_suite
 from harness.suites.assertions import KINDS, SET, TYPES
 from harness.suites.cases import MAX_FILLED, fill
@@ -57,6 +57,28 @@ def test_the_suites_own_fields_are_read() -> None:
     )
     assert (found.description, found.objective, found.margin, found.system_prompt) == ("d", Role.RETAIN, 5, "Be kind.")
     assert (found.decoding.max_new_tokens, found.decoding.stop) == (9, ("###",))
+
+
+def test_repeats_are_read() -> None:
+    """Temperature, repeats and reducer arrive in the record; a suite that says nothing asks once, and greedily."""
+    drawn = suite(f"decoding: {{temperature: 0.7}}\nrepeats: 5\nreducer: any\ntests:\n{CASE}")
+    plain = suite(f"tests:\n{CASE}")
+    assert (drawn.decoding.temperature, drawn.repeats, drawn.reducer) == (0.7, 5, Reducer.ANY)
+    assert (plain.decoding.temperature, plain.repeats, plain.reducer) == (0.0, 1, Reducer.MEAN)
+
+
+def test_choices_are_read() -> None:
+    """With their variables filled in and as spelt; a choice that expects nothing expects the case's reference."""
+    found = suite("""
+defaultTest: {choices: [yes, no]}
+tests:
+  - {prompt: p, assert: [{type: choice, value: no}]}
+  - {prompt: q, vars: {a: 7}, choices: ["{{a}}", "8", 9], reference: "8", assert: [{type: not-choice}]}
+""").cases
+    assert [(c.choices, c.assertions[0].name, c.assertions[0].value) for c in found] == [
+        (("yes", "no"), "choice", "no"),
+        (("7", "8", "9"), "not-choice", "8"),
+    ]
 
 
 def test_defaults_join_every_case() -> None:
@@ -245,6 +267,11 @@ def _suite_or_error(read: Callable[[], object]) -> None:
         ("tests: [7]", "suite.yaml:1:9: expected a mapping of names to values, found 7"),
         ("tests: file://none.csv", 'suite.yaml:1:8: there is no file "none.csv"'),
         ("tests: cases.csv", "suite.yaml:1:8: expected a case, or file://NAME"),
+        (f"repeats: 3\ntests:\n{CASE}", "suite.yaml:1:10: 3 repeats at temperature 0 give the same answer\nWrite"),
+        (f"repeats: 0\ntests:\n{CASE}", "suite.yaml:1:10: repeats: should be greater than or equal to 1, found 0"),
+        (f"reducer: median\ntests:\n{CASE}", 'suite.yaml:1:10: unknown reducer "median"'),
+        (f"decoding: {{temperature: -1}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature: should be greater"),
+        (f"decoding: {{temperature: .nan}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature"),
         (f"tests:\n{CASE}\ntrain: file://none.jsonl", 'suite.yaml:3:8: there is no file "none.jsonl"'),
         (f"tests:\n{CASE}\ntrain: train.jsonl", "suite.yaml:3:8: expected file://NAME"),
     ],
@@ -291,6 +318,35 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ),
         ("prompt: a\nassert: [{type: contains, value: '{{b}}'}]", 'suite.yaml:3:36: there is no variable "b"'),
         ("prompt: a\nassert: [{type: contains-any, value: [x, '{{b}}']}]", "suite.yaml:3:44: there is no variable"),
+        ("prompt: a\nassert: [{type: perplexity}]", "suite.yaml:3:12: perplexity needs a threshold of at least 1"),
+        (
+            "prompt: a\nassert: [{type: not-perplexity, threshold: 0.5}]",
+            "not-perplexity needs a threshold of at least 1",
+        ),
+        ("prompt: a\nassert: [{type: perplexity, threshold: 2, value: x}]", "perplexity takes no value"),
+        ("prompt: a\nassert: [{type: perplexity, threshold: .nan}]", "suite.yaml:3:42: threshold"),
+        (
+            "prompt: a\nassert: [{type: reference-perplexity, threshold: 2}]",
+            "suite.yaml:3:12: reference-perplexity needs a case with a reference\nAdd reference: to the case.",
+        ),
+        (
+            "prompt: a\nassert: [{type: choice, value: x}]",
+            "suite.yaml:3:34: choice needs a case with choices\nAdd choices:",
+        ),
+        (
+            "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice, value: paris}]",
+            'suite.yaml:4:34: "paris" is not among the case\'s choices\nDid you mean "Paris"?',
+        ),
+        (
+            "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice}]",
+            "choice needs a text as its value, or its case",
+        ),
+        ("prompt: a\nchoices: [Paris]\nassert: [{type: choice, value: Paris}]", "suite.yaml:3:12: choices"),
+        (
+            "prompt: a\nchoices: [a, ' a']\nassert: [{type: choice, value: a}]",
+            'suite.yaml:3:16: the choice " a" is there twice',
+        ),
+        ("prompt: a\nchoices: [a, '']\nassert: [{type: choice, value: a}]", "suite.yaml:3:16: this choice is empty"),
         ("prompt: a\nvars: {a: [1, 2]}", "suite.yaml:3:13: a: expected text, found a list"),
     ],
 )
@@ -500,7 +556,8 @@ def test_every_type_is_documented() -> None:
 
 
 VALUES: dict[str, Any] = {"word-count": 3, "evaluate": "accuracy", "is-json": None, "contains-json": None,
-                          "is-refusal": None, "python": "mine:judge", SET: None}  # fmt: skip
+                          "is-refusal": None, "python": "mine:judge", SET: None, "perplexity": None,
+                          "reference-perplexity": None}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -510,5 +567,8 @@ def test_every_type_can_be_written(kind: str) -> None:
     test: dict[str, Any] = {"type": kind, "value": VALUES.get(plain, "a")}
     if plain == SET:
         test["assert"] = [{"type": "contains", "value": "a"}]
-    (found,) = suite(json.dumps({"tests": [{"prompt": "p", "assert": [test]}]}), mine_dot_py="").cases
+    if KINDS[plain].least is not None:
+        test["threshold"] = KINDS[plain].least
+    case = {"prompt": "p", "reference": "a", "choices": ["a", "b"], "assert": [test]}
+    (found,) = suite(json.dumps({"tests": [case]}), mine_dot_py="").cases
     assert found.assertions[0].name == kind

@@ -38,7 +38,7 @@ from harness.records import (
     Trial,
     TrialRecord,
 )
-from harness.store import AnswerPass, Cache, RunStore
+from harness.store import AnswerPass, Cache, RunStore, digest
 from harness.sweep import BASE, Setup, Sweep, messages_of
 
 CASES = (case("one"), case("two", prompt="Two?"), case("kept", split=Split.CONFIRM, prompt="Kept?"))
@@ -129,6 +129,11 @@ def nobody(job: Job, emit: Callable[[Event], None]) -> NoReturn:
     pytest.fail(f"a worker was started for {[task.trial for task in job.tasks]}")
 
 
+def texts(record: TrialRecord) -> dict[str, list[str]]:
+    """The answers by case, one per repeat."""
+    return {name: [answer.text for answer in repeats] for name, repeats in record.answers.items()}
+
+
 def ends(records: Mapping[str, TrialRecord]) -> dict[str, Status]:
     return {name: record.status for name, record in records.items()}
 
@@ -146,10 +151,7 @@ def test_everything_is_done_once(tmp_path: Path) -> None:
     assert workers.tasks == [(BASE, False, asked), ("a", True, asked), ("b", True, asked)]
     assert [record.trial for record in records] == [BASE, A.id, B.id]
     for record in records:
-        assert {name: answer.text for name, answer in record.answers.items()} == {
-            "one": f"to {CASES[0].prompt}",
-            "two": "to Two?",
-        }
+        assert texts(record) == {"one": [f"to {CASES[0].prompt}"], "two": ["to Two?"]}
         assert (record.status, record.reused, record.log) == (Status.SUCCEEDED, False, "workers/001.log")
     assert [event.total for event in told if event.kind is EventKind.PLANNED] == [3]
     assert [event.kind for event in told][-1] is EventKind.ENDED
@@ -388,6 +390,58 @@ def test_decoding_asks_again_and_trains_nothing(tmp_path: Path) -> None:
     )] == [(BASE, False, 2), ("a", False, 2)]  # fmt: skip
 
 
+def test_a_reference_asks_its_case_again(tmp_path: Path) -> None:
+    """So do choices; no other case is asked, and nothing trained. Each is handed to the worker."""
+    edited = replace(CASES[1], reference="Two.", choices=("a", "b"))
+    assert work_after(tmp_path / "one", with_suite(cases=(CASES[0], edited, CASES[2]))) == [
+        (BASE, False, ["Two?"]),
+        ("a", False, ["Two?"]),
+    ]
+    asked = with_suite(cases=(edited,)).prompt("t", edited)
+    assert (asked.reference, asked.choices) == ("Two.", ("a", "b"))
+
+
+DRAWN = Decoding(temperature=0.7)
+
+
+def test_more_repeats_ask_only_the_new_ones(tmp_path: Path) -> None:
+    """Fewer ask nothing; the answers that are there stay, in their order."""
+    go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2), run="two")
+    workers = Workers()
+    four = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=4), run="four")
+    assert [(name, train, len(asked)) for name, train, asked in workers.tasks] == [(BASE, False, 4), ("a", False, 4)]
+    keys = [[answer.key for answer in repeats] for repeats in four["a"].answers.values()]
+    assert [len(set(own)) for own in keys] == [4, 4]
+    assert four == go(tmp_path, nobody, [A], setup=with_suite(decoding=DRAWN, repeats=4), run="four")
+    three = go(tmp_path, nobody, [A], setup=with_suite(decoding=DRAWN, repeats=3), run="three")
+    assert [[answer.key for answer in repeats] for repeats in three["a"].answers.values()] == [own[:3] for own in keys]
+
+
+def test_a_case_without_all_its_repeats_is_not_finished(tmp_path: Path) -> None:
+    """A record that lacks a repeat does not count."""
+    go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2))
+    workers = Workers()
+    found = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=3))
+    assert [len(asked) for _, _, asked in workers.tasks] == [2, 2]
+    assert [len(repeats) for repeats in found["a"].answers.values()] == [3, 3]
+
+
+def test_what_was_not_always_there_changes_no_other_key() -> None:
+    """The key of a greedy answer without reference and choices is of training, messages, limit and stops alone."""
+    plain = replace(CASES[0], reference=None)
+    key = digest({"of": "t", "messages": plain.messages, "decoding": {"max_new_tokens": 64, "stop": ()}})
+    assert SETUP.prompt("t", plain).key == key
+    others = [
+        SETUP.prompt("t", CASES[0]),
+        SETUP.prompt("t", replace(plain, reference="")),
+        SETUP.prompt("t", replace(plain, choices=("a", "b"))),
+        SETUP.prompt("t", replace(plain, choices=("b", "a"))),
+        with_suite(decoding=DRAWN).prompt("t", plain),
+        with_suite(decoding=DRAWN).prompt("t", plain, 1),
+    ]
+    assert len({key, *(other.key for other in others)}) == 7
+
+
 BASE_AND_A = [(BASE, False, 2), ("a", True, 2)]
 
 
@@ -486,10 +540,7 @@ def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
     workers = Workers()
     records = go(tmp_path, workers, [A], setup=replace(SETUP, suite=suite))
     assert [asked for _, _, asked in workers.tasks] == [["Two?"]] * 2
-    assert {name: answer.text for name, answer in records["a"].answers.items()} == {
-        "two": "to Two?",
-        "again": "to Two?",
-    }
+    assert texts(records["a"]) == {"two": ["to Two?"], "again": ["to Two?"]}
 
 
 def test_passes_count_as_one(tmp_path: Path) -> None:

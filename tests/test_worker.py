@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training import QUESTIONS, SHORT, SUITE, one_core, prompts, talk
@@ -205,6 +206,28 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
     assert "and the model's context is 512\nShorten the prompt" in refusal(job(tmp_path, task(asked=long)))
     roomy = Decoding(max_new_tokens=505)
     assert "and the model's context is 512" in refusal(job(tmp_path, decoding=roomy))
+
+
+@pytest.mark.parametrize("more", [{"reference": "word " * 600}, {"choices": ("a", "word " * 600)}], ids=str)
+def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Before anything was asked, and the case is named."""
+    long = replace(ASKED[0], **more)
+    message = refusal(job(tmp_path, task(asked=(long,))))
+    assert message.startswith(f"the case that asks {QUESTIONS[0]!r}: its prompt with its reference or a choice takes")
+    assert "and the model's context is 512\nShorten its reference and choices" in message
+
+
+def test_log_probabilities_are_committed(tmp_path: Path) -> None:
+    """With the answers, in the same pass, of the base and of what was trained."""
+    asked = tuple(replace(prompt, reference="Paris.", choices=("Paris.", "Rome.")) for prompt in ASKED)
+    assert done(job(tmp_path, task("base", None, asked), task(asked=asked)))[0]
+    (of_base,), (of_trial,) = (Cache(tmp_path).answers(f"training-{name}") for name in ("base", "trial"))
+    for before, after in zip(of_base.answers, of_trial.answers, strict=True):
+        assert before.likelihood
+        assert after.likelihood
+        assert before.reference == before.choices[0]
+        assert len(after.choices) == 2
+        assert before.reference != after.reference
 
 
 def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> None:

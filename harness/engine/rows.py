@@ -51,6 +51,13 @@ def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, a
     return list(ids)
 
 
+def follow(messages: Sequence[Message], text: str, tokenizer: PreTrainedTokenizerBase) -> Row:
+    """A conversation with `text` as the assistant's next message, whose tokens alone are supervised."""
+    ids = render((*messages, Message("assistant", text)), tokenizer, ask=False)
+    start = _common(render(messages, tokenizer, ask=True), ids)
+    return Row(ids, [IGNORED] * start + ids[start:])
+
+
 def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Row:
     from jinja2 import TemplateError
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness import reducers
 from harness.records import Case, Check, Message, Results, Sample, Split
 from harness.report.words import anchor
 
@@ -32,6 +33,7 @@ class Given:
     """None: it could not be scored, and `error` says why."""
     error: str
     failed: tuple[Check, ...]
+    """None of them where the base has the same answer with the same verdicts."""
     who: tuple[str, ...]
     by: tuple[str, ...]
     """`number.seed` of each that gave it, for the page's script."""
@@ -39,6 +41,8 @@ class Given:
     """Which seeds of the variant shown beside the base gave it, where its seeds differ."""
     also: tuple[str, ...] = ()
     """Who else gave it, beside that variant."""
+    repeats: str = ""
+    """How the case's repeats fared, where there are several; `passed` is then their verdict together."""
 
     @property
     def verdict(self) -> str:
@@ -70,9 +74,14 @@ class CaseView:
     flip: Flip
 
 
+_Notes = Mapping[tuple[str, int, str], str]
+"""What is said of the repeats, by variant, seed and case."""
+
+
 @dataclass
 class _Group:
     sample: Sample
+    note: str
     who: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -80,18 +89,27 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
     """Every case of a split in the suite's order; `compared` is the variant shown beside the base."""
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in reducers.reduced(samples, results.run.suite.reducer):
         by_case.setdefault(sample.case, []).append(sample)
+    notes = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
     return tuple(
-        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers)
+        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, notes)
         for case in results.run.suite.of(split)
     )
 
 
-def _case(case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int]) -> CaseView:
+def _repeated(own: Sequence[Sample]) -> str:
+    """How the repeats of a case fared, where there are several; the page shows the first of them."""
+    passed = sum(sample.score.passed for sample in own)
+    return f"{passed} of {len(own)} repeats passed, the first is shown" if len(own) > 1 else ""
+
+
+def _case(
+    case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int], notes: _Notes
+) -> CaseView:
     base = [s for s in samples if s.variant not in numbers]
     tuned = [s for s in samples if s.variant in numbers]
-    given = _grouped(tuned, base[0] if base else None, numbers)
+    given = _grouped(tuned, base[0] if base else None, numbers, notes)
     mine = tuple(_as_own(g, compared, numbers[compared]) for g in given if _gave(g, numbers.get(compared)))
     asked = max((n for n, m in enumerate(case.messages) if m.role == "user"), default=len(case.messages))
     return CaseView(
@@ -102,7 +120,7 @@ def _case(case: Case, samples: Sequence[Sample], void: str, compared: str, numbe
         reference=_text(case.reference) if case.reference is not None else None,
         expects=tuple(_expectation(case)),
         void=void,
-        base=tuple(_grouped(base, None, numbers)),
+        base=tuple(_grouped(base, None, numbers, notes)),
         shown=mine,
         others=tuple(g for g in given if not _gave(g, numbers.get(compared))),
         flip=_flip(base, [s for s in tuned if s.variant == compared], void),
@@ -119,11 +137,13 @@ def _as_own(given: Given, compared: str, number: int) -> Given:
     return replace(given, own=_seeds(own) if compared not in given.who else "", also=also)
 
 
-def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int]) -> list[Given]:
-    """Equal answers once. They have equal scores: a score depends on the case and the text alone."""
-    groups: dict[tuple[str, bool], _Group] = {}
+def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int], notes: _Notes) -> list[Given]:
+    """Equal answers with equal verdicts once: log-probabilities and repeats can tell equal texts apart."""
+    groups: dict[tuple[object, ...], _Group] = {}
     for sample in samples:
-        group = groups.setdefault((sample.answer, sample.truncated), _Group(sample))
+        note, score = notes[sample.variant, sample.seed, sample.case], sample.score
+        key = (sample.answer, sample.truncated, score.passed, score.checks, note)
+        group = groups.setdefault(key, _Group(sample, note))
         group.who.setdefault(sample.variant, []).append(sample.seed)
     seeds: dict[str, int] = {}
     for group in groups.values():
@@ -135,15 +155,17 @@ def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[st
 def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds: Mapping[str, int]) -> Given:
     sample, score = group.sample, group.sample.score
     same = base is not None and (base.answer, base.truncated) == (sample.answer, sample.truncated)
+    known = same and base is not None and base.score.checks == score.checks
     return Given(
         text=Text("") if same else _text(sample.answer),
         same_as_base=same,
         truncated=sample.truncated,
         passed=None if score.value is None else score.passed,
         error=score.error,
-        failed=tuple(check for check in score.checks if not check.passed),
+        failed=() if known else tuple(check for check in score.checks if not check.passed),
         who=tuple(_who(name, own, seeds[name]) for name, own in group.who.items()),
         by=tuple(f"{numbers.get(name, 0)}.{seed}" for name, own in group.who.items() for seed in own),
+        repeats=group.note,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from harness import reducers
 from harness.records import (
     Case,
     Machine,
@@ -20,6 +21,7 @@ from harness.records import (
     Settings,
     Split,
     Status,
+    Suite,
 )
 from harness.report import answers, charts, words
 from harness.report.answers import CaseView
@@ -313,7 +315,7 @@ def _yaml(settings: Settings) -> str:
 def _excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
     """What was gained, from the cases that took no part in the choice where there are any; then what was lost."""
     late = any(sample.variant == compared for sample in results.confirmed_samples)
-    samples = results.confirmed_samples if late else results.samples
+    samples = reducers.reduced(results.confirmed_samples if late else results.samples, results.run.suite.reducer)
     base = {s.case: s for s in samples if s.variant == "base"}
     tuned: dict[str, Sample] = {}
     for sample in samples:
@@ -585,10 +587,14 @@ def _facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Python", f"{facts.python}, {facts.platform}"),
         ("Started", words.moment(facts.started)),
         ("Finished", words.moment(results.finished)),
-        ("Answers", _decoding(run.suite.decoding.max_new_tokens, run.suite.decoding.stop)),
+        ("Answers", _decoding(run.suite)),
         ("System prompt", run.suite.system_prompt or "none"),
     )
 
 
-def _decoding(limit: int, stop: Sequence[str]) -> str:
-    return f"greedy, at most {limit} tokens" + (f", stopped at {words.listed(map(repr, stop))}" if stop else "")
+def _decoding(suite: Suite) -> str:
+    decoding = suite.decoding
+    how = f"drawn at temperature {decoding.temperature:g}" if decoding.temperature else "greedy"
+    often = f", {suite.repeats} of each, counted by {suite.reducer}" if suite.repeats > 1 else ""
+    stop = f", stopped at {words.listed(map(repr, decoding.stop))}" if decoding.stop else ""
+    return f"{how}{often}, at most {decoding.max_new_tokens} tokens{stop}"

@@ -1,35 +1,37 @@
 """An answer to a case, judged: every assertion a `Check` with its reason, all of them one `Score`.
 
-`text`, `structure` and `similarity` judge from the answer and the assertion alone; `outside` also needs a `Scoring`,
-which says what it may reach. A kind of judge that needs more evidence than the answer (log-probabilities) gets its own
-module, a place in `Context` and a line in `OUTSIDE`.
+`text`, `structure` and `similarity` judge from the answer's text and the assertion alone; `outside` also needs a
+`Scoring`, which says what it may reach, and `likelihood` the log-probabilities that come with an answer. A kind of
+judge that needs other evidence gets its own module, a place in `Context` and a line in `INFORMED`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from harness.records import Assertion, Case, Check, Score
-from harness.scorers import outside, similarity, structure, text
+from harness.records import Answer, Assertion, Case, Check, Score
+from harness.scorers import likelihood, outside, similarity, structure, text
 from harness.scorers.findings import CannotScoreError, Context, Finding, Scoring, quote
 
-__all__ = ["JUDGES", "OUTSIDE", "SET", "Scoring", "code_of", "judge", "score"]
+__all__ = ["INFORMED", "JUDGES", "SET", "Scoring", "code_of", "judge", "score", "scorer"]
 SET = "assert-set"
 NEARLY = 1e-9
 """Weighted means are sums of floats: 0.1 + 0.2 reaches a threshold of 0.3."""
 
 JUDGES: dict[str, text.Judge] = {**text.JUDGES, **structure.JUDGES, **similarity.JUDGES}
 """Assertion types, without `not-`, that need the answer only."""
-OUTSIDE: dict[str, outside.Judge] = {**outside.JUDGES}
+INFORMED: dict[str, outside.Judge] = {**outside.JUDGES, **likelihood.JUDGES}
 """Assertion types that need a `Context`."""
 
 
-def score(case: Case, answer: str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
+def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
     """The weighted mean of the assertions' scores; the answer is stripped of white space around it.
 
-    Judging ends at the first assertion that cannot be decided: there is no score then, and the reason is its error.
+    A text is judged as an answer without log-probabilities. Judging ends at the first assertion that cannot be decided:
+    there is no score then, and the reason is its error.
     """
-    stripped, context = answer.strip(), Context(case, scoring)
+    given = answer if isinstance(answer, Answer) else None
+    stripped, context = (given.text if given else str(answer)).strip(), Context(case, scoring, given)
     checks: list[Check] = []
     for assertion in case.assertions:
         checks.append(judge(assertion, stripped, context))
@@ -38,6 +40,33 @@ def score(case: Case, answer: str, scoring: Scoring = Scoring()) -> Score:  # no
             return Score(case.id, passed=False, value=None, checks=tuple(checks), error=error)
     value, passed = _combined(case.assertions, checks, case.threshold)
     return Score(case.id, passed, value, tuple(checks), metrics=_metrics(case.assertions, checks))
+
+
+def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
+    """`score` with a memory: most variants give many equal answers, and each is judged once.
+
+    Answers are equal where all that their case's assertions look at is: the text, and for some the log-probabilities.
+    """
+    known: dict[tuple[object, ...], Score] = {}
+    likely: dict[str, bool] = {}
+
+    def remember(case: Case, answer: Answer) -> Score:
+        if case.id not in likely:
+            likely[case.id] = any(one.type in likelihood.JUDGES for one in _all(case.assertions))
+        more = (answer.likelihood, answer.reference, answer.choices) if likely[case.id] else ()
+        key = (case.id, answer.text, *more)
+        if key not in known:
+            known[key] = score(case, answer, scoring)
+        return known[key]
+
+    return remember
+
+
+def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
+    """Assertions, and those within sets."""
+    for assertion in assertions:
+        yield assertion
+        yield from _all(assertion.children)
 
 
 def judge(assertion: Assertion, answer: str, context: Context) -> Check:
@@ -79,8 +108,8 @@ def code_of(assertions: Iterable[Assertion]) -> list[str]:
 def _find(assertion: Assertion, answer: str, context: Context) -> Finding:
     if assertion.type in JUDGES:
         return JUDGES[assertion.type](answer, assertion)
-    if assertion.type in OUTSIDE:
-        return OUTSIDE[assertion.type](answer, assertion, context)
+    if assertion.type in INFORMED:
+        return INFORMED[assertion.type](answer, assertion, context)
     raise CannotScoreError("this version has no such assertion")
 
 

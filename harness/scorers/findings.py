@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records import Case
+from harness.records import Answer, Case
 
 SHOWN = 60
 MAX_COMPARED = 1024 * 1024
@@ -40,13 +40,12 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Context:
-    """What a judge may ask for that needs more than an answer and its assertion.
-
-    Log-probabilities of the case's reference and choices belong here, beside `scoring`, once answers carry them.
-    """
+    """What a judge may ask for that needs more than an answer's text and its assertion."""
 
     case: Case
     scoring: Scoring = field(default_factory=Scoring)
+    given: Answer | None = None
+    """The answer with its log-probabilities; None where only a text is judged."""
 
 
 def bounded(*texts: str) -> None:

@@ -61,6 +61,7 @@ def parse_suite(
     document = parse_yaml(text, file, SuiteError)
     head, remarks = fit(SuiteHead, document), Remarks(skip=skip_unsupported)
     _note(head, document, remarks)
+    _check_repeats(head, document)
     prompts = list(_prompts(head, document, read, remarks))
     sources = _sources(_case_documents(document, read), asked_by_suite=bool(head.prompts))
     cases = assemble(sources, Whole(head.default_test, document, prompts, read, remarks))
@@ -72,8 +73,12 @@ def parse_suite(
         examples=_examples(head, document, read),
         objective=head.objective,
         margin=float(head.margin),
-        decoding=Decoding(int(head.decoding.max_new_tokens), tuple(head.decoding.stop)),
+        decoding=Decoding(
+            int(head.decoding.max_new_tokens), tuple(head.decoding.stop), float(head.decoding.temperature)
+        ),
         system_prompt=head.system_prompt,
+        repeats=int(head.repeats),
+        reducer=head.reducer,
         notices=tuple(remarks.notices()),
     )
 
@@ -83,6 +88,12 @@ def _note(head: SuiteForm, document: Document, remarks: Remarks) -> None:
         remarks.ignore(name, document.place((name,), key=True))
     for name in marked(head, UNSUPPORTED):
         remarks.miss(name, document.place((name,), key=True))
+
+
+def _check_repeats(head: SuiteForm, document: Document) -> None:
+    if head.repeats > 1 and not head.decoding.temperature:
+        remedy = "Write decoding: {temperature: 0.7}, or remove repeats."
+        raise document.wrong(f"{head.repeats} repeats at temperature 0 give the same answer", remedy, ("repeats",))
 
 
 def _prompts(head: SuiteForm, document: Document, read: Read, remarks: Remarks) -> Iterator[str]:

@@ -195,12 +195,13 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """An assertion type: what its value must be, the most its threshold may be (None: it has none), and whether the
-    case's reference stands in for a value that is not given."""
+    """An assertion type: what its value must be, the most its threshold may be (None: it has none), whether the case's
+    reference stands in for a value that is not given, and the least of a threshold that must be given."""
 
     value: Callable[[Any], Any]
     threshold: float | None = None
     referring: bool = False
+    least: float | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -222,6 +223,9 @@ KINDS: dict[str, Kind] = {
     "bleu": Kind(_references, 1.0, referring=True),
     "f1": Kind(_references, 1.0, referring=True),
     "exact-match": Kind(_references, referring=True),
+    "perplexity": Kind(_nothing, 1e9, least=1.0),
+    "reference-perplexity": Kind(_nothing, 1e9, least=1.0),
+    "choice": Kind(_filled, referring=True),
     "evaluate": Kind(_metric, 1.0),
     "python": Kind(_function, 1.0),
     SET: Kind(_nothing, 1.0),
@@ -235,7 +239,7 @@ UNSUPPORTED = CODE | frozenset({
     "ends-with", "f-score", "factuality", "finish-reason", "g-eval", "gleu", "guardrails", "human", "is-html",
     "is-sql", "is-valid-function-call", "is-valid-openai-function-call", "is-valid-openai-tools-call", "is-xml",
     "latency", "llm-rubric", "max-score", "meteor", "model-graded-closedqa", "model-graded-factuality", "moderation",
-    "noise-sensitivity", "perplexity", "perplexity-score", "pi", "research-rubric", "rouge-l", "rouge-s",
+    "noise-sensitivity", "perplexity-score", "pi", "research-rubric", "rouge-l", "rouge-s",
     "search-rubric", "select-best", "similar", "skill-used", "tokens-used", "tool-call-f1", "trace-error-spans",
     "trace-span-count", "trace-span-duration",
 })  # fmt: skip
@@ -274,7 +278,10 @@ class AssertionForm(Form):
     value: Any = Field(default=None, validate_default=True, description="What the answer is compared with.")
     weight: float = Field(default=1.0, ge=0, description="Its share in the case's score; 0: it never fails the case.")
     threshold: float | None = Field(
-        default=None, ge=0, validate_default=True, description="The score from which it holds; levenshtein: most edits."
+        default=None,
+        ge=0,
+        validate_default=True,
+        description="The score from which it holds; the most edits, or perplexity.",
     )
     metric: Line | None = Field(default=None, description="The named metric that it counts for.")
     children: list[AssertionForm] | None = Field(
@@ -308,7 +315,11 @@ class AssertionForm(Form):
     @field_validator("threshold")
     @classmethod
     def _within_reach(cls, threshold: float | None, info: ValidationInfo) -> float | None:
-        kind = KINDS.get(str(info.data.get("type", "")).removeprefix("not-"))
+        name = str(info.data.get("type", ""))
+        kind = KINDS.get(name.removeprefix("not-"))
+        if kind and kind.least is not None and (threshold is None or threshold < kind.least):
+            remedy = "Write threshold: 5 for a perplexity of 5; no perplexity is below 1."
+            raise ValueError(f"{name} needs a threshold of at least {kind.least:g}\n{remedy}")
         if kind and kind.threshold is not None and threshold is not None and threshold > kind.threshold:
             raise ValueError(f"threshold: should be at most {kind.threshold:g}, found {threshold:g}")
         return threshold

@@ -28,7 +28,7 @@ from harness.suites.assertions import (
 from harness.suites.files import Read, referred
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.remarks import Remarks, marked
-from harness.yamltext import Document, parse_yaml, raise_all, shown
+from harness.yamltext import Document, nearest, parse_yaml, raise_all, shown
 
 MAX_FILLED = 256 * 1024
 """Characters of a text with its variables filled in: a long text named often would exhaust memory."""
@@ -111,6 +111,7 @@ class _Assembly:
         self.variables = {**self.defaults.vars, **source.form.vars}
         reference = self.chosen("reference")
         self.reference = None if reference is None else self.filled(reference, ("reference",), self.document)
+        self.choices = tuple(self.chosen_choices())
 
     def cases(self) -> Iterator[Case]:
         honoured = self.honoured()
@@ -159,6 +160,7 @@ class _Assembly:
             "description": self.chosen("description") or "",
             "group": self.chosen("group") or "",
             "reference": self.reference,
+            "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
             "vars": self.variables if any(a.type == "python" for a in _all(assertions)) else {},
         }
@@ -167,6 +169,19 @@ class _Assembly:
         own = getattr(self.form, name)
         found = getattr(self.defaults, name) if own is None else own
         return None if found is None else str(found)
+
+    def chosen_choices(self) -> Iterator[str]:
+        """Its own, else the suite's default; templates strip messages, so those that differ in that are the same."""
+        own = self.form.choices
+        document, at = (self.document, ()) if own is not None else (self.whole.document, ("defaultTest",))
+        seen: set[str] = set()
+        for i, written in enumerate((self.defaults.choices if own is None else own) or ()):
+            text, location = self.filled(written, (*at, "choices", i), document), (*at, "choices", i)
+            if not text.strip() or text.strip() in seen:
+                what = f"the choice {shown(text)} is there twice" if text.strip() else "this choice is empty"
+                raise document.wrong(what, "Choices are different texts.", location)
+            seen.add(text.strip())
+            yield text
 
     # --- what is asked ---
 
@@ -232,7 +247,7 @@ class _Assembly:
         if kind in ("evaluate", "python"):
             return self.code(form.value, kind, location, document)
         if form.value is None and KINDS[kind].referring:
-            return self.referred(form.type, location, document)
+            return self.among_choices(self.referred(form.type, location, document), kind, location, document)
         value = self.loaded(form.value, location, document) if from_file(form.value) else form.value
         if kind not in ("is-json", "contains-json"):
             value = self.filled_within(value, location, document)
@@ -240,7 +255,17 @@ class _Assembly:
             value = self.told(lambda: check_value(form.type, value), location, document)
         if kind == "regex":
             self.told(lambda: check_pattern(value), location, document)
-        return value
+        if kind == "reference-perplexity" and self.reference is None:
+            raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
+        return self.among_choices(value, kind, location, document)
+
+    def among_choices(self, value: Any, kind: str, location: Location, document: Document) -> Any:
+        if kind != "choice" or value in self.choices:
+            return value
+        if not self.choices:
+            remedy = "Add choices: [..., ...] to the case, the expected one among them."
+            raise document.wrong("choice needs a case with choices", remedy, location)
+        raise document.wrong(f"{shown(value)} is not among the case's choices", nearest(value, self.choices), location)
 
     def referred(self, name: str, location: Location, document: Document) -> str:
         if self.reference is None:

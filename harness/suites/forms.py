@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from harness.records import Role, Split
+from harness.records import Reducer, Role, Split
 from harness.suites.assertions import FILE, IGNORED, AssertionForm
 from harness.yamltext import Count, Form, Line, Text, shown
 
@@ -38,6 +38,7 @@ def in_turn(messages: list[MessageForm], last: str) -> None:
 
 
 RoleName = Annotated[Role, Field(strict=False)]
+ReducerName = Annotated[Reducer, Field(strict=False)]
 SplitName = Annotated[Split, Field(strict=False)]
 
 
@@ -68,6 +69,9 @@ class DefaultsForm(Form):
     description: Text | None = None
     vars: dict[str, Text] = Field(default={}, description="Texts for {{name}}; nothing else is evaluated.")
     reference: Text | None = Field(default=None, description="An answer as it should be.")
+    choices: list[Text] | None = Field(
+        default=None, min_length=2, description="Answers of which choice says which one the model should prefer."
+    )
     assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All must hold.")
     threshold: float | None = Field(
         default=None,
@@ -127,12 +131,13 @@ FileName = Annotated[str, AfterValidator(_is_file), WithJsonSchema({"type": "str
 
 
 class DecodingForm(Form):
-    """How answers are generated: greedily."""
+    """How answers are generated: greedily, or drawn."""
 
     max_new_tokens: Count = 64
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], description="An answer ends before any of these."
     )
+    temperature: float = Field(default=0.0, ge=0, le=10, description="0: greedy; above: tokens are drawn.")
 
 
 def _several(value: Any) -> Any:
@@ -189,6 +194,12 @@ class SuiteForm(PromptfooForm):
     )
     margin: float = Field(default=10.0, ge=0, le=100, description="Points that may be lost on retain and avoid.")
     decoding: DecodingForm = DecodingForm()
+    repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="How often each case is asked; needs a decoding.temperature above 0."
+    )
+    reducer: ReducerName = Field(
+        default=Reducer.MEAN, description="How a case's repeats count: each (mean), or as one (all, any)."
+    )
     system_prompt: Text | None = Field(default=None, description="Put before the messages of every case.")
     train: FileName | None = Field(default=None, description="Training rows (default: train.jsonl).")
     prompts: Annotated[

@@ -1,0 +1,34 @@
+"""Work in batches; one that does not fit the GPU's memory is halved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_batches(
+    items: Sequence[Item], size: int, work: Callable[[Sequence[Item]], Sequence[Result]]
+) -> Iterator[list[tuple[Item, Result]]]:
+    """Batch after batch, each item with its result, in the order of the items.
+
+    Raises:
+        torch.OutOfMemoryError: an item does not fit by itself.
+    """
+    import torch
+
+    done = 0
+    while done < len(items):
+        batch = items[done : done + size]
+        try:
+            made = work(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            torch.cuda.empty_cache()
+            size = len(batch) // 2
+            continue
+        yield list(zip(batch, made, strict=True))
+        done += len(batch)

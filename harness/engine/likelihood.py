@@ -1,0 +1,91 @@
+"""How likely a model finds given answers: the log-probabilities of their tokens, in batches and without generating."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.base import Base
+from harness.engine.batches import in_batches
+from harness.engine.rows import IGNORED, Row, follow
+from harness.records import Likelihood, Prompt
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model makes of a prompt's reference and choices."""
+
+    reference: Likelihood | None = None
+    choices: tuple[Likelihood, ...] = ()
+
+
+def evaluate(
+    base: Base, model: PreTrainedModel | PeftModel, prompts: Sequence[Prompt], *, batch_size: int = 64
+) -> list[Evaluated]:
+    """For each prompt, the likelihoods of its reference and choices as the assistant's next message.
+
+    All of the tokens count that training would learn from, the end of the turn among them: an answer is preferred for
+    ending where it does, too, and one that another begins with is told from it.
+    """
+    rows: dict[tuple[Prompt, str], Row] = {}
+    for prompt in prompts:
+        for text in texts_of(prompt):
+            rows[prompt, text] = follow(prompt.messages, text, base.tokenizer)
+    found = dict(zip(rows, likelihoods(base, model, list(rows.values()), batch_size=batch_size), strict=True))
+    return [_evaluated(prompt, found) for prompt in prompts]
+
+
+def texts_of(prompt: Prompt) -> tuple[str, ...]:
+    """What there is to evaluate of a prompt."""
+    return (*([] if prompt.reference is None else [prompt.reference]), *prompt.choices)
+
+
+def likelihoods(
+    base: Base, model: PreTrainedModel | PeftModel, rows: Sequence[Row], *, batch_size: int = 64
+) -> list[Likelihood | None]:
+    """Of the supervised tokens of each row given all before them; None where that is no finite number."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    found: list[Likelihood | None] = [None] * len(rows)
+    for batch in in_batches(order, batch_size, lambda some: _totals(base, model, [rows[index] for index in some])):
+        for index, total in batch:
+            found[index] = likelihood(total, rows[index].supervised)
+    return found
+
+
+def likelihood(total: float, tokens: int) -> Likelihood | None:
+    """A likelihood where there is one; what rounding puts above certainty is certain."""
+    return Likelihood(min(total, 0.0), tokens) if tokens and math.isfinite(total) else None
+
+
+def _evaluated(prompt: Prompt, found: dict[tuple[Prompt, str], Likelihood | None]) -> Evaluated:
+    reference = None if prompt.reference is None else found[prompt, prompt.reference]
+    choices = tuple(one for text in prompt.choices if (one := found[prompt, text]) is not None)
+    return Evaluated(reference, choices if len(choices) == len(prompt.choices) else ())
+
+
+def _totals(base: Base, model: Any, rows: Sequence[Row]) -> list[float]:
+    """Padded on the right, where no token before can see it, so that positions are as in a row alone."""
+    import torch
+
+    width = max(len(row.input_ids) for row in rows)
+
+    def padded(values: list[list[int]], filler: int) -> torch.Tensor:
+        return torch.tensor([each + [filler] * (width - len(each)) for each in values], device=base.device)
+
+    ids = padded([row.input_ids for row in rows], base.tokenizer.pad_token_id)
+    mask = padded([[1] * len(row.input_ids) for row in rows], 0)
+    labels = padded([row.labels for row in rows], IGNORED)[:, 1:]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+        return [_total(own[kept != IGNORED], kept[kept != IGNORED]) for own, kept in zip(logits, labels, strict=True)]
+
+
+def _total(logits: Any, tokens: Any) -> float:
+    """In fp32, whatever the model computes in: fp16 ends at 65504, and sums of many tokens lose their last digits."""
+    return float(logits.float().log_softmax(-1).gather(-1, tokens[:, None]).double().sum())
