@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from build import results
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import leaks
@@ -101,6 +101,7 @@ def test_no_rows_no_leaks() -> None:
     assert misplaced(alone) == ()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_has_a_label(prompt: str, rows: list[str]) -> None:
     """Whatever the texts, a prompt has a label, is seen in its own row, and has a line unless it is unseen."""

@@ -88,7 +88,9 @@ class _Row:
     def text(self, column: str) -> str:
         value = as_written(self.cells[column])
         if value is not None and not isinstance(value, str):
-            raise SuiteError(f"{column}: expected text, found {shown(value)}", place=self.place)
+            raise SuiteError(
+                f"{column}: expected text, found {shown(value)}", remedy="Put it in quotes.", place=self.place
+            )
         return (value or "").strip()
 
 
@@ -115,7 +117,8 @@ def _table(text: str, file: str, columns: Columns) -> Iterator[_Row]:
     if not names:
         raise SuiteError("is empty", remedy="The first line names the columns.", place=Place(file))
     if twice := [name for name in names if name and names.count(name) > 1]:
-        raise SuiteError(f"the column {shown(twice[0])} is given twice", place=Place(file, first))
+        remedy = "Remove one of them, or call it something else."
+        raise SuiteError(f"the column {shown(twice[0])} is given twice", remedy=remedy, place=Place(file, first))
     for each in _sought(columns):
         _column(names, *each, Place(file, first))
     for line, cells in lines:
