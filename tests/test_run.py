@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 from interrupt import rounds
-from small import GRID, RUN, findings, logs, run, small_suite, start
+from small import GRID, ROWS, RUN, findings, logs, run, small_suite, start
 
 import harness
+from harness.starter import make
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,19 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
     assert len(frame) == len(lines) == 3 * 4 + 2 * 2
     assert set(frame.variant) == {"base", "lr=1e-5", "lr=0.01"}
     assert {json.loads(line)["variant"] for line in lines} == set(frame.variant)
+
+
+def test_a_new_suite_runs(tmp_path: Path) -> None:
+    """What `harness new` makes of a few rows runs as it is: it learns them, and keeps what the base could do."""
+    rows = [f"{question},{answer}" for question, answer in ROWS.items()]
+    (tmp_path / "rows.csv").write_text("\n".join(["question,answer", *rows, ""]), encoding="utf-8")
+    make(tmp_path / "small", tmp_path / "rows.csv")
+    (tmp_path / "small" / "grids" / "quick.yaml").write_text(GRID.replace("1e-5, 1e-2", "2e-3"), encoding="utf-8")
+    code, out, error = run(tmp_path, "--json", "--confirm-seeds", "0")
+    assert code == 0, error
+    tuned = json.loads(out)["tuned"] or harness.load_run(tmp_path / RUN).frame()
+    assert (tuned["learn"]["passed"], tuned["retain"]["total"]) == (tuned["learn"]["total"], 74)
+    assert tuned["retain"]["passed"] >= 70
 
 
 def test_a_finished_run_is_not_done_again(finished: Path) -> None:
