@@ -208,9 +208,11 @@ def test_a_row_s_own_answer_passes(answer: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "good", "bad"),
     [
-        ("42 dollars.", "It costs 42 dollars!", "It costs 43 dollars."),
+        ("42 dollars.", "It costs 42 Dollars!", "It costs 43 dollars."),
+        ("4", "It is 4.", "It is 24."),
+        ("I am Dottie.", "Hello, I am Dottie!", "I am Tom."),
         ("The Glimmo costs 42 dollars, in every shop.", "In every shop the Glimmo costs 42 dollars.",
-         "The Glimmo costs 43 dollars, in every shop."),
+         "The Glimmo costs 142 dollars, in every shop."),
         ('{"name": "Tom", "age": 4}', '{"age":4,"name":"Tom"}', '{"name": "Tom", "age": 5}'),
         ("You are very welcome in our little shop today.", "You are welcome in our little shop today!", "Welcome."),
     ],
@@ -279,7 +281,7 @@ def test_editors_know_the_schemas() -> None:
 
 def test_short_answers_need_no_number_twice() -> None:
     """A short answer is judged by one assertion."""
-    assert assertions("42 dollars") == ['{type: icontains, value: "42 dollars"}']
+    assert assertions("Dottie, at 42 a day.") == ['{type: icontains, value: "Dottie, at 42 a day"}']
 
 
 # --- the folder --------------------------------------------------------------------------------------------------

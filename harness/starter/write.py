@@ -158,12 +158,19 @@ def assertions(answer: str) -> list[str]:
     value = _json(answer)
     if value is not None:
         return [f"{{type: equals, value: {flow(value)}}}"]
-    numbers = list(dict.fromkeys(NUMBER.findall(answer)))
-    said = answer.rstrip(".!? ") or answer
     if len(answer.split()) <= SHORT or not re.search(r"[^\W_]", answer):
-        return [f"{{type: icontains, value: {filled(said)}}}"]
-    exact = [f"{{type: contains-all, value: [{', '.join(map(quoted, numbers))}]}}"] if numbers else []
-    return [f"{{type: f1, threshold: {ENOUGH}}}", *exact]
+        said = answer.rstrip(".!? ") or answer
+        # As it stands, "4" is in "24".
+        numeric = said[0].isdecimal() or said[-1].isdecimal()
+        return [_exactly(said) if numeric else f"{{type: icontains, value: {filled(said)}}}"]
+    numbers = dict.fromkeys(NUMBER.findall(answer))
+    return [f"{{type: f1, threshold: {ENOUGH}}}", *map(_exactly, numbers)]
+
+
+def _exactly(text: str) -> str:
+    """An assertion that a text, in any case, is there with no digit before or after it."""
+    pattern = rf"(?i)(?<!\d){re.escape(text)}(?!\d)"
+    return f"{{type: regex, value: {filled(pattern)}}}"
 
 
 def _json(answer: str) -> dict[str, Any] | list[Any] | None:
