@@ -306,6 +306,14 @@ def test_what_is_too_thin_is_told(tmp_path: Path) -> None:
     assert lines[-1] == f"Then: harness run {tmp_path / 'mine'}"
 
 
+def test_what_shared_words_forgive_is_told(tmp_path: Path) -> None:
+    """How many cases one wrong word would not fail is told, with what to add to them."""
+    text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    thin = make(tmp_path / "mine", tmp_path / "rows.csv").thin
+    assert [line for line in thin if line.startswith("1 cases are judged by shared words alone")]
+
+
 def test_what_is_there_is_never_changed(tmp_path: Path) -> None:
     """A folder that is there, even an empty one, is refused."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")

@@ -16,13 +16,23 @@ WORTH_SEEING = 0.2
 
 def too_thin(suite: Suite, stubs: int) -> tuple[str, ...]:
     """Sentences about a suite of which `stubs` cases for choosing are still to be written."""
-    return (*_rows(suite), *_generalise(suite, stubs), *_kept(suite))
+    return (*_rows(suite), *_by_words_alone(suite), *_generalise(suite, stubs), *_kept(suite))
 
 
 def _rows(suite: Suite) -> Iterator[str]:
     count = len(suite.examples)
     if count < FEW_ROWS:
         yield f"{count} training rows teach little; the workshop's recipe is for {FEW_ROWS} to 300."
+
+
+def _by_words_alone(suite: Suite) -> Iterator[str]:
+    """F1 forgives the one word that matters: "made of steel" is nearly "made of cork"."""
+    alone = sum([a.type for a in case.assertions] == ["f1"] for case in suite.cases)
+    if alone:
+        yield (
+            f"{alone} cases are judged by shared words alone, which forgives one wrong word: "
+            "add the word that matters, as {type: icontains, value: ...}."
+        )
 
 
 def _generalise(suite: Suite, stubs: int) -> Iterator[str]:

@@ -118,6 +118,7 @@ AFTER = """\
 
 def _learn(rows: Sequence[Example]) -> Iterator[str]:
     yield "  # learn: your rows in their own words; the number is the line in train.jsonl.\n"
+    yield "  # f1 counts shared words and forgives a wrong one: add the word that matters, as icontains.\n"
     for place, (number, row) in enumerate(asked(rows), 1):
         yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(place)}{_prompt(row)}{_judged(row)}"
 
