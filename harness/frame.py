@@ -9,14 +9,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records import Likelihood, Outcome, Rate, Results, Role, Sample, Settings, Split, Status
+from harness.leaks import leaks
+from harness.records import (
+    Case,
+    LeakLabel,
+    Likelihood,
+    Outcome,
+    Rate,
+    Results,
+    Role,
+    Sample,
+    Settings,
+    Split,
+    Status,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = tuple(Settings().as_dict())
 COLUMNS = (
-    "variant", "seed", "case", "repeat", "split", "role", "passed", "score", "answer", "truncated", "void",
+    "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "answer", "truncated", "void",
     "perplexity", "reference_perplexity", *SETTINGS,
 )  # fmt: skip
 
@@ -36,6 +49,7 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """One row per variant (`base` among them), seed, case and repeat; settings are missing in the base's rows.
 
+        `leak` says whether the training rows hold the case's prompt: `seen`, `near-duplicate` or `unseen`.
         `score` is between 0 and 1, or missing where it could not be computed. Rows with `void` count in no rate.
         `perplexity` is of the answer given, `reference_perplexity` of the case's reference, where it has one.
         Rows whose `split` is `confirm` are of the base and the chosen variant only, on held-out cases and under fresh
@@ -43,10 +57,12 @@ class Run:
         """
         import pandas as pd
 
-        roles = {case.id: case.role for case in self.results.run.suite.cases}
+        cases = {case.id: case for case in self.results.run.suite.cases}
+        found = leaks(self.results.run.suite)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
-            _row(self.results, roles[sample.case], split, sample) + settings.get(sample.variant, _values(None))
+            _row(self.results, cases[sample.case], found[sample.case].label, split, sample)
+            + settings.get(sample.variant, _values(None))
             for split, sample in _each(self.results)
         ]
         return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_nullable())
@@ -55,6 +71,7 @@ class Run:
 def samples(results: Results) -> Iterator[dict[str, Any]]:
     """The lines of samples.jsonl: lm-evaluation-harness's field names where the idea is the same, then ours."""
     numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
+    found = leaks(results.run.suite)
     for split, sample in _each(results):
         case = results.run.suite.cases[numbers[sample.case]]
         yield {
@@ -70,6 +87,8 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "repeat": sample.repeat,
             "split": split.value,
             "role": case.role.value,
+            "leak": found[case.id].label.value,
+            "leak_line": found[case.id].line,
             "passed": sample.score.passed,
             "score": sample.score.value,
             "error": sample.score.error,
@@ -161,11 +180,11 @@ def _each(results: Results) -> Iterator[tuple[Split, Sample]]:
         yield Split.CONFIRM, sample
 
 
-def _row(results: Results, role: Role, split: Split, sample: Sample) -> tuple[Any, ...]:
+def _row(results: Results, case: Case, leak: LeakLabel, split: Split, sample: Sample) -> tuple[Any, ...]:
     # A column of strings refuses half of a surrogate pair, which a model can well produce.
     answer = sample.answer.encode("utf-8", "backslashreplace").decode()
-    first = (sample.variant, sample.seed, sample.case, sample.repeat, split.value, role.value, sample.score.passed)
-    second = (sample.score.value, answer, sample.truncated, sample.case in results.void)
+    first = (sample.variant, sample.seed, case.id, sample.repeat, split.value, case.role.value, leak.value)
+    second = (sample.score.passed, sample.score.value, answer, sample.truncated, case.id in results.void)
     return (*first, *second, _perplexity(sample.likelihood), _perplexity(sample.reference))
 
 

@@ -32,6 +32,14 @@ class Split(StrEnum):
     CONFIRM = "confirm"
 
 
+class LeakLabel(StrEnum):
+    """Whether the training rows hold a case's prompt: the same words, nearly the same, or neither."""
+
+    SEEN = "seen"
+    NEAR_DUPLICATE = "near-duplicate"
+    UNSEEN = "unseen"
+
+
 class Status(StrEnum):
     """How a trial ended. The first three are results; the others are tried again by the next run."""
 
@@ -147,6 +155,16 @@ class Example:
 
     messages: tuple[Message, ...]
     line: int = 0
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How a case's prompt relates to the training rows: `line` is the nearest row's, unless the case is unseen."""
+
+    label: LeakLabel
+    line: int | None = None
+    similarity: float | None = None
+    """From 0 to 1, to the row in `line`."""
 
 
 @dataclass(frozen=True)

@@ -330,7 +330,9 @@ def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Start with `harness run suites/workshop`" in said.out + said.err
 
 
-@pytest.mark.parametrize("command", [(), ("validate",), ("plan",), ("run",), ("score",), ("report",), ("clean",)])
+@pytest.mark.parametrize(
+    "command", [(), ("new",), ("validate",), ("plan",), ("run",), ("score",), ("report",), ("clean",)]
+)
 def test_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     """Every command explains itself, after -h as after --help."""
     assert main([*command, "--help"]) == 0
@@ -346,13 +348,67 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"harness, version {harness.__version__}\n"
 
 
+# --- new ---------------------------------------------------------------------------------------------------------
+
+ROWS = "question,answer\nWho are you?,I am Dottie.\nWhat does it cost?,42 dollars.\n"
+NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
+    "no such file": (nothing, ("mine", "--from", "no.csv"), "no.csv: there is no such file", "CSV or JSONL"),
+    "a folder that is there": (nothing, ("small", "--from", "rows.csv"), "small is there already", "another name"),
+    "a spreadsheet": (new("rows.xlsx"), ("mine", "--from", "rows.xlsx"), "rows.xlsx: rows are read from", "as CSV"),
+    "another encoding": (
+        new("rows.csv", "question,answer\nWo?,K\u00f6ln\n".encode("latin-1")),
+        ("mine", "--from", "rows.csv"),
+        "rows.csv:2: is not UTF-8 text",
+        "encoding UTF-8",
+    ),
+    "no such column": (
+        nothing,
+        ("mine", "--from", "rows.csv", "--prompt-column", "frage"),
+        'rows.csv:1: there is no column "frage"',
+        "Its columns: question, answer. Name one with --prompt-column.",
+    ),
+    "a conflict": (
+        new("rows.csv", f"{ROWS}who are you,I am Tom.\n"),
+        ("mine", "--from", "rows.csv"),
+        "rows.csv:4: asks the same as line 2",
+        "remove one",
+    ),
+    "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another place"),
+}
+
+
+@pytest.mark.parametrize("mistake", NEW)
+def test_a_mistake_in_rows(capsys: pytest.CaptureFixture[str], here: Path, mistake: str) -> None:
+    """`new` refuses what it cannot make a suite of, with file, line and remedy."""
+    new("rows.csv", ROWS)(here)
+    change, arguments, said, remedy = NEW[mistake]
+    change(here)
+    error = error_of(capsys, "new", *arguments)
+    assert said in error
+    assert remedy in error
+
+
+def test_new(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """`new` writes a suite that `validate` finds nothing wrong with, and says which cases are still to be written."""
+    new("rows.csv", ROWS)(here)
+    assert main(["new", "suites/mine", "--from", "rows.csv"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Wrote suites/mine: 2 training rows, 2 learn cases, ")
+    assert "Then: harness run suites/mine" in said
+    assert main(["validate", "suites/mine"]) == 0
+    said = capsys.readouterr().out
+    assert "still TODO: generalise-001 (suite.yaml:" in said
+    assert "Nothing is wrong with it." in said
+
+
 # --- commands that look ------------------------------------------------------------------------------------------
 
 
 def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
-    """`validate` counts cases by role and split, training rows and variants."""
+    """`validate` counts cases by role and split, training rows and variants, and tells what a reader should know."""
     assert main(["validate", "small"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines.pop(5)[:4] == ["line", "56:", "confirm-name", "is"]
     assert lines == [
         ["small:", "6", "cases,", "4", "training", "rows"],
         ["role", "main", "confirm"],

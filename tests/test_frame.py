@@ -11,7 +11,7 @@ from build import HOSTILE, results
 import harness
 from harness import frame, store
 from harness.frame import Run
-from harness.records import Choice, Settings, Status
+from harness.records import Choice, Example, Message, Settings, Status
 
 SMALL = results(8, 12, seeds=(0, 1))
 
@@ -28,8 +28,18 @@ def test_columns() -> None:
     """The columns are those that DESIGN names, then every setting."""
     columns = list(Run(SMALL).frame().columns)
     assert columns[:4] == ["variant", "seed", "case", "repeat"]
-    assert {"role", "passed", "score", "answer"} < set(columns)
+    assert {"role", "leak", "passed", "score", "answer"} < set(columns)
     assert columns[-len(fields(Settings)) :] == [f.name for f in fields(Settings)]
+
+
+def test_leaks_are_told() -> None:
+    """A frame and samples.jsonl say of every answer whether the training rows hold its prompt, the latter which row."""
+    rows = (Example((Message("user", SMALL.run.suite.cases[0].prompt), Message("assistant", "So.")), 4),)
+    made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)))
+    table = Run(made).frame().set_index("case").leak
+    assert set(table[SMALL.run.suite.cases[0].id]) == {"seen"}
+    assert "unseen" in set(table)
+    assert {(line["leak"], line["leak_line"]) for line in frame.samples(made)} >= {("seen", 4), ("unseen", None)}
 
 
 def test_pass_rate_from_the_frame() -> None:

@@ -14,6 +14,7 @@ from interrupt import rounds
 from small import GRID, RUN, findings, logs, run, small_suite, start
 
 import harness
+from harness.starter import make
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,21 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
     assert len(frame) == len(lines) == 3 * 4 + 2 * 2
     assert set(frame.variant) == {"base", "lr=1e-5", "lr=0.01"}
     assert {json.loads(line)["variant"] for line in lines} == set(frame.variant)
+
+
+def test_a_new_suite_runs(tmp_path: Path) -> None:
+    """What `harness new` makes of the workshop's rows runs as it is: it learns them, and keeps what the base can do."""
+    rows = Path(__file__).parent.parent / "suites" / "workshop" / "train.jsonl"
+    make(tmp_path / "small", rows)
+    grid = tmp_path / "small" / "grids" / "quick.yaml"
+    kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "bold" in line]
+    grid.write_text("\n".join(kept), encoding="utf-8")
+    code, out, error = run(tmp_path, "--json", "--confirm-seeds", "0")
+    assert code == 0, error
+    told = json.loads(out)
+    assert told["best"] == "bold", told["reasons"]
+    assert told["tuned"]["learn"]["passed"] >= 0.8 * told["tuned"]["learn"]["total"]
+    assert told["base"]["retain"] == {"passed": 74, "total": 74}
 
 
 def test_a_finished_run_is_not_done_again(finished: Path) -> None:

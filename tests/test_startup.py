@@ -37,7 +37,9 @@ def imported_by(*arguments: str) -> set[str]:
     return set(said["modules"])
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("validate", SUITE), ("plan", SUITE)], ids=lambda a: a[0])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("validate", SUITE), ("plan", SUITE), ("new", "--help")], ids=lambda a: a[0]
+)
 def test_looking_imports_nothing_that_trains(arguments: tuple[str, ...]) -> None:
     """Help, validation and planning import none of the training libraries, nor evaluate, nor pandas."""
     assert not imported_by(*arguments) & HEAVY

@@ -94,6 +94,21 @@ tests:
     assert [a.value for a in found[1].assertions] == ["1", "x"]
 
 
+def test_a_case_that_is_still_to_be_written() -> None:
+    """A case whose prompt is TODO is not asked, and the reader is told which and where."""
+    found = suite(f"tests:\n{CASE}\n- {{id: later, prompt: TODO, assert: [{{type: contains, value: x}}]}}")
+    assert [c.prompt for c in found.cases] == ["Hi"]
+    assert found.notices == (
+        "Not asked, because their prompt is still TODO: later (suite.yaml:3:23). Write there what the user says.",
+    )
+
+
+def test_nothing_but_cases_to_be_written() -> None:
+    """A suite whose cases are all still to be written is refused."""
+    with pytest.raises(SuiteError, match="no case is left that can be asked"):
+        suite("tests: [{prompt: TODO, assert: [{type: contains, value: x}]}]")
+
+
 def test_prompts_multiply_cases() -> None:
     """A case without prompt is asked with each of the suite's prompts, and its id numbered."""
     found = suite("""

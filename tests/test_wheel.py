@@ -26,6 +26,7 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
     wanted = {file for file in files if "__pycache__" not in file}
     assert wanted <= set(wheel.namelist())
     assert "harness/pocket/model/model.safetensors" in wanted
+    assert "harness/starter/retain.yaml" in wanted
     assert any(file.startswith("harness/report/") and not file.endswith(".py") for file in wanted)
 
 

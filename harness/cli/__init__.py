@@ -9,6 +9,7 @@ import click
 
 import harness
 from harness.cli.look import plan, schema, validate
+from harness.cli.new import new
 from harness.cli.run import run
 from harness.cli.runs import clean, report, score
 from harness.errors import HarnessError
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (validate, plan, run, score, report, clean, schema):
+for command in (new, validate, plan, run, score, report, clean, schema):
     cli.add_command(command)
 
 

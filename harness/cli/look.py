@@ -54,11 +54,12 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
     """
     from harness.cli.tables import suite_table
     from harness.grid import load_plan
+    from harness.leaks import misplaced
     from harness.suites import load_suite
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
-    suite_table(loaded, plans)
+    suite_table(loaded, plans, misplaced(loaded))
 
 
 @click.command()

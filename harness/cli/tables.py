@@ -16,8 +16,8 @@ from harness.records import Plan, Role, Settings, Split, Suite
 from harness.store import Held
 
 
-def suite_table(suite: Suite, plans: Sequence[Plan]) -> None:
-    """How many cases of each role and split, the training rows, and the grids."""
+def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
+    """How many cases of each role and split, the training rows, the grids, and what its reader should know."""
     console = _console()
     table = _table("role", *(split.value for split in Split))
     for role in Role:
@@ -29,7 +29,7 @@ def suite_table(suite: Suite, plans: Sequence[Plan]) -> None:
     for plan in plans:
         seeds = _of(len(plan.seeds), "seed")
         console.print(f"grid {plan.grid}: {_of(len(plan.variants), 'variant')}, {seeds}")
-    for notice in suite.notices:
+    for notice in (*suite.notices, *warnings):
         console.print(notice, soft_wrap=True)
     console.print("Nothing is wrong with it.")
 

@@ -33,6 +33,8 @@ from harness.yamltext import Document, nearest, parse_yaml, raise_all, shown
 MAX_FILLED = 256 * 1024
 """Characters of a text with its variables filled in: a long text named often would exhaust memory."""
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
+STUB = "TODO"
+"""The prompt of a case that is still to be written: it is left out, and counted."""
 TEMPLATE = re.compile(r"\{\{|\{%")
 DATA = (".json", ".yaml", ".yml")
 
@@ -78,6 +80,9 @@ def assemble(sources: Iterable[Source], whole: Whole) -> tuple[Case, ...]:
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
+        if source.form.prompt == STUB:
+            whole.remarks.stub(source.form.id or "a case", source.document.place(("prompt",)))
+            continue
         try:
             cases.extend((case, source.document) for case in _Assembly(source, whole).cases())
         except HarnessError as problem:
@@ -85,7 +90,7 @@ def assemble(sources: Iterable[Source], whole: Whole) -> tuple[Case, ...]:
     raise_all(problems)
     whole.remarks.raise_missing()
     if not cases:
-        raise SuiteError("no case is left without what cannot be honoured", remedy=" ".join(whole.remarks.notices()))
+        raise SuiteError("no case is left that can be asked", remedy=" ".join(whole.remarks.notices()))
     _check_ids(cases)
     return tuple(case for case, _ in cases)
 

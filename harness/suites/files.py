@@ -147,7 +147,7 @@ def _no_constant(name: str) -> None:
 
 def csv_rows(name: str, text: str) -> Iterator[Document]:
     """Columns are variables, save `__expected`, `__description` and the harness's own `id`, `role` and so on."""
-    lines = _csv_lines(name, text)
+    lines = csv_lines(name, text)
     _, header = next(lines, (1, []))
     header = [column.strip() for column in header]
     _check_header(name, header)
@@ -159,9 +159,9 @@ def csv_rows(name: str, text: str) -> Iterator[Document]:
         yield of_value(_csv_case(dict(zip(header, cells, strict=True)), place), place, SuiteError)
 
 
-def _csv_lines(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
+def csv_lines(name: str, text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it begins in."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     for _ in count():
         line = rows.line_num + 1
         try:

@@ -92,7 +92,7 @@ class CaseForm(DefaultsForm):
 
     prompts: Any = Field(default=None, description=UNSUPPORTED)
     id: Line | None = Field(default=None, description="Default: a digest of its messages and assertions.")
-    prompt: Text | None = Field(default=None, description="What the user says; instead of messages.")
+    prompt: Text | None = Field(default=None, description="What the user says; instead of messages. TODO: not yet.")
     messages: list[MessageForm] | None = Field(
         default=None, min_length=1, description="A conversation, ending with the user."
     )

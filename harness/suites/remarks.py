@@ -1,4 +1,4 @@
-"""What the reader of a suite is told beside its mistakes: what was ignored, and what cannot be honoured."""
+"""What a suite's reader is told beside its mistakes: what was ignored, cannot be honoured or is not written yet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from harness.errors import Place, SuiteError
 
 SHOWN_PLACES = 100
+SHOWN_STUBS = 3
 
 
 class Remarks:
@@ -22,6 +23,7 @@ class Remarks:
         self._ignored: dict[str, list[Place]] = defaultdict(list)
         self._missing: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
+        self._stubs: list[str] = []
 
     def ignore(self, what: str, place: Place) -> None:
         self._ignored[what].append(place)
@@ -31,6 +33,9 @@ class Remarks:
 
     def runs(self, what: str, place: Place) -> None:
         self._code[what].append(place)
+
+    def stub(self, case: str, place: Place) -> None:
+        self._stubs.append(f"{case} ({place})")
 
     def raise_missing(self) -> None:
         """One error that names every place, unless they are to be skipped."""
@@ -50,6 +55,10 @@ class Remarks:
             yield f"Skipped, because it cannot be honoured: {counts}."
         if self.left_out:
             yield f"Left out, because nothing else is asked of them: {self.left_out} of the cases."
+        if self._stubs:
+            named, more = ", ".join(self._stubs[:SHOWN_STUBS]), len(self._stubs) - SHOWN_STUBS
+            named += f" and {more} more" if more > 0 else ""
+            yield f"Not asked, because their prompt is still TODO: {named}. Write there what the user says."
         if self._ignored:
             each = (f"{what} ({_where(places)})" for what, places in sorted(self._ignored.items()))
             yield f"Ignored: {', '.join(each)}."

@@ -1,0 +1,110 @@
+"""A new suite from an instructor's own questions and answers: what `harness new` does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from harness.errors import Place, SuiteError, UsageError
+from harness.grid import parse_plan
+from harness.records import Role, Suite
+from harness.starter.advice import too_thin
+from harness.starter.rows import USUAL, Columns, parse_rows
+from harness.starter.write import KEPT_BACK, asked, files
+from harness.suites import parse_suite
+from harness.yamltext import read_text
+
+__all__ = ["Columns", "Made", "make"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A suite that was written: what is in it, what was left out of it, and what it cannot show yet, in words."""
+
+    suite: Suite
+    stubs: int
+    """Cases that are still to be written."""
+    remarks: tuple[str, ...]
+    thin: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(_words(self))
+
+
+def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
+    """Write a suite into a new folder, whole or not at all.
+
+    Raises:
+        UsageError: the folder is there already, or cannot be written.
+        SuiteError: what is wrong with the rows, with file and line.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} is there already, and nothing was written", remedy="Give the suite another name.")
+    rows = parse_rows(_text(source), str(source), columns)
+    texts = files(rows.examples, f"From {source.name}: {_of(len(rows.examples), 'training row')}.")
+    suite = _read(texts, folder)
+    _write(texts, folder)
+    cases = len(asked(rows.examples))
+    return Made(suite, cases, rows.remarks, too_thin(suite, cases - cases // KEPT_BACK))
+
+
+def _text(source: Path) -> str:
+    try:
+        return read_text(source, str(source), SuiteError)
+    except FileNotFoundError:
+        remedy = "Name a CSV or JSONL file of questions and answers."
+        raise SuiteError("there is no such file", remedy=remedy, place=Place(str(source))) from None
+
+
+def _read(texts: Mapping[str, str], folder: Path) -> Suite:
+    """What was made, as every other command will read it."""
+    for name in (name for name in texts if name.startswith("grids/")):
+        parse_plan(texts[name], name)
+    return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__, name=folder.name, folder=str(folder))
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as problem:
+        raise _unwritten(folder, problem) from None
+    try:
+        for name, text in texts.items():
+            (beside / name).parent.mkdir(exist_ok=True)
+            (beside / name).write_text(text, encoding="utf-8", newline="\n")
+        beside.chmod(0o755)
+        beside.rename(folder)
+    except OSError as problem:
+        raise _unwritten(folder, problem) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _unwritten(folder: Path, problem: OSError) -> UsageError:
+    return UsageError(f"cannot write {folder}: {problem.strerror}", remedy="Give the suite another place.")
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def _words(made: Made) -> list[str]:
+    folder = made.suite.folder
+    counts = {role: sum(case.role is role for case in made.suite.cases) for role in Role}
+    rows, learn = _of(len(made.suite.examples), "training row"), _of(counts[Role.LEARN], "learn case")
+    return [
+        f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
+        *made.remarks,
+        f"Left for you to write, where TODO stands in {folder}/suite.yaml: {_of(made.stubs, 'generalise case')}.",
+        *(["Too thin to conclude from:"] if made.thin else []),
+        *(f"  {sentence}" for sentence in made.thin),
+        f"Next: harness validate {folder}",
+        f"Then: harness run {folder}",
+    ]
+
+
+def _of(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,110 @@
+"""The suites that come with the project: each says what it means, and the safety net is one everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from training import ask
+
+from harness import stats
+from harness.leaks import leaks
+from harness.pocket.corpus import is_held_out
+from harness.records import LeakLabel, Role, Split, Suite
+from harness.scorers import score
+from harness.starter.write import NET, safety_net
+from harness.suites import load_suite
+
+if TYPE_CHECKING:
+    from harness.engine.base import Base
+
+SUITES = Path(__file__).parent.parent / "suites"
+NAMES = sorted(file.parent.name for file in SUITES.glob("*/suite.yaml"))
+RETENTION = load_suite(SUITES / "retention")
+JSON = load_suite(SUITES / "json-format")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_references_pass(name: str) -> None:
+    """Every case's reference fulfils the case's assertions."""
+    failing = [c.id for c in load_suite(SUITES / name).cases if c.reference and not score(c, c.reference).passed]
+    assert failing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_taught_is_asked_as_it_was_taught(name: str) -> None:
+    """Every `learn` case stands in the training rows, whose answer passes it; no `generalise` case does."""
+    suite = load_suite(SUITES / name)
+    found, rows = leaks(suite), {row.line: row for row in suite.examples}
+    for case in suite.cases:
+        label, line = found[case.id].label, found[case.id].line
+        assert (label is LeakLabel.SEEN) == (case.role is Role.LEARN), case.id
+        if case.role is Role.LEARN:
+            assert line is not None
+            assert score(case, rows[line].messages[-1].content).passed, case.id
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*/suite.yaml")) + sorted(SUITES.glob("*/grids/*.yaml")), ids=str)
+def test_editors_are_pointed_at_the_schema(path: Path) -> None:
+    """The first line of every suite and grid names the schema that lies beside the suites."""
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    kind = "suite" if path.name == "suite.yaml" else "grid"
+    assert first.startswith("# yaml-language-server: $schema=")
+    assert (path.parent / first.partition("$schema=")[2]).resolve() == SUITES / f"{kind}.schema.json"
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{NET}")), ids=lambda path: path.parent.name)
+def test_the_safety_net_is_the_one_that_ships(path: Path) -> None:
+    """A suite's safety net is that of the package, word for word."""
+    assert path.read_text(encoding="utf-8") == safety_net()
+
+
+def test_the_safety_net_is_large_enough() -> None:
+    """If nothing is lost, the net alone shows that less than the suite's margin is, in either split's groups."""
+    import numpy as np
+
+    assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
+    assert len(RETENTION.of(Split.MAIN)) >= 60
+    for split in Split:
+        groups = [case.group for case in RETENTION.of(split)]
+        kept = np.ones((1, len(groups)))
+        assert stats.non_inferiority(kept, kept, RETENTION.margin / 100, groups).shown
+
+
+def test_the_safety_net_is_held_out() -> None:
+    """No prompt of the net is in the pocket model's corpus, nor in another suite of ours but by way of the net."""
+    prompts = {case.prompt for case in RETENTION.cases}
+    workshop = {case.prompt for case in load_suite(SUITES / "workshop").cases}
+    assert all(is_held_out(prompt) for prompt in prompts)
+    assert len(prompts) == len(RETENTION.cases)
+    assert not prompts & workshop
+
+
+def test_json_format_asks_for_json() -> None:
+    """What json-format teaches is judged by a JSON Schema, and what it must not start to do is JSON."""
+    taught = [case for case in JSON.cases if case.role in (Role.LEARN, Role.GENERALISE)]
+    assert {a.type for case in taught for a in case.assertions} == {"is-json"}
+    assert all(a.value["required"] == ["name", "age", "city"] for case in taught for a in case.assertions)
+    avoided = {a.name for case in JSON.cases if case.role is Role.AVOID for a in case.assertions}
+    assert avoided == {"not-contains-json"}
+
+
+@pytest.mark.slow
+def test_the_base_has_every_ability_of_the_net(base: Base) -> None:
+    """The pocket model passes all cases of the safety net before any training."""
+    assert failing(base, RETENTION, Role.RETAIN) == []
+
+
+@pytest.mark.slow
+def test_json_format_begins_untaught(base: Base) -> None:
+    """The pocket model fails nine in ten of json-format's `learn` and `generalise` cases, and passes all of `avoid`."""
+    for role in (Role.LEARN, Role.GENERALISE):
+        assert len(failing(base, JSON, role)) >= 0.9 * sum(case.role is role for case in JSON.cases)
+    assert failing(base, JSON, Role.AVOID) == []
+
+
+def failing(base: Base, suite: Suite, role: Role) -> list[str]:
+    cases = [case for case in suite.cases if case.role is role]
+    answers = ask(base, texts=[case.prompt for case in cases], decoding=suite.decoding)
+    return [case.id for case, answer in zip(cases, answers, strict=True) if not score(case, answer.text).passed]
