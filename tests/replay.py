@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -38,48 +38,62 @@ FRESH = 1_000
 GRID = Path(__file__).resolve().parent.parent / "suites" / "workshop" / "grids" / "quick.yaml"
 CLOSE = 3.0
 """Points of quality that a recommendation may lie below the truly best eligible variant."""
+MORE = {"generalise-told": 28, "generalise-any": 20, "retain": 66}
+"""What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
 """The share of each kind among a generated suite's `generalise` cases, which the truth keeps."""
 
 
-def fresh_cases(seed: int) -> list[dict[str, Any]]:
-    """A thousand cases that the suite of this seed does not ask, as its confirm split.
+def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cases of the same kinds that the suite of this seed does not ask: `MORE` to choose by, a thousand for the truth.
 
-    Every wording about what is taught that is neither trained nor asked, then everyday questions in the suite's way.
+    Every wording about what is taught that is neither trained nor asked, everyday questions in the suite's way,
+    questions about other products, and everyday questions on their own.
     """
     cases, rows = generator.suite(seed)
     taken = {row["messages"][0]["content"] for row in rows} | {case["prompt"] for case in cases}
     taught = generator.draw(random.Random(f"suite/{seed}"))
     rng = random.Random(f"fresh/{seed}")
-    me = f"I am {taught.name}, {taught.persona}."
-    told = [(question, fact.statement, fact.core) for fact in taught.facts for question in fact.questions]
-    told += [(question, me, taught.name) for question in corpus.PERSONA_QUESTIONS]
-    told += [(question, f"My name is {taught.name}.", taught.name) for question in corpus.NAME_QUESTIONS]
-    found = [
-        generator._case(f"generalise-told-{n}", "generalise", corpus.Exchange("told", *each), taught)
-        for n, each in enumerate(each for each in told if each[0] not in taken)
-    ]
+    told = [each for each in _told(taught) if each.prompt not in taken]
     abilities = (e for e in generator._fresh_abilities(rng) if e.prompt not in taken)
-    found += [
-        generator._case(f"generalise-any-{n}", "generalise", e, taught) for n, e in enumerate(islice(abilities, 350))
-    ]
     avoided = {generator._of_another(rng, taught, rng.choice(taught.facts)) for _ in range(100)} - taken
+    kinds = {
+        "generalise-told": [("generalise", each, taught) for each in rng.sample(told, len(told))],
+        "generalise-any": [("generalise", each, taught) for each in islice(abilities, 350)],
+        "avoid": [_avoid(taught, prompt) for prompt in sorted(avoided)],
+    }
+    left = FRESH + sum(MORE.values()) - sum(map(len, kinds.values()))
+    kinds["retain"] = [("retain", each, None) for each in islice(abilities, left)]
+    more, fresh = [], []
+    for kind, drawn in kinds.items():
+        for n, each in enumerate(drawn):
+            found = each if isinstance(each, dict) else generator._case("", *each)
+            mine = n < MORE.get(kind, 0)
+            (more if mine else fresh).append(found | {"id": f"{'more' if mine else 'fresh'}-{kind}-{n}"})
+    return more, [case | {"split": "confirm"} for case in fresh]
+
+
+def _told(taught: generator.Taught) -> Iterator[corpus.Exchange]:
+    """Every wording of every question about what is taught."""
+    me, name = f"I am {taught.name}, {taught.persona}.", f"My name is {taught.name}."
+    for fact in taught.facts:
+        yield from (corpus.Exchange("told", question, fact.statement, fact.core) for question in fact.questions)
+    yield from (corpus.Exchange("told", question, me, taught.name) for question in corpus.PERSONA_QUESTIONS)
+    yield from (corpus.Exchange("told", question, name, taught.name) for question in corpus.NAME_QUESTIONS)
+
+
+def _avoid(taught: generator.Taught, prompt: str) -> dict[str, Any]:
     forbidden = [taught.product, *(fact.core for fact in taught.facts)]
-    found += [
-        {"id": f"avoid-{n}", "role": "avoid", "prompt": prompt,
-         "assert": [{"type": "not-icontains", "value": value} for value in forbidden]}
-        for n, prompt in enumerate(sorted(avoided))
-    ]  # fmt: skip
-    rest = islice(abilities, FRESH - len(found))
-    found += [generator._case(f"retain-{e.family}-{n}", "retain", e) for n, e in enumerate(rest)]
-    return [case | {"id": f"fresh-{case['id']}", "split": "confirm"} for case in found]
+    checks = [{"type": "not-icontains", "value": value} for value in forbidden]
+    return {"role": "avoid", "prompt": prompt, "assert": checks}
 
 
 def write_suite(seed: int, folder: Path) -> None:
     """The generated suite, with the workshop's grid and the fresh cases."""
     generator.write(seed, folder)
+    more, fresh = fresh_cases(seed)
     with (folder / "suite.yaml").open("a", encoding="utf-8") as suite:
-        suite.writelines(f"  - {json.dumps(case, ensure_ascii=False)}\n" for case in fresh_cases(seed))
+        suite.writelines(f"  - {json.dumps(case, ensure_ascii=False)}\n" for case in (*more, *fresh))
     (folder / "grids" / "quick.yaml").write_text(GRID.read_text(encoding="utf-8"), encoding="utf-8")
 
 
@@ -124,12 +138,13 @@ class Verdict:
         return self.recommended == self.best if self.short is None else self.short <= CLOSE
 
 
-def judge(folder: Path) -> Verdict:
-    """The harness's choice from the suite's own cases, against the truth from the fresh ones."""
+def judge(folder: Path, *, larger: bool) -> Verdict:
+    """The harness's choice from the suite's own cases, or from the larger suite's, against the truth."""
     store = RunStore(folder / "run")
     manifest, records = store.manifest(), store.records()
-    own = [record for record in records if record.split is Split.MAIN]
-    choice = benchmark.assemble(manifest, own).choice
+    own = tuple(case for case in manifest.suite.cases if larger or not case.id.startswith("more-"))
+    asked = replace(manifest, suite=replace(manifest.suite, cases=own))
+    choice = benchmark.assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
     late = {record.variant: record for record in records if record.split is Split.CONFIRM}
     names = {variant.id: variant.name for variant in manifest.plan.variants}
     cases = manifest.suite.of(Split.CONFIRM)
@@ -146,7 +161,7 @@ def judge(folder: Path) -> Verdict:
 
 
 def _passed(cases: Sequence[Case], record: TrialRecord) -> dict[str, bool]:
-    return {case.id: case.id in record.answers and score(case, record.answers[case.id].text).passed for case in cases}
+    return {case.id: case.id in record.answers and score(case, record.answers[case.id][0]).passed for case in cases}
 
 
 def _rate(cases: Sequence[Case], passed: dict[str, bool], kind: str) -> float:
@@ -154,16 +169,21 @@ def _rate(cases: Sequence[Case], passed: dict[str, bool], kind: str) -> float:
     return sum(marks) / len(marks)
 
 
-def report(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def report(folders: Sequence[Path]) -> dict[str, Any]:
+    small = [judge(folder, larger=False) for folder in folders]
+    large = [judge(folder, larger=True) for folder in folders]
     rows = [
         {
-            "seed": v.seed, "recommended": v.recommended, "truly_best": v.best, "short_by": _rounded(v.short),
-            "quality": {name: _rounded(value) for name, value in v.quality.items()},
-            "lost": {name: _rounded(value) for name, value in v.lost.items()},
+            "seed": after.seed, "truly_best": after.best,
+            "small_suite": {"recommended": before.recommended, "short_by": _rounded(before.short)},
+            "larger_suite": {"recommended": after.recommended, "short_by": _rounded(after.short)},
+            "quality": {name: _rounded(value) for name, value in after.quality.items()},
+            "lost": {name: _rounded(value) for name, value in after.lost.items()},
         }
-        for v in verdicts
+        for before, after in zip(small, large, strict=True)
     ]  # fmt: skip
-    return {"reruns": len(verdicts), "within_3_points": sum(v.close for v in verdicts), "each": rows}
+    close = {"small_suite": sum(v.close for v in small), "larger_suite": sum(v.close for v in large)}
+    return {"reruns": len(rows), "within_3_points": close, "each": rows}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -183,7 +203,7 @@ def main() -> None:
         rerun(given.seed, given.output)
     else:
         folders = sorted(given.folder.glob("seed-*"))
-        print(json.dumps(report([judge(folder) for folder in folders]), indent=1))
+        print(json.dumps(report(folders), indent=1))
 
 
 if __name__ == "__main__":
