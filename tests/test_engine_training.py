@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from training import SHORT, ask, losses, one_core, rows_of, trained_once, trainer_of, training, weights
 
-from harness.cli.tables import steps as steps_of
 from harness.engine.adapters import save_adapter
 from harness.engine.base import Base, check_targets, check_trainable, load_base, untouched
 from harness.engine.meter import Meter
@@ -20,6 +19,7 @@ from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, _arguments
 from harness.errors import EngineError, GridError
 from harness.grid.forms import NAMED_MODULES, OPTIMIZERS
 from harness.models import resolve
+from harness.predict import updates
 from harness.records import Phase, Quantization, Scheduler, Settings, Status
 
 ONE_STEP = replace(SHORT, epochs=0.5)
@@ -216,7 +216,7 @@ def test_a_training_that_took_no_step_is_diverged(borrowed: Base, tmp_path: Path
 def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int, epochs: float) -> None:
     """`harness plan` tells the number of steps that a training then takes, whatever is left over in batch and epoch."""
     settings = replace(SHORT, rank=1, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
-    assert len(trained_once(base, settings).steps) == steps_of(settings, rows=8)
+    assert len(trained_once(base, settings).steps) == updates(settings, rows=8)
 
 
 @pytest.mark.parametrize(

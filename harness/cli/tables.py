@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from harness.grid import differing_settings
 from harness.grid.forms import NAMED_MODULES
 from harness.grid.names import number
+from harness.predict import updates
 from harness.records import Plan, Role, Settings, Split, Suite
 from harness.store import Held
 
@@ -40,19 +40,12 @@ def plan_table(suite: Suite, plan: Plan) -> None:
     table = _table("variant", *(name.replace("_", " ") for name in names), "steps")
     for variant in plan.variants:
         values = (_value(variant.settings, name) for name in names)
-        table.add_row(variant.name, *values, str(steps(variant.settings, len(suite.examples))))
+        table.add_row(variant.name, *values, str(updates(variant.settings, len(suite.examples))))
     console = _console()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = _of(len(plan.variants), "variant"), _of(len(plan.trials), "trial")
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, seeds {seeds}: {trials}")
     console.print(table)
-
-
-def steps(settings: Settings, rows: int) -> int:
-    """Optimizer steps of a training on `rows` rows, as transformers' Trainer counts them (without packing)."""
-    batches = math.ceil(rows / settings.batch_size)
-    per_epoch = max(1, math.ceil(batches / settings.gradient_accumulation))
-    return math.ceil(settings.epochs * per_epoch)
 
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:

@@ -1,0 +1,59 @@
+"""Lengths of training rows to what a trainer makes of them: batches, padding, steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.records import Settings
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A training's batches. Rows are shuffled, so that what a batch is padded to is an expectation."""
+
+    updates: int
+    """Optimizer steps."""
+    forwards: float
+    """Batches that go through the model, over all epochs."""
+    rows: int
+    """Rows of a full batch."""
+    longest: int
+    """Tokens of the longest row: every epoch has a batch that is padded to it."""
+    tokens: float
+    """Tokens that go through the model over all epochs, padding among them."""
+
+
+def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
+    """What transformers' Trainer makes of rows of these many tokens, each of them cut at `max_length`."""
+    cut = sorted(min(length, settings.max_length) for length in lengths) or [settings.max_length]
+    if settings.packing:
+        cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)
+    size = min(settings.batch_size, len(cut))
+    per_epoch = math.ceil(len(cut) / settings.batch_size)
+    padded = len(cut) * expected_longest(cut, size)
+    return Batches(
+        updates=updates(settings, len(cut)),
+        forwards=per_epoch * settings.epochs,
+        rows=size,
+        longest=cut[-1],
+        tokens=padded * settings.epochs,
+    )
+
+
+def updates(settings: Settings, rows: int) -> int:
+    """Optimizer steps of a training on `rows` rows, as transformers' Trainer counts them (without packing)."""
+    per_batch = math.ceil(rows / settings.batch_size)
+    per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
+    return math.ceil(settings.epochs * per_epoch)
+
+
+def expected_longest(lengths: Sequence[int], size: int) -> float:
+    """Mean of the longest of `size` rows drawn without replacement; `lengths` ascend.
+
+    The k-th smallest of n is the longest of the drawn ones in C(k-1, size-1) of C(n, size) draws (David and Nagaraja,
+    Order Statistics, 3rd edition, section 3.7).
+    """
+    draws = math.comb(len(lengths), size)
+    return sum(length * math.comb(k, size - 1) / draws for k, length in enumerate(lengths))
