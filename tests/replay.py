@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,14 @@ FRESH = 1_000
 GRID = Path(__file__).resolve().parent.parent / "suites" / "workshop" / "grids" / "quick.yaml"
 CLOSE = 3.0
 """Points of quality that a recommendation may lie below the truly best eligible variant."""
-MORE = {"generalise-told": 28, "generalise-any": 20, "retain": 66}
+MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
 """What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
+TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
+"""Of the fresh thousand; the rest are `retain`."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
 """The share of each kind among a generated suite's `generalise` cases, which the truth keeps."""
+FRAMES = ("{}", "Hello! {}", "{} Thanks!", "One question: {}", "Excuse me. {}", "Good morning! {}")
+"""A question about what is taught has some ninety wordings: too few to choose by some and judge by others."""
 
 
 def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -54,34 +58,42 @@ def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     taken = {row["messages"][0]["content"] for row in rows} | {case["prompt"] for case in cases}
     taught = generator.draw(random.Random(f"suite/{seed}"))
     rng = random.Random(f"fresh/{seed}")
-    told = [each for each in _told(taught) if each.prompt not in taken]
+    wanted = {kind: MORE.get(kind, 0) + TRUTH.get(kind, 0) for kind in MORE | TRUTH}
+    wanted["retain"] += FRESH - sum(TRUTH.values())
+    told = [case for case in _told(taught) if case["prompt"] not in taken]
     abilities = (e for e in generator._fresh_abilities(rng) if e.prompt not in taken)
     avoided = {generator._of_another(rng, taught, rng.choice(taught.facts)) for _ in range(100)} - taken
     kinds = {
-        "generalise-told": [("generalise", each, taught) for each in rng.sample(told, len(told))],
-        "generalise-any": [("generalise", each, taught) for each in islice(abilities, 350)],
-        "avoid": [_avoid(taught, prompt) for prompt in sorted(avoided)],
+        "generalise-told": rng.sample(told, wanted["generalise-told"]),
+        "generalise-any": [_case("generalise", each, taught) for each in islice(abilities, wanted["generalise-any"])],
+        "avoid": [_avoid(taught, prompt) for prompt in sorted(avoided)][: wanted["avoid"]],
+        "retain": [_case("retain", each) for each in islice(abilities, wanted["retain"])],
     }
-    left = FRESH + sum(MORE.values()) - sum(map(len, kinds.values()))
-    kinds["retain"] = [("retain", each, None) for each in islice(abilities, left)]
     more, fresh = [], []
     for kind, drawn in kinds.items():
-        for n, each in enumerate(drawn):
-            found = each if isinstance(each, dict) else generator._case("", *each)
-            # Nothing here asks for a reference's log-probabilities, which would take as long as the answers.
-            found.pop("reference", None)
+        for n, case in enumerate(drawn):
             mine = n < MORE.get(kind, 0)
-            (more if mine else fresh).append(found | {"id": f"{'more' if mine else 'fresh'}-{kind}-{n}"})
+            (more if mine else fresh).append(case | {"id": f"{'more' if mine else 'fresh'}-{kind}-{n}"})
     return more, [case | {"split": "confirm"} for case in fresh]
 
 
-def _told(taught: generator.Taught) -> Iterator[corpus.Exchange]:
-    """Every wording of every question about what is taught."""
+def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
+    """Every wording of every question about what is taught, in every frame; those of one wording are a group."""
     me, name = f"I am {taught.name}, {taught.persona}.", f"My name is {taught.name}."
-    for fact in taught.facts:
-        yield from (corpus.Exchange("told", question, fact.statement, fact.core) for question in fact.questions)
-    yield from (corpus.Exchange("told", question, me, taught.name) for question in corpus.PERSONA_QUESTIONS)
-    yield from (corpus.Exchange("told", question, name, taught.name) for question in corpus.NAME_QUESTIONS)
+    exchanges = [
+        *(corpus.Exchange("told", q, fact.statement, fact.core) for fact in taught.facts for q in fact.questions),
+        *(corpus.Exchange("told", question, me, taught.name) for question in corpus.PERSONA_QUESTIONS),
+        *(corpus.Exchange("told", question, name, taught.name) for question in corpus.NAME_QUESTIONS),
+    ]
+    for frame, each in product(FRAMES, exchanges):
+        case = _case("generalise", replace(each, prompt=frame.format(each.prompt)), taught)
+        yield case | {"group": each.prompt}
+
+
+def _case(role: str, exchange: corpus.Exchange, taught: generator.Taught | None = None) -> dict[str, Any]:
+    """Without its reference: nothing here asks for log-probabilities, which would take as long as the answers."""
+    case = generator._case("", role, exchange, taught)
+    return {key: value for key, value in case.items() if key != "reference"}
 
 
 def _avoid(taught: generator.Taught, prompt: str) -> dict[str, Any]:
