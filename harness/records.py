@@ -87,6 +87,18 @@ class Reducer(StrEnum):
     """As one, which passes when any of them does."""
 
 
+class Verdict(StrEnum):
+    """What a comparison of two sets of answers to the same cases may claim."""
+
+    IMPROVED = "improved"
+    UNCHANGED = "unchanged"
+    """Within the difference that these cases could have shown, which is stated beside it."""
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+    """Too few cases or seeds to tell; how many would do is stated beside it."""
+    NOT_COMPARABLE = "not comparable"
+
+
 class Scheduler(StrEnum):
     CONSTANT = "constant"
     CONSTANT_WITH_WARMUP = "constant_with_warmup"
@@ -412,8 +424,22 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """An adapter as it was when an epoch before its training's last had ended, and what it is asked."""
+
+    epoch: int
+    """From 1."""
+    id: str
+    """What the cache calls it, as if it were a training of its own."""
+    prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
 class Task:
-    """Train (unless the adapter is there already) and answer. `settings` None is the untrained base."""
+    """Train (unless the adapter is there already) and answer.
+
+    Without `settings` nothing is trained: it is the base alone or, with `attach`, an adapter that the cache holds.
+    """
 
     trial: str
     training: str
@@ -421,6 +447,9 @@ class Task:
     seed: int
     train: bool
     prompts: tuple[Prompt, ...]
+    attach: bool = False
+    timeline: tuple[Snapshot, ...] = ()
+    """Adapters to be kept while training, and to be asked after it."""
 
 
 @dataclass(frozen=True)
@@ -473,6 +502,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class EpochAnswers:
+    """What the adapter answered as it was after so many epochs; answers as in `TrialRecord`."""
+
+    epoch: int
+    answers: dict[str, tuple[Answer, ...]]
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """A finished trial as its run keeps it: record.json, written last."""
 
@@ -490,6 +527,22 @@ class TrialRecord:
     log: str = ""
     reused: bool = False
     """Trained or answered by an earlier run; its figures are from then."""
+    timeline: tuple[EpochAnswers, ...] = ()
+    """What the adapter answered after each epoch but the last, whose answers are `answers`."""
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """An adapter that was trained elsewhere: `name` as its folder is called, `digest` over its two files."""
+
+    name: str
+    path: str
+    digest: str
+    base: str
+    """The base model that its configuration names."""
+    rank: int
+    target_modules: tuple[str, ...]
+    trainable_parameters: int
 
 
 @dataclass(frozen=True)
@@ -505,6 +558,8 @@ class RunManifest:
     provenance: Provenance
     digest: str
     """Over all that determines the results; a run directory with another digest belongs to another run."""
+    adapters: tuple[AdapterRef, ...] = ()
+    """Scored beside the grid's variants."""
 
 
 # --- scores and results ------------------------------------------------------------------------------------------
@@ -584,6 +639,35 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How one pass rate differs from another on the same cases of one role, in points: this one less the other.
+
+    The interval, at 95%, and so the verdict go beyond both noises: what other cases, and what other training seeds,
+    would have made of it. Void cases and those without a score under some seed are left out.
+    """
+
+    role: Role
+    points: float
+    low: float
+    high: float
+    case_noise: float
+    """Standard error of `points` from the choice of cases."""
+    seed_noise: float | None
+    """Standard error from the choice of training seeds, beyond what the cases explain; None: one seed cannot tell."""
+    cases: int
+    seeds: int
+    detectable: float
+    """The smallest drop that so many cases, with these noises, would find with 80% power."""
+    verdict: Verdict
+    reason: str
+    """The verdict in words."""
+    needed: int | None = None
+    """For INCONCLUSIVE, how many cases like these would do; None where no number of cases would, or it is not that."""
+    p_worse: float | None = None
+    """One-sided sign-flip test of this one being worse, by Holm's method over the variants that were compared."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A variant (or the base: `settings` None) over all its seeds, on one split of the cases."""
 
@@ -610,6 +694,10 @@ class Outcome:
     logs: tuple[str, ...] = ()
     safety: Safety | None = None
     """None where no `retain` or `avoid` case counts, or nothing finished."""
+    changes: dict[Role, Change] = field(default_factory=dict)
+    """Against the base, by role; empty for the base, and where nothing finished."""
+    elsewhere: bool = False
+    """An adapter that was trained elsewhere: its settings and what it cost are not known."""
 
 
 @dataclass(frozen=True)
@@ -624,6 +712,45 @@ class Choice:
     """The variants that finished under every seed and stay within the suite's margin."""
     refuted: tuple[str, ...] = ()
     """What the confirmation says against the choice, in words."""
+    best: str | None = None
+    """The eligible variant that passes most; `variant` is the cheapest within one standard error of it."""
+    behind: Change | None = None
+    """`variant` against `best`, where these are two."""
+
+
+@dataclass(frozen=True)
+class EpochRates:
+    """Pass rates by role, over all seeds, of one variant's adapters after so many epochs."""
+
+    epoch: float
+    """The last one may be a fraction."""
+    rates: dict[Role, Rate]
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """When one case was learned or lost, in epochs, by the majority of seeds; None: it was not.
+
+    `learned`: the first epoch from which on it passes to the end. `lost`: the first from which on it fails to the end,
+    of a case that the base passes or an earlier epoch passed.
+    """
+
+    case: str
+    role: Role
+    learned: float | None
+    lost: float | None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How one variant's behaviour came and went, epoch by epoch. Void cases are not in it."""
+
+    variant: str
+    epochs: tuple[EpochRates, ...]
+    """From the first epoch to the last; the base is `Results.base`."""
+    milestones: tuple[Milestone, ...]
+    enough: float | None
+    """The first epoch whose pass rate on the objective is within one standard error of the best epoch's."""
 
 
 @dataclass(frozen=True)
@@ -642,3 +769,5 @@ class Results:
     confirmed: Outcome | None = None
     confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
     finished: str = ""
+    timelines: tuple[Timeline, ...] = ()
+    """Of the variants that were asked after every epoch (`harness run --timeline`)."""
