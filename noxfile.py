@@ -40,6 +40,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The report's page in Debian's Chromium, which must be there (`apt-get install chromium`)."""
+    session.install(*PINNED, "-e", ".", *_group("test"), *_group("browser"))
+    session.run("pytest", "-m", "browser", *session.posargs, env=OFFLINE | {"HARNESS_BROWSER": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and layout, by ruff."""
     session.install(*PINNED, *_group("lint"))

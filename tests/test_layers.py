@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "schema": GROUND | TEXT | {"suites", "grid"},
     # The results that it assembles hold the choice, which `recommend` makes.
     "compare": GROUND | {"stats", "recommend", "reducers"},
-    "report": GROUND | {"reducers"},
+    "report": GROUND | {"reducers", "leaks", "stats"},
     "recommend": GROUND | {"stats"},
     "gate": GROUND | {"stats"},
     "frame": GROUND | {"leaks"},

@@ -133,7 +133,7 @@ def test_links_lead_somewhere() -> None:
 def test_hostile_text_shows_as_text(number: int) -> None:
     """A hostile prompt and a hostile answer are text on the page, whole, with control characters named."""
     _, page = shown()
-    card = page.id(f"case-{anchor(f'hostile {number}')}")
+    card = page.id(f"case={anchor(f'hostile {number}')}")
     whole = "".join(e.text for e in card.all(class_="txt"))
     assert visible(HOSTILE[number]) in whole
     assert visible(HOSTILE[number][:200]) in whole
@@ -167,7 +167,7 @@ def test_hostile_names() -> None:
 def test_long_lines_are_folded() -> None:
     """Of a very long answer the start shows and the rest is folded, not dropped."""
     _, page = shown()
-    card = page.id(f"case-{anchor('hostile 4')}")
+    card = page.id(f"case={anchor('hostile 4')}")
     assert card.all("details", class_="rest")
     assert sum(e.text.count("x") for e in card.all(class_="txt")) >= 100_000
 
@@ -188,7 +188,7 @@ def test_every_answer_is_in_the_html() -> None:
     cards = {e.attributes["id"]: e for e in page.all("article")}
     base = {s.case: s.answer for s in made.samples if s.variant == "base"}
     for sample in made.samples:
-        card = cards[f"case-{anchor(sample.case)}"]
+        card = cards[f"case={anchor(sample.case)}"]
         said = "".join(e.text for e in card.all(class_="txt"))
         assert visible(sample.answer) in said or (sample.answer == base[sample.case] and "Same answer" in card.text)
 
@@ -196,7 +196,7 @@ def test_every_answer_is_in_the_html() -> None:
 def test_answers_are_not_repeated() -> None:
     """An answer that many variants give stands once in its card, with everyone who gave it."""
     made, page = shown()
-    card = page.id(f"case-{anchor('hostile 6')}")
+    card = page.id(f"case={anchor('hostile 6')}")
     texts = [e.text for e in card.all(class_="given")]
     assert len(texts) == 2
     succeeded = [v.name for v in made.variants if v.rates and v.name != made.choice.variant]
@@ -237,7 +237,7 @@ def test_void_and_truncated_are_said() -> None:
     made, page = shown()
     assert made.void
     for case, reason in made.void.items():
-        assert reason in page.id(f"case-{anchor(case)}").text
+        assert reason in page.id(f"case={anchor(case)}").text
     assert "cut at the token limit" in page.id("prompts").text
 
 

@@ -12,16 +12,25 @@ from harness.records import Results
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render"]
+__all__ = ["fragment", "render"]
 
 
 def render(results: Results, *, now: str) -> str:
     """The whole page; `now` is the time it says it was written."""
+    return _rendered("page.html", results, now)
+
+
+def fragment(results: Results, *, now: str) -> str:
+    """The same for the inside of another page, such as a notebook's: its style and script touch nothing else there."""
+    return _rendered("fragment.html", results, now)
+
+
+def _rendered(template: str, results: Results, now: str) -> str:
     from harness.report.page import page
 
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
-    html = environment.get_template("page.html").render(
+    html = environment.get_template(template).render(
         page=page(results, now), style=style, script=script, script_hash=_digest(script)
     )
     # What a lone surrogate could still slip into (an attribute, say) must not make the page unwritable.

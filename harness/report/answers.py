@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness import reducers
-from harness.records import Case, Check, Message, Results, Sample, Split
+from harness.leaks import leaks
+from harness.records import Case, Check, Leak, LeakLabel, Message, Results, Sample, Split
+from harness.report import difference
+from harness.report.difference import Piece
 from harness.report.words import anchor
 
 HEAD = 1000
@@ -16,10 +19,11 @@ HEAD = 1000
 
 @dataclass(frozen=True)
 class Text:
-    """A text of any length: `rest` is folded away."""
+    """A text of any length: `rest` is folded away. `pieces` are its head again, where some words of it are marked."""
 
     head: str
     rest: str = ""
+    pieces: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,8 @@ class Given:
     who: tuple[str, ...]
     by: tuple[str, ...]
     """`number.seed` of each that gave it, for the page's script."""
-    own: str = ""
-    """Which seeds of the variant shown beside the base gave it, where its seeds differ."""
-    also: tuple[str, ...] = ()
-    """Who else gave it, beside that variant."""
+    dropped: tuple[int, ...] = ()
+    """Which words of the base's answer are not in it."""
     repeats: str = ""
     """How the case's repeats fared, where there are several; `passed` is then their verdict together."""
 
@@ -51,16 +53,34 @@ class Given:
 
 @dataclass(frozen=True)
 class Flip:
-    """What became of a case: `kind` is kept, fixed, broken, failing, void or none."""
+    """What became of a case: `kind` is kept, fixed, broken, failing, void or none.
+
+    `count` of the `seeds` are what is so, where a variant's seeds differ.
+    """
 
     kind: str
-    words: str
+    count: int = 0
+    seeds: int = 0
+
+    @property
+    def short(self) -> str:
+        return {"none": "not compared", "failing": "still fails"}.get(self.kind, self.kind)
+
+    @property
+    def share(self) -> str:
+        return f"{self.count}/{self.seeds}" if self.count < self.seeds else ""
+
+    @property
+    def words(self) -> str:
+        return self.short + (f" in {self.count} of {self.seeds} seeds" if self.share else "")
 
 
 @dataclass(frozen=True)
 class CaseView:
     anchor: str
     case: Case
+    leak: str
+    """Whether the training rows hold its prompt, in words."""
     before: tuple[Message, ...]
     """The messages ahead of the prompt."""
     prompt: Text
@@ -72,6 +92,19 @@ class CaseView:
     """Of the variant that the page compares with at first."""
     others: tuple[Given, ...]
     flip: Flip
+    error: bool
+    """Whether an answer shown could not be scored."""
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """What became of one case under every variant, in the order of the variants."""
+
+    anchor: str
+    case: Case
+    base: str
+    """pass, fail or none."""
+    flips: tuple[Flip, ...]
 
 
 _Notes = Mapping[tuple[str, int, str], str]
@@ -88,14 +121,45 @@ class _Group:
 def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, int]) -> tuple[CaseView, ...]:
     """Every case of a split in the suite's order; `compared` is the variant shown beside the base."""
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
+    by_case = _by_case(results, samples)
+    notes = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
+    found = leaks(results.run.suite)
+    return tuple(
+        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, notes, found[case.id])
+        for case in results.run.suite.of(split)
+    )
+
+
+def _by_case(results: Results, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     by_case: dict[str, list[Sample]] = {}
     for sample in reducers.reduced(samples, results.run.suite.reducer):
         by_case.setdefault(sample.case, []).append(sample)
-    notes = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
-    return tuple(
-        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, notes)
-        for case in results.run.suite.of(split)
-    )
+    return by_case
+
+
+def ledger(results: Results) -> tuple[LedgerRow, ...]:
+    """Every case that chose, under every variant."""
+    by_case = _by_case(results, results.samples)
+    return tuple(_ledger_row(results, case, by_case.get(case.id, [])) for case in results.run.suite.of(Split.MAIN))
+
+
+def _ledger_row(results: Results, case: Case, samples: Sequence[Sample]) -> LedgerRow:
+    tuned: dict[str, list[Sample]] = {variant.name: [] for variant in results.variants}
+    base = [s for s in samples if s.variant not in tuned]
+    for sample in samples:
+        if sample.variant in tuned:
+            tuned[sample.variant].append(sample)
+    void = results.void.get(case.id, "")
+    flips = tuple(_flip(base, own, void) for own in tuned.values())
+    scored = base and base[0].score.value is not None
+    return LedgerRow(anchor(case.id), case, ("pass" if base[0].score.passed else "fail") if scored else "none", flips)
+
+
+def leaked(leak: Leak) -> str:
+    """Whether the training rows hold a case's prompt, in a few words."""
+    if leak.label is LeakLabel.SEEN:
+        return f"seen: training row {leak.line}"
+    return "unseen" if leak.label is LeakLabel.UNSEEN else f"near-duplicate of training row {leak.line}"
 
 
 def _repeated(own: Sequence[Sample]) -> str:
@@ -105,36 +169,42 @@ def _repeated(own: Sequence[Sample]) -> str:
 
 
 def _case(
-    case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int], notes: _Notes
-) -> CaseView:
+    case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int], notes: _Notes,
+    leak: Leak,
+) -> CaseView:  # fmt: skip
     base = [s for s in samples if s.variant not in numbers]
     tuned = [s for s in samples if s.variant in numbers]
     given = _grouped(tuned, base[0] if base else None, numbers, notes)
-    mine = tuple(_as_own(g, compared, numbers[compared]) for g in given if _gave(g, numbers.get(compared)))
+    mine = tuple(g for g in given if _gave(g, numbers.get(compared)))
     asked = max((n for n, m in enumerate(case.messages) if m.role == "user"), default=len(case.messages))
+    before = _grouped(base, None, numbers, notes)
     return CaseView(
         anchor=anchor(case.id),
         case=case,
+        leak=leaked(leak),
         before=case.messages[:asked],
         prompt=_text(case.prompt),
         reference=_text(case.reference) if case.reference is not None else None,
         expects=tuple(_expectation(case)),
         void=void,
-        base=tuple(_grouped(base, None, numbers, notes)),
+        base=tuple(_without(given, mine) for given in before),
         shown=mine,
         others=tuple(g for g in given if not _gave(g, numbers.get(compared))),
         flip=_flip(base, [s for s in tuned if s.variant == compared], void),
+        error=any(given.passed is None for given in (*before, *mine)),
     )
+
+
+def _without(base: Given, shown: Sequence[Given]) -> Given:
+    """The base's answer with the words marked that the first answer beside it has not."""
+    dropped = shown[0].dropped if shown else ()
+    if not dropped or base.text.rest:
+        return base
+    return replace(base, text=replace(base.text, pieces=difference.marked(difference.split(base.text.head), dropped)))
 
 
 def _gave(given: Given, number: int | None) -> bool:
     return any(key.split(".")[0] == str(number) for key in given.by)
-
-
-def _as_own(given: Given, compared: str, number: int) -> Given:
-    own = [int(key.split(".")[1]) for key in given.by if key.split(".")[0] == str(number)]
-    also = tuple(who for who in given.who if who != compared and not who.startswith(f"{compared} (seed"))
-    return replace(given, own=_seeds(own) if compared not in given.who else "", also=also)
 
 
 def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int], notes: _Notes) -> list[Given]:
@@ -156,8 +226,9 @@ def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds
     sample, score = group.sample, group.sample.score
     same = base is not None and (base.answer, base.truncated) == (sample.answer, sample.truncated)
     known = same and base is not None and base.score.checks == score.checks
+    found = difference.difference(base.answer, sample.answer) if base and not same else None
     return Given(
-        text=Text("") if same else _text(sample.answer),
+        text=Text("") if same else _text(sample.answer, found.new if found else ()),
         same_as_base=same,
         truncated=sample.truncated,
         passed=None if score.value is None else score.passed,
@@ -165,6 +236,7 @@ def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds
         failed=() if known else tuple(check for check in score.checks if not check.passed),
         who=tuple(_who(name, own, seeds[name]) for name, own in group.who.items()),
         by=tuple(f"{numbers.get(name, 0)}.{seed}" for name, own in group.who.items() for seed in own),
+        dropped=found.dropped if found else (),
         repeats=group.note,
     )
 
@@ -183,18 +255,14 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _flip(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> Flip:
     """The page's script repeats this for the variant that a reader selects; the words are the same there."""
     if void:
-        return Flip("void", "void")
+        return Flip("void")
     scored = [s for s in tuned if s.score.value is not None]
     if not base or base[0].score.value is None or not scored:
-        return Flip("none", "not compared")
+        return Flip("none")
     passes, asked = sum(s.score.passed for s in scored), len(scored)
     if base[0].score.passed:
-        return Flip("kept", "kept") if passes == asked else Flip("broken", "broken" + _part(asked - passes, asked))
-    return Flip("fixed", "fixed" + _part(passes, asked)) if passes else Flip("failing", "still fails")
-
-
-def _part(count: int, asked: int) -> str:
-    return f" in {count} of {asked} seeds" if count < asked else ""
+        return Flip("kept") if passes == asked else Flip("broken", asked - passes, asked)
+    return Flip("fixed", passes, asked) if passes else Flip("failing")
 
 
 def _expectation(case: Case) -> Iterable[str]:
@@ -211,5 +279,7 @@ def _short(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _text(text: str) -> Text:
-    return Text(text) if len(text) <= HEAD * 1.2 else Text(text[:HEAD], text[HEAD:])
+def _text(text: str, pieces: tuple[Piece, ...] = ()) -> Text:
+    if len(text) > HEAD * 1.2:
+        return Text(text[:HEAD], text[HEAD:])
+    return Text(text, pieces=pieces if len(pieces) > 1 else ())

@@ -405,6 +405,8 @@ def _svg(spec: dict[str, Any], name: str) -> Markup:
     import vl_convert
 
     drawn = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+    # The drawing is one image with one title; its parts' roles would each want a name of their own.
+    drawn = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", drawn)
     drawn = re.sub(r'\b(id="|url\(#)(\w+)', rf"\g<1>{name}-\g<2>", drawn)
     for stand_in, variable in _VARIABLES.items():
         drawn = drawn.replace(stand_in, f"var(--{variable})")

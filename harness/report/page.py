@@ -24,7 +24,7 @@ from harness.records import (
     Suite,
 )
 from harness.report import answers, charts, words
-from harness.report.answers import CaseView
+from harness.report.answers import CaseView, LedgerRow
 from harness.report.charts import Chart
 
 
@@ -151,6 +151,7 @@ class Page:
     choices: tuple[Compared, ...]
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
+    ledger: tuple[LedgerRow, ...]
     void: int
     truncated: int
     failures: tuple[Failure, ...]
@@ -185,6 +186,7 @@ def page(results: Results, now: str) -> Page:
         choices=tuple(Compared(numbers[v.name], v.name) for v in _ordered(results, compared) if v.rates),
         cases=answers.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=answers.cases(results, Split.CONFIRM, compared, numbers),
+        ledger=answers.ledger(results),
         void=len(results.void),
         truncated=sum(sample.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=_failures(results),

@@ -1,17 +1,25 @@
 "use strict";
-// Sorting, filters and the choice of variant. Everything is on the page already: without this it only does not move.
+// Sorting, filters, keys and the choice of variants. Everything is on the page already: without this it only does not
+// move. Storage and history may be denied (a sandbox, a notebook); several reports may stand in one document.
 (() => {
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const one = (id) => document.getElementById(id);
-  document.documentElement.classList.add("scripted");
+  const root = document.currentScript.closest(".harness-report");
+  const all = (selector, within = root) => [...within.querySelectorAll(selector)];
+  const one = (id) => root.querySelector("#" + CSS.escape(id));
+  const make = (tag, className, ...content) => {
+    const element = document.createElement(tag);
+    element.className = className;
+    element.append(...content);
+    return element;
+  };
+  root.classList.add("scripted");
 
+  // --- tables that sort -----------------------------------------------------------------------------------------
   for (const table of all("table.sortable")) {
     const body = table.tBodies[0];
     const heads = all("thead tr:last-child th", table);
     heads.forEach((head, column) => {
-      const button = document.createElement("button");
+      const button = make("button", "", ...head.childNodes);
       button.type = "button";
-      button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") === "descending" ||
@@ -25,30 +33,31 @@
         };
         // The base stays on top, to be compared with; what has no value comes last, whichever way.
         const place = (row) => (row.classList.contains("base") ? 0 : value(row) === "" ? 2 : 1);
-        const rows = [...body.rows].sort((a, b) => place(a) - place(b) || (up ? order(a, b) : order(b, a)));
-        body.append(...rows);
+        body.append(...[...body.rows].sort((a, b) => place(a) - place(b) || (up ? order(a, b) : order(b, a))));
       });
     });
   }
 
-  const tools = one("tools");
-  if (tools) {
+  // --- answers side by side -------------------------------------------------------------------------------------
+  const answers = (tools) => {
     tools.classList.add("on");
     tools.addEventListener("submit", (event) => event.preventDefault());
-    const cards = all(".case").map((node) => {
-      const shown = node.querySelector(".shown");
-      return {
-        node, shown, confirm: Boolean(node.closest("#confirm-cases")), flip: node.querySelector(".flip"),
-        base: node.querySelector(".old .given"),
-        pool: [...all(".given", shown), ...all(".others .given", node)], text: null,
-      };
-    });
-    const first = one("variant").value;
+    const cards = all(".case").map((node) => ({
+      node, id: node.id.slice("case=".length), confirm: "confirm" in node.dataset, flip: node.querySelector(".flip"),
+      shown: node.querySelector(".shown"), base: node.querySelector(".old .given"), text: null,
+      pool: all(".shown .given, .others .given", node),
+    }));
+    const [variant, second, flip, role, search] = ["variant", "with", "flip", "role", "search"].map(one);
+    const name = (list) => list.selectedOptions[0].textContent;
+    let here = null;
+
+    const gave = (card, number) =>
+      card.pool.filter((given) => given.dataset.by.split(" ").some((by) => by.startsWith(number + ".")));
 
     const judge = (card, given, number) => {
       if ("void" in card.node.dataset) return ["void", "void"];
-      const marks = given.flatMap((g) => g.dataset.by.split(" ").filter((by) => by.startsWith(number + ".")).map(() => g.dataset.p));
-      const scored = marks.filter((mark) => mark !== "none");
+      const of = (g) => g.dataset.by.split(" ").filter((by) => by.startsWith(number + ".")).map(() => g.dataset.p);
+      const scored = given.flatMap(of).filter((mark) => mark !== "none");
       if (!card.base || card.base.dataset.p === "none" || !scored.length) return ["none", "not compared"];
       const passes = scored.filter((mark) => mark === "pass").length;
       const part = (count) => (count < scored.length ? ` in ${count} of ${scored.length} seeds` : "");
@@ -59,17 +68,38 @@
       return passes ? ["fixed", "fixed" + part(passes)] : ["failing", "still fails"];
     };
 
+    // Marks the words of the base's answer that the one beside it has not; `data-d` counts them.
+    const strike = (base, dropped) => {
+      const text = base && base.querySelector(".txt");
+      if (!text || base.querySelector(".rest, .empty")) return;
+      const gone = new Set((dropped || "").split(" "));
+      const words = text.textContent.match(/\S+\s*|^\s+/g) || [];
+      text.replaceChildren(...words.map((word, n) => (gone.has(String(n)) ? make("del", "", word) : word)));
+      text.normalize();
+    };
+
+    const fill = (place, given, list) => {
+      place.replaceChildren(...given.map((g) => g.cloneNode(true)));
+      for (const who of all(".who", place)) who.hidden = who.textContent === name(list);
+      if (!given.length) place.append(make("p", "empty", "No answer."));
+    };
+
     const compare = () => {
-      const number = one("variant").value;
-      const name = one("variant").selectedOptions[0].textContent;
       for (const card of cards) {
         if (card.confirm) continue;
-        const given = card.pool.filter((g) => g.dataset.by.split(" ").some((by) => by.startsWith(number + ".")));
-        card.shown.replaceChildren(...(number === first && given.length ? given : given.map((g) => g.cloneNode(true))));
-        if (!given.length) card.shown.textContent = "No answer.";
-        card.node.querySelector(".new h5").textContent = name;
-        const [kind, words] = judge(card, given, number);
+        const given = gave(card, variant.value);
+        fill(card.shown, given, variant);
+        card.node.querySelector(".new h5").textContent = name(variant);
+        strike(card.base, given.length ? given[0].dataset.d : "");
+        card.node.querySelector(".third")?.remove();
+        if (second.value) {
+          const side = make("div", "side third", make("h5", "", name(second)), make("div", ""));
+          fill(side.lastChild, gave(card, second.value), second);
+          card.node.querySelector(".side.new").after(side);
+        }
+        const [kind, words] = judge(card, given, variant.value);
         card.node.dataset.flip = kind;
+        card.node.toggleAttribute("data-error", [card.base, ...given].some((g) => g && g.dataset.p === "none"));
         card.flip.className = "flip " + kind;
         card.flip.textContent = words;
       }
@@ -78,45 +108,112 @@
 
     const fits = {
       "": () => true,
-      changed: (kind) => kind === "fixed" || kind === "broken",
-      failed: (kind) => kind === "failing" || kind === "broken",
+      changed: (data) => data.flip === "fixed" || data.flip === "broken",
+      failed: (data) => data.flip === "failing" || data.flip === "broken",
+      errors: (data) => "error" in data,
     };
+    const fit = (value) => fits[value] || ((data) => data.flip === value);
     // How many cases each entry of the list would show, for the variant, role and words in hand.
-    const labels = new Map([...one("flip").options].map((option) => [option, option.textContent]));
+    const labels = new Map([...flip.options].map((option) => [option, option.textContent]));
     const filter = () => {
-      const [flip, role, words] = [one("flip").value, one("role").value, one("search").value.trim().toLowerCase()];
-      const fit = fits[flip] || ((kind) => kind === flip);
-      const kinds = [];
-      let count = 0;
-      for (const card of cards) {
-        if (words && card.text === null) card.text = card.node.textContent.toLowerCase();
-        const asked = (!role || card.node.dataset.role === role) && (!words || card.text.includes(words));
-        if (asked) kinds.push(card.node.dataset.flip);
-        const show = asked && fit(card.node.dataset.flip);
-        card.node.hidden = !show;
-        count += show;
-      }
+      const words = search.value.trim().toLowerCase();
+      const asked = cards.filter((card) => {
+        if (words && card.text === null) card.text = [card.node, ...card.pool].map((node) => node.textContent).join(" ").toLowerCase();
+        return (!role.value || card.node.dataset.role === role.value) && (!words || card.text.includes(words));
+      });
+      const shown = new Set(asked.filter((card) => fit(flip.value)(card.node.dataset)));
+      for (const card of cards) card.node.hidden = !shown.has(card);
       for (const [option, label] of labels) {
-        option.textContent = `${label} (${kinds.filter(fits[option.value] || ((kind) => kind === option.value)).length})`;
+        option.textContent = `${label} (${asked.filter((card) => fit(option.value)(card.node.dataset)).length})`;
       }
       for (const group of all(".cases")) group.hidden = !group.querySelector(".case:not([hidden])");
-      one("found").textContent = `${count} of ${cards.length} cases`;
+      one("found").textContent = `${shown.size} of ${cards.length} cases`;
     };
 
-    one("variant").addEventListener("change", compare);
-    for (const id of ["flip", "role"]) one(id).addEventListener("change", filter);
-    one("search").addEventListener("input", filter);
-    filter();
-
+    // --- addresses and keys -------------------------------------------------------------------------------------
+    const address = (card) => {
+      const words = { case: card.id, variant: name(variant), ...(second.value && { with: name(second) }) };
+      return "#" + new URLSearchParams(words);
+    };
+    const go = (card) => {
+      if (here) here.node.classList.remove("here");
+      here = card;
+      card.node.classList.add("here");
+      card.node.scrollIntoView();
+      card.node.focus({ preventScroll: true });
+    };
+    const note = (card) => { try { history.replaceState(null, "", address(card)); } catch { /* a sandbox */ } };
+    const pick = (list, wanted) => {
+      const found = [...list.options].find((option) => option.textContent === wanted);
+      if (found) list.value = found.value;
+      return Boolean(found);
+    };
+    const open = (id, wanted, other) => {
+      const card = cards.find((each) => each.id === id);
+      if (!card) return;
+      const changed = [wanted && pick(variant, wanted), other && pick(second, other)].some(Boolean);
+      if (changed) compare();
+      if (card.node.hidden) {
+        for (const list of [flip, role, search]) list.value = "";
+        filter();
+      }
+      go(card);
+    };
     const arrive = () => {
-      let target = null;
-      try { target = one(decodeURIComponent(location.hash.slice(1))); } catch { return; }
-      if (!target || !target.hidden) return;
-      for (const id of ["flip", "role", "search"]) one(id).value = "";
-      filter();
-      target.scrollIntoView();
+      const words = new URLSearchParams(location.hash.slice(1));
+      if (words.has("case")) open(words.get("case"), words.get("variant"), words.get("with"));
     };
+    const step = (by) => {
+      const shown = cards.filter((card) => !card.node.hidden);
+      const at = here && !here.node.hidden ? shown.indexOf(here) + by : by > 0 ? 0 : -1;
+      if (!shown[at]) return;
+      go(shown[at]);
+      note(shown[at]);
+    };
+
+    for (const list of [variant, second]) {
+      list.addEventListener("change", () => { compare(); if (here) note(here); });
+    }
+    for (const list of [flip, role]) list.addEventListener("change", filter);
+    search.addEventListener("input", filter);
     addEventListener("hashchange", arrive);
+    root.ownerDocument.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+      const act = { j: () => step(1), k: () => step(-1), "/": () => search.focus() }[event.key];
+      if (!act || (root !== document.body && !root.contains(event.target))) return;
+      event.preventDefault();
+      act();
+    });
+    root.addEventListener("click", (event) => {
+      const link = event.target.closest("a[href^='#']");
+      const sign = event.target.closest(".ledger tbody td");
+      if (sign && sign.cellIndex > 2) {
+        const number = sign.closest("table").tHead.rows[0].cells[sign.cellIndex];
+        const id = sign.parentNode.querySelector("a").hash.slice("#case=".length);
+        open(id, number.title, "");
+        if (here) note(here);
+      } else if (link && link.closest("h4")) {
+        event.preventDefault();
+        const card = cards.find((each) => each.id === link.hash.slice("#case=".length));
+        go(card);
+        note(card);
+      } else if (link && root !== document.body) {
+        // In a notebook the address is not ours.
+        event.preventDefault();
+        const target = one(link.hash.slice(1));
+        if (target) target.scrollIntoView();
+      }
+    });
+    filter();
+    arrive();
+  };
+  if (one("tools")) answers(one("tools"));
+
+  const only = one("only-changed");
+  if (only) {
+    only.addEventListener("change", () => {
+      for (const row of all(".ledger tbody tr")) row.hidden = only.checked && !row.querySelector(".fixed, .broken");
+    });
   }
 
   for (const button of all("[data-copy]")) {
