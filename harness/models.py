@@ -6,34 +6,32 @@ model of the Hugging Face Hub, fetched by its own client into its own cache. Not
 
 from __future__ import annotations
 
-import errno
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness import hub as the_hub
 from harness.errors import ModelError
+from harness.hub import Hub, HuggingFace
+from harness.lengths import chat_template
 from harness.records import ModelRef
 from harness.store import digest, file_digest
 
 POCKET = Path(__file__).parent / "pocket" / "model"
 POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
-_WANTED = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
 _DETERMINES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = "Name `pocket`, a folder with config.json and .safetensors files, or a Hub model such as owner/name."
 _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
-Fetch = Callable[..., str]
-"""As `huggingface_hub.snapshot_download` is called: repository, revision and patterns to a folder."""
 
-
-def resolve(name: str, *, fetch: Fetch | None = None) -> ModelRef:
+def resolve(name: str, *, hub: Hub | None = None) -> ModelRef:
     """Find the model called `name`: `pocket`, a folder, or `owner/name[@revision]` of the Hub.
 
-    `fetch` takes the place of the Hub's own client, `huggingface_hub.snapshot_download`.
+    `hub` takes the place of the Hub's own client.
 
     Raises:
         ModelError: it is not there, cannot be fetched, or is a file that cannot be trained (GGML, GGUF, pickles).
@@ -50,7 +48,8 @@ def resolve(name: str, *, fetch: Fetch | None = None) -> ModelRef:
         remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
         raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
     if _HUB_NAME.fullmatch(name) and not name.startswith("."):
-        return _from_hub(name, fetch)
+        repository, folder = the_hub.fetched(name, hub or HuggingFace(), partial(_check_description, name))
+        return _local(repository, folder, revision=folder.name)
     is_path = "/" in name or "\\" in name
     missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
     raise ModelError(missing, remedy=_WHAT_TO_NAME)
@@ -84,6 +83,12 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
     return ModelRef(name, str(path), content, revision, toy=toy, note=note)
 
 
+def _check_description(name: str, path: Path) -> None:
+    """All that can be told without the weights."""
+    _check_config(name, path)
+    _check_tokenizer(name, path)
+
+
 def _check_folder(name: str, path: Path) -> None:
     _check_config(name, path)
     weights = sorted(file.name for file in path.glob("*.safetensors"))
@@ -93,9 +98,19 @@ def _check_folder(name: str, path: Path) -> None:
     if missing:
         what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
         raise ModelError(what, remedy="Fetch or copy the model again, whole.")
+    _check_tokenizer(name, path)
+
+
+def _check_tokenizer(name: str, path: Path) -> None:
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         remedy = "Save it into the same folder: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
+    if chat_template(path) is None:
+        remedy = (
+            "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this one, "
+            "copy its folder and put a chat_template.jinja into it; any chat model's shows how one looks."
+        )
+        raise ModelError(f"{name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
 
 
 def _no_weights(path: Path) -> ModelError:
@@ -134,44 +149,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(described, dict):
         raise ModelError(f"{path} is damaged: it holds no JSON object", remedy=remedy)
     return described
-
-
-def _from_hub(name: str, fetch: Fetch | None) -> ModelRef:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    repository, _, revision = name.partition("@")
-    try:
-        path = Path((fetch or snapshot_download)(repository, revision=revision or None, allow_patterns=_WANTED))
-    except (OSError, RuntimeError, HFValidationError) as error:
-        raise _not_fetched(name, repository, revision, error) from error
-    return _local(repository, path, revision=path.name)
-
-
-def _not_fetched(name: str, repository: str, revision: str, error: Exception) -> ModelError:
-    """What the Hub's client said, in words that say what to do."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        remedy = (
-            f"Open https://huggingface.co/{repository}, accept its licence, make a token at "
-            "https://huggingface.co/settings/tokens, then run: hf auth login"
-        )
-        return ModelError(f"{repository} is gated: its licence must be accepted first", remedy=remedy)
-    if isinstance(error, errors.RevisionNotFoundError):
-        return ModelError(f"{repository} has no revision {revision!r}", remedy="Check the name behind the @.")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        remedy = "Check the spelling; a private model needs `hf auth login` first."
-        return ModelError(f"there is no folder {name}, and the Hub has no model {repository}", remedy=remedy)
-    if isinstance(error, errors.HFValidationError):
-        return ModelError(
-            f"there is no folder {name}, and no model of the Hub can be called that", remedy=_WHAT_TO_NAME
-        )
-    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError):
-        what = f"{name} is no folder here, is not in the Hub's cache, and the Hub cannot be reached (offline)"
-        remedy = "Check the path or the connection, or use --model pocket, which needs no network."
-        return ModelError(what, remedy=remedy)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        remedy = "Free some space (`harness clean` tells what the harness holds), then run the same command again."
-        return ModelError(f"the disk is full: {name} does not fit into the Hub's cache", remedy=remedy)
-    return ModelError(f"{name} could not be fetched: {error}", remedy="Try again later, or name a folder instead.")

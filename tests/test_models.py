@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,6 +14,7 @@ import pytest
 from huggingface_hub import errors as hub
 
 from harness.errors import ModelError
+from harness.hub import Hub, Listing
 from harness.models import POCKET, resolve
 
 GGUF = b"GGUF\x03\x00\x00\x00"
@@ -28,22 +30,52 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def refused(name: str, fetch: Callable[..., str] | None = None) -> ModelError:
+@dataclass
+class Fake:
+    """A Hub with one model, which lies in `folder` and is called by its commit; `error` is what it answers instead."""
+
+    folder: Path
+    error: Exception | None = None
+    free: int = 10**12
+    sizes: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[str, str | None, tuple[str, ...]]] = field(default_factory=list)
+
+    def listing(self, repository: str, revision: str | None) -> Listing:
+        if self.error:
+            raise self.error
+        files = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        return Listing(self.folder.name, {name: path.stat().st_size for name, path in files.items()} | self.sizes)
+
+    def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
+        self.asked.append((repository, revision, tuple(files)))
+        return self.folder
+
+    def kept(self, repository: str, revision: str | None) -> Path | None:
+        return None
+
+    def room(self) -> int:
+        return self.free
+
+
+def refused(name: str, hub: Hub | None = None) -> ModelError:
     """The error that `name` is answered with; it always says what to do."""
     with pytest.raises(ModelError) as caught:
-        resolve(name, fetch=fetch)
+        resolve(name, hub=hub)
     assert caught.value.remedy
     assert "\n" not in caught.value.message
     return caught.value
 
 
-def failing(error: Exception) -> Callable[..., str]:
+def without_template(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def failing(error: Exception) -> Hub:
     """A Hub that answers every request with this error."""
-
-    def fetch(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        raise error
-
-    return fetch
+    return Fake(Path(), error)
 
 
 # --- what is found -----------------------------------------------------------------------------------------------
@@ -83,18 +115,64 @@ def test_the_digest_is_not_that_of_prose(model: Path) -> None:
 
 
 def test_a_model_of_the_hub_is_fetched(model: Path) -> None:
-    """`owner/name@revision` is asked of the Hub, and what came is named by the commit that it is."""
-    asked: list[tuple[str, str | None]] = []
-
-    def fetch(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((repository, revision))
-        assert not {"*.bin", "*.gguf", "*.py", "*"} & set(allow_patterns)
-        return str(model)
-
-    found = resolve(f"{LLAMA}@main", fetch=fetch)
-    assert resolve(LLAMA, fetch=fetch).digest == found.digest
-    assert asked == [(LLAMA, "main"), (LLAMA, None)]
+    """`owner/name@revision` is asked of the Hub, small files first, and what came is named by the commit that it is."""
+    for name in ("model.bin", "model.gguf", "setup.py", "consolidated.safetensors", "onnx/model.onnx", "README.md"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(b"not wanted")
+    hub = Fake(model)
+    found = resolve(f"{LLAMA}@main", hub=hub)
     assert (found.name, found.path, found.revision) == (LLAMA, str(model), "mine")
+    small, whole = (files for _, _, files in hub.asked)
+    assert set(whole) - set(small) == {"model.safetensors"}
+    assert {"config.json", "tokenizer.json", "chat_template.jinja"} <= set(small)
+    assert [asked[:2] for asked in hub.asked] == [(LLAMA, "main")] * 2
+    assert resolve(LLAMA, hub=hub).digest == found.digest
+    assert hub.asked[-1][:2] == (LLAMA, None)
+
+
+def test_a_model_that_cannot_be_used_is_not_fetched(model: Path) -> None:
+    """What is wrong with configuration or tokenizer is said before the weights are asked for."""
+    without_template(model)
+    hub = Fake(model)
+    assert "has no chat template" in refused(LLAMA, hub).message
+    assert [files for _, _, files in hub.asked if "model.safetensors" in files] == []
+
+
+def test_a_model_that_has_no_room_is_not_fetched(model: Path) -> None:
+    """The disk is looked at before gigabytes are fetched, and the error says how many and where."""
+    hub = Fake(model, sizes={"model.safetensors": 13_500_000_000}, free=12_000_000_000)
+    error = refused(LLAMA, hub)
+    assert "takes 13.5 GB, and 12.0 GB are free" in error.message
+    assert "HF_HOME" in error.remedy
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["pytorch_model.bin"], "only as pickles"),
+        (["adapter_config.json", "adapter_model.safetensors"], "is an adapter"),
+        (["README.md"], "holds no .safetensors file"),
+    ],
+    ids=["pickles", "adapter", "nothing"],
+)
+def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str], message: str) -> None:
+    """What is no base in safetensors is told from the list of its files: nothing of it is fetched."""
+    (model / "model.safetensors").unlink()
+    for name in files:
+        (model / name).write_bytes(b"x")
+    hub = Fake(model)
+    assert message in refused(LLAMA, hub).message
+    assert hub.asked == []
+
+
+def test_a_model_that_changes_meanwhile_is_not_taken(model: Path) -> None:
+    """A branch that moved between being listed and being fetched is refused: what was checked is not what came."""
+    hub = Fake(model)
+    other = model.with_name("other")
+    shutil.copytree(model, other)
+    hub.fetch = lambda repository, revision, files: other  # type: ignore[method-assign]
+    assert "changed on the Hub while it was fetched" in refused(LLAMA, hub).message
 
 
 def test_a_folder_called_gguf_may_hold_a_model(model: Path) -> None:
@@ -233,6 +311,19 @@ def test_code_of_its_own_is_refused(model: Path) -> None:
     described = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(described | {"auto_map": {"AutoModel": "x.Y"}}), encoding="utf-8")
     assert "code of its own" in refused(str(model)).message
+
+
+def test_no_chat_template(model: Path) -> None:
+    """A tokenizer without a chat template says which model to name instead, or how to add one."""
+    without_template(model)
+    error = refused(str(model))
+    assert "mine has no chat template" in error.message
+    assert "-Instruct" in error.remedy
+    assert "chat_template.jinja" in error.remedy
+    settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["chat_template"] = [{"name": "default", "template": "{{ messages }}"}]
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert resolve(str(model)).name == "mine"
 
 
 def test_no_tokenizer(model: Path) -> None:

@@ -1,0 +1,51 @@
+"""The GPU as its driver describes it, without torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+CONTEXT = 450 * 2**20
+"""Bytes that a CUDA context takes beside PyTorch's allocator (450 MiB on an H100 and on a T4, give or take 100)."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU; `memory` is all of it, in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    memory: int
+    driver: str = ""
+
+    @property
+    def capacity(self) -> int:
+        """What PyTorch's allocator can have."""
+        return self.memory - CONTEXT
+
+
+def gpu() -> Gpu | None:
+    """The first GPU that the driver knows and that is not hidden from CUDA; None where there is none."""
+    import pynvml
+
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        if pynvml.nvmlDeviceGetCount() == 0:
+            return None
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        return Gpu(
+            _text(pynvml.nvmlDeviceGetName(handle)), (major, minor), memory, _text(pynvml.nvmlSystemGetDriverVersion())
+        )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _text(given: str | bytes) -> str:
+    return given if isinstance(given, str) else given.decode()

@@ -1,0 +1,127 @@
+"""How many tokens training rows have: counted by the model's own tokenizer where it is here, else estimated.
+
+It takes the `tokenizers` package and the model's chat template, not transformers, whose import costs seconds. It counts
+what `apply_chat_template` gives, which does no more either: the template's text, encoded without special tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from harness.records import Example, Message
+
+CHARACTERS = 3.5
+"""Of English text in a token, on the careful side (4.0 to 4.4 are usual for vocabularies of 32,000 to 150,000)."""
+_TEMPLATE = 8
+"""Tokens that a chat template puts around a message."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of each training row, uncut."""
+
+    tokens: tuple[int, ...]
+    counted: bool
+    """By the model's tokenizer; otherwise they are an estimate."""
+    reason: str = ""
+    """Why they are only an estimate."""
+
+    @property
+    def words(self) -> str:
+        if self.counted:
+            return "lengths counted with the model's tokenizer"
+        return f"lengths estimated at {CHARACTERS:g} characters a token, because {self.reason}"
+
+
+def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
+    """Tokens of every row; `folder` holds the tokenizer, if one is here at all."""
+    found = _counter(folder) if folder else "no tokenizer is here"
+    if isinstance(found, str):
+        return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
+    try:
+        return Lengths(tuple(found(example.messages) for example in examples), True)
+    except Exception as error:  # noqa: BLE001 - a template may fail in any way; training will say so, in its own words
+        reason = (
+            f"the chat template refuses a row ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        )
+        return Lengths(tuple(_estimate(example.messages) for example in examples), False, reason)
+
+
+def _estimate(messages: Sequence[Message]) -> int:
+    return round(sum(len(message.content) / CHARACTERS + _TEMPLATE for message in messages))
+
+
+Count = Callable[[Sequence[Message]], int]
+
+
+def _counter(folder: Path) -> Count | str:
+    """What counts a conversation's tokens, or why nothing here can."""
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        return "its folder holds no tokenizer.json"
+    template = chat_template(folder)
+    if template is None:
+        return "it has no chat template"
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        render = _renderer(template, _special_tokens(folder))
+    except Exception as error:  # noqa: BLE001 - the package and Jinja have many; training will say it in its own words
+        return f"its tokenizer cannot be read ({error})"
+    return lambda messages: len(tokenizer.encode(render(messages), add_special_tokens=False).ids)
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template of the tokenizer in a folder: a file of its own, or in tokenizer_config.json."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    given = _settings(folder).get("chat_template")
+    if isinstance(given, list):  # several by name
+        named = {entry.get("name"): entry.get("template") for entry in given if isinstance(entry, Mapping)}
+        given = named.get("default")
+    return given if isinstance(given, str) and given else None
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        given = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
+def _special_tokens(folder: Path) -> dict[str, str]:
+    """What templates call `bos_token` and `eos_token`; a token is its text, or an object with it."""
+    given = _settings(folder)
+    texts = {name: given.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+    plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in texts.items()}
+    return {name: text for name, text in plain.items() if isinstance(text, str)}
+
+
+def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[Message]], str]:
+    """Renders as transformers does: sandboxed, with its three helpers."""
+    from jinja2.exceptions import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    compiled = environment.from_string(template)
+
+    def render(messages: Sequence[Message]) -> str:
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        return compiled.render(messages=chat, add_generation_prompt=False, **special)
+
+    return render
