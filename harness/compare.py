@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness import recommend, reducers, stats
+from harness import changes, recommend, reducers, stats
 from harness.records import (
     FORMAT,
     Answer,
     Case,
+    Change,
     Measurement,
     Outcome,
     Phase,
@@ -39,18 +40,18 @@ Scorer = Callable[[Case, Answer], Score]
 def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Everything a report is drawn from; call it again with the confirmation's records once a variant is chosen."""
     suite = manifest.suite
-    base = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.MAIN), {})
-    late = _Entry(BASE, tuple(r for r in records if r.settings is None and r.split is Split.CONFIRM), {})
-    entries = _entries(manifest, [r for r in records if r.settings is not None and r.split is Split.MAIN])
+    base = _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is Split.MAIN), {})
+    late = _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is Split.CONFIRM), {})
+    entries = _entries(manifest, [r for r in records if r.variant != BASE and r.split is Split.MAIN])
     before, before_late = _samples(base, suite, score), _samples(late, suite, score)
     void = void_cases(suite, {s.case: s.score for s in reducers.reduced((*before, *before_late), suite.reducer)})
 
     answers = [_samples(entry, suite, score) for entry in entries]
     untrained = outcome(suite, Split.MAIN, base, before, before, void)
-    outcomes = tuple(
-        outcome(suite, Split.MAIN, entry, own, before, void) for entry, own in zip(entries, answers, strict=True)
+    outcomes = as_family(
+        [outcome(suite, Split.MAIN, entry, own, before, void) for entry, own in zip(entries, answers, strict=True)]
     )
-    choice = recommend.choose(suite, untrained, outcomes)
+    choice = recommend.choose(suite, untrained, outcomes, objective_marks(suite, untrained, answers, void))
     again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
     own_late = _samples(again, suite, score) if again else ()
     confirmed_base = outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None
@@ -135,7 +136,7 @@ def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen:
         return None
     variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
     names = {chosen.name} | ({variant.id} if variant else set())
-    own = [r for r in records if r.settings is not None and r.split is Split.CONFIRM and r.variant in names]
+    own = [r for r in records if r.variant != BASE and r.split is Split.CONFIRM and r.variant in names]
     if not own:
         return None
     full = _complete(variant, manifest.confirm_seeds, own, Split.CONFIRM) if variant else tuple(own)
@@ -186,8 +187,6 @@ def outcome(
     flips = [(before[s.case], s.score.passed) for s in verdicts if s.case in before]
     trainings = tuple(r.training for r in records if r.training)
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
-    roles = {case.id: case.role for case in suite.cases}
-    guarded = [s for s in counted if roles[s.case] in recommend.GUARDED and s.case in before]
     return Outcome(
         name=entry.name,
         settings=next((r.settings for r in records), None),
@@ -205,27 +204,59 @@ def outcome(
         training=trainings,
         reused=any(r.reused for r in records),
         logs=tuple(r.log for r in records),
-        safety=_safety(suite, guarded, reducers.counting(base_samples, suite.reducer)),
+        safety=_safety(suite, samples, base_samples, void),
+        changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),
     )
 
 
-def _safety(suite: Suite, guarded: Sequence[Sample], base: Sequence[Sample]) -> Safety | None:
-    """What was lost, from the cases that have a score under every seed; of repeats, their mean."""
-    before = {case: share for (case, _), share in reducers.shares(base).items()}
-    marks: dict[str, dict[int, float]] = {}
-    for (case, seed), share in reducers.shares(guarded).items():
-        marks.setdefault(case, {})[seed] = share
-    seeds = sorted({sample.seed for sample in guarded})
-    cases = [case for case, own in marks.items() if len(own) == len(seeds)]
-    if not cases:
-        return None
+def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """The same with the p-values of their changes adjusted for there being so many of them."""
+    found = [dict(each.changes) for each in outcomes]
+    for role in Role:
+        having = [own for own in found if role in own]
+        for own, change in zip(having, changes.holm([own[role] for own in having]), strict=True):
+            own[role] = change
+    return tuple(replace(each, changes=own) for each, own in zip(outcomes, found, strict=True))
+
+
+def objective_marks(
+    suite: Suite, base: Outcome, answers: Iterable[Sequence[Sample]], void: Mapping[str, str]
+) -> dict[str, changes.Marks]:
+    """By variant, its marks on the cases that choose."""
+    cases = _counting(suite, (recommend.objective_of(suite, base),), void)
+    return {own[0].variant: changes.marks(own, suite.reducer, cases) for own in answers if own}
+
+
+def _counting(suite: Suite, roles: Collection[Role], void: Mapping[str, str]) -> list[str]:
+    return [case.id for case in suite.cases if case.role in roles and case.id not in void]
+
+
+def _pair(
+    suite: Suite, roles: Collection[Role], samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]
+) -> changes.Pair | None:
+    """The base's marks and a variant's on the cases of these roles that count."""
+    cases = _counting(suite, roles, void)
+    before, after = (changes.marks(side, suite.reducer, cases) for side in (base, samples))
+    return changes.pair(suite, before, after)
+
+
+def _changes(
+    suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]
+) -> dict[Role, Change]:
     import numpy as np
 
-    groups = {case.id: case.group for case in suite.cases}
-    was = np.array([[before[case] for case in cases]])
-    now = np.array([[marks[case][seed] for case in cases] for seed in seeds])
-    found = stats.non_inferiority(was, now, suite.margin / 100, [groups[case] for case in cases])
-    return Safety(100 * found.loss + 0.0, 100 * found.upper, len(cases), found.needed)  # no -0.0
+    rng = np.random.default_rng(0)
+    pairs = {role: _pair(suite, (role,), samples, base, void) for role in Role}
+    return {role: changes.change(role, pair, suite.margin, rng) for role, pair in pairs.items() if pair}
+
+
+def _safety(suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]) -> Safety | None:
+    """What was lost, from the cases that have a score under every seed; of repeats, their mean."""
+    pair = _pair(suite, recommend.GUARDED, samples, base, void)
+    if pair is None:
+        return None
+    found = stats.non_inferiority(pair.before, pair.after, suite.margin / 100, pair.groups)
+    return Safety(100 * found.loss + 0.0, 100 * found.upper, pair.before.shape[1], found.needed)  # no -0.0
 
 
 def _rates(suite: Suite, split: Split, counted: Iterable[Sample]) -> dict[Role, Rate]:

@@ -114,6 +114,7 @@ def summary(results: Results, report: str = "") -> str:
         best = next(v for v in results.variants if v.name == results.choice.variant)
         lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
         lines += _table(results, best)
+        lines += _changes(results.confirmed or best)
         lines += ["The confirmation speaks against it:", *(f"  {reason}" for reason in refuted)] if refuted else []
     if waiting:
         lines.append(f"Not finished: {waiting} trials without a result. The same `harness run` goes on from there.")
@@ -137,14 +138,25 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "tuned": _rates(best),
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
+        "changes": _said(results.confirmed or best),
         "statuses": {variant.name: [str(status) for status in variant.statuses] for variant in results.variants},
     }
+
+
+def _said(outcome: Outcome | None) -> dict[str, Any] | None:
+    """Against the base, of the confirmation where there is one."""
+    return {str(role): asdict(change) for role, change in outcome.changes.items()} if outcome else None
 
 
 def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {str(role): {"passed": rate.passed, "total": rate.total} for role, rate in outcome.rates.items()}
+
+
+def _changes(tuned: Outcome) -> list[str]:
+    """What each role's difference from the base shows, with the smallest that would have been found."""
+    return [f"  {role}: {change.verdict}: {change.reason}" for role, change in tuned.changes.items()]
 
 
 def _table(results: Results, best: Outcome) -> list[str]:

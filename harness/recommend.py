@@ -2,32 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from harness.records import Choice, Outcome, Phase, Rate, Role, Status, Suite
+import numpy as np
+
+from harness.changes import Marks, Pair, change, pair, points, standard_error
+from harness.records import Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
+
+GIB = 1 << 30
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """What a tuned model must not lose."""
 
 
-def choose(suite: Suite, base: Outcome, variants: Sequence[Outcome]) -> Choice:
-    """The variant with the highest pass rate on the objective among those that keep what the base could do."""
+@dataclass(frozen=True)
+class Caps:
+    """What a recommended training may take at most, on a GPU; None: as much as it likes."""
+
+    memory: float | None = None
+    """GiB."""
+    minutes: float | None = None
+
+
+NO_CAPS = Caps()
+
+
+def choose(
+    suite: Suite,
+    base: Outcome,
+    variants: Sequence[Outcome],
+    marks: Mapping[str, Marks] = MappingProxyType({}),
+    caps: Caps = NO_CAPS,
+) -> Choice:
+    """The cheapest variant within one standard error of the best, among those that keep what the base could do.
+
+    The error is that of the paired difference from the best, over cases and over training seeds where there are
+    several, from each variant's `marks` on the objective; without marks only ties are within it. (Breiman et al.,
+    Classification and Regression Trees, 1984, section 3.4.3, take the error of the best's own mean: on the same cases
+    the difference is known far better.)
+    """
     objective = objective_of(suite, base)
-    finished = [v for v in variants if _finished(v)]
+    finished = [v for v in variants if _finished(v) and not v.elsewhere]
     safe = [v for v in finished if eligible(suite, v)]
-    best = max(safe, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, safe)), default=None)
-    name, names = None, tuple(v.name for v in safe)
+    fitting = [v for v in safe if not _beyond(v, caps)]
+    best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
     if not any(rate.total for rate in base.rates.values()):
-        reasons: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
+        why: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
     elif not finished:
-        reasons = (_none_finished(variants),)
+        why = (_none_finished(variants),)
+    elif not safe:
+        why = (*_none_safe(suite, finished), *_unfinished(variants))
     elif best is None:
-        reasons = (*_none_safe(suite, finished), *_unfinished(variants))
+        why = (*_over(safe, caps), *_unfinished(variants))
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
-        reasons = (*_none_better(objective, base, best, len(safe)), *_unfinished(variants))
+        why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
     else:
-        name, reasons = best.name, _reasons(suite, objective, base, best, safe, variants)
-    return Choice(name, reasons, objective, names)
+        return _chosen(suite, base, variants, marks, caps, _Field(objective, tuple(safe), tuple(fitting), best))
+    return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Who competes: the eligible variants, those of them within the caps, and the best of these."""
+
+    objective: Role
+    safe: tuple[Outcome, ...]
+    fitting: tuple[Outcome, ...]
+    best: Outcome
+
+
+def _chosen(
+    suite: Suite, base: Outcome, variants: Sequence[Outcome], marks: Mapping[str, Marks], caps: Caps, among: _Field
+) -> Choice:
+    best, floor = among.best, _share(base.rates.get(among.objective))
+    within = [
+        v for v in among.fitting
+        if _share(v.rates.get(among.objective)) > floor and _behind(suite, marks, best, v, among.objective) is not None
+    ]  # fmt: skip
+    pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
+    pair = None if pick is best else _pair_of(suite, marks, best, pick)
+    behind = (
+        change(among.objective, pair, suite.margin, np.random.default_rng(0), trained_before=True) if pair else None
+    )
+    reasons = (
+        _objective(among.objective, base, pick),
+        _keeping(suite, pick),
+        *_rivals(suite, marks, pick, within, among),
+        *_over([v for v in among.safe if v not in among.fitting], caps),
+        *_left_out(suite, variants),
+    )
+    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name, behind)
+
+
+def _pair_of(suite: Suite, marks: Mapping[str, Marks], best: Outcome, variant: Outcome) -> Pair | None:
+    return pair(suite, marks.get(best.name, {}), marks.get(variant.name, {}))
+
+
+def _behind(
+    suite: Suite, marks: Mapping[str, Marks], best: Outcome, variant: Outcome, objective: Role
+) -> tuple[float, float] | None:
+    """Points by which a variant passes less than the best, and their standard error; None where that is exceeded."""
+    gap = 100 * (_share(best.rates.get(objective)) - _share(variant.rates.get(objective)))
+    found = _pair_of(suite, marks, best, variant)
+    error = standard_error(found) if found and variant is not best else 0.0
+    return (gap, error) if gap <= error + 1e-9 else None
 
 
 def objective_of(suite: Suite, base: Outcome) -> Role:
@@ -111,17 +191,6 @@ def _bases(variant: Outcome) -> set[tuple[str, str]]:
 # --- words -------------------------------------------------------------------------------------------------------
 
 
-def _reasons(
-    suite: Suite, objective: Role, base: Outcome, best: Outcome, safe: Sequence[Outcome], variants: Sequence[Outcome]
-) -> tuple[str, ...]:
-    return (
-        _objective(objective, base, best),
-        _keeping(suite, best),
-        *_rivals(objective, best, safe),
-        *_left_out(suite, variants),
-    )
-
-
 def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
     return f"Of the {objective} cases used for choosing it passes {after}; the base passes {before}."
@@ -138,21 +207,72 @@ def _bound(suite: Suite, variant: Outcome) -> str:
     if variant.safety is None:
         return "nothing is known of what it lost."
     alone = "" if len(variant.seeds) > 1 else " This is of one training; another seed's may lose more."
-    seen, bound = _points(variant.safety.lost), _points(variant.safety.upper)
+    seen, bound = points(variant.safety.lost), points(variant.safety.upper)
     return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
 
 
-def _rivals(objective: Role, best: Outcome, safe: Sequence[Outcome]) -> tuple[str, ...]:
-    others = [v for v in safe if v is not best]
+def _rivals(
+    suite: Suite, marks: Mapping[str, Marks], pick: Outcome, within: Sequence[Outcome], among: _Field
+) -> tuple[str, ...]:
+    """Why it and not another: what it saves of those that pass about as many, and who comes next."""
+    objective, others = among.objective, [v for v in among.fitting if v is not pick]
     if not others:
-        return ("It is the only variant that stays within the margin.",)
-    share = _share(best.rates.get(objective))
-    tied = [v.name for v in others if _share(v.rates.get(objective)) == share]
-    if tied:
-        how = "less training time" if _cuda_seconds(best) is not None else "less training work (tokens x parameters)"
-        return (f"It needs {how} than {_listed(tied)}, which {_verb(tied, 'passes', 'pass')} as many.",)
-    second = max(others, key=lambda v: _share(v.rates.get(objective)))
-    return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+        bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
+        return (f"It is the only variant that stays within {bounds}.",)
+    if len(within) == 1:
+        second = max(others, key=lambda v: _share(v.rates.get(objective)))
+        return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+    how = "less training time" if _cuda_seconds(pick) is not None else "less training work (tokens x parameters)"
+    tied = [v.name for v in within if v is not pick and _same(v, pick, objective)]
+    words = [f"It needs {how} than {_listed(tied)}, which {_verb(tied, 'passes', 'pass')} as many."] if tied else []
+    if (found := _behind(suite, marks, among.best, pick, objective)) and found[0] > 0:
+        gap, error = map(points, found)
+        words.append(
+            f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "
+            f"within one standard error of that difference ({error} points); {pick.name} needs {how}."
+        )
+    near = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
+    if near:
+        words.append(f"Also within one standard error of the best, at a higher price: {_listed(near)}.")
+    return tuple(words)
+
+
+def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
+    return _share(one.rates.get(objective)) == _share(other.rates.get(objective))
+
+
+def _over(variants: Sequence[Outcome], caps: Caps) -> tuple[str, ...]:
+    """Which of the eligible variants the caps leave out, and why."""
+    why: dict[str, list[str]] = {}
+    for variant in variants:
+        why.setdefault(_beyond(variant, caps), []).append(variant.name)
+    return tuple(f"Not considered: {_listed(names)}, {words}." for words, names in why.items() if words)
+
+
+def _beyond(variant: Outcome, caps: Caps) -> str:
+    """Why a variant is not within the caps, in words; empty where it is."""
+    if caps.memory is not None:
+        peak = gpu_memory(variant)
+        if peak is None:
+            return f"whose memory on a GPU is not known, so that nothing shows it within {caps.memory:g} GiB"
+        if peak.value / GIB > caps.memory:
+            return f"which may take more than {caps.memory:g} GiB"
+    if caps.minutes is not None:
+        seconds = _cuda_seconds(variant)
+        if seconds is None:
+            return (
+                f"whose minutes on a GPU are not known, and a CPU's say nothing about a GPU's, "
+                f"so that nothing shows it within {caps.minutes:g}"
+            )
+        if seconds / 60 > caps.minutes:
+            return f"whose training takes more than {caps.minutes:g} minutes"
+    return ""
+
+
+def gpu_memory(variant: Outcome) -> Measurement | None:
+    """The largest peak of any phase in bytes, as the driver counts it where it does; None on a CPU."""
+    peaks = [peak for c in variant.costs if (peak := c.peak_device or c.peak_reserved or c.peak_allocated)]
+    return max(peaks, key=lambda peak: peak.value, default=None)
 
 
 def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
@@ -219,10 +339,6 @@ def _counts(rate: Rate | None) -> str:
     if rate is None or rate.value is None:
         return "none (no case counts)"
     return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
-
-
-def _points(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -98,13 +98,18 @@ def difference(before: Scores, after: Scores, groups: Sequence[str] | None = Non
 
     For passes and failures; continuous scores go to `bootstrap_difference`.
     """
-    _check(before, after)
-    noise = _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
+    noise = noise_of_difference(before, after, groups)
     table = _table(before, after)
     discordant, moved = table[1] + table[2], table[2] - table[1]
     cases = noise.effective(discordant - moved * moved, before.shape[1])
     low, high = newcombe(_scaled(table, cases), noise.quantile(level))
     return Interval(moved, min(low, moved), max(high, moved), cases)
+
+
+def idle_flips(before: Scores, after: Scores) -> float:
+    """Share of cases that differ beyond those that the difference itself takes: the `discordance` of `detectable`."""
+    _, lost, won, _ = _table(before, after)
+    return 2 * min(lost, won)
 
 
 def _table(before: Scores, after: Scores) -> Table:
@@ -155,10 +160,9 @@ def _redrawn(sums: Scores, rng: np.random.Generator) -> Scores:
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a mean over cases and seeds, by source, with each source's degrees of freedom."""
+    """Variance of a mean over cases and seeds, by source; of the seeds of each side, with its degrees of freedom."""
 
     cases: float
-    cases_freedom: int
     seeds: tuple[tuple[float, int], ...] = ()
     clusters: int = 0
 
@@ -173,20 +177,31 @@ class Noise:
         return min(float(cases), max(2.0, variance_of_one / self.variance))
 
     def quantile(self, level: float) -> float:
-        """Student's for as many degrees of freedom as Satterthwaite gives the sum; the normal one for cases alone."""
+        """Of the sum: the normal one for cases, Student's for each side's seeds, by their shares of the variance.
+
+        The half width is thus the root of the sum of the squares of the half widths that each source would have alone.
+        Satterthwaite's degrees of freedom, taken from the estimated shares, are too many for two or three seeds.
+        (Graybill & Wang, JASA 75, 1980, for the form.)
+        """
         probability = (1 + level) / 2
         if not any(part > 0 for part, _ in self.seeds):
             return _normal(probability)
-        parts = [(self.cases, self.cases_freedom), *self.seeds]
-        freedom = self.variance**2 / sum(part * part / max(1, free) for part, free in parts)
         from scipy.special import stdtrit
 
-        return float(stdtrit(max(1.0, freedom), probability))
+        squares = _normal(probability) ** 2 * self.cases
+        squares += sum(part * float(stdtrit(freedom, probability)) ** 2 for part, freedom in self.seeds)
+        return math.sqrt(squares / self.variance)
 
 
 @cache
 def _normal(probability: float) -> float:
     return NormalDist().inv_cdf(probability)
+
+
+def noise_of_difference(before: Scores, after: Scores, groups: Sequence[str] | None = None) -> Noise:
+    """Where the uncertainty of `difference` comes from: the cases, and the seeds of either side that has several."""
+    _check(before, after)
+    return _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
 
 
 def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None) -> Noise:
@@ -198,7 +213,7 @@ def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None)
     correction = number / max(1, number - 1) if number < len(means) else 1.0
     of_cases = correction * float((deviations**2).sum()) / len(means) ** 2
     of_seeds = tuple(part for side in sides if (part := _seed_noise(side)))
-    return Noise(of_cases, number - 1, of_seeds, number)
+    return Noise(of_cases, of_seeds, number)
 
 
 def _seed_noise(scores: Scores) -> tuple[float, int] | None:

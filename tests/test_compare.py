@@ -117,9 +117,9 @@ def test_safety_pools_retain_and_avoid() -> None:
     kept = tuple(case(f"keep {n}", Role.RETAIN if n % 2 else Role.AVOID) for n in range(20))
     before = record(None, {c.id: "good" for c in kept})
     after = [
-        record(ONE, {c.id: "bad" if n < seed else "good" for n, c in enumerate(kept)}, seed=seed) for seed in (1, 3)
+        record(ONE, {c.id: "bad" if n < seed else "good" for n, c in enumerate(kept)}, seed=seed) for seed in (1, 2, 3)
     ]
-    found = assemble(manifest(suite(kept), [ONE], (1, 3)), [before, *after], score, "now").variants[0].safety
+    found = assemble(manifest(suite(kept), [ONE], (1, 2, 3)), [before, *after], score, "now").variants[0].safety
     assert found is not None
     assert (found.lost, found.cases) == (pytest.approx(100 * 2 / 20), 20)
     assert found.lost < found.upper < 40

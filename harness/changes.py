@@ -1,0 +1,156 @@
+"""Two sets of marks on the same cases to a `Change`: what differs, how large which noise is, and what that shows.
+
+"Better" and "worse" are said only beyond both noises: that of the cases and that of the training seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness import reducers, stats
+from harness.records import Change, Reducer, Role, Sample, Suite, Verdict
+
+ALPHA = 1 - stats.LEVEL
+MANY = 100_000
+"""A number of cases that nobody writes: to ask for it is no advice."""
+
+Marks = Mapping[str, Mapping[int, float]]
+"""Share passed, by case and seed; of repeats, their mean."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Marks of the same cases, `(seeds, cases)` each, and the cases' groups."""
+
+    before: stats.Scores
+    after: stats.Scores
+    groups: tuple[str, ...]
+
+
+def marks(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) -> Marks:
+    """Of one variant's samples, those of `cases` that have a score."""
+    wanted, found = set(cases), dict[str, dict[int, float]]()
+    counted = (sample for sample in reducers.counting(samples, reducer) if sample.case in wanted)
+    for (case, seed), share in reducers.shares(counted).items():
+        found.setdefault(case, {})[seed] = share
+    return found
+
+
+def pair(suite: Suite, before: Marks, after: Marks) -> Pair | None:
+    """The cases that both have under every seed of theirs; None where there is none."""
+    seeds = [sorted({seed for own in side.values() for seed in own}) for side in (before, after)]
+    groups = {case.id: case.group for case in suite.cases}
+    cases = [
+        case for case in groups
+        if all(len(side.get(case, ())) == len(own) > 0 for side, own in zip((before, after), seeds, strict=True))
+    ]  # fmt: skip
+    if not cases:
+        return None
+    was, now = (
+        np.array([[side[case][seed] for case in cases] for seed in own])
+        for side, own in zip((before, after), seeds, strict=True)
+    )
+    return Pair(was, now, tuple(groups[case] for case in cases))
+
+
+def standard_error(found: Pair) -> float:
+    """Of the difference of the two means, in points, over cases and over training seeds where there are several."""
+    return 100 * math.sqrt(stats.noise_of_difference(found.before, found.after, found.groups).variance)
+
+
+def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, trained_before: bool = False) -> Change:
+    """What the second side's marks on cases of `role` differ by from the first's.
+
+    `margin` is the difference, in points, that matters: UNCHANGED is said where one of that size would have been found.
+    `trained_before`: the first side is of trainings too, and not of a base that no seed changes.
+    """
+    before, after, groups = found.before, found.after, found.groups
+    interval = stats.difference(before, after, groups)
+    noise = stats.noise_of_difference(before, after, groups)
+    known = len(after) > 1 and (len(before) > 1 or not trained_before)
+    idle = stats.idle_flips(before, after)
+    draft = Change(
+        role=role,
+        points=100 * interval.value + 0.0,  # no -0.0
+        low=100 * interval.low + 0.0,
+        high=100 * interval.high + 0.0,
+        case_noise=100 * math.sqrt(noise.cases),
+        seed_noise=100 * math.sqrt(sum(part for part, _ in noise.seeds)) if known else None,
+        cases=before.shape[1],
+        seeds=min(len(after), len(before)) if trained_before else len(after),
+        detectable=100 * stats.detectable(interval.cases, idle),
+        verdict=Verdict.INCONCLUSIVE,
+        reason="",
+        p_worse=stats.sign_flip(before, after, rng, groups),
+    )
+    share = interval.cases / before.shape[1]
+    wanted = math.ceil(stats.cases_needed(max(margin, 1.0) / 100, idle) / share) if share else None
+    return _judged(replace(draft, needed=wanted), margin)
+
+
+def holm(changes: Sequence[Change]) -> list[Change]:
+    """The same with p-values for all of them together: of twelve variants, one looks worse by chance."""
+    adjusted = stats.holm([1.0 if one.p_worse is None else one.p_worse for one in changes])
+    return [_family(replace(one, p_worse=p), len(changes)) for one, p in zip(changes, adjusted, strict=True)]
+
+
+def _family(found: Change, size: int) -> Change:
+    if found.verdict is not Verdict.REGRESSED or (found.p_worse or 0.0) <= ALPHA:
+        return found
+    words = f"{_size(found)}, which one of {size} variants may show by chance (p = {found.p_worse:.2f})."
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=f"{words} {_detectable(found)}")
+
+
+def _judged(found: Change, margin: float) -> Change:
+    """The verdict, in words; `needed` is kept where it is the remedy."""
+    over = f"over {found.cases} cases" + (f" and {found.seeds} training seeds" if found.seed_noise is not None else "")
+    if found.low <= 0 <= found.high:
+        judged = _within(found, margin, over)
+    elif found.seed_noise is None:
+        words = f"{_size(found)} {over}, but in one training; what another seed makes of it takes 3 seeds to tell."
+        judged = replace(found, needed=None, reason=words)
+    else:
+        verdict = Verdict.IMPROVED if found.points > 0 else Verdict.REGRESSED
+        least, most = sorted((abs(found.low), abs(found.high)))
+        words = f"{_size(found)} ({points(least)} to {points(most)} with 95% confidence) {over}."
+        judged = replace(found, verdict=verdict, needed=None, reason=words)
+    return replace(judged, reason=f"{judged.reason} {_detectable(judged)}")
+
+
+def _within(found: Change, margin: float, over: str) -> Change:
+    seen, few = f"{_size(found)} {over}, within the noise", found.detectable > margin
+    remedy, needed = "", found.needed if few and _few(found) else None
+    if found.seed_noise is None:
+        more = f"about {needed} cases like these and 3 training seeds" if needed else "3 training seeds"
+        remedy = f" of the cases, in one training. To tell takes {more}"
+    elif not few:
+        return replace(found, verdict=Verdict.UNCHANGED, needed=None, reason=f"{seen}.")
+    elif found.seed_noise > found.case_noise:
+        remedy, needed = ", most of it between training seeds. More seeds would tell, more cases would not", None
+    elif needed:
+        remedy = f". About {needed} cases like these would tell"
+    return replace(found, needed=needed, reason=f"{seen}{remedy}.")
+
+
+def _detectable(found: Change) -> str:
+    if found.detectable >= 100:
+        return "No drop, however large, would be found with 80% power."
+    return f"Detectable with 80% power: a drop of {points(found.detectable)} points."
+
+
+def _few(found: Change) -> bool:
+    return found.needed is not None and found.cases < found.needed < MANY
+
+
+def _size(found: Change) -> str:
+    if not round(found.points, 1):
+        return "No difference"
+    return f"{points(abs(found.points))} points {'more' if found.points > 0 else 'less'}"
+
+
+def points(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
