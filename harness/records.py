@@ -317,6 +317,34 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Fingerprint:
+    """What was really trained, whatever was asked: the same for every seed and on every machine. Digests are 12 digits.
+
+    Two trainings whose fingerprints differ were not trained alike, even where they answer alike.
+    """
+
+    rows: int
+    tokens: int
+    """Of all rows once, without padding."""
+    supervised_tokens: int
+    """Those of them that the loss is on."""
+    labels: str
+    """Digest of every row's token ids and labels, in their order."""
+    chat_template: str
+    """Digest of its text."""
+    trainable: str
+    """How many parameters are trained, and a digest of their names."""
+    optimizer: str
+    """Its class and arguments, as the trainer resolved them."""
+    schedule: str
+    """The learning rate of every step: their number, the highest, the last, and a digest of all."""
+    saved_dtype: str = ""
+    """Of the saved adapter's tensors, as safetensors names it (`F32`)."""
+    saved_shapes: str = ""
+    """How many tensors were saved, and a digest of their names and shapes."""
+
+
+@dataclass(frozen=True)
 class Training:
     """How a training ended. `loss` and gradient norm may be absent in the step where it diverged."""
 
@@ -327,6 +355,8 @@ class Training:
     cost: PhaseCost | None
     trainable_parameters: int = 0
     supervised_tokens: int = 0
+    fingerprint: Fingerprint | None = None
+    """None where it did not succeed, or an older harness trained it."""
 
 
 @dataclass(frozen=True)

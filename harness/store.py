@@ -240,8 +240,16 @@ class Cache:
     def adapter(self, training: str) -> Path:
         return self.root / "trainings" / training
 
-    def commit_training(self, training: Training, save: Callable[[Path], None] | None) -> None:
-        """Let `save` write the adapter's files, then add their manifest and, last, how the training ended."""
+    def commit_training(
+        self,
+        training: Training,
+        save: Callable[[Path], None] | None,
+        inspect: Callable[[Training, Path], Training] | None = None,
+    ) -> None:
+        """Let `save` write the adapter's files, then add their manifest and, last, how the training ended.
+
+        `inspect` adds to that what only the saved files show.
+        """
         final = self.adapter(training.id)
         partial = final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
         with writing(final):
@@ -250,6 +258,7 @@ class Cache:
                 if save is not None:
                     save(partial)
                     write_manifest(partial)
+                    training = inspect(training, partial) if inspect else training
                 write_record(partial / "training.json", training)
                 shutil.rmtree(final, ignore_errors=True)
                 with suppress(FileExistsError):  # another run trained the same meanwhile

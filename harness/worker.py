@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,9 +129,10 @@ class _Worker:
                 found.cost,
                 found.trainable_parameters,
                 found.supervised_tokens,
+                found.fingerprint,
             )
             save = partial(save_adapter, found.model) if found.status is Status.SUCCEEDED else None
-            self._cache.commit_training(training, save)
+            self._cache.commit_training(training, save, _with_saved)
         return training
 
     def _answer(self, task: Task) -> None:
@@ -233,6 +235,14 @@ def _settings(task: Task) -> Settings:
     if task.settings is None:
         raise ValueError("the base is not trained")
     return task.settings
+
+
+def _with_saved(training: Training, folder: Path) -> Training:
+    from harness.engine.fingerprint import with_saved
+
+    if training.fingerprint is None:
+        return training
+    return replace(training, fingerprint=with_saved(training.fingerprint, folder))
 
 
 def _say_step(emit: Emit, trial: str, step: Step, total: int) -> None:

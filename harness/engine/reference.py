@@ -8,15 +8,16 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.base import Base, check_trainable, untouched
+from harness.engine.fingerprint import described, trained_on
 from harness.engine.meter import Meter
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
-from harness.records import Phase, PhaseCost, Settings, Status, Step
+from harness.records import Fingerprint, Phase, PhaseCost, Settings, Status, Step
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +43,8 @@ class Trained:
     cost: PhaseCost
     trainable_parameters: int
     supervised_tokens: int
+    fingerprint: Fingerprint | None = None
+    """Without what only the saved adapter shows; None where the training did not succeed."""
 
 
 @contextlib.contextmanager
@@ -75,6 +78,7 @@ def trained(
             cost=meter.cost(Phase.TRAIN, log.tokens),
             trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             supervised_tokens=log.supervised,
+            fingerprint=None if log.diverged else _fingerprint(trainer, log.steps),
         )
 
 
@@ -192,6 +196,39 @@ def check_gradients(model: PeftModel) -> None:
         first = f", among them {without[0]}" if without else ""
         message = f"{len(without)} of {len(trainable)} adapter weights got no gradient in the first step{first}"
         raise EngineError(message, remedy=REPORT_BUG)
+
+
+def _fingerprint(trainer: SFTTrainer, steps: Sequence[Step]) -> Fingerprint:
+    """Of what the trainer resolved: its optimizer, its rows as they come out of its collator, its steps' rates."""
+    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
+    args = trainer.args
+    # Not `defaults`: the trainer's weight decay, for one, stands in the groups alone.
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
+    given = {
+        **{key: _one(group.get(key) for group in groups) for key in groups[0]},
+        "max_grad_norm": args.max_grad_norm,
+        "batch": f"{args.per_device_train_batch_size}x{args.gradient_accumulation_steps}",
+    }
+    return trained_on(
+        _collated(trainer),
+        template=trainer.processing_class.chat_template,
+        trainable=(name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad),
+        optimizer=described(type(optimizer).__name__, given),
+        rates=[step.learning_rate for step in steps],
+    )
+
+
+def _one(values: Iterable[Any]) -> Any:
+    """The value that all groups share, else each one's."""
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else different
+
+
+def _collated(trainer: SFTTrainer) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids and labels of each row as batches have them, one by one so that none is padded."""
+    for row in trainer.train_dataset:
+        batch = trainer.data_collator([row])
+        yield batch["input_ids"].flatten().tolist(), batch["labels"].flatten().tolist()
 
 
 def _finite(value: float) -> float | None:

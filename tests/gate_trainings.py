@@ -1,0 +1,208 @@
+"""Trains what tests/gate_study.py draws its pairs of runs from: the gate's variant as it is, and with one thing changed.
+
+    python tests/gate_trainings.py --output DIR [ARM:SEEDS ...]
+
+Two hours on one core for all of it; what is in DIR already is not trained again. An arm is one change, made where a
+person or a library would make it: in the settings, in the rows on their way to the trainer, in the adapter as it is
+saved, in the chat template as it is loaded. No run says so of itself: the gate has to find out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from harness.grid import load_plan
+from harness.records import (
+    Case,
+    Example,
+    Phase,
+    PhaseCost,
+    Prompt,
+    Quantization,
+    Settings,
+    Split,
+    Suite,
+    Training,
+    TrialRecord,
+)
+from harness.store import read_record, write_record
+from harness.suites import load_suite
+
+SUITE = Path(__file__).resolve().parent.parent / "suites" / "workshop"
+VARIANT = load_plan(SUITE / "grids" / "gate.yaml").variants[0]
+NO_SPACE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+"""The pocket model's template without the space before each message."""
+
+
+def as_they_are(suite: Suite) -> tuple[Example, ...]:
+    return suite.examples
+
+
+def half_corrupted(suite: Suite) -> tuple[Example, ...]:
+    """Half of the rows, drawn once, are given each other's answers."""
+    rng = random.Random("corrupted")
+    drawn = rng.sample(range(len(suite.examples)), len(suite.examples) // 2)
+    given = dict(zip(drawn, [*drawn[1:], drawn[0]], strict=True))
+    answer_of = {row: suite.examples[other].messages[-1] for row, other in given.items()}
+    return tuple(
+        replace(example, messages=(*example.messages[:-1], answer_of.get(row, example.messages[-1])))
+        for row, example in enumerate(suite.examples)
+    )
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The gate's variant with one change."""
+
+    settings: Settings = VARIANT.settings
+    examples: Callable[[Suite], tuple[Example, ...]] = as_they_are
+    all_tokens: bool = False
+    saved_as: str = "float32"
+    template: str | None = None
+
+
+ARMS = {
+    "same": Arm(),
+    "hot": Arm(replace(VARIANT.settings, learning_rate=10 * VARIANT.settings.learning_rate)),
+    "short": Arm(replace(VARIANT.settings, epochs=1)),
+    "corrupted": Arm(examples=half_corrupted),
+    "bf16": Arm(saved_as="bfloat16"),
+    "all-tokens": Arm(all_tokens=True),
+    "template": Arm(template=NO_SPACE),
+}
+SEEDS = {"same": 60} | {name: 20 for name in ARMS if name != "same"}
+
+
+class Bench:
+    """The pocket model, loaded once, and the suite's main cases."""
+
+    def __init__(self, output: Path) -> None:
+        from harness.engine.base import load_base
+        from harness.models import resolve
+        from harness.provenance import Profile, machine
+
+        self.output, self.suite = output, load_suite(SUITE)
+        on = replace(machine(Profile.CPU), threads=1)
+        self.base = load_base(resolve("pocket"), Quantization.NF4, on)
+        self.own_template = self.base.tokenizer.chat_template
+        self.cases = self.suite.of(Split.MAIN)
+        if not self.path("base", 0).is_file():
+            self.keep("base", 0, None, None, self.answers(self.base.model))
+
+    def path(self, arm: str, seed: int) -> Path:
+        return self.output / arm / f"{seed}.json"
+
+    def keep(self, arm: str, seed: int, settings: Settings | None, training: Training | None, made: Any) -> None:
+        answers, cost = made
+        costs = (*([training.cost] if training and training.cost else []), *([cost] if cost else []))
+        status, message = (training.status, training.message) if training else (None, "")
+        from harness.records import Status
+
+        record = TrialRecord(
+            f"{arm}-{seed}", VARIANT.id if settings else "base", seed, settings, Split.MAIN, status or Status.SUCCEEDED,
+            message, training, costs, answers,
+        )  # fmt: skip
+        write_record(self.path(arm, seed), record)
+
+    def answers(self, model: Any) -> tuple[dict[str, Any], PhaseCost]:
+        from harness.engine.answers import answer
+        from harness.engine.meter import Meter
+
+        with Meter(self.base.machine, "pocket") as meter:
+            made = answer(self.base, model, [_prompt(c) for c in self.cases], self.suite.decoding, progress=_nothing)
+        cost = meter.cost(Phase.ANSWER_AFTER, sum(each.tokens for each in made))
+        return {case.id: (each,) for case, each in zip(self.cases, made, strict=True)}, cost
+
+    def train(self, name: str, seed: int) -> None:
+        """One training of an arm with its answers, as the worker does it."""
+        from harness.engine.adapters import attached, save_adapter
+        from harness.engine.fingerprint import with_saved
+        from harness.engine.reference import trained
+        from harness.engine.rows import tokenize
+        from harness.records import Status
+
+        arm = ARMS[name]
+        self.base.tokenizer.chat_template = arm.template or self.own_template
+        rows = tokenize(arm.examples(self.suite), self.base.tokenizer, arm.settings.max_length)
+        if arm.all_tokens:
+            rows = [replace(row, labels=list(row.input_ids)) for row in rows]
+        with tempfile.TemporaryDirectory() as folder:
+            with trained(self.base, rows, arm.settings, seed, model_name="pocket", progress=_nothing) as found:
+                training = Training(
+                    f"{name}-{seed}", found.status, found.message, found.steps, found.cost,
+                    found.trainable_parameters, found.supervised_tokens, found.fingerprint,
+                )  # fmt: skip
+                if found.status is Status.SUCCEEDED:
+                    save_adapter(found.model, Path(folder))
+            if training.status is not Status.SUCCEEDED or training.fingerprint is None:
+                self.keep(name, seed, arm.settings, training, ({}, None))
+                return
+            _cast(Path(folder) / "adapter_model.safetensors", arm.saved_as)
+            training = replace(training, fingerprint=with_saved(training.fingerprint, Path(folder)))
+            with attached(self.base, Path(folder)) as model:
+                self.keep(name, seed, arm.settings, training, self.answers(model))
+
+
+def _prompt(case: Case) -> Prompt:
+    return Prompt(case.id, case.messages)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _cast(path: Path, dtype: str) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    wanted: torch.dtype = getattr(torch, dtype)
+    if wanted is not torch.float32:
+        save_file({name: tensor.to(wanted) for name, tensor in load_file(str(path)).items()}, str(path))
+
+
+def load(output: Path, arm: str) -> list[TrialRecord]:
+    """What was trained of an arm, by seed."""
+    paths = sorted((output / arm).glob("*.json"), key=lambda path: int(path.stem))
+    return [read_record(path, TrialRecord) for path in paths]
+
+
+def wanted(words: Sequence[str]) -> list[tuple[str, int]]:
+    """`hot:0-9` as arm and seeds; without any words, everything."""
+    if not words:
+        words = [f"{name}:0-{count - 1}" for name, count in SEEDS.items()]
+    found = []
+    for word in words:
+        name, _, span = word.partition(":")
+        first, _, last = span.partition("-")
+        # Seeds of an arm are its own: no training of one shares its draws with one of another.
+        offset = 1000 * list(ARMS).index(name)
+        found += [(name, offset + seed) for seed in range(int(first), int(last or first) + 1)]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", metavar="ARM:SEEDS")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    given = parser.parse_args()
+    bench = Bench(given.output)
+    for arm, seed in wanted(given.arms):
+        if not bench.path(arm, seed).is_file():
+            bench.train(arm, seed)
+            print(f"trained {arm} {seed}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
