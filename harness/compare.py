@@ -324,7 +324,7 @@ def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
                 samples.append(
                     Sample(
                         entry.name, record.seed, case.id, answer.text, answer.tokens, answer.truncated, verdict, repeat,
-                        answer.likelihood, answer.reference,
+                        answer.likelihood, answer.reference, answer.choices,
                     )
                 )  # fmt: skip
     return tuple(samples)

@@ -154,6 +154,8 @@ class Case:
     """The weighted score from which the case passes, whichever assertions fail; None: all must hold."""
     vars: dict[str, str] = field(default_factory=dict)
     """Kept for code beside the suite that asks for them."""
+    critical: bool = False
+    """Where a later run fails it under every seed and the baseline passed it so, that alone is a regression."""
 
     @property
     def prompt(self) -> str:
@@ -252,6 +254,8 @@ class Variant:
     id: str
     name: str
     settings: Settings
+    named: bool = False
+    """The name is the row's own: another run's row of this name is the same variant, whatever its settings."""
 
 
 @dataclass(frozen=True)
@@ -639,6 +643,7 @@ class Sample:
     repeat: int = 0
     likelihood: Likelihood | None = None
     reference: Likelihood | None = None
+    choices: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -801,3 +806,217 @@ class Results:
     finished: str = ""
     timelines: tuple[Timeline, ...] = ()
     """Of the variants that were asked after every epoch (`harness run --timeline`)."""
+
+
+# --- one run held against another --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An answer as a baseline keeps it: once, for all seeds that gave it."""
+
+    text: str
+    seeds: tuple[int, ...]
+    tokens: int
+    passed: bool
+    value: float | None
+    """The score; None, and `reason` says why, where there is none."""
+    reason: str = ""
+    """What the first check that failed says."""
+    repeat: int = 0
+    truncated: bool = False
+    likelihood: Likelihood | None = None
+    """This and the next two only where the case's assertions judge by them."""
+    reference: Likelihood | None = None
+    choices: tuple[Likelihood, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of a baseline (or its base: `settings` None) over all its seeds."""
+
+    name: str
+    named: bool
+    settings: Settings | None
+    seeds: tuple[int, ...]
+    statuses: tuple[Status, ...]
+    messages: tuple[str, ...]
+    fingerprints: tuple[Fingerprint, ...]
+    """The different ones among its trainings: one, unless something depends on the seed."""
+    costs: tuple[PhaseCost, ...]
+    """Of each training."""
+    trainable_parameters: int
+    answers: dict[str, tuple[Kept, ...]]
+    """By case."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A run reduced to what another one is held against: what `harness bless` keeps, and what it makes of either run.
+
+    `suite` has the cases that choose, and no training rows: those are in `training_rows`, a digest each.
+    """
+
+    format: int
+    name: str
+    suite: Suite
+    training_rows: tuple[str, ...]
+    model: ModelRef
+    engine: str
+    provenance: Provenance
+    base: Row
+    variants: tuple[Row, ...]
+    digest: str = ""
+    """Over all else in the file, so that an edit by hand is noticed."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same on both sides, in words; empty on a side that has no such thing."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share, or a difference of shares, with its 95% interval; between -1 and 1."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RoleChange:
+    """The pass rates of one variant on one role's cases, before and after, on those that have a score on both sides.
+
+    A trial that diverged or ran out of memory passes nothing. The intervals are for these very cases and what other
+    training seeds would make of them. The p-values are one-sided, from the paired test over the cases' means across
+    seeds; the adjusted ones are Holm's, over all variants and roles of the comparison.
+    """
+
+    role: Role
+    cases: int
+    before: Estimate
+    after: Estimate
+    difference: Estimate
+    """After less before."""
+    worst: float
+    """The loss lies below this with 95% confidence."""
+    detectable: float
+    """The smallest loss that so many cases would show with 80% power, with as many tests as there are."""
+    p_worse: float
+    p_better: float
+    worse_adjusted: float
+    better_adjusted: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A case that one side passes under more seeds than the other."""
+
+    case: str
+    role: Role
+    prompt: str
+    critical: bool
+    before: Rate
+    """Seeds under which it passes, of those that have a score."""
+    after: Rate
+    answer_before: str
+    answer_after: str
+    """Of a seed that shows the difference, where there is one."""
+    reason: str
+    """What the failing side's check says."""
+
+    @property
+    def lost(self) -> bool:
+        return (self.after.value or 0.0) < (self.before.value or 0.0)
+
+    @property
+    def everywhere(self) -> bool:
+        """Passed under every seed before, and under none after."""
+        return self.before.passed == self.before.total > 0 and self.after.passed == 0 < self.after.total
+
+
+@dataclass(frozen=True)
+class CostChange:
+    """What each training took, before and after; a figure of another device or basis is shown and not compared."""
+
+    what: str
+    before: tuple[Measurement, ...]
+    after: tuple[Measurement, ...]
+    hindrance: str = ""
+    """Why the two are not compared; empty where they are."""
+
+
+@dataclass(frozen=True)
+class VariantChange:
+    """One variant (or the base) before and after."""
+
+    name: str
+    settings: tuple[Difference, ...]
+    drift: tuple[Difference, ...]
+    """What differs between their fingerprints, beyond what the settings say or because of it."""
+    seeds_before: tuple[int, ...]
+    seeds_after: tuple[int, ...]
+    failures_before: tuple[str, ...]
+    failures_after: tuple[str, ...]
+    """How trials ended that did not succeed, one line each."""
+    missing: int
+    """Trials of the later run that have no result: failed, timed out, cancelled."""
+    roles: tuple[RoleChange, ...]
+    flips: tuple[Flip, ...]
+    """Lost ones first, those that flip under most seeds first."""
+    costs: tuple[CostChange, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Which run, in words."""
+
+    name: str
+    suite: str
+    started: str
+    git_commit: str
+    git_dirty: bool
+
+
+@dataclass(frozen=True)
+class SuiteChange:
+    """Ids of cases that are not in both suites as they were."""
+
+    asked_otherwise: tuple[str, ...]
+    """Left out: the prompt is another."""
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+    judged_otherwise: tuple[str, ...]
+    """The stored answers were judged again by the later suite's assertions."""
+    unjudged: tuple[str, ...]
+    """Left out: the later assertions need what is not kept of the earlier answers."""
+
+    @property
+    def empty(self) -> bool:
+        return not any((self.asked_otherwise, self.gone, self.new, self.judged_otherwise, self.unjudged))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, paired by variant, case and seed: what a gate decides by, and what a page of two runs shows."""
+
+    before: Side
+    after: Side
+    obstacles: tuple[Difference, ...]
+    """Why answers cannot be compared: another model, other training rows, another decoding, another compute dtype."""
+    changed: tuple[Difference, ...]
+    """Library versions and machine: the suspects, when something is worse."""
+    suite: SuiteChange
+    void: dict[str, str]
+    """Case id to the reason why it is not counted, by the earlier run's base."""
+    variants: tuple[VariantChange, ...]
+    missing: tuple[str, ...]
+    """Variants of the earlier run that the later one has not."""
+    added: tuple[str, ...]
+    base: tuple[Flip, ...] = ()
+    """Cases that the untrained model answers with another verdict than before."""

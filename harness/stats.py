@@ -112,6 +112,48 @@ def idle_flips(before: Scores, after: Scores) -> float:
     return 2 * min(lost, won)
 
 
+def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
+    """Share passed on these very cases, for other trainings: the cases are given, the seeds were drawn.
+
+    Wilson's interval for as many trials as there are cases times seeds, fewer where the seeds differ by more than
+    single answers do; with Student's quantile for the seeds, since so few of them tell how much they differ.
+    """
+    _check(scores)
+    seeds, cases = scores.shape
+    share, trials = float(scores.mean()), float(seeds * cases)
+    spread = float(scores.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
+    if spread > 0:
+        trials = min(trials, max(2.0, share * (1 - share) / spread))
+    low, high = wilson(share, trials, _few(seeds - 1, level))
+    return Interval(share, low, high, trials)
+
+
+def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL) -> Interval:
+    """Share passed after less before on these very cases, for other trainings: `(seeds, cases)` each.
+
+    The two sides' intervals joined as Newcombe's method 10 for independent shares does it (Statistics in Medicine 17,
+    1998): two trainings share no draws, whatever their seeds are called.
+    """
+    _check(before, after)
+    freedom = len(before) + len(after) - 2
+    old, new = retrained(before), retrained(after)
+    z = _few(freedom, level)
+    (low0, high0), (low1, high1) = (wilson(side.value, side.cases, z) for side in (old, new))
+    moved = new.value - old.value
+    low = moved - _hypotenuse(new.value - low1, high0 - old.value, 0.0)
+    high = moved + _hypotenuse(high1 - new.value, old.value - low0, 0.0)
+    return Interval(moved, max(-1.0, low), min(1.0, high), min(old.cases, new.cases))
+
+
+def _few(freedom: int, level: float) -> float:
+    """Student's quantile; the normal one where one seed on each side says nothing of how seeds differ."""
+    if freedom < 1:
+        return _normal((1 + level) / 2)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
 def _table(before: Scores, after: Scores) -> Table:
     """Mean shares over the cases."""
     was, now = before.mean(axis=0), after.mean(axis=0)
@@ -192,6 +234,14 @@ class Noise:
         squares += sum(part * float(stdtrit(freedom, probability)) ** 2 for part, freedom in self.seeds)
         return math.sqrt(squares / self.variance)
 
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the sum (Satterthwaite, Biometrics Bulletin 2, 1946); 1 where there is no noise."""
+        if self.variance <= 0:
+            return 1.0
+        parts = [(self.cases, self.cases_freedom), *self.seeds]
+        return max(1.0, self.variance**2 / sum(part * part / max(1, free) for part, free in parts))
+
 
 @cache
 def _normal(probability: float) -> float:
@@ -265,6 +315,71 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
         return float(((1 - 2 * patterns) @ changes <= threshold).mean())
     signs = rng.integers(0, 2, size=(DRAWS, len(changes)), dtype=np.int8)
     return float((1 + np.count_nonzero((1.0 - 2.0 * signs) @ changes <= threshold)) / (1 + DRAWS))
+
+
+def decline(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
+    """One-sided p-value of `after` being worse, by whichever of two tests sees it, doubled for there being two.
+
+    Over cases: the sign flips of their means across seeds, with Student's test of their mean, whose variance has both
+    noises, for a second opinion: flips take one seed that is bad at all cases for as many witnesses. Sees what is small
+    and everywhere, under a single seed too. Over seeds: Student's test of their means across these cases. Sees what is
+    whole in a few cases: nothing else fails under every seed that passed under every seed.
+    """
+    return min(1.0, 2 * min(_over_cases(before, after, rng, groups), _over_seeds(before, after)))
+
+
+def _over_cases(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None) -> float:
+    flips = sign_flip(before, after, rng, groups)
+    noise = _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
+    moved = float(after.mean() - before.mean())
+    return max(flips, _student(noise.freedom, moved, math.sqrt(noise.variance)))
+
+
+def _over_seeds(before: Scores, after: Scores) -> float:
+    freedom = len(before) + len(after) - 2
+    moved = float(after.mean() - before.mean())
+    return 1.0 if freedom < 1 else _student(freedom, moved, retraining_error(before, after))
+
+
+def _student(freedom: float, moved: float, error: float) -> float:
+    """Chance of a move as low as this or lower where there is none."""
+    if error <= 0:
+        return 0.0 if moved < 0 else 1.0
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, moved / error))
+
+
+def retraining_error(before: Scores, after: Scores) -> float:
+    """Standard error of the difference of two means on these cases, from how the seeds of both sides differ.
+
+    Few seeds can agree by chance: they are taken to differ by no less than one case under one seed.
+    """
+    _check(before, after)
+    seeds = len(before) + len(after)
+    squares = sum(float(((side.mean(axis=1) - side.mean()) ** 2).sum()) for side in (before, after))
+    one_flip = 1 / before.shape[1] ** 2
+    return math.sqrt(max(squares, one_flip) / max(1, seeds - 2) * (1 / len(before) + 1 / len(after)))
+
+
+def retrained_detectable(before: Scores, after: Scores, *, alpha: float = 0.05, power: float = POWER) -> float:
+    """The smallest loss on these cases that `decline` finds with this power; by cases alone for one seed a side."""
+    freedom = len(before) + len(after) - 2
+    moved = after.mean(axis=0) - before.mean(axis=0)
+    flipping = float(np.abs(moved).mean()) - abs(float(moved.mean()))
+    by_cases = detectable(before.shape[1], max(0.0, flipping), alpha=alpha / 2, power=power)
+    if freedom < 1:
+        return by_cases
+    # The end of a two-sided interval at 1 - alpha leaves alpha / 2 below it; so does the power at 2 * power - 1.
+    reach = _few(freedom, 1 - alpha) + _few(freedom, 2 * power - 1)
+    error, share = retraining_error(before, after), float(before.mean())
+    share = min(share, 1 - 1 / before.size)  # where all pass, as if one had failed
+    found = 0.0
+    for _ in range(20):  # what passes less often also varies more from seed to seed
+        lower = max(0.5, share - found) if share > 0.5 else share
+        growth = max(1.0, lower * (1 - lower) / (share * (1 - share))) if share > 0 else 1.0
+        found = reach * error * math.sqrt((1 + growth) / 2)
+    return min(1.0, by_cases, found)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Trains what tests/gate_study.py draws its pairs of runs from: the gate's variant as it is, and with one thing changed.
+"""Trains what tests/gate_study.py draws pairs of runs from: the gate's variant as it is, and with one thing changed.
 
     python tests/gate_trainings.py --output DIR [ARM:SEEDS ...]
 
@@ -30,6 +30,7 @@ from harness.records import (
     Quantization,
     Settings,
     Split,
+    Status,
     Suite,
     Training,
     TrialRecord,
@@ -107,11 +108,9 @@ class Bench:
     def keep(self, arm: str, seed: int, settings: Settings | None, training: Training | None, made: Any) -> None:
         answers, cost = made
         costs = (*([training.cost] if training and training.cost else []), *([cost] if cost else []))
-        status, message = (training.status, training.message) if training else (None, "")
-        from harness.records import Status
-
+        status, message = (training.status, training.message) if training else (Status.SUCCEEDED, "")
         record = TrialRecord(
-            f"{arm}-{seed}", VARIANT.id if settings else "base", seed, settings, Split.MAIN, status or Status.SUCCEEDED,
+            f"{arm}-{seed}", VARIANT.id if settings else "base", seed, settings, Split.MAIN, status,
             message, training, costs, answers,
         )  # fmt: skip
         write_record(self.path(arm, seed), record)
@@ -131,7 +130,6 @@ class Bench:
         from harness.engine.fingerprint import with_saved
         from harness.engine.reference import trained
         from harness.engine.rows import tokenize
-        from harness.records import Status
 
         arm = ARMS[name]
         self.base.tokenizer.chat_template = arm.template or self.own_template

@@ -55,7 +55,7 @@ def with_saved(fingerprint: Fingerprint, folder: Path) -> Fingerprint:
     from safetensors import safe_open
 
     with safe_open(str(folder / WEIGHTS), framework="np") as file:
-        slices = {name: file.get_slice(name) for name in sorted(file.keys())}  # noqa: SIM118 - it is no mapping
+        slices = {name: file.get_slice(name) for name in sorted(file.keys())}
         shapes = {name: list(part.get_shape()) for name, part in slices.items()}
         dtypes = sorted({str(part.get_dtype()) for part in slices.values()})
     return replace(fingerprint, saved_dtype=", ".join(dtypes), saved_shapes=f"{len(shapes)} tensors, {_digest(shapes)}")

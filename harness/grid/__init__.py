@@ -179,7 +179,7 @@ def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[V
         if name in taken:
             raise document.wrong(f"two variants are called {shown(name)}", "Choose another name.", cell.location)
         taken.add(name)
-        variants.append(Variant(variant_id(cell.settings), name, cell.settings))
+        variants.append(Variant(variant_id(cell.settings), name, cell.settings, bool(cell.name)))
     return tuple(variants)
 
 

@@ -167,6 +167,7 @@ class _Assembly:
             "reference": self.reference,
             "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
+            "critical": bool(defaults.critical if form.critical is None else form.critical),
             "vars": self.variables if any(a.type == "python" for a in _all(assertions)) else {},
         }
 

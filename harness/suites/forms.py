@@ -65,6 +65,9 @@ class DefaultsForm(Form):
 
     role: RoleName | None = Field(default=None, description="What the case asks of the tuned model (default: learn).")
     split: SplitName | None = Field(default=None, description="confirm: kept back to judge the chosen variant.")
+    critical: bool | None = Field(
+        default=None, description="Passed under every seed before and failed under every seed now: a regression."
+    )
     group: Text | None = Field(default=None, description="Cases of one group count together in statistics.")
     description: Text | None = None
     vars: dict[str, Text] = Field(default={}, description="Texts for {{name}}; nothing else is evaluated.")

@@ -1,0 +1,401 @@
+"""Pairs two runs by variant, case and seed into a `Comparison`: what was asked otherwise, then what came of it.
+
+Nothing here judges: `gate` does, and a page of two runs only shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from harness import stats
+from harness.baseline import samples, weighs
+from harness.compare import void_cases
+from harness.records import (
+    Answer,
+    Baseline,
+    Case,
+    Comparison,
+    CostChange,
+    Difference,
+    Estimate,
+    Fingerprint,
+    Flip,
+    Machine,
+    Measurement,
+    Message,
+    PhaseCost,
+    Rate,
+    Reducer,
+    Role,
+    RoleChange,
+    Row,
+    Sample,
+    Score,
+    Side,
+    Status,
+    Suite,
+    SuiteChange,
+    VariantChange,
+)
+from harness.reducers import counting, reduced, shares
+
+Scorer = Callable[[Case, Answer], Score]
+_NO_ANSWERS = (Status.DIVERGED, Status.OUT_OF_MEMORY)
+"""Results, though they answer nothing: they count as failing every case."""
+
+
+def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
+    """Hold `after` against `before`.
+
+    Cases are those that both were asked alike. Where the later suite judges one otherwise, the earlier answers are
+    judged again by `score`, the later suite's scorer; without one such cases are left out.
+    """
+    questions = _questions(before.suite, after.suite, can_judge=score is not None)
+    cases = {case.id: case for case in after.suite.cases if case.id in questions.shared}
+    again = dict.fromkeys(questions.changes.judged_otherwise, score) if score else {}
+    was, now = _Judged(before, cases, again), _Judged(after, cases, {})
+    void = void_cases(replace(after.suite, cases=tuple(cases.values())), was.base_verdicts())
+    couples = list(_couples(before, after))
+    tests = max(1, len(couples) * len({case.role for case in cases.values() if case.id not in void}))
+    variants = [_variant(was, now, old, new, void, tests) for old, new in couples]
+    matched_before, matched_after = {id(old) for old, _ in couples}, {id(new) for _, new in couples}
+    return Comparison(
+        before=_side(before),
+        after=_side(after),
+        obstacles=tuple(_obstacles(before, after)),
+        changed=tuple(_changed(before, after)),
+        suite=questions.changes,
+        void=void,
+        variants=_adjusted(variants),
+        missing=tuple(row.name for row in before.variants if id(row) not in matched_before),
+        added=tuple(row.name for row in after.variants if id(row) not in matched_after),
+        base=tuple(_flips(was, now, before.base, after.base, {})),
+    )
+
+
+def _couples(before: Baseline, after: Baseline) -> Iterator[tuple[Row, Row]]:
+    """By the row's own name where both have one, else by equal settings; in the later run's order."""
+    by_name = {row.name: row for row in before.variants if row.named}
+    by_settings = {row.settings: row for row in before.variants if row.settings}
+    taken: set[int] = set()
+    for new in after.variants:
+        old = by_name.get(new.name) if new.named else None
+        old = old or (by_settings.get(new.settings) if new.settings else None)
+        if old is not None and id(old) not in taken:
+            taken.add(id(old))
+            yield old, new
+
+
+def _side(run: Baseline) -> Side:
+    facts = run.provenance
+    return Side(run.name, run.suite.name, facts.started, facts.git_commit, facts.git_dirty)
+
+
+# --- what was asked ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Questions:
+    shared: frozenset[str]
+    changes: SuiteChange
+
+
+def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
+    old, new = ({case.id: case for case in suite.cases} for suite in (before, after))
+    both = [id for id in new if id in old]
+    asked = [id for id in both if _asked(before, old[id]) != _asked(after, new[id])]
+    judged = [id for id in both if id not in asked and _judged(old[id]) != _judged(new[id])]
+    unjudged = [id for id in judged if not can_judge or not _kept_enough(old[id], new[id])]
+    changes = SuiteChange(
+        asked_otherwise=tuple(asked),
+        gone=tuple(id for id in old if id not in new),
+        new=tuple(id for id in new if id not in old),
+        judged_otherwise=tuple(id for id in judged if id not in unjudged),
+        unjudged=tuple(unjudged),
+    )
+    return _Questions(frozenset(both) - {*asked, *unjudged}, changes)
+
+
+def _asked(suite: Suite, case: Case) -> tuple[str | None, tuple[Message, ...]]:
+    """The messages that the model is given."""
+    own = any(message.role == "system" for message in case.messages)
+    return None if own else suite.system_prompt, case.messages
+
+
+def _judged(case: Case) -> tuple[object, ...]:
+    return case.assertions, case.threshold, case.reference, case.choices, case.vars
+
+
+def _kept_enough(old: Case, new: Case) -> bool:
+    """Log-probabilities are kept only where they were judged by, and are of the reference and choices of then."""
+    same = (old.reference, old.choices) == (new.reference, new.choices)
+    return not weighs(new.assertions) or (weighs(old.assertions) and same)
+
+
+def _obstacles(before: Baseline, after: Baseline) -> Iterator[Difference]:
+    if before.model.digest != after.model.digest:
+        named = before.model.name != after.model.name
+        yield Difference(
+            "model",
+            *(m.name if named else f"{m.name} with digest {m.digest[:12]}" for m in (before.model, after.model)),
+        )
+    if before.training_rows != after.training_rows:
+        yield Difference("training rows", *_rows(before.training_rows, after.training_rows))
+    for field in fields(before.suite.decoding):
+        yield from _different(f"decoding {field.name}", before.suite.decoding, after.suite.decoding, field.name)
+    for name in ("repeats", "reducer"):
+        yield from _different(name, before.suite, after.suite, name)
+    yield from _different("compute dtype", before.provenance.machine, after.provenance.machine, "compute_dtype")
+
+
+def _different(what: str, before: object, after: object, name: str) -> Iterator[Difference]:
+    old, new = getattr(before, name), getattr(after, name)
+    if old != new:
+        yield Difference(what, _told(old), _told(new))
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(repr, value)) or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rows(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
+    """Which rows, counted from 1, the other side has not; where both have all, the order differs."""
+    sides = []
+    for own, other in ((before, set(after)), (after, set(before))):
+        lone = [number for number, row in enumerate(own, 1) if row not in other]
+        few = ", ".join(map(str, lone[:8])) + (f" and {len(lone) - 8} more" if len(lone) > 8 else "")
+        sides.append(f"{len(own)}, in an order of its own" if not lone else f"{len(own)}, of which alone here: {few}")
+    return sides[0], sides[1]
+
+
+def _changed(before: Baseline, after: Baseline) -> Iterator[Difference]:
+    """What may have made the difference: it is allowed, and named."""
+    old, new = before.provenance, after.provenance
+    for name in dict.fromkeys([*old.versions, *new.versions]):
+        versions = old.versions.get(name, ""), new.versions.get(name, "")
+        if versions[0] != versions[1]:
+            yield Difference(name, *versions)
+    yield from _different("Python", old, new, "python")
+    yield from _different("engine", before, after, "engine")
+    for field in fields(Machine):
+        if field.name != "compute_dtype":
+            yield from _different(field.name.replace("_", " "), old.machine, new.machine, field.name)
+    yield from _different("platform", old, new, "platform")
+
+
+# --- what was answered -------------------------------------------------------------------------------------------
+
+
+class _Judged:
+    """One side's samples on the shared cases, those that are to be judged again judged again."""
+
+    def __init__(self, run: Baseline, cases: Mapping[str, Case], again: Mapping[str, Scorer]) -> None:
+        self.run, self.cases, self._again = run, cases, again
+        self._samples: dict[int, list[Sample]] = {}
+
+    @property
+    def reducer(self) -> Reducer:
+        return self.run.suite.reducer
+
+    def samples(self, row: Row) -> list[Sample]:
+        if id(row) not in self._samples:
+            stored = {id: case for id, case in self.cases.items() if id not in self._again}
+            found = samples(row, stored)
+            for case, score in self._again.items():
+                found += samples(row, {case: self.cases[case]}, score)
+            self._samples[id(row)] = found
+        return self._samples[id(row)]
+
+    def base_verdicts(self) -> dict[str, Score]:
+        return {sample.case: sample.score for sample in reduced(self.samples(self.run.base), self.reducer)}
+
+    def marks(self, row: Row) -> dict[str, dict[int, float]]:
+        """By case and seed, the share passed; cases without a score under a seed lack it."""
+        found: dict[str, dict[int, float]] = {}
+        for (case, seed), share in shares(counting(self.samples(row), self.reducer)).items():
+            found.setdefault(case, {})[seed] = share
+        lost = [seed for seed, status in zip(row.seeds, row.statuses, strict=True) if status in _NO_ANSWERS]
+        for case in self.cases if lost else ():
+            found.setdefault(case, {}).update(dict.fromkeys(lost, 0.0))
+        return found
+
+    def answering(self, row: Row) -> list[int]:
+        """Seeds that count: those that succeeded, and those whose failure is a result."""
+        statuses = zip(row.seeds, row.statuses, strict=True)
+        return [seed for seed, status in statuses if status is Status.SUCCEEDED or status in _NO_ANSWERS]
+
+
+def _variant(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str], tests: int) -> VariantChange:
+    return VariantChange(
+        name=new.name,
+        settings=tuple(_settings(old, new)),
+        drift=tuple(drift(old.fingerprints, new.fingerprints)),
+        seeds_before=old.seeds,
+        seeds_after=new.seeds,
+        failures_before=tuple(_failures(old)),
+        failures_after=tuple(_failures(new)),
+        missing=len(new.seeds) - len(now.answering(new)),
+        roles=tuple(_roles(was, now, old, new, void, tests)),
+        flips=tuple(_flips(was, now, old, new, void)),
+        costs=tuple(_costs(was.run, now.run, old, new)),
+    )
+
+
+def _settings(old: Row, new: Row) -> Iterator[Difference]:
+    if old.settings and new.settings:
+        for field in fields(old.settings):
+            yield from _different(field.name, old.settings, new.settings, field.name)
+
+
+def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterator[Difference]:
+    """Fields in which what was really trained differs; nothing where a side has no fingerprint."""
+    if before and after:
+        for field in fields(Fingerprint):
+            old, new = (sorted({str(getattr(one, field.name)) for one in side}) for side in (before, after))
+            if old != new:
+                yield Difference(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
+
+
+def _failures(row: Row) -> Iterator[str]:
+    for seed, status, message in zip(row.seeds, row.statuses, row.messages, strict=True):
+        if status is not Status.SUCCEEDED:
+            yield f"seed {seed}: {status}" + (f": {message}" if message else "")
+
+
+def _roles(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
+    seeds = was.answering(old), now.answering(new)
+    if not seeds[0] or not seeds[1]:
+        return
+    marks = was.marks(old), now.marks(new)
+    for role in Role:
+        cases = [
+            id
+            for id, case in was.cases.items()
+            if case.role is role and id not in void
+            and all(set(own) <= marks[side].get(id, {}).keys() for side, own in enumerate(seeds))
+        ]  # fmt: skip
+        if cases:
+            tables = [np.array([[marks[side][id][seed] for id in cases] for seed in seeds[side]]) for side in (0, 1)]
+            yield _role(role, tables[0], tables[1], [was.cases[id].group for id in cases], tests)
+
+
+def _role(role: Role, before: stats.Scores, after: stats.Scores, groups: Sequence[str], tests: int) -> RoleChange:
+    moved = stats.retrained_difference(before, after)
+    worse, better = (
+        stats.decline(*sides, np.random.default_rng(0), groups) for sides in ((before, after), (after, before))
+    )
+    return RoleChange(
+        role=role,
+        cases=len(groups),
+        before=_estimate(stats.retrained(before)),
+        after=_estimate(stats.retrained(after)),
+        difference=_estimate(moved),
+        # A one-sided bound at 95% is the end of a two-sided interval at 90%.
+        worst=-stats.retrained_difference(before, after, level=2 * stats.LEVEL - 1).low,
+        detectable=stats.retrained_detectable(before, after, alpha=(1 - stats.LEVEL) / tests),
+        p_worse=worse,
+        p_better=better,
+        worse_adjusted=worse,
+        better_adjusted=better,
+    )
+
+
+def _estimate(found: stats.Interval) -> Estimate:
+    return Estimate(found.value, found.low, found.high)
+
+
+def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
+    """With Holm's p-values over all variants and roles."""
+    every = [role for variant in variants for role in variant.roles]
+    worse, better = (iter(stats.holm([getattr(role, name) for role in every])) for name in ("p_worse", "p_better"))
+    return tuple(
+        replace(
+            variant,
+            roles=tuple(
+                replace(role, worse_adjusted=next(worse), better_adjusted=next(better)) for role in variant.roles
+            ),
+        )
+        for variant in variants
+    )
+
+
+# --- single cases ------------------------------------------------------------------------------------------------
+
+
+def _flips(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str]) -> list[Flip]:
+    verdicts = _verdicts(was, old), _verdicts(now, new)
+    critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
+    found = [
+        _flip(case, case.id in critical, verdicts[0][case.id], verdicts[1][case.id])
+        for case in was.cases.values()
+        if case.id in verdicts[0] and case.id in verdicts[1] and case.id not in void
+    ]
+    moved = [flip for flip in found if flip.before.value != flip.after.value]
+    return sorted(moved, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
+
+
+def _moved(flip: Flip) -> float:
+    return (flip.after.value or 0.0) - (flip.before.value or 0.0)
+
+
+def _verdicts(side: _Judged, row: Row) -> dict[str, list[Sample]]:
+    """By case, one sample per seed that has a score."""
+    found: dict[str, list[Sample]] = {}
+    for sample in reduced(side.samples(row), side.reducer):
+        if sample.score.value is not None:
+            found.setdefault(sample.case, []).append(sample)
+    return found
+
+
+def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[Sample]) -> Flip:
+    rates = [Rate(sum(s.score.passed for s in own), len(own)) for own in (before, after)]
+    lost = (rates[1].value or 0.0) < (rates[0].value or 0.0)
+    good, bad = (before, after) if lost else (after, before)
+    passing = next((s for s in good if s.score.passed), good[0])
+    failing = next((s for s in bad if not s.score.passed), bad[0])
+    first, second = (passing, failing) if lost else (failing, passing)
+    return Flip(
+        case=case.id,
+        role=case.role,
+        prompt=case.prompt,
+        critical=critical,
+        before=rates[0],
+        after=rates[1],
+        answer_before=first.answer,
+        answer_after=second.answer,
+        reason=failing.score.error or next((c.reason for c in failing.score.checks if not c.passed), ""),
+    )
+
+
+# --- costs -------------------------------------------------------------------------------------------------------
+
+
+def _costs(before: Baseline, after: Baseline, old: Row, new: Row) -> Iterator[CostChange]:
+    for what, figure in (("training time", _seconds), ("peak memory while training", _memory)):
+        was, now = (tuple(figure(cost) for cost in row.costs) for row in (old, new))
+        if was and now:
+            yield CostChange(what, was, now, _hindrance(before, after, was, now))
+
+
+def _seconds(cost: PhaseCost) -> Measurement:
+    return cost.seconds
+
+
+def _memory(cost: PhaseCost) -> Measurement:
+    """On a GPU what its allocator held, on a CPU what was resident."""
+    return cost.peak_reserved or cost.peak_resident
+
+
+def _hindrance(before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement]) -> str:
+    sides = [{(m.device, m.basis) for m in side} for side in (old, new)]
+    if sides[0] != sides[1] or len(sides[0]) > 1:
+        told = [" and ".join(sorted(f"{basis} on {device}" for device, basis in side)) for side in sides]
+        return f"{told[0]}, then {told[1]}"
+    if before.engine != after.engine:
+        return f"engine {before.engine}, then {after.engine}"
+    return ""
