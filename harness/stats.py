@@ -239,7 +239,7 @@ class Noise:
         """Degrees of freedom of the sum (Satterthwaite, Biometrics Bulletin 2, 1946); 1 where there is no noise."""
         if self.variance <= 0:
             return 1.0
-        parts = [(self.cases, self.cases_freedom), *self.seeds]
+        parts = [(self.cases, self.clusters - 1), *self.seeds]
         return max(1.0, self.variance**2 / sum(part * part / max(1, free) for part, free in parts))
 
 
