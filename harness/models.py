@@ -1,7 +1,8 @@
 """A base model's name, as a person writes it, to its files on this machine.
 
-`pocket` is the model that ships with the harness; a path is a folder as `save_pretrained` writes it; anything else is a
-model of the Hugging Face Hub, fetched by its own client into its own cache. Nothing here imports torch.
+`pocket` is the model that ships with the harness, `shape:NAME` random weights in a known model's shape; a path is a
+folder as `save_pretrained` writes it; anything else is a model of the Hugging Face Hub, fetched by its own client into
+its own cache. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -21,23 +22,35 @@ from harness.store import digest, file_digest
 
 POCKET = Path(__file__).parent / "pocket" / "model"
 POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
+SHAPES = Path(__file__).parent / "shapes"
+SHAPE_NOTE = (
+    "Random weights in the shape of {name}. Shows whether a training fits and how long it takes; answers mean nothing."
+)
+_SHAPE = "shape:"
+_SHAPE_RECIPE = 1
+"""Raised when the random weights change."""
 _DETERMINES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
-_WHAT_TO_NAME = "Name `pocket`, a folder with config.json and .safetensors files, or a Hub model such as owner/name."
+_WHAT_TO_NAME = (
+    "Name `pocket`, a folder with config.json and .safetensors files, a Hub model such as owner/name, or a shape to "
+    "fill with random weights, such as shape:llama-2-7b."
+)
 _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
 
-def resolve(name: str, *, hub: Hub | None = None) -> ModelRef:
-    """Find the model called `name`: `pocket`, a folder, or `owner/name[@revision]` of the Hub.
+def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
+    """Find the model called `name`: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` of the Hub.
 
-    `hub` takes the place of the Hub's own client.
+    `hub` takes the place of the Hub's own client, `shapes` that of the folder with the known configurations.
 
     Raises:
         ModelError: it is not there, cannot be fetched, or is a file that cannot be trained (GGML, GGUF, pickles).
     """
     if name == "pocket":
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
+    if name.startswith(_SHAPE):
+        return _shape(name, shapes)
     if not name.strip():  # to `Path` that would be the current folder
         raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
     path = Path(name).expanduser()
@@ -53,6 +66,23 @@ def resolve(name: str, *, hub: Hub | None = None) -> ModelRef:
     is_path = "/" in name or "\\" in name
     missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
     raise ModelError(missing, remedy=_WHAT_TO_NAME)
+
+
+def _shape(name: str, shapes: Path) -> ModelRef:
+    """A configuration with random weights and the pocket model's tokenizer and chat template.
+
+    Every vocabulary has room for the pocket's few tokens; memory and time ask how many tokens there are, not which; and
+    nobody's licence is touched.
+    """
+    called, known = name.removeprefix(_SHAPE), sorted(path.parent.name for path in shapes.glob("*/config.json"))
+    if called not in known:
+        remedy = f"There are {', '.join(_SHAPE + known_name for known_name in known)}."
+        raise ModelError(f"there is no shape {called!r}", remedy=remedy)
+    config = shapes / called / "config.json"
+    tokens = digest({p.name: file_digest(p) for p in sorted(POCKET.glob("*token*.json"))})
+    content = digest({"config": file_digest(config), "tokenizer": tokens, "recipe": _SHAPE_RECIPE})
+    note = SHAPE_NOTE.format(name=called)
+    return ModelRef(name, str(config.parent), content, note=note, shape_only=True, tokenizer=str(POCKET))
 
 
 def _refuse_ggml(name: str, path: Path) -> None:

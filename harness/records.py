@@ -413,6 +413,10 @@ class ModelRef:
     revision: str = ""
     toy: bool = False
     note: str = ""
+    shape_only: bool = False
+    """Only the configuration is in `path`: the weights are random, and nothing may be said of quality."""
+    tokenizer: str = ""
+    """The folder of its tokenizer where that is not `path`."""
 
 
 @dataclass(frozen=True)
@@ -425,6 +429,17 @@ class Machine:
     basis: Basis = Basis.MEASURED
     memory_cap: int | None = None
     threads: int = 0
+
+
+@dataclass(frozen=True)
+class SavedBase:
+    """A base as the cache keeps it: quantised on a device of `kind`, with its other weights in `compute_dtype`."""
+
+    id: str
+    model: str
+    quantization: Quantization
+    kind: str
+    compute_dtype: str
 
 
 @dataclass(frozen=True)
@@ -499,6 +514,8 @@ class Job:
     decoding: Decoding
     tasks: tuple[Task, ...]
     batch_size: int = 64
+    base: str = ""
+    """Names the base among the saved ones of the cache."""
 
 
 class EventKind(StrEnum):

@@ -9,6 +9,7 @@ A run directory holds what one run was asked and found; the cache holds what is 
 
     CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
     CACHE/answers/ID/*.json          raw answers, one file per pass
+    CACHE/bases/ID/                  a quantised base, as save_pretrained writes it, with base.json
 
 A file counts once its final name exists; what a killed process left under another name is ignored, and goes
 when the cache is cleared.
@@ -30,7 +31,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.errors import NewerFormatError, RunInUseError, StoreError
-from harness.records import FORMAT, Answer, Job, PhaseCost, Results, RunManifest, Split, Training, TrialRecord
+from harness.records import (
+    FORMAT,
+    Answer,
+    Job,
+    PhaseCost,
+    Results,
+    RunManifest,
+    SavedBase,
+    Split,
+    Training,
+    TrialRecord,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -39,6 +51,9 @@ T = TypeVar("T")
 
 MANIFEST = "MANIFEST.sha256"
 _PARTIAL = ".partial-"
+_KINDS = ("trainings", "answers", "bases")
+_TO_SPARE = 10**9
+"""Bytes that writing something large leaves on the disk, for records and logs."""
 _NO_PLACE = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
@@ -250,21 +265,12 @@ class Cache:
 
         `inspect` adds to that what only the saved files show.
         """
-        final = self.adapter(training.id)
-        partial = final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
-        with writing(final):
-            try:
-                partial.mkdir(parents=True)
-                if save is not None:
-                    save(partial)
-                    write_manifest(partial)
-                    training = inspect(training, partial) if inspect else training
-                write_record(partial / "training.json", training)
-                shutil.rmtree(final, ignore_errors=True)
-                with suppress(FileExistsError):  # another run trained the same meanwhile
-                    _rename(partial, final)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with _appearing(self.adapter(training.id)) as partial:
+            if save is not None:
+                save(partial)
+                write_manifest(partial)
+                training = inspect(training, partial) if inspect else training
+            write_record(partial / "training.json", training)
 
     def answers(self, training: str) -> tuple[AnswerPass, ...]:
         """Every pass of answers known for a training (or for a base), oldest first."""
@@ -277,17 +283,77 @@ class Cache:
         # The digest keeps two runs apart that answer at the same time.
         write_record(folder / f"{number:04}-{digest([answer.key for answer in made.answers])}.json", made)
 
+    def base(self, saved: str) -> Path | None:
+        """The folder of a saved base, or None where there is none (or no longer: a damaged one is forgotten).
+
+        Every byte is read to see that, which takes seconds for a 7B.
+        """
+        folder = self.root / "bases" / saved
+        if not (folder / "base.json").is_file():
+            return None
+        try:
+            read_record(folder / "base.json", SavedBase)
+            verify_manifest(folder)
+        except NewerFormatError:
+            raise
+        except StoreError:
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return folder
+
+    def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
+        """Let `save` write about `size` bytes, then add their manifest.
+
+        Raises:
+            StoreError: there is no room for so much.
+        """
+        final = self.root / "bases" / saved.id
+        check_room(final, size)
+        with _appearing(final) as partial:
+            save(partial)
+            write_record(partial / "base.json", saved)
+            write_manifest(partial)
+
     def forget(self, training: str) -> None:
         """Drop an adapter with every answer it gave."""
         shutil.rmtree(self.adapter(training), ignore_errors=True)
         shutil.rmtree(self.root / "answers" / training, ignore_errors=True)
 
     def held(self) -> tuple[Held, ...]:
-        return tuple(_held(kind, self.root / kind) for kind in ("trainings", "answers"))
+        return tuple(_held(kind, self.root / kind) for kind in _KINDS)
 
     def clear(self) -> None:
-        for kind in ("trainings", "answers"):
+        for kind in _KINDS:
             shutil.rmtree(self.root / kind, ignore_errors=True)
+
+
+@contextmanager
+def _appearing(final: Path) -> Iterator[Path]:
+    """A folder to fill, which is called `final` once everything is in it."""
+    partial = final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    with writing(final):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(final, ignore_errors=True)
+            with suppress(FileExistsError):  # another run made the same meanwhile
+                _rename(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Hold the disk of `path`, which need not be there yet, to having room for `size` bytes.
+
+    Raises:
+        StoreError: it has not.
+    """
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if free < size + _TO_SPARE:
+        remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+        wanted = f"{path} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise StoreError(f"the disk has too little room: {wanted}", remedy=remedy)
 
 
 def _whole(path: Path) -> AnswerPass | None:

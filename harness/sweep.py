@@ -41,6 +41,7 @@ BASE = "base"
 """The trial that trains nothing."""
 RECIPES = {"reference": 1}
 """Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
+_QUANTISERS = ("torch", "transformers", "bitsandbytes")
 _BATCH = {"cpu": 64, "cuda": 16}
 """Prompts answered at once. On a T4, 16 leave a 7B model's keys and values room beside it."""
 
@@ -65,6 +66,11 @@ class Setup:
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
         return digest(inputs | {"engine": [self.engine, RECIPES[self.engine]]})
+
+    def saved_base(self, quantization: Quantization) -> str:
+        """Names the quantised base on disk: fewer libraries have a part in it than in what it answers."""
+        makers = {name: self.versions.get(name) for name in _QUANTISERS}
+        return digest({"saved": self._loaded(quantization) | {"versions": makers}})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
         return {
@@ -246,6 +252,7 @@ class Sweep:
             decoding=setup.suite.decoding,
             tasks=tuple(self._task(goal) for goal in pending),
             batch_size=_BATCH[setup.machine.kind],
+            base=setup.saved_base(pending[0].quantization),
         )
 
     def _task(self, goal: _Goal) -> Task:

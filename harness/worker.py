@@ -20,7 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, StoreError, SuiteError
-from harness.records import Event, EventKind, Job, Phase, PhaseCost, Prompt, Settings, Status, Step, Task, Training
+from harness.records import (
+    Event,
+    EventKind,
+    Job,
+    Phase,
+    PhaseCost,
+    Prompt,
+    Quantization,
+    SavedBase,
+    Settings,
+    Status,
+    Step,
+    Task,
+    Training,
+)
 from harness.store import AnswerPass, Cache, encode_line, read_record, verify_manifest
 
 if TYPE_CHECKING:
@@ -78,15 +92,11 @@ class _Worker:
     """A loaded base and what every task needs of it."""
 
     def __init__(self, job: Job, emit: Emit) -> None:
-        from harness.engine.base import check_targets, load_base
-        from harness.engine.meter import Meter
+        from harness.engine.base import check_targets
 
         _quieten()
         self._job, self._emit, self._cache = job, emit, Cache(Path(job.cache))
-        meter = Meter(job.machine, job.model.name)
-        with meter:
-            self._base: Base = load_base(job.model, job.quantization, job.machine)
-        self._load = meter.cost(Phase.LOAD, 0)
+        self._base, self._load = _load(job, self._cache)
         # Everything that is wrong with the texts and the grid is found now, not hours later.
         for task in job.tasks:
             if task.settings:
@@ -209,6 +219,42 @@ class _Worker:
                 remedy = "Shorten its reference and choices, or take another model."
                 size = f"its prompt with its reference or a choice takes {given} tokens"
                 raise SuiteError(f"{_called(prompt)}: {size}, and the model's context is {limit}", remedy=remedy)
+
+
+def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
+    """The base, and what loading it took. Once it is quantised it is saved: the next worker need not do that again."""
+    from harness.engine.base import load_base
+    from harness.engine.meter import Meter
+
+    saved = _saved(job, cache)
+    meter = Meter(job.machine, job.model.name)
+    with meter:
+        base = load_base(job.model, job.quantization, job.machine, saved=saved)
+    if saved is None and job.base and job.quantization is Quantization.NF4:
+        from harness.engine.quantized import save_base, size_of
+
+        try:
+            cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
+        except StoreError as error:
+            print(f"the quantised base is not kept for later workers: {error}", flush=True)
+    return base, meter.cost(Phase.LOAD, 0)
+
+
+def _saved(job: Job, cache: Cache) -> Path | None:
+    """The folder of the quantised base. What has a shape alone is made there first: it is nowhere else."""
+    there = cache.base(job.base) if job.base else None
+    if there or not job.model.shape_only:
+        return there
+    from harness.engine.shapes import bytes_of, make_base
+
+    given = job.model, job.quantization, job.machine
+    cache.commit_base(_named(job), bytes_of(*given), partial(make_base, *given))
+    return cache.base(job.base)
+
+
+def _named(job: Job) -> SavedBase:
+    machine = job.machine
+    return SavedBase(job.base, job.model.name, job.quantization, machine.kind, machine.compute_dtype)
 
 
 def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import EngineError, GridError, ModelError
 from harness.records import Machine, ModelRef, Quantization, Settings
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Base:
         return device
 
 
-def load_base(ref: ModelRef, quantization: Quantization, machine: Machine) -> Base:
+def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, saved: Path | None = None) -> Base:
     """The model in `ref.path`, quantised as asked, on the machine's device, frozen, in eval mode.
+
+    `saved` is a folder that `quantized.save_base` or `shapes.make_base` has written of it.
 
     Raises:
         ModelError: the folder's files are no causal language model, or its tokenizer has no chat template.
@@ -43,19 +46,22 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine) -> Ba
     if machine.threads:
         torch.set_num_threads(machine.threads)
     dtype: torch.dtype = getattr(torch, machine.compute_dtype)
+    quantise = quantization is Quantization.NF4
+    # What is saved says by itself how it was quantised, and would not be heard if it were said here too, even as None.
+    how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
     if machine.memory_cap and machine.kind == "cuda":
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(ref.path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
-            ref.path,
+            str(saved or ref.path),
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
             attn_implementation="sdpa",
             device_map={"": 0 if machine.kind == "cuda" else "cpu"},
-            quantization_config=_quantization_config(quantization, dtype),
+            **how,
         )
     except (ValueError, KeyError, OSError) as error:
         remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
@@ -70,7 +76,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine) -> Ba
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
-    if quantization is Quantization.NF4:
+    if quantise:
         keep_trainable(model)
     return Base(model, tokenizer, machine, quantization)
 
@@ -80,9 +86,8 @@ def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> l
     return sorted({token for token in (*listed, of_tokenizer) if token is not None})
 
 
-def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Any:
-    if quantization is Quantization.NONE:
-        return None
+def quantization_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """NF4 with double quantisation, computing in `dtype`: QLoRA's own (Dettmers et al., arXiv:2305.14314)."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
