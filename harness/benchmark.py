@@ -164,8 +164,12 @@ def place(request: Request, manifest: RunManifest) -> RunStore:
     """The run's directory: the one that was named, else the one where it was begun, else a new one."""
     if request.output is not None:
         return claim_run(request.output, manifest.digest)
-    name = f"{manifest.suite.name}-{manifest.plan.grid}-{manifest.model.name.replace('/', '--')}"
+    name = f"{manifest.suite.name}-{manifest.plan.grid}-{_for_a_folder(manifest.model.name)}"
     return open_run(RUNS, name, manifest.digest)
+
+
+def _for_a_folder(model: str) -> str:
+    return model.replace("/", "--").replace(":", "-")
 
 
 # --- sweep and confirmation --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from harness.records import (
     Answer,
     Case,
     Change,
+    Choice,
     Measurement,
     Outcome,
     Phase,
@@ -34,6 +35,8 @@ from harness.records import (
 BASE = "base"
 """What the untrained model is called wherever a variant has a name."""
 
+MEANINGLESS = "The weights are random, so no answer means anything: only which trainings fit, and how long they take."
+
 Scorer = Callable[[Case, Answer], Score]
 
 
@@ -52,6 +55,8 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
         [outcome(suite, Split.MAIN, entry, own, before, void) for entry, own in zip(entries, answers, strict=True)]
     )
     choice = recommend.choose(suite, untrained, outcomes, objective_marks(suite, untrained, answers, void))
+    if manifest.model.shape_only:
+        choice = Choice(None, (MEANINGLESS,), choice.objective)
     again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
     own_late = _samples(again, suite, score) if again else ()
     confirmed_base = outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None

@@ -192,3 +192,14 @@ def test_differing_settings() -> None:
     """An outcome tells the settings in which the run's variants differ, and only those."""
     assert set(results(8).variants[0].differs) == {"learning_rate", "rank", "alpha"}
     assert run(record(ONE, ALL_GOOD)).variants[0].differs == {"learning_rate": 1e-4}
+
+
+def test_random_weights_are_never_chosen() -> None:
+    """A model of which only the shape is known has statuses and costs; nothing of it is chosen, and it says why."""
+    made = manifest(suite(CASES, margin=100), [ONE, TWO])
+    good = [record(None, BASE), record(ONE, ALL_GOOD, trained=training())]
+    assert assemble(made, good, score, "now").choice.variant == ONE.name
+    found = assemble(replace(made, model=replace(made.model, shape_only=True)), good, score, "now")
+    assert (found.choice.variant, found.choice.eligible) == (None, ())
+    assert "weights are random" in found.choice.reasons[0]
+    assert found.variants[0].costs

@@ -16,7 +16,7 @@ from harness.engine.quantized import weights
 from harness.engine.shapes import bytes_of, make_base
 from harness.errors import ModelError
 from harness.models import POCKET, SHAPES, resolve
-from harness.records import ModelRef, Quantization
+from harness.records import Decoding, ModelRef, Quantization
 from harness.store import Cache
 
 TINY = {
@@ -78,14 +78,16 @@ def test_the_weights_are_random(made: tuple[Base, Path]) -> None:
     assert {tensor.abs().max().item() for name, tensor in found.items() if name.endswith("bias")} <= {0.0}
 
 
-def test_answers_are_of_known_tokens(made: tuple[Base, Path]) -> None:
-    """Whatever is answered can be read: no token comes that the tokenizer does not have."""
+def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
+    """No token comes that the tokenizer does not have, nor an end: answers take the time that they may."""
     base, _ = made
     known = len(base.tokenizer)
     head: Any = base.model.get_output_embeddings()
     assert head.weight.shape[0] > known
     assert not head.weight[known:].any()
-    assert all(answer.text for answer in ask(base, texts=("Hello there", "What is 3 plus 4?")))
+    assert not head.weight[base.tokenizer.eos_token_id].any()
+    given = ask(base, texts=("Hello there", "What is 3 plus 4?"), decoding=Decoding(8))
+    assert [(answer.tokens, answer.truncated) for answer in given] == [(8, True)] * 2
 
 
 def test_it_trains(made: tuple[Base, Path]) -> None:

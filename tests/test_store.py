@@ -28,6 +28,7 @@ from harness.records import (
     Phase,
     Prompt,
     Quantization,
+    SavedBase,
     Split,
     Status,
     Task,
@@ -382,17 +383,19 @@ def test_forgetting_is_of_one(cache: Cache) -> None:
 
 
 def test_what_the_cache_holds(cache: Cache) -> None:
-    """Entries and bytes of both kinds, none where there is no cache; cleared, leftovers included, it holds nothing."""
-    nothing = [("trainings", 0, 0), ("answers", 0, 0)]
+    """Entries and bytes of every kind, none where there is no cache; cleared, leftovers included, it holds nothing."""
+    nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), saved)
     cache.commit_answers("base", PASS)
     cache.commit_answers("base", replace(PASS, answers=()))
+    base = SavedBase("base", "pocket", Quantization.NF4, "cpu", "float32")
+    cache.commit_base(base, 10, lambda folder: write_text(folder / "weights", "weights"))
     (cache.root / "trainings" / ".partial-0123").mkdir()
     (cache.root / "trainings" / ".partial-0123" / "left").write_bytes(b"x" * 5000)
     sizes = {
         kind: sum(path.stat().st_size for path in (cache.root / kind).rglob("*") if path.is_file())
-        for kind in ("trainings", "answers")
+        for kind in ("trainings", "answers", "bases")
     }
     assert sizes["trainings"] > 5000
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == [

@@ -21,8 +21,9 @@ TRIAL_FAILED = 3
     "--model",
     default="pocket",
     show_default=True,
-    metavar="ID|DIR|pocket",
-    help="The base: a model of the Hub (owner/name[@revision]), a folder, or the toy model that comes with this.",
+    metavar="ID|DIR|pocket|shape:NAME",
+    help="The base: a model of the Hub (owner/name[@revision]), a folder, the toy model that comes with this, or "
+    "random weights in a model's shape (shape:llama-2-7b), which show what fits.",
 )
 @click.option(
     "--profile",

@@ -28,7 +28,8 @@ _SPREAD = 0.02
 def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folder: Path) -> None:
     """Write a base with the configuration in `ref.path` and random weights into `folder`, as `save_base` would.
 
-    The rows of the output head that stand for no token of the tokenizer are zero, so that answers are of known tokens.
+    Rows of the output head are zero where they stand for no token of the tokenizer or for the end of an answer, so that
+    answers are of known tokens and as long as they may be.
 
     Raises:
         ModelError: transformers does not know such a model.
@@ -37,9 +38,10 @@ def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folde
     from transformers import AutoTokenizer
 
     skeleton = _skeleton(ref, getattr(torch, machine.compute_dtype))
-    known = len(AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True))
+    tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
+    never = [tokenizer.eos_token_id, skeleton.config.eos_token_id, *range(len(tokenizer), skeleton.config.vocab_size)]
     device = torch.device("cuda" if machine.kind == "cuda" else "cpu")
-    _write(_tensors(skeleton, quantization, device, known), folder)
+    _write(_tensors(skeleton, quantization, device, never), folder)
     config = skeleton.config
     if quantization is Quantization.NF4:
         from harness.engine.base import quantization_config
@@ -83,7 +85,7 @@ def _linear(model: PreTrainedModel) -> set[str]:
 
 
 def _tensors(
-    model: PreTrainedModel, quantization: Quantization, device: torch.device, known: int
+    model: PreTrainedModel, quantization: Quantization, device: torch.device, never: list[int]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and content of all that the file of such a model holds, on the CPU."""
     packed = _linear(model) if quantization is Quantization.NF4 else set()
@@ -91,7 +93,7 @@ def _tensors(
     for name, like in model.named_parameters():
         tensor = _random(name, like, device)
         if like is head:
-            tensor[known:] = 0
+            tensor[never] = 0
         if name in packed:
             yield from _quantised(name, tensor)
         else:

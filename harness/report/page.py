@@ -171,7 +171,7 @@ def page(results: Results, now: str) -> Page:
         results=results,
         now=now,
         title=f"{run.suite.name} · {run.model.name}",
-        banner=words.toy_banner(run.model) if run.model.toy else "",
+        banner=words.toy_banner(run.model) if run.model.toy else run.model.note,
         waiting=_waiting(results),
         claim=words.machine_claim(machine),
         headline=headline(results, compared),
