@@ -10,7 +10,7 @@ import pytest
 from training import SHORT, SUITE, losses, rows_of, talk, trained_once, trainer_of
 
 from harness.engine.base import Base, untouched
-from harness.engine.reference import _arguments, _lora
+from harness.engine.reference import lora_config, sft_arguments
 from harness.engine.rows import IGNORED, Row, tokenize
 from harness.errors import SuiteError
 from harness.records import Example, Message
@@ -35,14 +35,14 @@ def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
 
     chats = [[{"role": m.role, "content": m.content} for m in example.messages] for example in examples]
     rows = [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in chats]
-    arguments = _arguments(base, SHORT, 0, str(folder))
+    arguments = sft_arguments(base, SHORT, 0, str(folder))
     arguments.completion_only_loss = True
     return SFTTrainer(
         model=base.model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=base.tokenizer,
-        peft_config=_lora(SHORT),
+        peft_config=lora_config(SHORT),
     )
 
 

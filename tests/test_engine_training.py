@@ -15,7 +15,7 @@ from training import SHORT, ask, losses, one_core, rows_of, trained_once, traine
 from harness.engine.adapters import save_adapter
 from harness.engine.base import Base, check_targets, check_trainable, load_base, untouched
 from harness.engine.meter import Meter
-from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, _arguments
+from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.errors import EngineError, GridError
 from harness.grid.forms import NAMED_MODULES, OPTIMIZERS
 from harness.models import resolve
@@ -154,7 +154,7 @@ def test_mixed_precision_is_always_said(
     if dtype == "bfloat16" and kind == "cuda" and not torch.cuda.is_available():
         pytest.skip("transformers refuses bf16 without a GPU")
     there = replace(base, machine=replace(base.machine, kind=kind, compute_dtype=dtype))
-    made = _arguments(there, SHORT, 0, str(tmp_path))
+    made = sft_arguments(there, SHORT, 0, str(tmp_path))
     assert (made.fp16, made.bf16) == expected
 
 

@@ -10,7 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.engine.base import Base, check_trainable, untouched
 from harness.engine.fingerprint import described, trained_on
@@ -30,6 +30,12 @@ REPORT_BUG = "This is a bug of the harness with these library versions: please r
 
 Progress = Callable[[Step, int], None]
 """Called after each optimizer step with the step and the number of all steps."""
+
+
+class Trainable(Protocol):
+    """What has named parameters: a model, or one trial's share of a stack of adapters."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,10 @@ def build_trainer(
 
     trainer = SFTTrainer(
         model=base.model,
-        args=_arguments(base, settings, seed, folder),
+        args=sft_arguments(base, settings, seed, folder),
         train_dataset=_dataset(rows),
         processing_class=base.tokenizer,
-        peft_config=_lora(settings),
+        peft_config=lora_config(settings),
         callbacks=[log.callback()],
     )
     log.watch(trainer)
@@ -131,10 +137,14 @@ class TrainingLog:
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             mask, ids = inputs.get("attention_mask"), inputs["input_ids"]  # packed rows come without padding or mask
             seen = ids.numel() if mask is None else mask.sum()
-            self._counts.append((seen, (inputs["labels"] != IGNORED).sum()))
+            self.count(seen, (inputs["labels"] != IGNORED).sum())
             return compute(model, inputs, *args, **kwargs)
 
         trainer.compute_loss = counted
+
+    def count(self, seen: Any, learned: Any) -> None:
+        """Tokens of a batch, and how many of them are supervised; numbers may lie on the device."""
+        self._counts.append((seen, learned))
 
     def callback(self) -> Any:
         from transformers import TrainerCallback
@@ -170,7 +180,7 @@ class TrainingLog:
             self.diverged = f"the gradient norm was {norm} at step {number} of {total}"
         self._progress(step, total)
 
-    def check_end(self, model: PeftModel) -> None:
+    def check_end(self, model: Trainable) -> None:
         """A weight can overflow without any loss or gradient having shown it, and a scale be looked for in vain."""
         if not self.diverged and self._skipped == len(self.steps):
             self.diverged = f"the gradient norm was not finite in any of {self._skipped} steps"
@@ -179,16 +189,14 @@ class TrainingLog:
                 self.diverged = f"{name} is not finite after training"
 
 
-def check_gradients(model: PeftModel) -> None:
+def check_gradients(model: Trainable) -> None:
     """Hold the first step to what training means.
 
     Raises:
         EngineError: a trainable parameter is not in fp32, or has no gradient, so that it would silently stay as it is.
     """
-    import torch
-
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    other = [name for name, p in trainable if p.dtype is not torch.float32]
+    other = [name for name, p in trainable if p.dtype.itemsize < 4]
     if other:
         raise EngineError(f"{len(other)} adapter weights are not in fp32, among them {other[0]}", remedy=REPORT_BUG)
     without = [name for name, p in trainable if p.grad is None]
@@ -243,7 +251,7 @@ def _dataset(rows: Sequence[Row]) -> Dataset:
     return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
 
 
-def _lora(settings: Settings) -> LoraConfig:
+def lora_config(settings: Settings) -> LoraConfig:
     from peft import LoraConfig
 
     targets = settings.target_modules
@@ -258,7 +266,7 @@ def _lora(settings: Settings) -> LoraConfig:
     )
 
 
-def _arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
+def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
     from trl import SFTConfig
 
     cuda = base.machine.kind == "cuda"

@@ -1,0 +1,90 @@
+"""The layer that holds one module's adapters of all trials. Imports torch: it is imported by what already needs it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from harness.engine.fused.stack import Stack
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+class StackedLinear(torch.nn.Module):
+    """A linear module of the base with the adapters of all its trials (the members) beside it."""
+
+    A: torch.nn.Parameter
+    B: torch.nn.Parameter
+
+    def __init__(self, base_layer: torch.nn.Module, stack: Stack, number: int) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.members: tuple[int, ...] = ()
+        self._ranks: dict[int, int] = {}
+        self._stack = stack
+        self._number = number
+
+    def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float]) -> None:
+        """Takes each member's `A` (rank, in) and `B` (out, rank), and the factor of their product."""
+        self.members = tuple(weights)
+        self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
+        if not weights:
+            return
+        rank, pairs = max(self._ranks.values()), list(weights.values())
+        a = pairs[0][0].new_zeros(len(pairs), rank, pairs[0][0].shape[1])
+        b = pairs[0][1].new_zeros(len(pairs), pairs[0][1].shape[0], rank)
+        for place, (own_a, own_b) in enumerate(pairs):
+            a[place, : own_a.shape[0]] = own_a
+            b[place, :, : own_b.shape[1]] = own_b
+        self.A, self.B = torch.nn.Parameter(a), torch.nn.Parameter(b)
+        self._scaling = torch.tensor(scaling, dtype=a.dtype, device=a.device)[:, None, None]
+
+    def views(self, slot: int) -> Pair:
+        return self._own(slot, self.A.data, self.B.data)
+
+    def gradients(self, slot: int) -> Pair | None:
+        if self.A.grad is None or self.B.grad is None:
+            return None
+        return self._own(slot, self.A.grad, self.B.grad)
+
+    def _own(self, slot: int, a: torch.Tensor, b: torch.Tensor) -> Pair:
+        place, rank = self.members.index(slot), self._ranks[slot]
+        return a[place, :rank], b[place, :, :rank]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.base_layer(x)
+        layout = self._stack.layout(self.members, x.device) if self.members else None
+        if layout is None:
+            return result
+        given = layout.gather(self._dropped(x) if self.training else x)
+        if not torch.is_autocast_enabled(x.device.type):
+            given = given.to(self.A.dtype)
+        inner = torch.bmm(given, self.A.transpose(1, 2)) * self._scaling
+        delta = torch.bmm(inner, self.B.transpose(1, 2))
+        return layout.add(result, delta.to(result.dtype))
+
+    def _dropped(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` with each trial's dropout.
+
+        Every row draws from a generator of its own, so that it draws the same in the second forward of gradient
+        checkpointing, and in any company.
+        """
+        rates = {slot: self._stack.adapters[slot].dropout for slot in self.members}
+        if not any(rates.values()):
+            return x
+        kept = torch.ones_like(x)
+        generator = torch.Generator(device=x.device)
+        for place, row in enumerate(self._stack.rows):
+            if rate := rates.get(row.slot, 0.0):
+                generator.manual_seed(_seed(*row.seed, self._number))
+                drawn = torch.rand((row.length, x.shape[-1]), generator=generator, device=x.device)
+                kept[place, : row.length] = (drawn >= rate).to(x.dtype) / (1 - rate)
+        return x * kept
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())

@@ -1,0 +1,44 @@
+"""Sorts the rows of a round into passes over the base, so that padding and passes together cost least. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]]:
+    """Indices of `lengths`, in passes: each costs `overhead` tokens and its rows padded to its longest.
+
+    A pass has at most `limit` padded tokens, unless one row alone has more. Shortest rows come first. The cheapest
+    division of the sorted rows is found by dynamic programming over the distinct lengths.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    distinct = sorted(set(lengths))
+    counts = [sum(length == each for length in lengths) for each in distinct]
+    upto = [0, *accumulate(counts)]
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(distinct) + 1):
+        longest = distinct[end - 1]
+        costs = [
+            (best[start][0] + _cost(upto[end] - upto[start], longest, overhead, limit), start) for start in range(end)
+        ]
+        best.append(min(costs))
+    groups: list[list[int]] = []
+    end = len(distinct)
+    while end:
+        start = best[end][1]
+        rows = order[upto[start] : upto[end]]
+        pieces = _pieces(len(rows), distinct[end - 1], limit)
+        groups = [list(rows[len(rows) * n // pieces : len(rows) * (n + 1) // pieces]) for n in range(pieces)] + groups
+        end = start
+    return groups
+
+
+def _cost(rows: int, longest: int, overhead: int, limit: int) -> float:
+    return _pieces(rows, longest, limit) * overhead + rows * longest
+
+
+def _pieces(rows: int, longest: int, limit: int) -> int:
+    """Passes that so many rows of such a length take."""
+    fitting = max(1, limit // longest)
+    return -(-rows // fitting)

@@ -1,0 +1,237 @@
+"""Rounds in which every trial takes one step: their rows go through the base together, each learns by itself.
+
+The mathematics is that of TRL's SFTTrainer for every trial alone. A round takes each trial's next window (its batches
+up to the optimizer step), sorts all rows by length into passes over the base, and adds up gradients; then each trial
+clips and steps by itself. One whose loss is not finite, or that has taken its steps, leaves before the next round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.base import Base, check_trainable, untouched
+from harness.engine.fused.fresh import Fresh, fresh, save
+from harness.engine.fused.learner import Learner
+from harness.engine.fused.passes import passes
+from harness.engine.fused.stack import PassRow, Stack
+from harness.engine.reference import TrainingLog, sft_arguments
+from harness.engine.rows import IGNORED, Row
+from harness.errors import EngineError
+from harness.records import Settings, Status, Step
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+
+    from harness.engine.fused.layer import Pair
+
+LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+"""(model, ids, labels), all (rows, tokens), to the log-probability of each label but the first; 0 where ignored."""
+PASS_TOKENS = {"cpu": 2048, "cuda": 4096}
+"""Padded tokens that go through the base at once, unless one row alone has more."""
+OVERHEAD = {"cpu": 100, "cuda": 1024}
+"""What a pass costs beside its tokens, in tokens: on a GPU, dequantising the base and starting kernels."""
+
+
+@dataclass(frozen=True)
+class Lot:
+    """A trial as an engine is given it; `name` is what its progress is told under."""
+
+    name: str
+    rows: Sequence[Row]
+    settings: Settings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How a trial of a pass ended, and its adapter."""
+
+    name: str
+    status: Status
+    message: str
+    steps: tuple[Step, ...]
+    trainable_parameters: int
+    supervised_tokens: int
+    tokens: int
+    weights: dict[str, Pair]
+    config: LoraConfig
+
+    def save(self, folder: Path) -> None:
+        """In PEFT's files: nobody can tell which engine trained it."""
+        save(self.weights, self.config, folder)
+
+
+def train_together(
+    base: Base,
+    lots: Sequence[Lot],
+    *,
+    progress: Callable[[str, Step, int], None],
+    log_probabilities: LogProbabilities | None = None,
+    pass_tokens: int | None = None,
+) -> Iterator[Learned]:
+    """Train the lots side by side; each is given back when it has ended, and the base is bare again afterwards.
+
+    Raises:
+        EngineError: a lot asks for another base than this one, or for what cannot be fused; a guard was broken.
+        torch.OutOfMemoryError: as PyTorch raises it.
+    """
+    for lot in lots:
+        _check(base, lot.settings)
+    check_trainable(base.model)
+    begun = [fresh(base, lot.settings, lot.seed) for lot in lots]
+    with untouched(base.model), contextlib.ExitStack() as undo:
+        run = _Run(base, lots, begun, progress, log_probabilities, pass_tokens)
+        undo.callback(run.stack.remove)
+        yield from run.go()
+
+
+def fusible(settings: Settings) -> bool:
+    """Whether a trial can be trained in a pass with others: packed rows cannot."""
+    return not settings.packing
+
+
+def _check(base: Base, settings: Settings) -> None:
+    if base.quantization is not settings.quantization:
+        raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")
+    if not fusible(settings):
+        raise EngineError("packed rows cannot be trained in a pass with others", remedy="Use --engine reference.")
+
+
+class _Run:
+    """A pass from start to end."""
+
+    def __init__(
+        self,
+        base: Base,
+        lots: Sequence[Lot],
+        begun: Sequence[Fresh],
+        progress: Callable[[str, Step, int], None],
+        log_probabilities: LogProbabilities | None,
+        pass_tokens: int | None,
+    ) -> None:
+        self._base = base
+        kind, precision = base.machine.kind, base.machine.compute_dtype
+        self._autocast = precision if kind == "cuda" and precision in ("float16", "bfloat16") else None
+        self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
+        self._log_probabilities = log_probabilities or _fused_head(base)
+        self.stack = Stack(base.model, [one.adapter for one in begun])
+        self._lots, self._configs = list(lots), [one.config for one in begun]
+        self._learners = [self._learner(lot, progress) for lot in lots]
+        self._attach()
+        if kind == "cuda":
+            base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        base.model.train()
+
+    def _learner(self, lot: Lot, progress: Callable[[str, Step, int], None]) -> Learner:
+        half = self._autocast == "float16"
+        log = TrainingLog(allow_skipped=half, progress=partial(progress, lot.name))
+        arguments = sft_arguments(self._base, lot.settings, lot.seed, "unused")
+        return Learner(lot.rows, lot.settings, lot.seed, arguments=arguments, log=log, scaled=half)
+
+    def _attach(self) -> None:
+        for slot, learner in enumerate(self._learners):
+            learner.attach(self.stack.views(slot))
+
+    def go(self) -> Iterator[Learned]:
+        while self._learners:
+            self._round()
+            for slot in reversed(range(len(self._learners))):
+                if self._learners[slot].ended:
+                    yield self._release(slot)
+
+    def _release(self, slot: int) -> Learned:
+        learner, lot = self._learners.pop(slot), self._lots.pop(slot)
+        config, log = self._configs.pop(slot), learner.log
+        log.check_end(learner)
+        learned = Learned(
+            name=lot.name,
+            status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
+            message=log.diverged,
+            steps=tuple(log.steps),
+            trainable_parameters=sum(p.numel() for _, p in learner.named_parameters()),
+            supervised_tokens=log.supervised,
+            tokens=log.tokens,
+            weights=learner.weights(),
+            config=config,
+        )
+        self.stack.leave(slot)
+        self._attach()
+        return learned
+
+    # --- one round ------------------------------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        import torch
+
+        rows = [
+            (slot, number, learner.rows[row])
+            for slot, learner in enumerate(self._learners)
+            for number, row in enumerate(learner.open_window().rows)
+        ]
+        self.stack.zero_grad()
+        losses: list[list[torch.Tensor]] = [[] for _ in self._learners]
+        groups = passes([len(row.input_ids) for _, _, row in rows], overhead=self._overhead, limit=self._limit)
+        for group in groups:
+            self._pass([rows[index] for index in sorted(group)], losses)
+        norms = [learner.clip(self.stack.gradients(slot)) for slot, learner in enumerate(self._learners)]
+        told = torch.stack([torch.stack([torch.stack(own).sum() for own in losses]), torch.stack(norms)]).tolist()
+        for learner, loss, norm in zip(self._learners, *told, strict=True):
+            learner.step(loss, norm)
+
+    def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
+        """Forward and backward of some rows, ordered by slot; every trial's loss is a sum over its own rows alone."""
+        import torch
+
+        ids, labels = self._padded([row for _, _, row in rows])
+        self.stack.enter([self._pass_row(*row) for row in rows])
+        with self._precision():
+            found = self._log_probabilities(self._base.model, ids, labels)
+        total: list[torch.Tensor] = []
+        slots = [slot for slot, _, _ in rows]
+        for slot in sorted(set(slots)):
+            learner, start = self._learners[slot], slots.index(slot)
+            loss = -found[start : start + slots.count(slot)].sum() / learner.items
+            losses[slot].append(loss.detach())
+            total.append(loss * learner.scale.value)
+        torch.autograd.backward(torch.stack(total).sum())
+
+    def _pass_row(self, slot: int, number: int, row: Row) -> PassRow:
+        learner = self._learners[slot]
+        return PassRow(slot, len(row.input_ids), (learner.seed, len(learner.log.steps), number))
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Padded on the right, where no token before can see it: attention needs no mask and takes its fast way."""
+        import torch
+
+        width = max(len(row.input_ids) for row in rows)
+        pad = self._base.tokenizer.pad_token_id
+        ids = [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows]
+        labels = [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows]
+        device = self._base.device
+        return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=getattr(torch, self._autocast))
+
+
+def _fused_head(base: Base) -> LogProbabilities:
+    """TRL's own, which SFTTrainer uses: log-probabilities of the labels without all logits in memory."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(base.model)
+
+    def log_probabilities(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs
+        return found
+
+    return log_probabilities
