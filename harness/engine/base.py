@@ -170,7 +170,8 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
     finally:
         _remove_adapter(model)
         if model.is_gradient_checkpointing:
-            model.gradient_checkpointing_disable()
+            # Called activation checkpointing by newer versions of transformers, which warn about the old name.
+            getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
         if hasattr(model, "_require_grads_hook"):
             with contextlib.suppress(AttributeError):
                 model.disable_input_require_grads()
@@ -179,6 +180,12 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
             vars(holder).update(before)
         model.eval()
         model.requires_grad_(False)
+
+
+def checkpoint(model: PreTrainedModel) -> None:
+    """Keep of a forward only each layer's input while training, and compute the rest again in the backward."""
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def _remove_adapter(model: PreTrainedModel) -> None:

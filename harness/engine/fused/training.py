@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.base import Base, check_trainable, untouched
+from harness.engine.base import Base, check_trainable, checkpoint, untouched
 from harness.engine.fused.fresh import Fresh, fresh, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
@@ -125,7 +125,7 @@ class _Run:
         self._learners = [self._learner(lot, progress) for lot in lots]
         self._attach()
         if kind == "cuda":
-            base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            checkpoint(base.model)
         base.model.train()
 
     def _learner(self, lot: Lot, progress: Callable[[str, Step, int], None]) -> Learner:

@@ -1,0 +1,375 @@
+"""Trials trained side by side are what each would have been alone, and disturb nobody."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
+
+from harness.engine.adapters import attached, save_adapter
+from harness.engine.base import Base, checkpoint, untouched
+from harness.engine.fused.learner import GROWTH_INTERVAL, LossScale, windows
+from harness.engine.fused.passes import passes
+from harness.engine.fused.training import Learned, Lot, train_together
+from harness.engine.reference import TrainingLog, build_trainer
+from harness.engine.rows import IGNORED, Row
+from harness.errors import EngineError
+from harness.records import Quantization, Scheduler, Settings, Status, Step
+
+SIX = (
+    SHORT,
+    replace(SHORT, rank=8, alpha=4, learning_rate=1e-3, target_modules="all-linear", scheduler=Scheduler.COSINE,
+            batch_size=2, epochs=1),
+    replace(SHORT, rank=2, batch_size=1, gradient_accumulation=3, epochs=1.5, warmup=0.3,
+            target_modules=("o_proj", "down_proj")),
+    replace(SHORT, rank=16, batch_size=7, rslora=True, weight_decay=0.1,
+            target_modules=("q_proj", "k_proj", "v_proj", "o_proj")),
+    replace(SHORT, max_grad_norm=0.0, batch_size=3, epochs=1.25, scheduler=Scheduler.CONSTANT_WITH_WARMUP, warmup=2.0),
+    replace(SHORT, rank=6, learning_rate=2e-3, batch_size=2, gradient_accumulation=2, max_grad_norm=0.1, epochs=1),
+)  # fmt: skip
+"""Of different rank, alpha, learning rate, schedule, epochs, targets and batch size."""
+
+
+def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, Learned]:
+    """Trained in one pass, each under its number as its name and seed."""
+    lots = [Lot(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
+    return {one.name: one for one in train_together(base, lots, progress=lambda name, step, total: None, **more)}
+
+
+def named(learned: Learned) -> dict[str, Any]:
+    """The adapter's tensors as the reference engine's model calls them."""
+    return {
+        f"base_model.model.{name}.lora_{half}.default.weight": tensor
+        for name, pair in learned.weights.items()
+        for half, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Of two adapters, relative to the second."""
+    assert one.keys() == other.keys()
+    apart = sum(float((one[name] - other[name]).double().square().sum()) for name in other)
+    return math.sqrt(apart / sum(float(tensor.double().square().sum()) for tensor in other.values()))
+
+
+def without_floats(steps: Sequence[Step]) -> list[Step]:
+    """All of the log that is no result of arithmetic."""
+    return [replace(step, loss=None, grad_norm=None) for step in steps]
+
+
+def figures(steps: Sequence[Step]) -> list[float]:
+    return [value for step in steps for value in (step.loss, step.grad_norm) if value is not None]
+
+
+# --- equality with SFTTrainer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_each_trial_is_what_sfttrainer_makes_of_it(base: Base) -> None:
+    """Six different trials in one pass: the same log, losses to 1e-3, adapters to 1e-3, greedy answers equal."""
+    rows = rows_of(base, 10)
+    made = together(base, *SIX, rows=rows)
+    for number, settings in enumerate(SIX):
+        own = made[str(number)]
+        with training(base, settings, rows=rows, seed=number) as alone:
+            assert distance(named(own), weights(alone.model)) < 1e-3
+            expected = ask(base, alone.model.eval(), QUESTIONS[:6])
+        assert (own.status, own.message) == (alone.status, alone.message)
+        assert without_floats(own.steps) == without_floats(alone.steps)
+        assert figures(own.steps) == pytest.approx(figures(alone.steps), rel=1e-3, abs=1e-4)
+        counted = (own.trainable_parameters, own.supervised_tokens, own.tokens)
+        assert counted == (alone.trainable_parameters, alone.supervised_tokens, alone.cost.tokens)
+        assert answers_of(base, own, QUESTIONS[:6]) == [(a.text, a.tokens) for a in expected]
+
+
+def answers_of(base: Base, learned: Learned, texts: Sequence[str]) -> list[tuple[str, int]]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        learned.save(Path(folder))
+        with attached(base, Path(folder)) as model:
+            return [(a.text, a.tokens) for a in ask(base, model, texts)]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A model of a few thousand weights in double precision, with random rows of different lengths."""
+
+    base: Base
+    rows: list[Row]
+
+
+@pytest.fixture(scope="module")
+def tiny(base: Base) -> Tiny:
+    """Loss and gradients in double precision: what is left of a difference is no rounding."""
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, pad_token_id=0, eos_token_id=2, bos_token_id=1,
+        tie_word_embeddings=False, attn_implementation="sdpa",
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).double().eval().requires_grad_(False)
+    model.generation_config = GenerationConfig(eos_token_id=[2], pad_token_id=0, bos_token_id=1)
+    rows = []
+    for _ in range(11):
+        length = int(torch.randint(5, 19, ()))
+        ids = torch.randint(3, 96, (length,)).tolist()
+        rows.append(Row(ids, [IGNORED] * 3 + ids[3:]))
+    return Tiny(Base(model, base.tokenizer, one_core(), Quantization.NONE), rows)
+
+
+def exact(model: Any, ids: Any, labels: Any) -> Any:
+    """Log-probabilities of the labels in the model's precision: TRL's own head rounds them to fp32."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    wanted = labels[:, 1:]
+    found = logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
+    return found.masked_fill(wanted == IGNORED, 0.0)
+
+
+def exactly_alone(tiny: Tiny, settings: Settings, seed: int, folder: Path) -> tuple[dict[str, Any], list[Step]]:
+    """SFTTrainer's training, its loss in double precision like all the rest (its log adds losses up in fp32)."""
+    exactly: Counter[int] = Counter()
+    with untouched(tiny.base.model):
+        log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
+        trainer = build_trainer(tiny.base, tiny.rows, settings, seed, str(folder), log)
+        trainer.model.double()
+
+        def loss(model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None, **__: Any) -> Any:
+            mask, ids, labels = inputs["attention_mask"], inputs["input_ids"], inputs["labels"]
+            log.count(mask.sum(), (labels != IGNORED).sum())
+            padded = ids.masked_fill(mask == 0, 0)
+            found = -exact(model, padded, labels).sum() / num_items_in_batch
+            exactly[len(log.steps) + 1] += found.item()
+            return found
+
+        trainer.compute_loss = loss
+        trainer.train()
+        return weights(trainer.model), [replace(step, loss=exactly[step.step]) for step in log.steps]
+
+
+def test_in_double_precision_nothing_is_left_of_a_difference(tiny: Tiny, tmp_path: Path) -> None:
+    """Six different trials: losses, gradient norms and adapters equal SFTTrainer's to 1e-9, relative."""
+    six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
+    made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
+    for number, settings in enumerate(six):
+        expected, steps = exactly_alone(tiny, settings, number, tmp_path)
+        own = made[str(number)]
+        assert distance(named(own), expected) < 1e-9
+        assert without_floats(own.steps) == without_floats(steps)
+        assert figures(own.steps) == pytest.approx(figures(steps), rel=1e-9, abs=0)
+        assert next(iter(expected.values())).dtype.itemsize == 8
+
+
+@pytest.mark.parametrize("pass_tokens", [16, 64])
+def test_how_rows_are_divided_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) -> None:
+    """A round in one pass or in many: the same to 1e-9."""
+    pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
+    whole, parts = (
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=exact, pass_tokens=tokens)
+        for tokens in (10_000, pass_tokens)
+    )
+    for name in whole:
+        assert distance(named(parts[name]), named(whole[name])) < 1e-9
+
+
+def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
+    """Not a bit, with dropout: the second forward draws what the first drew."""
+    model = tiny.base.model
+    three = [replace(s, quantization=Quantization.NONE, dropout=0.3 * n) for n, s in enumerate(SIX[:3])]
+    plain = together(tiny.base, *three, rows=tiny.rows, log_probabilities=exact)
+
+    def checkpointed(given: Any, ids: Any, labels: Any) -> Any:
+        if not given.is_gradient_checkpointing:
+            checkpoint(given)
+        return exact(given, ids, labels)
+
+    again = together(tiny.base, *three, rows=tiny.rows, log_probabilities=checkpointed)
+    for name, one in plain.items():
+        assert all(again_own.equal(named(one)[key]) for key, again_own in named(again[name]).items())
+    assert not model.is_gradient_checkpointing
+
+
+# --- neighbours ---------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_diverges_disturbs_nobody(base: Base) -> None:
+    """Seven others are bit-identical to a pass in which it was healthy and was taken out at the same step."""
+    others = [replace(SHORT, rank=2 + n % 3) for n in range(7)]
+    wild, healthy = replace(SHORT, learning_rate=1e30), replace(SHORT, epochs=1)
+    bad = together(base, *others[:3], wild, *others[3:])
+    good = together(base, *others[:3], healthy, *others[3:])
+    assert (bad["3"].status, bad["3"].message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
+    assert (good["3"].status, len(good["3"].steps)) == (Status.SUCCEEDED, 2)
+    for name in set(good) - {"3"}:
+        assert bad[name].steps == good[name].steps
+        assert len(good[name].steps) == 4
+        assert all(tensor.equal(named(good[name])[key]) for key, tensor in named(bad[name]).items())
+
+
+def test_rows_do_not_see_each_other(tiny: Tiny) -> None:
+    """Beside others, whatever is in their rows, a trial's losses are those that it has alone, to 1e-12."""
+    settings = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
+    (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
+    longer = [Row(row.input_ids * 3, row.labels * 3) for row in tiny.rows]
+    lots = [Lot("own", tiny.rows, settings, 0), Lot("long", longer, replace(settings, batch_size=7), 5)]
+    beside = {
+        one.name: one for one in train_together(tiny.base, lots, progress=lambda *_: None, log_probabilities=exact)
+    }
+    assert figures(beside["own"].steps) == pytest.approx(figures(alone.steps), rel=1e-12, abs=0)
+
+
+def test_the_base_is_bare_afterwards(base: Base) -> None:
+    """Also after a pass that was given up in its middle."""
+    names = [name for name, _ in base.model.named_modules()]
+    attributes = set(vars(base.model))
+    lots = [Lot("short", rows_of(base), replace(SHORT, epochs=0.5), 0), Lot("long", rows_of(base), SHORT, 0)]
+    given_up = train_together(base, lots, progress=lambda *_: None)
+    assert next(iter(given_up)).name == "short"
+    given_up.close()  # type: ignore[attr-defined]
+    assert [name for name, _ in base.model.named_modules()] == names
+    assert set(vars(base.model)) == attributes
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+def test_a_trial_of_another_base_is_refused(base: Base) -> None:
+    """So are packed rows, which see their neighbours."""
+    with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
+        together(base, replace(SHORT, quantization=Quantization.NONE))
+    with pytest.raises(EngineError, match="packed rows"):
+        together(base, replace(SHORT, packing=True))
+
+
+# --- what is saved ------------------------------------------------------------------------------------------------
+
+
+def test_nobody_can_tell_which_engine_trained_it(base: Base, tmp_path: Path) -> None:
+    """The same files with the same configuration and the same tensors' names, shapes and type as SFTTrainer's."""
+    from safetensors import safe_open
+
+    settings = replace(SHORT, target_modules="all-linear", rslora=True, dropout=0.1, epochs=0.5)
+    (own,) = together(base, settings).values()
+    for name in ("fused", "reference"):
+        (tmp_path / name).mkdir()
+    own.save(tmp_path / "fused")
+    with training(base, settings) as found:
+        save_adapter(found.model, tmp_path / "reference")
+    files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("fused", "reference")]
+    assert files[0] == files[1]
+
+    def config(name: str) -> dict[str, Any]:
+        held = json.loads((tmp_path / name / "adapter_config.json").read_text(encoding="utf-8"))
+        return held | {"target_modules": sorted(held["target_modules"])}
+
+    def header(name: str) -> tuple[Any, ...]:
+        with safe_open(tmp_path / name / "adapter_model.safetensors", "pt") as held:  # type: ignore[no-untyped-call]
+            slices = {key: held.get_slice(key) for key in held.keys()}  # noqa: SIM118
+            shapes = {key: (one.get_shape(), one.get_dtype()) for key, one in slices.items()}
+            return held.metadata(), shapes
+
+    assert config("fused") == config("reference")
+    assert header("fused") == header("reference")
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "epochs"), [(8, 1, 2), (3, 2, 2), (1, 3, 1), (2, 5, 1.5), (4, 1, 0.3), (100, 2, 3)]
+)
+def test_rows_come_in_the_trainers_order(
+    base: Base, tmp_path: Path, batch: int, accumulation: int, epochs: float
+) -> None:
+    """The very batches that SFTTrainer's own data loader gives, epoch by epoch, also where the last are cut off."""
+    settings = replace(SHORT, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
+    rows = [Row([7, 8, 9, 10 + number], [IGNORED, 8, 9, 10 + number]) for number in range(11)]
+    with untouched(base.model):
+        log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
+        trainer = build_trainer(base, rows, settings, 3, str(tmp_path), log)
+        loader = trainer.get_train_dataloader()
+        batches = []
+        for epoch in range(math.ceil(epochs)):
+            loader.set_epoch(epoch)
+            batches.append([[ids[3] - 10 for ids in one["input_ids"].tolist()] for one in loader])
+    steps = [
+        tuple(row for one in own[start : start + accumulation] for row in one)
+        for own in batches
+        for start in range(0, len(own), accumulation)
+    ]
+    mine = [window.rows for window in windows(11, settings, 3)]
+    assert mine == steps[: len(mine)]
+    assert len(mine) == math.ceil(epochs * math.ceil(math.ceil(11 / batch) / accumulation))
+
+
+def test_the_loss_scale_moves_as_pytorchs(base: Base) -> None:
+    """Halved at each overflow, doubled after 2000 steps without one."""
+    import torch
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    own = LossScale(used=True)
+    for step in range(GROWTH_INTERVAL + 40):
+        overflow = step in (0, 1, 7)
+        weight.grad = None
+        scaler.scale(weight.sum()).backward()  # type: ignore[no-untyped-call]
+        if overflow:
+            weight.grad = torch.tensor([math.inf])
+        scaler.step(optimizer)
+        scaler.update()
+        own.update(skipped=overflow)
+        assert own.value == scaler.get_scale()
+
+
+def test_dropout_is_that_of_sfttrainer_in_distribution(tiny: Tiny, tmp_path: Path) -> None:
+    """Losses under 60 masks have the mean and the spread that SFTTrainer's have (Welch's and Levene's tests)."""
+    from scipy import stats
+
+    settings = replace(
+        SHORT, quantization=Quantization.NONE, dropout=0.5, batch_size=11, epochs=80, learning_rate=0.05,
+        scheduler=Scheduler.CONSTANT, target_modules="all-linear",
+    )  # fmt: skip
+    ((own,), (_, alone)) = (
+        tuple(together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()),
+        exactly_alone(tiny, settings, 0, tmp_path),
+    )
+    mine, theirs = ([step.loss for step in steps[-60:]] for steps in (own.steps, alone))
+    assert own.steps[0].loss == pytest.approx(alone[0].loss, rel=1e-9)
+    assert own.steps[5].loss != pytest.approx(alone[5].loss, rel=1e-9)
+    assert stats.ttest_ind(mine, theirs, equal_var=False).pvalue > 0.001
+    assert stats.levene(mine, theirs).pvalue > 0.001
+
+
+def test_dropout_draws_the_same_in_any_company(tiny: Tiny) -> None:
+    """And another mask for every row, step and module."""
+    settings = replace(SHORT, quantization=Quantization.NONE, dropout=0.3, batch_size=3)
+    (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
+    beside = together(tiny.base, settings, replace(settings, batch_size=9), rows=tiny.rows, log_probabilities=exact)
+    assert figures(beside["0"].steps) == pytest.approx(figures(alone.steps), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "overhead", "expected"),
+    [
+        ([3, 3, 3], 100, [[0, 1, 2]]),
+        ([3, 90, 3], 200, [[0, 2, 1]]),
+        ([3, 90, 3], 1, [[0, 2], [1]]),
+        ([50, 10, 52, 11, 12], 20, [[1, 3, 4], [0, 2]]),
+        ([60, 60, 60], 1, [[0], [1], [2]]),
+        ([200], 1, [[0]]),
+    ],
+)
+def test_passes_are_as_cheap_as_can_be(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
+    """Long rows go apart when their padding would cost more than a pass; none has more than the limit of tokens."""
+    found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
+    assert [sorted(group) for group in found] == [sorted(group) for group in expected]
