@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,49 @@ _WHAT_TO_NAME = (
     "fill with random weights, such as shape:llama-2-7b."
 )
 _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
+
+
+@dataclass(frozen=True)
+class Described:
+    """The folders with a model's config.json and with its tokenizer: all that a prediction needs."""
+
+    config: Path
+    tokenizer: Path
+
+
+def described(name: str, *, hub: Hub | None = None) -> Described:
+    """As `resolve`, but without weights: they are neither fetched nor read.
+
+    Raises:
+        ModelError: it is not there, or is no model that can be trained.
+    """
+    if name.startswith(_SHAPE):
+        shape = _shape(name, SHAPES)
+        return Described(Path(shape.path), Path(shape.tokenizer))
+    folder = _described(name, hub or HuggingFace())
+    _check_description(name, folder)
+    return Described(folder, folder)
+
+
+def _described(name: str, hub: Hub) -> Path:
+    if name == "pocket":
+        return POCKET
+    path = Path(name).expanduser()
+    _refuse_ggml(name, path)
+    if name.strip() and path.is_dir():
+        return path.resolve()
+    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
+        return the_hub.described(name, hub)
+    raise ModelError(f"there is no model {name}", remedy=_WHAT_TO_NAME)
+
+
+def shape_in(name: str) -> str | None:
+    """The known shape that a model's name tells: meta-llama/Llama-2-7b-chat-hf has that of `shape:llama-2-7b`."""
+    return next((f"{_SHAPE}{known}" for known in _known(SHAPES) if known in name.lower()), None)
+
+
+def _known(shapes: Path) -> list[str]:
+    return sorted(path.parent.name for path in shapes.glob("*/config.json"))
 
 
 def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
@@ -74,7 +118,7 @@ def _shape(name: str, shapes: Path) -> ModelRef:
     Every vocabulary has room for the pocket's few tokens; memory and time ask how many tokens there are, not which; and
     nobody's licence is touched.
     """
-    called, known = name.removeprefix(_SHAPE), sorted(path.parent.name for path in shapes.glob("*/config.json"))
+    called, known = name.removeprefix(_SHAPE), _known(shapes)
     if called not in known:
         remedy = f"There are {', '.join(_SHAPE + known_name for known_name in known)}."
         raise ModelError(f"there is no shape {called!r}", remedy=remedy)

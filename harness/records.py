@@ -443,6 +443,23 @@ class SavedBase:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How fast one GPU was found to train with QLoRA (`harness.predict.Speed`), by a benchmark that ran on it."""
+
+    device: str
+    launch: float
+    """Seconds that one pass through one layer takes at least."""
+    dequantise: float
+    """Seconds for each parameter that is dequantised."""
+    flops: float
+    """Floating-point operations a second in the matrix products."""
+    error: float
+    """Largest relative error of these three on the benchmark's own steps."""
+    made: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """All that is needed to repeat a run."""
 

@@ -10,6 +10,7 @@ A run directory holds what one run was asked and found; the cache holds what is 
     CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
     CACHE/answers/ID/*.json          raw answers, one file per pass
     CACHE/bases/ID/                  a quantised base, as save_pretrained writes it, with base.json
+    CACHE/calibrations/ID.json       how fast a GPU was found to be; never cleared
 
 A file counts once its final name exists; what a killed process left under another name is ignored, and goes
 when the cache is cleared.
@@ -34,6 +35,7 @@ from harness.errors import NewerFormatError, RunInUseError, StoreError
 from harness.records import (
     FORMAT,
     Answer,
+    Calibration,
     Job,
     PhaseCost,
     Results,
@@ -313,6 +315,24 @@ class Cache:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
+
+    def calibration(self, device: str) -> Calibration | None:
+        """What a benchmark found of this GPU; None where none has run, or what it left is damaged."""
+        path = self._calibration_path(device)
+        try:
+            return read_record(path, Calibration) if path.is_file() else None
+        except NewerFormatError:
+            raise
+        except StoreError:
+            return None
+
+    def commit_calibration(self, found: Calibration) -> Path:
+        path = self._calibration_path(found.device)
+        write_record(path, found)
+        return path
+
+    def _calibration_path(self, device: str) -> Path:
+        return self.root / "calibrations" / f"{digest(device)}.json"
 
     def forget(self, training: str) -> None:
         """Drop an adapter with every answer it gave."""

@@ -421,7 +421,7 @@ def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """`plan` counts variants and trials, and shows what differs and how many steps each takes."""
-    assert main(["plan", "small", "--seed", "3", "--seed", "4"]) == 0
+    assert main(["plan", "small", "--seed", "3", "--seed", "4", "--profile", "cpu"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         ["small,", "grid", "quick:", "2", "variants,", "seeds", "3,", "4:", "4", "trials"],

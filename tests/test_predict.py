@@ -13,19 +13,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ModelError
-from harness.models import POCKET
-from harness.predict import GIB, PUBLIC, Coefficients, Fit, Moment, batches, coefficients, forecast, shape_of, updates
+from harness.models import POCKET, SHAPES
+from harness.predict import (
+    GIB,
+    Coefficients,
+    Fit,
+    ModelShape,
+    Moment,
+    batches,
+    coefficients,
+    forecast,
+    shape_of,
+    updates,
+)
 from harness.predict.lengths import expected_longest
 from harness.predict.memory import NF4, PAGED, STATE
 from harness.records import Quantization, Settings
 
-LLAMA = PUBLIC["llama-2-7b"]
+NAMES = sorted(path.parent.name for path in SHAPES.glob("*/config.json"))
+
+
+def shape(name: str) -> ModelShape:
+    return shape_of(json.loads((SHAPES / name / "config.json").read_text(encoding="utf-8")))
+
+
+LLAMA = shape("llama-2-7b")
 KNOWN = Coefficients(28, 12, 1e8, (1.0, 1.1), 0.07, "made up for tests")
 QLORA = Settings(rank=16, max_length=512, batch_size=1)
 
 
-def allocated(settings: Settings = QLORA, length: int = 512, rows: int = 30, shape: Any = LLAMA) -> float:
-    return forecast(shape, settings, [length] * rows, known=KNOWN).memory.allocated
+def allocated(settings: Settings = QLORA, length: int = 512, rows: int = 30, of: ModelShape = LLAMA) -> float:
+    return forecast(of, settings, [length] * rows, known=KNOWN).memory.allocated
 
 
 # --- shapes ------------------------------------------------------------------------------------------------------
@@ -33,11 +51,11 @@ def allocated(settings: Settings = QLORA, length: int = 512, rows: int = 30, sha
 
 def test_a_shape_counts_every_parameter() -> None:
     """The pocket model's config.json gives exactly the parameters that its weights' file holds."""
-    shape = shape_of(json.loads((POCKET / "config.json").read_text(encoding="utf-8")))
+    pocket = shape_of(json.loads((POCKET / "config.json").read_text(encoding="utf-8")))
     with (POCKET / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     stored = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-    assert shape.parameters == sum(size[0] * (size[1] if len(size) > 1 else 1) for size in stored)
+    assert pocket.parameters == sum(size[0] * (size[1] if len(size) > 1 else 1) for size in stored)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +64,7 @@ def test_a_shape_counts_every_parameter() -> None:
 )
 def test_public_shapes_have_their_published_size(name: str, billions: float) -> None:
     """What is known without a file has as many parameters as the model's card says."""
-    assert PUBLIC[name].parameters / 1e9 == pytest.approx(billions, abs=0.001)
+    assert shape(name).parameters / 1e9 == pytest.approx(billions, abs=0.001)
 
 
 def test_the_base_and_its_adapter_are_as_measured() -> None:
@@ -114,7 +132,7 @@ def test_updates_are_those_of_the_workshop() -> None:
 
 
 @given(
-    st.sampled_from(sorted(PUBLIC)), st.integers(1, 64), st.integers(1, 16), st.integers(16, 2048),
+    st.sampled_from(NAMES), st.integers(1, 64), st.integers(1, 16), st.integers(16, 2048),
     st.sampled_from(sorted(STATE)), st.integers(1, 4),
 )  # fmt: skip
 def test_more_never_takes_less(name: str, rank: int, batch: int, length: int, optimizer: str, accumulate: int) -> None:
@@ -122,10 +140,10 @@ def test_more_never_takes_less(name: str, rank: int, batch: int, length: int, op
     small = Settings(
         rank=rank, batch_size=batch, max_length=4096, optimizer=optimizer, gradient_accumulation=accumulate
     )
-    least = allocated(small, length, shape=PUBLIC[name])
+    least = allocated(small, length, of=shape(name))
     for more in ({"rank": rank + 1}, {"batch_size": batch + 1}, {"quantization": Quantization.NONE}):
-        assert allocated(replace(small, **more), length, shape=PUBLIC[name]) >= least
-    assert allocated(small, length + 1, shape=PUBLIC[name]) >= least
+        assert allocated(replace(small, **more), length, of=shape(name)) >= least
+    assert allocated(small, length + 1, of=shape(name)) >= least
 
 
 def test_the_worst_moment_is_named() -> None:

@@ -33,6 +33,13 @@ GRID = click.option(
     callback=_grid_name,
     help="A file of SUITE/grids, without .yaml.",
 )
+PROFILE = click.option(
+    "--profile",
+    type=click.Choice(["auto", "cpu", "t4"]),
+    default="auto",
+    show_default=True,
+    help="auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.",
+)
 SEEDS = click.option(
     "--seed",
     "seeds",
@@ -65,17 +72,32 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 @click.command()
 @SUITE
 @GRID
+@click.option(
+    "--model",
+    default="pocket",
+    show_default=True,
+    metavar="ID|DIR|pocket|shape:NAME",
+    help="The base to predict memory and time for; of a model of the Hub the weights are not fetched.",
+)
+@PROFILE
 @SEEDS
 @SKIP
-def plan(suite: Path, grid: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
-    """Show the trials that `run` would train."""
+def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
+    """Show the trials that `run` would train, with predicted memory and time.
+
+    Predictions are for the GPU that is here, else for a T4; with --profile cpu there are none.
+    """
+    from harness import benchmark
     from harness.cli.tables import plan_table
+    from harness.forecast import where
     from harness.grid import load_plan
+    from harness.provenance import Profile
+    from harness.store import Cache
     from harness.suites import load_suite
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
-    plan_table(loaded, planned)
+    plan_table(loaded, planned, model, where(Profile(profile), Cache(benchmark.CACHE)))
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.look import GRID, SEEDS, SKIP, SUITE
+from harness.cli.look import GRID, PROFILE, SEEDS, SKIP, SUITE
 
 CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
 
@@ -25,13 +25,7 @@ TRIAL_FAILED = 3
     help="The base: a model of the Hub (owner/name[@revision]), a folder, the toy model that comes with this, or "
     "random weights in a model's shape (shape:llama-2-7b), which show what fits.",
 )
-@click.option(
-    "--profile",
-    type=click.Choice(["auto", "cpu", "t4"]),
-    default="auto",
-    show_default=True,
-    help="auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.",
-)
+@PROFILE
 @SEEDS
 @click.option(
     "--confirm-seeds",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from harness import forecast, predict
+from harness.errors import ModelError
+from harness.forecast import Subject, Where
 from harness.grid import differing_settings
 from harness.grid.forms import NAMED_MODULES
 from harness.grid.names import number
-from harness.predict import updates
+from harness.predict import GIB, Forecast, Range, updates
 from harness.records import Plan, Role, Settings, Split, Suite
 from harness.store import Held
 
@@ -34,18 +38,91 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
     console.print("Nothing is wrong with it.")
 
 
-def plan_table(suite: Suite, plan: Plan) -> None:
-    """One line per variant: its name, the settings that differ, and how many steps its training takes."""
+def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> None:
+    """One line per variant: its name, the settings that differ, its steps, and what it is predicted to take."""
+    outlook = _outlook(suite, plan, model, place) if place else None
     names = differing_settings(plan)
-    table = _table("variant", *(name.replace("_", " ") for name in names), "steps")
+    predicted = ("memory", "on the GPU", "time of a trial") if outlook else ()
+    table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *predicted)
     for variant in plan.variants:
         values = (_value(variant.settings, name) for name in names)
-        table.add_row(variant.name, *values, str(updates(variant.settings, len(suite.examples))))
+        steps = str(updates(variant.settings, len(suite.examples)))
+        table.add_row(variant.name, *values, steps, *(outlook.cells(variant.id) if outlook else ()))
     console = _console()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = _of(len(plan.variants), "variant"), _of(len(plan.trials), "trial")
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, seeds {seeds}: {trials}")
     console.print(table)
+    for line in outlook.notes() if outlook else ():
+        console.print(line, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """Forecasts by variant, and what may be said of them; `missing` says why there are none."""
+
+    place: Where
+    subject: Subject | None
+    made: dict[str, Forecast]
+    trials: tuple[str, ...]
+    """The variant of every trial."""
+    missing: str = ""
+
+    def cells(self, variant: str) -> tuple[str, str, str]:
+        made = self.made.get(variant)
+        if made is None:
+            return "-", "-", "-"
+        reserved = f"{size(made.reserved)}, {made.fit}"
+        return size(made.memory.allocated), reserved, duration(made.seconds) if self.place.speeds else "-"
+
+    def notes(self) -> Iterator[str]:
+        if self.subject is None:
+            yield f"No prediction: {self.missing}"
+            return
+        place, known = self.place, predict.coefficients()
+        yield (
+            f"Predicted for {self.subject.model} on a {place.device}, of which a training can have "
+            f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, within "
+            f"{100 * known.error:.0f}% ({known.source})."
+        )
+        if place.speeds:
+            spent = duration(forecast.total(self.made[variant] for variant in self.trials if variant in self.made))
+            yield f"All {len(self.trials)} trials: {spent} with their answers, without confirmation; {place.claim}."
+        else:
+            yield f"{place.claim[:1].upper()}{place.claim[1:]}."
+        words = self.subject.lengths.words
+        yield f"{words[:1].upper()}{words[1:]}."
+        if self.subject.notice:
+            yield f"{self.subject.notice}."
+
+
+def _outlook(suite: Suite, plan: Plan, model: str, place: Where) -> _Outlook:
+    trials = tuple(trial.variant for trial in plan.trials)
+    try:
+        what = forecast.subject(model, suite)
+        made = {variant.id: forecast.of(what, variant.settings, place) for variant in plan.variants}
+    except ModelError as error:
+        return _Outlook(place, None, {}, trials, error.message)
+    return _Outlook(place, what, made, trials)
+
+
+def duration(seconds: Range) -> str:
+    """A range of time in the unit that its upper end is read in: 40-90 s, 8-23 min, 1.2-3.4 h."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds.high >= 1.5 * length:
+            return f"{_two_digits(seconds.low / length)}-{_two_digits(seconds.high / length)} {unit}"
+    return f"{_two_digits(seconds.low)}-{_two_digits(seconds.high)} s"
+
+
+def size(given: float | Range) -> str:
+    """Bytes, or a range of them, in the unit in which they are read: 98 MiB, 4.2 GiB, 4.2-4.8 GiB."""
+    bounds = (given.low, given.high) if isinstance(given, Range) else (given,)
+    unit, length = ("GiB", GIB) if bounds[-1] >= GIB else ("MiB", GIB / 1024)
+    return f"{'-'.join(_two_digits(bound / length) for bound in bounds)} {unit}"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
 
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:

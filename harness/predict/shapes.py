@@ -104,13 +104,3 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelError(f"config.json: {name} is {value!r}, and should be a positive number", remedy="Fetch it again.")
     return value
-
-
-PUBLIC = {
-    "llama-2-7b": ModelShape(4096, 32, 32, 32, 128, 11008, 32000, tied=False),
-    "tinyllama-1.1b": ModelShape(2048, 22, 32, 4, 64, 5632, 32000, tied=False),
-    "qwen2.5-1.5b": ModelShape(1536, 28, 12, 2, 128, 8960, 151936, tied=True, biases=True),
-    "llama-3.1-8b": ModelShape(4096, 32, 32, 8, 128, 14336, 128256, tied=False),
-    "mistral-7b": ModelShape(4096, 32, 32, 8, 128, 14336, 32000, tied=False),
-}
-"""Shapes that are known without a file, by the name behind `shape:`, from the public configurations."""

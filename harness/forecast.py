@@ -1,0 +1,125 @@
+"""A named model, a suite's rows and a GPU to what each variant is predicted to take there; no torch, no GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import predict
+from harness.devices import Gpu, gpu
+from harness.errors import ModelError
+from harness.hub import Hub
+from harness.lengths import Lengths, lengths
+from harness.models import described, shape_in
+from harness.predict import Forecast, ModelShape, Range, Speed
+from harness.provenance import T4_MEMORY_CAP, Profile
+from harness.records import Calibration, Settings, Split, Suite
+from harness.store import Cache
+
+CALIBRATED = 0.15
+"""How far a prediction is taken to be off where the GPU was calibrated, unless the benchmark itself was further off."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is trained and asked: a model's shape, the suite's rows in its tokens, how many answers of what size."""
+
+    model: str
+    shape: ModelShape
+    lengths: Lengths
+    prompts: int
+    new_tokens: int
+    notice: str = ""
+    """Where the shape is from, if not from the model's own configuration."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """The GPU that a forecast is for: what its allocator may reserve, and its speeds at best and at worst."""
+
+    device: str
+    capacity: int
+    speeds: tuple[Speed, Speed] | None
+    """None where nobody has calibrated it and no data sheet is known here."""
+    calibrated: str = ""
+    """When, if it was."""
+
+    @property
+    def claim(self) -> str:
+        """What a predicted time may claim."""
+        if self.speeds is None:
+            return f"time is not predicted for a {self.device}: `harness doctor --calibrate` there takes two minutes"
+        if self.calibrated:
+            return f"time calibrated on a {self.device} on {self.calibrated[:10]}"
+        return "time not validated on a T4: `harness doctor --calibrate` there takes two minutes"
+
+
+def subject(model: str, suite: Suite, *, hub: Hub | None = None) -> Subject:
+    """The model called `model`, with the suite's rows in its tokens; of a model of the Hub the weights are not fetched.
+
+    Raises:
+        ModelError: it is not there, or is of an architecture that is not predicted.
+    """
+    try:
+        found, notice, elsewhere = described(model, hub=hub), "", False
+    except ModelError:
+        known = shape_in(model) if not Path(model).exists() else None
+        if known is None:
+            raise
+        found, notice, elsewhere = described(known), f"{model} is not here; its shape is that of {known}", True
+    shape = predict.shape_of(json.loads((found.config / "config.json").read_text(encoding="utf-8")))
+    prompts = len(suite.of(Split.MAIN)) * suite.repeats
+    rows = lengths(suite.examples, None if elsewhere else found.tokenizer)
+    return Subject(model, shape, rows, prompts, suite.decoding.max_new_tokens, notice)
+
+
+def where(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> Where | None:
+    """What `profile` means for a forecast: a T4, or for `auto` the GPU that is here, a T4 where there is none.
+
+    `found` stands in for the GPU that the driver names. None for `cpu`, whose time and memory are not predicted.
+    """
+    if profile is Profile.CPU:
+        return None
+    here = found or gpu()
+    on_t4 = here is not None and "T4" in here.name.split()
+    if here is None or profile is Profile.T4 or on_t4:
+        device = here.name if here is not None and on_t4 else "Tesla T4"
+        return _calibrated(Where(device, T4_MEMORY_CAP, predict.T4), cache)
+    return _calibrated(Where(here.name, here.capacity, None), cache)
+
+
+def _calibrated(place: Where, cache: Cache) -> Where:
+    known = cache.calibration(place.device)
+    return replace(place, speeds=_around(known), calibrated=known.made) if known else place
+
+
+def _around(known: Calibration) -> tuple[Speed, Speed]:
+    """The measured speed, and as much faster and slower as it may be off."""
+    off = max(known.error, CALIBRATED)
+    best = Speed(known.launch / (1 + off), known.dequantise / (1 + off), known.flops * (1 + off))
+    return best, Speed(known.launch * (1 + off), known.dequantise * (1 + off), known.flops / (1 + off))
+
+
+def of(what: Subject, settings: Settings, place: Where) -> Forecast:
+    """What a trial with these settings takes there; where the speed is not known, a T4's stands in, for order only.
+
+    Raises:
+        ModelError: the target modules are not the model's.
+    """
+    return predict.forecast(
+        what.shape,
+        settings,
+        what.lengths.tokens,
+        capacity=place.capacity,
+        prompts=what.prompts,
+        new_tokens=what.new_tokens,
+        speeds=place.speeds or predict.T4,
+    )
+
+
+def total(forecasts: Iterable[Forecast]) -> Range:
+    """Seconds of all of them."""
+    each = [made.seconds for made in forecasts]
+    return Range(sum(seconds.low for seconds in each), sum(seconds.high for seconds in each))
