@@ -129,6 +129,21 @@ def _shape(name: str, shapes: Path) -> ModelRef:
     return ModelRef(name, str(config.parent), content, note=note, shape_only=True, tokenizer=str(POCKET))
 
 
+def check_same(ref: ModelRef) -> None:
+    """Hold a base model's files, which another command found earlier, to what they were then.
+
+    Raises:
+        ModelError: they are gone, damaged or others.
+    """
+    path = Path(ref.path)
+    if not path.is_dir():
+        remedy = f"Put {ref.name} there again, or run the benchmark again with --model naming where it is now."
+        raise ModelError(f"the base model {ref.name} is no longer in {path}", remedy=remedy)
+    if _local(ref.name, path).digest != ref.digest:
+        remedy = "Restore them, or run the benchmark again on the model as it is now."
+        raise ModelError(f"the files in {path} are not those that the run was made with", remedy=remedy)
+
+
 def _refuse_ggml(name: str, path: Path) -> None:
     """A GGML or GGUF file is llama.cpp's; it cannot be trained. Naming one once cost a whole workshop an afternoon."""
     if path.is_dir():  # what it is called says nothing; what lies in it does

@@ -630,6 +630,49 @@ class RunManifest:
     """Scored beside the grid's variants."""
 
 
+# --- export ------------------------------------------------------------------------------------------------------
+
+
+class MergeMode(StrEnum):
+    """To what an adapter's update is added."""
+
+    NF4_EXACT = "nf4-exact"
+    """The base as it was evaluated: quantised to NF4 and back. The result is the model that was evaluated."""
+    FP16_BASE = "fp16-base"
+    """The base as it was published. Where the run was quantised, the result is a model that nobody evaluated."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of a model that is being written; `dtype` as torch calls it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """export.json: what an exported folder is, and of which run."""
+
+    format: int
+    kind: str
+    """adapter, merged or gguf."""
+    suite: str
+    variant: str
+    seed: int
+    training: str
+    model: ModelRef
+    settings: Settings
+    mode: MergeMode | None
+    """None for an adapter, which is added to nothing yet."""
+    dtype: str
+    evaluated: bool
+    """Whether it computes what the run evaluated, up to the rounding of `dtype`."""
+    note: str
+    versions: dict[str, str]
+
+
 # --- scores and results ------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
+    from harness.store import RunStore
 
 for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ.setdefault(name, "1")
@@ -32,3 +33,11 @@ def base() -> Base:
     # Every phase begins by collecting garbage: what stays for good need not be looked through each time.
     gc.freeze()
     return loaded
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """A finished run of one variant, really trained: a test that uses it changes nothing in it."""
+    from exporting import small_run
+
+    return small_run(tmp_path_factory.mktemp("trained"))

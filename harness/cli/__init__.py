@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 import harness
+from harness.cli.export import export
 from harness.cli.look import plan, schema, validate
 from harness.cli.new import new
 from harness.cli.run import run
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (new, validate, plan, run, score, report, clean, schema):
+for command in (new, validate, plan, run, score, report, export, clean, schema):
     cli.add_command(command)
 
 

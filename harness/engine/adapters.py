@@ -7,7 +7,7 @@ the store before, and the tensors' names and shapes here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,11 @@ from harness.engine.base import Base, untouched
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
 TRAIN_AGAIN = "Train the variant again."
+Shape = tuple[int, ...]
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
@@ -48,15 +50,28 @@ def _load(model: PeftModel, path: Path) -> None:
     if not path.is_file():
         raise EngineError(f"there is no {path}", remedy=TRAIN_AGAIN)
     held, wanted = load_file(str(path)), get_peft_model_state_dict(model)
+    check_fit(path, _shapes(held), _shapes(wanted))
+    set_peft_model_state_dict(model, held)
+
+
+def check_fit(path: Path, held: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> None:
+    """Hold the names and shapes in an adapter's file to those that are asked for.
+
+    Raises:
+        EngineError: one is missing, too many, or of another shape.
+    """
     both = held.keys() & wanted.keys()
     for problem, names in (
         ("it lacks", wanted.keys() - both),
         ("the model has no", held.keys() - both),
-        ("of another shape is", {name for name in both if held[name].shape != wanted[name].shape}),
+        ("of another shape is", {name for name in both if held[name] != wanted[name]}),
     ):
         if names:
             raise EngineError(f"{path} does not fit the model: {problem} {_some(names)}", remedy=TRAIN_AGAIN)
-    set_peft_model_state_dict(model, held)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, Shape]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _some(names: set[str]) -> str:

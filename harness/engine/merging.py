@@ -1,0 +1,276 @@
+"""Base and adapter to the weights of one plain model, tensor by tensor: never more than one matrix is in memory.
+
+The model that was evaluated computes with the dequantised NF4 weights and adds the adapter's update to what they give.
+So the exact merge is `dequantise(quantise(W)) + scaling * B @ A`. Quantising the sum again, as PEFT's merge into a
+4-bit base does, rounds a typical update away; adding the update to the original weights gives a model nobody evaluated.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.adapters import check_fit
+from harness.errors import EngineError, ModelError
+from harness.records import ModelRef, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+ROWS_AT_ONCE = 1 << 24
+"""Elements that are updated, cast and given away at once: 64 MiB in fp32."""
+FETCH_AGAIN = "Fetch or copy the base model again."
+
+
+@dataclass(frozen=True)
+class Update:
+    """The adapter's tensors for one matrix: `scaling * B @ A` is added, A being [rank, in] and B [out, rank]."""
+
+    a: str
+    b: str
+    scaling: float
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merged model's tensors, made when they are asked for. As `harness.export.shards` takes them."""
+
+    base: Path
+    adapter: Path
+    specs: tuple[TensorSpec, ...]
+    sources: Mapping[str, str]
+    """Tensor of the result to the base's tensor that it is made of (another one where an untied head was tied)."""
+    quantised: frozenset[str]
+    """The result's tensors that the evaluated model held in NF4."""
+    updates: Mapping[str, Update]
+    compute_dtype: str
+    """In which the evaluated model held what is not quantised; empty: take the weights as they are."""
+    untied: bool = False
+    """The head has an update of its own, so that it can no longer be the embedding's twin."""
+
+    def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
+        """The tensor's bytes, a few rows at a time.
+
+        Raises:
+            ModelError: the base's file is damaged.
+            EngineError: a value does not fit the result's dtype.
+        """
+        import torch
+
+        weight, update = self._weight(spec.name), self.updates.get(spec.name)
+        a, b = (self._factor(update.a), self._factor(update.b)) if update else (None, None)
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        for rows in _slices(weight):
+            part = weight[rows] if weight.dim() else weight
+            if update and a is not None and b is not None:
+                part = part.float().addmm(b[rows], a, alpha=update.scaling)
+            made = part.to(dtype)
+            if not made.isfinite().all():
+                remedy = "Export with --dtype bfloat16, whose range is that of float32."
+                raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
+            yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+    def _weight(self, name: str) -> torch.Tensor:
+        """As the evaluated model held it: dequantised, or in its precision."""
+        import torch
+
+        weight = self._shards[self.sources[name]].get_tensor(self.sources[name])
+        held: torch.Tensor = weight.to(getattr(torch, self.compute_dtype)) if self.compute_dtype else weight
+        return through_nf4(held) if name in self.quantised else held
+
+    def _factor(self, name: str) -> torch.Tensor:
+        factor: torch.Tensor = self._adapter.get_tensor(name).float()
+        return factor
+
+    @cached_property
+    def _shards(self) -> dict[str, Any]:
+        return open_tensors(self.base)
+
+    @cached_property
+    def _adapter(self) -> Any:
+        return _open(self.adapter / "adapter_model.safetensors")
+
+
+def merge(model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool) -> Merge:
+    """What `model` with `adapter` becomes as one model whose weights are in `dtype`.
+
+    With `compute_dtype`, and `nf4` if its layers were quantised, it is the model that was evaluated; with an empty one
+    the update is added to the weights as they were published.
+
+    Raises:
+        ModelError: the base's files do not hold the tensors that its architecture asks for.
+        EngineError: the adapter does not fit the base, or is of a kind that cannot be merged.
+    """
+    described = describe(Path(model.path))
+    held = {name: tuple(file.get_slice(name).get_shape()) for name, file in open_tensors(Path(model.path)).items()}
+    names = _names(described, held, model)
+    matrices = _linear_names(described)
+    with_adapter = _with_adapter(described, adapter)
+    updates = _updates(with_adapter, adapter)
+    tied = dict(described.all_tied_weights_keys)
+    separate = [name for name in updates if name in tied]
+    sources = {name: name for name in names} | {name: tied[name] for name in separate}
+    return Merge(
+        base=Path(model.path),
+        adapter=adapter,
+        specs=tuple(TensorSpec(name, dtype, held[source]) for name, source in sources.items()),
+        sources=sources,
+        quantised=frozenset(matrices & sources.keys()) if nf4 else frozenset(),
+        updates=updates,
+        compute_dtype=compute_dtype,
+        untied=bool(separate),
+    )
+
+
+def check_adapter(model: ModelRef, adapter: Path) -> None:
+    """Hold an adapter's file to the names and shapes that its configuration asks for on this model.
+
+    Raises:
+        EngineError: it does not fit.
+    """
+    from peft import get_peft_model_state_dict
+
+    wanted = get_peft_model_state_dict(_with_adapter(describe(Path(model.path)), adapter))
+    _fits(adapter, wanted)
+
+
+def through_nf4(weight: torch.Tensor) -> torch.Tensor:
+    """What a Linear4bit computes with that was given this weight: quantised as transformers does, and back."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    held, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")
+    back: torch.Tensor = dequantize_4bit(held, state)
+    return back
+
+
+# --- what there is -----------------------------------------------------------------------------------------------
+
+
+def describe(folder: Path) -> PreTrainedModel:
+    """The architecture alone: every tensor's name and shape, and no memory."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # stale, or its tensors will not be those of the architecture
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
+def open_tensors(folder: Path) -> dict[str, Any]:
+    """Tensor name to the open file that holds it; nothing is read yet.
+
+    Raises:
+        ModelError: a file is damaged, or a tensor is in two of them.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        file = _open(path)
+        twice = found.keys() & set(file.keys())
+        if twice:
+            what = f"{folder} holds {min(twice)} in two files"
+            raise ModelError(what, remedy="Keep one set of weights in it, such as model-*.safetensors with its index.")
+        found |= dict.fromkeys(file.keys(), file)
+    return found
+
+
+def _open(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}", remedy=FETCH_AGAIN) from None
+
+
+def _names(model: PreTrainedModel, held: Mapping[str, tuple[int, ...]], ref: ModelRef) -> list[str]:
+    """The tensors that the result needs, in the architecture's order; what loading would ignore is left out."""
+    tied = set(model.all_tied_weights_keys)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
+    missing = [name for name in wanted if name not in held]
+    if missing:
+        what = (
+            f"{ref.name} lacks the tensor {missing[0]} ({len(missing)} in all) in the arrangement of its architecture"
+        )
+        remedy = (
+            "Save it again with AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER), unquantised."
+        )
+        raise ModelError(what, remedy=remedy)
+    other = [name for name, shape in wanted.items() if held[name] != shape]
+    if other:
+        what = f"{ref.name}: {other[0]} has shape {held[other[0]]}, and its config.json asks for {wanted[other[0]]}"
+        raise ModelError(what, remedy=FETCH_AGAIN)
+    return list(wanted)
+
+
+def _linear_names(model: PreTrainedModel) -> set[str]:
+    """The weights that loading in 4-bit quantises: every linear layer's but the head's."""
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    return {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, Linear) and m is not head}
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
+    """PEFT itself says which layers get an adapter, of which rank, and how it is scaled."""
+    import torch
+    from peft import LoraConfig, PeftModel
+
+    config = LoraConfig.from_pretrained(str(adapter), inference_mode=True)
+    refused = {"use_dora": "DoRA", "modules_to_save": "fully trained modules", "lora_bias": "biases in B"}
+    refused |= {"target_parameters": "adapters on bare parameters", "trainable_token_indices": "trained tokens"}
+    for name, what in refused.items():
+        if getattr(config, name, None):
+            raise EngineError(f"{adapter} has {what} ({name}), which this merge cannot add", remedy=_USE_PEFT)
+    if config.bias != "none":
+        raise EngineError(f"{adapter} trained biases too, which this merge cannot add", remedy=_USE_PEFT)
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")  # a head that was tied is untied here
+        return PeftModel(model, config)
+
+
+_USE_PEFT = "Export it with `--to adapter` and load it with PEFT."
+
+
+def _updates(model: PeftModel, adapter: Path) -> dict[str, Update]:
+    from peft import get_peft_model_state_dict
+    from peft.tuners.lora import LoraLayer
+    from torch.nn import Linear
+
+    _fits(adapter, get_peft_model_state_dict(model))
+    found: dict[str, Update] = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        plain = name.removeprefix("base_model.model.")
+        if type(module.get_base_layer()) is not Linear:
+            what = f"{plain} is a {type(module.get_base_layer()).__name__}, and only Linear layers can be merged"
+            raise EngineError(what, remedy=_USE_PEFT)
+        (which,) = module.scaling
+        update = Update(f"{name}.lora_A.weight", f"{name}.lora_B.weight", module.scaling[which])
+        found[f"{plain}.weight"] = update
+    return found
+
+
+def _fits(adapter: Path, wanted: Mapping[str, torch.Tensor]) -> None:
+    path = adapter / "adapter_model.safetensors"
+    file = _open(path)
+    held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    check_fit(path, held, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+
+
+def _slices(weight: torch.Tensor) -> Iterator[slice]:
+    if not weight.dim():
+        yield slice(0, 1)
+        return
+    rows = weight.shape[0]
+    step = max(1, ROWS_AT_ONCE * rows // max(1, weight.numel()))
+    yield from (slice(at, min(at + step, rows)) for at in range(0, rows, step))

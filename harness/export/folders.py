@@ -1,0 +1,83 @@
+"""A folder that appears whole: made under another name beside its place, and renamed when everything is in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.records import ExportRecord
+from harness.store import MANIFEST, file_digest, read_record, write_record, write_text, writing
+
+RECORD = "export.json"
+HEADROOM = 64 << 20
+"""Bytes to be left free: configuration, tokenizer, and what others write meanwhile."""
+
+
+def staging(final: Path) -> Path:
+    """Where `final` is made; nothing that loads models takes it for one, since config.json comes last."""
+    return final.with_name(f".partial-{final.name}")
+
+
+def existing(final: Path, record: ExportRecord) -> bool:
+    """Whether `final` holds this very export already.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    if not final.exists():
+        return False
+    if (final / RECORD).is_file() and read_record(final / RECORD, ExportRecord) == record:
+        return True
+    remedy = "Delete it, or name another directory with --output."
+    raise StoreError(f"{final} is there and holds something else", remedy=remedy)
+
+
+def check_space(folder: Path, needed: int, free: Callable[[Path], int] | None = None) -> None:
+    """Before anything is written.
+
+    Raises:
+        StoreError: the disk has not enough room.
+    """
+    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.is_dir())
+    left = (free or _free)(place)
+    if left < needed + HEADROOM:
+        remedy = "Free some space (`harness clean` tells what the cache holds), or name another disk with --output."
+        what = f"{folder} needs {_gigabytes(needed + HEADROOM)}, and {_gigabytes(left)} are free"
+        raise StoreError(what, remedy=remedy)
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(place).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
+
+
+def copy(files: Iterable[Path], folder: Path) -> None:
+    """Copy files into a folder that is being made.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    for path in files:
+        with writing(folder / path.name):
+            shutil.copyfile(path, folder / path.name)
+
+
+def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, str]) -> None:
+    """Finish a folder: what an attempt left goes, export.json and a manifest come, and it gets its name.
+
+    `known` are digests that need not be computed again.
+    """
+    for path in [*folder.glob(".partial-*"), folder / "progress.json"]:
+        path.unlink(missing_ok=True)
+    write_record(folder / RECORD, record)
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    lines = (f"{known.get(path.name) or file_digest(path)}  {path.name}\n" for path in files)
+    write_text(folder / MANIFEST, "".join(lines))
+    with writing(final):
+        os.replace(folder, final)

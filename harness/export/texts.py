@@ -1,0 +1,59 @@
+"""What stands beside a merged model's weights: its configuration, when it ends an answer, its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_PLAIN = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
+_LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
+
+
+def plain_files(base: Path) -> list[Path]:
+    """The base's tokenizer, chat template and licence, which the merged model has unchanged."""
+    found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
+
+
+def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
+    """The base's config.json as it is true of the result: plain weights in `dtype`.
+
+    A quantization_config left in it would make transformers read the plain weights as packed ones.
+    """
+    config = _json(base / "config.json")
+    config.pop("quantization_config", None)
+    config.pop("torch_dtype", None)  # as transformers 4 called it
+    config["dtype"] = dtype
+    if untied:
+        config["tie_word_embeddings"] = False
+    return config
+
+
+def generation_config_of(base: Path) -> dict[str, Any]:
+    """The base's own, with every end token that ended answers in the evaluation."""
+    config = _json(base / "generation_config.json") or {"_from_model_config": False}
+    of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
+    listed = of_model if isinstance(of_model, list) else [of_model]
+    ends = sorted({token for token in (*listed, _end_of_tokenizer(base)) if isinstance(token, int)})
+    return config | ({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {})
+
+
+def _end_of_tokenizer(base: Path) -> int | None:
+    """The id of the tokenizer's end token, as its files have it."""
+    name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
+        "eos_token"
+    )
+    text = name.get("content") if isinstance(name, dict) else name
+    held = _json(base / "tokenizer.json")
+    added = {token["content"]: token["id"] for token in held.get("added_tokens", []) if isinstance(token, dict)}
+    vocabulary = held.get("model", {}).get("vocab", {})
+    found = added.get(text, vocabulary.get(text) if isinstance(vocabulary, dict) else None)
+    return found if isinstance(found, int) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,261 @@
+"""`harness export`: from a run's variant to folders that are whole, whatever happened while they were made."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exporting import cache_of, inside, source_of
+from safetensors import safe_open
+
+from harness.cli import main
+from harness.errors import ModelError, StoreError, UsageError
+from harness.export import MergeRequest, shards, to_merged
+from harness.export.folders import check_space, staging
+from harness.export.source import find, pick
+from harness.export.texts import config_of, generation_config_of, plain_files
+from harness.models import POCKET
+from harness.records import MergeMode, Settings, TensorSpec, Variant
+from harness.store import RunStore, verify_manifest
+
+
+@dataclass(frozen=True)
+class Made:
+    """Three tensors whose bytes say which they are; may end in the middle of one, as a process does or a disk."""
+
+    stop: str = ""
+    error: type[BaseException] | OSError = KeyboardInterrupt
+    untied: bool = False
+
+    @property
+    def specs(self) -> Sequence[TensorSpec]:
+        return tuple(TensorSpec(name, "float16", (4, 8)) for name in ("first", "second", "third"))
+
+    def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
+        half = memoryview(bytes([ord(spec.name[0])] * 32))
+        yield half
+        if spec.name == self.stop:
+            raise self.error
+        yield half
+
+
+def written(folder: Path, made: Made, limit: int = 64) -> dict[str, str]:
+    folder.mkdir(exist_ok=True)
+    return dict(shards.write(folder, made, shards.split(made.specs, limit), "inputs"))
+
+
+def merge_of(made: Made) -> Any:
+    return lambda *given, **named: made
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+# --- files of tensors ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1 << 20, 1), (128, 2), (1, 3)])
+def test_files_are_what_safetensors_reads(limit: int, count: int, tmp_path: Path) -> None:
+    """However the tensors are spread, each is found with its dtype, shape and bytes, and the index names its file."""
+    done = written(tmp_path, Made(), limit)
+    assert len(done) == count
+    index = json.loads((tmp_path / shards.INDEX).read_text()) if count > 1 else None
+    for name in done:
+        with safe_open(str(tmp_path / name), framework="np") as file:
+            for tensor in file.keys():  # noqa: SIM118
+                value = file.get_tensor(tensor)
+                assert (value.dtype.name, value.shape) == ("float16", (4, 8))
+                assert set(value.tobytes()) == {ord(tensor[0])}
+                assert index is None or index["weight_map"][tensor] == name
+
+
+def test_what_was_stopped_goes_on_with_the_next_file(tmp_path: Path) -> None:
+    """Files that were whole stay untouched, the one in the making is made again, and all are as if never stopped."""
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "stopped", Made(stop="second"))
+    first = tmp_path / "stopped" / "model-00001-of-00003.safetensors"
+    assert [path.name for path in first.parent.glob("model-*")] == [first.name]
+    before = first.stat().st_mtime_ns
+    again, alone = written(tmp_path / "stopped", Made()), written(tmp_path / "alone", Made())
+    assert first.stat().st_mtime_ns == before
+    assert again == alone
+    assert all((tmp_path / "stopped" / n).read_bytes() == (tmp_path / "alone" / n).read_bytes() for n in alone)
+
+
+def test_a_kept_file_that_was_damaged_meanwhile_is_made_again(tmp_path: Path) -> None:
+    """What is kept is what was written, by its digest."""
+    expected = written(tmp_path, Made())
+    path = tmp_path / "model-00002-of-00003.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert written(tmp_path, Made()) == expected
+    assert path.read_bytes()[-1:] == b"s"
+
+
+def test_other_inputs_keep_nothing(tmp_path: Path) -> None:
+    """Files of another adapter, or in another split, are not taken for these."""
+    written(tmp_path, Made())
+    parts = shards.split(Made().specs, 64)
+    assert len(shards.kept(tmp_path, parts, "inputs")) == 3
+    assert shards.kept(tmp_path, parts, "others") == {}
+    assert shards.kept(tmp_path, shards.split(Made().specs, 128), "inputs") == {}
+
+
+def test_a_full_disk_ends_in_one_error(tmp_path: Path) -> None:
+    """It says so, and no file that looks whole is left."""
+    with pytest.raises(StoreError, match="the disk is full: could not write"):
+        written(tmp_path, Made(stop="first", error=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert not list(tmp_path.glob("model*"))
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def test_a_merged_folder_appears_whole(trained_run: RunStore, tmp_path: Path) -> None:
+    """Until everything is in it there is no folder of its name, nor a config.json in the one that is being made."""
+    source, request = source_of(trained_run), MergeRequest(tmp_path / "made", shard_size=64)
+    with pytest.raises(KeyboardInterrupt):
+        to_merged(source, tmp_path, request, merge=merge_of(Made(stop="third")), tell=lambda text: None)
+    assert not (tmp_path / "made").exists()
+    assert not (staging(tmp_path / "made") / "config.json").exists()
+    said: list[str] = []
+    made = to_merged(source, tmp_path, request, merge=merge_of(Made()), tell=said.append)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert not [name for name in files(made) if "partial" in name or name == shards.PROGRESS]
+    verify_manifest(made)
+    assert said[-1] == "3 of 3 files: model-00003-of-00003.safetensors"
+
+
+def test_what_is_there_already_is_not_made_again(trained_run: RunStore, tmp_path: Path) -> None:
+    """The same export again does nothing; another one to the same place is refused and changes nothing."""
+    source, request = source_of(trained_run), MergeRequest(tmp_path / "made")
+    made = to_merged(source, tmp_path, request, merge=merge_of(Made()), tell=lambda text: None)
+    before = files(made)
+    to_merged(source, tmp_path, request, merge=merge_of(Made(stop="first")), tell=lambda text: None)
+    other = MergeRequest(tmp_path / "made", mode=MergeMode.FP16_BASE)
+    with pytest.raises(StoreError, match="is there and holds something else"):
+        to_merged(source, tmp_path, other, merge=merge_of(Made()), tell=lambda text: None)
+    assert files(made) == before
+
+
+def test_the_disk_is_asked_first(tmp_path: Path) -> None:
+    """Too little room is an error before a byte is written, with what is needed and what is there."""
+    with pytest.raises(StoreError, match=r"needs 1\.07 GB, and 0\.50 GB are free"):
+        check_space(tmp_path / "not" / "yet", 10**9, lambda place: 5 * 10**8)
+    check_space(tmp_path / "not" / "yet", 10**9, lambda place: 2 * 10**9)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -> None:
+    """What is merged is what was evaluated: other weights under the same name are not."""
+    from dataclasses import replace
+
+    source = source_of(trained_run)
+    shutil.copytree(POCKET, tmp_path / "base")
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    moved = replace(source, run=replace(source.run, model=replace(source.model, path=str(tmp_path / "base"))))
+    with pytest.raises(ModelError, match="are not those that the run was made with"):
+        to_merged(moved, tmp_path, MergeRequest(), merge=merge_of(Made()), tell=lambda text: None)
+
+
+# --- which adapter ------------------------------------------------------------------------------------------------
+
+NAMED = [Variant(str(n), name, Settings()) for n, name in enumerate(("lr=1e-3 r=4", "lr=1e-3 r=16", "lr=1e-3"))]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("r=16", "lr=1e-3 r=16"), ("lr=1e-3", "lr=1e-3"), ("0", "lr=1e-3 r=4")])
+def test_a_variant_is_found_by_any_unique_part(text: str, expected: str) -> None:
+    """A whole name or id comes before a part of another one's."""
+    assert pick(NAMED, text).name == expected
+
+
+@pytest.mark.parametrize(("text", "message"), [(" r=", "' r=' names 2 variants"), ("lora", "has no variant 'lora'")])
+def test_a_variant_that_is_not_clear_is_asked_for(text: str, message: str) -> None:
+    """The names to choose from are listed."""
+    with pytest.raises(UsageError, match=message) as refused:
+        pick(NAMED, text)
+    assert "'lr=1e-3 r=16'" in refused.value.remedy
+
+
+def test_a_seed_that_was_not_trained_is_refused(trained_run: RunStore) -> None:
+    """Those that were are named; without one it is the grid's first."""
+    name = trained_run.manifest().plan.variants[0].name
+    assert source_of(trained_run).seed == 0
+    with pytest.raises(UsageError, match="was not trained under seed 7") as refused:
+        find(trained_run, name, 7, cache_of(trained_run))
+    assert "--seed 0" in refused.value.remedy
+
+
+# --- texts --------------------------------------------------------------------------------------------------------
+
+
+def test_answers_end_where_they_ended_in_the_evaluation(tmp_path: Path) -> None:
+    """The tokenizer's end token ends an answer beside the model's own."""
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 7}))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "temperature": 0.6}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<end>"}}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "<end>", "id": 5}]}))
+    assert generation_config_of(tmp_path) == {"eos_token_id": [5, 7, 9], "temperature": 0.6}
+    assert config_of(tmp_path, "float16", untied=False) == {"eos_token_id": 7, "dtype": "float16"}
+
+
+def test_tokenizer_template_and_licence_come_along(tmp_path: Path) -> None:
+    """And no weights, pickles or code."""
+    for name in ("tokenizer.model", "LICENSE.txt", "tokenizer.bin", "tokenizer_code.py", "model.safetensors"):
+        (tmp_path / name).touch()
+    assert [path.name for path in plain_files(tmp_path)] == ["LICENSE.txt", "tokenizer.model"]
+    assert {"chat_template.jinja", "tokenizer.json"} <= {path.name for path in plain_files(POCKET)}
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_makes_an_adapter_that_peft_loads(trained_run: RunStore, capsys: Any) -> None:
+    """It prints the folder, which names its base and says what it is."""
+    assert main(["export", str(trained_run.root), "1e-2", "--to", "adapter"]) == 2
+    assert "has no variant" in capsys.readouterr().err
+    name = trained_run.manifest().plan.variants[0].name
+    with inside(trained_run.root.parents[2]):
+        assert main(["export", str(trained_run.root), name, "--to", "adapter"]) == 0
+    folder = Path(capsys.readouterr().out.strip())
+    verify_manifest(folder)
+    assert sorted(files(folder)) == [
+        "MANIFEST.sha256",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "export.json",
+    ]
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "pocket"
+    shutil.rmtree(folder)
+
+
+def test_the_merged_model_gives_the_answers_of_the_run(trained_run: RunStore, tmp_path: Path, capsys: Any) -> None:
+    """`--to merged`, loaded by transformers from its folder, answers every case as the report has it."""
+    from merges import loaded
+
+    from harness.engine.answers import answer
+    from harness.models import resolve
+    from harness.records import Prompt, Quantization
+    from harness.sweep import messages_of
+
+    run, out = trained_run.manifest(), tmp_path / "merged"
+    with inside(trained_run.root.parents[2]):
+        arguments = ["export", str(trained_run.root), run.plan.variants[0].name, "--to", "merged", "--output", str(out)]
+        assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert (said.out.strip(), said.err.strip()) == (str(out), "1 of 1 files: model.safetensors")
+    verify_manifest(out)
+    model = loaded(resolve(str(out)), Quantization.NONE)
+    record = next(r for r in trained_run.records() if r.settings)
+    cases = [case for case in run.suite.cases if case.id in record.answers]
+    prompts = [Prompt(case.id, messages_of(run.suite, case)) for case in cases]
+    found = answer(model, model.model, prompts, run.suite.decoding, progress=lambda done: None)
+    assert {a.key: a.text for a in found} == {id: given[0].text for id, given in record.answers.items()}
