@@ -18,8 +18,8 @@ from safetensors import safe_open
 from harness.cli import main
 from harness.errors import ModelError, StoreError, UsageError
 from harness.export import MergeRequest, shards, to_merged
-from harness.export.folders import check_space, staging
-from harness.export.source import find, pick
+from harness.export.folders import staging
+from harness.export.source import find, pick, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files
 from harness.models import POCKET
 from harness.records import MergeMode, Settings, TensorSpec, Variant
@@ -145,11 +145,15 @@ def test_what_is_there_already_is_not_made_again(trained_run: RunStore, tmp_path
     assert files(made) == before
 
 
-def test_the_disk_is_asked_first(tmp_path: Path) -> None:
+def test_the_disk_is_asked_first(trained_run: RunStore, tmp_path: Path) -> None:
     """Too little room is an error before a byte is written, with what is needed and what is there."""
-    with pytest.raises(StoreError, match=r"needs 1\.07 GB, and 0\.50 GB are free"):
-        check_space(tmp_path / "not" / "yet", 10**9, lambda place: 5 * 10**8)
-    check_space(tmp_path / "not" / "yet", 10**9, lambda place: 2 * 10**9)
+
+    class Huge(Made):
+        specs = (TensorSpec("first", "float16", (1 << 40, 1 << 10)),)
+
+    request = MergeRequest(tmp_path / "made")
+    with pytest.raises(StoreError, match=r"too little room: .*made takes 2251799\.\d GB"):
+        to_merged(source_of(trained_run), tmp_path, request, merge=merge_of(Huge()), tell=lambda text: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -164,6 +168,20 @@ def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -
     moved = replace(source, run=replace(source.run, model=replace(source.model, path=str(tmp_path / "base"))))
     with pytest.raises(ModelError, match="are not those that the run was made with"):
         to_merged(moved, tmp_path, MergeRequest(), merge=merge_of(Made()), tell=lambda text: None)
+
+
+def test_the_saved_base_and_quantising_again_give_the_same_bytes(trained_run: RunStore, tmp_path: Path) -> None:
+    """On the machine that quantised it: what the cache holds spares the work and changes nothing."""
+    from harness.engine.merging import merge
+
+    source = source_of(trained_run)
+    saved = saved_base(source)
+    assert saved is not None
+    given: dict[str, Any] = {"dtype": "float16", "compute_dtype": "float32", "nf4": True}
+    kept = merge(source.model, source.adapter, **given, saved=saved)
+    again = merge(source.model, source.adapter, **given)
+    assert kept.specs == again.specs
+    assert all(b"".join(kept.chunks(spec)) == b"".join(again.chunks(spec)) for spec in kept.specs)
 
 
 # --- which adapter ------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "executors": GROUND | {"store"},
     "sweep": GROUND | {"store", "executors"},
     "starter": GROUND | TEXT | {"suites", "grid", "schema", "stats", "leaks"},
-    "export": GROUND | {"store", "models", "provenance"},
+    "export": GROUND | {"store", "models", "provenance", "sweep"},
     "benchmark": BELOW - {"benchmark"},
     "worker": GROUND | {"store", "provenance", "engine"},
     "cli": BELOW | {"__init__"},

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.adapters import check_fit
+from harness.engine.quantized import OpenBase, open_base
 from harness.errors import EngineError, ModelError
 from harness.records import ModelRef, TensorSpec
 
@@ -51,6 +52,8 @@ class Merge:
     updates: Mapping[str, Update]
     compute_dtype: str
     """In which the evaluated model held what is not quantised; empty: take the weights as they are."""
+    saved: Path | None = None
+    """The quantised base as the run kept it: then nothing is quantised here."""
     untied: bool = False
     """The head has an update of its own, so that it can no longer be the embedding's twin."""
 
@@ -80,13 +83,20 @@ class Merge:
         """As the evaluated model held it: dequantised, or in its precision."""
         import torch
 
-        weight = self._shards[self.sources[name]].get_tensor(self.sources[name])
+        source = self.sources[name]
+        if self._kept:
+            return self._kept.weight(source)
+        weight = self._shards[source].get_tensor(source)
         held: torch.Tensor = weight.to(getattr(torch, self.compute_dtype)) if self.compute_dtype else weight
         return through_nf4(held) if name in self.quantised else held
 
     def _factor(self, name: str) -> torch.Tensor:
         factor: torch.Tensor = self._adapter.get_tensor(name).float()
         return factor
+
+    @cached_property
+    def _kept(self) -> OpenBase | None:
+        return open_base(self.saved) if self.saved else None
 
     @cached_property
     def _shards(self) -> dict[str, Any]:
@@ -97,8 +107,12 @@ class Merge:
         return _open(self.adapter / "adapter_model.safetensors")
 
 
-def merge(model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool) -> Merge:
+def merge(
+    model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None = None
+) -> Merge:
     """What `model` with `adapter` becomes as one model whose weights are in `dtype`.
+
+    `saved` is the quantised base as the run kept it: with it the model's own weights are not read.
 
     With `compute_dtype`, and `nf4` if its layers were quantised, it is the model that was evaluated; with an empty one
     the update is added to the weights as they were published.
@@ -108,8 +122,7 @@ def merge(model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4
         EngineError: the adapter does not fit the base, or is of a kind that cannot be merged.
     """
     described = describe(Path(model.path))
-    held = {name: tuple(file.get_slice(name).get_shape()) for name, file in open_tensors(Path(model.path)).items()}
-    names = _names(described, held, model)
+    names, shapes = _names(described, model, saved)
     matrices = _linear_names(described)
     with_adapter = _with_adapter(described, adapter)
     updates = _updates(with_adapter, adapter)
@@ -119,11 +132,12 @@ def merge(model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4
     return Merge(
         base=Path(model.path),
         adapter=adapter,
-        specs=tuple(TensorSpec(name, dtype, held[source]) for name, source in sources.items()),
+        specs=tuple(TensorSpec(name, dtype, shapes[source]) for name, source in sources.items()),
         sources=sources,
         quantised=frozenset(matrices & sources.keys()) if nf4 else frozenset(),
         updates=updates,
         compute_dtype=compute_dtype,
+        saved=saved,
         untied=bool(separate),
     )
 
@@ -191,10 +205,14 @@ def _open(path: Path) -> Any:
         raise ModelError(f"{path} is damaged: {error}", remedy=FETCH_AGAIN) from None
 
 
-def _names(model: PreTrainedModel, held: Mapping[str, tuple[int, ...]], ref: ModelRef) -> list[str]:
-    """The tensors that the result needs, in the architecture's order; what loading would ignore is left out."""
+def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """The tensors that the result needs, in the architecture's order, and their shapes.
+
+    What loading would ignore is left out.
+    """
     tied = set(model.all_tied_weights_keys)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
+    held = dict.fromkeys(open_base(saved).names) if saved else _held(Path(ref.path))
     missing = [name for name in wanted if name not in held]
     if missing:
         what = (
@@ -204,11 +222,16 @@ def _names(model: PreTrainedModel, held: Mapping[str, tuple[int, ...]], ref: Mod
             "Save it again with AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER), unquantised."
         )
         raise ModelError(what, remedy=remedy)
-    other = [name for name, shape in wanted.items() if held[name] != shape]
+    other = [name for name, shape in wanted.items() if held[name] not in (None, shape)]
     if other:
         what = f"{ref.name}: {other[0]} has shape {held[other[0]]}, and its config.json asks for {wanted[other[0]]}"
         raise ModelError(what, remedy=FETCH_AGAIN)
-    return list(wanted)
+    return list(wanted), wanted
+
+
+def _held(folder: Path) -> dict[str, tuple[int, ...] | None]:
+    """Tensor name to its shape."""
+    return {name: tuple(file.get_slice(name).get_shape()) for name, file in open_tensors(folder).items()}
 
 
 def _linear_names(model: PreTrainedModel) -> set[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,21 +53,45 @@ def weights(folder: Path, *, device: str = "cpu") -> Iterator[Weight]:
     Raises:
         EngineError: the files are not those of a saved base.
     """
+    held = open_base(folder, device=device)
+    for name in held.names:
+        yield Weight(name, held.weight(name), quantised=name in held.packed)
+
+
+@dataclass(frozen=True)
+class OpenBase:
+    """A saved base of which nothing is read yet."""
+
+    tensors: Mapping[str, Any]
+    """The name of every tensor, and the open file it lies in."""
+    packed: frozenset[str]
+    """The weights that lie in 4 bits."""
+
+    @property
+    def names(self) -> list[str]:
+        """The weights', without the constants of those in 4 bits."""
+        return [name for name in self.tensors if name in self.packed or _owner(name) not in self.packed]
+
+    def weight(self, name: str) -> torch.Tensor:
+        """As the forward pass computes with it."""
+        if name in self.packed:
+            return _dequantised(name, self.tensors)
+        tensor: torch.Tensor = self.tensors[name].get_tensor(name)
+        return tensor
+
+
+def open_base(folder: Path, *, device: str = "cpu") -> OpenBase:
+    """A base that `save_base` wrote, to be read weight by weight.
+
+    Raises:
+        EngineError: the files are not those of a saved base.
+    """
     from safetensors import safe_open
 
     files = _files(folder)
-    packed = {name.partition(_STATE)[0] for name in files if _STATE in name}
-    with ExitStack() as stack:
-        opened = {
-            path: stack.enter_context(safe_open(str(path), framework="pt", device=device))
-            for path in sorted(set(files.values()))
-        }
-        tensors = {name: opened[path] for name, path in files.items()}
-        for name in files:
-            if name in packed:
-                yield Weight(name, _dequantised(name, tensors), quantised=True)
-            elif _owner(name) not in packed:
-                yield Weight(name, tensors[name].get_tensor(name), quantised=False)
+    opened = {path: safe_open(str(path), framework="pt", device=device) for path in sorted(set(files.values()))}
+    packed = frozenset(name.partition(_STATE)[0] for name in files if _STATE in name)
+    return OpenBase({name: opened[path] for name, path in files.items()}, packed)
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -16,15 +16,18 @@ from typing import Any, Protocol
 
 from harness.errors import UsageError
 from harness.export import shards
-from harness.export.folders import check_space, commit, copy, existing, staging
-from harness.export.source import Source, check_base
+from harness.export.folders import commit, copy, existing, staging
+from harness.export.source import Source, check_base, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files
 from harness.provenance import stack_versions
 from harness.records import FORMAT, ExportRecord, MergeMode, ModelRef
-from harness.store import digest, write_text, writing
+from harness.store import check_room, digest, write_text, writing
 
 SHARD_SIZE = 2_000_000_000
 """Bytes of one file: what a killed export has to do again at most."""
+
+TEXTS = 16 << 20
+"""Bytes to keep for the configuration and the tokenizer."""
 
 Tell = Callable[[str], None]
 
@@ -39,7 +42,9 @@ class Mergeable(shards.Tensors, Protocol):
 class Merger(Protocol):
     """`harness.engine.merging.merge`."""
 
-    def __call__(self, model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool) -> Mergeable: ...
+    def __call__(
+        self, model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None
+    ) -> Mergeable: ...
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,15 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     """
     mode = mode_of(source, request.mode)
     final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
-    record = _record(source, "merged", mode, request.dtype, evaluated(source, mode), _merged_note(source, mode))
+    exact = mode is MergeMode.NF4_EXACT
+    saved = saved_base(source) if exact else None
+    again = exact and saved is None and source.run.provenance.machine.kind != "cpu"
+    record = _merged_record(source, mode, request.dtype, again=again)
     if existing(final, record):
         return final
     check_base(source)
-    exact = mode is MergeMode.NF4_EXACT
-    compute = source.run.provenance.machine.compute_dtype if exact or not source.quantised else ""
-    merged = merge(source.model, source.adapter, dtype=request.dtype, compute_dtype=compute, nf4=exact)
+    compute = source.run.provenance.machine.compute_dtype if evaluated(source, mode) else ""
+    merged = merge(source.model, source.adapter, dtype=request.dtype, compute_dtype=compute, nf4=exact, saved=saved)
     parts = shards.split(merged.specs, request.shard_size)
     inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
     done = shards.kept(staging(final), parts, inputs)
@@ -98,7 +105,7 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
         known[name] = sha
         tell(f"{len(known)} of {len(parts)} files: {name}")
     base = Path(source.model.path)
-    copy(plain_files(base), made)
+    copy(plain_files(Path(source.model.tokenizer or base)), made)
     _write_json(made / "generation_config.json", generation_config_of(base))
     _write_json(made / "config.json", config_of(base, request.dtype, untied=merged.untied))
     commit(made, final, record, known)
@@ -122,7 +129,17 @@ def evaluated(source: Source, mode: MergeMode) -> bool:
     return source.quantised == (mode is MergeMode.NF4_EXACT)
 
 
-def _merged_note(source: Source, mode: MergeMode) -> str:
+def _merged_record(source: Source, mode: MergeMode, dtype: str, *, again: bool) -> ExportRecord:
+    same = evaluated(source, mode) and not again
+    return _record(source, "merged", mode, dtype, same, _merged_note(source, mode, again))
+
+
+def _merged_note(source: Source, mode: MergeMode, again: bool) -> str:
+    if again:
+        return (
+            "Nearly the model that was evaluated: its NF4 base, made on a GPU, is no longer in the cache, so it was "
+            "quantised again on a CPU, where single weights may be rounded otherwise."
+        )
     if evaluated(source, mode):
         return f"The model that was evaluated: {source.model.name} {_as_held(source)} plus the adapter's update."
     return (
@@ -157,7 +174,7 @@ def _record(
 
 def _begin(final: Path, needed: int) -> Path:
     made = staging(final)
-    check_space(made, needed)
+    check_room(made, needed + TEXTS)
     with writing(made):
         made.mkdir(parents=True, exist_ok=True)
     return made

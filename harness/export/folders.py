@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.errors import StoreError
@@ -12,8 +12,6 @@ from harness.records import ExportRecord
 from harness.store import MANIFEST, file_digest, read_record, write_record, write_text, writing
 
 RECORD = "export.json"
-HEADROOM = 64 << 20
-"""Bytes to be left free: configuration, tokenizer, and what others write meanwhile."""
 
 
 def staging(final: Path) -> Path:
@@ -33,28 +31,6 @@ def existing(final: Path, record: ExportRecord) -> bool:
         return True
     remedy = "Delete it, or name another directory with --output."
     raise StoreError(f"{final} is there and holds something else", remedy=remedy)
-
-
-def check_space(folder: Path, needed: int, free: Callable[[Path], int] | None = None) -> None:
-    """Before anything is written.
-
-    Raises:
-        StoreError: the disk has not enough room.
-    """
-    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.is_dir())
-    left = (free or _free)(place)
-    if left < needed + HEADROOM:
-        remedy = "Free some space (`harness clean` tells what the cache holds), or name another disk with --output."
-        what = f"{folder} needs {_gigabytes(needed + HEADROOM)}, and {_gigabytes(left)} are free"
-        raise StoreError(what, remedy=remedy)
-
-
-def _free(place: Path) -> int:
-    return shutil.disk_usage(place).free
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from harness.errors import StoreError, UsageError
 from harness.models import check_same
+from harness.provenance import STACK
 from harness.records import ModelRef, Quantization, RunManifest, Settings, Status, TrialRecord, Variant
 from harness.store import Cache, RunStore, verify_manifest
+from harness.sweep import Setup
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,15 @@ class Source:
     variant: Variant
     seed: int
     training: str
-    adapter: Path
+    cache: Cache
 
     @property
     def model(self) -> ModelRef:
         return self.run.model
+
+    @property
+    def adapter(self) -> Path:
+        return self.cache.adapter(self.training)
 
     @property
     def settings(self) -> Settings:
@@ -60,16 +66,29 @@ def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Sourc
         remedy = "Run the same `harness run` again: it trains only what is missing. Start it where the run was started."
         raise StoreError(f"the adapter of {found.name} under seed {wanted} is not in {cache.root}", remedy=remedy)
     verify_manifest(folder)
-    return Source(run, found, wanted, training, folder)
+    return Source(run, found, wanted, training, cache)
 
 
 def check_base(source: Source) -> None:
     """Hold the base's files to those that the run was made with.
 
     Raises:
+        UsageError: there are none: only its shape is known.
         ModelError: they are gone or others.
     """
+    if source.model.shape_only:
+        what = f"{source.model.name} has random weights, so there is nothing to export"
+        raise UsageError(what, remedy="Run the benchmark on a real model.")
     check_same(source.model)
+
+
+def saved_base(source: Source) -> Path | None:
+    """The quantised base that the run evaluated on, if the cache still holds it."""
+    run = source.run
+    versions = {name: run.provenance.versions[name] for name in STACK if name in run.provenance.versions}
+    setup = Setup(run.suite, run.model, run.provenance.machine, run.engine, versions)
+    name = setup.saved_base(source.settings.quantization)
+    return source.cache.base(name) if name else None
 
 
 def pick(variants: Sequence[Variant], name: str) -> Variant:
