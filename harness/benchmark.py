@@ -61,6 +61,8 @@ class Request:
     """Go on without what the suite asks and the harness cannot do."""
     allow_code: bool = False
     """Code beside the suite may judge answers."""
+    timeline: bool = False
+    """Ask the suite after every epoch of every training, too."""
     arguments: tuple[str, ...] = ()
     """The command line behind `harness`, for the record."""
 
@@ -79,7 +81,7 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         if not store.exists:
             store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
-        sweep = Sweep(setup, store, Cache(CACHE), executor, request.timeout, _named(notify, manifest))
+        sweep = Sweep(setup, store, Cache(CACHE), executor, request.timeout, _named(notify, manifest), request.timeline)
         if request.fresh:
             _forget(sweep, store, manifest)
         records = sweep.go(manifest.plan.trials, Split.MAIN, _counted(manifest.plan))

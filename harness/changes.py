@@ -58,8 +58,13 @@ def pair(suite: Suite, before: Marks, after: Marks) -> Pair | None:
 
 
 def standard_error(found: Pair) -> float:
-    """Of the difference of the two means, in points, over cases and over training seeds where there are several."""
-    return 100 * math.sqrt(stats.noise_of_difference(found.before, found.after, found.groups).variance)
+    """Of the difference of the two means, in points, over cases and over training seeds where there are several.
+
+    Of the cases it is the usual one, with n - 1: a single case that flipped, of however many, is one standard error.
+    """
+    noise, cases = stats.noise_of_difference(found.before, found.after, found.groups), found.before.shape[1]
+    usual = cases / (cases - 1) if noise.clusters == cases > 1 else 1.0  # of clusters it has been taken so already
+    return 100 * math.sqrt(noise.variance + (usual - 1) * noise.cases)
 
 
 def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, trained_before: bool = False) -> Change:

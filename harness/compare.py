@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness import changes, recommend, reducers, stats
+from harness import changes, recommend, reducers, stats, timelines
 from harness.records import (
     FORMAT,
     Answer,
@@ -28,6 +28,7 @@ from harness.records import (
     Split,
     Status,
     Suite,
+    Timeline,
     TrialRecord,
     Variant,
 )
@@ -57,6 +58,9 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
     choice = recommend.choose(suite, untrained, outcomes, objective_marks(suite, untrained, answers, void))
     if manifest.model.shape_only:
         choice = Choice(None, (MEANINGLESS,), choice.objective)
+    epochs = tuple(
+        found for entry in entries if (found := _timeline(suite, entry, score, before, void, choice.objective))
+    )
     again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
     own_late = _samples(again, suite, score) if again else ()
     confirmed_base = outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None
@@ -76,6 +80,7 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
         confirmed=confirmed,
         confirmed_samples=(*before_late, *own_late),
         finished=finished,
+        timelines=epochs,
     )
 
 
@@ -86,6 +91,10 @@ class _Entry:
     name: str
     records: tuple[TrialRecord, ...]
     differs: dict[str, Any]
+
+    @property
+    def settings(self) -> Settings | None:
+        return next((record.settings for record in self.records), None)
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
@@ -194,7 +203,7 @@ def outcome(
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
     return Outcome(
         name=entry.name,
-        settings=next((r.settings for r in records), None),
+        settings=entry.settings,
         differs=entry.differs,
         statuses=tuple(r.status for r in records),
         seeds=tuple(r.seed for r in records),
@@ -313,6 +322,37 @@ def _value(figure: Measurement) -> float:
 
 def _mean(counts: Sequence[int]) -> int:
     return round(sum(counts) / len(counts)) if counts else 0
+
+
+# --- epoch by epoch ----------------------------------------------------------------------------------------------
+
+
+def _timeline(
+    suite: Suite, entry: _Entry, score: Scorer, base: Sequence[Sample], void: Mapping[str, str], objective: Role
+) -> Timeline | None:
+    """Of the seeds that were asked after every epoch; None where none was."""
+    records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
+    if not records or entry.settings is None:
+        return None
+    epochs = [
+        _epoch(suite, entry, number, [_at(record, number) for record in records], score, void)
+        for number in sorted({each.epoch for record in records for each in record.timeline})
+    ]
+    last = _epoch(suite, entry, entry.settings.epochs, records, score, void)
+    return timelines.timeline(suite, entry.name, [*epochs, last], base, void, objective)
+
+
+def _at(record: TrialRecord, epoch: int) -> TrialRecord:
+    answers = next((each.answers for each in record.timeline if each.epoch == epoch), {})
+    return replace(record, answers=answers)
+
+
+def _epoch(
+    suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer, void: Mapping[str, str]
+) -> timelines.Epoch:
+    samples = _samples(replace(entry, records=tuple(records)), suite, score)
+    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case not in void]
+    return timelines.Epoch(number, samples, _rates(suite, Split.MAIN, counted))
 
 
 # --- records to samples ------------------------------------------------------------------------------------------

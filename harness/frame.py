@@ -22,11 +22,14 @@ from harness.records import (
     Settings,
     Split,
     Status,
+    Timeline,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST = 4
+"""So many names are a list; more are a crowd."""
 SETTINGS = tuple(Settings().as_dict())
 COLUMNS = (
     "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "answer", "truncated", "void",
@@ -66,6 +69,18 @@ class Run:
             for split, sample in _each(self.results)
         ]
         return pd.DataFrame(rows, columns=list(COLUMNS)).astype(_nullable())
+
+    def timeline(self) -> pd.DataFrame:
+        """One row per variant, epoch and role: pass rates over all seeds. Empty unless the run had `--timeline`."""
+        import pandas as pd
+
+        rows = [
+            (each.variant, epoch.epoch, role.value, rate.passed, rate.total, rate.value)
+            for each in self.results.timelines
+            for epoch in each.epochs
+            for role, rate in epoch.rates.items()
+        ]
+        return pd.DataFrame(rows, columns=["variant", "epoch", "role", "passed", "total", "rate"])
 
 
 def samples(results: Results) -> Iterator[dict[str, Any]]:
@@ -115,6 +130,7 @@ def summary(results: Results, report: str = "") -> str:
         lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
         lines += _table(results, best)
         lines += _changes(results.confirmed or best)
+        lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += ["The confirmation speaks against it:", *(f"  {reason}" for reason in refuted)] if refuted else []
     if waiting:
         lines.append(f"Not finished: {waiting} trials without a result. The same `harness run` goes on from there.")
@@ -139,8 +155,17 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
+        "epochs": {each.variant: _course(each) for each in results.timelines},
         "statuses": {variant.name: [str(status) for status in variant.statuses] for variant in results.variants},
     }
+
+
+def _course(timeline: Timeline) -> dict[str, Any]:
+    milestones = {each.case: {"learned": each.learned, "lost": each.lost} for each in timeline.milestones}
+    rates = {
+        f"{epoch.epoch:g}": {str(role): rate.value for role, rate in epoch.rates.items()} for epoch in timeline.epochs
+    }
+    return {"enough": timeline.enough, "rates": rates, "cases": milestones}
 
 
 def _said(outcome: Outcome | None) -> dict[str, Any] | None:
@@ -152,6 +177,22 @@ def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {str(role): {"passed": rate.passed, "total": rate.total} for role, rate in outcome.rates.items()}
+
+
+def _epochs(timeline: Timeline) -> list[str]:
+    """How many epochs were needed, and what came or went late."""
+    last = timeline.epochs[-1].epoch
+    lost = [f"{each.case} (epoch {each.lost:g})" for each in timeline.milestones if each.lost is not None]
+    learned = [each.learned for each in timeline.milestones if each.learned is not None]
+    words = []
+    if timeline.enough is not None:
+        words.append(f"{timeline.enough:g} of {last:g} epochs were enough for the best epoch's quality, but for noise")
+    if learned:
+        words.append(f"the last of {len(learned)} learned cases was learned in epoch {max(learned):g}")
+    if lost:
+        more = f" and {len(lost) - MOST} more" if len(lost) > MOST else ""
+        words.append(f"lost: {', '.join(lost[:MOST])}{more}")
+    return [f"  epochs: {'; '.join(words)}."] if words else []
 
 
 def _changes(tuned: Outcome) -> list[str]:

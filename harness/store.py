@@ -12,6 +12,8 @@ A run directory holds what one run was asked and found; the cache holds what is 
     CACHE/bases/ID/                  a quantised base, as save_pretrained writes it, with base.json
     CACHE/calibrations/ID.json       how fast a GPU was found to be; never cleared
 
+ID-epoch-N is the adapter of a training as it was after N epochs.
+
 A file counts once its final name exists; what a killed process left under another name is ignored, and goes
 when the cache is cleared.
 """
@@ -223,6 +225,11 @@ def verify_manifest(folder: Path) -> None:
             raise StoreError(f"{path} is missing or is not the file that was saved", remedy=remedy)
 
 
+def snapshot_id(training: str, epoch: int | str) -> str:
+    """What the cache calls the adapter of a training as it was after so many epochs."""
+    return f"{training}-epoch-{epoch}"
+
+
 # --- cache -------------------------------------------------------------------------------------------------------
 
 
@@ -335,9 +342,10 @@ class Cache:
         return self.root / "calibrations" / f"{digest(device)}.json"
 
     def forget(self, training: str) -> None:
-        """Drop an adapter with every answer it gave."""
-        shutil.rmtree(self.adapter(training), ignore_errors=True)
-        shutil.rmtree(self.root / "answers" / training, ignore_errors=True)
+        """Drop an adapter with every answer it gave, and those of its epochs."""
+        for kind in ("trainings", "answers"):
+            for name in (training, *(path.name for path in (self.root / kind).glob(snapshot_id(training, "[0-9]*")))):
+                shutil.rmtree(self.root / kind / name, ignore_errors=True)
 
     def held(self) -> tuple[Held, ...]:
         return tuple(_held(kind, self.root / kind) for kind in _KINDS)

@@ -7,7 +7,8 @@ worker. A worker that dies takes along the trial that was in flight and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.errors import EngineError
@@ -15,6 +16,7 @@ from harness.executors import Executor
 from harness.records import (
     Answer,
     Case,
+    EpochAnswers,
     Event,
     EventKind,
     Job,
@@ -27,6 +29,7 @@ from harness.records import (
     Prompt,
     Quantization,
     Settings,
+    Snapshot,
     Split,
     Status,
     Suite,
@@ -35,7 +38,7 @@ from harness.records import (
     Trial,
     TrialRecord,
 )
-from harness.store import AnswerPass, Cache, RunStore, digest
+from harness.store import AnswerPass, Cache, RunStore, digest, snapshot_id
 
 BASE = "base"
 """The trial that trains nothing."""
@@ -117,6 +120,8 @@ class Sweep:
     timeout: float | None = None
     """Seconds that one trial may take."""
     notify: Callable[[Event], None] = field(default=lambda _: None)
+    timeline: bool = False
+    """Ask the suite's `main` cases after every epoch too."""
 
     def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
         """One record per trial, the base's first. Trials that failed in an earlier session are tried again.
@@ -151,7 +156,15 @@ class Sweep:
             goals.append(_Goal(trial.id, trial.variant, settings, trial.seed, split, settings.quantization, training))
         for goal in goals:
             goal.prompts = {case.id: self.setup.prompts(goal.training, case) for case in cases}
+            if self.timeline and split is Split.MAIN and goal.settings:
+                goal.timeline = [self._epoch(goal, epoch, cases) for epoch in range(1, math.ceil(goal.settings.epochs))]
         return goals
+
+    def _epoch(self, goal: _Goal, epoch: int, cases: Sequence[Case]) -> _Goal:
+        """A goal within the goal: the adapter of an epoch before the last."""
+        made = replace(goal, training=snapshot_id(goal.training, epoch), timeline=[])
+        made.prompts = {case.id: self.setup.prompts(made.training, case) for case in cases}
+        return made
 
     def _take_up(self, goal: _Goal) -> None:
         """Use the record that is there, or what is in the cache."""
@@ -172,10 +185,16 @@ class Sweep:
             return True
         passes = self.cache.answers(goal.training)
         answers = goal.answers(passes)
-        if len(answers) < len(goal.prompts):
+        timeline = tuple(
+            EpochAnswers(epoch, each.answers(self.cache.answers(each.training)))
+            for epoch, each in enumerate(goal.timeline, start=1)
+        )
+        if any(len(own) < len(goal.prompts) for own in (answers, *(each.answers for each in timeline))):
             return False
         costs = (*([training.cost] if training and training.cost else []), *_costs(goal, passes))
-        self._keep(goal, Status.SUCCEEDED, "", training=training, costs=costs, answers=answers, log=log)
+        self._keep(
+            goal, Status.SUCCEEDED, "", training=training, costs=costs, answers=answers, timeline=timeline, log=log
+        )
         return True
 
     def _keep(
@@ -187,6 +206,7 @@ class Sweep:
         training: Training | None = None,
         costs: tuple[PhaseCost, ...] = (),
         answers: dict[str, tuple[Answer, ...]] | None = None,
+        timeline: tuple[EpochAnswers, ...] = (),
         log: str = "",
     ) -> None:
         if not costs and training and training.cost:
@@ -204,6 +224,7 @@ class Sweep:
             answers=answers or {},
             log=log,
             reused=goal.reused,
+            timeline=timeline,
         )
         self.run.write_trial(goal.record)
 
@@ -256,11 +277,20 @@ class Sweep:
         )
 
     def _task(self, goal: _Goal) -> Task:
-        known = goal.known(self.cache.answers(goal.training))
-        # By key: cases that ask the same are asked once.
-        prompts = {prompt.key: prompt for prompt in goal.asked if prompt.key not in known}
         train = goal.settings is not None and self.cache.training(goal.training) is None
-        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, tuple(prompts.values()))
+        if any(self.cache.training(each.training) is None for each in goal.timeline) and not train:
+            # Its epochs were not kept, or are lost. On a GPU it would not become quite the same: all of it is new then.
+            self.cache.forget(goal.training)
+            train, goal.reused = True, False
+        timeline = tuple(
+            Snapshot(epoch, each.training, self._missing(each)) for epoch, each in enumerate(goal.timeline, start=1)
+        )
+        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, self._missing(goal), timeline=timeline)
+
+    def _missing(self, goal: _Goal) -> tuple[Prompt, ...]:
+        """What is to be asked. By key: cases that ask the same are asked once."""
+        known = goal.known(self.cache.answers(goal.training))
+        return tuple({prompt.key: prompt for prompt in goal.asked if prompt.key not in known}.values())
 
     def _finish(self, goal: _Goal | None, pending: Sequence[_Goal], event: Event, log: str) -> None:
         """A worker has told how a trial ended; without a trial, why it could do none."""
@@ -300,6 +330,8 @@ class _Goal:
     training: str
     prompts: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
     """By case id, one per repeat."""
+    timeline: list[_Goal] = field(default_factory=list)
+    """The same after each epoch but the last, where that is asked."""
     reused: bool = False
     """Something of it was there before this session."""
     record: TrialRecord | None = None
@@ -308,9 +340,17 @@ class _Goal:
         """Whether a record of this run is of this training and these prompts; an edited run directory is redone."""
         if record.training and record.training.id != self.training:
             return False
+        if record.status is not Status.SUCCEEDED:
+            return True
+        # A timeline that nobody asks for any more does no harm.
+        epochs = {each.epoch: each.answers for each in record.timeline}
+        each = enumerate(self.timeline, start=1)
+        return self.holds(record.answers) and all(goal.holds(epochs.get(epoch, {})) for epoch, goal in each)
+
+    def holds(self, answers: Mapping[str, Sequence[Answer]]) -> bool:
+        """Whether these are the answers to what is asked."""
         wanted = {case: [prompt.key for prompt in repeats] for case, repeats in self.prompts.items()}
-        there = {case: [answer.key for answer in repeats] for case, repeats in record.answers.items()}
-        return record.status is not Status.SUCCEEDED or there == wanted
+        return wanted == {case: [answer.key for answer in repeats] for case, repeats in answers.items()}
 
     @property
     def asked(self) -> tuple[Prompt, ...]:

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -114,6 +114,8 @@ class _Worker:
             ended = self._train(task) if task.settings and task.train else None
             if ended is None or ended.status is Status.SUCCEEDED:
                 self._answer(task)
+                for each in task.timeline:
+                    self._answer(replace(task, training=each.id, prompts=each.prompts))
         except StoreError as error:
             return _refuse(error, self._emit)
         except Exception as error:  # noqa: BLE001 - a failed trial stops nothing; the log has the traceback
@@ -130,7 +132,8 @@ class _Worker:
         settings = _settings(task)
         progress = partial(_say_step, self._emit, task.trial)
         rows, name = self._rows[settings.max_length], self._job.model.name
-        with trained(self._base, rows, settings, task.seed, model_name=name, progress=progress) as found:
+        keep = partial(self._keep, {each.epoch: each.id for each in task.timeline}) if task.timeline else None
+        with trained(self._base, rows, settings, task.seed, model_name=name, progress=progress, keep=keep) as found:
             training = Training(
                 task.training,
                 found.status,
@@ -145,13 +148,18 @@ class _Worker:
             self._cache.commit_training(training, save, _with_saved)
         return training
 
+    def _keep(self, wanted: Mapping[int, str], epoch: int, save: Callable[[Path], None]) -> None:
+        """Into the cache like any adapter, so that a worker that is killed while it answers need not train again."""
+        if epoch in wanted:
+            self._cache.commit_training(Training(wanted[epoch], Status.SUCCEEDED, "", (), None), save)
+
     def _answer(self, task: Task) -> None:
         """Answer with what was saved, not with what is in memory: what is judged is what a user will load."""
         if not task.prompts:
             return
         from harness.engine.adapters import attached
 
-        if task.settings is None:
+        if task.settings is None and not task.attach:
             self._answer_with(task, self._base.model, Phase.ANSWER_BEFORE, (self._load,))
             return
         folder = self._cache.adapter(task.training)

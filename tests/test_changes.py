@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from build import case, suite
+from scipy.stats import sem
 
 from harness import changes, stats
 from harness.changes import Pair, change, holm, pair, standard_error
@@ -128,7 +129,15 @@ def test_pairs_hold_the_cases_that_both_have() -> None:
 
 
 def test_standard_error_is_of_the_difference() -> None:
-    """Of two flips either way among forty cases: sqrt(4)/40 of a hundred points, whatever the pass rates."""
+    """Of two flips either way among forty cases it is scipy's of the differences, whatever the pass rates."""
     before, after = np.ones((1, 40)), np.ones((1, 40))
     before[0, :2] = after[0, 2:4] = 0
-    assert standard_error(Pair(before, after, ("",) * 40)) == pytest.approx(100 * 2 / 40)
+    expected = 100 * float(sem((after - before)[0]))
+    assert standard_error(Pair(before, after, ("",) * 40)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("cases", [2, 10, 300])
+def test_one_flip_is_one_standard_error(cases: int) -> None:
+    """A single case that one passes and the other does not leaves them within one standard error, however many ask."""
+    found = Pair(passes(cases, 1), passes(cases, 0), ("",) * cases)
+    assert standard_error(found) == pytest.approx(100 / cases)

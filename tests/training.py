@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.engine.answers import answer
 from harness.engine.base import Base
-from harness.engine.reference import Trained, TrainingLog, build_trainer, trained
+from harness.engine.reference import Keep, Trained, TrainingLog, build_trainer, trained
 from harness.engine.rows import Row, tokenize
 from harness.provenance import Profile, machine
 from harness.records import Answer, Decoding, Example, Machine, Message, Prompt, Settings
@@ -48,8 +48,12 @@ def ask(
     return answer(base, model or base.model, prompts(*texts), decoding, batch_size=size, progress=lambda done: None)
 
 
-def training(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Any:
-    return trained(base, rows or rows_of(base), settings, seed, model_name="pocket", progress=lambda step, total: None)
+def training(
+    base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0, keep: Keep | None = None
+) -> Any:
+    return trained(
+        base, rows or rows_of(base), settings, seed, model_name="pocket", progress=lambda step, total: None, keep=keep
+    )
 
 
 def trained_once(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Trained:

@@ -39,6 +39,7 @@ TRIAL_FAILED = 3
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
 @click.option("--fresh", is_flag=True, help="Train and answer everything again.")
+@click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
 @SKIP
 @CODE
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -56,6 +57,7 @@ def run(
     output: Path | None,
     timeout: float | None,
     fresh: bool,
+    timeline: bool,
     skip_unsupported: bool,
     allow_code: bool,
     quiet: bool,
@@ -84,6 +86,7 @@ def run(
         timeout,
         skip_unsupported,
         allow_code,
+        timeline,
         words,
     )
     with Display(quiet=quiet) as display:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.engine.adapters import save_adapter
 from harness.engine.base import Base, check_trainable, untouched
 from harness.engine.fingerprint import described, trained_on
 from harness.engine.meter import Meter
@@ -30,6 +34,10 @@ REPORT_BUG = "This is a bug of the harness with these library versions: please r
 
 Progress = Callable[[Step, int], None]
 """Called after each optimizer step with the step and the number of all steps."""
+Keep = Callable[[int, Callable[[Path], None]], None]
+"""Called at the end of each epoch but the last with its number, and with what writes the adapter of then to a folder.
+
+What it takes counts neither as training time nor changes what is trained."""
 
 
 class Trainable(Protocol):
@@ -55,7 +63,14 @@ class Trained:
 
 @contextlib.contextmanager
 def trained(
-    base: Base, rows: Sequence[Row], settings: Settings, seed: int, *, model_name: str, progress: Progress
+    base: Base,
+    rows: Sequence[Row],
+    settings: Settings,
+    seed: int,
+    *,
+    model_name: str,
+    progress: Progress,
+    keep: Keep | None = None,
 ) -> Iterator[Trained]:
     """Train an adapter on `rows` of token ids; afterwards the base is bare again.
 
@@ -71,7 +86,7 @@ def trained(
         meter = Meter(base.machine, model_name)
         with meter:
             check_trainable(base.model)
-            log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress)
+            log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress, keep=keep)
             trainer = build_trainer(base, rows, settings, seed, folder, log)
             use_full_precision(trainer.model)
             trainer.train()
@@ -81,7 +96,7 @@ def trained(
             status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
             message=log.diverged,
             steps=tuple(log.steps),
-            cost=meter.cost(Phase.TRAIN, log.tokens),
+            cost=_without(meter.cost(Phase.TRAIN, log.tokens), log.keeping),
             trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             supervised_tokens=log.supervised,
             fingerprint=None if log.diverged else _fingerprint(trainer, log.steps),
@@ -121,13 +136,17 @@ def use_full_precision(model: PeftModel) -> None:
 class TrainingLog:
     """What happens at each step, and the guards that are held there."""
 
-    def __init__(self, *, allow_skipped: bool, progress: Progress) -> None:
+    def __init__(self, *, allow_skipped: bool, progress: Progress, keep: Keep | None = None) -> None:
         self.steps: list[Step] = []
         self.diverged = ""
         self.tokens = self.supervised = 0
         self._allowed = MAX_SKIPPED_STEPS if allow_skipped else 0
         self._skipped = 0
         self._progress = progress
+        self._keep = keep
+        self._epochs = 0
+        self.keeping = 0.0
+        """Seconds that were spent on keeping adapters."""
         self._counts: list[Any] = []
 
     def watch(self, trainer: SFTTrainer) -> None:
@@ -161,7 +180,19 @@ class TrainingLog:
                     log.add(state.global_step, state.max_steps, logs)
                     control.should_training_stop = control.should_training_stop or bool(log.diverged)
 
+            def on_epoch_end(self, _: Any, state: Any, __: Any, **given: Any) -> None:
+                if not log.diverged and state.global_step < state.max_steps:
+                    log.end_epoch(given["model"])
+
         return Callback()
+
+    def end_epoch(self, model: PeftModel) -> None:
+        """An epoch has ended and another one will follow."""
+        started = time.perf_counter()
+        self._epochs += 1
+        if self._keep:
+            self._keep(self._epochs, partial(save_adapter, model))
+        self.keeping += time.perf_counter() - started
 
     def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
         """Take one step of the trainer's log, and see whether the training has diverged."""
@@ -237,6 +268,10 @@ def _collated(trainer: SFTTrainer) -> Iterator[tuple[list[int], list[int]]]:
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
         yield batch["input_ids"].flatten().tolist(), batch["labels"].flatten().tolist()
+
+
+def _without(cost: PhaseCost, seconds: float) -> PhaseCost:
+    return replace(cost, seconds=replace(cost.seconds, value=max(0.0, cost.seconds.value - seconds)))
 
 
 def _finite(value: float) -> float | None:
