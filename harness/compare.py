@@ -218,6 +218,7 @@ def outcome(
         training=trainings,
         reused=any(r.reused for r in records),
         logs=tuple(r.log for r in records),
+        shortages=tuple(r.shortage for r in records),
         safety=_safety(suite, samples, base_samples, void),
         changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),
     )
@@ -309,6 +310,8 @@ def _pooled(costs: Sequence[PhaseCost]) -> PhaseCost:
         peak_allocated=_largest(c.peak_allocated for c in alike),
         peak_reserved=_largest(c.peak_reserved for c in alike),
         peak_device=_largest(c.peak_device for c in alike),
+        left_allocated=_largest(c.left_allocated for c in alike),
+        limit=_largest(c.limit for c in alike),
     )
 
 

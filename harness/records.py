@@ -302,10 +302,38 @@ class PhaseCost:
     peak_reserved: Measurement | None = None
     peak_device: Measurement | None = None
     """All that the GPU's driver (NVML) counts for this process, paged optimizer state and CUDA context included."""
+    left_allocated: Measurement | None = None
+    """What was still allocated at the phase's end: after loading, the base."""
+    limit: Measurement | None = None
+    """What the allocator may reserve: the profile's cap, else all of the GPU's memory."""
+
+    @property
+    def headroom(self) -> float | None:
+        """Bytes between the peak reserved and the limit."""
+        return self.limit.value - self.peak_reserved.value if self.limit and self.peak_reserved else None
 
     @property
     def tokens_per_second(self) -> float | None:
         return self.tokens / self.seconds.value if self.tokens and self.seconds.value > 0 else None
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """How a trial ran out of memory. Peaks are of its last phase, up to the request that failed."""
+
+    phase: Phase
+    requested: Measurement | None
+    """What was asked for in vain; None where the message does not say."""
+    resident: Measurement
+    """Of the process, when it failed."""
+    peak_allocated: Measurement | None = None
+    peak_reserved: Measurement | None = None
+    device: Measurement | None = None
+    """As the GPU's driver counts it, when it failed."""
+    limit: Measurement | None = None
+    """What the allocator might reserve."""
+    memory_cap: int | None = None
+    """Of the machine that it ran on: under another one it might fit."""
 
 
 @dataclass(frozen=True)
@@ -361,6 +389,8 @@ class Training:
     supervised_tokens: int = 0
     fingerprint: Fingerprint | None = None
     """None where it did not succeed, or an older harness trained it."""
+    shortage: Shortage | None = None
+    """Where the status is OUT_OF_MEMORY."""
 
 
 @dataclass(frozen=True)
@@ -564,6 +594,8 @@ class Event:
     done: int = 0
     total: int = 0
     loss: float | None = None
+    shortage: Shortage | None = None
+    """How a trial (or, without one, loading the base) ran out of memory."""
 
 
 # --- what a run holds --------------------------------------------------------------------------------------------
@@ -595,6 +627,8 @@ class TrialRecord:
     log: str = ""
     reused: bool = False
     """Trained or answered by an earlier run; its figures are from then."""
+    shortage: Shortage | None = None
+    """Where the status is OUT_OF_MEMORY, unless the system killed the worker for it."""
     timeline: tuple[EpochAnswers, ...] = ()
     """What the adapter answered after each epoch but the last, whose answers are `answers`."""
 
@@ -804,6 +838,8 @@ class Outcome:
     training: tuple[Training, ...] = ()
     reused: bool = False
     logs: tuple[str, ...] = ()
+    shortages: tuple[Shortage | None, ...] = ()
+    """One per seed: how it ran out of memory, where it did."""
     safety: Safety | None = None
     """None where no `retain` or `avoid` case counts, or nothing finished."""
     changes: dict[Role, Change] = field(default_factory=dict)

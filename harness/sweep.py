@@ -29,6 +29,7 @@ from harness.records import (
     Prompt,
     Quantization,
     Settings,
+    Shortage,
     Snapshot,
     Split,
     Status,
@@ -83,6 +84,11 @@ class Setup:
             "device": self.machine.kind,
             "versions": self.versions,
         }
+
+    def same_memory(self, short: Shortage) -> bool:
+        """Whether a shortage was on a machine such as this."""
+        there = (short.resident.device, short.resident.basis, short.memory_cap)
+        return there == (self.machine.device, self.machine.basis, self.machine.memory_cap)
 
     def prompt(self, training: str, case: Case, repeat: int = 0) -> Prompt:
         """The case as it is put to a model; its key changes with whatever could change the answer.
@@ -177,11 +183,11 @@ class Sweep:
 
     def _assemble(self, goal: _Goal, *, log: str = "") -> bool:
         """Make the goal's record from the cache, if everything is there."""
-        training = self.cache.training(goal.training) if goal.settings else None
+        training = self._training(goal)
         if goal.settings and training is None:
             return False
         if training and training.status is not Status.SUCCEEDED:
-            self._keep(goal, training.status, training.message, training=training, log=log)
+            self._keep(goal, training.status, training.message, training=training, log=log, shortage=training.shortage)
             return True
         passes = self.cache.answers(goal.training)
         answers = goal.answers(passes)
@@ -208,6 +214,7 @@ class Sweep:
         answers: dict[str, tuple[Answer, ...]] | None = None,
         timeline: tuple[EpochAnswers, ...] = (),
         log: str = "",
+        shortage: Shortage | None = None,
     ) -> None:
         if not costs and training and training.cost:
             costs = (training.cost,)
@@ -225,6 +232,7 @@ class Sweep:
             log=log,
             reused=goal.reused,
             timeline=timeline,
+            shortage=shortage,
         )
         self.run.write_trial(goal.record)
 
@@ -277,7 +285,7 @@ class Sweep:
         )
 
     def _task(self, goal: _Goal) -> Task:
-        train = goal.settings is not None and self.cache.training(goal.training) is None
+        train = goal.settings is not None and self._training(goal) is None
         if any(self.cache.training(each.training) is None for each in goal.timeline) and not train:
             # Its epochs were not kept, or are lost. On a GPU it would not become quite the same: all of it is new then.
             self.cache.forget(goal.training)
@@ -301,10 +309,13 @@ class Sweep:
                 continue
             message = event.message or "the worker said that it had finished, and left nothing in the cache"
             status = Status.FAILED if status is Status.SUCCEEDED else status
-            self._keep(each, status, message, training=self._training(each), log=log)
+            self._keep(each, status, message, training=self._training(each), log=log, shortage=event.shortage)
 
     def _training(self, goal: _Goal) -> Training | None:
-        return self.cache.training(goal.training) if goal.settings else None
+        """What the cache knows of it; that it did not fit on another machine says nothing about this one."""
+        found = self.cache.training(goal.training) if goal.settings else None
+        short = found.shortage if found else None
+        return None if short and not self.setup.same_memory(short) else found
 
     def _bury(self, event: Event, flying: _Goal | None, pending: Sequence[_Goal], log: str) -> None:
         """A worker is gone: what was in flight ended with it; before the model was loaded, that is everything."""

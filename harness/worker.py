@@ -24,12 +24,14 @@ from harness.records import (
     Event,
     EventKind,
     Job,
+    Measurement,
     Phase,
     PhaseCost,
     Prompt,
     Quantization,
     SavedBase,
     Settings,
+    Shortage,
     Status,
     Step,
     Task,
@@ -83,7 +85,7 @@ def work(job: Job, emit: Emit) -> bool:
     except HarnessError as error:
         return _refuse(error, emit)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told, and the log has the traceback
-        return _end("", error, emit)
+        return _end("", error, emit, _shortage(job, Phase.LOAD, error))
     emit(Event(EventKind.LOADED))
     return all(worker.do(task) for task in job.tasks)
 
@@ -96,6 +98,7 @@ class _Worker:
 
         _quieten()
         self._job, self._emit, self._cache = job, emit, Cache(Path(job.cache))
+        self._phase = Phase.LOAD
         self._base, self._load = _load(job, self._cache)
         # Everything that is wrong with the texts and the grid is found now, not hours later.
         for task in job.tasks:
@@ -119,8 +122,9 @@ class _Worker:
         except StoreError as error:
             return _refuse(error, self._emit)
         except Exception as error:  # noqa: BLE001 - a failed trial stops nothing; the log has the traceback
-            self._remember(task, error)
-            return _end(task.trial, error, self._emit)
+            shortage = _shortage(self._job, self._phase, error)
+            self._remember(task, error, shortage)
+            return _end(task.trial, error, self._emit, shortage)
         status, message = (ended.status, ended.message) if ended else (Status.SUCCEEDED, "")
         self._emit(Event(EventKind.FINISHED, task.trial, status, message))
         return True
@@ -129,7 +133,7 @@ class _Worker:
         from harness.engine.adapters import save_adapter
         from harness.engine.reference import trained
 
-        settings = _settings(task)
+        self._phase, settings = Phase.TRAIN, _settings(task)
         progress = partial(_say_step, self._emit, task.trial)
         rows, name = self._rows[settings.max_length], self._job.model.name
         keep = partial(self._keep, {each.epoch: each.id for each in task.timeline}) if task.timeline else None
@@ -159,15 +163,16 @@ class _Worker:
             return
         from harness.engine.adapters import attached
 
-        if task.settings is None and not task.attach:
-            self._answer_with(task, self._base.model, Phase.ANSWER_BEFORE, (self._load,))
+        self._phase = Phase.ANSWER_AFTER if task.settings or task.attach else Phase.ANSWER_BEFORE
+        if self._phase is Phase.ANSWER_BEFORE:
+            self._answer_with(task, self._base.model, (self._load,))
             return
         folder = self._cache.adapter(task.training)
         verify_manifest(folder)
         with attached(self._base, folder) as model:
-            self._answer_with(task, model, Phase.ANSWER_AFTER, ())
+            self._answer_with(task, model, ())
 
-    def _answer_with(self, task: Task, model: Any, phase: Phase, costs: tuple[PhaseCost, ...]) -> None:
+    def _answer_with(self, task: Task, model: Any, costs: tuple[PhaseCost, ...]) -> None:
         from harness.engine.answers import answer
         from harness.engine.meter import Meter
 
@@ -179,15 +184,15 @@ class _Worker:
             answers = answer(
                 self._base, model, task.prompts, job.decoding, batch_size=job.batch_size, progress=progress
             )
-        cost = meter.cost(phase, sum(given.tokens for given in answers))
+        cost = meter.cost(self._phase, sum(given.tokens for given in answers))
         self._cache.commit_answers(task.training, AnswerPass(tuple(answers), (*costs, cost)))
 
-    def _remember(self, task: Task, error: Exception) -> None:
+    def _remember(self, task: Task, error: Exception, shortage: Shortage | None) -> None:
         """A training that does not fit in memory is a result: it is not tried again by the next run."""
-        if task.settings and task.train and _status(error) is Status.OUT_OF_MEMORY:
-            known = self._cache.training(task.training)
-            if known is None:
-                ended = Training(task.training, Status.OUT_OF_MEMORY, _message(error), (), None)
+        if shortage and shortage.phase is Phase.TRAIN:
+            known, message = self._cache.training(task.training), _message(error, shortage)
+            if known is None or known.status is not Status.SUCCEEDED:
+                ended = Training(task.training, Status.OUT_OF_MEMORY, message, (), None, shortage=shortage)
                 self._cache.commit_training(ended, None)
 
     def _tokenize(self, max_length: int) -> list[Row]:
@@ -309,14 +314,20 @@ def _refuse(error: HarnessError, emit: Emit) -> bool:
     return False
 
 
-def _end(trial: str, error: Exception, emit: Emit) -> bool:
+def _end(trial: str, error: Exception, emit: Emit, shortage: Shortage | None = None) -> bool:
     """Tell how a task ended by an exception."""
     traceback.print_exception(error)
     if _disk_is_full(error):
         remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
         return _refuse(StoreError(f"the disk is full: {error}", remedy=remedy), emit)
-    emit(Event(EventKind.FINISHED, trial, _status(error), _message(error)))
+    emit(Event(EventKind.FINISHED, trial, _status(error), _message(error, shortage), shortage=shortage))
     return False
+
+
+def _shortage(job: Job, phase: Phase, error: Exception) -> Shortage | None:
+    from harness.engine.meter import shortage
+
+    return shortage(job.machine, job.model.name, phase, error) if _status(error) is Status.OUT_OF_MEMORY else None
 
 
 def _status(error: Exception) -> Status:
@@ -326,13 +337,21 @@ def _status(error: Exception) -> Status:
     return Status.OUT_OF_MEMORY if typed or any(words in str(error) for words in _NO_MEMORY) else Status.FAILED
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, shortage: Shortage | None = None) -> str:
     """What failed, in one line; our own errors speak for themselves."""
     text = str(error).strip()
     if isinstance(error, HarnessError):
         return text
+    if shortage and shortage.requested and shortage.peak_allocated and shortage.limit:
+        asked, had = _gib(shortage.requested), _gib(shortage.peak_allocated)
+        where = f"out of GPU memory in phase {shortage.phase.value!r}"
+        return f"{where}: {asked} more did not fit in {_gib(shortage.limit)}, of which at most {had} were in use"
     first = next(iter(text.splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _gib(size: Measurement) -> str:
+    return f"{size.value / 2**30:.2f} GiB"
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

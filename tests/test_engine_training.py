@@ -13,7 +13,7 @@ import pytest
 from training import SHORT, ask, losses, one_core, rows_of, trained_once, trainer_of, training, weights
 
 from harness.engine.adapters import save_adapter
-from harness.engine.base import Base, check_targets, check_trainable, load_base, untouched
+from harness.engine.base import Base, check_precision, check_targets, check_trainable, load_base, untouched
 from harness.engine.meter import Meter
 from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.errors import EngineError, GridError
@@ -120,6 +120,27 @@ def test_trl_alone_trains_in_bf16_and_the_first_step_says_so(borrowed: Base, tmp
     trainer = trainer_of(borrowed, tmp_path)
     with pytest.raises(EngineError, match="32 adapter weights are not in fp32"):
         trainer.train()
+
+
+def test_upcast_embeddings_are_refused() -> None:
+    """PEFT's preparation for 4-bit training brings embeddings and head to fp32; the training does not begin so."""
+    from peft import prepare_model_for_kbit_training
+
+    half = replace(one_core(), compute_dtype="float16")
+    base = load_base(resolve("pocket"), Quantization.NF4, half)
+    check_precision(base.model, half)
+    prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
+    with pytest.raises(EngineError, match=r"among them model.embed_tokens.weight \(torch.float32\)"):
+        check_precision(base.model, half)
+
+
+def test_bf16_is_refused_where_it_was_not_asked_for(own: Base) -> None:
+    """One norm in bf16, which a T4 only emulates, and the training does not begin."""
+    import torch
+
+    own.model.model.norm.to(torch.bfloat16)
+    with pytest.raises(EngineError, match=r"model.norm.weight \(torch.bfloat16\)"):
+        trained_once(own)
 
 
 def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
+import psutil
 import pytest
 
-from harness.engine.meter import Meter
-from harness.records import Basis, Machine, Phase, PhaseCost
+from harness.engine.meter import Meter, requested, shortage
+from harness.records import Basis, Machine, Measurement, Phase, PhaseCost
 
 MACHINE = Machine("cpu", "Example CPU", "float32")
 LARGE = 200_000_000
@@ -64,3 +66,38 @@ def test_a_phase_that_raises_is_left_as_it_came() -> None:
     with pytest.raises(ValueError, match="mine"), Meter(MACHINE, "pocket"):
         raise ValueError("mine")
     assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(
+    ("message", "size"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 14.56 GiB", 2.5 * 2**30),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has", 20 * 2**20),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes. Error code 12", 4096),
+        ("CUDA error: out of memory", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_the_request_that_failed_is_read(message: str, size: float | None) -> None:
+    """From what PyTorch says on CUDA and on a CPU; other words say nothing of it."""
+    assert requested(message) == size
+
+
+def test_a_shortage_is_measured_where_it_happened() -> None:
+    """Its phase, what was asked for and what the process had; a CPU has no allocator's figures and no limit."""
+    found = shortage(MACHINE, "pocket", Phase.ANSWER_AFTER, RuntimeError("you tried to allocate 4096 bytes."))
+    assert found.requested is not None
+    assert (found.phase, found.requested.value, found.requested.model) == (Phase.ANSWER_AFTER, 4096, "pocket")
+    assert found.resident.value == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    assert (found.peak_allocated, found.device, found.limit, found.memory_cap) == (None, None, None, None)
+
+
+def test_headroom_is_what_is_left_of_the_limit() -> None:
+    """In bytes, from the peak reserved; none where nothing limits."""
+    cost = seen(False)
+    assert cost.headroom is None
+    assert replace(cost, peak_reserved=figure(12), limit=figure(14)).headroom == 2
+
+
+def figure(value: float) -> Measurement:
+    return Measurement(value, "bytes", Basis.MEASURED, "Example GPU", "pocket")

@@ -18,11 +18,13 @@ from harness.grid import trial_id
 from harness.records import (
     Answer,
     Assertion,
+    Basis,
     Decoding,
     Event,
     EventKind,
     Example,
     Job,
+    Machine,
     Measurement,
     Message,
     ModelRef,
@@ -30,6 +32,7 @@ from harness.records import (
     PhaseCost,
     Quantization,
     Settings,
+    Shortage,
     Split,
     Status,
     Suite,
@@ -253,6 +256,54 @@ def test_memory_that_ends_a_worker_is_a_result(tmp_path: Path) -> None:
     assert ends(records) == {
         BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.OUT_OF_MEMORY, "c": Status.SUCCEEDED,
     }  # fmt: skip
+
+
+def short(on: Machine) -> Shortage:
+    """Of a training on that machine, under its cap."""
+    size = Measurement(2.0**30, "bytes", on.basis, on.device, "none")
+    return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
+
+
+def test_how_memory_ran_out_is_in_the_record(tmp_path: Path) -> None:
+    """What the worker told, whether it is kept beside a training or was met while answering or loading."""
+    told = Event(EventKind.FINISHED, B.id, Status.OUT_OF_MEMORY, "too large", shortage=short(SETUP.machine))
+    assert go(tmp_path, Workers({B.id: told}))["b"].shortage == told.shortage
+    every = go(
+        tmp_path, lambda job, emit: emit(replace(told, trial="")), setup=replace(SETUP, engine="reference"), run="load"
+    )
+    assert {record.shortage for name, record in every.items() if name == "b"} == {told.shortage}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        machine("cuda"),
+        machine("cuda", Basis.EMULATED),
+        replace(machine("cuda", Basis.EMULATED), memory_cap=2 * 10**10),
+        replace(machine("cuda", Basis.EMULATED), device="NVIDIA H100"),
+    ],
+    ids=["T4", "emulated", "cap", "device"],
+)
+def test_what_did_not_fit_elsewhere_is_tried_here(tmp_path: Path, other: Machine) -> None:
+    """Out of memory stands for a machine with the same device, basis and cap, and for no other."""
+    here = replace(machine("cuda", Basis.EMULATED), memory_cap=10**10)
+
+    def commit_short(job: Job, emit: Callable[[Event], None]) -> None:
+        for task in job.tasks:
+            if task.settings:
+                ended = Training(task.training, Status.OUT_OF_MEMORY, "", (), None, shortage=short(job.machine))
+                Cache(Path(job.cache)).commit_training(ended, None)
+            else:
+                commit(job, task)
+            emit(Event(EventKind.FINISHED, task.trial, Status.OUT_OF_MEMORY if task.settings else Status.SUCCEEDED))
+
+    first = go(tmp_path, commit_short, [A], setup=replace(SETUP, machine=other))
+    assert (first["a"].status, first["a"].shortage) == (Status.OUT_OF_MEMORY, short(other))
+    assert go(tmp_path, nobody, [A], setup=replace(SETUP, machine=other), run="same") is not None
+    workers = Workers()
+    again = go(tmp_path, workers, [A], setup=replace(SETUP, machine=here), run="here")
+    assert again["a"].status is Status.SUCCEEDED
+    assert ("a", True) in [(name, train) for name, train, _ in workers.tasks]
 
 
 @dataclass(frozen=True)

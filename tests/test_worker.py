@@ -16,16 +16,20 @@ from harness.engine.base import Base
 from harness.errors import EngineError, StoreError
 from harness.models import POCKET, resolve
 from harness.records import (
+    Basis,
     Decoding,
     Event,
     EventKind,
     Example,
     Job,
+    Measurement,
     Message,
     ModelRef,
+    Phase,
     Prompt,
     Quantization,
     Settings,
+    Shortage,
     Status,
     Task,
     Training,
@@ -274,6 +278,45 @@ def test_pytorchs_own_error_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**58, dtype=torch.uint8)
     assert _status(caught.value) is Status.OUT_OF_MEMORY
+
+
+def test_a_trial_that_does_not_fit_says_what_was_missing(tmp_path: Path) -> None:
+    """Phase, the request that failed and what the process had: told, and kept beside the training."""
+    wide = task("wide", replace(TINY, rank=2**40, alpha=1))
+    well, events = done(job(tmp_path, wide, task("after")))
+    assert not well, "the process may not go on"
+    told = events[-1]
+    assert (told.kind, told.trial, told.status) == (EventKind.FINISHED, "wide", Status.OUT_OF_MEMORY)
+    short, ended = told.shortage, Cache(tmp_path).training("training-wide")
+    assert short is not None
+    assert short.requested is not None
+    assert (short.phase, short.requested.value) == (Phase.TRAIN, 256 * 2**40 * 4)
+    assert short.resident.value > 10**7
+    assert (short.peak_allocated, short.limit, short.memory_cap) == (None, None, None)
+    assert ended is not None
+    assert (ended.status, ended.shortage, ended.message) == (Status.OUT_OF_MEMORY, short, told.message)
+
+
+def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
+    """A shape that is larger than the disk ends its job before anything is made."""
+    huge = json.loads((POCKET / "config.json").read_text(encoding="utf-8")) | {"vocab_size": 2**40}
+    (tmp_path / "shapes" / "huge").mkdir(parents=True)
+    (tmp_path / "shapes" / "huge" / "config.json").write_text(json.dumps(huge), encoding="utf-8")
+    ref = resolve("shape:huge", shapes=tmp_path / "shapes")
+    assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little room")
+
+
+def test_shortage_on_a_gpu_is_told_in_words() -> None:
+    """What was asked for, what was in use, and the limit, with the phase."""
+
+    def size(gib: float) -> Measurement:
+        return Measurement(gib * 2**30, "bytes", Basis.EMULATED, "NVIDIA H200", "m")
+
+    short = Shortage(Phase.TRAIN, size(1.5), size(3), size(13), size(13.5), size(15), size(14.2), int(14.2 * 2**30))
+    assert _message(RuntimeError("CUDA out of memory. Tried to allocate ..."), short) == (
+        "out of GPU memory in phase 'train': 1.50 GiB more did not fit in 14.20 GiB, "
+        "of which at most 13.00 GiB were in use"
+    )
 
 
 def test_a_failure_is_told_in_one_line() -> None:

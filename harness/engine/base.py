@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
+
 
 @dataclass(frozen=True)
 class Base:
@@ -43,15 +45,11 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    if machine.threads:
-        torch.set_num_threads(machine.threads)
+    keep_to(machine)
     dtype: torch.dtype = getattr(torch, machine.compute_dtype)
     quantise = quantization is Quantization.NF4
     # What is saved says by itself how it was quantised, and would not be heard if it were said here too, even as None.
     how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
-    if machine.memory_cap and machine.kind == "cuda":
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
@@ -79,6 +77,23 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     if quantise:
         keep_trainable(model)
     return Base(model, tokenizer, machine, quantization)
+
+
+def keep_to(machine: Machine) -> None:
+    """Hold this process to the machine's limits: threads, and under the profile `t4` what a T4 has.
+
+    That is its memory, as far as PyTorch's allocator hands it out, and no attention kernel that asks for a later GPU
+    (FlashAttention needs compute capability 8.0, as does cuDNN's; memory-efficient attention runs on a T4).
+    """
+    import torch
+
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    if machine.kind == "cuda" and machine.memory_cap:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:
@@ -132,8 +147,33 @@ def check_trainable(model: PreTrainedModel) -> None:
         if isinstance(module, Linear4bit) and getattr(module.weight.quant_state, "packing_format_for_cpu", False):
             raise EngineError(
                 f"the 4-bit layer {name} was packed for inference and cannot be trained through",
-                remedy="This is a bug of the harness with this version of bitsandbytes: please report it.",
+                remedy=REPORT_BUG,
             )
+
+
+def check_precision(model: PreTrainedModel, machine: Machine) -> None:
+    """Hold every weight to its precision: adapters in fp32, embeddings and head in the compute dtype, nothing in bf16
+    unless that is computed in.
+
+    PEFT's `prepare_model_for_kbit_training` would bring embeddings and head to fp32: 0.49 GiB on a 7B.
+
+    Raises:
+        EngineError: a weight is in another one.
+    """
+    import torch
+
+    dtype: torch.dtype = getattr(torch, machine.compute_dtype)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    large = {id(parameter) for end in ends for parameter in end.parameters()}
+    other = []
+    for name, parameter in model.named_parameters():
+        narrow = {dtype} if id(parameter) in large else {dtype, torch.float32}
+        allowed = {torch.float32} if parameter.requires_grad else narrow
+        if parameter.is_floating_point() and parameter.dtype not in allowed:
+            other.append(f"{name} ({parameter.dtype})")
+    if other:
+        message = f"{len(other)} weights are in a precision that was not asked for, among them {other[0]}"
+        raise EngineError(message, remedy=REPORT_BUG)
 
 
 def check_targets(model: PreTrainedModel, settings: Settings) -> None:

@@ -1,12 +1,14 @@
-"""Wall time and peak memory of one phase.
+"""Wall time and peak memory of one phase, and of one that ran out of memory.
 
-Peak resident memory never falls within a process, so it cannot be read off at a phase's end: a thread samples it.
+Peak resident memory never falls within a process, so it cannot be read off at a phase's end: a thread samples it. What
+the driver counts is sampled likewise: a paged optimizer's state is in it and in no figure of torch's allocator.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import time
 from types import TracebackType
@@ -14,9 +16,12 @@ from typing import Self
 
 import psutil
 
-from harness.records import Machine, Measurement, Phase, PhaseCost
+from harness.records import Machine, Measurement, Phase, PhaseCost, Shortage
 
 _INTERVAL = 0.02
+_REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
+"""As PyTorch says it, on CUDA and on a CPU."""
+_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 class Meter:
@@ -67,18 +72,66 @@ class Meter:
             torch.cuda.reset_peak_memory_stats()
 
     def cost(self, phase: Phase, tokens: int) -> PhaseCost:
-        allocated = reserved = driver = None
-        if self._machine.kind == "cuda":
-            import torch
+        seconds, resident = self._figure(self.seconds, "s"), self._figure(self._resident)
+        if self._machine.kind != "cuda":
+            return PhaseCost(phase, seconds, tokens, resident)
+        import torch
 
-            allocated = self._measurement(torch.cuda.max_memory_allocated(), "bytes")
-            reserved = self._measurement(torch.cuda.max_memory_reserved(), "bytes")
-            driver = self._measurement(self._device, "bytes") if self._device else None
-        seconds, resident = self._measurement(self.seconds, "s"), self._measurement(self._resident, "bytes")
-        return PhaseCost(phase, seconds, tokens, resident, allocated, reserved, driver)
+        return PhaseCost(
+            phase=phase,
+            seconds=seconds,
+            tokens=tokens,
+            peak_resident=resident,
+            peak_allocated=self._figure(torch.cuda.max_memory_allocated()),
+            peak_reserved=self._figure(torch.cuda.max_memory_reserved()),
+            peak_device=self._figure(self._device) if self._device else None,
+            left_allocated=self._figure(torch.cuda.memory_allocated()),
+            limit=self._figure(_limit(self._machine)),
+        )
 
-    def _measurement(self, value: float, unit: str) -> Measurement:
-        return Measurement(value, unit, self._machine.basis, self._machine.device, self._model)
+    def _figure(self, value: float, unit: str = "bytes") -> Measurement:
+        return _measurement(self._machine, self._model, value, unit)
+
+
+def shortage(machine: Machine, model: str, phase: Phase, error: Exception) -> Shortage:
+    """What is known of a phase that ended because memory did; to be asked before anything else is measured."""
+
+    def figure(value: float) -> Measurement:
+        return _measurement(machine, model, value, "bytes")
+
+    asked, resident = requested(str(error)), psutil.Process().memory_info().rss
+    wanted = figure(asked) if asked is not None else None
+    if machine.kind != "cuda":
+        return Shortage(phase, wanted, figure(resident))
+    import torch
+
+    driver = _driver_bytes()
+    return Shortage(
+        phase=phase,
+        requested=wanted,
+        resident=figure(resident),
+        peak_allocated=figure(torch.cuda.max_memory_allocated()),
+        peak_reserved=figure(torch.cuda.max_memory_reserved()),
+        device=figure(driver) if driver else None,
+        limit=figure(_limit(machine)),
+        memory_cap=machine.memory_cap,
+    )
+
+
+def requested(message: str) -> int | None:
+    """The bytes that PyTorch says it tried to allocate."""
+    found = _REQUEST.search(message)
+    return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
+
+
+def _measurement(machine: Machine, model: str, value: float, unit: str) -> Measurement:
+    return Measurement(value, unit, machine.basis, machine.device, model)
+
+
+def _limit(machine: Machine) -> int:
+    import torch
+
+    return machine.memory_cap or int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _driver_bytes() -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.engine.adapters import save_adapter
-from harness.engine.base import Base, check_trainable, untouched
+from harness.engine.base import REPORT_BUG, Base, check_precision, check_trainable, untouched
 from harness.engine.fingerprint import described, trained_on
 from harness.engine.meter import Meter
 from harness.engine.rows import IGNORED, Row
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_SKIPPED_STEPS = 16
 """fp16's loss scale starts at 2**16 and halves at each overflow: more in a row than this is no search for a scale."""
-REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
 
 Progress = Callable[[Step, int], None]
 """Called after each optimizer step with the step and the number of all steps."""
@@ -77,7 +76,7 @@ def trained(
     The status is SUCCEEDED, or DIVERGED where a loss, a gradient norm or a weight was not finite.
 
     Raises:
-        EngineError: a guard was broken: an adapter not in fp32, or a parameter that gets no gradient.
+        EngineError: a guard was broken: a weight in another precision, or a parameter that gets no gradient.
         torch.OutOfMemoryError: as PyTorch raises it.
     """
     if base.quantization is not settings.quantization:
@@ -89,7 +88,9 @@ def trained(
             log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress, keep=keep)
             trainer = build_trainer(base, rows, settings, seed, folder, log)
             use_full_precision(trainer.model)
+            check_precision(trainer.model, base.machine)
             trainer.train()
+            check_precision(trainer.model, base.machine)
             log.check_end(trainer.model)
         yield Trained(
             model=trainer.model,
