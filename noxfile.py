@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nox
@@ -15,6 +16,7 @@ nox.options.error_on_missing_interpreters = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
 SUITE = "suites/workshop"
+BASELINE = "workshop"
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -67,6 +69,17 @@ def minimums(session: nox.Session) -> None:
     session.install(_pin("torch"), *_lower_bounds(), *_group("test"))
     session.install("--no-deps", "-e", ".")
     session.run("pytest", "-m", "not slow", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def regression(session: nox.Session) -> None:
+    """Train the workshop's grid `gate` and hold it against the committed baseline; arguments go to `harness gate`."""
+    session.install(*PINNED, ".")
+    run = Path(session.create_tmp()) / "run"
+    shutil.rmtree(run, ignore_errors=True)  # what it trained is in the cache
+    asked = ("--grid", "gate", "--confirm-seeds", "0", "--profile", "cpu", "--output", str(run))
+    session.run("harness", "run", SUITE, *asked, env={"PYTHONSAFEPATH": "1"})
+    session.run("harness", "gate", str(run), "--baseline", BASELINE, *session.posargs)
 
 
 @nox.session

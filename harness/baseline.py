@@ -49,7 +49,7 @@ def reduced(results: Results, name: str) -> Baseline:
         training_rows=tuple(_digest(example) for example in run.suite.examples),
         model=replace(run.model, path=""),
         engine=run.engine,
-        provenance=run.provenance,
+        provenance=replace(run.provenance, command=""),
         base=rows[0],
         variants=tuple(rows[1:]),
     )

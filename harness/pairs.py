@@ -379,7 +379,8 @@ def _costs(before: Baseline, after: Baseline, old: Row, new: Row) -> Iterator[Co
     for what, figure in (("training time", _seconds), ("peak memory while training", _memory)):
         was, now = (tuple(figure(cost) for cost in row.costs) for row in (old, new))
         if was and now:
-            yield CostChange(what, was, now, _hindrance(before, after, was, now))
+            resident = figure is _memory and any(cost.peak_reserved is None for cost in new.costs)
+            yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=figure is _seconds), resident)
 
 
 def _seconds(cost: PhaseCost) -> Measurement:
@@ -391,11 +392,15 @@ def _memory(cost: PhaseCost) -> Measurement:
     return cost.peak_reserved or cost.peak_resident
 
 
-def _hindrance(before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement]) -> str:
+def _hindrance(
+    before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
+) -> str:
     sides = [{(m.device, m.basis) for m in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
         told = [" and ".join(sorted(f"{basis} on {device}" for device, basis in side)) for side in sides]
         return f"{told[0]}, then {told[1]}"
     if before.engine != after.engine:
         return f"engine {before.engine}, then {after.engine}"
+    if timed and after.provenance.machine.kind == "cpu":
+        return "a CPU's time is also that of what else it does"
     return ""

@@ -1062,6 +1062,8 @@ class CostChange:
     after: tuple[Measurement, ...]
     hindrance: str = ""
     """Why the two are not compared; empty where they are."""
+    resident: bool = False
+    """Memory of the whole process, where there is no GPU to ask."""
 
 
 @dataclass(frozen=True)
@@ -1133,3 +1135,49 @@ class Comparison:
     added: tuple[str, ...]
     base: tuple[Flip, ...] = ()
     """Cases that the untrained model answers with another verdict than before."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a gate calls worse. Points are of pass rate."""
+
+    margin: float
+    """Points that a role may lose and still be called unchanged: the suite's margin."""
+    least: float = 5.0
+    """Points below which a loss or a gain is not spoken of, however sure it is."""
+    alpha: float = 0.05
+    """The most by which adjusted p-values may be chance."""
+    slower: float = 0.10
+    """Share of time that may be lost even where the baseline's repeats differ less."""
+    larger: float = 0.05
+    """Likewise of GPU memory."""
+    resident: float = 0.20
+    """Likewise of a CPU's resident memory, which other versions of libraries fill otherwise."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that a verdict rests on, in words."""
+
+    verdict: Verdict
+    text: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one variant."""
+
+    variant: str
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict on a run, and on each of its variants."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    variants: tuple[Judgement, ...]
+    policy: Policy
+    comparison: Comparison

@@ -124,7 +124,7 @@ def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
     spread = float(scores.mean(axis=1).var(ddof=1)) / seeds if seeds > 1 else 0.0
     if spread > 0:
         trials = min(trials, max(2.0, share * (1 - share) / spread))
-    low, high = wilson(share, trials, _few(seeds - 1, level))
+    low, high = wilson(share, trials, student(seeds - 1, level))
     return Interval(share, low, high, trials)
 
 
@@ -137,7 +137,7 @@ def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL)
     _check(before, after)
     freedom = len(before) + len(after) - 2
     old, new = retrained(before), retrained(after)
-    z = _few(freedom, level)
+    z = student(freedom, level)
     (low0, high0), (low1, high1) = (wilson(side.value, side.cases, z) for side in (old, new))
     moved = new.value - old.value
     low = moved - _hypotenuse(new.value - low1, high0 - old.value, 0.0)
@@ -145,7 +145,7 @@ def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL)
     return Interval(moved, max(-1.0, low), min(1.0, high), min(old.cases, new.cases))
 
 
-def _few(freedom: int, level: float) -> float:
+def student(freedom: int, level: float) -> float:
     """Student's quantile; the normal one where one seed on each side says nothing of how seeds differ."""
     if freedom < 1:
         return _normal((1 + level) / 2)
@@ -371,7 +371,7 @@ def retrained_detectable(before: Scores, after: Scores, *, alpha: float = 0.05, 
     if freedom < 1:
         return by_cases
     # The end of a two-sided interval at 1 - alpha leaves alpha / 2 below it; so does the power at 2 * power - 1.
-    reach = _few(freedom, 1 - alpha) + _few(freedom, 2 * power - 1)
+    reach = student(freedom, 1 - alpha) + student(freedom, 2 * power - 1)
     error, share = retraining_error(before, after), float(before.mean())
     share = min(share, 1 - 1 / before.size)  # where all pass, as if one had failed
     found = 0.0

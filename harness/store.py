@@ -14,6 +14,8 @@ A run directory holds what one run was asked and found; the cache holds what is 
 
 ID-epoch-N is the adapter of a training as it was after N epochs.
 
+    reports/baselines/NAME.json      what a run is held against (Baseline), made to be committed and read in a diff
+
 A file counts once its final name exists; what a killed process left under another name is ignored, and goes
 when the cache is cleared.
 """
@@ -28,7 +30,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -37,6 +39,7 @@ from harness.errors import NewerFormatError, RunInUseError, StoreError
 from harness.records import (
     FORMAT,
     Answer,
+    Baseline,
     Calibration,
     Job,
     PhaseCost,
@@ -189,6 +192,76 @@ def decode_line(text: str, kind: type[T]) -> T:
 def encode_line(value: object) -> str:
     """One line of JSON; half a surrogate pair, which no reader takes, becomes a question mark as it does in files."""
     return json.dumps(value, default=_plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
+
+
+# --- baselines ---------------------------------------------------------------------------------------------------
+
+_WIDTH = 160
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """A baseline as JSON in which whatever fits on a line is on one, and what is empty is left out."""
+    # Through text once: what no file can hold is replaced before the digest is taken.
+    data = json.loads(encode_line(_slim(baseline)))
+    data["digest"] = _content_digest(data)
+    write_text(path, _folded(data) + "\n")
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The baseline in a file.
+
+    Raises:
+        NewerFormatError: a newer harness wrote it.
+        StoreError: it is missing, truncated, or not as it was written.
+    """
+    remedy = "Restore it, from git for one, or make it anew with `harness bless`."
+    try:
+        data = _read_json(path)
+        if data.get("digest") != _content_digest(data) and _version_of(data) <= FORMAT:
+            raise _damaged(path, "its content is not what its digest was taken of, so somebody edited it")
+        return _decode(data, Baseline, path)
+    except NewerFormatError:
+        raise
+    except StoreError as error:
+        raise StoreError(error.message, remedy=remedy) from None
+
+
+def _version_of(data: Mapping[str, Any]) -> int:
+    version = data.get("format")
+    return version if isinstance(version, int) else 0
+
+
+def _content_digest(data: Mapping[str, Any]) -> str:
+    return digest({name: value for name, value in data.items() if name != "digest"})
+
+
+def _slim(value: Any) -> Any:
+    """Plain values, less what is empty by default."""
+    if is_dataclass(value):
+        parts = ((field, getattr(value, field.name)) for field in fields(value))
+        return {f.name: _slim(part) for f, part in parts if not (part in _EMPTY and _has_default(f))}
+    if isinstance(value, Mapping):
+        return {name: _slim(part) for name, part in value.items()}
+    return [_slim(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+_EMPTY: tuple[object, ...] = (None, "", (), {}, [])
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _folded(value: object, depth: int = 0) -> str:
+    """JSON with a line for whatever fits on one."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if depth + len(flat) <= _WIDTH or not isinstance(value, dict | list) or not value:
+        return flat
+    pad = "\n" + " " * (depth + 1)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name, ensure_ascii=False)}: {_folded(part, depth + 1)}" for name, part in value.items()]
+        return "{" + pad + ("," + pad).join(parts) + "\n" + " " * depth + "}"
+    return "[" + pad + ("," + pad).join(_folded(part, depth + 1) for part in value) + "\n" + " " * depth + "]"
 
 
 # --- directories that appear whole -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from build import results
 
+from harness.regression import bless
 from harness.store import RunStore
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,15 @@ def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
     run.write_manifest(found.run)
     run.write_results(found, [], "")
     assert not imported_by("report", str(tmp_path)) & HEAVY
+
+
+def test_the_gate_imports_nothing_that_trains(tmp_path: Path) -> None:
+    """Blessing a run and holding one against it need none of those, nor the chart library."""
+    found, run = results(count=2, failures=False), RunStore(tmp_path / "run")
+    run.write_manifest(found.run)
+    run.write_results(found, [], "")
+    kept = bless(run, "kept", tmp_path)
+    assert not imported_by("gate", str(run.root), "--baseline", str(kept)) & (HEAVY | {"altair", "jinja2"})
 
 
 def test_help_imports_nothing_that_draws() -> None:

@@ -9,6 +9,7 @@ import click
 
 import harness
 from harness.cli.export import export
+from harness.cli.gate import bless, gate
 from harness.cli.look import plan, schema, validate
 from harness.cli.new import new
 from harness.cli.run import run
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (new, validate, plan, run, score, report, export, clean, schema):
+for command in (new, validate, plan, run, score, report, gate, bless, export, clean, schema):
     cli.add_command(command)
 
 
