@@ -15,7 +15,8 @@ from build import HOSTILE, machine, results
 
 from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
-from harness.report.charts import NARROW, WIDE, WITHIN, _labels, _Point
+from harness.report.charts import NARROW, WIDE
+from harness.report.tradeoff import WITHIN, Point, labels
 from harness.report.words import anchor, claim, setting, visible
 
 VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
@@ -256,7 +257,7 @@ def test_confirm_cases_stand_apart() -> None:
 def test_charts_speak() -> None:
     """Every chart has a title, a description and its numbers as a table, and shares no id with another."""
     _, page = shown()
-    assert len(page.all("figure")) == 3
+    assert len(page.all("figure")) == 4
     for figure in page.all("figure"):
         assert figure.all("svg")[0].attributes["role"] == "img"
         assert figure.all("title")[0].text
@@ -398,10 +399,10 @@ def test_an_unfinished_run_is_provisional() -> None:
 
 def test_labels_of_the_trade_off_do_not_overlap() -> None:
     """Labels of marks at the same place, and the base's, lie apart and within the drawing."""
-    point = _Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", WITHIN, Status.SUCCEEDED)
+    point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", WITHIN, Status.SUCCEEDED)
     points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
     for width in (WIDE, NARROW):
-        heights = [label["quality"] for label in _labels(points, (1e6, 1e7), 0.0, width)]
+        heights = [label["quality"] for label in labels(points, (1e6, 1e7), 0.0, width)]
         assert min(heights) >= 2
         assert all(abs(a - b) >= 5 for a, b in combinations(heights[:3], 2))
         assert heights[3] >= 7

@@ -41,7 +41,7 @@ def _rendered(template: str, results: Results, now: str) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from harness.report import charts, page, words
+    from harness.report import charts, tables, words
 
     environment = Environment(
         loader=PackageLoader("harness.report"),
@@ -52,7 +52,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.globals.update(words=words, titled=charts.titled)
-    environment.filters["groupby_runs"] = page.groups
+    environment.filters["groupby_runs"] = tables.groups
     return environment
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from harness.records import Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
 
 GIB, MIB = 1 << 30, 1 << 20
+T4_LIMIT = int(14.2 * GIB)
+"""What of a T4's memory torch can be given, CUDA's own context left aside."""
 ABSENT = "–"
 
 ROLES = {
@@ -143,6 +145,11 @@ def setting(name: str, value: Any) -> str:
 def _power(value: float) -> str:
     digits, exponent = f"{value:.2e}".split("e")
     return f"{float(digits):g}e{int(exponent)}"
+
+
+def lower(name: str) -> str:
+    """A setting's title within a sentence."""
+    return name if name == "rsLoRA" else name.lower()
 
 
 def moment(stamp: str) -> str:
