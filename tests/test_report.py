@@ -312,7 +312,7 @@ def test_real_model_is_recommended_for_what_was_tested() -> None:
     assert page.all("button", **{"data-copy": "settings"})
     settings = next(v.settings for v in made.variants if v.name == made.choice.variant)
     assert settings
-    assert f"rank: {settings.rank}" in page.id("settings").text
+    assert f"r={settings.rank}," in page.id("settings").text
     assert not page.all(class_="banner")
 
 
@@ -326,17 +326,20 @@ def test_emulated_is_called_so() -> None:
 
 
 def test_a_cpu_claims_nothing_about_a_gpu() -> None:
-    """A CPU run's chart ranks by work, not seconds, names the CPU and mentions no T4."""
+    """A CPU run's chart ranks by work, not seconds; no chart has a T4's line, and the answer says it cannot tell."""
     _, page = shown()
     assert "trained tokens × trainable parameters" in page.id("trade-off").text
     assert "measured on Example CPU" in page.id("cost").text
-    assert "T4" not in page.text
+    assert not [svg for figure in page.all("figure") for svg in figure.all("svg") if "T4" in svg.text]
+    assert "whether it fits a T4, this run cannot tell" in page.id("answer").text
 
 
 def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
     """A CUDA run's chart has seconds as its axis, and its cost table the GPU's three memory figures."""
     _, page = shown("t4")
     assert "Training time" in page.id("trade-off").text
+    assert "T4 14.2 GiB" in page.id("memory-trade-off").all("svg")[0].text
+    assert "T4" not in page.id("trade-off").all("svg")[0].text
     assert all(word in page.id("cost").text for word in ("Peak allocated", "Peak reserved", "Peak on device"))
 
 

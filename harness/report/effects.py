@@ -112,15 +112,15 @@ def _pairs(
 
 def _alike(pairs: Sequence[tuple[str, str]], objective: Role, marks: rates.Table) -> str:
     """The mean difference over the pairs, with its interval: a pair's trainings count as more seeds of the same."""
-    known = [(marks[a, objective], marks[b, objective]) for a, b in pairs]
-    known = [(a, b) for a, b in known if a.cases and a.cases == b.cases]
+    found = [(marks.get((a, objective)), marks.get((b, objective))) for a, b in pairs]
+    known = [(a, b) for a, b in found if a and b and a.cases and a.cases == b.cases]
     if not known:
         return ""
     import numpy as np
 
     before, after = (np.concatenate([pair[side].scores for pair in known]) for side in (0, 1))
-    found = stats.difference(before, after, known[0][0].groups)
-    points = f"{100 * found.value:+.0f} ({100 * found.low:+.0f} to {100 * found.high:+.0f})"
+    moved = stats.difference(before, after, known[0][0].groups)
+    points = f"{100 * moved.value:+.0f} ({100 * moved.low:+.0f} to {100 * moved.high:+.0f})"
     return f"{points}, {words.plural(len(known), 'pair')}"
 
 
