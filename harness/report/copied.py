@@ -46,7 +46,7 @@ arguments = SFTConfig(
     packing={packing},
     fp16={fp16},
     bf16={bf16},
-    gradient_checkpointing={checkpointing},
+    gradient_checkpointing={checkpointing},{reentrant}
 )
 # Under fp16 TRL leaves the adapter in bf16, which the gradient scaler refuses. After building the trainer:
 # for p in trainer.model.parameters():
@@ -80,4 +80,5 @@ def arguments(settings: Settings, machine: Machine) -> str:
         fp16=cuda and machine.compute_dtype == "float16",
         bf16=cuda and machine.compute_dtype == "bfloat16",
         checkpointing=cuda,
+        reentrant='\n    gradient_checkpointing_kwargs={"use_reentrant": False},' if cuda else "",
     )
