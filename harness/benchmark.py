@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import compare, frame, report
+from harness.advise import advise
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
 from harness.grid import load_plan, trial_id
 from harness.models import resolve
 from harness.provenance import Profile, machine, now, provenance, stack_versions
+from harness.recommend import Caps
 from harness.records import (
     FORMAT,
     Case,
     Event,
     EventKind,
     Plan,
+    Recommendation,
     Results,
     RunManifest,
     Split,
@@ -263,6 +266,11 @@ def _same_questions(new: Suite, old: Suite) -> Suite:
 def _question(case: Case) -> tuple[object, ...]:
     """What a model was asked: log-probabilities are of the reference and the choices as they were then."""
     return case.messages, case.split, case.reference, case.choices
+
+
+def recommendation(store: RunStore, caps: Caps) -> Recommendation:
+    """What a finished run recommends within these caps."""
+    return advise(store.results(), caps)
 
 
 def rewrite(store: RunStore) -> Results:

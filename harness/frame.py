@@ -16,6 +16,7 @@ from harness.records import (
     Likelihood,
     Outcome,
     Rate,
+    Recommendation,
     Results,
     Role,
     Sample,
@@ -137,6 +138,13 @@ def summary(results: Results, report: str = "") -> str:
     if toy:
         lines.append("Toy model: the report shows how to read one. Do not copy these settings to another model.")
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
+
+
+def advice(found: Recommendation) -> str:
+    """A recommendation as a terminal shows it: what, why, what is missing, and what to paste."""
+    missing = ["What is missing:", *(f"  {each}" for each in found.missing)] if found.missing else []
+    pasted = ["", found.script.rstrip()] if found.script else []
+    return "\n".join([found.headline, *(f"  {reason}" for reason in found.reasons), *missing, *pasted])
 
 
 def overview(results: Results, folder: Path) -> dict[str, Any]:

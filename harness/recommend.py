@@ -223,8 +223,14 @@ def _rivals(
         second = max(others, key=lambda v: _share(v.rates.get(objective)))
         return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
     how = "less training time" if _cuda_seconds(pick) is not None else "less training work (tokens x parameters)"
-    tied = [v.name for v in within if v is not pick and _same(v, pick, objective)]
-    words = [f"It needs {how} than {_listed(tied)}, which {_verb(tied, 'passes', 'pass')} as many."] if tied else []
+    tied = [v for v in within if v is not pick and _same(v, pick, objective)]
+    dearer = [v.name for v in tied if _cheapness(v, within) < _cheapness(pick, within)]
+    equal = [v.name for v in tied if v.name not in dearer]
+    words = []
+    if dearer:
+        words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
+    if equal:
+        words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same price.")
     if (found := _behind(suite, marks, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
         words.append(
@@ -276,7 +282,7 @@ def gpu_memory(variant: Outcome) -> Measurement | None:
 
 
 def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
-    unsafe = [v for v in variants if _finished(v) and not eligible(suite, v)]
+    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(suite, v)]
     losing = [v.name for v in unsafe if _loses(suite, v)]
     unclear = [v.name for v in unsafe if not _loses(suite, v)]
     words = []
@@ -297,9 +303,15 @@ def _loses(suite: Suite, variant: Outcome) -> bool:
 
 def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
     failed = [v.name for v in variants if not _finished(v)]
-    if not failed:
-        return ()
-    return (f"Not considered: {_listed(failed)}, whose training did not finish under every seed.",)
+    foreign = [v.name for v in variants if _finished(v) and v.elsewhere]
+    words = []
+    if failed:
+        words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
+    if foreign:
+        words.append(
+            f"Not considered: {_listed(foreign)}, trained elsewhere with settings and costs that are not known."
+        )
+    return tuple(words)
 
 
 def _none_finished(variants: Sequence[Outcome]) -> str:

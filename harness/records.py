@@ -867,6 +867,23 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """What `harness recommend` says. `variant` is None where nothing is recommended; `missing` then says why not."""
+
+    variant: str | None
+    best: str | None
+    """The choice that was looked at, recommended or not."""
+    headline: str
+    reasons: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    sft_config: str = ""
+    """TRL's and PEFT's arguments as Python; empty where there is no recommendation."""
+    lora_config: str = ""
+    script: str = ""
+    """Both with their imports, and the quantisation's."""
+
+
+@dataclass(frozen=True)
 class EpochRates:
     """Pass rates by role, over all seeds, of one variant's adapters after so many epochs."""
 

@@ -75,6 +75,62 @@ def test_ties_go_to_less_work_on_a_cpu() -> None:
     assert any("less training work" in reason and "big" in reason for reason in choice.reasons)
 
 
+def marked(**passes: str) -> dict[str, dict[str, dict[int, float]]]:
+    """Marks of each variant from a letter per case: `1` passes."""
+    return {name: {f"c{n}": {0: float(mark)} for n, mark in enumerate(row)} for name, row in passes.items()}
+
+
+ASKED = suite([case(f"c{n}", Role.GENERALISE) for n in range(20)], margin=10)
+
+
+def test_the_cheapest_within_one_standard_error() -> None:
+    """A cheaper variant that passes one case less is chosen, and the words say by how much and why; at two less not."""
+    best, near, far = "1" * 16 + "0" * 4, "1" * 15 + "0" * 5, "1" * 14 + "0" * 6
+    rivals = [outcome("best", 16, 20, work=9000), outcome("near", 15, 20, work=500), outcome("far", 14, 20, work=100)]
+    choice = choose(ASKED, BASE, rivals, marked(best=best, near=near, far=far))
+    assert (choice.variant, choice.best) == ("near", "best")
+    assert choice.behind is not None
+    assert choice.behind.points == pytest.approx(-5)
+    assert any("best passes most" in r and "5 points more" in r and "one standard error" in r for r in choice.reasons)
+
+
+def test_the_error_is_that_of_the_pair() -> None:
+    """Two cases less do not tell apart variants that differ in many either way; they do where nothing else differs."""
+    wild = marked(best="1" * 15 + "0" * 5, cheap="0" * 4 + "1" * 13 + "0" * 3)
+    rivals = [outcome("best", 15, 20, work=9000), outcome("cheap", 13, 20, work=100)]
+    assert choose(ASKED, BASE, rivals, wild).variant == "cheap"
+    tame = marked(best="1" * 15 + "0" * 5, cheap="1" * 13 + "0" * 7)
+    assert choose(ASKED, BASE, rivals, tame).variant == "best"
+
+
+def test_seeds_that_differ_widen_the_error() -> None:
+    """A gap that cases alone would tell is within one standard error where training seeds differ by more."""
+    passes = {"best": ("1" * 16 + "0" * 4, "1" * 8 + "0" * 12), "cheap": ("1" * 10 + "0" * 10,) * 2}
+    marks = {
+        name: {f"c{n}": {seed: float(row[n]) for seed, row in enumerate(rows)} for n in range(20)}
+        for name, rows in passes.items()
+    }
+    rivals = [outcome("best", 12, 20, work=9000), outcome("cheap", 10, 20, work=100)]
+    assert choose(ASKED, BASE, rivals, marks).variant == "cheap"
+    steady = marked(best="1" * 12 + "0" * 8, cheap="1" * 10 + "0" * 10)
+    assert choose(ASKED, BASE, rivals, steady).variant == "best"
+
+
+def test_no_better_than_the_base_is_not_cheaper() -> None:
+    """A cheap variant within one standard error that passes no more than the base is not the cheapest of anything."""
+    best, idle = "1" * 2 + "0" * 18, "1" + "0" * 19
+    rivals = [outcome("best", 2, 20, work=9000), outcome("idle", 1, 20, work=100)]
+    assert choose(ASKED, BASE, rivals, marked(best=best, idle=idle)).variant == "best"
+
+
+def test_what_was_trained_elsewhere_is_not_chosen() -> None:
+    """An adapter of which neither settings nor cost are known is no default, however good."""
+    foreign = outcome("foreign", 20, 20, elsewhere=True)
+    choice = choose(SUITE, BASE, [foreign, outcome("own", 8, 20)])
+    assert choice.variant == "own"
+    assert any("foreign" in reason and "trained elsewhere" in reason for reason in choice.reasons)
+
+
 def test_ties_go_to_less_time_on_cuda() -> None:
     """Of equals on one GPU the one that trained in fewer seconds is chosen, whatever its number of parameters."""
     fast, slow = outcome("fast", 15, 20, work=9000, seconds=5), outcome("slow", 15, 20, work=100, seconds=50)

@@ -13,7 +13,7 @@ from harness.cli.gate import bless, gate
 from harness.cli.look import plan, schema, validate
 from harness.cli.new import new
 from harness.cli.run import run
-from harness.cli.runs import clean, report, score
+from harness.cli.runs import clean, recommend, report, score
 from harness.errors import HarnessError
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (new, validate, plan, run, score, report, gate, bless, export, clean, schema):
+for command in (new, validate, plan, run, score, report, recommend, gate, bless, export, clean, schema):
     cli.add_command(command)
 
 

@@ -1,7 +1,9 @@
-"""Commands on what is there already: `score`, `report`, `clean`."""
+"""Commands on what is there already: `score`, `report`, `recommend`, `clean`."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -46,6 +48,36 @@ def report(run: Path) -> None:
     store = find_run(run)
     benchmark.rewrite(store)
     click.echo(str(store.report))
+
+
+@click.command()
+@RUN
+@click.option(
+    "--max-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="GPU memory that it may take.",
+)
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="M",
+    help="GPU minutes that it may train.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as_json: bool) -> None:
+    """Say which settings a run recommends, why, and what is missing if none.
+
+    RUN is a run's directory. Of the variants that keep what the base could do, it is the cheapest
+    within one standard error of the best. Caps count figures of the GPU that the run was on; where it
+    was on a CPU, nothing shows what a GPU takes.
+    """
+    from harness import benchmark, frame
+    from harness.recommend import Caps
+    from harness.store import find_run
+
+    found = benchmark.recommendation(find_run(run), Caps(max_memory, max_minutes))
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else frame.advice(found))
 
 
 @click.command()
