@@ -76,22 +76,23 @@ def _generate(base: Base, model: Any, asked: Sequence[_Asked], decoding: Decodin
         )
     ends = set(base.model.generation_config.eos_token_id)
     made = zip(asked, out[:, width:].tolist(), chooser.log_probabilities(), strict=False)
-    return [_answer(one.prompt.key, _finish(tokenizer, row, ends, decoding), logs) for one, row, logs in made]
+    return [given_answer(one.prompt.key, finish(tokenizer, row, ends, decoding), logs) for one, row, logs in made]
 
 
-def _answer(key: str, finished: tuple[str, int, bool], logs: Sequence[float]) -> Answer:
+def given_answer(key: str, finished: tuple[str, int, bool], logs: Sequence[float]) -> Answer:
+    """What `finish` found, with the log-probabilities of the tokens that count."""
     text, tokens, truncated = finished
     return Answer(key, text, tokens, truncated, likelihood(sum(logs[:tokens]), tokens))
 
 
-def _finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
+def finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
     """What of a row is the answer; behind an end or a stop string there is padding, as long as the batch needed it.
 
     That is: text, number of new tokens, and whether the limit cut it.
     """
     end = next((at for at, token in enumerate(row) if token in ends), None)
     kept = row if end is None else row[:end]
-    stop = _stopped(tokenizer, kept, decoding.stop)
+    stop = stopped(tokenizer, kept, decoding.stop)
     text = tokenizer.decode(kept[:stop], skip_special_tokens=True)
     if stop is not None:
         text = text[: min((at for at in map(text.find, decoding.stop) if at >= 0), default=len(text))]
@@ -99,7 +100,7 @@ def _finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) 
     return text.strip(), len(kept) + (end is not None), end is None
 
 
-def _stopped(tokenizer: Any, tokens: list[int], stops: Sequence[str]) -> int | None:
+def stopped(tokenizer: Any, tokens: list[int], stops: Sequence[str]) -> int | None:
     """How many tokens it took until one of the stop strings (which may be a special token's name) was there."""
 
     def there(count: int) -> bool:

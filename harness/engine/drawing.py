@@ -20,15 +20,15 @@ class Chooser:
 
     def __init__(self, keys: Sequence[str], temperature: float) -> None:
         self._temperature = temperature
-        self._generators = [_generator(key) for key in keys] if temperature else []
+        self._generators = [generator_of(key) for key in keys] if temperature else []
         self._logs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores, (rows, vocabulary), of the next token; called once per step."""
         del input_ids
-        noisy = scores / self._temperature + self._noise(scores) if self._temperature else scores
-        taken = noisy.argmax(dim=-1, keepdim=True)
-        self._logs.append(scores.float().log_softmax(dim=-1).gather(-1, taken).squeeze(-1))
+        noisy = with_noise(scores, self._temperature, self._generators)
+        _, logs = taken(scores, noisy)
+        self._logs.append(logs)
         return noisy
 
     def log_probabilities(self) -> list[list[float]]:
@@ -38,17 +38,33 @@ class Chooser:
         taken: list[list[float]] = torch.stack(self._logs, dim=1).tolist()
         return taken
 
-    def _noise(self, scores: torch.Tensor) -> torch.Tensor:
-        import torch
 
-        # In double precision: a float's 24 bits would leave tokens of less than 1 in 16 million undrawn.
-        uniform = torch.stack(
-            [torch.rand(scores.shape[-1], generator=own, dtype=torch.float64) for own in self._generators]
-        )
-        return -(-uniform.log()).log().to(scores)
+def choose(
+    scores: torch.Tensor, temperature: float, generators: Sequence[torch.Generator]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """From scores, (rows, vocabulary), the token that each row takes and its log-probability, both (rows,)."""
+    return taken(scores, with_noise(scores, temperature, generators))
 
 
-def _generator(key: str) -> torch.Generator:
+def with_noise(scores: torch.Tensor, temperature: float, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Scores whose largest is the token to take: at temperature 0 as they are."""
+    import torch
+
+    if not temperature:
+        return scores
+    # In double precision: a float's 24 bits would leave tokens of less than 1 in 16 million undrawn.
+    uniform = torch.stack([torch.rand(scores.shape[-1], generator=own, dtype=torch.float64) for own in generators])
+    return scores / temperature - (-uniform.log()).log().to(scores)
+
+
+def taken(scores: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = noisy.argmax(dim=-1)
+    logs = scores.float().log_softmax(dim=-1).gather(-1, tokens[:, None]).squeeze(-1)
+    return tokens, logs
+
+
+def generator_of(key: str) -> torch.Generator:
+    """A row's own, on the CPU and seeded by its key."""
     import torch
 
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))

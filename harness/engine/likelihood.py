@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from harness.records import Likelihood, Prompt
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+Enter = Callable[[Sequence[tuple[int, Row]]], None]
+"""Told the rows of a batch, each with the number of its prompt."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,34 @@ def evaluate(
     All of the tokens count that training would learn from, the end of the turn among them: an answer is preferred for
     ending where it does, too, and one that another begins with is told from it.
     """
-    rows: dict[tuple[Prompt, str], Row] = {}
-    for prompt in prompts:
-        for text in texts_of(prompt):
-            rows[prompt, text] = follow(prompt.messages, text, base.tokenizer)
-    found = dict(zip(rows, likelihoods(base, model, list(rows.values()), batch_size=batch_size), strict=True))
-    return [_evaluated(prompt, found) for prompt in prompts]
+    return evaluate_all(base, model, prompts, batch_size=batch_size)
+
+
+def evaluate_all(
+    base: Base,
+    model: PreTrainedModel | PeftModel,
+    prompts: Sequence[Prompt],
+    *,
+    batch_size: int,
+    enter: Enter | None = None,
+) -> list[Evaluated]:
+    """The same; `enter` is told the rows of each batch before, so that each can see its own adapter."""
+    rows = {
+        (number, text): follow(prompt.messages, text, base.tokenizer)
+        for number, prompt in enumerate(prompts)
+        for text in texts_of(prompt)
+    }
+    whose = [number for number, _ in rows]
+    own = list(rows.values())
+    told = likelihoods(
+        base,
+        model,
+        own,
+        batch_size=batch_size,
+        enter=enter and (lambda batch: enter([(whose[index], own[index]) for index in batch])),
+    )
+    found = dict(zip(rows, told, strict=True))
+    return [_evaluated(number, prompt, found) for number, prompt in enumerate(prompts)]
 
 
 def texts_of(prompt: Prompt) -> tuple[str, ...]:
@@ -47,12 +72,26 @@ def texts_of(prompt: Prompt) -> tuple[str, ...]:
 
 
 def likelihoods(
-    base: Base, model: PreTrainedModel | PeftModel, rows: Sequence[Row], *, batch_size: int = 64
+    base: Base,
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[Row],
+    *,
+    batch_size: int = 64,
+    enter: Callable[[Sequence[int]], None] | None = None,
 ) -> list[Likelihood | None]:
-    """Of the supervised tokens of each row given all before them; None where that is no finite number."""
+    """Of the supervised tokens of each row given all before them; None where that is no finite number.
+
+    `enter` is told before each batch which rows it has.
+    """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
     found: list[Likelihood | None] = [None] * len(rows)
-    for batch in in_batches(order, batch_size, lambda some: _totals(base, model, [rows[index] for index in some])):
+
+    def totals(some: Sequence[int]) -> list[float]:
+        if enter:
+            enter(some)
+        return _totals(base, model, [rows[index] for index in some])
+
+    for batch in in_batches(order, batch_size, totals):
         for index, total in batch:
             found[index] = likelihood(total, rows[index].supervised)
     return found
@@ -63,9 +102,9 @@ def likelihood(total: float, tokens: int) -> Likelihood | None:
     return Likelihood(min(total, 0.0), tokens) if tokens and math.isfinite(total) else None
 
 
-def _evaluated(prompt: Prompt, found: dict[tuple[Prompt, str], Likelihood | None]) -> Evaluated:
-    reference = None if prompt.reference is None else found[prompt, prompt.reference]
-    choices = tuple(one for text in prompt.choices if (one := found[prompt, text]) is not None)
+def _evaluated(number: int, prompt: Prompt, found: dict[tuple[int, str], Likelihood | None]) -> Evaluated:
+    reference = None if prompt.reference is None else found[number, prompt.reference]
+    choices = tuple(one for text in prompt.choices if (one := found[number, text]) is not None)
     return Evaluated(reference, choices if len(choices) == len(prompt.choices) else ())
 
 

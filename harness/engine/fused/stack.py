@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class PassRow:
-    """A row of a pass: whose it is, how long without padding, and what its dropout is drawn from."""
+    """A row of a pass: whose it is, how long without padding, and what its dropout is drawn from.
+
+    A slot that is nobody's sees the base alone.
+    """
 
     slot: int
     length: int
@@ -116,7 +120,9 @@ class Layout:
         self.members, self.depth = len(members), max(map(len, own), default=0)
         self.any = self.depth > 0
         self.everybody = sum(map(len, own)) == len(slots)
-        self.even = self.everybody and all(len(rows) == self.depth for rows in own)
+        in_order = all(a <= b for a, b in pairwise(slots))
+        self.even = self.everybody and in_order and all(len(rows) == self.depth for rows in own)
+        self.ragged = any(len(rows) < self.depth for rows in own)
         if self.even or not self.any:
             return
         # A row of one's own, or else any: it is overwritten by zeros.
@@ -130,8 +136,10 @@ class Layout:
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, features) to (members, depth * tokens, features)."""
         if not self.even:
-            # Not multiplied by zero, which would let a neighbour's NaN through.
-            x = x.index_select(0, self.source).masked_fill(self.empty, 0.0)
+            x = x.index_select(0, self.source)
+            if self.ragged:
+                # Not multiplied by zero, which would let a neighbour's NaN through.
+                x = x.masked_fill(self.empty, 0.0)
         return x.reshape(self.members, -1, x.shape[-1])
 
     def add(self, result: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
@@ -139,4 +147,4 @@ class Layout:
         if self.even:
             return result + delta.reshape(result.shape)
         own = delta.reshape(-1, *result.shape[1:]).index_select(0, self.real)
-        return result + own if self.everybody else result.index_add(0, self.target, own)
+        return result.index_add(0, self.target, own)
