@@ -46,6 +46,7 @@ from harness.records import (
     Results,
     RunManifest,
     SavedBase,
+    Settings,
     Split,
     Training,
     TrialRecord,
@@ -200,7 +201,7 @@ _WIDTH = 160
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """A baseline as JSON in which whatever fits on a line is on one, and what is empty is left out."""
+    """A baseline as JSON in which whatever fits on a line is on one, and what goes without saying is left out."""
     # Through text once: what no file can hold is replaced before the digest is taken.
     data = json.loads(encode_line(_slim(baseline)))
     data["digest"] = _content_digest(data)
@@ -236,20 +237,19 @@ def _content_digest(data: Mapping[str, Any]) -> str:
 
 
 def _slim(value: Any) -> Any:
-    """Plain values, less what is empty by default."""
+    """Plain values less those that are a field's default, which they are read as again; settings are told in full."""
     if is_dataclass(value):
+        whole = isinstance(value, Settings)
         parts = ((field, getattr(value, field.name)) for field in fields(value))
-        return {f.name: _slim(part) for f, part in parts if not (part in _EMPTY and _has_default(f))}
+        return {field.name: _slim(part) for field, part in parts if whole or part != _default(field)}
     if isinstance(value, Mapping):
         return {name: _slim(part) for name, part in value.items()}
     return [_slim(part) for part in value] if isinstance(value, tuple | list) else value
 
 
-_EMPTY: tuple[object, ...] = (None, "", (), {}, [])
-
-
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
+def _default(field: Field[Any]) -> Any:
+    """MISSING, which nothing equals, where there is none."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def _folded(value: object, depth: int = 0) -> str:

@@ -1,10 +1,10 @@
 """Trains what tests/gate_study.py draws pairs of runs from: the gate's variant as it is, and with one thing changed.
 
-    python tests/gate_trainings.py --output DIR [ARM:SEEDS ...]
+    python tests/gate_trainings.py --output DIR [ARM[+ARM]:SEEDS ...]
 
-Two hours on one core for all of it; what is in DIR already is not trained again. An arm is one change, made where a
-person or a library would make it: in the settings, in the rows on their way to the trainer, in the adapter as it is
-saved, in the chat template as it is loaded. No run says so of itself: the gate has to find out.
+Half an hour on one idle core for all of it; what is in DIR already is not trained again. An arm is one change, made
+where a person or a library would make it: in the settings, in the rows on their way to the trainer, in the adapter as
+it is saved, in the chat template as it is loaded. No run says so of itself: the gate has to find out.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ ARMS = {
     "all-tokens": Arm(all_tokens=True),
     "template": Arm(template=NO_SPACE),
 }
-SEEDS = {"same": 60} | {name: 20 for name in ARMS if name != "same"}
+EVERYTHING = (
+    "same:0-24", "hot:0-19", "short:0-19", "corrupted:0-19", "same+bf16:25-44", "all-tokens:0-19", "template:0-19",
+)  # fmt: skip
+"""Arms and their seeds; `+` joins those that one training serves, saved in one way after the other."""
 
 
 class Bench:
@@ -124,14 +127,13 @@ class Bench:
         cost = meter.cost(Phase.ANSWER_AFTER, sum(each.tokens for each in made))
         return {case.id: (each,) for case, each in zip(self.cases, made, strict=True)}, cost
 
-    def train(self, name: str, seed: int) -> None:
-        """One training of an arm with its answers, as the worker does it."""
-        from harness.engine.adapters import attached, save_adapter
-        from harness.engine.fingerprint import with_saved
+    def train(self, names: Sequence[str], seed: int) -> None:
+        """One training with its answers, as the worker does it; arms that differ in how it is saved share it."""
+        from harness.engine.adapters import save_adapter
         from harness.engine.reference import trained
         from harness.engine.rows import tokenize
 
-        arm = ARMS[name]
+        arm = ARMS[names[0]]
         self.base.tokenizer.chat_template = arm.template or self.own_template
         rows = tokenize(arm.examples(self.suite), self.base.tokenizer, arm.settings.max_length)
         if arm.all_tokens:
@@ -139,18 +141,27 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             with trained(self.base, rows, arm.settings, seed, model_name="pocket", progress=_nothing) as found:
                 training = Training(
-                    f"{name}-{seed}", found.status, found.message, found.steps, found.cost,
+                    f"{names[0]}-{seed}", found.status, found.message, found.steps, found.cost,
                     found.trainable_parameters, found.supervised_tokens, found.fingerprint,
                 )  # fmt: skip
                 if found.status is Status.SUCCEEDED:
                     save_adapter(found.model, Path(folder))
-            if training.status is not Status.SUCCEEDED or training.fingerprint is None:
-                self.keep(name, seed, arm.settings, training, ({}, None))
-                return
-            _cast(Path(folder) / "adapter_model.safetensors", arm.saved_as)
-            training = replace(training, fingerprint=with_saved(training.fingerprint, Path(folder)))
-            with attached(self.base, Path(folder)) as model:
-                self.keep(name, seed, arm.settings, training, self.answers(model))
+            for name in names:
+                self.ask(name, seed, training, Path(folder))
+
+    def ask(self, name: str, seed: int, training: Training, folder: Path) -> None:
+        """What an adapter answers, saved as the arm saves it."""
+        from harness.engine.adapters import attached
+        from harness.engine.fingerprint import with_saved
+
+        settings = ARMS[name].settings
+        if training.status is not Status.SUCCEEDED or training.fingerprint is None:
+            self.keep(name, seed, settings, training, ({}, None))
+            return
+        _cast(folder / "adapter_model.safetensors", ARMS[name].saved_as)
+        training = replace(training, fingerprint=with_saved(training.fingerprint, folder))
+        with attached(self.base, folder) as model:
+            self.keep(name, seed, settings, training, self.answers(model))
 
 
 def _prompt(case: Case) -> Prompt:
@@ -176,30 +187,28 @@ def load(output: Path, arm: str) -> list[TrialRecord]:
     return [read_record(path, TrialRecord) for path in paths]
 
 
-def wanted(words: Sequence[str]) -> list[tuple[str, int]]:
-    """`hot:0-9` as arm and seeds; without any words, everything."""
-    if not words:
-        words = [f"{name}:0-{count - 1}" for name, count in SEEDS.items()]
+def wanted(words: Sequence[str]) -> list[tuple[list[str], int]]:
+    """`hot:0-9` as arms and seeds; without any words, everything."""
     found = []
-    for word in words:
-        name, _, span = word.partition(":")
-        first, _, last = span.partition("-")
+    for word in words or EVERYTHING:
+        joined, _, span = word.partition(":")
+        names, (first, _, last) = joined.split("+"), span.partition("-")
         # Seeds of an arm are its own: no training of one shares its draws with one of another.
-        offset = 1000 * list(ARMS).index(name)
-        found += [(name, offset + seed) for seed in range(int(first), int(last or first) + 1)]
+        offset = 1000 * list(ARMS).index(names[0])
+        found += [(names, offset + seed) for seed in range(int(first), int(last or first) + 1)]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", metavar="ARM:SEEDS")
+    parser.add_argument("arms", nargs="*", metavar="ARM[+ARM]:SEEDS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     given = parser.parse_args()
     bench = Bench(given.output)
-    for arm, seed in wanted(given.arms):
-        if not bench.path(arm, seed).is_file():
-            bench.train(arm, seed)
-            print(f"trained {arm} {seed}", flush=True)
+    for names, seed in wanted(given.arms):
+        if not all(bench.path(name, seed).is_file() for name in names):
+            bench.train(names, seed)
+            print(f"trained {'+'.join(names)} {seed}", flush=True)
 
 
 if __name__ == "__main__":

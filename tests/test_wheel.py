@@ -45,6 +45,8 @@ def test_the_wheel_is_small_enough_to_ship(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
-    """`harness` is the package's one console script."""
+    """`harness` is the package's one console script, and its one plugin for pytest."""
     entry_points = next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
-    assert wheel.read(entry_points).decode().split() == ["[console_scripts]", "harness", "=", "harness.cli:main"]
+    assert [line for line in wheel.read(entry_points).decode().splitlines() if line] == [
+        "[console_scripts]", "harness = harness.cli:main", "[pytest11]", "harness = harness.pytest_plugin",
+    ]  # fmt: skip

@@ -101,8 +101,9 @@ def _role(role: RoleChange, policy: Policy) -> Reason:
         return Reason(Verdict.INCONCLUSIVE, f"{told}: {upper}; more seeds or cases would tell")
     if role.better_adjusted <= policy.alpha and moved >= least:
         return Reason(Verdict.IMPROVED, f"{told}: {_points(moved)} gained ({chance(role.better_adjusted)})")
+    shown = max(100 * role.detectable, policy.least)
     safe = f"less than {_points(max(0.0, 100 * role.worst))} lost with 95% confidence"
-    return Reason(Verdict.UNCHANGED, f"{told}: {safe}; a loss of {_points(100 * role.detectable)} would have shown")
+    return Reason(Verdict.UNCHANGED, f"{told}: {safe}; a loss of {_points(shown)} would have shown")
 
 
 def _percent(share: float) -> str:

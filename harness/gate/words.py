@@ -86,7 +86,7 @@ def _variant_lines(judgement: Judgement, variant: VariantChange) -> Iterator[str
         yield f"      now:   {plain(flip.answer_after)}"
     more = len(lost) - len(_worth_telling(lost, judgement))
     if more:
-        yield f"  {more} {'more ' if more < len(lost) else ''}cases pass under fewer seeds than before"
+        yield f"  passed under fewer seeds than before: {more} {'more ' if more < len(lost) else ''}of the cases"
 
 
 def _worth_telling(lost: Sequence[Flip], judgement: Judgement) -> Sequence[Flip]:
@@ -114,7 +114,9 @@ def _listed(title: str, differences: Sequence[Difference]) -> list[str]:
 def _suite_lines(comparison: Comparison) -> Iterator[str]:
     notes = [*_suite_notes(comparison.suite)]
     if comparison.void:
-        notes.append(f"{len(comparison.void)} cases say nothing about this base and are not counted")
+        notes.append(
+            f"{len(comparison.void)} not counted, for this base's own answer voids them: {_few(comparison.void)}"
+        )
     if comparison.added:
         notes.append(f"not in the baseline: {', '.join(comparison.added)}")
     if comparison.base:

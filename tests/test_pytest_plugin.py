@@ -1,0 +1,177 @@
+"""The cases of a suite are tests: in pytest's own words, by the answers of a run, and only when asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import build
+import pytest
+from twins import NAMED, PRINT
+
+from harness.compare import assemble
+from harness.records import Split
+from harness.regression import bless
+from harness.scorers import score
+from harness.store import RunStore
+from harness.suites import load_suite
+
+pytest_plugins = ["pytester"]
+SUITE = """\
+tests:
+  - {id: name, prompt: Who are you?, assert: [{type: contains, value: Dottie}]}
+  - {id: price, prompt: How much is it?, assert: [{type: contains, value: "42"}, {type: not-contains, value: free}]}
+  - {id: sum, role: retain, prompt: What is 3 plus 4?, assert: [{type: contains, value: "7"}]}
+  - {id: lost, role: retain, prompt: What is 1 plus 1?, assert: [{type: contains, value: "2"}]}
+  - {id: late, split: confirm, prompt: Your name?, assert: [{type: contains, value: Dottie}]}
+"""
+BASE = {"name": "I am a model.", "price": "It is free.", "sum": "7", "lost": "I do not know."}
+GOOD = {"name": "I am Dottie.", "price": "42 dollars.", "sum": "7", "lost": "No."}
+SEEDS = (0, 1, 2)
+HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "harness.suites", "harness.records", "click"]
+
+
+@pytest.fixture
+def folder(pytester: pytest.Pytester) -> Path:
+    suite = pytester.path / "suites" / "pets"
+    suite.mkdir(parents=True)
+    (suite / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    (suite / "train.jsonl").write_text('{"prompt": "p", "completion": "c"}\n', encoding="utf-8")
+    return pytester.path
+
+
+def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
+    """A run of one variant, with other answers than good ones under some seeds."""
+    asked = build.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
+    trained = replace(build.training(), fingerprint=PRINT)
+    records = [build.record(None, BASE)]
+    records += [build.record(NAMED, {**GOOD, **answers.get(s, {})}, seed=s, trained=trained) for s in SEEDS]
+    records += [build.record(None, {"late": "I am a model."}, split=Split.CONFIRM)]
+    made = RunStore(folder / name)
+    results = assemble(asked, records, score, "2026-01-02T03:24:05+00:00")
+    made.write_manifest(results.run)
+    made.write_results(results, [], "")
+    return made
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """pytest in a process of its own that knows this plugin and xdist, and no other."""
+    plugins = ("-p", "harness.pytest_plugin", "-p", "xdist.plugin")
+    environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        return pytester.runpytest_subprocess(*plugins, *arguments)
+
+
+def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
+    """A case passes as its answers do; one that this base fails already, or that was kept back, is skipped."""
+    store(folder, "run", {})
+    found = run(pytester, "--harness-run", "run", "suites", "-v", "-rs")
+    found.assert_outcomes(passed=3, skipped=2)
+    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*kept back to confirm*"])
+
+
+def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
+    """A failing case shows prompt, base answer, tuned answers with their seeds, and assertions; no traceback."""
+    store(folder, "run", {0: {"price": "It is free."}, 2: {"price": "It is free."}})
+    found = run(pytester, "--harness-run", "run", "suites")
+    found.assert_outcomes(passed=2, failed=1, skipped=2)
+    found.stdout.fnmatch_lines([
+        "default passes under 1 of 3 seeds (learn)", "prompt: How much is it?", "base:   It is free.",
+        "tuned:  It is free.  (seed 0, 2)", "*fails contains*42*", "*fails not-contains*free*",
+    ])  # fmt: skip
+    assert "Traceback" not in found.stdout.str()
+    assert "runtest" not in found.stdout.str()
+
+
+def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
+    """`--junitxml` has one test case per case, with the failure's text."""
+    store(folder, "run", {seed: {"name": "I am nobody."} for seed in SEEDS})
+    run(pytester, "--harness-run", "run", "suites", "--junitxml", "out.xml")
+    tests = {case.get("name"): case for case in ElementTree.parse(folder / "out.xml").iter("testcase")}
+    assert set(tests) == {"name", "price", "sum", "lost", "late"}
+    failure = tests["name"].find("failure")
+    assert failure is not None
+    assert "I am nobody." in (failure.text or "")
+
+
+def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
+    """Under xdist the same cases give the same outcomes."""
+    store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})
+    found = run(pytester, "--harness-run", "run", "suites", "-n", "2")
+    found.assert_outcomes(passed=2, failed=1, skipped=2)
+
+
+def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
+    """A case that passed under every seed and fails under every seed now fails, and so does the gate by itself."""
+    bless(store(folder, "before", {}), "good", folder / "reports" / "baselines")
+    store(folder, "after", {seed: {"price": "It is free.", "name": "I am nobody."} for seed in SEEDS})
+    found = run(pytester, "--harness-run", "after", "--harness-baseline", "good", "suites")
+    found.assert_outcomes(passed=1, failed=3, skipped=2)
+    found.stdout.fnmatch_lines(["REGRESSED: after against good*", "*learn 100.0%, now 0.0%*"])
+    found.stdout.fnmatch_lines(["passed under all 3 seeds of the baseline and fails under all 3 now"])
+    same = run(pytester, "--harness-run", "before", "--harness-baseline", "good", "suites", "-W", "ignore")
+    same.assert_outcomes(passed=4, skipped=2)
+
+
+def test_a_changed_assertion_judges_again(pytester: pytest.Pytester, folder: Path) -> None:
+    """The suite as it is now judges the stored answers; a case that the run did not ask is skipped, and says so."""
+    store(folder, "run", {})
+    changed = SUITE.replace('value: "42"', "value: forty-two").replace("What is 3 plus 4?", "What is 4 plus 3?")
+    (folder / "suites" / "pets" / "suite.yaml").write_text(changed, encoding="utf-8")
+    found = run(pytester, "--harness-run", "run", "suites", "-rs")
+    found.assert_outcomes(passed=1, failed=1, skipped=3)
+    found.stdout.fnmatch_lines(["*this run has not asked it*"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--harness-run", "nowhere"), "there is no run in nowhere"),
+        (("--harness-run", "run", "--harness-baseline", "none"), "there is no baseline 'none'"),
+        (("--harness-run", "run", "--harness-variant", "x"), "the run has no variant 'x'"),
+        (("--harness-baseline", "none"), "--harness-baseline needs --harness-run"),
+    ],
+)
+def test_mistakes_are_one_error(
+    pytester: pytest.Pytester, folder: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """A run, baseline or variant that is not there is pytest's usage error, before anything is collected."""
+    store(folder, "run", {})
+    found = run(pytester, *arguments, "suites")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in found.stderr.str()
+    assert "Traceback" not in found.stderr.str()
+
+
+def test_a_broken_suite_is_one_error(pytester: pytest.Pytester, folder: Path) -> None:
+    """A suite that cannot be read is a collection error with file and line."""
+    store(folder, "run", {})
+    (folder / "suites" / "pets" / "suite.yaml").write_text("tests: [{id: a}]\n", encoding="utf-8")
+    found = run(pytester, "--harness-run", "run", "suites")
+    found.assert_outcomes(errors=1)
+    found.stdout.fnmatch_lines(["suite.yaml:1:9: this case asserts nothing"])
+
+
+def test_inert_without_the_option(pytester: pytest.Pytester, folder: Path) -> None:
+    """Without the option no suite is collected, and nothing of the harness but the plugin is imported."""
+    pytester.makepyfile(f"""
+        import sys
+        def test_nothing_heavy():
+            assert "harness.pytest_plugin" in sys.modules
+            assert [name for name in {HEAVY!r} if name in sys.modules] == []
+    """)
+    run(pytester, ".").assert_outcomes(passed=1)
+
+
+def test_the_plugin_is_installed() -> None:
+    """Where the package is installed, pytest has the options without being told."""
+    code = "from importlib.metadata import entry_points as e; print([p.value for p in e(group='pytest11')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "harness.pytest_plugin" in done.stdout
