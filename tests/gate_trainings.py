@@ -1,6 +1,6 @@
 """Trains what tests/gate_study.py draws pairs of runs from: the gate's variant as it is, and with one thing changed.
 
-    python tests/gate_trainings.py --output DIR [ARM[+ARM]:SEEDS ...]
+    python tests/gate_trainings.py --output DIR [--jobs N] [ARM[+ARM]:SEEDS ...]
 
 Half an hour on one idle core for all of it; what is in DIR already is not trained again. An arm is one change, made
 where a person or a library would make it: in the settings, in the rows on their way to the trainer, in the adapter as
@@ -10,7 +10,9 @@ it is saved, in the chat template as it is loaded. No run says so of itself: the
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -83,8 +85,9 @@ ARMS = {
     "all-tokens": Arm(all_tokens=True),
     "template": Arm(template=NO_SPACE),
 }
+ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 EVERYTHING = (
-    "same:0-24", "hot:0-19", "short:0-19", "corrupted:0-19", "same+bf16:25-44", "all-tokens:0-19", "template:0-19",
+    "same:0-39", "same+bf16:40-59", "hot:0-19", "short:0-19", "corrupted:0-19", "all-tokens:0-19", "template:0-19",
 )  # fmt: skip
 """Arms and their seeds; `+` joins those that one training serves, saved in one way after the other."""
 
@@ -199,11 +202,26 @@ def wanted(words: Sequence[str]) -> list[tuple[list[str], int]]:
     return found
 
 
+def share(work: Sequence[tuple[list[str], int]], jobs: int, output: Path) -> int:
+    """The same in several processes, each of which takes every so many-th training; how many failed."""
+    output.mkdir(parents=True, exist_ok=True)
+    processes = []
+    for job in range(jobs):
+        words = [f"{'+'.join(names)}:{seed % 1000}" for names, seed in work[job::jobs]]
+        with (output / f"{job}.log").open("w") as log:
+            command = [sys.executable, "-W", "ignore", __file__, "--output", str(output), *words]
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | ONE_CORE))
+    return sum(process.wait() != 0 for process in processes)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arms", nargs="*", metavar="ARM[+ARM]:SEEDS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Processes to share it among, a core each.")
     given = parser.parse_args()
+    if given.jobs > 1:
+        sys.exit(share(wanted(given.arms), given.jobs, given.output))
     bench = Bench(given.output)
     for names, seed in wanted(given.arms):
         if not all(bench.path(name, seed).is_file() for name in names):
