@@ -17,6 +17,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
 SUITE = "suites/workshop"
 BASELINE = "workshop"
+SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -36,9 +37,10 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test; arguments go to pytest."""
+    """Every test, side by side on up to four cores; arguments go to pytest (`-n 0` for one after another)."""
     session.install(*PINNED, "-e", ".", *_group("test"))
-    session.run("pytest", *session.posargs, env=OFFLINE)
+    # Each process of its own on one core: two that share both cores wait for each other most of the time.
+    session.run("pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
