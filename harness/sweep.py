@@ -46,6 +46,7 @@ BASE = "base"
 RECIPES = {"reference": 1}
 """Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
+_DOING = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}
 _BATCH = {"cpu": 64, "cuda": 16}
 """Prompts answered at once. On a T4, 16 leave a 7B model's keys and values room beside it."""
 
@@ -251,18 +252,18 @@ class Sweep:
         job, log = self.run.new_worker(self._job(pending))
         name = log.relative_to(self.run.root).as_posix()
         goals = {goal.trial: goal for goal in pending}
-        loaded, flying = False, pending[0]
+        loaded, flying, doing = False, pending[0], "loading the base"
         events = self.executor.run(job, log, timeout=self.timeout)
         try:
             for event in events:
                 loaded = loaded or event.kind is EventKind.LOADED
-                flying = goals.get(event.trial, flying)
+                flying, doing = goals.get(event.trial, flying), _DOING.get(event.kind, doing)
                 if event.kind is EventKind.REFUSED:
                     raise EngineError(event.message)
                 if event.kind is EventKind.FINISHED:
                     self._finish(goals[event.trial] if event.trial else None, pending, event, name)
                 elif event.kind is EventKind.ENDED:
-                    self._bury(event, flying if loaded else None, pending, name)
+                    self._bury(event, flying if loaded else None, pending, name, doing)
                 self.notify(event)
         finally:
             close = getattr(events, "close", None)
@@ -317,12 +318,14 @@ class Sweep:
         short = found.shortage if found else None
         return None if short and not self.setup.same_memory(short) else found
 
-    def _bury(self, event: Event, flying: _Goal | None, pending: Sequence[_Goal], log: str) -> None:
+    def _bury(self, event: Event, flying: _Goal | None, pending: Sequence[_Goal], log: str, doing: str) -> None:
         """A worker is gone: what was in flight ended with it; before the model was loaded, that is everything."""
         if event.status is Status.SUCCEEDED and any(goal.record for goal in pending):
             return
         status = Status.FAILED if event.status in (None, Status.SUCCEEDED) else event.status
         message = event.message or "the worker ended without a word"
+        if status is Status.OUT_OF_MEMORY:  # it could not say by itself where
+            message = f"{message} while it was {doing}"
         for goal in [flying] if flying else pending:
             if goal.record is None and not self._assemble(goal, log=log):
                 self._keep(goal, status, message, training=self._training(goal), log=log)
@@ -401,6 +404,8 @@ def _joined(costs: Sequence[PhaseCost]) -> PhaseCost:
         peak_allocated=_largest(cost.peak_allocated for cost in costs),
         peak_reserved=_largest(cost.peak_reserved for cost in costs),
         peak_device=_largest(cost.peak_device for cost in costs),
+        left_allocated=costs[-1].left_allocated,
+        limit=first.limit,
     )
 
 

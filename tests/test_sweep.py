@@ -256,6 +256,27 @@ def test_memory_that_ends_a_worker_is_a_result(tmp_path: Path) -> None:
     assert ends(records) == {
         BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.OUT_OF_MEMORY, "c": Status.SUCCEEDED,
     }  # fmt: skip
+    assert records["b"].message == "too large while it was starting"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "doing"),
+    [
+        ([], "loading the base"),
+        ([EventKind.LOADED, EventKind.STARTED], "starting"),
+        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP], "training"),
+        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP, EventKind.ANSWERING], "answering"),
+    ],
+)
+def test_what_a_killed_worker_did_last_is_said(tmp_path: Path, kinds: list[EventKind], doing: str) -> None:
+    """A worker that the system kills for its memory tells nothing more, so that is read off what it told before."""
+
+    def killed(job: Job, emit: Callable[[Event], None]) -> None:
+        for kind in kinds:
+            emit(Event(kind, job.tasks[0].trial))
+        raise MemoryError("the system killed the worker")
+
+    assert go(tmp_path, killed, [A])[BASE].message == f"the system killed the worker while it was {doing}"
 
 
 def short(on: Machine) -> Shortage:
