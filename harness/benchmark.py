@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import compare, frame, report
+from harness import adapters, compare, frame, report
 from harness.advise import advise
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
@@ -34,7 +34,7 @@ from harness.records import (
 from harness.scorers import Scoring, code_of, scorer
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
-from harness.sweep import Setup, Sweep
+from harness.sweep import Setup, Sweep, adapter_trial
 
 RUNS = Path("reports/runs")
 CACHE = Path("reports/cache")
@@ -66,6 +66,8 @@ class Request:
     """Code beside the suite may judge answers."""
     timeline: bool = False
     """Ask the suite after every epoch of every training, too."""
+    adapters: tuple[Path, ...] = ()
+    """Folders of adapters that were trained elsewhere, to be scored beside the grid."""
     arguments: tuple[str, ...] = ()
     """The command line behind `harness`, for the record."""
 
@@ -84,7 +86,16 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         if not store.exists:
             store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
-        sweep = Sweep(setup, store, Cache(CACHE), executor, request.timeout, _named(notify, manifest), request.timeline)
+        sweep = Sweep(
+            setup,
+            store,
+            Cache(CACHE),
+            executor,
+            request.timeout,
+            _named(notify, manifest),
+            request.timeline,
+            manifest.adapters,
+        )
         if request.fresh:
             _forget(sweep, store, manifest)
         records = sweep.go(manifest.plan.trials, Split.MAIN, _counted(manifest.plan))
@@ -106,6 +117,7 @@ def prepare(request: Request) -> RunManifest:
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
     model = resolve(request.model)
+    found = adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     return RunManifest(
@@ -126,7 +138,9 @@ def prepare(request: Request) -> RunManifest:
                 "machine": replace(on, threads=0),
                 "versions": stack_versions(),
             }
+            | ({"adapters": [(adapter.name, adapter.digest) for adapter in found]} if found else {})
         ),
+        adapters=found,
     )
 
 
@@ -209,6 +223,7 @@ def _named(notify: Notify, manifest: RunManifest) -> Notify:
     names = {trial.id: _title(manifest, trial, several) for trial in manifest.plan.trials}
     for variant in manifest.plan.variants:
         names |= {trial.id: _title(manifest, trial, True) for trial in _again(variant, manifest.confirm_seeds)}
+    names |= {adapter_trial(adapter): adapter.name for adapter in manifest.adapters}
     return lambda event: notify(replace(event, trial=names.get(event.trial, event.trial)))
 
 

@@ -220,6 +220,7 @@ def outcome(
         logs=tuple(r.log for r in records),
         shortages=tuple(r.shortage for r in records),
         safety=_safety(suite, samples, base_samples, void),
+        elsewhere=entry.settings is None and entry.name != BASE,
         changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),
     )
 

@@ -543,7 +543,8 @@ class Task:
     seed: int
     train: bool
     prompts: tuple[Prompt, ...]
-    attach: bool = False
+    attach: str = ""
+    """Where that adapter came from, as messages say it."""
     timeline: tuple[Snapshot, ...] = ()
     """Adapters to be kept while training, and to be asked after it."""
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from harness import adapters
 from harness.errors import EngineError
 from harness.executors import Executor
 from harness.records import (
+    AdapterRef,
     Answer,
     Case,
     EpochAnswers,
@@ -77,6 +80,10 @@ class Setup:
         makers = {name: self.versions.get(name) for name in _QUANTISERS}
         return digest({"saved": self._loaded(quantization) | {"versions": makers}})
 
+    def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
+        """Names an adapter that was trained elsewhere, and so its answers."""
+        return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
+
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
         return {
             "model": self.model.digest,
@@ -109,6 +116,11 @@ class Setup:
         return tuple(self.prompt(training, case, repeat) for repeat in range(self.suite.repeats))
 
 
+def adapter_trial(adapter: AdapterRef) -> str:
+    """The trial that an adapter from elsewhere is."""
+    return f"adapter-{adapter.digest}"
+
+
 def messages_of(suite: Suite, case: Case) -> tuple[Message, ...]:
     """The case's messages, behind the suite's system prompt unless the case brings its own."""
     if suite.system_prompt is None or any(message.role == "system" for message in case.messages):
@@ -129,6 +141,8 @@ class Sweep:
     notify: Callable[[Event], None] = field(default=lambda _: None)
     timeline: bool = False
     """Ask the suite's `main` cases after every epoch too."""
+    adapters: tuple[AdapterRef, ...] = ()
+    """Trained elsewhere, to be asked the `main` cases beside the trials."""
 
     def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
         """One record per trial, the base's first. Trials that failed in an earlier session are tried again.
@@ -150,6 +164,8 @@ class Sweep:
         for trial in trials:
             self.cache.forget(self.setup.training_id(trial.settings, trial.seed))
             self.cache.forget(self.setup.base_id(trial.settings.quantization))
+            for adapter in self.adapters:
+                self.cache.forget(self.setup.adapter_id(adapter, trial.settings.quantization))
 
     # --- what is wanted, and what is there ------------------------------------------------------------------------
 
@@ -157,6 +173,7 @@ class Sweep:
         cases = self.setup.suite.of(split)
         first = trials[0].settings.quantization
         goals = [_Goal(BASE, BASE, None, 0, split, first, self.setup.base_id(first))]
+        goals += [self._elsewhere(adapter, first) for adapter in self.adapters if split is Split.MAIN]
         for trial in trials:
             training = self.setup.training_id(trial.settings, trial.seed)
             settings = trial.settings
@@ -166,6 +183,10 @@ class Sweep:
             if self.timeline and split is Split.MAIN and goal.settings:
                 goal.timeline = [self._epoch(goal, epoch, cases) for epoch in range(1, math.ceil(goal.settings.epochs))]
         return goals
+
+    def _elsewhere(self, adapter: AdapterRef, quantization: Quantization) -> _Goal:
+        name = self.setup.adapter_id(adapter, quantization)
+        return _Goal(adapter_trial(adapter), adapter.name, None, 0, Split.MAIN, quantization, name, adapter=adapter)
 
     def _epoch(self, goal: _Goal, epoch: int, cases: Sequence[Case]) -> _Goal:
         """A goal within the goal: the adapter of an epoch before the last."""
@@ -291,10 +312,28 @@ class Sweep:
             # Its epochs were not kept, or are lost. On a GPU it would not become quite the same: all of it is new then.
             self.cache.forget(goal.training)
             train, goal.reused = True, False
+        if goal.adapter:
+            self._import(goal.training, goal.adapter)
         timeline = tuple(
             Snapshot(epoch, each.training, self._missing(each)) for epoch, each in enumerate(goal.timeline, start=1)
         )
-        return Task(goal.trial, goal.training, goal.settings, goal.seed, train, self._missing(goal), timeline=timeline)
+        return Task(
+            goal.trial,
+            goal.training,
+            goal.settings,
+            goal.seed,
+            train,
+            self._missing(goal),
+            attach=goal.adapter.path if goal.adapter else "",
+            timeline=timeline,
+        )
+
+    def _import(self, name: str, adapter: AdapterRef) -> None:
+        """Into the cache, where nobody changes it, as if it had been trained here."""
+        if self.cache.training(name) is None:
+            parameters = adapter.trainable_parameters
+            known = Training(name, Status.SUCCEEDED, "", (), None, trainable_parameters=parameters)
+            self.cache.commit_training(known, partial(adapters.copy, adapter))
 
     def _missing(self, goal: _Goal) -> tuple[Prompt, ...]:
         """What is to be asked. By key: cases that ask the same are asked once."""
@@ -346,6 +385,8 @@ class _Goal:
     """By case id, one per repeat."""
     timeline: list[_Goal] = field(default_factory=list)
     """The same after each epoch but the last, where that is asked."""
+    adapter: AdapterRef | None = None
+    """What is asked was trained elsewhere; `settings` are None."""
     reused: bool = False
     """Something of it was there before this session."""
     record: TrialRecord | None = None

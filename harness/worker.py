@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, StoreError, SuiteError
+from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.records import (
     Event,
     EventKind,
@@ -104,11 +104,31 @@ class _Worker:
         for task in job.tasks:
             if task.settings:
                 check_targets(self._base.model, task.settings)
+            if task.attach:
+                self._check_fit(task)
         self._rows: dict[int, list[Row]] = {
             length: self._tokenize(length)
             for length in sorted({task.settings.max_length for task in job.tasks if task.settings and task.train})
         }
         self._check_prompts()
+
+    def _check_fit(self, task: Task) -> None:
+        """Hold an adapter from elsewhere to this base's names and shapes.
+
+        Raises:
+            ModelError: it is of another base.
+        """
+        from harness.engine.adapters import attached
+
+        folder = self._cache.adapter(task.training)
+        verify_manifest(folder)
+        try:
+            with attached(self._base, folder):
+                pass
+        except (EngineError, ValueError, TypeError, KeyError) as error:
+            said = error.message if isinstance(error, EngineError) else f"PEFT cannot attach it: {error}"
+            remedy = "It was trained on a base with other layers, or is damaged."
+            raise ModelError(f"--adapter {task.attach}: {said}", remedy=remedy) from error
 
     def do(self, task: Task) -> bool:
         """One task from start to end; whether the process may go on."""

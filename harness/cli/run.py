@@ -39,6 +39,14 @@ TRIAL_FAILED = 3
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
 @click.option("--fresh", is_flag=True, help="Train and answer everything again.")
+@click.option(
+    "--adapter",
+    "adapters",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Score an adapter trained elsewhere beside the grid: a folder as PEFT saves it; repeatable.",
+)
 @click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
 @SKIP
 @CODE
@@ -57,6 +65,7 @@ def run(
     output: Path | None,
     timeout: float | None,
     fresh: bool,
+    adapters: tuple[Path, ...],
     timeline: bool,
     skip_unsupported: bool,
     allow_code: bool,
@@ -87,6 +96,7 @@ def run(
         skip_unsupported,
         allow_code,
         timeline,
+        adapters,
         words,
     )
     with Display(quiet=quiet) as display:
