@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import adapters, compare, frame, report
+from harness import adapters, compare, frame, limits, report
 from harness.advise import advise
+from harness.budget import Budget
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
 from harness.grid import load_plan, trial_id
@@ -35,6 +36,7 @@ from harness.scorers import Scoring, code_of, scorer
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
 from harness.sweep import Setup, Sweep, adapter_trial
+from harness.sync import mirror
 
 RUNS = Path("reports/runs")
 CACHE = Path("reports/cache")
@@ -70,6 +72,12 @@ class Request:
     """Folders of adapters that were trained elsewhere, to be scored beside the grid."""
     arguments: tuple[str, ...] = ()
     """The command line behind `harness`, for the record."""
+    skip_hopeless: bool = False
+    """Leave out trials that are predicted not to fit."""
+    budget: float | None = None
+    """Seconds that all of it may take, the report among it."""
+    sync: Path | None = None
+    """A folder that outlives this machine, where every finished trial is copied to and found again."""
 
 
 def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore, Results]:
@@ -78,33 +86,49 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
     Raises:
         HarnessError: a mistake in what was given, or a run directory that another process works in.
     """
+    limit = Budget(request.budget) if request.budget else None
     manifest = prepare(request)
     for notice in manifest.suite.notices:
         notify(Event(EventKind.NOTICED, message=notice))
     store = place(request, manifest)
+    cache = Cache(CACHE)
     with store.locked():
         if not store.exists:
             store.write_manifest(manifest)
+        copies = mirror(request.sync, store, cache, manifest.digest) if request.sync else None
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
         sweep = Sweep(
             setup,
             store,
-            Cache(CACHE),
+            cache,
             executor,
             request.timeout,
             _named(notify, manifest),
             request.timeline,
             manifest.adapters,
         )
+        sweep.budget, sweep.mirror = limit, copies
+        if limit:
+            limit.weights = limits.weights(manifest, _every(manifest))
+        if request.skip_hopeless:
+            sweep.hopeless = limits.hopeless(manifest, request.profile, cache, notify)
+        if copies:
+            copies.begin(manifest, fresh=request.fresh)
         if request.fresh:
             _forget(sweep, store, manifest)
-        records = sweep.go(manifest.plan.trials, Split.MAIN, _counted(manifest.plan))
+        records = sweep.go(limits.ordered(manifest.plan, limit), Split.MAIN, _counted(manifest.plan))
         chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
-        if chosen:
+        if chosen and not (limit and limit.spent):
             purpose = f"confirming {chosen.name} under {len(manifest.confirm_seeds)} fresh seeds"
             records += sweep.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
-        store.forget_records((record.split, record.trial) for record in records)
-        return store, publish(store, manifest, records, allow_code=request.allow_code)
+        if limit and limit.spent:
+            notify(Event(EventKind.NOTICED, message=limits.left(limit, manifest, records, chosen)))
+        else:
+            store.forget_records((record.split, record.trial) for record in records)
+        results = publish(store, manifest, records, allow_code=request.allow_code)
+        if copies:
+            copies.end(notify)
+        return store, results
 
 
 # --- before ------------------------------------------------------------------------------------------------------
@@ -196,9 +220,14 @@ def _for_a_folder(model: str) -> str:
 
 def _forget(sweep: Sweep, store: RunStore, manifest: RunManifest) -> None:
     """Nothing that was found before counts: neither of the variants nor of their confirmations."""
-    again = [trial for variant in manifest.plan.variants for trial in _again(variant, manifest.confirm_seeds)]
-    sweep.forget([*manifest.plan.trials, *again])
+    sweep.forget(_every(manifest))
     store.forget_records(())
+
+
+def _every(manifest: RunManifest) -> list[Trial]:
+    """The plan's trials, and all that a confirmation may ask for."""
+    again = [trial for variant in manifest.plan.variants for trial in _again(variant, manifest.confirm_seeds)]
+    return [*manifest.plan.trials, *again]
 
 
 def _again(variant: Variant, seeds: Iterable[int]) -> tuple[Trial, ...]:

@@ -219,6 +219,7 @@ def outcome(
         reused=any(r.reused for r in records),
         logs=tuple(r.log for r in records),
         shortages=tuple(r.shortage for r in records),
+        bases=tuple(r.basis for r in records),
         safety=_safety(suite, samples, base_samples, void),
         elsewhere=entry.settings is None and entry.name != BASE,
         changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),

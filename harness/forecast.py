@@ -13,9 +13,9 @@ from harness.errors import ModelError
 from harness.hub import Hub
 from harness.lengths import Lengths, lengths
 from harness.models import described, shape_in
-from harness.predict import Forecast, ModelShape, Range, Speed
+from harness.predict import Fit, Forecast, ModelShape, Range, Speed
 from harness.provenance import T4_MEMORY_CAP, Profile
-from harness.records import Calibration, Settings, Split, Suite
+from harness.records import Calibration, ModelRef, Settings, Split, Suite, Trial
 from harness.store import Cache
 
 CALIBRATED = 0.15
@@ -69,10 +69,22 @@ def subject(model: str, suite: Suite, *, hub: Hub | None = None) -> Subject:
         if known is None:
             raise
         found, notice, elsewhere = described(known), f"{model} is not here; its shape is that of {known}", True
-    shape = predict.shape_of(json.loads((found.config / "config.json").read_text(encoding="utf-8")))
+    return _subject(model, suite, found.config, None if elsewhere else found.tokenizer, notice)
+
+
+def resolved(model: ModelRef, suite: Suite) -> Subject:
+    """The same of a model that is here.
+
+    Raises:
+        ModelError: it is of an architecture that is not predicted.
+    """
+    return _subject(model.name, suite, Path(model.path), Path(model.tokenizer or model.path))
+
+
+def _subject(model: str, suite: Suite, config: Path, tokenizer: Path | None, notice: str = "") -> Subject:
+    shape = predict.shape_of(json.loads((config / "config.json").read_text(encoding="utf-8")))
     prompts = len(suite.of(Split.MAIN)) * suite.repeats
-    rows = lengths(suite.examples, None if elsewhere else found.tokenizer)
-    return Subject(model, shape, rows, prompts, suite.decoding.max_new_tokens, notice)
+    return Subject(model, shape, lengths(suite.examples, tokenizer), prompts, suite.decoding.max_new_tokens, notice)
 
 
 def where(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> Where | None:
@@ -117,6 +129,31 @@ def of(what: Subject, settings: Settings, place: Where) -> Forecast:
         new_tokens=what.new_tokens,
         speeds=place.speeds or predict.T4,
     )
+
+
+def hopeless(what: Subject, trials: Iterable[Trial], place: Where) -> dict[str, str]:
+    """By trial, why it is predicted not to fit; those that may fit are not named.
+
+    Raises:
+        ModelError: the target modules are not the model's.
+    """
+    made = {trial.id: of(what, trial.settings, place) for trial in trials}
+    return {trial: _too_large(found, place) for trial, found in made.items() if found.fit is Fit.TOO_LARGE}
+
+
+def _too_large(found: Forecast, place: Where) -> str:
+    needed, there = found.memory.allocated / predict.GIB, place.capacity / predict.GIB
+    return f"predicted not to fit and not tried: it needs about {needed:.1f} GiB, and {there:.1f} GiB can be had"
+
+
+def weights(what: Subject, trials: Iterable[Trial]) -> dict[str, float]:
+    """By trial, what it takes compared with the others: seconds on some T4.
+
+    Raises:
+        ModelError: the target modules are not the model's.
+    """
+    middle = Where("any", 0, predict.T4)
+    return {trial.id: of(what, trial.settings, middle).seconds.high for trial in trials}
 
 
 def total(forecasts: Iterable[Forecast]) -> Range:

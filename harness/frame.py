@@ -164,7 +164,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
         "epochs": {each.variant: _course(each) for each in results.timelines},
-        "statuses": {variant.name: [str(status) for status in variant.statuses] for variant in results.variants},
+        "statuses": {variant.name: _endings(variant) for variant in results.variants},
     }
 
 
@@ -179,6 +179,11 @@ def _course(timeline: Timeline) -> dict[str, Any]:
 def _said(outcome: Outcome | None) -> dict[str, Any] | None:
     """Against the base, of the confirmation where there is one."""
     return {str(role): asdict(change) for role, change in outcome.changes.items()} if outcome else None
+
+
+def _endings(outcome: Outcome) -> list[str]:
+    ends = zip(outcome.statuses, outcome.predicted, strict=True)
+    return [f"{status} (predicted)" if predicted else str(status) for status, predicted in ends]
 
 
 def _rates(outcome: Outcome | None) -> dict[str, Any] | None:

@@ -632,6 +632,8 @@ class TrialRecord:
     """Where the status is OUT_OF_MEMORY, unless the system killed the worker for it."""
     timeline: tuple[EpochAnswers, ...] = ()
     """What the adapter answered after each epoch but the last, whose answers are `answers`."""
+    basis: Basis = Basis.MEASURED
+    """Of how it ended; PREDICTED: it was not tried, because it was predicted to end like this."""
 
 
 @dataclass(frozen=True)
@@ -847,6 +849,13 @@ class Outcome:
     """Against the base, by role; empty for the base, and where nothing finished."""
     elsewhere: bool = False
     """An adapter that was trained elsewhere: its settings and what it cost are not known."""
+    bases: tuple[Basis, ...] = ()
+    """Of how it ended, one per seed: PREDICTED where it was not tried. Empty in files from before there were any."""
+
+    @property
+    def predicted(self) -> tuple[bool, ...]:
+        """By seed, whether its end is a prediction."""
+        return tuple(basis is Basis.PREDICTED for basis in self.bases) or (False,) * len(self.statuses)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from harness.records import (
     SavedBase,
     Settings,
     Split,
+    Status,
     Training,
     TrialRecord,
 )
@@ -59,6 +60,7 @@ T = TypeVar("T")
 
 MANIFEST = "MANIFEST.sha256"
 _PARTIAL = ".partial-"
+_PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 _KINDS = ("trainings", "answers", "bases")
 _TO_SPARE = 10**9
 """Bytes that writing something large leaves on the disk, for records and logs."""
@@ -414,6 +416,27 @@ class Cache:
     def _calibration_path(self, device: str) -> Path:
         return self.root / "calibrations" / f"{digest(device)}.json"
 
+    def adopt(self, other: Cache, training: str, *, trained: bool) -> None:
+        """Take over what `other` has of a training and this has not: the adapter if it is whole, and every whole pass.
+
+        `trained` False says that these are a base's answers. An adapter's go with it: one that is trained again may not
+        be quite the same.
+
+        Raises:
+            StoreError: there is no room for it, or the place cannot be written.
+        """
+        source, final = other.adapter(training), self.adapter(training)
+        if not (final / "training.json").is_file() and (source / "training.json").is_file():
+            with suppress(_NotWholeError), _appearing(final) as partial:
+                _copy_folder(source, partial)
+                _check_training(partial)
+        if trained and not (final / "training.json").is_file():
+            return
+        for path in sorted((other.root / "answers" / training).glob("[0-9]*.json")):
+            there = self.root / "answers" / training / path.name
+            if not there.is_file():
+                _copy_record(path, there, AnswerPass)
+
     def forget(self, training: str) -> None:
         """Drop an adapter with every answer it gave, and those of its epochs."""
         for kind in ("trainings", "answers"):
@@ -441,6 +464,41 @@ def _appearing(final: Path) -> Iterator[Path]:
                 _rename(partial, final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+class _NotWholeError(Exception):
+    """What was to be copied is only half there, or changed meanwhile."""
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        if path.is_file() and not path.name.startswith(_PARTIAL):
+            shutil.copyfile(path, target / path.name)
+            with (target / path.name).open("rb") as copied:
+                os.fsync(copied.fileno())
+
+
+def _check_training(folder: Path) -> None:
+    """Hold a copy to being whole: how the training ended can be read, and an adapter is there with every byte."""
+    try:
+        ended = read_record(folder / "training.json", Training)
+        if ended.status is Status.SUCCEEDED or (folder / MANIFEST).exists():
+            verify_manifest(folder)
+    except NewerFormatError:
+        raise
+    except StoreError as error:
+        raise _NotWholeError(str(error)) from None
+
+
+def _copy_record(source: Path, target: Path, kind: type[Any]) -> None:
+    """Copy a record if it can be read."""
+    try:
+        value = read_record(source, kind)
+    except NewerFormatError:
+        raise
+    except (StoreError, OSError):
+        return
+    write_record(target, value)
 
 
 def check_room(path: Path, size: int) -> None:
@@ -539,6 +597,29 @@ class RunStore:
     def record(self, split: Split, trial: str) -> TrialRecord | None:
         path = self._record_path(split, trial)
         return read_record(path, TrialRecord) if path.is_file() else None
+
+    def record_or_none(self, split: Split, trial: str) -> TrialRecord | None:
+        """The record, or None where there is none or only half of one."""
+        try:
+            return self.record(split, trial)
+        except NewerFormatError:
+            raise
+        except StoreError:
+            return None
+
+    def adopt(self, other: RunStore) -> None:
+        """Take over the other's records that are whole and not here."""
+        for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
+            there = self.root / path.relative_to(other.root)
+            if not there.is_file():
+                _copy_record(path, there, TrialRecord)
+
+    def copy_pages(self, other: RunStore) -> None:
+        """Copy what the other was asked, and its results, samples and page, where they differ."""
+        for name in _PAGES:
+            source, there = other.root / name, self.root / name
+            if source.is_file() and not (there.is_file() and file_digest(there) == file_digest(source)):
+                write_text(there, source.read_text(encoding="utf-8"))
 
     def write_trial(self, record: TrialRecord) -> None:
         write_record(self._record_path(record.split, record.trial), record)

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from harness import adapters
-from harness.errors import EngineError
+from harness.budget import Budget
+from harness.errors import EngineError, StoreError
 from harness.executors import Executor
 from harness.records import (
     AdapterRef,
     Answer,
+    Basis,
     Case,
     EpochAnswers,
     Event,
@@ -43,6 +45,7 @@ from harness.records import (
     TrialRecord,
 )
 from harness.store import AnswerPass, Cache, RunStore, digest, snapshot_id
+from harness.sync import Mirror
 
 BASE = "base"
 """The trial that trains nothing."""
@@ -143,14 +146,23 @@ class Sweep:
     """Ask the suite's `main` cases after every epoch too."""
     adapters: tuple[AdapterRef, ...] = ()
     """Trained elsewhere, to be asked the `main` cases beside the trials."""
+    hopeless: Mapping[str, str] = field(default_factory=dict)
+    """By trial, why it is predicted not to fit: it is not tried, unless that was done before."""
+    budget: Budget | None = None
+    mirror: Mirror | None = None
 
     def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
         """One record per trial, the base's first. Trials that failed in an earlier session are tried again.
+
+        Those for which the budget has no time left have none.
 
         Raises:
             EngineError: a worker refused the job for a mistake in the model or the texts.
         """
         goals = self._goals(trials, split)
+        if self.mirror:
+            for goal in goals:
+                self.mirror.pull(goal.trainings, trained=goal.settings is not None)
         for goal in goals:
             self._take_up(goal)
         pending = [goal for goal in goals if goal.record is None]
@@ -162,10 +174,15 @@ class Sweep:
     def forget(self, trials: Iterable[Trial]) -> None:
         """Drop from the cache what these trials and the base would take from it."""
         for trial in trials:
-            self.cache.forget(self.setup.training_id(trial.settings, trial.seed))
-            self.cache.forget(self.setup.base_id(trial.settings.quantization))
+            self._forget(self.setup.training_id(trial.settings, trial.seed))
+            self._forget(self.setup.base_id(trial.settings.quantization))
             for adapter in self.adapters:
-                self.cache.forget(self.setup.adapter_id(adapter, trial.settings.quantization))
+                self._forget(self.setup.adapter_id(adapter, trial.settings.quantization))
+
+    def _forget(self, training: str) -> None:
+        self.cache.forget(training)
+        if self.mirror:
+            self.mirror.forget(training)
 
     # --- what is wanted, and what is there ------------------------------------------------------------------------
 
@@ -197,11 +214,18 @@ class Sweep:
     def _take_up(self, goal: _Goal) -> None:
         """Use the record that is there, or what is in the cache."""
         found = self.run.record(goal.split, goal.trial)
-        if found and found.status.is_result and goal.accepts(found):
+        if found and found.status.is_result and found.basis is not Basis.PREDICTED and goal.accepts(found):
             goal.record = found
+            self._copy(goal)
         else:
             goal.reused = bool(self._training(goal) or goal.known(self.cache.answers(goal.training)))
-            self._assemble(goal)
+            if not self._assemble(goal) and goal.trial in self.hopeless:
+                self._keep(goal, Status.OUT_OF_MEMORY, self.hopeless[goal.trial], basis=Basis.PREDICTED)
+        if goal.record and self.budget and self._same_device(goal.record):
+            self.budget.learn(goal.trial, sum(cost.seconds.value for cost in goal.record.costs))
+
+    def _same_device(self, record: TrialRecord) -> bool:
+        return {cost.seconds.device for cost in record.costs} == {self.setup.machine.device}
 
     def _assemble(self, goal: _Goal, *, log: str = "") -> bool:
         """Make the goal's record from the cache, if everything is there."""
@@ -237,6 +261,7 @@ class Sweep:
         timeline: tuple[EpochAnswers, ...] = (),
         log: str = "",
         shortage: Shortage | None = None,
+        basis: Basis | None = None,
     ) -> None:
         if not costs and training and training.cost:
             costs = (training.cost,)
@@ -255,26 +280,49 @@ class Sweep:
             reused=goal.reused,
             timeline=timeline,
             shortage=shortage,
+            basis=basis or self.setup.machine.basis,
         )
         self.run.write_trial(goal.record)
+        self._copy(goal)
+
+    def _copy(self, goal: _Goal) -> None:
+        """Copy a finished trial out; a folder that is full or gone costs the copy, not the trial."""
+        record = goal.record
+        if self.mirror is None or record is None or not record.status.is_result or record.basis is Basis.PREDICTED:
+            return
+        try:
+            self.mirror.push(record, goal.trainings)
+        except (StoreError, OSError) as error:
+            self.notify(Event(EventKind.NOTICED, message=f"not copied by --sync, the next run tries again: {error}"))
 
     # --- work -----------------------------------------------------------------------------------------------------
 
     def _finish_group(self, group: list[_Goal]) -> None:
         """Give workers what is pending until nothing is: each of them ends at least one trial."""
-        while pending := [goal for goal in group if goal.record is None]:
-            self._employ(pending)
-            still = [goal for goal in group if goal.record is None]
-            if len(still) == len(pending):
+        while pending := [goal for goal in group if goal.record is None and self._has_time(goal, loading=True)]:
+            stopped = self._employ(pending)
+            still = [goal for goal in pending if goal.record is None]
+            if len(still) == len(pending) and not stopped:
                 raise RuntimeError(f"a worker ended without a word about {still[0].trial}")
 
-    def _employ(self, pending: list[_Goal]) -> None:
-        """One worker from start to end; every trial that it ended has its record afterwards."""
+    def _has_time(self, goal: _Goal, *, loading: bool = False) -> bool:
+        if self.budget is None or self.budget.allows(goal.trial, loading=loading):
+            return True
+        self.budget.spent = True
+        return False
+
+    def _employ(self, pending: list[_Goal]) -> bool:
+        """One worker from start to end; every trial that it ended has its record afterwards.
+
+        Whether it was stopped because there is no time for what comes next.
+        """
         job, log = self.run.new_worker(self._job(pending))
         name = log.relative_to(self.run.root).as_posix()
         goals = {goal.trial: goal for goal in pending}
         loaded, flying, doing = False, pending[0], "loading the base"
-        events = self.executor.run(job, log, timeout=self.timeout)
+        watch = _Watch(self.budget) if self.budget else None
+        until = self.budget.until if self.budget else None
+        events = self.executor.run(job, log, timeout=self.timeout, until=until)
         try:
             for event in events:
                 loaded = loaded or event.kind is EventKind.LOADED
@@ -283,13 +331,26 @@ class Sweep:
                     raise EngineError(event.message)
                 if event.kind is EventKind.FINISHED:
                     self._finish(goals[event.trial] if event.trial else None, pending, event, name)
-                elif event.kind is EventKind.ENDED:
+                elif event.kind is EventKind.ENDED and event.status is not Status.CANCELLED:
                     self._bury(event, flying if loaded else None, pending, name, doing)
                 self.notify(event)
+                if watch and self._is_over(watch, event, pending):
+                    return True
         finally:
             close = getattr(events, "close", None)
             if close:
                 close()
+        return False
+
+    def _is_over(self, watch: _Watch, event: Event, pending: Sequence[_Goal]) -> bool:
+        """Whether what comes next would not be finished in time."""
+        watch.see(event)
+        if event.kind is EventKind.ENDED and event.status is Status.CANCELLED:
+            watch.budget.spent = True
+            return True
+        following = next((goal for goal in pending if goal.record is None), None)
+        at_an_end = event.kind in (EventKind.LOADED, EventKind.FINISHED)
+        return at_an_end and following is not None and not self._has_time(following)
 
     def _job(self, pending: Sequence[_Goal]) -> Job:
         setup = self.setup
@@ -370,6 +431,24 @@ class Sweep:
                 self._keep(goal, status, message, training=self._training(goal), log=log)
 
 
+class _Watch:
+    """Tells a budget what one worker's trials take, by the clock between what it says."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._last = budget.clock()
+
+    def see(self, event: Event) -> None:
+        if event.kind not in (EventKind.LOADED, EventKind.FINISHED):
+            return
+        now = self.budget.clock()
+        if event.kind is EventKind.LOADED:
+            self.budget.loaded(now - self._last)
+        elif event.status is Status.SUCCEEDED:
+            self.budget.learn(event.trial, now - self._last)
+        self._last = now
+
+
 @dataclass
 class _Goal:
     """A trial (or the base) on one split of the cases, and its record once there is one."""
@@ -406,6 +485,11 @@ class _Goal:
         """Whether these are the answers to what is asked."""
         wanted = {case: [prompt.key for prompt in repeats] for case, repeats in self.prompts.items()}
         return wanted == {case: [answer.key for answer in repeats] for case, repeats in answers.items()}
+
+    @property
+    def trainings(self) -> tuple[str, ...]:
+        """What the cache calls the adapters that it asks."""
+        return (self.training, *(each.training for each in self.timeline))
 
     @property
     def asked(self) -> tuple[Prompt, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -76,6 +77,49 @@ def test_killed_runs_find_the_same(tmp_path: Path) -> None:
     """Killed twice at random moments and resumed, a run finds what an undisturbed one does."""
     told: list[str] = []
     assert rounds(tmp_path, 2, random.Random(3), told.append) == 0, told
+
+
+def test_a_sweep_goes_on_on_another_machine(finished: Path, tmp_path: Path) -> None:
+    """Killed on one machine and continued on another that has only the folder of `--sync`, it finds the same.
+
+    What the first had finished is not done again by the second.
+    """
+    one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
+    for folder in (one, two):
+        small_suite(folder)
+    process = start(one, "--sync", str(shared))
+    while not trained_trials(shared) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    copied = trained_trials(shared)
+    shutil.rmtree(one)
+    assert run(two, "--sync", str(shared))[0] == 0
+    assert findings(two) == findings(finished)
+    first = json.loads((two / RUN / "workers" / "001.json").read_text(encoding="utf-8"))
+    assert copied
+    assert not copied & {task["trial"] for task in first["tasks"] if task["train"]}
+    assert len(list(shared.glob("runs/*/report.html"))) == 1
+
+
+def trained_trials(shared: Path) -> set[str]:
+    return {path.parent.name for path in shared.glob("runs/*/trials/*/record.json")} - {"base"}
+
+
+def test_a_budget_is_kept_and_the_rest_is_done_later(finished: Path, tmp_path: Path) -> None:
+    """With time for nothing but a look, a run ends in time, with a page and exit code 0, and says what is left."""
+    small_suite(tmp_path)
+    began = time.monotonic()
+    code, out, error = run(tmp_path, "--budget", "10s")
+    took = time.monotonic() - began
+    assert code == 0, error
+    assert "The budget is used up. Left: " in error
+    assert "Not finished" in out
+    assert (
+        took < 10 * 1.05 + 5
+    )  # starting Python and writing a page take seconds that a budget of hours does not notice
+    assert run(tmp_path)[0] == 0
+    assert findings(tmp_path) == findings(finished)
 
 
 def test_a_changed_assertion_trains_nothing(finished: Path) -> None:

@@ -333,7 +333,7 @@ class Impatient:
 
     within: Executor
 
-    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         for event in self.within.run(job, log, timeout=timeout):
             died = event.kind is EventKind.ENDED and event.status is Status.FAILED
             yield replace(event, status=Status.TIMED_OUT, message="stopped") if died else event
@@ -650,7 +650,7 @@ def test_a_listener_that_breaks_leaves_what_is_done(tmp_path: Path) -> None:
     closed: list[str] = []
 
     class Watched:
-        def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+        def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
             try:
                 yield from Inline(Workers()).run(job, log, timeout=timeout)
             finally:

@@ -48,6 +48,20 @@ TRIAL_FAILED = 3
     help="Score an adapter trained elsewhere beside the grid: a folder as PEFT saves it; repeatable.",
 )
 @click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
+@click.option(
+    "--skip-hopeless", is_flag=True, help="Leave out trials predicted not to fit the GPU; shown as predicted."
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="Stop in time, the most telling trials first: 2h, 90m, 45s. The same command goes on.",
+)
+@click.option(
+    "--sync",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Copy every finished trial there, and begin from what is there: a folder that outlives this machine.",
+)
 @SKIP
 @CODE
 @click.option("--quiet", is_flag=True, help="No progress.")
@@ -67,6 +81,9 @@ def run(
     fresh: bool,
     adapters: tuple[Path, ...],
     timeline: bool,
+    skip_hopeless: bool,
+    budget: str | None,
+    sync: Path | None,
     skip_unsupported: bool,
     allow_code: bool,
     quiet: bool,
@@ -79,6 +96,7 @@ def run(
     where it stopped; only what is missing is done, and a changed assertion trains nothing.
     """
     from harness import benchmark, frame
+    from harness.budget import seconds
     from harness.cli.progress import Display
     from harness.executors.processes import Processes
     from harness.provenance import Profile
@@ -98,6 +116,9 @@ def run(
         timeline,
         adapters,
         words,
+        skip_hopeless=skip_hopeless,
+        budget=seconds(budget) if budget else None,
+        sync=sync,
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), display)

@@ -18,11 +18,11 @@ __all__ = ["Executor"]
 class Executor(Protocol):
     """Runs one job after another, each in whatever isolation it has."""
 
-    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         """Do the job in the file `job`, keep what it prints in `log`, and yield what happens as it happens.
 
         The last event is always ENDED, and there is only one: SUCCEEDED when the worker did all it could, else
-        OUT_OF_MEMORY, TIMED_OUT (no trial may take longer than `timeout` seconds) or FAILED. Closing the iterator stops
-        the work.
+        OUT_OF_MEMORY, TIMED_OUT (no trial may take longer than `timeout` seconds), CANCELLED (the clock of
+        `time.monotonic` has reached `until`) or FAILED. Closing the iterator stops the work.
         """
         ...

@@ -15,6 +15,10 @@ Work = Callable[[Job, Callable[[Event], None]], object]
 
 
 class _TimeIsUpError(Exception):
+    """A trial's time is up; `_AllTimeIsUpError`: that of all work."""
+
+
+class _AllTimeIsUpError(Exception):
     pass
 
 
@@ -24,12 +28,14 @@ class Inline:
 
     work: Work
 
-    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         events: list[Event] = []
         deadline = time.monotonic() + timeout if timeout else None
 
         def emit(event: Event) -> None:
             nonlocal deadline
+            if until is not None and time.monotonic() > until:
+                raise _AllTimeIsUpError
             if deadline and time.monotonic() > deadline:
                 raise _TimeIsUpError
             if timeout and event.kind in (EventKind.STARTED, EventKind.LOADED):
@@ -42,6 +48,8 @@ class Inline:
             status, message = Status.SUCCEEDED, ""
         except _TimeIsUpError:
             status, message = Status.TIMED_OUT, f"stopped after {timeout:g} s"
+        except _AllTimeIsUpError:
+            status, message = Status.CANCELLED, "stopped: the time for all trials is up"
         except MemoryError as error:
             status, message = Status.OUT_OF_MEMORY, str(error)
         except Exception as error:  # noqa: BLE001 - what a process would die of must not take the sweep along

@@ -35,7 +35,7 @@ class Processes:
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
 
-    def run(self, job: Path, log: Path, *, timeout: float | None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         kills = _out_of_memory_kills()
         with writing(log), log.open("wb") as file:
             worker = subprocess.Popen(
@@ -48,11 +48,11 @@ class Processes:
             )
         try:
             with _followed(log, self.show):
-                late = yield from _events(worker, timeout)
-                if late:
+                stopped = yield from _events(worker, timeout, math.inf if until is None else until)
+                if stopped:
                     _kill(worker)
                 code = worker.wait()
-            yield _ended(code, late, log, timeout, _out_of_memory_kills() > kills)
+            yield stopped or _ended(code, log, _out_of_memory_kills() > kills)
         finally:
             _kill(worker)
             for stream in (worker.stdin, worker.stdout):
@@ -77,22 +77,24 @@ def _environment() -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | quiet | {"PYTHONPATH": path}
 
 
-def _events(worker: subprocess.Popen[bytes], timeout: float | None) -> Generator[Event, None, bool]:
-    """Yields what the worker says until it says no more and is gone; returns whether a trial took too long."""
+def _events(
+    worker: subprocess.Popen[bytes], timeout: float | None, until: float
+) -> Generator[Event, None, Event | None]:
+    """Yields what the worker says until it says no more and is gone; returns why it has to be stopped, if it has to."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
     threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
     deadline = time.monotonic() + timeout if timeout else math.inf
-    while (left := deadline - time.monotonic()) > 0:
+    while (left := min(deadline, until) - time.monotonic()) > 0:
         try:
             line = lines.get(timeout=min(left, _LOOK))
         except queue.Empty:
             # A process that the worker left behind may hold its stdout open.
             if worker.poll() is not None:
-                return False
+                return None
             continue
         if line is None:
-            return _lingers(worker, deadline)
+            return _stopped(timeout, deadline, until) if _lingers(worker, min(deadline, until)) else None
         try:
             event = decode_line(line.decode(), Event)
         except (UnicodeDecodeError, ValidationError):
@@ -102,7 +104,14 @@ def _events(worker: subprocess.Popen[bytes], timeout: float | None) -> Generator
         if timeout and event.kind in (EventKind.LOADED, EventKind.STARTED):
             deadline = time.monotonic() + timeout
         yield event
-    return True
+    return _stopped(timeout, deadline, until)
+
+
+def _stopped(timeout: float | None, deadline: float, until: float) -> Event:
+    """Which of the two times is up: a trial's, or that of all work."""
+    if until <= deadline:
+        return Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped: the time for all trials is up")
+    return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
 
 
 def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -121,9 +130,7 @@ def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
     lines.put(None)
 
 
-def _ended(code: int, late: bool, log: Path, timeout: float | None, memory_killed: bool) -> Event:
-    if late:
-        return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
+def _ended(code: int, log: Path, memory_killed: bool) -> Event:
     if code == 0:
         return Event(EventKind.ENDED, status=Status.SUCCEEDED)
     if code == -signal.SIGKILL and memory_killed:

@@ -32,10 +32,12 @@ class Failure:
 def failures(results: Results) -> tuple[Failure, ...]:
     rows = (results.base, *results.variants, results.confirmed_base, results.confirmed)
     return tuple(
-        Failure(row.name, seed, words.status(status), message, log)
+        Failure(row.name, seed, words.status(status) + (" (predicted)" if predicted else ""), message, log)
         for row in rows
         if row
-        for seed, status, message, log in zip(row.seeds, row.statuses, row.messages, row.logs, strict=True)
+        for seed, status, predicted, message, log in zip(
+            row.seeds, row.statuses, row.predicted, row.messages, row.logs, strict=True
+        )
         if status is not Status.SUCCEEDED
     )
 

@@ -130,6 +130,7 @@ def _status(variant: Outcome) -> Cell:
     ended = list(dict.fromkeys(variant.statuses))
     order = str(max((list(Status).index(s) for s in ended), default=0))
     flag = "reused" if variant.reused else "trained elsewhere" if variant.elsewhere else ""
+    flag = "predicted, not tried" if any(variant.predicted) else flag
     if len(ended) <= 1:
         return Cell(words.status(ended[0]) if ended else words.ABSENT, order, flag)
     told = ", ".join(f"{variant.statuses.count(s)} {s.value}" for s in ended)

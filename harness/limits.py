@@ -1,0 +1,60 @@
+"""What of a plan is left out: trials that are predicted not to fit, and those that a budget has no time for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness import forecast
+from harness.budget import Budget, by_information
+from harness.errors import ModelError
+from harness.provenance import Profile
+from harness.records import Event, EventKind, Plan, RunManifest, Split, Trial, TrialRecord, Variant
+from harness.store import Cache
+
+
+def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
+    """By trial, what it takes compared with the others; epochs alone where nothing better is known."""
+    try:
+        return forecast.weights(forecast.resolved(manifest.model, manifest.suite), trials)
+    except ModelError:  # of an architecture that is not predicted
+        return {trial.id: trial.settings.epochs for trial in trials}
+
+
+def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
+    """As the grid has them; where they may not all be done, the most telling first."""
+    if limit is None:
+        return plan.trials
+    cost = {trial.variant: limit.weights[trial.id] for trial in plan.trials}
+    return by_information(plan, lambda variant: cost[variant.id])
+
+
+def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]) -> dict[str, str]:
+    """By trial, why it is not tried; where nothing can be predicted, that is told and nothing is left out."""
+    place = forecast.where(profile, cache) if manifest.provenance.machine.kind == "cuda" else None
+    try:
+        if place is not None:
+            return forecast.hopeless(forecast.resolved(manifest.model, manifest.suite), manifest.plan.trials, place)
+        why = "memory is predicted for GPUs, and this run has none"
+    except ModelError as error:
+        why = error.message
+    notify(Event(EventKind.NOTICED, message=f"--skip-hopeless leaves nothing out: {why}"))
+    return {}
+
+
+def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
+    """What a budget left undone, in words."""
+    done = {record.trial for record in records if record.split is Split.MAIN}
+    waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
+    takes = limit.left(waiting)
+    about = f", about {_duration(takes)}" if takes else ""
+    if waiting:
+        what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best"
+    else:
+        what = f"the confirmation of {chosen.name}" if chosen else "nothing"
+    return f"The budget is used up. Left: {what}. The same command goes on from there."
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
