@@ -2,6 +2,7 @@
 
 run = harness.load_run("reports/runs/workshop-quick-pocket")
 run.frame()  # a pandas DataFrame, one row per variant, seed and case
+harness.display(run)  # its report, in a notebook's cell
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from harness.frame import Run
+    from harness.report import Notebook
 
-__all__ = ["__version__", "load_run"]
+__all__ = ["__version__", "display", "load_run"]
 __version__ = "0.1.0"
 
 
@@ -29,3 +31,18 @@ def load_run(path: str | PathLike[str]) -> Run:
     from harness.store import find_run
 
     return Run(find_run(Path(path)).results())
+
+
+def display(run: Run | str | PathLike[str]) -> Notebook:
+    """A run's report for a notebook: as a cell's last line it shows itself, in Jupyter, Colab and VS Code alike.
+
+    The whole page stands in the cell and loads nothing; what the notebook looks like stays as it is.
+
+    Raises:
+        StoreError: there is no run in this directory, or none that got as far as results.
+    """
+    from harness.frame import Run
+    from harness.report import Notebook, fragment
+
+    results = (run if isinstance(run, Run) else load_run(run)).results
+    return Notebook(fragment(results, now=results.finished), results.run.suite.name)

@@ -84,6 +84,19 @@ def decide(
     return gate.decide(comparison, policy or Policy(after.suite.margin))
 
 
+def beside(before: RunStore, after: RunStore, *, allow_code: bool = False) -> Decision:
+    """Two runs to be shown: unlike `decide` it refuses nothing, and what only one of them has is named.
+
+    Raises:
+        UsageError: judging again would run code that is not allowed.
+        StoreError: a side cannot be read, or has no finished trial.
+    """
+    results = _results(after)
+    old, new = reduced(_results(before), before.root.name), reduced(results, after.root.name)
+    comparison = compare(old, new, results.run.suite, allow_code=allow_code)
+    return gate.decide(comparison, Policy(new.suite.margin))
+
+
 def compare(before: Baseline, after: Baseline, suite: Suite, *, allow_code: bool = False) -> Comparison:
     """Pair two runs; `suite` is the later one's with its folder, by which earlier answers may have to be judged again.
 

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import twins
 from build import HOSTILE, machine, results
 
-from harness.records import Choice, Results, Sample, Status
-from harness.report import fragment, render
+from harness import gate
+from harness.baseline import reduced
+from harness.pairs import pair
+from harness.records import Choice, Policy, Results, Sample, Status
+from harness.report import fragment, render, render_comparison
 from harness.report.words import anchor, visible
 
 if TYPE_CHECKING:
@@ -201,6 +205,24 @@ def test_accessibility(kind: str, scheme: str, load: Open) -> None:
     found = done["violations"]
     bad = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
     assert not bad
+
+
+def test_two_runs(load: Open) -> None:
+    """The page of two runs filters by what was lost, by variant and role, and walks over what is left."""
+    failing = {"learn 0": twins.SEEDS, "learn 1": twins.SEEDS, "keep 1": twins.SEEDS}
+    before, after = twins.results({"keep 2": twins.SEEDS}), twins.results(failing)
+    found = gate.decide(pair(reduced(before, "before"), reduced(after, "after")), Policy(10))
+    for width in WIDTHS:
+        page = load(render_comparison(found, now="now"), width=width)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    everything = len(visible_cases(page))
+    page.locator("#flip").select_option("broken")
+    assert len(visible_cases(page)) == everything - 1
+    page.locator("#role").select_option("retain")
+    page.locator("h1").click()
+    page.keyboard.press("j")
+    assert [page.locator(".case.here").get_attribute("id")] == [f"case={id}" for id in visible_cases(page)]
+    assert page.evaluate("location.hash").startswith("#case=keep-1")
 
 
 # --- what moves --------------------------------------------------------------------------------------------------

@@ -37,17 +37,29 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
 
 @click.command()
 @RUN
-def report(run: Path) -> None:
-    """Write a run's page again and say where it is.
+@click.argument("later", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["html", "md", "csv"]),
+    default="html",
+    show_default=True,
+    help="A page; a summary for a pull request, printed; the tables, as files.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="A file, or for csv a directory.")
+@CODE
+def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_code: bool) -> None:
+    """Write a run's page again, or what two runs have not in common, and say where it is.
 
-    RUN is a run's directory.
+    RUN is a run's directory. With LATER, another one, both stand on one page.
     """
-    from harness import benchmark
-    from harness.store import find_run
+    from harness import reporting
 
-    store = find_run(run)
-    benchmark.rewrite(store)
-    click.echo(str(store.report))
+    form = reporting.Format(kind)
+    if later is None:
+        click.echo(reporting.of_run(run, form, output))
+    else:
+        click.echo(reporting.of_two(run, later, form, output, allow_code=allow_code))
 
 
 @click.command()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from harness.records import Results
+from harness.records import Decision, Results
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["fragment", "render"]
+__all__ = ["Notebook", "fragment", "render", "render_comparison"]
 
 
 def render(results: Results, *, now: str) -> str:
@@ -25,14 +26,34 @@ def fragment(results: Results, *, now: str) -> str:
     return _rendered("fragment.html", results, now)
 
 
+def render_comparison(decision: Decision, *, now: str) -> str:
+    """The page of two runs."""
+    from harness.report.comparison import comparison_page
+
+    return _filled("comparison.html", comparison_page(decision, now))
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A report that shows itself where it is the last line of a notebook's cell, or is given to IPython's `display`."""
+
+    html: str = field(repr=False)
+    name: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
 def _rendered(template: str, results: Results, now: str) -> str:
     from harness.report.page import page
 
+    return _filled(template, page(results, now))
+
+
+def _filled(template: str, page: object) -> str:
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
-    html = environment.get_template(template).render(
-        page=page(results, now), style=style, script=script, script_hash=_digest(script)
-    )
+    html = environment.get_template(template).render(page=page, style=style, script=script, script_hash=_digest(script))
     # What a lone surrogate could still slip into (an attribute, say) must not make the page unwritable.
     return html.encode("utf-8", "replace").decode()
 

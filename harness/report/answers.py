@@ -25,6 +25,12 @@ class Text:
     rest: str = ""
     pieces: tuple[Piece, ...] = ()
 
+    @classmethod
+    def of(cls, text: str, pieces: tuple[Piece, ...] = ()) -> Text:
+        if len(text) > HEAD * 1.2:
+            return cls(text[:HEAD], text[HEAD:])
+        return cls(text, pieces=pieces if len(pieces) > 1 else ())
+
 
 @dataclass(frozen=True)
 class Given:
@@ -183,8 +189,8 @@ def _case(
         case=case,
         leak=leaked(leak),
         before=case.messages[:asked],
-        prompt=_text(case.prompt),
-        reference=_text(case.reference) if case.reference is not None else None,
+        prompt=Text.of(case.prompt),
+        reference=Text.of(case.reference) if case.reference is not None else None,
         expects=tuple(_expectation(case)),
         void=void,
         base=tuple(_without(given, mine) for given in before),
@@ -228,7 +234,7 @@ def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds
     known = same and base is not None and base.score.checks == score.checks
     found = difference.difference(base.answer, sample.answer) if base and not same else None
     return Given(
-        text=Text("") if same else _text(sample.answer, found.new if found else ()),
+        text=Text("") if same else Text.of(sample.answer, found.new if found else ()),
         same_as_base=same,
         truncated=sample.truncated,
         passed=None if score.value is None else score.passed,
@@ -277,9 +283,3 @@ def _value(value: Any) -> str:
 
 def _short(text: str, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _text(text: str, pieces: tuple[Piece, ...] = ()) -> Text:
-    if len(text) > HEAD * 1.2:
-        return Text(text[:HEAD], text[HEAD:])
-    return Text(text, pieces=pieces if len(pieces) > 1 else ())

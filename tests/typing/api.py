@@ -9,9 +9,12 @@ import pandas as pd
 import harness
 from harness.frame import Run
 from harness.records import Outcome, Results
+from harness.report import Notebook
 
 run: Run = harness.load_run("reports/runs/workshop-quick-pocket")
 same: Run = harness.load_run(Path("reports") / "runs" / "workshop-quick-pocket")
+shown: Notebook = harness.display(run)
+by_path: Notebook = harness.display(Path("reports") / "runs")
 frame: pd.DataFrame = run.frame()
 results: Results = run.results
 best: str | None = results.choice.variant

@@ -47,7 +47,10 @@
       shown: node.querySelector(".shown"), base: node.querySelector(".old .given"), text: null,
       pool: all(".shown .given, .others .given", node),
     }));
-    const [variant, second, flip, role, search] = ["variant", "with", "flip", "role", "search"].map(one);
+    // The page of two runs has no variants to choose, and a filter more.
+    const [variant, second, flip, search] = ["variant", "with", "flip", "search"].map(one);
+    const filters = all("[data-filter]", tools);
+    const plain = filters.filter((list) => list !== flip);
     const name = (list) => list.selectedOptions[0].textContent;
     let here = null;
 
@@ -119,7 +122,8 @@
       const words = search.value.trim().toLowerCase();
       const asked = cards.filter((card) => {
         if (words && card.text === null) card.text = [card.node, ...card.pool].map((node) => node.textContent).join(" ").toLowerCase();
-        return (!role.value || card.node.dataset.role === role.value) && (!words || card.text.includes(words));
+        return plain.every((list) => !list.value || card.node.dataset[list.dataset.filter] === list.value) &&
+          (!words || card.text.includes(words));
       });
       const shown = new Set(asked.filter((card) => fit(flip.value)(card.node.dataset)));
       for (const card of cards) card.node.hidden = !shown.has(card);
@@ -132,8 +136,8 @@
 
     // --- addresses and keys -------------------------------------------------------------------------------------
     const address = (card) => {
-      const words = { case: card.id, variant: name(variant), ...(second.value && { with: name(second) }) };
-      return "#" + new URLSearchParams(words);
+      const words = variant && { variant: name(variant), ...(second.value && { with: name(second) }) };
+      return "#" + new URLSearchParams({ case: card.id, ...words });
     };
     const go = (card) => {
       if (here) here.node.classList.remove("here");
@@ -151,10 +155,10 @@
     const open = (id, wanted, other) => {
       const card = cards.find((each) => each.id === id);
       if (!card) return;
-      const changed = [wanted && pick(variant, wanted), other && pick(second, other)].some(Boolean);
+      const changed = variant && [wanted && pick(variant, wanted), other && pick(second, other)].some(Boolean);
       if (changed) compare();
       if (card.node.hidden) {
-        for (const list of [flip, role, search]) list.value = "";
+        for (const list of [...filters, search]) list.value = "";
         filter();
       }
       go(card);
@@ -171,10 +175,10 @@
       note(shown[at]);
     };
 
-    for (const list of [variant, second]) {
+    for (const list of variant ? [variant, second] : []) {
       list.addEventListener("change", () => { compare(); if (here) note(here); });
     }
-    for (const list of [flip, role]) list.addEventListener("change", filter);
+    for (const list of filters) list.addEventListener("change", filter);
     search.addEventListener("input", filter);
     addEventListener("hashchange", arrive);
     root.ownerDocument.addEventListener("keydown", (event) => {
@@ -192,7 +196,7 @@
         const id = sign.parentNode.querySelector("a").hash.slice("#case=".length);
         open(id, number.title, "");
         if (here) note(here);
-      } else if (link && link.closest("h4")) {
+      } else if (link && link.closest(".case > header")) {
         event.preventDefault();
         const card = cards.find((each) => each.id === link.hash.slice("#case=".length));
         go(card);

@@ -1,0 +1,102 @@
+"""A run in a pull request: the answer, every variant in one line, what was broken, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.gate.words import code
+from harness.records import Results, Split
+from harness.report import answer, answers, rates, words
+from harness.report.variants import verdict
+
+SHOWN = 10
+"""Broken cases that are listed; the rest is counted."""
+
+
+def summary(results: Results) -> str:
+    """Markdown for GitHub. Names, prompts and messages are other people's text and stand in code."""
+    compared = results.choice.variant or answer.most_passed(results)
+    head = answer.headline(results, compared, rates.marks(results, results.samples))
+    run = results.run
+    blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
+    if run.model.toy:
+        blocks.append(f"> {words.toy_banner(run.model)}")
+    blocks += [f"> {waiting}"] if (waiting := answer.waiting(results)) else []
+    if head.refuted:
+        blocks.append("**The confirmation speaks against it.**\n\n" + _bullets(head.refuted))
+    blocks += [_bullets([*head.reasons, *filter(None, [head.power, head.cost])]), head.confirmation, _roles(head)]
+    blocks += ["### Variants", _variants(results), _broken(results, compared)]
+    machine = words.machine_claim(run.provenance.machine)
+    blocks.append(f"Time and memory {code(machine)}. Repeat it with {code(run.provenance.command)}.")
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _bullets(items: Sequence[str]) -> str:
+    return "\n".join(f"- {_plain(item)}" for item in items)
+
+
+def _plain(text: str) -> str:
+    """Our own sentences hold names of variants and cases: nothing in them may be markup."""
+    shown = " ".join(words.visible(text).split())
+    for sign in "\\`*_[]<>|#~@":
+        shown = shown.replace(
+            sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]
+        )
+    return shown
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _roles(head: answer.Headline) -> str:
+    columns = ["Role", *(["Confirmed base", "Confirmed tuned"] if head.confirmed else []), "Base", "Tuned"]
+    rows = []
+    for row in head.roles:
+        late = [row.confirmed_base, row.confirmed] if head.confirmed else []
+        rows.append([row.role.value, *(_figure(figure) for figure in (*late, row.base, row.tuned))])
+    return _table(columns, rows)
+
+
+def _figure(figure: answer.Figure) -> str:
+    if figure.rate is None or figure.rate.value is None:
+        return words.ABSENT
+    span = f", {figure.span}" if figure.span else ""
+    return f"{words.percent(figure.rate)} ({words.counts(figure.rate)}{span})"
+
+
+def _variants(results: Results) -> str:
+    roles = list(results.base.rates)
+    rows = []
+    for variant in results.variants:
+        told = verdict(results, variant)
+        statuses = words.listed(words.status(status) for status in dict.fromkeys(variant.statuses))
+        name = f"**{code(variant.name)}**" if variant.name == results.choice.variant else code(variant.name)
+        rates_ = (words.percent(variant.rates.get(role)) for role in roles)
+        rows.append([name, statuses, f"{told.word}: {told.why}", *rates_, str(variant.fixed), str(variant.broken)])
+    return _table(["Variant", "Status", "Eligible", *(role.value for role in roles), "Fixed", "Broken"], rows)
+
+
+def _broken(results: Results, compared: str) -> str:
+    place = next((n for n, v in enumerate(results.variants) if v.name == compared), None)
+    if place is None:
+        return ""
+    lost = [row for row in answers.ledger(results) if row.flips[place].kind == "broken"]
+    if not lost:
+        return f"{code(compared)} broke none of the {len(results.run.suite.of(Split.MAIN))} cases."
+    told = "\n".join(f"- {line}" for line in _lines(results, lost[:SHOWN], place))
+    more = f"\n- and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+    head = f"{words.plural(len(lost), 'case')} that the base passes"
+    return f"<details><summary>Broken: {head}</summary>\n\n{told}{more}\n\n</details>"
+
+
+def _lines(results: Results, rows: Sequence[answers.LedgerRow], place: int) -> Iterator[str]:
+    name = results.variants[place].name
+    for row in rows:
+        given = next(
+            (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
+        )
+        said = f": {code(given.answer)}" if given else ""
+        head = f"{code(row.case.id)} ({row.case.role.value}), {row.flips[place].words}"
+        yield f"{head}: asked {code(row.case.prompt)}{said}"

@@ -1,0 +1,72 @@
+"""Writes what a reader is to see of one run, or of two: pages, summaries, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from harness import benchmark, regression, report
+from harness.errors import UsageError
+from harness.gate import words
+from harness.provenance import now
+from harness.report import markdown, spreadsheets
+from harness.store import find_run, write_text
+
+
+class Format(StrEnum):
+    HTML = "html"
+    MARKDOWN = "md"
+    CSV = "csv"
+
+
+def of_run(run: Path, form: Format, output: Path | None) -> str:
+    """What to tell the reader: where the page or the tables are, or the summary itself."""
+    store = find_run(run)
+    if form is Format.MARKDOWN:
+        return _told(markdown.summary(store.results()), output)
+    if form is Format.CSV:
+        return _written(spreadsheets.tables(store.results()), output or store.root / "tables")
+    if output is None:
+        benchmark.rewrite(store)
+        return str(store.report)
+    return _page(report.render(store.results(), now=now()), output)
+
+
+def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allow_code: bool = False) -> str:
+    """The same of two runs, of which the second is the later one.
+
+    Raises:
+        UsageError: both are the same, or judging again would run code that is not allowed.
+    """
+    old, new = find_run(before), find_run(after)
+    if old.root.resolve() == new.root.resolve():
+        raise UsageError(f"{before} and {after} are the same run", remedy="Name two runs, the earlier one first.")
+    decision = regression.beside(old, new, allow_code=allow_code)
+    if form is Format.MARKDOWN:
+        return _told(words.markdown(decision), output)
+    if form is Format.CSV:
+        return _written(spreadsheets.comparison_tables(decision), output or new.root / f"against-{old.root.name}")
+    return _page(report.render_comparison(decision, now=now()), output or new.root / f"against-{old.root.name}.html")
+
+
+def _told(text: str, output: Path | None) -> str:
+    return text.rstrip("\n") if output is None else _page(text, output)
+
+
+def _page(text: str, path: Path) -> str:
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", remedy="Name a file, such as report.html.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    return str(path)
+
+
+def _written(tables: Mapping[str, str], folder: Path) -> str:
+    """One path a line."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", remedy="Name a directory: --format csv writes several files.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in tables.items():
+        write_text(folder / name, text)
+    return "\n".join(str(folder / name) for name in tables)
