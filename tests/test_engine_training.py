@@ -19,11 +19,10 @@ from harness.engine.base import (
     check_targets,
     check_trainable,
     load_base,
-    quantization_config,
     untouched,
 )
 from harness.engine.meter import Meter
-from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, lora_config, sft_arguments
+from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.errors import EngineError, GridError
 from harness.grid.forms import NAMED_MODULES, OPTIMIZERS
 from harness.models import resolve
@@ -185,34 +184,6 @@ def test_mixed_precision_is_always_said(
     there = replace(base, machine=replace(base.machine, kind=kind, compute_dtype=dtype))
     made = sft_arguments(there, SHORT, 0, str(tmp_path))
     assert (made.fp16, made.bf16) == expected
-
-
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_kwargs` is deprecated:FutureWarning")
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_settings_to_copy_are_those_that_were_trained_with(base: Base, tmp_path: Path, kind: str) -> None:
-    """What the report gives to be copied is valid Python, and makes the arguments that the engine trains with."""
-    import torch
-
-    from harness.report.copied import arguments
-
-    dtype = {"cpu": "float32", "cuda": "float16"}[kind]
-    there = replace(base, machine=replace(base.machine, kind=kind, compute_dtype=dtype))
-    settings = Settings(
-        3e-4, 2.5, 0.1, Scheduler.COSINE, 8, 0, 0.05, True, ("q_proj", "v_proj"), 2, 3, weight_decay=0.01
-    )
-    copied: dict[str, Any] = {}
-    text = arguments(settings, there.machine)
-    if kind == "cpu":
-        text = text.replace('output_dir="adapter",', 'output_dir="adapter", use_cpu=True,')
-    exec(text, copied)  # our own text
-    made, lora = sft_arguments(there, settings, 0, str(tmp_path)), lora_config(settings)
-    ours = ("output_dir", "logging", "save_", "report_to", "disable_tqdm", "use_cpu", "dataloader", "seed", "data_seed",
-            "run_name")  # fmt: skip
-    told, wanted = copied["arguments"].to_dict(), made.to_dict()
-    differing = {name for name in wanted if told[name] != wanted[name] and not name.startswith(ours)}
-    assert not differing
-    assert copied["adapter"].to_dict() == lora.to_dict()
-    assert copied["quantization"].to_dict() == quantization_config(getattr(torch, dtype)).to_dict()
 
 
 # --- divergence ---------------------------------------------------------------------------------------------------

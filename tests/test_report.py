@@ -13,6 +13,7 @@ from itertools import combinations, pairwise
 import pytest
 from build import HOSTILE, machine, results
 
+from harness.advise import advise
 from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
 from harness.report.charts import NARROW, WIDE
@@ -308,10 +309,13 @@ def test_toy_banner_and_nothing_to_copy() -> None:
 def test_real_model_is_recommended_for_what_was_tested() -> None:
     """A real model's pick is recommended for model, suite, cases and seeds, and its settings can be copied."""
     made, page = shown("t4")
-    assert f"Recommended for {made.run.model.name}, workshop, 18 cases, 1 seed" in page.id("answer").text
+    advice = advise(made)
+    assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
+    assert advice.headline.removesuffix(f": {made.choice.variant}.") in page.id("answer").text
     assert page.all("button", **{"data-copy": "settings"})
     settings = next(v.settings for v in made.variants if v.name == made.choice.variant)
     assert settings
+    assert page.id("settings").text == advice.script
     assert f"r={settings.rank}," in page.id("settings").text
     assert not page.all(class_="banner")
 

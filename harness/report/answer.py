@@ -7,9 +7,22 @@ from dataclasses import dataclass
 from math import sqrt
 
 from harness import reducers
-from harness.records import Case, Change, Machine, Outcome, Phase, Rate, Results, Role, Sample, Split, Status
+from harness.advise import TOY, advise
+from harness.records import (
+    Case,
+    Change,
+    Machine,
+    Outcome,
+    Phase,
+    Rate,
+    Recommendation,
+    Results,
+    Role,
+    Sample,
+    Split,
+    Status,
+)
 from harness.report import rates, words
-from harness.report.copied import arguments
 from harness.report.rates import Span
 from harness.report.variants import phase
 
@@ -44,6 +57,8 @@ class Headline:
     reasons: tuple[str, ...]
     refuted: tuple[str, ...]
     """What the confirmation says against the choice."""
+    missing: tuple[str, ...]
+    """What else keeps it from being a recommendation."""
     tuned: str
     """Whose pass rates stand beside the base's: the chosen variant's, else of whoever passes most."""
     confirmation: str
@@ -71,21 +86,22 @@ class Excerpt:
 def headline(results: Results, compared: str, marks: rates.Table) -> Headline:
     best, refuted = chosen(results), results.choice.refuted
     shown = best or next((v for v in results.variants if v.name == compared), None)
-    copied = best and not refuted and not results.run.model.toy
+    advice = advise(results)
     return Headline(
-        title=_title(results, best),
+        title=_title(results, best, advice),
         name=best.name if best else "",
         differs=_differs(best) if best else "",
         chosen=best is not None,
         reasons=results.choice.reasons,
         refuted=refuted,
+        missing=tuple(m for m in advice.missing if best and m not in (*refuted, TOY)),
         tuned=shown.name if shown else "",
         confirmation=_confirmation(results) if best else _instead(compared),
         roles=_roles(results, shown, marks),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
         power=_power(shown.changes.get(results.choice.objective) if shown else None),
-        settings=arguments(best.settings, results.run.provenance.machine) if copied and best and best.settings else "",
+        settings=advice.script,
     )
 
 
@@ -105,7 +121,7 @@ def _value(rate: Rate | None) -> float:
     return (rate.value or 0.0) if rate else 0.0
 
 
-def _title(results: Results, best: Outcome | None) -> str:
+def _title(results: Results, best: Outcome | None, advice: Recommendation) -> str:
     run = results.run
     if run.model.toy:
         return "Best in this demonstration" if best else "No best variant in this demonstration"
@@ -113,8 +129,9 @@ def _title(results: Results, best: Outcome | None) -> str:
         return f"No setting can be recommended for {run.model.name}"
     if results.choice.refuted:
         return f"Not recommended for {run.model.name}: the best while choosing, but not when trained again"
-    asked = words.plural(len(run.suite.of(Split.MAIN)), "case")
-    return f"Recommended for {run.model.name}, {run.suite.name}, {asked}, {words.plural(len(best.seeds), 'seed')}"
+    if advice.variant is None:
+        return f"Nothing is recommended for {run.model.name} yet. Best so far:"
+    return advice.headline.removesuffix(f": {best.name}.")
 
 
 def _instead(compared: str) -> str:
