@@ -24,7 +24,8 @@ def summary(results: Results) -> str:
     blocks += [f"> {waiting}"] if (waiting := answer.waiting(results)) else []
     if head.refuted:
         blocks.append("**The confirmation speaks against it.**\n\n" + _bullets(head.refuted))
-    blocks += [_bullets([*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]), head.confirmation, _roles(head)]
+    reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
+    blocks += [_bullets(reasons), head.confirmation, _roles(head)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = words.machine_claim(run.provenance.machine)
     blocks.append(f"Time and memory {code(machine)}. Repeat it with {code(run.provenance.command)}.")
