@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from harness import adapters, compare, frame, limits, report
@@ -155,7 +155,7 @@ def prepare(request: Request) -> RunManifest:
         digest=digest(
             {
                 "suite": _content(suite),
-                "plan": plan,
+                "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
                 "model": model.digest,
                 "engine": ENGINE,
                 "confirm": confirm,

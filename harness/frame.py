@@ -25,6 +25,7 @@ from harness.records import (
     Status,
     Timeline,
 )
+from harness.stability import stability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +134,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += _changes(results.confirmed or best)
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += ["The confirmation speaks against it:", *(f"  {reason}" for reason in refuted)] if refuted else []
+    lines += _unstable(results)
     if waiting:
         lines.append(f"Not finished: {waiting} trials without a result. The same `harness run` goes on from there.")
     if toy:
@@ -163,6 +165,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
+        "stability": {each.variant: asdict(each) for each in stability(results)},
         "epochs": {each.variant: _course(each) for each in results.timelines},
         "statuses": {variant.name: _endings(variant) for variant in results.variants},
     }
@@ -190,6 +193,13 @@ def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
     if outcome is None:
         return None
     return {str(role): {"passed": rate.passed, "total": rate.total} for role, rate in outcome.rates.items()}
+
+
+def _unstable(results: Results) -> list[str]:
+    """Told where a training broke, or where the grid asks whether one does."""
+    found = stability(results)
+    told = found if results.run.plan.about else [each for each in found if each.diverged]
+    return ["Stability:", *(f"  {each.variant}: {each.sentence}" for each in told)] if told else []
 
 
 def _epochs(timeline: Timeline) -> list[str]:

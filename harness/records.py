@@ -274,6 +274,8 @@ class Plan:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     trials: tuple[Trial, ...]
+    about: str = ""
+    """The model that the grid's question is about: a run on another one says that this was not tested."""
 
 
 # --- measurements ------------------------------------------------------------------------------------------------

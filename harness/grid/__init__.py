@@ -53,7 +53,7 @@ def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) ->
     variants = _variants(_distinct([*_cells(grid, document), *_rows(grid)], document), grid, document)
     chosen = grid.seeds if seeds is None else seeds
     trials = tuple(Trial(trial_id(v.settings, seed), v.id, v.settings, seed) for v in variants for seed in chosen)
-    return Plan(Path(file).stem, variants, chosen, trials)
+    return Plan(Path(file).stem, variants, chosen, trials, grid.about)
 
 
 def differing_settings(plan: Plan) -> tuple[str, ...]:

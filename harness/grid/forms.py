@@ -126,6 +126,10 @@ RowForm: Any = create_model("Row", __base__=SettingsForm, **_NAMED)
 AxesForm: Any = create_model("Axes", __base__=Form, **_AXES)
 _GRID: dict[str, Any] = {
     "description": (Text, ""),
+    "about": (
+        Line,
+        Field(default="", description="The model in question; results of another say that it was not tested."),
+    ),
     "seeds": (Annotated[_listed(Annotated[int, Field(ge=0, lt=2**32)]), AfterValidator(_distinct)], [0]),
     "settings": (SettingsForm, Field(default=SettingsForm(), description="What holds for every variant.")),
     "axes": (AxesForm, Field(default=AxesForm(), description="Every combination of these values is a cell.")),
@@ -144,6 +148,7 @@ class Grid:
     """A grid as written. Rows hold only the settings that they give, and perhaps a `name`."""
 
     description: str
+    about: str
     seeds: tuple[int, ...]
     settings: dict[str, Any]
     axes: dict[str, list[Any]]
@@ -158,6 +163,7 @@ def read_grid(document: Document) -> Grid:
     given = whole.model_dump(exclude_unset=True)
     return Grid(
         description=given.get("description", ""),
+        about=given.get("about", ""),
         seeds=tuple(int(seed) for seed in given.get("seeds", (0,))),
         settings=given.get("settings", {}),
         axes=given.get("axes", {}),
