@@ -88,7 +88,7 @@ def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return resolve(str(folder))
+    return ModelRef(folder.name, str(folder), "0123")
 
 
 def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
