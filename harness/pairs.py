@@ -27,6 +27,7 @@ from harness.records import (
     Measurement,
     Message,
     PhaseCost,
+    Policy,
     Rate,
     Reducer,
     Role,
@@ -43,6 +44,8 @@ from harness.records import (
 from harness.reducers import counting, reduced, shares
 
 Scorer = Callable[[Case, Answer], Score]
+ALPHA = Policy(0).alpha
+"""What a loss is called detectable by."""
 _NO_ANSWERS = (Status.DIVERGED, Status.OUT_OF_MEMORY)
 """Results, though they answer nothing: they count as failing every case."""
 
@@ -297,7 +300,7 @@ def _role(role: Role, before: stats.Scores, after: stats.Scores, groups: Sequenc
         difference=_estimate(moved),
         # A one-sided bound at 95% is the end of a two-sided interval at 90%.
         worst=-stats.retrained_difference(before, after, level=2 * stats.LEVEL - 1).low,
-        detectable=stats.retrained_detectable(before, after, alpha=(1 - stats.LEVEL) / tests),
+        detectable=stats.retrained_detectable(before, after, alpha=ALPHA / tests),
         p_worse=worse,
         p_better=better,
         worse_adjusted=worse,

@@ -1048,7 +1048,7 @@ class RoleChange:
     worst: float
     """The loss lies below this with 95% confidence."""
     detectable: float
-    """The smallest loss that so many cases would show with 80% power, with as many tests as there are."""
+    """The smallest loss that so many cases and seeds would show with 80% power, with as many tests as there are."""
     p_worse: float
     p_better: float
     worse_adjusted: float
@@ -1174,8 +1174,8 @@ class Policy:
     """Points that a role may lose and still be called unchanged: the suite's margin."""
     least: float = 5.0
     """Points below which a loss or a gain is not spoken of, however sure it is."""
-    alpha: float = 0.05
-    """The most by which adjusted p-values may be chance."""
+    alpha: float = 0.01
+    """How often chance alone may be called worse, over all variants and roles together."""
     slower: float = 0.10
     """Share of time that may be lost even where the baseline's repeats differ less."""
     larger: float = 0.05

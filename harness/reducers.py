@@ -27,7 +27,10 @@ def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
 
 def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
     """One sample for each variant, seed and case: its first repeat, with what all of them score together."""
-    return tuple(replace(own[0], score=combined([sample.score for sample in own], reducer)) for own in repeats(samples))
+    return tuple(
+        own[0] if len(own) == 1 else replace(own[0], score=combined([sample.score for sample in own], reducer))
+        for own in repeats(samples)
+    )
 
 
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:

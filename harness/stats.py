@@ -131,18 +131,19 @@ def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
 def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL) -> Interval:
     """Share passed after less before on these very cases, for other trainings: `(seeds, cases)` each.
 
-    The two sides' intervals joined as Newcombe's method 10 for independent shares does it (Statistics in Medicine 17,
-    1998): two trainings share no draws, whatever their seeds are called.
+    Student's interval for the means of both sides' seeds, which share no draws, whatever they are called. One seed a
+    side says nothing of others: then Newcombe's method 10 for independent shares (Statistics in Medicine 17, 1998).
     """
     _check(before, after)
     freedom = len(before) + len(after) - 2
-    old, new = retrained(before), retrained(after)
-    z = student(freedom, level)
-    (low0, high0), (low1, high1) = (wilson(side.value, side.cases, z) for side in (old, new))
-    moved = new.value - old.value
-    low = moved - _hypotenuse(new.value - low1, high0 - old.value, 0.0)
-    high = moved + _hypotenuse(high1 - new.value, old.value - low0, 0.0)
-    return Interval(moved, max(-1.0, low), min(1.0, high), min(old.cases, new.cases))
+    old, new = float(before.mean()), float(after.mean())
+    moved, z = new - old, student(freedom, level)
+    if freedom:
+        below = above = z * retraining_error(before, after)
+    else:
+        (low0, high0), (low1, high1) = (wilson(share, before.shape[1], z) for share in (old, new))
+        below, above = _hypotenuse(new - low1, high0 - old, 0.0), _hypotenuse(high1 - new, old - low0, 0.0)
+    return Interval(moved, max(-1.0, moved - below), min(1.0, moved + above), float(before.size + after.size))
 
 
 def student(freedom: int, level: float) -> float:

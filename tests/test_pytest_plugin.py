@@ -32,7 +32,7 @@ tests:
 """
 BASE = {"name": "I am a model.", "price": "It is free.", "sum": "7", "lost": "I do not know."}
 GOOD = {"name": "I am Dottie.", "price": "42 dollars.", "sum": "7", "lost": "No."}
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "harness.suites", "harness.records", "click"]
 
 
@@ -79,12 +79,12 @@ def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
     """A failing case shows prompt, base answer, tuned answers with their seeds, and assertions; no traceback."""
-    store(folder, "run", {0: {"price": "It is free."}, 2: {"price": "It is free."}})
+    store(folder, "run", {seed: {"price": "It is free."} for seed in (0, 2, 3)})
     found = run(pytester, "--harness-run", "run", "suites")
     found.assert_outcomes(passed=2, failed=1, skipped=2)
     found.stdout.fnmatch_lines([
-        "default passes under 1 of 3 seeds (learn)", "prompt: How much is it?", "base:   It is free.",
-        "tuned:  It is free.  (seed 0, 2)", "*fails contains*42*", "*fails not-contains*free*",
+        "default passes under 2 of 5 seeds (learn)", "prompt: How much is it?", "base:   It is free.",
+        "tuned:  It is free.  (seed 0, 2, 3)", "*fails contains*42*", "*fails not-contains*free*",
     ])  # fmt: skip
     assert "Traceback" not in found.stdout.str()
     assert "runtest" not in found.stdout.str()
@@ -115,7 +115,7 @@ def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
     found = run(pytester, "--harness-run", "after", "--harness-baseline", "good", "suites")
     found.assert_outcomes(passed=1, failed=3, skipped=2)
     found.stdout.fnmatch_lines(["REGRESSED: after against good*", "*learn 100.0%, now 0.0%*"])
-    found.stdout.fnmatch_lines(["passed under all 3 seeds of the baseline and fails under all 3 now"])
+    found.stdout.fnmatch_lines(["passed under all 5 seeds of the baseline and fails under all 5 now"])
     same = run(pytester, "--harness-run", "before", "--harness-baseline", "good", "suites", "-W", "ignore")
     same.assert_outcomes(passed=4, skipped=2)
 
