@@ -72,6 +72,12 @@ def subject(model: str, suite: Suite, *, hub: Hub | None = None) -> Subject:
     return _subject(model, suite, found.config, None if elsewhere else found.tokenizer, notice)
 
 
+def public_shape(name: str) -> ModelShape:
+    """The shape that `shape:NAME` has."""
+    config = described(f"shape:{name}").config / "config.json"
+    return predict.shape_of(json.loads(config.read_text(encoding="utf-8")))
+
+
 def resolved(model: ModelRef, suite: Suite) -> Subject:
     """The same of a model that is here.
 
@@ -110,8 +116,12 @@ def _calibrated(place: Where, cache: Cache) -> Where:
 def _around(known: Calibration) -> tuple[Speed, Speed]:
     """The measured speed, and as much faster and slower as it may be off."""
     off = max(known.error, CALIBRATED)
-    best = Speed(known.launch / (1 + off), known.dequantise / (1 + off), known.flops * (1 + off))
-    return best, Speed(known.launch * (1 + off), known.dequantise * (1 + off), known.flops / (1 + off))
+    best, worst = (_scaled(known, factor) for factor in (1 / (1 + off), 1 + off))
+    return best, worst
+
+
+def _scaled(known: Calibration, factor: float) -> Speed:
+    return Speed(known.update * factor, known.launch * factor, known.dequantise * factor, known.flops / factor)
 
 
 def of(what: Subject, settings: Settings, place: Where) -> Forecast:

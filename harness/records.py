@@ -475,10 +475,23 @@ class SavedBase:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long an optimizer step over `rows` rows of `length` tokens takes on the first `layers` layers of a shape."""
+
+    shape: str
+    layers: int
+    rows: int
+    length: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How fast one GPU was found to train with QLoRA (`harness.predict.Speed`), by a benchmark that ran on it."""
 
     device: str
+    update: float
+    """Seconds that an optimizer step takes besides passes and products."""
     launch: float
     """Seconds that one pass through one layer takes at least."""
     dequantise: float
@@ -486,9 +499,10 @@ class Calibration:
     flops: float
     """Floating-point operations a second in the matrix products."""
     error: float
-    """Largest relative error of these three on the benchmark's own steps."""
+    """Largest relative error of these four on the benchmark's own steps."""
     made: str
     versions: dict[str, str]
+    timings: tuple[Timing, ...] = ()
 
 
 @dataclass(frozen=True)

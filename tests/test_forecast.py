@@ -28,7 +28,7 @@ LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 
 
 def calibration(device: str) -> Calibration:
-    return Calibration(device, 1e-3, 20e-12, 10e12, 0.05, "2026-01-02T03:04:05+00:00", {"torch": "2.11.0"})
+    return Calibration(device, 0.01, 1e-3, 20e-12, 10e12, 0.05, "2026-01-02T03:04:05+00:00", {"torch": "2.11.0"})
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 import harness
+from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import bless, gate
 from harness.cli.look import plan, schema, validate
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (new, validate, plan, run, score, report, recommend, gate, bless, export, clean, schema):
+for command in (new, validate, plan, run, score, report, recommend, gate, bless, export, clean, doctor, schema):
     cli.add_command(command)
 
 

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import forecast, predict
+from harness.doctor import Finding
 from harness.errors import ModelError
 from harness.forecast import Subject, Where
 from harness.grid import differing_settings
 from harness.grid.forms import NAMED_MODULES
 from harness.grid.names import number
 from harness.predict import GIB, Forecast, Range, updates
-from harness.records import Plan, Role, Settings, Split, Suite
+from harness.records import Calibration, Plan, Role, Settings, Split, Suite
 from harness.store import Held
 
 
@@ -123,6 +124,27 @@ def size(given: float | Range) -> str:
 
 def _two_digits(value: float) -> str:
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+
+
+def findings_table(found: Sequence[Finding]) -> None:
+    """One line per finding, with its remedy below it."""
+    console = _console()
+    for each in found:
+        console.print(f"{each.level.value:<8}{each.text}", soft_wrap=True)
+        if each.remedy:
+            console.print(f"        {each.remedy}", soft_wrap=True)
+
+
+def calibration_line(found: Calibration, path: Path) -> None:
+    """What a calibration found, and where it is kept."""
+    console = _console()
+    console.print(
+        f"Calibrated on a {found.device}: {found.flops / 1e12:.1f} TFLOP/s in products, "
+        f"{1e12 * found.dequantise:.1f} ps a dequantised parameter, {1e3 * found.launch:.2f} ms a layer, "
+        f"{1e3 * found.update:.0f} ms an optimizer step; within {100 * found.error:.0f}% of every step that was timed.",
+        soft_wrap=True,
+    )
+    console.print(f"Predictions for this GPU use it from now on: {path}", soft_wrap=True)
 
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:

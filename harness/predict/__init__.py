@@ -19,12 +19,12 @@ from importlib.resources import files
 from harness.predict.lengths import Batches, batches, updates
 from harness.predict.memory import GIB, Coefficients, Memory, Moment, memory, paged
 from harness.predict.shapes import ModelShape, shape_of
-from harness.predict.speed import Speed, answering_seconds, training_seconds
+from harness.predict.speed import Speed, answering_seconds, fitted, training_seconds
 from harness.records import Settings
 
 __all__ = [
     "GIB", "T4", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
-    "Speed", "answering_seconds", "batches", "coefficients", "forecast", "memory", "paged", "shape_of",
+    "Speed", "answering_seconds", "batches", "coefficients", "fitted", "forecast", "memory", "paged", "shape_of",
     "training_seconds", "updates",
 ]  # fmt: skip
 
@@ -38,8 +38,8 @@ class Range:
 
 
 T4 = (
-    Speed(launch=1e-3, dequantise=18e-12, flops=20e12),
-    Speed(launch=2e-3, dequantise=36e-12, flops=6e12),
+    Speed(update=0.02, launch=1e-3, dequantise=18e-12, flops=20e12),
+    Speed(update=0.1, launch=2e-3, dequantise=36e-12, flops=6e12),
 )
 """A T4 at its best and at its worst. Its data sheet has 320 GB/s and 65 TFLOP/s in fp16 tensor cores, its 70 W sustain
 about a third of that. A dequantised parameter is written and read in 2 bytes each, at 80% and at 40% of the bandwidth.

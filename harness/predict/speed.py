@@ -1,11 +1,13 @@
-"""Shape and batches to seconds on a GPU: three speeds, and how often a training asks for each."""
+"""Shape and batches to seconds on a GPU: four speeds, and how often a training asks for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from harness.predict.lengths import Batches
 from harness.predict.shapes import ModelShape
+from harness.records import Timing
 
 PASSES = 3
 """Forward, the forward again that checkpointing costs, and backward: each dequantises every matrix once."""
@@ -17,6 +19,8 @@ ANSWER_BATCH = 16
 class Speed:
     """What a GPU does when it trains with QLoRA, measured or taken from its data sheet."""
 
+    update: float
+    """Seconds that an optimizer step takes besides: the trainer's own work."""
     launch: float
     """Seconds that one pass through one layer takes however small it is: kernels being launched."""
     dequantise: float
@@ -32,12 +36,41 @@ def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
     gradient is never wanted); the head twice; attention's two products of T x T are counted for the longest row.
     """
     batch = PASSES * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
-    attention = 4 * shape.layers * made.longest * shape.heads * shape.head_dim
-    token = PASSES * (2 * shape.quantised + attention) + 2 * 2 * shape.vocabulary * shape.hidden
-    return made.forwards * batch + made.tokens * token / speed.flops
+    products = made.tokens * _per_token(shape, made.longest) / speed.flops
+    return made.updates * speed.update + made.forwards * batch + products
+
+
+def _per_token(shape: ModelShape, length: int) -> float:
+    """Floating-point operations of training on one token of a row of `length`."""
+    attention = 4 * shape.layers * length * shape.heads * shape.head_dim
+    return PASSES * (2 * shape.quantised + attention) + 2 * 2 * shape.vocabulary * shape.hidden
 
 
 def answering_seconds(shape: ModelShape, prompts: int, new_tokens: int, speed: Speed) -> float:
     """Of answering: each token of a batch of prompts is one pass through all layers, dequantising included."""
     rounds = -(-prompts // ANSWER_BATCH)
     return rounds * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
+
+
+def fitted(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:
+    """The speeds that explain measured steps best, and by how much they miss the worst of them.
+
+    Least squares of relative errors, none of the four below zero (Lawson and Hanson, Solving Least Squares Problems,
+    1974, chapter 23).
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    parts = np.array([_parts(each, replace(shapes[each.shape], layers=each.layers)) for each in timings])
+    seconds = np.array([each.seconds for each in timings])
+    scale = np.maximum(parts.max(axis=0), 1e-300)
+    found, _ = nnls(parts / scale / seconds[:, None], np.ones(len(timings)))
+    update, launch, dequantise, product = found / scale
+    error = float(np.max(np.abs(parts @ (found / scale) / seconds - 1)))
+    return Speed(float(update), float(launch), float(dequantise), 1 / max(float(product), 1e-30)), error
+
+
+def _parts(step: Timing, shape: ModelShape) -> tuple[float, float, float, float]:
+    """How often one optimizer step asks for each of the four."""
+    operations = step.rows * step.length * _per_token(shape, step.length)
+    return 1.0, float(PASSES * shape.layers), float(PASSES * shape.quantised), operations

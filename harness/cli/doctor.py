@@ -1,0 +1,64 @@
+"""`harness doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.look import PROFILE
+
+if TYPE_CHECKING:
+    from harness.provenance import Profile
+    from harness.records import Calibration, Machine
+
+
+@click.command()
+@PROFILE
+@click.option("--calibrate", is_flag=True, help="Time this GPU for about two minutes, so that predictions there hold.")
+def doctor(profile: str, calibrate: bool) -> int:
+    """Say what this machine can and cannot do, and what to do about it.
+
+    Ends with 2 where a problem would stop a run with this profile.
+    """
+    from harness import benchmark
+    from harness.cli.tables import calibration_line, findings_table
+    from harness.doctor import Level, facts, findings
+    from harness.provenance import Profile
+    from harness.store import Cache
+
+    cache, on = Cache(benchmark.CACHE), _gpu(Profile(profile)) if calibrate else None
+    found = findings(facts(cache), Profile(profile))
+    findings_table(found)
+    if any(finding.level is Level.PROBLEM for finding in found):
+        return 2
+    if on:
+        calibrated = _measure(on)
+        calibration_line(calibrated, cache.commit_calibration(calibrated))
+    return 0
+
+
+def _gpu(profile: Profile) -> Machine:
+    """The machine, which is to be calibrated.
+
+    Raises:
+        UsageError: it has no GPU.
+    """
+    from harness.errors import UsageError
+    from harness.provenance import machine
+
+    on = machine(profile)
+    if on.kind != "cuda":
+        remedy = "Run it where trainings will run."
+        raise UsageError("--calibrate times a GPU, and this machine shows none", remedy=remedy)
+    return on
+
+
+def _measure(on: Machine) -> Calibration:
+    from harness.doctor import calibrated
+    from harness.engine.calibrate import timings
+    from harness.forecast import public_shape
+    from harness.models import POCKET, SHAPES
+
+    steps = timings(on, SHAPES, POCKET, lambda step: click.echo(f"  {step.seconds:.3f} s a step: {step}", err=True))
+    return calibrated(on.device, steps, public_shape)
