@@ -35,12 +35,12 @@ from harness.records import (
 from harness.scorers import Scoring, code_of, scorer
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
-from harness.sweep import Setup, Sweep, adapter_trial
+from harness.sweep import FUSED, REFERENCE, Setup, Sweep, adapter_trial
 from harness.sync import mirror
 
 RUNS = Path("reports/runs")
 CACHE = Path("reports/cache")
-ENGINE = "reference"
+AUTO = "auto"
 FIRST_CONFIRM_SEED = 1000
 
 Notify = Callable[[Event], None]
@@ -78,6 +78,8 @@ class Request:
     """Seconds that all of it may take, the report among it."""
     sync: Path | None = None
     """A folder that outlives this machine, where every finished trial is copied to and found again."""
+    engine: str = AUTO
+    """`reference`, `fused`, or `auto`, which takes the fused one where there are trials to train together."""
 
 
 def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore, Results]:
@@ -114,13 +116,15 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
             sweep.hopeless = limits.hopeless(manifest, request.profile, cache, notify)
         if copies:
             copies.begin(manifest, fresh=request.fresh)
+        # The choice is confirmed as a user would train it: alone, with SFTTrainer.
+        judge = replace(sweep, setup=replace(setup, engine=REFERENCE))
         if request.fresh:
-            _forget(sweep, store, manifest)
+            _forget(sweep, judge, store, manifest)
         records = sweep.go(limits.ordered(manifest.plan, limit), Split.MAIN, _counted(manifest.plan))
         chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
         if chosen and not (limit and limit.spent):
             purpose = f"confirming {chosen.name} under {len(manifest.confirm_seeds)} fresh seeds"
-            records += sweep.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
+            records += judge.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
         if limit and limit.spent:
             notify(Event(EventKind.NOTICED, message=limits.left(limit, manifest, records, chosen)))
         else:
@@ -143,13 +147,14 @@ def prepare(request: Request) -> RunManifest:
     model = resolve(request.model)
     found = adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
+    engine = _engine(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     return RunManifest(
         format=FORMAT,
         suite=suite,
         plan=plan,
         model=model,
-        engine=ENGINE,
+        engine=engine,
         confirm_seeds=confirm,
         provenance=provenance(on, list(request.arguments)),
         digest=digest(
@@ -157,7 +162,7 @@ def prepare(request: Request) -> RunManifest:
                 "suite": _content(suite),
                 "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
                 "model": model.digest,
-                "engine": ENGINE,
+                "engine": engine,
                 "confirm": confirm,
                 "machine": replace(on, threads=0),
                 "versions": stack_versions(),
@@ -166,6 +171,14 @@ def prepare(request: Request) -> RunManifest:
         ),
         adapters=found,
     )
+
+
+def _engine(asked: str, plan: Plan) -> str:
+    """What trains the plan: with `auto`, whatever can be trained beside something else is."""
+    if asked != AUTO:
+        return asked
+    fusible = [trial.settings.quantization for trial in plan.trials if not trial.settings.packing]
+    return FUSED if any(fusible.count(base) > 1 for base in set(fusible)) else REFERENCE
 
 
 def _check_trainable(suite: Suite) -> None:
@@ -218,9 +231,10 @@ def _for_a_folder(model: str) -> str:
 # --- sweep and confirmation --------------------------------------------------------------------------------------
 
 
-def _forget(sweep: Sweep, store: RunStore, manifest: RunManifest) -> None:
+def _forget(sweep: Sweep, judge: Sweep, store: RunStore, manifest: RunManifest) -> None:
     """Nothing that was found before counts: neither of the variants nor of their confirmations."""
-    sweep.forget(_every(manifest))
+    for one in (sweep, judge):
+        one.forget(_every(manifest))
     store.forget_records(())
 
 

@@ -314,6 +314,7 @@ def _pooled(costs: Sequence[PhaseCost]) -> PhaseCost:
         peak_device=_largest(c.peak_device for c in alike),
         left_allocated=_largest(c.left_allocated for c in alike),
         limit=_largest(c.limit for c in alike),
+        note=next((c.note for c in alike if c.note), ""),
     )
 
 

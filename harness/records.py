@@ -308,6 +308,8 @@ class PhaseCost:
     """What was still allocated at the phase's end: after loading, the base."""
     limit: Measurement | None = None
     """What the allocator may reserve: the profile's cap, else all of the GPU's memory."""
+    note: str = ""
+    """How the figures were come by, where that is not by measuring all of the phase alone."""
 
     @property
     def headroom(self) -> float | None:
@@ -393,6 +395,8 @@ class Training:
     """None where it did not succeed, or an older harness trained it."""
     shortage: Shortage | None = None
     """Where the status is OUT_OF_MEMORY."""
+    together: PhaseCost | None = None
+    """What all trials of its pass took until it had ended, where the fused engine trained it; `cost` is its own."""
 
 
 @dataclass(frozen=True)

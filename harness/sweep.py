@@ -49,7 +49,8 @@ from harness.sync import Mirror
 
 BASE = "base"
 """The trial that trains nothing."""
-RECIPES = {"reference": 1}
+REFERENCE, FUSED = "reference", "fused"
+RECIPES = {REFERENCE: 1, FUSED: 1}
 """Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
 _DOING = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}
@@ -76,7 +77,12 @@ class Setup:
         """Names all that determines an adapter: the rows and the chat template stand for the tokens they become."""
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
-        return digest(inputs | {"engine": [self.engine, RECIPES[self.engine]]})
+        engine = self.engine_of(settings)
+        return digest(inputs | {"engine": [engine, RECIPES[engine]]})
+
+    def engine_of(self, settings: Settings) -> str:
+        """Packed rows see their neighbours: they are the reference engine's, whatever trains the others."""
+        return REFERENCE if settings.packing else self.engine
 
     def saved_base(self, quantization: Quantization) -> str:
         """Names the quantised base on disk: fewer libraries have a part in it than in what it answers."""
@@ -531,6 +537,7 @@ def _joined(costs: Sequence[PhaseCost]) -> PhaseCost:
         peak_device=_largest(cost.peak_device for cost in costs),
         left_allocated=costs[-1].left_allocated,
         limit=first.limit,
+        note=first.note,
     )
 
 

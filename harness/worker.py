@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
+from harness.groups import Group
 from harness.records import (
     Event,
     EventKind,
@@ -41,9 +42,11 @@ from harness.store import AnswerPass, Cache, encode_line, read_record, verify_ma
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
+    from harness.engine.reference import Keep
     from harness.engine.rows import Row
 
 Emit = Callable[[Event], None]
+FUSED = "fused"
 # How PyTorch on a CPU, the CUDA driver and cuBLAS say it without a type of their own.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -87,7 +90,7 @@ def work(job: Job, emit: Emit) -> bool:
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told, and the log has the traceback
         return _end("", error, emit, _shortage(job, Phase.LOAD, error))
     emit(Event(EventKind.LOADED))
-    return all(worker.do(task) for task in job.tasks)
+    return worker.go()
 
 
 class _Worker:
@@ -130,6 +133,56 @@ class _Worker:
             remedy = "It was trained on a base with other layers, or is damaged."
             raise ModelError(f"--adapter {task.attach}: {said}", remedy=remedy) from error
 
+    def go(self) -> bool:
+        """Every task; whether the process is fit for more.
+
+        What only answers does so in one mixed batch; with the fused engine, what can be trained together is before.
+        """
+        tasks = self._job.tasks
+        together = [task for task in tasks if self._job.engine == FUSED and _fusible(task)]
+        waiting = [task for task in tasks if not (task.settings and task.train)]
+        if len(together) + len(waiting) < 2:
+            return all(self.do(task) for task in tasks)
+        try:
+            rest = self._together(together, waiting)
+        except StoreError as error:
+            return _refuse(error, self._emit)
+        others = [task for task in tasks if task.settings and task.train and task not in together]
+        return all(self.do(task) for task in (*rest, *others))
+
+    def _together(self, trained: Sequence[Task], waiting: Sequence[Task]) -> list[Task]:
+        """Gives back what is to be done one by one, because it cannot be done together or something went wrong."""
+        job, base, cache = self._job, self._base, self._cache
+        group = Group(job, base, cache, self._emit, self._rows, self._load, self._keeper, self._commit)
+        self._phase = Phase.TRAIN
+        alone = group.train(trained)
+        for task in waiting:
+            self._emit(Event(EventKind.STARTED, task.trial))
+        made = [task for task in trained if task not in alone and self._succeeded(task)]
+        asked = [replace(task, train=False) for task in (*waiting, *made)]
+        self._phase = Phase.ANSWER_AFTER
+        try:
+            apart = group.answer(asked)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - one by one it will be seen whose it is
+            traceback.print_exc()
+            return [*asked, *alone]
+        for task in asked:
+            if task not in apart:
+                self._emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
+        return [*apart, *alone]
+
+    def _succeeded(self, task: Task) -> bool:
+        found = self._cache.training(task.training)
+        return found is not None and found.status is Status.SUCCEEDED
+
+    def _keeper(self, task: Task) -> Keep | None:
+        return partial(self._keep, {each.epoch: each.id for each in task.timeline}) if task.timeline else None
+
+    def _commit(self, training: Training, save: Callable[[Path], None] | None) -> None:
+        self._cache.commit_training(training, save, _with_saved)
+
     def do(self, task: Task) -> bool:
         """One task from start to end; whether the process may go on."""
         self._emit(Event(EventKind.STARTED, task.trial))
@@ -156,7 +209,7 @@ class _Worker:
         self._phase, settings = Phase.TRAIN, _settings(task)
         progress = partial(_say_step, self._emit, task.trial)
         rows, name = self._rows[settings.max_length], self._job.model.name
-        keep = partial(self._keep, {each.epoch: each.id for each in task.timeline}) if task.timeline else None
+        keep = self._keeper(task)
         with trained(self._base, rows, settings, task.seed, model_name=name, progress=progress, keep=keep) as found:
             training = Training(
                 task.training,
@@ -169,7 +222,7 @@ class _Worker:
                 found.fingerprint,
             )
             save = partial(save_adapter, found.model) if found.status is Status.SUCCEEDED else None
-            self._cache.commit_training(training, save, _with_saved)
+            self._commit(training, save)
         return training
 
     def _keep(self, wanted: Mapping[int, str], epoch: int, save: Callable[[Path], None]) -> None:
@@ -288,6 +341,12 @@ def _saved(job: Job, cache: Cache) -> Path | None:
 def _named(job: Job) -> SavedBase:
     machine = job.machine
     return SavedBase(job.base, job.model.name, job.quantization, machine.kind, machine.compute_dtype)
+
+
+def _fusible(task: Task) -> bool:
+    from harness.engine.fused.training import fusible
+
+    return task.settings is not None and task.train and fusible(task.settings)
 
 
 def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:

@@ -57,6 +57,7 @@ FLOOR: dict[str, int] = {
     "regression": 2,
     "reporting": 2,
     "engine": 3,
+    "groups": 3,
     "worker": 3,
     "cli": 4,
     "pytest_plugin": 4,
@@ -94,7 +95,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "benchmark": BELOW - {"benchmark"},
     "reporting": GROUND | {"benchmark", "regression", "report", "gate", "provenance", "store"},
     "regression": GROUND | {"gate", "baseline", "compare", "pairs", "store", "scorers"},
-    "worker": GROUND | {"store", "provenance", "engine"},
+    "groups": GROUND | {"store", "engine"},
+    "worker": GROUND | {"store", "provenance", "engine", "groups"},
     "cli": BELOW | {"__init__"},
     "pytest_plugin": BELOW,
     "__init__": BELOW,
@@ -196,7 +198,7 @@ def test_imports_run_downwards() -> None:
 
 def test_training_libraries_stay_on_floor_3() -> None:
     """Only the engine, the worker and the pocket recipe know the libraries that train; provenance may ask torch."""
-    home = {"engine", "worker", APART}
+    home = {"engine", "groups", "worker", APART}
     wrong = [
         f"{i.where}: {i.target}"
         for i in every_import()

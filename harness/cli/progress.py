@@ -35,6 +35,7 @@ class Display:
         )
         self._task: TaskID | None = None
         self._finished = 0
+        self._within: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -56,7 +57,7 @@ class Display:
             self._follow(event, self._task)
 
     def _begin(self, event: Event) -> None:
-        self._finished = 0
+        self._finished, self._within = 0, {}
         title = escape(event.message[:1].upper() + event.message[1:])
         if event.total:
             self._task = self._progress.add_task(title, total=event.total, now="starting a worker")
@@ -65,21 +66,21 @@ class Display:
 
     def _follow(self, event: Event, task: TaskID) -> None:
         name = "the base" if event.trial in ("", "base") else event.trial
-        within = 0.0
         if event.kind is EventKind.FINISHED:
             self._finished += 1
+            self._within.pop(event.trial, None)
             self._tell(name, event)
             now = ""
         elif event.kind is EventKind.STEP:
-            within = _TRAINING * event.done / max(1, event.total)
+            self._within[event.trial] = _TRAINING * event.done / max(1, event.total)
             loss = f", loss {event.loss:.3g}" if event.loss is not None else ""
             now = f"{name}: step {event.done} of {event.total}{loss}"
         elif event.kind is EventKind.ANSWERING:
-            within = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
+            self._within[event.trial] = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
             now = f"{name}: {event.done} of {event.total} answers"
         else:
             now = name if event.kind is EventKind.STARTED else ""
-        self._progress.update(task, completed=self._finished + within, now=now)
+        self._progress.update(task, completed=self._finished + sum(self._within.values()), now=now)
 
     def _tell(self, name: str, event: Event) -> None:
         if event.status is not Status.SUCCEEDED and self._live:

@@ -47,6 +47,13 @@ TRIAL_FAILED = 3
     metavar="DIR",
     help="Score an adapter trained elsewhere beside the grid: a folder as PEFT saves it; repeatable.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "fused", "reference"]),
+    default="auto",
+    show_default=True,
+    help="fused trains all trials of a base in one pass, reference one after another with SFTTrainer; auto picks.",
+)
 @click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
 @click.option(
     "--skip-hopeless", is_flag=True, help="Leave out trials predicted not to fit the GPU; shown as predicted."
@@ -80,6 +87,7 @@ def run(
     timeout: float | None,
     fresh: bool,
     adapters: tuple[Path, ...],
+    engine: str,
     timeline: bool,
     skip_hopeless: bool,
     budget: str | None,
@@ -119,6 +127,7 @@ def run(
         skip_hopeless=skip_hopeless,
         budget=seconds(budget) if budget else None,
         sync=sync,
+        engine=engine,
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), display)

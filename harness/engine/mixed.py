@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
 
+MOST_ROWS = 128
 BASE = -1
 """The slot of rows that see no adapter."""
 
@@ -61,6 +62,22 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
                 scaling[name] = module.scaling["default"]
         plain = config.bias == "none" and not config.modules_to_save
     return Adapter(weights, scaling) if plain and weights else None
+
+
+def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, *, least: int) -> int:
+    """How many rows to answer at once: on a GPU as many as half of the free memory holds keys and values of."""
+    if base.machine.kind == "cpu":
+        return least
+    from harness.engine.fused.width import free_bytes
+
+    config = base.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * config.num_hidden_layers * heads * size * base.model.dtype.itemsize
+    prompts = {prompt.messages: prompt for speaker in speakers for prompt in speaker.prompts}.values()
+    longest = max((len(render(p.messages, base.tokenizer, ask=True)) for p in prompts), default=1)
+    fitting = free_bytes(base) / 2 / (token * (longest + decoding.max_new_tokens))
+    return max(least, min(MOST_ROWS, int(fitting)))
 
 
 @contextlib.contextmanager

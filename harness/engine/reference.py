@@ -183,16 +183,16 @@ class TrainingLog:
 
             def on_epoch_end(self, _: Any, state: Any, __: Any, **given: Any) -> None:
                 if not log.diverged and state.global_step < state.max_steps:
-                    log.end_epoch(given["model"])
+                    log.end_epoch(partial(save_adapter, given["model"]))
 
         return Callback()
 
-    def end_epoch(self, model: PeftModel) -> None:
-        """An epoch has ended and another one will follow."""
+    def end_epoch(self, save: Callable[[Path], None]) -> None:
+        """An epoch has ended and another one will follow; `save` writes the adapter as it is now."""
         started = time.perf_counter()
         self._epochs += 1
         if self._keep:
-            self._keep(self._epochs, partial(save_adapter, model))
+            self._keep(self._epochs, save)
         self.keeping += time.perf_counter() - started
 
     def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
@@ -240,19 +240,40 @@ def check_gradients(model: Trainable) -> None:
 
 def _fingerprint(trainer: SFTTrainer, steps: Sequence[Step]) -> Fingerprint:
     """Of what the trainer resolved: its optimizer, its rows as they come out of its collator, its steps' rates."""
-    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
     args = trainer.args
+    return fingerprint_of(
+        _collated(trainer),
+        template=trainer.processing_class.chat_template,
+        trainable=(name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad),
+        optimizer=getattr(trainer.optimizer, "optimizer", trainer.optimizer),  # accelerate wraps it
+        max_grad_norm=args.max_grad_norm,
+        batch=(args.per_device_train_batch_size, args.gradient_accumulation_steps),
+        steps=steps,
+    )
+
+
+def fingerprint_of(
+    rows: Iterable[tuple[list[int], list[int]]],
+    *,
+    template: str,
+    trainable: Iterable[str],
+    optimizer: Any,
+    max_grad_norm: float,
+    batch: tuple[int, int],
+    steps: Sequence[Step],
+) -> Fingerprint:
+    """What was trained on, with which optimizer (a torch one), in batches of so many rows accumulated so often."""
     # Not `defaults`: the trainer's weight decay, for one, stands in the groups alone.
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
     given = {
         **{key: _one(group.get(key) for group in groups) for key in groups[0]},
-        "max_grad_norm": args.max_grad_norm,
-        "batch": f"{args.per_device_train_batch_size}x{args.gradient_accumulation_steps}",
+        "max_grad_norm": max_grad_norm,
+        "batch": "x".join(map(str, batch)),
     }
     return trained_on(
-        _collated(trainer),
-        template=trainer.processing_class.chat_template,
-        trainable=(name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad),
+        rows,
+        template=template,
+        trainable=trainable,
         optimizer=described(type(optimizer).__name__, given),
         rates=[step.learning_rate for step in steps],
     )

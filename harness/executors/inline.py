@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.executors import Deadline
 from harness.records import Event, EventKind, Job, Status
 from harness.store import read_record
 
@@ -30,16 +31,14 @@ class Inline:
 
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         events: list[Event] = []
-        deadline = time.monotonic() + timeout if timeout else None
+        deadline = Deadline(timeout)
 
         def emit(event: Event) -> None:
-            nonlocal deadline
             if until is not None and time.monotonic() > until:
                 raise _AllTimeIsUpError
-            if deadline and time.monotonic() > deadline:
+            if deadline.left < 0:
                 raise _TimeIsUpError
-            if timeout and event.kind in (EventKind.STARTED, EventKind.LOADED):
-                deadline = time.monotonic() + timeout
+            deadline.heed(event)
             if event.kind is not EventKind.ENDED:  # that is said here
                 events.append(event)
 

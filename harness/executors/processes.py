@@ -19,6 +19,7 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from harness.executors import Deadline
 from harness.records import Event, EventKind, Status
 from harness.store import decode_line, writing
 
@@ -84,8 +85,8 @@ def _events(
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
     threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
-    deadline = time.monotonic() + timeout if timeout else math.inf
-    while (left := min(deadline, until) - time.monotonic()) > 0:
+    deadline = Deadline(timeout)
+    while (left := min(deadline.at, until) - time.monotonic()) > 0:
         try:
             line = lines.get(timeout=min(left, _LOOK))
         except queue.Empty:
@@ -94,17 +95,16 @@ def _events(
                 return None
             continue
         if line is None:
-            return _stopped(timeout, deadline, until) if _lingers(worker, min(deadline, until)) else None
+            return _stopped(timeout, deadline.at, until) if _lingers(worker, min(deadline.at, until)) else None
         try:
             event = decode_line(line.decode(), Event)
         except (UnicodeDecodeError, ValidationError):
             continue  # half a line of a killed worker
         if event.kind is EventKind.ENDED:
             continue  # only its executor knows
-        if timeout and event.kind in (EventKind.LOADED, EventKind.STARTED):
-            deadline = time.monotonic() + timeout
+        deadline.heed(event)
         yield event
-    return _stopped(timeout, deadline, until)
+    return _stopped(timeout, deadline.at, until)
 
 
 def _stopped(timeout: float | None, deadline: float, until: float) -> Event:

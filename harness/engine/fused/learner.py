@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.reference import TrainingLog, check_gradients
+from harness.engine.reference import TrainingLog, check_gradients, fingerprint_of
 from harness.engine.rows import IGNORED, Row
-from harness.records import Settings
+from harness.records import Fingerprint, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ class Window:
 
     rows: tuple[int, ...]
     epoch: float
+    ends_epoch: bool
 
 
 def windows(count: int, settings: Settings, seed: int) -> Iterator[Window]:
@@ -47,7 +48,7 @@ def windows(count: int, settings: Settings, seed: int) -> Iterator[Window]:
                 return
             left -= 1
             done = min(batches, (start + size) // settings.batch_size)
-            yield Window(tuple(order[start : start + size]), epoch + done / batches)
+            yield Window(tuple(order[start : start + size]), epoch + done / batches, done == batches)
 
 
 class LossScale:
@@ -130,6 +131,18 @@ class Learner:
     def weights(self) -> dict[str, Pair]:
         """Copies of what was learned so far."""
         return {name: (a.detach().clone(), b.detach().clone()) for name, (a, b) in self._parameters.items()}
+
+    def fingerprint(self, template: str) -> Fingerprint:
+        """As the reference engine's."""
+        return fingerprint_of(
+            ((row.input_ids, row.labels) for row in self.rows),
+            template=template,
+            trainable=(name for name, _ in self.named_parameters()),
+            optimizer=self._optimizer,
+            max_grad_norm=self.settings.max_grad_norm,
+            batch=(self.settings.batch_size, self.settings.gradient_accumulation),
+            steps=self.log.steps,
+        )
 
     def _optimize(self) -> tuple[Any, Any]:
         from transformers import Trainer, get_scheduler

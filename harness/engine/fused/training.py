@@ -19,10 +19,10 @@ from harness.engine.fused.fresh import Fresh, fresh, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
 from harness.engine.fused.stack import PassRow, Stack
-from harness.engine.reference import TrainingLog, sft_arguments
+from harness.engine.reference import Keep, TrainingLog, sft_arguments
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
-from harness.records import Settings, Status, Step
+from harness.records import Fingerprint, Settings, Status, Step
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,8 @@ class Lot:
     rows: Sequence[Row]
     settings: Settings
     seed: int
+    keep: Keep | None = None
+    """Told of every epoch but the last, as by the reference engine."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Learned:
     tokens: int
     weights: dict[str, Pair]
     config: LoraConfig
+    fingerprint: Fingerprint | None
+    """Without what only the saved adapter shows; None where the training did not succeed."""
+    keeping: float
+    """Seconds of the pass that went into `keep`."""
 
     def save(self, folder: Path) -> None:
         """In PEFT's files: nobody can tell which engine trained it."""
@@ -130,7 +136,7 @@ class _Run:
 
     def _learner(self, lot: Lot, progress: Callable[[str, Step, int], None]) -> Learner:
         half = self._autocast == "float16"
-        log = TrainingLog(allow_skipped=half, progress=partial(progress, lot.name))
+        log = TrainingLog(allow_skipped=half, progress=partial(progress, lot.name), keep=lot.keep)
         arguments = sft_arguments(self._base, lot.settings, lot.seed, "unused")
         return Learner(lot.rows, lot.settings, lot.seed, arguments=arguments, log=log, scaled=half)
 
@@ -159,6 +165,8 @@ class _Run:
             tokens=log.tokens,
             weights=learner.weights(),
             config=config,
+            fingerprint=None if log.diverged else learner.fingerprint(self._base.tokenizer.chat_template),
+            keeping=log.keeping,
         )
         self.stack.leave(slot)
         self._attach()
@@ -181,8 +189,10 @@ class _Run:
             self._pass([rows[index] for index in sorted(group)], losses)
         norms = [learner.clip(self.stack.gradients(slot)) for slot, learner in enumerate(self._learners)]
         told = torch.stack([torch.stack([torch.stack(own).sum() for own in losses]), torch.stack(norms)]).tolist()
-        for learner, loss, norm in zip(self._learners, *told, strict=True):
+        for learner, config, loss, norm in zip(self._learners, self._configs, *told, strict=True):
             learner.step(loss, norm)
+            if learner.window.ends_epoch and not learner.ended:
+                learner.log.end_epoch(partial(_save_now, learner, config))
 
     def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
         """Forward and backward of some rows, ordered by slot; every trial's loss is a sum over its own rows alone."""
@@ -222,6 +232,10 @@ class _Run:
         if self._autocast is None:
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=getattr(torch, self._autocast))
+
+
+def _save_now(learner: Learner, config: LoraConfig, folder: Path) -> None:
+    save(learner.weights(), config, folder)
 
 
 def _fused_head(base: Base) -> LogProbabilities:

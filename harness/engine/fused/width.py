@@ -1,0 +1,62 @@
+"""How many trials fit side by side: an estimate from shapes. What it gets wrong is halved when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from harness.engine.base import Base
+from harness.records import Settings
+
+_STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
+"""Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
+WEIGHT_AND_GRADIENT = 8
+_SPARE = 0.85
+"""Of what is free: allocators fragment, and estimates err."""
+
+
+def width(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
+    """How many of these trials to train at once, at least one."""
+    free = _SPARE * free_bytes(base) - activations(base, pass_tokens)
+    largest = max(adapter_bytes(base, settings) for settings in sweep)
+    return max(1, min(len(sweep), int(free // largest)))
+
+
+def free_bytes(base: Base) -> int:
+    """What may still be allocated: under the machine's cap, or else on its device."""
+    if base.machine.kind == "cpu":
+        return int(psutil.virtual_memory().available)
+    import torch
+
+    limit = base.machine.memory_cap or torch.cuda.get_device_properties(0).total_memory
+    return int(limit - torch.cuda.memory_allocated())
+
+
+def adapter_bytes(base: Base, settings: Settings) -> int:
+    """A trial's weights in fp32 with gradients and optimizer states."""
+    each = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
+    weights: int = sum(settings.rank * (module.in_features + module.out_features) for module in targets(base, settings))
+    return (WEIGHT_AND_GRADIENT + each) * weights
+
+
+def targets(base: Base, settings: Settings) -> list[Any]:
+    """The linear modules that a trial's adapter lies on."""
+    from torch.nn import Linear
+
+    head, wanted = base.model.get_output_embeddings(), settings.target_modules
+    linear = [(name, m) for name, m in base.model.named_modules() if isinstance(m, Linear) and m is not head]
+    if isinstance(wanted, str):
+        return [module for _, module in linear]
+    return [module for name, module in linear if any(f".{name}".endswith(f".{target}") for target in wanted)]
+
+
+def activations(base: Base, tokens: int) -> int:
+    """A pass's activations: each layer's input with checkpointing, else all that its backward needs, and one layer in
+    full with the gradients of it (about 16 times the hidden size and 6 times the inner one, for each token)."""
+    config = base.model.config.get_text_config()
+    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    layer = tokens * (16 * hidden + 6 * inner)
+    kept = tokens * hidden if base.machine.kind == "cuda" else layer
+    return int((kept * config.num_hidden_layers + layer) * base.model.dtype.itemsize)

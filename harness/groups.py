@@ -1,0 +1,215 @@
+"""A worker's tasks done together: adapters trained side by side in passes, and everything answered in a mixed batch.
+
+What a pass finds is committed trial by trial as each of them ends; a worker that is killed loses the pass at most.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.errors import StoreError
+from harness.records import Event, EventKind, Job, Phase, PhaseCost, Settings, Status, Step, Task, Training
+from harness.store import AnswerPass, Cache, verify_manifest
+
+if TYPE_CHECKING:
+    from harness.engine.base import Base
+    from harness.engine.fused.training import Learned, Lot
+    from harness.engine.mixed import Speaker
+    from harness.engine.reference import Keep
+    from harness.engine.rows import Row
+
+Emit = Callable[[Event], None]
+_SPEAKERS = 24
+"""Models that answer in one batch: their adapters lie in memory side by side."""
+_SAY_EVERY = 8
+"""Answers of one model between two events."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What tasks done together need of their worker. `keep` gives what takes a trial's epochs."""
+
+    job: Job
+    base: Base
+    cache: Cache
+    emit: Emit
+    rows: Mapping[int, list[Row]]
+    load: PhaseCost
+    keep: Callable[[Task], Keep | None]
+    commit: Callable[[Training, Callable[..., None] | None], None]
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def train(self, tasks: Sequence[Task]) -> list[Task]:
+        """Train in as few passes as fit; gives back those that no pass could train, to be trained alone.
+
+        A pass that does not fit in memory, or in which anything else goes wrong, is tried again with half its trials.
+        """
+        from harness.engine.fused.training import PASS_TOKENS
+        from harness.engine.fused.width import width
+
+        left = sorted(tasks, key=self._steps, reverse=True)  # those of about the same length share a pass to its end
+        most = width(self.base, [_settings(task) for task in left], PASS_TOKENS[self.job.machine.kind]) if left else 0
+        alone: list[Task] = []
+        probed: dict[Settings, PhaseCost | None] = {}
+        while left:
+            passes = -(-len(left) // most)
+            some = left[: -(-len(left) // passes)]
+            for task in some:
+                self.emit(Event(EventKind.STARTED, task.trial))
+            done: set[str] = set()
+            try:
+                self._probe(some, probed)
+                self._pass(some, probed, done)
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001 - a smaller pass, or at last the reference engine, says whose it is
+                traceback.print_exc()
+                self._free()
+                most = max(1, len(some) // 2)
+                if len(some) == 1:
+                    alone += some
+                    done.add(some[0].trial)
+            left = [task for task in left if task.trial not in done]
+        return alone
+
+    def _steps(self, task: Task) -> int:
+        from harness.engine.fused.learner import steps_of
+
+        settings = _settings(task)
+        return steps_of(len(self.rows[settings.max_length]), settings)
+
+    def _probe(self, tasks: Sequence[Task], probed: dict[Settings, PhaseCost | None]) -> None:
+        """What each kind of trial costs alone; nothing is said of one that does not fit alone."""
+        from harness.engine.fused.probe import probe, shape_of
+
+        for task in tasks:
+            settings = _settings(task)
+            if (shape := shape_of(settings)) not in probed:
+                rows, name = self.rows[settings.max_length], self.job.model.name
+                probed[shape] = probe(self.base, rows, settings, model_name=name)
+
+    def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost | None], done: set[str]) -> None:
+        from harness.engine.fused.training import train_together
+        from harness.engine.meter import Meter
+
+        by_name = {task.trial: task for task in tasks}
+        meter = Meter(self.job.machine, self.job.model.name)
+        tokens = keeping = 0.0
+        with meter:
+            for learned in train_together(self.base, [self._lot(task) for task in tasks], progress=self._say_step):
+                tokens, keeping = tokens + learned.tokens, keeping + learned.keeping
+                together = meter.cost_so_far(Phase.TRAIN, int(tokens), without=keeping)
+                note = f"of a pass of {len(tasks)} trials together, until this one had ended"
+                self._learned(by_name[learned.name], learned, replace(together, note=note), probed)
+                done.add(learned.name)
+
+    def _lot(self, task: Task) -> Lot:
+        from harness.engine.fused.training import Lot
+
+        settings = _settings(task)
+        return Lot(task.trial, self.rows[settings.max_length], settings, task.seed, self.keep(task))
+
+    def _say_step(self, trial: str, step: Step, total: int) -> None:
+        self.emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
+
+    def _learned(
+        self, task: Task, learned: Learned, together: PhaseCost, probed: Mapping[Settings, PhaseCost | None]
+    ) -> None:
+        from harness.engine.fused.probe import alone, shape_of
+
+        own = probed.get(shape_of(_settings(task)))
+        training = Training(
+            task.training,
+            learned.status,
+            learned.message,
+            learned.steps,
+            alone(own, learned.tokens, len(learned.steps)) if own else None,
+            learned.trainable_parameters,
+            learned.supervised_tokens,
+            learned.fingerprint,
+            together=together,
+        )
+        well = learned.status is Status.SUCCEEDED
+        self.commit(training, learned.save if well else None)
+        if not well:
+            self.emit(Event(EventKind.FINISHED, task.trial, learned.status, learned.message))
+
+    def _free(self) -> None:
+        import gc
+
+        import torch
+
+        gc.collect()
+        if self.job.machine.kind == "cuda":
+            torch.cuda.empty_cache()
+
+    # --- answering ------------------------------------------------------------------------------------------------
+
+    def answer(self, tasks: Sequence[Task]) -> list[Task]:
+        """Answer what these tasks ask, timelines too, all in one mixed batch; gives back those that it cannot serve."""
+        apart: list[Task] = []
+        speaking: list[tuple[Task, Speaker]] = []
+        for task in tasks:
+            speakers = [self._speaker(one) for one in _spoken(task)]
+            if any(speaker is None for speaker in speakers):
+                apart.append(task)
+            else:
+                speaking += [(task, speaker) for speaker in speakers if speaker]
+        for start in range(0, len(speaking), _SPEAKERS):
+            self._answer_some(speaking[start : start + _SPEAKERS])
+        return apart
+
+    def _speaker(self, task: Task) -> Speaker | None:
+        """None for an adapter that has no place in a mixed batch."""
+        from harness.engine.mixed import Speaker, read_adapter
+
+        if task.settings is None and not task.attach:
+            return Speaker(task.training, None, task.prompts)
+        folder = self.cache.adapter(task.training)
+        verify_manifest(folder)
+        adapter = read_adapter(self.base, folder)
+        return Speaker(task.training, adapter, task.prompts) if adapter else None
+
+    def _answer_some(self, speaking: Sequence[tuple[Task, Speaker]]) -> None:
+        from harness.engine.meter import Meter
+        from harness.engine.mixed import answer_mixed, rows_in_flight
+
+        speakers = [speaker for _, speaker in speaking]
+        whose = {speaker.name: task for task, speaker in speaking}
+        counts = {speaker.name: len(speaker.prompts) for speaker in speakers}
+
+        def progress(name: str, done: int) -> None:
+            if done == counts[name] or not done % _SAY_EVERY:
+                self.emit(Event(EventKind.ANSWERING, whose[name].trial, done=done, total=counts[name]))
+
+        meter, decoding = Meter(self.job.machine, self.job.model.name), self.job.decoding
+        rows = rows_in_flight(self.base, speakers, decoding, least=self.job.batch_size)
+        with meter:
+            found = dict(answer_mixed(self.base, speakers, decoding, rows=rows, progress=progress))
+        tokens = {name: sum(answer.tokens for answer in answers) for name, answers in found.items()}
+        for name, answers in found.items():
+            task = whose[name]
+            phase = Phase.ANSWER_AFTER if task.settings or task.attach else Phase.ANSWER_BEFORE
+            cost = meter.cost(phase, tokens[name])
+            if len(found) > 1:
+                share = tokens[name] / max(1, sum(tokens.values()))
+                seconds = replace(cost.seconds, value=cost.seconds.value * share)
+                cost = replace(cost, seconds=seconds, note=f"its share, by tokens, of {len(found)} models together")
+            load = (self.load,) if phase is Phase.ANSWER_BEFORE else ()
+            self.cache.commit_answers(name, AnswerPass(tuple(answers), (*load, cost)))
+
+
+def _spoken(task: Task) -> list[Task]:
+    """A task's own prompts and its timeline's, where there are any."""
+    epochs = (replace(task, training=each.id, prompts=each.prompts) for each in task.timeline)
+    return [one for one in (task, *epochs) if one.prompts]
+
+
+def _settings(task: Task) -> Settings:
+    if task.settings is None:
+        raise ValueError("the base is not trained")
+    return task.settings
