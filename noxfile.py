@@ -79,7 +79,18 @@ def regression(session: nox.Session) -> None:
     session.install(*PINNED, ".")
     run = Path(session.create_tmp()) / "run"
     shutil.rmtree(run, ignore_errors=True)  # what it trained is in the cache
-    asked = ("--grid", "gate", "--confirm-seeds", "0", "--profile", "cpu", "--output", str(run))
+    asked = (
+        "--grid",
+        "gate",
+        "--engine",
+        "reference",
+        "--confirm-seeds",
+        "0",
+        "--profile",
+        "cpu",
+        "--output",
+        str(run),
+    )
     session.run("harness", "run", SUITE, *asked, env={"PYTHONSAFEPATH": "1"})
     session.run("harness", "gate", str(run), "--baseline", BASELINE, *session.posargs)
 
