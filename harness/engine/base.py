@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import EngineError, GridError, ModelError
 from harness.records import Machine, ModelRef, Quantization, Settings
@@ -220,6 +221,40 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
             vars(holder).update(before)
         model.eval()
         model.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def opened(base: Base) -> Iterator[None]:
+    """On a CPU with room for it, keep every 4-bit weight dequantised while many small products are to be computed.
+
+    The products are the same bit for bit: what a 4-bit layer does at each of them is done once.
+    """
+    layers = _openable(base)
+    try:
+        for layer, weight in layers:
+            layer.forward = partial(_product, weight, layer.bias)
+        yield
+    finally:
+        for layer, _ in layers:
+            vars(layer).pop("forward", None)
+
+
+def _openable(base: Base) -> list[tuple[Any, torch.Tensor]]:
+    import psutil
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [module for module in base.model.modules() if isinstance(module, Linear4bit)]
+    size = sum(layer.in_features * layer.out_features for layer in layers) * base.model.dtype.itemsize
+    if base.machine.kind != "cpu" or 4 * size > psutil.virtual_memory().available:
+        return []
+    return [(layer, dequantize_4bit(layer.weight, layer.weight.quant_state).to(base.model.dtype)) for layer in layers]
+
+
+def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.linear(x, weight, bias)
 
 
 def checkpoint(model: PreTrainedModel) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.adapters import attached
 from harness.engine.answers import finish, given_answer, stopped
-from harness.engine.base import Base
+from harness.engine.base import Base, opened
 from harness.engine.drawing import choose, generator_of
 from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.likelihood import evaluate_all
@@ -104,7 +104,7 @@ def answer_mixed(
 
     At most `rows` are in flight; where that does not fit the GPU's memory, half as many.
     """
-    with _voices(base, speakers) as (stack, slots):
+    with opened(base), _voices(base, speakers) as (stack, slots):
         seats = [
             _Seat(speaker.name, slot, prompt, render(prompt.messages, base.tokenizer, ask=True))
             for speaker, slot in zip(speakers, slots, strict=True)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.base import Base, check_trainable, checkpoint, untouched
+from harness.engine.base import Base, check_trainable, checkpoint, opened, untouched
 from harness.engine.fused.fresh import Fresh, fresh, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
@@ -91,7 +91,7 @@ def train_together(
         _check(base, lot.settings)
     check_trainable(base.model)
     begun = [fresh(base, lot.settings, lot.seed) for lot in lots]
-    with untouched(base.model), contextlib.ExitStack() as undo:
+    with untouched(base.model), opened(base), contextlib.ExitStack() as undo:
         run = _Run(base, lots, begun, progress, log_probabilities, pass_tokens)
         undo.callback(run.stack.remove)
         yield from run.go()

@@ -1,0 +1,135 @@
+"""One contract for both engines: what a worker commits and tells is the same, however it trains and answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from training import QUESTIONS, SHORT, SUITE, one_core, prompts
+
+from harness.models import resolve
+from harness.records import Decoding, Event, EventKind, Job, Quantization, Settings, Snapshot, Status, Task
+from harness.store import Cache, verify_manifest
+from harness.worker import work
+
+ASKED = prompts(*QUESTIONS[:3])
+OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)
+
+
+def task(trial: str, settings: Settings | None, **more: object) -> Task:
+    made = Task(trial, f"training-{trial}", settings, 0, train=settings is not None, prompts=ASKED)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def done(cache: Path, engine: str, *tasks: Task) -> tuple[bool, list[Event], Cache]:
+    events: list[Event] = []
+    job = Job(
+        model=resolve("pocket"),
+        machine=one_core(),
+        quantization=Quantization.NF4,
+        engine=engine,
+        cache=str(cache),
+        examples=SUITE.examples[:8],
+        decoding=Decoding(16),
+        tasks=tasks,
+    )
+    return work(job, events.append), events, Cache(cache)
+
+
+def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
+    (made,) = cache.answers(f"training-{trial}")
+    return [(answer.text, answer.tokens, answer.truncated) for answer in made.answers]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+class TestEngine:
+    """What holds of both."""
+
+    def test_every_task_is_trained_answered_committed_and_told(self, tmp_path: Path, engine: str) -> None:
+        """Adapters are whole, logs and fingerprints complete, answers to everything asked, every end told once."""
+        well, events, cache = done(tmp_path, engine, task("base", None), task("one", SHORT), task("two", OTHER))
+        assert well
+        ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
+        assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
+        assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+        for trial, steps in (("one", 4), ("two", 2)):
+            held = cache.training(f"training-{trial}")
+            assert held is not None
+            assert held.cost is not None
+            assert held.fingerprint is not None
+            assert held.fingerprint.saved_dtype == "F32"
+            assert [step.step for step in held.steps] == list(range(1, steps + 1))
+            told = [(e.done, e.total) for e in events if e.kind is EventKind.STEP and e.trial == trial]
+            assert told == [(number, steps) for number in range(1, steps + 1)]
+            verify_manifest(cache.adapter(f"training-{trial}"))
+        assert [len(said(cache, trial)) for trial in ("base", "one", "two")] == [3, 3, 3]
+        assert [cost.phase.value for made in cache.answers("training-base") for cost in made.costs] == [
+            "load", "answer before",
+        ]  # fmt: skip
+
+    def test_a_trial_that_diverges_is_a_result_and_the_others_succeed(self, tmp_path: Path, engine: str) -> None:
+        """It has no adapter and no answers."""
+        wild = task("wild", replace(SHORT, learning_rate=1e30))
+        well, events, cache = done(tmp_path, engine, task("one", SHORT), wild)
+        assert well
+        ends = {event.trial: (event.status, event.message) for event in events if event.kind is EventKind.FINISHED}
+        assert ends == {
+            "one": (Status.SUCCEEDED, ""),
+            "wild": (Status.DIVERGED, "the gradient norm was nan at step 2 of 4"),
+        }
+        assert [path.name for path in cache.adapter("training-wild").iterdir()] == ["training.json"]
+        assert cache.answers("training-wild") == ()
+
+    @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+    def test_a_trial_that_cannot_be_trained_fails_alone(self, tmp_path: Path, engine: str) -> None:
+        """The worker ends with it; a trial before it is there, answered or not."""
+        head = task("head", replace(OTHER, target_modules=("lm_head",)))
+        well, events, cache = done(tmp_path, engine, task("one", SHORT), head)
+        assert not well
+        last = events[-1]
+        assert (last.kind, last.trial, last.status) == (EventKind.FINISHED, "head", Status.FAILED)
+        assert "Applying a PEFT adapter to `lm_head` is not supported" in last.message
+        assert cache.training("training-one") is not None
+        assert cache.training("training-head") is None
+
+    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
+        """All but the last, as adapters of their own that answer."""
+        kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
+        well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
+        assert well
+        verify_manifest(cache.adapter("training-one-1"))
+        assert said(cache, "one-1") != said(cache, "one")
+
+
+def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
+    """The same answers, statuses and fingerprints, losses to 1e-3; what a trial cost alone is said to be scaled."""
+    tasks = task("base", None), task("one", SHORT), task("two", OTHER)
+    (_, _, apart), (_, _, together) = (done(tmp_path / e, e, *tasks) for e in ("reference", "fused"))
+    for trial in ("base", "one", "two"):
+        assert said(apart, trial) == said(together, trial)
+    for trial in ("one", "two"):
+        a, b = (cache.training(f"training-{trial}") for cache in (apart, together))
+        assert a is not None
+        assert b is not None
+        assert a.fingerprint == b.fingerprint
+        assert [s.loss for s in a.steps] == pytest.approx([s.loss for s in b.steps], rel=1e-3, abs=1e-4)
+        assert a.cost is not None
+        assert b.cost is not None
+        assert (a.cost.tokens, a.trainable_parameters) == (b.cost.tokens, b.trainable_parameters)
+        assert (a.cost.note, a.together) == ("", None)
+        assert b.cost.note == f"alone, from a solo probe of 3 steps, scaled to {len(b.steps)}"
+        assert b.together is not None
+        assert b.together.note == "of a pass of 2 trials together, until this one had ended"
+
+
+def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
+    """In the same job, after what can be trained together."""
+    packed = task("packed", replace(SHORT, packing=True, epochs=1))
+    well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
+    assert well
+    held = {trial: cache.training(f"training-{trial}") for trial in ("packed", "one", "two")}
+    assert {trial: bool(found and found.together) for trial, found in held.items()} == {
+        "packed": False, "one": True, "two": True,
+    }  # fmt: skip
+    assert sum(event.kind is EventKind.FINISHED for event in events) == 3
