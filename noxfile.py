@@ -98,7 +98,7 @@ def regression(session: nox.Session) -> None:
 @nox.session
 def perf(session: nox.Session) -> None:
     """How long it takes to do what must be quick; figures are printed and stored in reports/perf, nothing is judged."""
-    session.install(*PINNED, ".")
+    session.install(*PINNED, ".", *_group("browser"))
     for script in sorted(Path("tests/perf").glob("*.py")):
         session.run("python", str(script), "--output", f"reports/perf/{script.stem}.json")
 

@@ -98,6 +98,23 @@ def test_a_stopped_training_stands_at_its_whole_work() -> None:
     assert shown[diverged.name] == shown[sound.name]
 
 
+def test_a_prediction_has_another_mark_and_another_word() -> None:
+    """A variant that was not tried, because it would not fit, stands in the strip with its own mark and says so."""
+    whole = made("cuda")
+    failed = next(v for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
+    others = tuple(
+        replace(v, bases=(Basis.PREDICTED,) * 2, costs=failed.costs) if v is failed else v for v in whole.variants
+    )
+    told = replace(whole, variants=others)
+    _, memory = trade_offs(told, rates.marks(told, told.samples))
+    row = next(row for row in memory.table.rows if row[1] == failed.name)
+    assert row[5] == "Out of memory (predicted)"
+    assert row[6] == "predicted"
+    _, tried = trade_offs(whole, rates.marks(whole, whole.samples))
+    assert memory.svg.count("<path") == tried.svg.count("<path")
+    assert memory.svg != tried.svg
+
+
 # --- variants ----------------------------------------------------------------------------------------------------
 
 

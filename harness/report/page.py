@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.records import Phase, Results, Split
+from harness.records import Basis, Phase, Results, Split
 from harness.report import answer, answers, charts, costs, effects, rates, tradeoff, variants, words
 from harness.report.answer import Excerpt, Headline
 from harness.report.answers import CaseView, LedgerRow
@@ -103,4 +103,5 @@ def page(results: Results, now: str) -> Page:
 
 def _bases(results: Results) -> tuple[str, ...]:
     found = [c.seconds.basis.value for v in results.variants for c in v.costs if c.phase is Phase.TRAIN]
+    found += [basis.value for v in results.variants for basis in v.bases if basis is Basis.PREDICTED]
     return tuple(dict.fromkeys(found))

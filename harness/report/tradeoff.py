@@ -169,6 +169,13 @@ def _work(results: Results, variant: Outcome) -> Cost:
     return Cost(work or None, parameters(round(work)))
 
 
+def _asked(variant: Outcome) -> float:
+    """Bytes that a training would have held, had it been given what it asked for in vain; 0 where that is not known."""
+    short = [s for s in variant.shortages if s and s.requested]
+    return max(((s.peak_allocated.value if s.peak_allocated else 0) + s.requested.value for s in short if s.requested),
+               default=0.0)  # fmt: skip
+
+
 def _finished(variant: Outcome) -> bool:
     return bool(variant.statuses) and all(s is Status.SUCCEEDED for s in variant.statuses)
 
@@ -212,15 +219,16 @@ def _point(
     kind = WITHIN if variant.name in results.choice.eligible else BEYOND
     kind = CHOSEN_KIND if variant.name == results.choice.variant else kind
     if value is None:
-        kind = status(failed)
+        kind = status(failed) + (" (predicted)" if any(variant.predicted) else "")
     over = failed is Status.OUT_OF_MEMORY and value is None and axis.limit is not None
-    place = max(cost.value or 0.0, axis.limit or 0.0) if over else cost.value
-    shown = f"more than {cost.shown}" if over and cost.value else cost.shown
+    place = max(_asked(variant) / GIB, cost.value or 0.0, axis.limit or 0.0) if over else cost.value
+    shown = f"more than {place:.1f} GiB" if over else cost.shown
     told = f"{percent(rate)} ({counts(rate)})" if rate else ABSENT
     own = marks.get((variant.name, objective))
     return Point(
         number, variant.name, place or None, shown, None if value is None else 100 * value, told, kind, failed,
-        own.span if own and value is not None else None, cost.basis, cost.device,
+        own.span if own and value is not None else None, Basis.PREDICTED if any(variant.predicted) else cost.basis,
+        cost.device,
     )  # fmt: skip
 
 
@@ -440,11 +448,17 @@ def _free(left: float, right: float, wish: float, base: float | None, taken: Seq
 def _stopped(points: Sequence[Point], x: Any, width: int, axis: Axis) -> Any:
     import altair as alt
 
-    rows = [{"cost": p.cost, "kind": p.kind, "label": visible(_label(p, len(points), width))} for p in points]
+    rows = [
+        {"cost": p.cost, "kind": p.kind, "label": visible(_label(p, len(points), width)),
+         "tried": p.basis is not Basis.PREDICTED}
+        for p in points
+    ]  # fmt: skip
     chart = alt.Chart(data(rows)).properties(width=width, height=alt.Step(24))
-    order = [status(s) for s in Status]
+    order = [status(s) + told for s in Status for told in ("", " (predicted)")]
     y = alt.Y("kind:N", sort=order, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=140, grid=True))
-    cross = chart.mark_point(shape="cross", angle=45, filled=True, size=80, color=INK, opacity=1).encode(x=x, y=y)
+    cross = chart.mark_point(angle=45, filled=True, size=80, color=INK, opacity=1).encode(
+        x=x, y=y, shape=alt.condition("datum.tried", alt.value("cross"), alt.value(SHAPES[Basis.PREDICTED]))
+    )
     text = chart.mark_text(align="left", dx=11, color=MUTED, fontSize=12).encode(x=x, y=y, text="label:N")
     line = _limit(axis, x, labelled=False)
     return line + cross + text if line is not None else cross + text
