@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 HELP = re.compile(r"(?<=<!-- `harness --help`;)([^\n]+\n```text\n)(.*?)(?=```\n)", re.DOTALL)
 EXCERPT = re.compile(r"```yaml\n# from (\S+)\n(.*?)```\n", re.DOTALL)
+CELL = re.compile(r"^!harness ([^\n]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 
 
@@ -51,6 +54,16 @@ def test_named_commands_exist() -> None:
     named = set(re.findall(r"\bharness ([a-z]+)\b(?! reports)", " ".join(re.findall(r"`([^`\n]+)`", text()))))
     assert named, "README names no command"
     assert named <= commands(real_help())
+
+
+@pytest.mark.parametrize("line", CELL.findall(text()))
+def test_cells_are_commands(line: str) -> None:
+    """Every `!harness ...` of a cell to be pasted is a command with options that it has."""
+    from harness.cli import cli
+
+    name, *words = shlex.split(line)
+    command = cli.commands[name]
+    command.make_parser(click.Context(command)).parse_args(words)
 
 
 def test_named_sessions_exist() -> None:
