@@ -119,7 +119,7 @@ def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
 
 def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
     """A job with a shape is done from start to end; the base that was made lies in the cache for the next one."""
-    asked = replace(job(tmp_path, task("base", None), task(), model=tiny(shapes)), base="key")
+    asked = replace(job(tmp_path, task("base", None), model=tiny(shapes)), base="key")
     well, events = done(asked)
     assert well, events[-1].message
     cache = Cache(tmp_path)
