@@ -142,6 +142,7 @@ def sweep(work: Path, model: str, rows: Sequence[Row], profile: str, grid: str) 
     """One `harness run`; the run's directory."""
     suite, run = write_suite(work, {grid: rows}), work / "runs" / f"{grid}-{model.replace(':', '-')}"
     words = ["run", str(suite), "--model", model, "--profile", profile, "--grid", grid, "--output", str(run), "--quiet"]
+    words += ["--engine", "reference"]
     package = str(Path(harness.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     done = subprocess.run([sys.executable, "-m", "harness", *words], cwd=work, env=os.environ | {"PYTHONPATH": path})
