@@ -146,6 +146,17 @@ def test_more_never_takes_less(name: str, rank: int, batch: int, length: int, op
     assert allocated(small, length + 1, of=shape(name)) >= least
 
 
+def test_padding_costs_a_mask() -> None:
+    """Rows of different lengths in one batch need a mask of T x T; alone, or all of one length, they do not."""
+    long = replace(QLORA, batch_size=2, max_length=2048)
+    alike, ragged = (forecast(LLAMA, long, [2048] * 9 + [last], known=KNOWN).memory for last in (2048, 2000))
+    assert ragged.workspace - alike.workspace == 3 * 2 * 2048**2
+    alone = replace(long, batch_size=1)
+    assert (
+        forecast(LLAMA, alone, [2048, 2000], known=KNOWN).memory == forecast(LLAMA, alone, [2048], known=KNOWN).memory
+    )
+
+
 def test_the_worst_moment_is_named() -> None:
     """Long rows are worst while a layer is computed again, a large rank on short ones when the optimizer steps."""
     long = forecast(LLAMA, replace(QLORA, batch_size=8), [512] * 30, known=KNOWN).memory

@@ -21,6 +21,8 @@ class Batches:
     """Rows of a full batch."""
     longest: int
     """Tokens of the longest row: every epoch has a batch that is padded to it."""
+    padded: bool
+    """Rows of one batch may differ in length, so that attention is given a mask."""
     tokens: float
     """Tokens that go through the model over all epochs, padding among them."""
 
@@ -38,6 +40,7 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
         forwards=per_epoch * settings.epochs,
         rows=size,
         longest=cut[-1],
+        padded=size > 1 and cut[0] < cut[-1],
         tokens=padded * settings.epochs,
     )
 

@@ -33,6 +33,8 @@ _EIGHT_BIT_CONSTANTS = 4 / 256
 """bitsandbytes keeps one fp32 scale for each block of 256 of an 8-bit state."""
 _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
 """PyTorch's own update all parameters at once, and hold one more of each meanwhile."""
+_MASK = 1 + 2
+"""Bytes for each pair of tokens of a padded row: what is seen, and what SDPA makes of it to be added to scores."""
 _TILE = (4096, 32768)
 """Tokens and words of which TRL's fused head holds the logits at once (trl/kernels/chunked_logprob.py)."""
 
@@ -99,7 +101,7 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
     checkpoints = shape.layers * tokens * shape.hidden * HALF
     moments = {
         Moment.LOSS: (held, checkpoints, _head(shape, tokens)),
-        Moment.BACKWARD: (held, checkpoints, _layer(shape, settings, tokens, known)),
+        Moment.BACKWARD: (held, checkpoints, _layer(shape, settings, tokens, known) + _mask(made)),
         Moment.UPDATE: (gradients, 0, FULL * trainable if settings.optimizer in _FOREACH else 0),
     }
     worst = max(moments, key=lambda moment: sum(moments[moment]))
@@ -134,6 +136,11 @@ def _layer(shape: ModelShape, settings: Settings, tokens: int, known: Coefficien
     kept = tokens * (known.hidden * shape.hidden + known.intermediate * shape.intermediate)
     matrix = max(inputs * outputs for inputs, outputs in shape.linears().values())
     return kept + (HALF * matrix if settings.quantization is Quantization.NF4 else 0)
+
+
+def _mask(made: Batches) -> float:
+    """Who may look at whom; rows of one length need none (they are causal by a flag)."""
+    return _MASK * made.rows * made.longest**2 if made.padded else 0.0
 
 
 def _head(shape: ModelShape, tokens: int) -> float:
