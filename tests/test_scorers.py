@@ -39,15 +39,19 @@ EXAMPLES: list[tuple[str, Any, float | None, list[str], list[str]]] = [
      ['{"b": "x", "a": [1, null]}', '{"a":[1.0,null],"b":"x"}', ' {"a": [1e0, null], "b": "x"} '],
      ['{"a": [true, null], "b": "x"}', '{"a": [1], "b": "x"}', '{"a": [1, null]}', "{}", "[]", "a", "", "[" * 5000]),
     ("equals", [1, "a"], None, ['[1, "a"]', '[1.0,"a"]'], ['["a", 1]', "[1]", '{"0": 1}', '[true, "a"]']),
-    ("contains", "40 dollars", None, ["It is 40 dollars.", "40 dollars", "x40 dollarsx"],
-     ["40 Dollars", "40  dollars", ""]),
-    ("icontains", "40 dollars", None, ["It is 40 DOLLARS.", "40 dollars", "40 Dollars"], ["40", "40\ndollars", ""]),
+    ("contains", "40 dollars", None,
+     ["It is 40 dollars.", "40 dollars", "x40 dollarsx", "\n40 dollars\n", "40 dollars, 40 dollars", "140 dollars"],
+     ["40 Dollars", "40  dollars", "", "40dollars", "40\ndollars", "dollars 40"]),
+    ("icontains", "40 dollars", None, ["It is 40 DOLLARS.", "40 dollars", "40 Dollars", "x40 dOLLARSx"],
+     ["40", "40\ndollars", "", "4O dollars"]),
     ("icontains", "STRASSE", None, ["Straße 5", "strasse"], ["Strase", "", "s"]),
-    ("contains-any", ["a", "b"], None, ["xa", "b", "ab"], ["A", "c", ""]),
-    ("contains-all", ["a", "b"], None, ["ab", "b a", "xaxb"], ["a", "b", "AB"]),
-    ("icontains-any", ["a", "b"], None, ["xA", "B", "ab"], ["x", "c", ""]),
-    ("icontains-all", ["a", "b"], None, ["aB", "B A", "ab"], ["A", "b", ""]),
-    ("starts-with", "No", None, ["No.", "  No", "Nobody"], ["no", "Yes. No.", ""]),
+    ("contains-any", ["a", "b"], None, ["xa", "b", "ab", "xyzb", "\na", "b b"], ["A", "c", "", "B", "x y", "ä"]),
+    ("contains-all", ["a", "b"], None, ["ab", "b a", "xaxb", "a\nb", "bxxxa", "aabb"],
+     ["a", "b", "AB", "", "aB", "xyz"]),
+    ("icontains-any", ["a", "Bé"], None, ["xA", "BÉ", "ab", "bé", "xyza", "A A"], ["x", "c", "", "be", "b", "é b"]),
+    ("icontains-all", ["a", "b"], None, ["aB", "B A", "ab", "AB", "b\nA", "xAxBx"], ["A", "b", "", "BB", "xyz", "äb"]),
+    ("starts-with", "No", None, ["No.", "  No", "Nobody", "No", "\nNo, thanks", "No No"],
+     ["no", "Yes. No.", "", "N", "nO", "\"No\""]),
     ("regex", r"^\d+$", None, ["12", " 7 ", "0"], ["a1", "1 2", ""]),
     ("regex", r"(?i)\bblue\b", None, ["It is Blue.", "blue", "a BLUE b"], ["blues", "", "red"]),
     ("is-json", None, None, ['{"a": 1}', "[]", ' "x" ', "1e5", "null", "9" * 5000],
@@ -80,9 +84,10 @@ EXAMPLES: list[tuple[str, Any, float | None, list[str], list[str]]] = [
     ("rouge-n", "the cat sat", None, ["the cat sat", "The cat, it sat!", "sat the cat on a mat"],
      ["the cat", "dog", "", "cats sit"]),
     ("rouge-n", ["a b", "c d"], 0.5, ["a b", "d", "a x y"], ["x", "", "ab"]),
-    ("bleu", "the cat sat on the mat", None, ["the cat sat on the mat", "the cat sat on the mat today"],
+    ("bleu", "the cat sat on the mat", None,
+     ["the cat sat on the mat", "the cat sat on the mat today", "so the cat sat on the mat"],
      ["the cat", "dog", "", "mat the on sat cat the"]),
-    ("bleu", ["a b c d", "e f g h"], 0.9, ["a b c d", "e f g h"], ["a b c e", "a b c d e f g h", ""]),
+    ("bleu", ["a b c d", "e f g h"], 0.9, ["a b c d", "e f g h", " a b c d\n"], ["a b c e", "a b c d e f g h", ""]),
     ("f1", "the Eiffel Tower", None, ["Eiffel tower.", "The Eiffel Tower in Paris", "an eiffel"],
      ["Paris", "", "a tower built by many people in France"]),
     ("f1", ["blue", "dark blue"], 1, ["Blue!", "the dark blue", "blue dark"], ["light blue", "", "blue blue blue"]),
@@ -111,10 +116,10 @@ def test_an_assertion_holds_or_not(
 
 @pytest.mark.parametrize("kind", sorted(JUDGES))
 def test_every_type_has_examples(kind: str) -> None:
-    """Every type that needs the answer only has at least three examples that pass and three that fail."""
+    """Every type that needs the answer only has at least six examples that pass and six that fail."""
     own = [example for example in EXAMPLES if example[0] == kind]
-    assert sum(len(passing) for *_, passing, _ in own) >= 3
-    assert sum(len(failing) for *_, failing in own) >= 3
+    assert sum(len(passing) for *_, passing, _ in own) >= 6
+    assert sum(len(failing) for *_, failing in own) >= 6
 
 
 def test_every_type_that_can_be_written_can_be_scored() -> None:
@@ -207,7 +212,8 @@ def test_named_metrics_are_weighted_means() -> None:
 @pytest.mark.parametrize(
     ("threshold", "answer", "passed", "value"),
     [(None, "ab", True, 1.0), (None, "a", False, 0.5), (0.5, "a", True, 0.5), (0.5, "b", True, 0.5),
-     (0.5, "x", False, 0.0), (0.6, "a", False, 0.5), (0.0, "x", True, 0.0)],
+     (0.5, "x", False, 0.0), (0.6, "a", False, 0.5), (0.0, "x", True, 0.0), (1.0, "ba", True, 1.0),
+     (0.6, "ab", True, 1.0), (1.0, "b", False, 0.5), (None, "", False, 0.0), (0.1, "x", False, 0.0)],
 )  # fmt: skip
 def test_a_set_is_one_assertion(threshold: float | None, answer: str, passed: bool, value: float) -> None:
     """A set holds when all in it do, or its score reaches its threshold; its twin the other way round."""

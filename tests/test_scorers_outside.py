@@ -98,7 +98,7 @@ def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
         ("is_short", None, "Oslo", True, 1.0), ("is_short", None, "Copenhagen", False, 0.0),
         ("share", None, "Oslo", True, 0.4), ("share", 0.5, "Oslo", False, 0.4), ("share", 0.4, "Oslo", True, 0.4),
         ("share", None, "", False, 0.0), ("graded", None, "Rome", True, 0.25), ("graded", 0.5, "Rome", False, 0.25),
-        ("graded", None, "Oslo", False, 0.25),
+        ("graded", None, "Oslo", False, 0.25), ("graded", 0.25, "Rome", True, 0.25),
     ],
 )  # fmt: skip
 def test_functions_judge(
@@ -147,6 +147,8 @@ def test_what_code_prints_is_no_result(folder: Path, capsys: pytest.CaptureFixtu
         ({"key": "percent", "scale": 200}, 0.6, "Rome", False, 0.5),
         ({"key": "percent", "scale": 50}, 1, "Rome", True, 1),
         ({"key": "each"}, None, "Rome", True, 1.0), ({"args": {"bonus": 0.5}}, None, "Oslo", True, 0.5),
+        ({"reference": "Oslo"}, None, "Rome", False, 0.0), ({"args": {"bonus": 0.5}}, 0.6, "Oslo", False, 0.5),
+        ({}, None, "", False, 0.0), ({"key": "each"}, None, "Oslo", False, 0.0),
     ],
 )  # fmt: skip
 def test_a_metric_judges(
