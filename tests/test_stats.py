@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap, permutation_test
 from statsmodels.stats.multitest import multipletests
 
 from harness import stats
@@ -178,6 +178,27 @@ def test_sign_flip_counts_every_pattern() -> None:
     sums = [sum(s * abs(c) for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=4)]
     expected = sum(total <= -2 for total in sums) / len(sums)
     assert stats.sign_flip(before, after, np.random.default_rng(0)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("differing", [4, 9, 13])
+def test_sign_flip_equals_scipy(differing: int) -> None:
+    """The exact p-value of continuous scores is that of scipy's permutation test of paired samples."""
+    rng = np.random.default_rng(differing)
+    before, after = rng.random((1, differing)), rng.random((1, differing))
+    expected = permutation_test(
+        (after[0], before[0]), lambda a, b: (a - b).mean(), permutation_type="samples", alternative="less"
+    ).pvalue
+    assert stats.sign_flip(before, after, rng) == pytest.approx(expected)
+
+
+def test_bootstrap_agrees_with_scipy() -> None:
+    """Of one seed and single cases the bootstrap's interval is scipy's percentile interval, to within its noise."""
+    rng = np.random.default_rng(8)
+    before = rng.beta(2, 3, (1, 80))
+    after = np.clip(before + rng.normal(0.05, 0.2, (1, 80)), 0, 1)
+    found = stats.bootstrap_difference(before, after, rng)
+    expected = bootstrap(((after - before)[0],), np.mean, method="percentile", rng=rng).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
 
 
 def test_sign_flip_drawn_agrees_with_counted() -> None:
