@@ -112,7 +112,8 @@ def _family(found: Change, size: int) -> Change:
 
 def _judged(found: Change, margin: float) -> Change:
     """The verdict, in words; `needed` is kept where it is the remedy."""
-    over = f"over {found.cases} cases" + (f" and {found.seeds} training seeds" if found.seed_noise is not None else "")
+    cases = "1 case" if found.cases == 1 else f"{found.cases} cases"
+    over = f"over {cases}" + (f" and {found.seeds} training seeds" if found.seed_noise is not None else "")
     if found.low <= 0 <= found.high:
         judged = _within(found, margin, over)
     elif found.seed_noise is None:
