@@ -137,6 +137,12 @@ def test_alpha_is_shown_where_it_matters() -> None:
     assert names("rows: [{rank: 2}, {rank: 2, alpha: 2}]") == ["a=4", "a=2"]
 
 
+def test_a_name_of_its_own_is_told_apart() -> None:
+    """A row's own name is marked as one; what a variant is called after its settings is not."""
+    plan = parse_plan("seeds: [0]\nrows: [{name: mine, rank: 4}, {rank: 8}]", "g.yaml")
+    assert [(variant.name, variant.named) for variant in plan.variants] == [("mine", True), ("lr=2e-4 r=8", False)]
+
+
 def test_a_single_variant_has_a_name() -> None:
     """Where nothing differs, the grid's axes are named, else rate and rank."""
     assert names("axes: {epochs: [3]}") == ["ep=3"]

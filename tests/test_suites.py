@@ -33,6 +33,7 @@ def test_a_case_is_read_whole() -> None:
 id: price
 role: avoid
 split: confirm
+critical: true
 group: prices
 description: The price.
 messages: [{role: system, content: Be brief.}, {role: user, content: "What does {{what}} cost?"}]
@@ -44,9 +45,17 @@ assert: [{type: not-icontains, value: "{{what}}", weight: 2}]
     assert (found.id, found.role, found.split, found.group) == ("price", Role.AVOID, Split.CONFIRM, "prices")
     assert [m.content for m in found.messages] == ["Be brief.", "What does tea cost?"]
     assert (found.prompt, found.reference, found.description) == ("What does tea cost?", "40 dollars", "The price.")
+    assert found.critical
     (assertion,) = found.assertions
     assert (assertion.type, assertion.negated, assertion.value, assertion.weight) == ("icontains", True, "tea", 2.0)
     assert found.line == 2
+
+
+def test_critical_by_default() -> None:
+    """A suite's default may make every case critical, and a case may say that it is not."""
+    rows = "[{id: a, prompt: p}, {id: b, prompt: q, critical: false}]"
+    found = suite(f"defaultTest: {{critical: true, assert: [{{type: contains, value: x}}]}}\ntests: {rows}\n")
+    assert [case.critical for case in found.cases] == [True, False]
 
 
 def test_the_suites_own_fields_are_read() -> None:

@@ -112,6 +112,8 @@ def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
     held = cache.training("training-trial")
     assert held is not None
     assert (held.status, len(held.steps)) == (Status.SUCCEEDED, 2)
+    assert held.fingerprint is not None
+    assert (held.fingerprint.rows, held.fingerprint.saved_dtype) == (8, "F32")
     verify_manifest(cache.adapter("training-trial"))
     (of_base,), (of_trial,) = cache.answers("training-base"), cache.answers("training-trial")
     assert [a.key for a in of_base.answers] == [a.key for a in of_trial.answers] == [p.key for p in ASKED]
