@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import stability
 from harness.leaks import leaks
 from harness.records import (
     Case,
@@ -25,7 +26,6 @@ from harness.records import (
     Status,
     Timeline,
 )
-from harness.stability import stability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +165,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
-        "stability": {each.variant: asdict(each) for each in stability(results)},
+        "stability": {each.variant: asdict(each) for each in stability.stability(results)},
         "epochs": {each.variant: _course(each) for each in results.timelines},
         "statuses": {variant.name: _endings(variant) for variant in results.variants},
     }
@@ -196,9 +196,7 @@ def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
 
 
 def _unstable(results: Results) -> list[str]:
-    """Told where a training broke, or where the grid asks whether one does."""
-    found = stability(results)
-    told = found if results.run.plan.about else [each for each in found if each.diverged]
+    told = stability.told(results)
     return ["Stability:", *(f"  {each.variant}: {each.sentence}" for each in told)] if told else []
 
 

@@ -25,6 +25,12 @@ def stability(results: Results) -> tuple[Stability, ...]:
     return tuple(_of(results, variant, steps) for variant in results.variants if _ended(variant))
 
 
+def told(results: Results) -> tuple[Stability, ...]:
+    """What a reader should know: all where the grid asks about a model, else the variants of which a seed diverged."""
+    found = stability(results)
+    return found if results.run.plan.about else tuple(each for each in found if each.diverged)
+
+
 def _of(results: Results, variant: Outcome, steps: int) -> Stability:
     ended, diverged = _ended(variant), variant.statuses.count(Status.DIVERGED)
     own = max((len(t.steps) for t in variant.training if t.status is Status.SUCCEEDED), default=steps)

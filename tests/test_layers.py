@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "schema": GROUND | TEXT | {"suites", "grid"},
     # The results that it assembles hold the choice, which `recommend` makes.
     "compare": GROUND | {"stats", "recommend", "reducers", "changes", "timelines"},
-    "report": GROUND | {"reducers", "leaks", "stats", "gate", "advise"},
+    "report": GROUND | {"reducers", "leaks", "stats", "gate", "advise", "stability"},
     "changes": GROUND | {"stats", "reducers"},
     "timelines": GROUND | {"reducers", "changes"},
     "recommend": GROUND | {"stats", "changes"},

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from build import case, manifest, record, score, suite, training, variants
 
-from harness import frame
+from harness import frame, report
 from harness.compare import assemble
 from harness.errors import GridError
 from harness.grid import parse_plan
@@ -56,6 +56,13 @@ def test_the_summary_tells_it_where_it_matters() -> None:
     assert "1 of 2 seeds diverged" in frame.summary(run(DIVERGED, FINE))
     assert "0 of 2 seeds diverged. Llama-2: not tested." in frame.summary(run(FINE, FINE, about="Llama-2"))
     assert "diverged" not in frame.summary(run(FINE, FINE))
+
+
+def test_the_page_tells_it_too() -> None:
+    """The section on learning has the sentence, per variant."""
+    page = report.render(run(FINE, FINE, about="Llama-2 <b>"), now="now")
+    assert f"<li>{ONE.name}: Pocket model, 30 steps: 0 of 2 seeds diverged. Llama-2 &lt;b&gt;: not tested.</li>" in page
+    assert "Did training break?" not in report.render(run(FINE, FINE), now="now")
 
 
 def test_a_grid_says_whom_it_is_about() -> None:

@@ -12,6 +12,7 @@ from harness.report.charts import Chart
 from harness.report.costs import Failure
 from harness.report.effects import Effect, Pairwise
 from harness.report.tables import Cell, Column, Row
+from harness.stability import Stability, told
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Page:
     pairwise: Pairwise | None
     curves: tuple[Chart, ...]
     milestones: tuple[charts.Reached, ...]
+    stability: tuple[Stability, ...]
     compared: str
     choices: tuple[Compared, ...]
     cases: tuple[CaseView, ...]
@@ -84,6 +86,7 @@ def page(results: Results, now: str) -> Page:
         pairwise=effects.pairwise(results, marks),
         curves=(*((timeline,) if timeline else ()), *charts.learning(results)),
         milestones=charts.reached(results),
+        stability=told(results),
         compared=compared,
         choices=tuple(Compared(numbers[v.name], v.name) for v in variants.ordered(results, compared) if v.rates),
         cases=answers.cases(results, Split.MAIN, compared, numbers),
