@@ -132,7 +132,7 @@ def test_not_comparable_says_why() -> None:
     other = twins.run()
     found = decided(replace(other, model=replace(other.model, name="llama", digest="d" * 16)))
     assert (found.verdict, found.reasons, found.variants) == (
-        Verdict.NOT_COMPARABLE, ("model: pocket, now llama",), (),
+        Verdict.NOT_COMPARABLE, ("model: pocket -> llama",), (),
     )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def test_drift_decides_nothing_and_comes_first() -> None:
     found = decided(twins.run(fingerprint=replace(PRINT, saved_dtype="BF16")))
     said = words.text(found)
     assert found.verdict is Verdict.UNCHANGED
-    assert said.index("settings drift: saved dtype: F32, now BF16") < said.index("learn 100.0%")
+    assert said.index("settings drift: saved dtype: F32 -> BF16") < said.index("learn 100.0%")
 
 
 # --- costs -------------------------------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_files_for_people_and_programs(here: Path) -> None:
     page = Path("out.md").read_text(encoding="utf-8")
     assert page.startswith("## Regression gate: regressed\n")
     assert re.search(
-        r"^\| learn, 10 cases \| 100.0% \| 60.0% \| -40.0 points \(.*\) \| p = 0.00\d \|$", page, re.MULTILINE
+        r"^\| learn, 10 cases \| 100.0% \| 60.0% \| -40.0 points \(.*\) \| p < 0.001 \|$", page, re.MULTILINE
     )
     assert read_record(Path("out.json"), Decision).verdict is Verdict.REGRESSED
 
@@ -379,7 +379,7 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     capsys.readouterr()
     assert main(["gate", "drifted", "--baseline", "good"]) == 1
     said = capsys.readouterr().out.splitlines()
-    assert "::warning title=default%3A settings drift::saved dtype: F32, now BF16" in said
+    assert "::warning title=default%3A settings drift::saved dtype: F32 -> BF16" in said
     assert any(line.startswith("::error title=default%3A regressed::learn 100.0%25, now 60.0%25") for line in said)
 
 

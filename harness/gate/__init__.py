@@ -57,8 +57,8 @@ def _obstacles(comparison: Comparison) -> Iterator[str]:
 
 
 def changed(difference: Difference) -> str:
-    """`learning_rate: 0.001, now 0.01`."""
-    return f"{difference.what}: {difference.before or 'none'}, now {difference.after or 'none'}"
+    """`learning_rate: 0.001 -> 0.01`."""
+    return f"{difference.what}: {difference.before or 'none'} -> {difference.after or 'none'}"
 
 
 def gravest(verdicts: Sequence[Verdict]) -> Verdict:

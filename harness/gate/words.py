@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.gate import amount, changed, tolerance
+from harness.gate import amount, chance, changed, tolerance
 from harness.records import (
     Comparison,
     CostChange,
@@ -188,7 +188,7 @@ def _role_row(role: RoleChange) -> str:
     interval = f"{100 * role.difference.low:+.1f} to {100 * role.difference.high:+.1f}"
     return (
         f"| {role.role}, {role.cases} cases | {100 * role.before.value:.1f}% | {100 * role.after.value:.1f}% | "
-        f"{100 * role.difference.value:+.1f} points ({interval}) | p = {role.worse_adjusted:.3f} |"
+        f"{100 * role.difference.value:+.1f} points ({interval}) | {chance(role.worse_adjusted)} |"
     )
 
 
