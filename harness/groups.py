@@ -6,12 +6,25 @@ What a pass finds is committed trial by trial as each of them ends; a worker tha
 from __future__ import annotations
 
 import traceback
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
-from harness.records import Event, EventKind, Job, Phase, PhaseCost, Settings, Status, Step, Task, Training
+from harness.records import (
+    Event,
+    EventKind,
+    Job,
+    Phase,
+    PhaseCost,
+    Settings,
+    Status,
+    Step,
+    Task,
+    Together,
+    Training,
+)
 from harness.store import AnswerPass, Cache, verify_manifest
 
 if TYPE_CHECKING:
@@ -96,15 +109,15 @@ class Group:
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
-        by_name = {task.trial: task for task in tasks}
+        by_name, number = {task.trial: task for task in tasks}, uuid.uuid4().hex[:12]
         meter = Meter(self.job.machine, self.job.model.name)
         tokens = keeping = 0.0
         with meter:
             for learned in train_together(self.base, [self._lot(task) for task in tasks], progress=self._say_step):
                 tokens, keeping = tokens + learned.tokens, keeping + learned.keeping
-                together = meter.cost_so_far(Phase.TRAIN, int(tokens), without=keeping)
-                note = f"of a pass of {len(tasks)} trials together, until this one had ended"
-                self._learned(by_name[learned.name], learned, replace(together, note=note), probed)
+                cost = meter.cost_so_far(Phase.TRAIN, int(tokens), without=keeping)
+                together = Together(number, len(tasks), cost)
+                self._learned(by_name[learned.name], learned, together, probed)
                 done.add(learned.name)
 
     def _lot(self, task: Task) -> Lot:
@@ -117,7 +130,7 @@ class Group:
         self.emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
 
     def _learned(
-        self, task: Task, learned: Learned, together: PhaseCost, probed: Mapping[Settings, PhaseCost | None]
+        self, task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost | None]
     ) -> None:
         from harness.engine.fused.probe import alone, shape_of
 

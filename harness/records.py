@@ -381,6 +381,15 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class Together:
+    """A pass in which several trials were trained: `cost` is that of all of them, until one of them had ended."""
+
+    id: str
+    trials: int
+    cost: PhaseCost
+
+
+@dataclass(frozen=True)
 class Training:
     """How a training ended. `loss` and gradient norm may be absent in the step where it diverged."""
 
@@ -395,8 +404,8 @@ class Training:
     """None where it did not succeed, or an older harness trained it."""
     shortage: Shortage | None = None
     """Where the status is OUT_OF_MEMORY."""
-    together: PhaseCost | None = None
-    """What all trials of its pass took until it had ended, where the fused engine trained it; `cost` is its own."""
+    together: Together | None = None
+    """The pass that it was trained in with others, by the fused engine; `cost` is what it takes alone."""
 
 
 @dataclass(frozen=True)

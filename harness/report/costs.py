@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.records import Outcome, Phase, PhaseCost, Results, Status, Suite
+from harness.records import Outcome, Phase, PhaseCost, Results, Status, Suite, Together
 from harness.report import words
 from harness.report.tables import Cell, Column, Row
 
@@ -40,6 +40,28 @@ def failures(results: Results) -> tuple[Failure, ...]:
         )
         if status is not Status.SUCCEEDED
     )
+
+
+def together(results: Results) -> str:
+    """What the passes took in which trials were trained side by side; empty where there were none."""
+    passes: dict[str, Together] = {}
+    for _, _, outcome in _everyone(results):
+        for training in outcome.training:
+            if (own := training.together) and own.cost.seconds.value >= _seconds(passes.get(own.id)):
+                passes[own.id] = own
+    if not passes:
+        return ""
+    trials = sum(own.trials for own in passes.values())
+    whole = words.seconds(sum(own.cost.seconds.value for own in passes.values()))
+    how = "one pass" if len(passes) == 1 else f"{len(passes)} passes"
+    return (
+        f"{trials} trials were trained side by side in {how} over the base, which took {whole}. Their own time and "
+        "memory are what each takes alone, scaled from a short probe."
+    )
+
+
+def _seconds(own: Together | None) -> float:
+    return own.cost.seconds.value if own else 0.0
 
 
 def _everyone(results: Results) -> list[tuple[int, str, Outcome]]:
@@ -104,7 +126,7 @@ def _cost_cells(results: Results, cost: PhaseCost) -> tuple[Cell, ...]:
         Cell(words.measured(cost.seconds)),
         Cell(f"{rate:,.0f}" if rate else words.ABSENT),
         *(Cell(words.measured(getattr(cost, name))) for name, _, _ in _memory(results)),
-        Cell(words.claim(cost.seconds.basis, cost.seconds.device, cap)),
+        Cell(", ".join(filter(None, (words.claim(cost.seconds.basis, cost.seconds.device, cap), cost.note)))),
     )
 
 

@@ -54,6 +54,7 @@ class Page:
     truncated: int
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
+    together: str
     cost_columns: tuple[Column, ...]
     costs: tuple[Row, ...]
     notebook: tuple[str, ...]
@@ -96,6 +97,7 @@ def page(results: Results, now: str) -> Page:
         truncated=sum(sample.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=costs.failures(results),
         phases=costs.phases(results),
+        together=costs.together(results),
         cost_columns=costs.columns(results),
         costs=costs.by_variant(results),
         notebook=costs.notebook(results),

@@ -239,7 +239,13 @@ def _save_now(learner: Learner, config: LoraConfig, folder: Path) -> None:
 
 
 def _fused_head(base: Base) -> LogProbabilities:
-    """TRL's own, which SFTTrainer uses: log-probabilities of the labels without all logits in memory."""
+    """TRL's own, which SFTTrainer uses: log-probabilities of the labels without all logits in memory.
+
+    On a CPU that scores every position. Where the model does nothing to its logits, those with a label are enough.
+    """
+    config = base.model.config.get_text_config()
+    if base.machine.kind == "cpu" and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
+        return _labelled_only
     from trl.trainer.utils import add_fused_lm_head
 
     add_fused_lm_head(base.model)
@@ -249,3 +255,19 @@ def _fused_head(base: Base) -> LogProbabilities:
         return found
 
     return log_probabilities
+
+
+_LOGITS_CHANGED = (
+    "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
+)  # fmt: skip
+"""What configurations call what is done to logits, as TRL's head knows them."""
+
+
+def _labelled_only(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    mask = wanted != IGNORED
+    logits = model.get_output_embeddings()(hidden[mask]).float()
+    own = logits.log_softmax(-1).gather(-1, wanted[mask][:, None]).squeeze(-1)
+    found: torch.Tensor = own.new_zeros(mask.shape).masked_scatter(mask, own)
+    return found

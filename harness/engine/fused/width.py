@@ -13,6 +13,8 @@ from harness.records import Settings
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
 WEIGHT_AND_GRADIENT = 8
+WIDEST = {"cpu": 8, "cuda": 32}
+"""More gain little, and a worker that is killed loses its pass."""
 _SPARE = 0.85
 """Of what is free: allocators fragment, and estimates err."""
 
@@ -21,7 +23,7 @@ def width(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
     """How many of these trials to train at once, at least one."""
     free = _SPARE * free_bytes(base) - activations(base, pass_tokens)
     largest = max(adapter_bytes(base, settings) for settings in sweep)
-    return max(1, min(len(sweep), int(free // largest)))
+    return max(1, min(len(sweep), WIDEST[base.machine.kind], int(free // largest)))
 
 
 def free_bytes(base: Base) -> int:
