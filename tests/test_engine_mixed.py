@@ -22,8 +22,12 @@ TEXTS = [case.prompt for case in SUITE.cases[::9]]
 @pytest.fixture(scope="module")
 def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
     """None for the base, and three saved adapters that answer differently."""
-    few = replace(SHORT, epochs=3)
-    sweep = (few, replace(few, rank=8, alpha=16, target_modules="all-linear"), replace(few, target_modules=("o_proj",)))
+    few = replace(SHORT, epochs=3, learning_rate=2e-2)
+    sweep = (
+        few,
+        replace(SHORT, rank=8, alpha=16, target_modules="all-linear"),
+        replace(few, target_modules=("o_proj",)),
+    )
     found: list[Path | None] = [None]
     for learned in together(base, *sweep, rows=rows_of(base, 16)).values():
         folder = tmp_path_factory.mktemp("adapter")
