@@ -147,7 +147,7 @@ def prepare(request: Request) -> RunManifest:
     model = resolve(request.model)
     found = adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
-    engine = _engine(request, plan)
+    engine = _engine(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     return RunManifest(
         format=FORMAT,
@@ -173,15 +173,10 @@ def prepare(request: Request) -> RunManifest:
     )
 
 
-def _engine(request: Request, plan: Plan) -> str:
-    """What trains the plan: with `auto`, whatever can be trained beside something else is.
-
-    Where time may run out, trials are better finished one by one, the most telling first, than all of them begun.
-    """
-    if request.engine != AUTO:
-        return request.engine
-    if request.budget:
-        return REFERENCE
+def _engine(asked: str, plan: Plan) -> str:
+    """What trains the plan: with `auto`, whatever can be trained beside something else is."""
+    if asked != AUTO:
+        return asked
     fusible = [trial.settings.quantization for trial in plan.trials if not trial.settings.packing]
     return FUSED if any(fusible.count(base) > 1 for base in set(fusible)) else REFERENCE
 

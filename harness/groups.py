@@ -1,13 +1,14 @@
 """A worker's tasks done together: adapters trained side by side in passes, and everything answered in a mixed batch.
 
-What a pass finds is committed trial by trial as each of them ends; a worker that is killed loses the pass at most.
+What a pass finds is committed when it ends, and asked before the next one begins: a worker that is killed loses a pass
+at most.
 """
 
 from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -56,47 +57,41 @@ class Group:
 
     # --- training -------------------------------------------------------------------------------------------------
 
-    def train(self, tasks: Sequence[Task]) -> list[Task]:
-        """Train in as few passes as fit; gives back those that no pass could train, to be trained alone.
+    def train(self, tasks: Sequence[Task], alone: list[Task]) -> Iterator[list[Task]]:
+        """Train in passes, in the order of the tasks; gives the trials of each pass when it is committed.
 
         A pass that does not fit in memory, or in which anything else goes wrong, is tried again with half its trials.
+        What no pass can train is added to `alone`, to be trained with the reference engine.
         """
         from harness.engine.fused.training import PASS_TOKENS
         from harness.engine.fused.width import width
 
-        left = sorted(tasks, key=self._steps, reverse=True)  # those of about the same length share a pass to its end
+        left = list(tasks)
         most = width(self.base, [_settings(task) for task in left], PASS_TOKENS[self.job.machine.kind]) if left else 0
-        alone: list[Task] = []
-        probed: dict[Settings, PhaseCost | None] = {}
+        probed: dict[Settings, PhaseCost] = {}
         while left:
-            passes = -(-len(left) // most)
-            some = left[: -(-len(left) // passes)]
+            some = left[: -(-len(left) // -(-len(left) // most))]  # as few passes as can be, and those alike
             for task in some:
                 self.emit(Event(EventKind.STARTED, task.trial))
-            done: set[str] = set()
             try:
                 self._probe(some, probed)
-                self._pass(some, probed, done)
+                self._pass(some, probed)
             except StoreError:
                 raise
             except Exception:  # noqa: BLE001 - a smaller pass, or at last the reference engine, says whose it is
                 traceback.print_exc()
                 self._free()
                 most = max(1, len(some) // 2)
-                if len(some) == 1:
-                    alone += some
-                    done.add(some[0].trial)
+                if len(some) > 1:
+                    continue
+                alone += some
+                some = []
+            done = {task.trial for task in (*some, *alone)}
             left = [task for task in left if task.trial not in done]
-        return alone
+            yield some
 
-    def _steps(self, task: Task) -> int:
-        from harness.engine.fused.learner import steps_of
-
-        settings = _settings(task)
-        return steps_of(len(self.rows[settings.max_length]), settings)
-
-    def _probe(self, tasks: Sequence[Task], probed: dict[Settings, PhaseCost | None]) -> None:
-        """What each kind of trial costs alone; nothing is said of one that does not fit alone."""
+    def _probe(self, tasks: Sequence[Task], probed: dict[Settings, PhaseCost]) -> None:
+        """What each kind of trial costs alone."""
         from harness.engine.fused.probe import probe, shape_of
 
         for task in tasks:
@@ -105,20 +100,20 @@ class Group:
                 rows, name = self.rows[settings.max_length], self.job.model.name
                 probed[shape] = probe(self.base, rows, settings, model_name=name)
 
-    def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost | None], done: set[str]) -> None:
+    def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost]) -> None:
+        """Committed as a whole: begun again after a kill it has the same trials, and finds the same to the last digit."""
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
-        by_name, number = {task.trial: task for task in tasks}, uuid.uuid4().hex[:12]
         meter = Meter(self.job.machine, self.job.model.name)
-        tokens = keeping = 0.0
         with meter:
-            for learned in train_together(self.base, [self._lot(task) for task in tasks], progress=self._say_step):
-                tokens, keeping = tokens + learned.tokens, keeping + learned.keeping
-                cost = meter.cost_so_far(Phase.TRAIN, int(tokens), without=keeping)
-                together = Together(number, len(tasks), cost)
-                self._learned(by_name[learned.name], learned, together, probed)
-                done.add(learned.name)
+            lots = [self._lot(task) for task in tasks]
+            found = {one.name: one for one in train_together(self.base, lots, progress=self._say_step)}
+        meter.seconds -= sum(one.keeping for one in found.values())
+        cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()))
+        together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
+        for task in tasks:
+            self._learned(task, found[task.trial], together, probed)
 
     def _lot(self, task: Task) -> Lot:
         from harness.engine.fused.training import Lot
@@ -129,18 +124,16 @@ class Group:
     def _say_step(self, trial: str, step: Step, total: int) -> None:
         self.emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
 
-    def _learned(
-        self, task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost | None]
-    ) -> None:
+    def _learned(self, task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost]) -> None:
         from harness.engine.fused.probe import alone, shape_of
 
-        own = probed.get(shape_of(_settings(task)))
+        own = probed[shape_of(_settings(task))]
         training = Training(
             task.training,
             learned.status,
             learned.message,
             learned.steps,
-            alone(own, learned.tokens, len(learned.steps)) if own else None,
+            alone(own, learned.tokens, len(learned.steps)),
             learned.trainable_parameters,
             learned.supervised_tokens,
             learned.fingerprint,

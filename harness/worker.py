@@ -141,25 +141,25 @@ class _Worker:
         tasks = self._job.tasks
         together = [task for task in tasks if self._job.engine == FUSED and _fusible(task)]
         waiting = [task for task in tasks if not (task.settings and task.train)]
-        if len(together) + len(waiting) < 2:
+        if not together and len(waiting) < 2:
             return all(self.do(task) for task in tasks)
+        job, rest, alone = self._job, list[Task](), list[Task]()
+        group = Group(job, self._base, self._cache, self._emit, self._rows, self._load, self._keeper, self._commit)
         try:
-            rest = self._together(together, waiting)
+            for made in group.train(together, alone) if together else ([],):
+                rest += self._answer_together(group, [*waiting, *filter(self._succeeded, made)])
+                waiting = []
         except StoreError as error:
             return _refuse(error, self._emit)
         others = [task for task in tasks if task.settings and task.train and task not in together]
-        return all(self.do(task) for task in (*rest, *others))
+        return all(self.do(task) for task in (*rest, *alone, *others))
 
-    def _together(self, trained: Sequence[Task], waiting: Sequence[Task]) -> list[Task]:
-        """Gives back what is to be done one by one, because it cannot be done together or something went wrong."""
-        job, base, cache = self._job, self._base, self._cache
-        group = Group(job, base, cache, self._emit, self._rows, self._load, self._keeper, self._commit)
-        self._phase = Phase.TRAIN
-        alone = group.train(trained)
-        for task in waiting:
-            self._emit(Event(EventKind.STARTED, task.trial))
-        made = [task for task in trained if task not in alone and self._succeeded(task)]
-        asked = [replace(task, train=False) for task in (*waiting, *made)]
+    def _answer_together(self, group: Group, tasks: Sequence[Task]) -> list[Task]:
+        """Gives back what is to be answered one by one, because it has no place in a batch or something went wrong."""
+        asked = [replace(task, train=False) for task in tasks]
+        for task in tasks:
+            if not task.train:  # else it has been told
+                self._emit(Event(EventKind.STARTED, task.trial))
         self._phase = Phase.ANSWER_AFTER
         try:
             apart = group.answer(asked)
@@ -167,11 +167,11 @@ class _Worker:
             raise
         except Exception:  # noqa: BLE001 - one by one it will be seen whose it is
             traceback.print_exc()
-            return [*asked, *alone]
+            return asked
         for task in asked:
             if task not in apart:
                 self._emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
-        return [*apart, *alone]
+        return apart
 
     def _succeeded(self, task: Task) -> bool:
         found = self._cache.training(task.training)

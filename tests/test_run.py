@@ -161,7 +161,7 @@ def kill_worker_in_training(parent: int, folder: Path) -> None:
 def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     """Ctrl-C ends the run and its worker with exit code 130; what was answered is not asked again."""
     small_suite(tmp_path)
-    process = start(tmp_path)
+    process = start(tmp_path, "--engine", "reference")
     base = tmp_path / RUN / "trials" / "base" / "record.json"
     while not base.is_file():
         time.sleep(0.01)
@@ -172,7 +172,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "same command" in error
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     record = base.read_bytes()
-    assert run(tmp_path, "--confirm-seeds", "1")[0] == 0
+    assert run(tmp_path, "--engine", "reference", "--confirm-seeds", "1")[0] == 0
     assert base.read_bytes() == record
 
 

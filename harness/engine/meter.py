@@ -71,12 +71,6 @@ class Meter:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
-    def cost_so_far(self, phase: Phase, tokens: int, *, without: float = 0.0) -> PhaseCost:
-        """The cost up to now, within the phase, less so many seconds that were spent on something else."""
-        self.seconds = max(0.0, time.perf_counter() - self._started - without)
-        self._look()
-        return self.cost(phase, tokens)
-
     def cost(self, phase: Phase, tokens: int) -> PhaseCost:
         seconds, resident = self._figure(self.seconds, "s"), self._figure(self._resident)
         if self._machine.kind != "cuda":

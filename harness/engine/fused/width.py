@@ -13,7 +13,7 @@ from harness.records import Settings
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
 WEIGHT_AND_GRADIENT = 8
-WIDEST = {"cpu": 8, "cuda": 32}
+WIDEST = {"cpu": 8, "cuda": 16}
 """More gain little, and a worker that is killed loses its pass."""
 _SPARE = 0.85
 """Of what is free: allocators fragment, and estimates err."""
