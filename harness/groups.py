@@ -101,7 +101,7 @@ class Group:
                 probed[shape] = probe(self.base, rows, settings, model_name=name)
 
     def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost]) -> None:
-        """Committed as a whole: begun again after a kill it has the same trials and finds the same to the last digit."""
+        """Committed as a whole: begun again after a kill, it finds the same to the last digit."""
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
