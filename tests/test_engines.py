@@ -10,7 +10,7 @@ from training import QUESTIONS, SHORT, SUITE, one_core, prompts
 
 from harness.models import resolve
 from harness.records import Decoding, Event, EventKind, Job, Quantization, Settings, Snapshot, Status, Task
-from harness.store import Cache, verify_manifest
+from harness.store import Cache, file_digest, verify_manifest
 from harness.worker import work
 
 ASKED = prompts(*QUESTIONS[:3])
@@ -94,12 +94,15 @@ class TestEngine:
         assert cache.training("training-head") is None
 
     def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
-        """All but the last, as adapters of their own that answer."""
+        """All but the last, as adapters of their own that are asked."""
         kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
         well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
         assert well
-        verify_manifest(cache.adapter("training-one-1"))
-        assert said(cache, "one-1") != said(cache, "one")
+        adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
+        for folder in adapters:
+            verify_manifest(folder)
+        assert len({file_digest(folder / "adapter_model.safetensors") for folder in adapters}) == 2
+        assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
 
 
 def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
