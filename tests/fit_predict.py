@@ -27,8 +27,8 @@ from harness.predict import GIB, Coefficients, Fit, ModelShape, batches, memory
 from harness.records import Quantization, Scheduler, Settings, Status
 
 COEFFICIENTS = Path(__file__).parent.parent / "harness" / "predict" / "coefficients.json"
-START = (28.0, 12.0, 100.0)
-"""Bytes for a unit of the hidden and of the intermediate size, as counted by hand, and MB that every training has."""
+START = (28.0, 12.0, 8.0, 100.0)
+"""Bytes for a unit of hidden and intermediate size and for a score, counted by hand; MB of every training."""
 COVERED = 0.96
 """The share of recorded runs whose reserved memory lies in the interval, which claims nine tenths."""
 
@@ -83,8 +83,8 @@ def _settings(given: dict[str, Any]) -> Settings:
 # --- fitting ---------------------------------------------------------------------------------------------------------
 
 
-def coefficients(hidden: float, intermediate: float, megabytes: float) -> Coefficients:
-    return Coefficients(hidden, intermediate, 1e6 * megabytes, (1.0, 1.0), 0.0, "")
+def coefficients(hidden: float, intermediate: float, scores: float, megabytes: float) -> Coefficients:
+    return Coefficients(hidden, intermediate, scores, 1e6 * megabytes, (1.0, 1.0), 0.0, "")
 
 
 def predicted(of: Observed, known: Coefficients) -> float:
@@ -240,7 +240,7 @@ def main() -> int:
     )
     print(table(judged, known))
     print(f"bytes a token: {known.hidden:.2f} x hidden + {known.intermediate:.2f} x intermediate; "
-          f"{known.constant / 1e6:.0f} MB besides; reserved {known.reserved}")  # fmt: skip
+          f"{known.scores:.2f} a score; {known.constant / 1e6:.0f} MB besides; reserved {known.reserved}")  # fmt: skip
     print("\n".join(published(known)))
     shown = claims(judged, known)
     for words, holds in shown:
@@ -253,7 +253,7 @@ def main() -> int:
 def _write(records: Path, text: dict[str, Any], judged: Sequence[Judged], known: Coefficients) -> None:
     kept = {
         "format": 1, "hidden": round(known.hidden, 3), "intermediate": round(known.intermediate, 3),
-        "constant": round(known.constant), "reserved": list(known.reserved),
+        "scores": round(known.scores, 3), "constant": round(known.constant), "reserved": list(known.reserved),
         "error": known.error, "source": known.source,
     }  # fmt: skip
     COEFFICIENTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

@@ -112,6 +112,16 @@ class TestEveryExecutor:
         last = run(acting(SAID, "go on"), job, timeout=0.3)[-1]
         assert (last.status, last.message) == (Status.TIMED_OUT, "stopped after 0.3 s")
 
+    @pytest.mark.parametrize("timeout", [None, 60.0])
+    def test_the_end_of_all_time_is_no_failure(
+        self, acting: Callable[..., Executor], job: Path, timeout: float | None
+    ) -> None:
+        """When the time for all trials is up the worker is stopped and CANCELLED, whatever one trial may take."""
+        executor, until = acting(SAID, "go on"), time.monotonic() + 0.3
+        last = list(executor.run(job, job.with_suffix(".log"), timeout=timeout, until=until))[-1]
+        assert last.status is Status.CANCELLED
+        assert "time for all trials is up" in last.message
+
 
 # --- a process of its own ----------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def shape(name: str) -> ModelShape:
 
 
 LLAMA = shape("llama-2-7b")
-KNOWN = Coefficients(28, 12, 1e8, (1.0, 1.1), 0.07, "made up for tests")
+KNOWN = Coefficients(28, 12, 8, 1e8, (1.0, 1.1), 0.07, "made up for tests")
 QLORA = Settings(rank=16, max_length=512, batch_size=1)
 
 
@@ -155,6 +155,14 @@ def test_padding_costs_a_mask() -> None:
     assert (
         forecast(LLAMA, alone, [2048, 2000], known=KNOWN).memory == forecast(LLAMA, alone, [2048], known=KNOWN).memory
     )
+
+
+def test_shared_keys_cost_scores() -> None:
+    """Without FlashAttention a model whose heads share keys holds all scores of a row that needs no mask."""
+    mistral = replace(LLAMA, kv_heads=8)
+    long = replace(QLORA, max_length=2048)
+    own, shared = (forecast(each, long, [2048] * 9, known=KNOWN).memory.workspace for each in (LLAMA, mistral))
+    assert shared - own == 8 * 32 * 2048**2
 
 
 def test_the_worst_moment_is_named() -> None:

@@ -79,7 +79,7 @@ def coefficients() -> Coefficients:
     """Those that come with the harness, as tests/fit_predict.py wrote them."""
     given = json.loads((files(__package__) / "coefficients.json").read_text(encoding="utf-8"))
     low, high = given["reserved"]
-    names = ("hidden", "intermediate", "constant", "error", "source")
+    names = ("hidden", "intermediate", "scores", "constant", "error", "source")
     return Coefficients(reserved=(low, high), **{name: given[name] for name in names})
 
 

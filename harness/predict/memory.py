@@ -1,7 +1,7 @@
 """Settings, shape and lengths to the bytes that a GPU's allocator holds at the worst moment of a training.
 
 What is counted is TRL's SFTTrainer on an NF4 base in 16-bit compute, as the harness runs it: fp32 adapters, gradient
-checkpointing by layer, SDPA without a T x T matrix of scores, and TRL's fused head, which never holds all logits. What
+checkpointing by layer, SDPA without FlashAttention, and TRL's fused head, which never holds all logits. What
 is kept between kernels is counted exactly; what they hold within one layer is fitted on recorded runs (`Coefficients`).
 """
 
@@ -55,6 +55,10 @@ class Coefficients:
     """Bytes that a decoder layer keeps for each token and unit of the hidden size while it is computed again."""
     intermediate: float
     """Likewise for each unit of the intermediate size."""
+    scores: float
+    """Bytes for each pair of tokens and head where attention's T x T scores are there at once. That is so for a model
+    whose heads share keys (grouped queries), on rows that need no mask, wherever FlashAttention is missing, as on a T4:
+    memory-efficient attention then does not take it."""
     constant: float
     """Bytes that every training has: workspaces of cuBLAS, buffers of the trainer."""
     reserved: tuple[float, float]
@@ -101,7 +105,7 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
     checkpoints = shape.layers * tokens * shape.hidden * HALF
     moments = {
         Moment.LOSS: (held, checkpoints, _head(shape, tokens)),
-        Moment.BACKWARD: (held, checkpoints, _layer(shape, settings, tokens, known) + _mask(made)),
+        Moment.BACKWARD: (held, checkpoints, _layer(shape, settings, tokens, known) + _attention(shape, made, known)),
         Moment.UPDATE: (gradients, 0, FULL * trainable if settings.optimizer in _FOREACH else 0),
     }
     worst = max(moments, key=lambda moment: sum(moments[moment]))
@@ -138,9 +142,12 @@ def _layer(shape: ModelShape, settings: Settings, tokens: int, known: Coefficien
     return kept + (HALF * matrix if settings.quantization is Quantization.NF4 else 0)
 
 
-def _mask(made: Batches) -> float:
-    """Who may look at whom; rows of one length need none (they are causal by a flag)."""
-    return _MASK * made.rows * made.longest**2 if made.padded else 0.0
+def _attention(shape: ModelShape, made: Batches, known: Coefficients) -> float:
+    """For each pair of tokens: of padded rows, who may look at whom; of others, the scores where keys are shared."""
+    pairs = made.rows * made.longest**2
+    if made.padded:
+        return _MASK * pairs
+    return known.scores * shape.heads * pairs if shape.kv_heads < shape.heads else 0.0
 
 
 def _head(shape: ModelShape, tokens: int) -> float:
