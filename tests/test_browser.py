@@ -401,7 +401,8 @@ def test_settings_are_copied(load: Open) -> None:
     denied.locator("summary", has_text="Settings to copy").click()
     denied.locator("[data-copy]").click()
     denied.locator("[data-copy]", has_text="Selected").wait_for()
-    assert denied.evaluate("getSelection().toString()").strip() == denied.locator("#settings").text_content()
+    selected = denied.evaluate("getSelection().toString()")
+    assert selected.strip() == (denied.locator("#settings").text_content() or "").strip()
 
 
 # --- hostile text ------------------------------------------------------------------------------------------------

@@ -338,6 +338,16 @@ def test_a_cpu_claims_nothing_about_a_gpu() -> None:
     assert "whether it fits a T4, this run cannot tell" in page.id("answer").text
 
 
+def test_three_traps_are_answered() -> None:
+    """May I use it for Llama-2, does it fit a T4, is B worse than A: each has its place, and no more is claimed."""
+    _, page = shown()
+    assert "Do not copy these settings to another model" in page.all("header")[0].text
+    assert "whether it fits a T4, this run cannot tell" in page.id("answer").text
+    told = page.id("variants").all("table", class_="pairwise")[0]
+    assert "cannot be told apart" in told.all("caption")[0].text
+    assert told.all("td", class_="unclear")
+
+
 def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
     """A CUDA run's chart has seconds as its axis, and its cost table the GPU's three memory figures."""
     _, page = shown("t4")

@@ -189,7 +189,7 @@ def _power(change: Change | None) -> str:
     half = sqrt((change.case_noise**2 / 2 + seeds**2) / noise) if noise else sqrt(0.5)
     return (
         f"These {change.cases} {change.role} cases{under} cannot tell differences below about {change.detectable:.0f} "
-        f"points (80% power); {2 * change.cases} would tell {change.detectable * half:.0f}."
+        f"points (80% power); {2 * change.cases} would tell {change.detectable * half:.0f} points."
     )
 
 

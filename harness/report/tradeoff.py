@@ -30,6 +30,7 @@ from harness.report.words import (
     MIB,
     T4_LIMIT,
     counts,
+    machine_claim,
     measured,
     parameters,
     percent,
@@ -38,6 +39,8 @@ from harness.report.words import (
 )  # fmt: skip
 
 CHOSEN_KIND, WITHIN, BEYOND = "Best", "Keeps what the base could do", "Loses too much of it, or may"
+FREE = 4
+"""Points by which a label stands above a line."""
 SHAPES = {
     Basis.MEASURED: "circle",
     Basis.EMULATED: "diamond",
@@ -122,12 +125,14 @@ def _time(results: Results) -> Axis:
 
 
 def _memory(results: Results) -> Axis:
+    machine = results.run.provenance.machine
     if on_cuda(results.variants):
         return Axis(
             "memory-trade-off", "Peak GPU memory while training, as torch reserves it (GiB)", "Peak GPU memory (GiB)",
             "how much GPU memory it needs", lambda v: _figure(_reserved(v), GIB), log=False, tick="datum.label",
             limit=T4_LIMIT / GIB, limit_label=f"T4 {T4_LIMIT / GIB:.1f} GiB",
-            note="Left of the dotted line fits a T4. What ran out of memory needs more than where it stands.",
+            note="The dotted line is what torch can be given on a T4. What ran out of memory needs more than where it "
+            f"stands. Figures {machine_claim(machine)}.",
         )  # fmt: skip
     return Axis(
         "memory-trade-off", "Peak main memory of the process while training (MiB)", "Peak memory (MiB)",
@@ -394,11 +399,13 @@ def labels(
 ) -> list[dict[str, Any]]:
     """A label beside each mark, moved up or down where it would cover another one."""
     taken = [] if base is None else [_base_label(100 * base, width)]
+    lines = {point.number for line in front(points) for point in line}
     found = []
     for point in sorted(points, key=lambda p: (p.kind != CHOSEN_KIND, -(p.quality or 0), p.number)):
         text = _label(point, len(points), width)
         left = _place(point.cost or domain[0], domain, logarithmic)
-        box = _free(left, left + (len(text) * 6.6 + 24) / width, point.quality or 0, base, taken)
+        wish = (point.quality or 0) + (FREE if point.number in lines else 0)  # the front's line runs on to the right
+        box = _free(left, left + (len(text) * 6.6 + 24) / width, wish, base, taken)
         taken.append(box)
         found.append({"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == CHOSEN_KIND})
     return found
