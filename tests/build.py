@@ -47,7 +47,7 @@ HOSTILE = (
     "x" * 100_000,
     "{{ 7 * 7 }} {% raw %} &amp; &lt;b&gt; **markdown**",
     "]]></style><style>body{display:none}</style><!--",
-    "broken UTF-8 \udcff\udc80 \ufffd, ANSI \x1b]0;title\x07\x9b31m, \r\nlines\r, # heading `code` [x](javascript:alert(1))",
+    "broken UTF-8 \udcff\udc80 \ufffd, ANSI \x1b]0;t\x07\x9b31m, \r\nlines\r, # head `code` [x](javascript:alert(1))",
 )
 WORDS = ["river", "stone", "lamp", "quiet", "market", "yellow", "seven", "under", "walk", "paper"]
 TOPICS = ("the capital of Norway", "a two-line poem", "the opposite of slow", "what Fernwick costs", "seven plus four")
