@@ -49,6 +49,8 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
     entries = _entries(manifest, [r for r in records if r.variant != BASE and r.split is Split.MAIN])
     before, before_late = _samples(base, suite, score), _samples(late, suite, score)
     void = void_cases(suite, {s.case: s.score for s in reducers.reduced((*before, *before_late), suite.reducer)})
+    if manifest.model.shape_only:
+        void = {case.id: MEANINGLESS for case in suite.cases}
 
     answers = [_samples(entry, suite, score) for entry in entries]
     untrained = outcome(suite, Split.MAIN, base, before, before, void)

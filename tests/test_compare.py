@@ -195,7 +195,7 @@ def test_differing_settings() -> None:
 
 
 def test_random_weights_are_never_chosen() -> None:
-    """A model of which only the shape is known has statuses and costs; nothing of it is chosen, and it says why."""
+    """A model of which only the shape is known has statuses and costs; none of its answers counts, and it says why."""
     made = manifest(suite(CASES, margin=100), [ONE, TWO])
     good = [record(None, BASE), record(ONE, ALL_GOOD, trained=training())]
     assert assemble(made, good, score, "now").choice.variant == ONE.name
@@ -203,3 +203,5 @@ def test_random_weights_are_never_chosen() -> None:
     assert (found.choice.variant, found.choice.eligible) == (None, ())
     assert "weights are random" in found.choice.reasons[0]
     assert found.variants[0].costs
+    assert found.void.keys() == {case.id for case in CASES}
+    assert {rate.total for row in (found.base, *found.variants) for rate in row.rates.values()} == {0}
