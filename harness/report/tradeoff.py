@@ -230,9 +230,11 @@ def _point(
     shown = f"more than {place:.1f} GiB" if over else cost.shown
     told = f"{percent(rate)} ({counts(rate)})" if rate else ABSENT
     own = marks.get((variant.name, objective))
+    # What has no figure of its own did not fit, or stopped, on the run's machine.
+    source = results.run.provenance.machine.basis if cost.value is None else cost.basis
     return Point(
         number, variant.name, place or None, shown, None if value is None else 100 * value, told, kind, failed,
-        own.span if own and value is not None else None, Basis.PREDICTED if any(variant.predicted) else cost.basis,
+        own.span if own and value is not None else None, Basis.PREDICTED if any(variant.predicted) else source,
         cost.device,
     )  # fmt: skip
 
