@@ -14,7 +14,7 @@ LEAD = "workshop"
 """The grid row that is trained first, where a grid has one: the setting that everything else is compared with."""
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)")
-_REPORT = (0.03, 5.0, 60.0)
+_REPORT = (0.03, 8.0, 60.0)
 """What is kept back for the report: a share of all, but no less and no more than these many seconds."""
 _CAUTION = 1.1
 """A trial is begun when this many times its expected time is left."""
@@ -101,6 +101,21 @@ class Budget:
         """Whether a trial that is begun now would be finished in time, with the model loaded for it if need be."""
         needed = (self.expected(trial) or 0.0) + (self._loading if loading else 0.0)
         return self.clock() + _CAUTION * needed < self.until
+
+    def fitting(self, trials: Sequence[str]) -> int:
+        """How many of these, from the first on, would be finished in time by one worker that ends them all together.
+
+        Until it is known what a trial takes, that is no more than the first that has a weight.
+        """
+        now, needed, count = self.clock(), self._loading, 0
+        for trial in trials:
+            if trial in self.weights and not self._weighed and any(before in self.weights for before in trials[:count]):
+                break
+            needed += self.expected(trial) or 0.0
+            if now + _CAUTION * needed >= self.until:
+                break
+            count += 1
+        return count
 
     def left(self, trials: Sequence[str]) -> float | None:
         """Seconds that these trials will take; None where that is not known."""

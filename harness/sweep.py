@@ -306,10 +306,17 @@ class Sweep:
     def _finish_group(self, group: list[_Goal]) -> None:
         """Give workers what is pending until nothing is: each of them ends at least one trial."""
         while pending := [goal for goal in group if goal.record is None and self._has_time(goal, loading=True)]:
-            stopped = self._employ(pending)
-            still = [goal for goal in pending if goal.record is None]
-            if len(still) == len(pending) and not stopped:
+            together = self._together(pending)
+            stopped = self._employ(together)
+            still = [goal for goal in together if goal.record is None]
+            if len(still) == len(together) and not stopped:
                 raise RuntimeError(f"a worker ended without a word about {still[0].trial}")
+
+    def _together(self, pending: list[_Goal]) -> list[_Goal]:
+        """What one worker is given; a pass that is stopped is lost, so with a budget no more than it has time for."""
+        if self.budget is None or self.setup.engine != FUSED:
+            return pending
+        return pending[: max(1, self.budget.fitting([goal.trial for goal in pending]))]
 
     def _has_time(self, goal: _Goal, *, loading: bool = False) -> bool:
         if self.budget is None or self.budget.allows(goal.trial, loading=loading):
@@ -354,6 +361,8 @@ class Sweep:
         if event.kind is EventKind.ENDED and event.status is Status.CANCELLED:
             watch.budget.spent = True
             return True
+        if self.setup.engine == FUSED:
+            return False  # what was trained together is finished together: the next events are about to come
         following = next((goal for goal in pending if goal.record is None), None)
         at_an_end = event.kind in (EventKind.LOADED, EventKind.FINISHED)
         return at_an_end and following is not None and not self._has_time(following)
@@ -438,21 +447,26 @@ class Sweep:
 
 
 class _Watch:
-    """Tells a budget what one worker's trials take, by the clock between what it says."""
+    """Tells a budget what one worker's trials take, by the clock between what it says.
+
+    A trial takes from when it is started, or, where several are trained together, from when the one before it ended.
+    """
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._last = budget.clock()
+        self._since = budget.clock()
+        self._started: dict[str, float] = {}
 
     def see(self, event: Event) -> None:
-        if event.kind not in (EventKind.LOADED, EventKind.FINISHED):
-            return
         now = self.budget.clock()
         if event.kind is EventKind.LOADED:
-            self.budget.loaded(now - self._last)
-        elif event.status is Status.SUCCEEDED:
-            self.budget.learn(event.trial, now - self._last)
-        self._last = now
+            self.budget.loaded(now - self._since)
+        elif event.kind is EventKind.STARTED:
+            self._started.setdefault(event.trial, now)
+        elif event.kind is EventKind.FINISHED and event.trial in self.budget.weights:
+            if event.status is Status.SUCCEEDED:
+                self.budget.learn(event.trial, now - max(self._since, self._started.get(event.trial, self._since)))
+            self._since = now
 
 
 @dataclass
