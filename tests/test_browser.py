@@ -389,6 +389,17 @@ def test_the_ledger(load: Open) -> None:
     assert page.locator("#variant option:checked").text_content() == whole.variants[1].name
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_sections_are_reached(width: int, load: Open) -> None:
+    """A link of the navigation leads to its section, though the cases above it had not been laid out."""
+    page = load(html(), width=width)
+    for name in ("cost", "prompts", "variants"):
+        page.locator(f"nav a[href='#{name}']").click()
+        page.wait_for_timeout(300)
+        top = page.locator(f"#{name}").evaluate("e => e.getBoundingClientRect().top")
+        assert 0 <= top < 200, name
+
+
 def test_settings_are_copied(load: Open) -> None:
     """The button puts the settings on the clipboard; where that is denied it selects them and says so."""
     page = load(html("real"), permissions=["clipboard-read", "clipboard-write"])

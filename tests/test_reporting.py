@@ -149,7 +149,7 @@ def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert said.startswith("## Best in this demonstration: `")
     assert "> Toy model" in said
     assert all(f"`{variant.name}`" in said for variant in made.variants)
-    assert "did not finish under every seed" in said
+    assert "no: did not finish: diverged" in said
     assert "`harness run suites/workshop`" in said
 
 

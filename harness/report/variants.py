@@ -27,7 +27,7 @@ def verdict(results: Results, variant: Outcome) -> Verdict:
     if variant.name in results.choice.eligible:
         return Verdict("yes", _kept(variant))
     if any(status is not Status.SUCCEEDED for status in variant.statuses) or not variant.statuses:
-        return Verdict("no", "did not finish under every seed")
+        return Verdict("no", f"did not finish: {words.listed(dict.fromkeys(_unfinished(variant)))}")
     safety = variant.safety
     if safety is None:
         return Verdict("no", "nothing to compare it with")
@@ -35,6 +35,10 @@ def verdict(results: Results, variant: Outcome) -> Verdict:
         return Verdict("no", f"loses {safety.lost:.0f} points")
     more = f"; about {safety.needed} cases would tell" if safety.needed and safety.needed > safety.cases else ""
     return Verdict("unclear", f"may lose {safety.upper:.0f} points{more}")
+
+
+def _unfinished(variant: Outcome) -> list[str]:
+    return [status.value for status in variant.statuses if status is not Status.SUCCEEDED] or ["nothing was tried"]
 
 
 def _kept(variant: Outcome) -> str:
@@ -54,7 +58,6 @@ def columns(results: Results) -> tuple[Column, ...]:
     axes = [Column(words.SETTINGS[a], f"Setting {a}", "Settings that differ") for a in differing(results)]
     against, cost = "Against the base", f"Time and memory, {_machine(results)}"
     return (
-        Column("Status", "How training ended", number=False),
         Column("Eligible", "Whether it may be chosen, and why or why not", number=False),
         *roles,
         Column("Points lost", "Points of pass rate lost on retain and avoid cases taken together", against),
@@ -67,6 +70,7 @@ def columns(results: Results) -> tuple[Column, ...]:
         Column("Peak, train", peak_hint(results), cost),
         Column("Peak, answer", "The same while answering", cost),
         Column("Parameters", "Trainable parameters of the adapter", cost),
+        Column("Status", "How training ended", cost, number=False),
     )
 
 
@@ -95,7 +99,6 @@ def rows(results: Results, marks: rates.Table) -> tuple[Row, ...]:
 def _row(results: Results, number: int, variant: Outcome, marks: rates.Table, losses: dict[str, float]) -> Row:
     told = verdict(results, variant)
     cells = (
-        _status(variant),
         Cell(told.word, ("yes", "unclear", "no").index(told.word), told.why),
         *(_rate(variant.rates.get(role), _span(marks, variant.name, role)) for role in results.base.rates),
         _lost(results, variant),
@@ -104,19 +107,20 @@ def _row(results: Results, number: int, variant: Outcome, marks: rates.Table, lo
         _loss(losses.get(variant.name)),
         *(_setting(axis, variant.differs.get(axis)) for axis in differing(results)),
         *_spent(variant, Phase.ANSWER_AFTER),
+        _status(variant),
     )
     return Row(number, variant.name, variant.name == results.choice.variant, False, cells)
 
 
 def _base_row(results: Results, marks: rates.Table, losses: dict[str, float]) -> Row:
     cells = (
-        Cell("Not trained", ""),
         NOTHING,
         *(_rate(rate, _span(marks, "base", role)) for role, rate in results.base.rates.items()),
         NOTHING, NOTHING, NOTHING,
         _loss(losses.get("base")),
         *(NOTHING for _ in differing(results)),
         *_spent(results.base, Phase.ANSWER_BEFORE),
+        Cell("Not trained", ""),
     )  # fmt: skip
     return Row(0, "base", False, True, cells)
 
