@@ -333,13 +333,16 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 def _flips(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str]) -> list[Flip]:
     verdicts = _verdicts(was, old), _verdicts(now, new)
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
-    found = [
-        _flip(case, case.id in critical, verdicts[0][case.id], verdicts[1][case.id])
-        for case in was.cases.values()
-        if case.id in verdicts[0] and case.id in verdicts[1] and case.id not in void
-    ]
-    moved = [flip for flip in found if flip.before.value != flip.after.value]
-    return sorted(moved, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
+    found = []
+    for case in was.cases.values():
+        old_ones, new_ones = verdicts[0].get(case.id), verdicts[1].get(case.id)
+        if old_ones and new_ones and case.id not in void and _rate(old_ones) != _rate(new_ones):
+            found.append(_flip(case, case.id in critical, old_ones, new_ones))
+    return sorted(found, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
+
+
+def _rate(samples: Sequence[Sample]) -> float:
+    return sum(sample.score.passed for sample in samples) / len(samples)
 
 
 def _moved(flip: Flip) -> float:
