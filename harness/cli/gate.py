@@ -70,7 +70,7 @@ def gate(run: Path, baseline: str, markdown: Path | None, as_json: Path | None, 
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """A large run is tens of thousands of small records without a cycle: looking them through is a third of the time."""
+    """A large run is tens of thousands of small records and no cycle: looking them through is a third of the time."""
     were_on = gc.isenabled()
     gc.disable()
     try:
