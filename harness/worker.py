@@ -316,6 +316,7 @@ def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
     meter = Meter(job.machine, job.model.name)
     with meter:
         base = load_base(job.model, job.quantization, job.machine, saved=saved)
+    cost = meter.cost(Phase.LOAD, 0)
     if saved is None and job.base and job.quantization is Quantization.NF4:
         from harness.engine.quantized import save_base, size_of
 
@@ -323,7 +324,7 @@ def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
             cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
         except StoreError as error:
             print(f"the quantised base is not kept for later workers: {error}", flush=True)
-    return base, meter.cost(Phase.LOAD, 0)
+    return base, cost
 
 
 def _saved(job: Job, cache: Cache) -> Path | None:

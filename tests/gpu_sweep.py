@@ -6,8 +6,8 @@ One `harness run` for each architecture, with random weights in its shape, so th
 that does not fit ends its worker as it would for a user. For Llama-2-7b a few trials come first; from them it is
 estimated which settings lie close to the line, and its sweep is of these too. Each trial takes four optimizer steps on
 rows of full length, which shows its true peak. Writes OUTPUT/t4-sweep.json (its format is in reports/gpu/README.md),
-which `harness.predict` is fitted on, and each sweep's report. About six minutes on an H100. Exits with 1 where one of
-the claims that it prints does not hold.
+which `harness.predict` is fitted on, and each sweep's report. About six minutes on an H100, by estimate: it has not
+run on a GPU yet. Exits with 1 where one of the claims that it prints does not hold.
 """
 
 from __future__ import annotations

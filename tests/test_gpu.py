@@ -1,6 +1,6 @@
 """What only a CUDA device can show: fp16 training as on a T4, its memory, running out of it, and 4-bit bases.
 
-Held to a T4's memory and precision. Three minutes; how near the line trainings come is recorded by tests/gpu_sweep.py.
+Held to a T4's memory and precision. How near the line trainings come is recorded by tests/gpu_sweep.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import trained_once, training
+from training import ask, losses, trained_once, training
 
 from harness.engine.base import Base, check_precision, load_base
 from harness.engine.quantized import save_base
@@ -123,7 +123,8 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
     assert short.requested is not None
     assert short.peak_allocated is not None
     assert short.peak_reserved is not None
-    assert short.requested.value + short.peak_reserved.value > 400 * 2**20 >= short.peak_reserved.value
+    assert short.requested.value + short.peak_reserved.value > 0.98 * 400 * 2**20
+    assert short.peak_reserved.value <= 400 * 2**20
     assert 0 < short.peak_allocated.value <= short.peak_reserved.value
     assert "out of GPU memory in phase 'train'" in first.message
     assert first.training is not None
@@ -165,13 +166,14 @@ def test_nothing_is_in_bf16(base: Base, optimizer: str) -> None:
 
 
 def test_a_saved_base_is_the_same_on_the_gpu(base: Base, tmp_path: Path) -> None:
-    """Every byte comes back, and with it every loss."""
+    """Every byte comes back, with every answer and the loss before the first step (after it, kernels may differ)."""
     save_base(base.model, tmp_path)
     again = load_base(resolve("pocket"), Quantization.NF4, base.machine, saved=tmp_path)
     before, after = base.model.state_dict(), again.model.state_dict()
     assert before.keys() == after.keys()
     assert [name for name in before if not same(before[name], after[name])] == []
-    assert trained_once(base).steps == trained_once(again).steps
+    assert [answer.text for answer in ask(base)] == [answer.text for answer in ask(again)]
+    assert losses(trained_once(base))[0] == losses(trained_once(again))[0]
 
 
 def same(one: Any, other: Any) -> bool:
