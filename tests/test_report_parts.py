@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from build import machine, results
+from test_report import parse
 
 from harness.provenance import T4_MEMORY_CAP
 from harness.records import (
@@ -236,3 +239,18 @@ def test_variants_without_settings_have_no_effects() -> None:
     whole = made()
     assert effects.effects(replace(whole, variants=()), {}) == ()
     assert effects.pairwise(replace(whole, variants=whole.variants[:1]), {}) is None
+
+
+# --- the sample --------------------------------------------------------------------------------------------------
+
+
+def test_the_sample_can_be_read() -> None:
+    """The committed sample is a whole page of three seeds with its timeline, under 1.5 MB, and names no home folder."""
+    file = Path(__file__).parent.parent / "reports" / "sample" / "report.html"
+    html = file.read_text(encoding="utf-8")
+    page = parse(html)
+    assert file.stat().st_size < 1_500_000
+    assert "3 seeds" in page.all("header")[0].text
+    assert page.id("timeline").all("svg")
+    assert len(page.all("article", class_="case")) > 100
+    assert not re.search(r"/(home|root|tmp|work|Users)/", html)

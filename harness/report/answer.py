@@ -65,6 +65,8 @@ class Headline:
     roles: tuple[RoleRow, ...]
     confirmed: bool
     cost: str
+    epochs: str
+    """How many epochs were enough, where the run was asked after each."""
     power: str
     """What so many cases can tell at all."""
     settings: str
@@ -100,6 +102,7 @@ def headline(results: Results, compared: str, marks: rates.Table) -> Headline:
         roles=_roles(results, shown, marks),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        epochs=_epochs(results),
         power=_power(shown.changes.get(results.choice.objective) if shown else None),
         settings=advice.script,
     )
@@ -191,6 +194,14 @@ def _power(change: Change | None) -> str:
         f"These {change.cases} {change.role} cases{under} cannot tell differences below about {change.detectable:.0f} "
         f"points (80% power); {2 * change.cases} would tell {change.detectable * half:.0f} points."
     )
+
+
+def _epochs(results: Results) -> str:
+    own = next((t for t in results.timelines if t.variant == results.choice.variant), None)
+    if own is None or own.enough is None or not own.epochs:
+        return ""
+    last = own.epochs[-1].epoch
+    return f"After epoch {own.enough:g} of {last:g} it was already within one standard error of its best epoch."
 
 
 def _cost_words(best: Outcome, machine: Machine) -> str:

@@ -42,6 +42,7 @@ class Page:
     common: tuple[tuple[str, str], ...]
     effects: tuple[Effect, ...]
     pairwise: Pairwise | None
+    timeline: Chart | None
     curves: tuple[Chart, ...]
     milestones: tuple[charts.Reached, ...]
     stability: tuple[Stability, ...]
@@ -67,7 +68,6 @@ def page(results: Results, now: str) -> Page:
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
     compared = results.choice.variant or answer.most_passed(results)
     marks = rates.marks(results, results.samples)
-    timeline = charts.timelines(results)
     return Page(
         results=results,
         now=now,
@@ -85,7 +85,8 @@ def page(results: Results, now: str) -> Page:
         common=variants.common(results),
         effects=effects.effects(results, marks),
         pairwise=effects.pairwise(results, marks),
-        curves=(*((timeline,) if timeline else ()), *charts.learning(results)),
+        timeline=charts.timelines(results),
+        curves=charts.learning(results),
         milestones=charts.reached(results),
         stability=told(results),
         compared=compared,
