@@ -254,7 +254,7 @@ def _write(records: Path, text: dict[str, Any], judged: Sequence[Judged], known:
     kept = {
         "format": 1, "hidden": round(known.hidden, 3), "intermediate": round(known.intermediate, 3),
         "scores": round(known.scores, 3), "constant": round(known.constant), "reserved": list(known.reserved),
-        "error": known.error, "source": known.source,
+        "error": known.error, "source": known.source, "measured": True,
     }  # fmt: skip
     COEFFICIENTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     rows = [

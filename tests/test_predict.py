@@ -211,6 +211,8 @@ def test_the_shipped_coefficients_are_sane() -> None:
     known = coefficients()
     assert known.source
     assert 0 < known.error < 0.5
+    assert ("not yet fitted on recorded runs" in known.claim) is not known.measured
+    assert "held out of the fit" in replace(known, measured=True).claim
     assert known.reserved[0] >= 1
     assert known.hidden > 0
     assert known.intermediate > 0

@@ -83,8 +83,7 @@ class _Outlook:
         place, known = self.place, predict.coefficients()
         yield (
             f"Predicted for {self.subject.model} on a {place.device}, of which a training can have "
-            f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, within "
-            f"{100 * known.error:.0f}% ({known.source})."
+            f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
             spent = duration(forecast.total(self.made[variant] for variant in self.trials if variant in self.made))

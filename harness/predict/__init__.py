@@ -3,8 +3,9 @@
 shapes   config.json to sizes          memory  the allocator's worst moment, term by term
 lengths  rows to batches and steps     speed   batches to seconds
 
-Every figure is PREDICTED. Memory carries the error that its fit had on an architecture that it had not seen; time on a
-T4 is a range that nobody has validated there, until `harness doctor --calibrate` has run on one.
+Every figure is PREDICTED, and none has been held against a GPU yet. Memory says how far it is taken to be off, until
+tests/fit_predict.py has fitted it to recorded runs; time on a T4 is a range that nobody has validated there, until
+`harness doctor --calibrate` has run on one.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def coefficients() -> Coefficients:
     """Those that come with the harness, as tests/fit_predict.py wrote them."""
     given = json.loads((files(__package__) / "coefficients.json").read_text(encoding="utf-8"))
     low, high = given["reserved"]
-    names = ("hidden", "intermediate", "scores", "constant", "error", "source")
+    names = ("hidden", "intermediate", "scores", "constant", "error", "source", "measured")
     return Coefficients(reserved=(low, high), **{name: given[name] for name in names})
 
 

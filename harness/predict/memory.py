@@ -62,11 +62,21 @@ class Coefficients:
     constant: float
     """Bytes that every training has: workspaces of cuBLAS, buffers of the trainer."""
     reserved: tuple[float, float]
-    """Reserved over allocated: between these in nine of ten recorded runs."""
+    """Reserved over allocated lies between these; once fitted, in nine of ten recorded runs."""
     error: float
     """Largest relative error of the allocated peak on recorded runs, with an architecture held out of the fit."""
     source: str
     """Where the figures are from, in words."""
+    measured: bool = False
+    """Whether `error` is that of recorded runs; otherwise it is only taken to be so much."""
+
+    @property
+    def claim(self) -> str:
+        """How far a predicted peak may be off, and who says so."""
+        share = f"{100 * self.error:.0f}%"
+        if self.measured:
+            return f"within {share} on models that were held out of the fit ({self.source})"
+        return f"not yet fitted on recorded runs, and taken to be within {share} ({self.source})"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Counts every tensor of real trainings on a CPU, and holds harness.predict's terms to it, where no GPU can be had.
+
+    python tests/trace_memory.py --output reports/gpu/traced-on-cpu.json
+
+SFTTrainer trains adapters on NF4 models of a few shapes with random weights, as it does on a GPU: 16-bit autocast
+(bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. Every storage that an operation makes is
+counted from its making to its end, which is what a GPU's allocator counts, save for what kernels of the GPU hold for
+themselves. Where a T4 computes attention by its plain formula (keys shared by heads, no mask), the CPU is made to.
+Nothing here ran on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from fit_predict import Observed, claims, fit, held_out, interval, table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness.engine.base import Base, load_base, untouched
+from harness.engine.reference import TrainingLog, _arguments, _dataset, _lora, use_full_precision
+from harness.engine.rows import Row
+from harness.engine.shapes import make_base
+from harness.models import POCKET
+from harness.predict import shape_of
+from harness.records import Machine, ModelRef, Quantization, Settings
+
+ON = Machine("cpu", "CPU", "bfloat16", threads=1)
+LAYERS = 3
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"hidden_size": 512, "intermediate_size": 1376, "num_attention_heads": 8, "num_key_value_heads": 8},
+    "wide": {"hidden_size": 256, "intermediate_size": 1536, "num_attention_heads": 4, "num_key_value_heads": 4},
+    "grouped": {"hidden_size": 512, "intermediate_size": 1792, "num_attention_heads": 8, "num_key_value_heads": 2},
+    "narrow": {"hidden_size": 384, "intermediate_size": 768, "num_attention_heads": 6, "num_key_value_heads": 2},
+}
+SETTINGS = (
+    Settings(rank=4, batch_size=2, max_length=128),
+    Settings(rank=4, batch_size=4, max_length=256),
+    Settings(rank=32, batch_size=1, max_length=64),
+    Settings(rank=16, batch_size=2, max_length=256, gradient_accumulation=2),
+    Settings(rank=8, batch_size=4, max_length=128, target_modules=("q_proj", "v_proj")),
+    Settings(rank=8, batch_size=1, max_length=512),
+)
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the storages that are alive, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
+                self._see(tensor.untyped_storage())
+        return out
+
+    def _see(self, storage: Any) -> None:
+        key = storage._cdata
+        if key in self._known or not storage.nbytes():
+            return
+        self._known[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, key)
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._known.pop(key, 0)
+
+
+def weights_of(model: torch.nn.Module) -> int:
+    """Bytes of what a loaded model holds, with the constants of its quantised weights."""
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(model)}
+    return sum(held.values())
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    for parameter in (*model.parameters(), *model.buffers()):
+        yield parameter
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            yield state.absmax
+            if state.nested:
+                yield state.state2.absmax
+
+
+@contextmanager
+def based(config: dict[str, Any]) -> Iterator[tuple[Base, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pocket = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
+        whole = pocket | config | {"num_hidden_layers": LAYERS, "tie_word_embeddings": False, "head_dim": 64}
+        (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
+        (folder / "base").mkdir()
+        ref = ModelRef("traced", name, "", shape_only=True, tokenizer=str(POCKET))
+        make_base(ref, Quantization.NF4, ON, folder / "base")
+        yield load_base(ref, Quantization.NF4, ON, saved=folder / "base"), whole
+
+
+def traced(base: Base, settings: Settings, grouped: bool) -> float:
+    """The most bytes that three steps of a training hold, the model's weights among them."""
+    from trl import SFTTrainer
+
+    count = settings.batch_size * settings.gradient_accumulation
+    rows = [Row([5] * settings.max_length, [5] * settings.max_length)] * count
+    settings = dataclasses.replace(settings, epochs=3, learning_rate=1e-5)
+    kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH) if grouped else nullcontext()
+    live, start = Live(), weights_of(base.model)
+    with untouched(base.model), tempfile.TemporaryDirectory() as folder, kernel, live:
+        given = dataclasses.replace(
+            _arguments(base, settings, 0, folder),
+            bf16=True,
+            gradient_checkpointing=True,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+        log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
+        trainer = SFTTrainer(
+            model=base.model, args=given, train_dataset=_dataset(rows), processing_class=base.tokenizer,
+            peft_config=_lora(settings), callbacks=[log.callback()],
+        )  # fmt: skip
+        use_full_precision(trainer.model)
+        log.watch(trainer)
+        live.peak = live.now
+        trainer.train()
+        del trainer
+    return start + live.peak
+
+
+def observations() -> Iterator[Observed]:
+    for name, config in SHAPES.items():
+        grouped = config["num_key_value_heads"] < config["num_attention_heads"]
+        with based(config) as (base, whole):
+            for settings in SETTINGS:
+                size = traced(base, settings, grouped)
+                count = settings.batch_size * settings.gradient_accumulation
+                title = f"r{settings.rank} {settings.batch_size}x{settings.max_length}"
+                title += f" acc{settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+                print(f"{name} {title}: {size / 2**20:.1f} MiB", flush=True)
+                yield Observed(name, title, shape_of(whole), settings, count, True, size, size, 1e12)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    given = parser.parse_args()
+    found = list(observations())
+    judged = held_out(found)
+    known = dataclasses.replace(fit(found), reserved=interval(judged))
+    print(table(judged, known))
+    said = claims(judged, known)[:2]
+    print(known, *said, sep="\n")
+    rows = [
+        {"model": each.trial.model, "name": each.trial.name, "counted": each.trial.allocated,
+         "predicted": round(each.allocated), "error": round(each.error, 4)}
+        for each in judged
+    ]  # fmt: skip
+    text = {
+        "format": 1, "command": f"python tests/trace_memory.py --output {given.output.as_posix()}",
+        "torch": torch.__version__, "fitted": {"hidden": known.hidden, "intermediate": known.intermediate,
+                                               "scores": known.scores, "constant": known.constant},
+        "claims": [words for words, _ in said], "held_out": rows,
+    }  # fmt: skip
+    given.output.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
