@@ -18,13 +18,28 @@ import harness
 from harness.executors import Executor
 from harness.executors.inline import Inline
 from harness.executors.processes import WORKER, Processes
-from harness.records import Decoding, Event, EventKind, Job, ModelRef, Quantization, Status
+from harness.records import (
+    Basis,
+    Decoding,
+    Event,
+    EventKind,
+    Job,
+    Measurement,
+    ModelRef,
+    Phase,
+    Quantization,
+    Shortage,
+    Status,
+)
 from harness.store import encode_line, write_record
 
+SIZE = Measurement(2.0**31, "bytes", Basis.EMULATED, "NVIDIA H200", "none")
+SHORT = Shortage(Phase.TRAIN, SIZE, SIZE, SIZE, None, SIZE, SIZE, 2**34)
 SAID = (
     Event(EventKind.LOADED),
     Event(EventKind.STARTED, "a"),
     Event(EventKind.STEP, "a", done=1, total=2, loss=0.5),
+    Event(EventKind.FINISHED, "b", Status.OUT_OF_MEMORY, "too large", shortage=SHORT),
     Event(EventKind.FINISHED, "a", Status.FAILED, "half a pair \ud800, a line\u2028, a\nline, \x00 and Grüße"),
 )
 STEP = Event(EventKind.STEP, "a")
