@@ -10,7 +10,7 @@ from harness.cli.look import PROFILE
 
 if TYPE_CHECKING:
     from harness.provenance import Profile
-    from harness.records import Calibration, Machine
+    from harness.records import Calibration, Machine, Timing
 
 
 @click.command()
@@ -60,5 +60,9 @@ def _measure(on: Machine) -> Calibration:
     from harness.forecast import public_shape
     from harness.models import POCKET, SHAPES
 
-    steps = timings(on, SHAPES, POCKET, lambda step: click.echo(f"  {step.seconds:.3f} s a step: {step}", err=True))
-    return calibrated(on.device, steps, public_shape)
+    return calibrated(on.device, timings(on, SHAPES, POCKET, _tell), public_shape)
+
+
+def _tell(step: Timing) -> None:
+    size = f"{step.shape}, {step.layers} layers, {step.rows} x {step.length} tokens"
+    click.echo(f"  {size}: {step.seconds:.3f} s a step", err=True)
