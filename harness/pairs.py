@@ -110,7 +110,7 @@ def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
     old, new = ({case.id: case for case in suite.cases} for suite in (before, after))
     both = [id for id in new if id in old]
     asked = [id for id in both if _asked(before, old[id]) != _asked(after, new[id])]
-    judged = [id for id in both if id not in asked and _judged(old[id]) != _judged(new[id])]
+    judged = [id for id in both if id not in asked and judgement_of(old[id]) != judgement_of(new[id])]
     unjudged = [id for id in judged if not can_judge or not _kept_enough(old[id], new[id])]
     changes = SuiteChange(
         asked_otherwise=tuple(asked),
@@ -128,7 +128,8 @@ def _asked(suite: Suite, case: Case) -> tuple[str | None, tuple[Message, ...]]:
     return None if own else suite.system_prompt, case.messages
 
 
-def _judged(case: Case) -> tuple[object, ...]:
+def judgement_of(case: Case) -> tuple[object, ...]:
+    """All that decides how an answer to the case is judged."""
     return case.assertions, case.threshold, case.reference, case.choices, case.vars
 
 

@@ -10,10 +10,9 @@ from harness import gate
 from harness.baseline import reduced
 from harness.compare import BASE
 from harness.errors import StoreError, UsageError
-from harness.pairs import pair
+from harness.pairs import judgement_of, pair
 from harness.records import (
     Answer,
-    Assertion,
     Baseline,
     Case,
     Comparison,
@@ -81,7 +80,8 @@ def decide(
         )
         told = ", ".join(comparison.missing)
         raise UsageError(f"{store.root} lacks what the baseline {before.name} has: {told}", remedy=remedy)
-    return gate.decide(comparison, policy or Policy(after.suite.margin))
+    # The baseline's margin: a later suite that allows more must be blessed before it counts.
+    return gate.decide(comparison, policy or Policy(before.suite.margin))
 
 
 def beside(before: RunStore, after: RunStore, *, allow_code: bool = False) -> Decision:
@@ -108,7 +108,7 @@ def compare(before: Baseline, after: Baseline, suite: Suite, *, allow_code: bool
 
 def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable[[Case, Answer], Score] | None:
     """Nothing where no assertion has changed: judges are slow to import."""
-    changed = [case for case in suite.cases if case.id in old and _judged(case) != _judged(old[case.id])]
+    changed = [case for case in suite.cases if case.id in old and judgement_of(case) != judgement_of(old[case.id])]
     if not changed:
         return None
     from harness.scorers import Scoring, code_of, scorer
@@ -118,10 +118,6 @@ def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable
         told = f"judging the baseline's answers by the changed suite runs code: {', '.join(code[:5])}"
         raise UsageError(told, remedy="If you trust it, pass --allow-code.")
     return scorer(Scoring(Path(suite.folder), allow_code))
-
-
-def _judged(case: Case) -> tuple[tuple[Assertion, ...], object]:
-    return case.assertions, (case.threshold, case.reference, case.choices, case.vars)
 
 
 def find_baseline(name: str, folder: Path = BASELINES) -> Baseline:

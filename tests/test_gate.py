@@ -349,6 +349,13 @@ def test_exit_codes(here: Path) -> None:
     assert main(["gate", "first"]) == 2
 
 
+def test_the_margin_is_the_baselines(here: Path) -> None:
+    """A later suite that allows more loss than the blessed one does not loosen the gate by itself."""
+    lax = build.manifest(build.suite(CASES, margin=100), [NAMED], SEEDS)
+    found = regression.decide(stored(twins.results(run=lax), here / "lax"), "good")
+    assert found.policy.margin == 10
+
+
 def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text leads with the verdict, gives the reason and shows lost cases with both answers."""
     capsys.readouterr()
