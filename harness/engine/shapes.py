@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.engine.base import quantization_config
 from harness.engine.quantized import INDEX, SHARD_BYTES
 from harness.errors import ModelError
 from harness.records import Machine, ModelRef, Quantization
@@ -44,8 +45,6 @@ def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folde
     _write(_tensors(skeleton, quantization, device, never), folder)
     config = skeleton.config
     if quantization is Quantization.NF4:
-        from harness.engine.base import quantization_config
-
         config.quantization_config = quantization_config(skeleton.dtype)
     config.save_pretrained(str(folder))
 
