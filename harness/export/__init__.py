@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.export import shards
 from harness.export.folders import commit, copy, existing, staging
 from harness.export.source import Source, check_base, saved_base
-from harness.export.texts import config_of, generation_config_of, plain_files
+from harness.export.texts import config_of, generation_config_of, plain_files, tokenizer_config_of
 from harness.provenance import stack_versions
 from harness.records import FORMAT, ExportRecord, MergeMode, ModelRef
 from harness.store import check_room, digest, write_text, writing
@@ -105,7 +105,9 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
         known[name] = sha
         tell(f"{len(known)} of {len(parts)} files: {name}")
     base = Path(source.model.path)
-    copy(plain_files(Path(source.model.tokenizer or base)), made)
+    tokenizer = Path(source.model.tokenizer or base)
+    copy(plain_files(tokenizer), made)
+    _write_json(made / "tokenizer_config.json", tokenizer_config_of(tokenizer))
     _write_json(made / "generation_config.json", generation_config_of(base))
     _write_json(made / "config.json", config_of(base, request.dtype, untied=merged.untied))
     commit(made, final, record, known)

@@ -39,6 +39,18 @@ def generation_config_of(base: Path) -> dict[str, Any]:
     return config | ({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {})
 
 
+def tokenizer_config_of(base: Path) -> dict[str, Any]:
+    """The base's own, which also says by itself which tokens are special.
+
+    llama.cpp's converter looks for them here, or in added_tokens.json. Where they stand in tokenizer.json alone, it takes a
+    chat template's `<|user|>` for so many letters, and what runs at home is asked in words that the model has never seen.
+    """
+    config = _json(base / "tokenizer_config.json")
+    added = [token for token in _json(base / "tokenizer.json").get("added_tokens", []) if isinstance(token, dict)]
+    listed = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
+    return config | ({"added_tokens_decoder": config.get("added_tokens_decoder") or listed} if listed else {})
+
+
 def _end_of_tokenizer(base: Path) -> int | None:
     """The id of the tokenizer's end token, as its files have it."""
     name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
