@@ -51,6 +51,15 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def gguf(session: nox.Session) -> None:
+    """GGUF files by a real llama.cpp, which is built once (minutes) and kept in this session's environment."""
+    session.install(*PINNED, "-e", ".", *_group("test"))
+    session.env["XDG_CACHE_HOME"] = str(Path(session.virtualenv.location) / "cache")
+    session.run("harness", "doctor", "--install-llama-cpp")
+    session.run("pytest", "-m", "gguf", *session.posargs, env=OFFLINE | {"HARNESS_GGUF": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules and layout, by ruff."""
     session.install(*PINNED, *_group("lint"))

@@ -8,7 +8,8 @@ HarnessError                 exit 2: what was wrong, where, and what to do
 ├── StoreError               a run, a cache entry or a baseline that cannot be read or written
 │   ├── RunInUseError        another process works in that run directory
 │   └── NewerFormatError     written by a newer harness
-└── EngineError              training or answering broke one of the engine's guards
+├── EngineError              training or answering broke one of the engine's guards
+└── ExportError              llama.cpp, the Hub or a notebook refused what a run would leave the harness as
 
 Anything else that reaches the top is a bug and keeps its traceback.
 """
@@ -71,4 +72,8 @@ class NewerFormatError(StoreError):
 
 
 class EngineError(HarnessError):
+    pass
+
+
+class ExportError(HarnessError):
     pass

@@ -708,6 +708,14 @@ class MergeMode(StrEnum):
     """The base as it was published. Where the run was quantised, the result is a model that nobody evaluated."""
 
 
+class GgufType(StrEnum):
+    """How llama.cpp's file holds the weights, as llama.cpp calls it."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_K_M = "q4_k_m"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """A tensor of a model that is being written; `dtype` as torch calls it."""
@@ -737,6 +745,87 @@ class ExportRecord:
     """Whether it computes what the run evaluated, up to the rounding of `dtype`."""
     note: str
     versions: dict[str, str]
+
+
+class Stage(StrEnum):
+    """A step on the way from what was evaluated to what runs at home."""
+
+    ADAPTER = "NF4 + adapter"
+    MERGED = "merged"
+    RELOADED = "reloaded from disk"
+    F16 = "GGUF f16"
+    Q8_0 = "GGUF q8_0"
+    Q4_K_M = "GGUF q4_k_m"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a stage's logits are from those of the stage before, over the same tokens."""
+
+    largest: float
+    """The largest difference of a logit, as a share of the largest logit."""
+    mean: float
+    """The mean difference likewise."""
+    agreement: float
+    """Share of the tokens after which both find the same next token likeliest."""
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What one stage answered; `answers` are in the order of the prompts that were asked."""
+
+    stage: Stage
+    answers: tuple[Answer, ...]
+    distance: Distance | None = None
+    """None for the first."""
+    tokenised_alike: int | None = None
+    """Of how many prompts llama.cpp makes the tokens that the run was asked with; None where it is not asked."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """A stage's answers, judged: one entry per case and assertion, in `Parity`'s order."""
+
+    stage: Stage
+    passed: tuple[bool | None, ...]
+    """None where it could not be decided."""
+    texts: tuple[str, ...]
+    """One per case."""
+    distance: Distance | None
+    tokenised_alike: int | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An assertion whose verdict is no longer that of the first stage, and the stage where that is first so."""
+
+    case: str
+    assertion: str
+    stage: Stage
+    before: bool | None
+    after: bool | None
+    back: bool = False
+    """The last stage decides it again as the first one does."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """parity/*.json: the same suite asked at every stage from adapter to GGUF, each prompt once, greedily."""
+
+    format: int
+    suite: str
+    variant: str
+    seed: int
+    training: str
+    cases: tuple[str, ...]
+    assertions: tuple[tuple[str, str], ...]
+    """Case id and the assertion's name."""
+    stages: tuple[Verdicts, ...]
+    turns: tuple[Turn, ...]
+    versions: dict[str, str]
+    device: str
+    finished: str
 
 
 # --- scores and results ------------------------------------------------------------------------------------------

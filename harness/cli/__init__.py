@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 import harness
+from harness.cli.behave import chat, parity
 from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import bless, gate
@@ -36,7 +37,11 @@ def cli() -> None:
     """
 
 
-for command in (new, validate, plan, run, score, report, recommend, gate, bless, export, clean, doctor, schema):
+COMMANDS = (
+    *(new, validate, plan, run, score, report, recommend, gate, bless),
+    *(chat, export, parity, clean, doctor, schema),
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

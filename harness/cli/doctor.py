@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @click.command()
 @PROFILE
 @click.option("--calibrate", is_flag=True, help="Time this GPU for about two minutes, so that predictions there hold.")
-def doctor(profile: str, calibrate: bool) -> int:
+@click.option(
+    "--install-llama-cpp", is_flag=True, help="Fetch llama.cpp's converter and build its binding, for GGUF files."
+)
+def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     """Say what this machine can and cannot do, and what to do about it.
 
     Ends with 2 where a problem would stop a run with this profile.
@@ -24,9 +27,13 @@ def doctor(profile: str, calibrate: bool) -> int:
     from harness import benchmark
     from harness.cli.tables import calibration_line, findings_table
     from harness.doctor import Level, facts, findings
+    from harness.export.llama import install
     from harness.provenance import Profile
     from harness.store import Cache
 
+    if install_llama_cpp:
+        install(click.echo)
+        return 0
     cache, on = Cache(benchmark.CACHE), _gpu(Profile(profile)) if calibrate else None
     found = findings(facts(cache), Profile(profile))
     findings_table(found)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.runs import RUN
 
+if TYPE_CHECKING:
+    from harness.export import Source
+
 VARIANT = click.argument("variant")
 SEED = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Of the variant's trainings; else the grid's first."
+)
+LLAMA_CPP = click.option(
+    "--llama-cpp",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A checkout of llama.cpp, whose converter is taken; else PATH, else what `harness doctor` installed.",
 )
 
 
 @click.command()
 @RUN
 @VARIANT
-@click.option("--to", "kind", type=click.Choice(["adapter", "merged"]), required=True, help="What to make; see above.")
+@click.option("--to", "kind", type=click.Choice(["adapter", "merged", "gguf"]), required=True, help="What to make.")
 @SEED
 @click.option(
     "--mode",
@@ -30,44 +41,78 @@ SEED = click.option(
     type=click.Choice(["float16", "bfloat16", "float32"]),
     default="float16",
     show_default=True,
-    help="Of the merged weights.",
+    help="Of merged weights.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a directory in RUN/exports.")
+@click.option(
+    "--quant",
+    type=click.Choice(["f16", "q8_0", "q4_k_m"]),
+    default="q8_0",
+    show_default=True,
+    help="Of a GGUF's weights.",
+)
+@LLAMA_CPP
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a folder in RUN/exports.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def export(
-    run: Path, variant: str, kind: str, seed: int | None, mode: str | None, dtype: str, output: Path | None, quiet: bool
+    run: Path,
+    variant: str,
+    kind: str,
+    seed: int | None,
+    mode: str | None,
+    dtype: str,
+    quant: str,
+    llama_cpp: Path | None,
+    output: Path | None,
+    quiet: bool,
 ) -> None:
-    """Make a variant's adapter or its merged model; needs no GPU.
+    """Make a variant's adapter, merged model or GGUF file; needs no GPU.
 
     RUN is a run's directory; VARIANT a variant's name, or a part of it that no other has.
 
     \b
-    --to adapter   the adapter, as PEFT loads it
-    --to merged    base and adapter as one model: by default exactly the one that was evaluated
+    adapter  the adapter, as PEFT loads it
+    merged   base and adapter as one model: by default exactly the one that was evaluated
+    gguf     the merged model as one file for llama.cpp
 
     Stopped, the same command goes on where it was.
     """
     from harness import benchmark
+    from harness.engine.merging import check_adapter, merge
+    from harness.engine.quiet import quieten
     from harness.export import MergeRequest, to_adapter, to_merged
+    from harness.export.gguf import GgufRequest, at_home, check_tools, to_gguf
     from harness.export.source import find
-    from harness.records import MergeMode
+    from harness.records import GgufType, MergeMode
     from harness.store import Cache, find_run
 
-    store = find_run(run)
+    quieten()
+    store, tell = find_run(run), teller(quiet)
+    folder = store.root / "exports"
     with store.locked():
         source = find(store, variant, seed, Cache(benchmark.CACHE))
-        folder = store.root / "exports"
-        from harness.engine.merging import check_adapter, merge
-
+        to_file = GgufRequest(GgufType(quant), output, llama_cpp)
+        to_folder = MergeRequest(None if kind == "gguf" else output, MergeMode(mode) if mode else None, dtype)
         if kind == "adapter":
             made = to_adapter(source, folder, output=output, check=check_adapter)
+        elif kind == "merged":
+            made = to_merged(source, folder, to_folder, merge=merge, tell=tell)
         else:
-            request = MergeRequest(output, MergeMode(mode) if mode else None, dtype)
-            made = to_merged(source, folder, request, merge=merge, tell=_tell(quiet))
+            check_tools(to_file)
+            made = to_gguf(source, to_merged(source, folder, to_folder, merge=merge, tell=tell), folder, to_file)
+            tell(_how(run, source, made, at_home))
     click.echo(str(made))
 
 
-def _tell(quiet: bool) -> Callable[[str], None]:
+def _how(run: Path, source: Source, made: Path, at_home: Callable[[Source, Path], str]) -> str:
+    here = shlex.join(["harness", "chat", str(run), source.variant.name, "--gguf", str(made)])
+    return (
+        f"Chat here:     {here}\n"
+        "Chat at home:  install llama.cpp (https://github.com/ggml-org/llama.cpp), copy the file, and beside it:\n"
+        f"               {at_home(source, made)}"
+    )
+
+
+def teller(quiet: bool) -> Callable[[str], None]:
     def tell(text: str) -> None:
         if not quiet:
             click.echo(text, err=True)

@@ -87,15 +87,12 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     """
     mode = mode_of(source, request.mode)
     final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
-    exact = mode is MergeMode.NF4_EXACT
-    saved = saved_base(source) if exact else None
-    again = exact and saved is None and source.run.provenance.machine.kind != "cpu"
+    again = mode is MergeMode.NF4_EXACT and source.run.provenance.machine.kind != "cpu" and saved_base(source) is None
     record = _merged_record(source, mode, request.dtype, again=again)
     if existing(final, record):
         return final
     check_base(source)
-    compute = source.run.provenance.machine.compute_dtype if evaluated(source, mode) else ""
-    merged = merge(source.model, source.adapter, dtype=request.dtype, compute_dtype=compute, nf4=exact, saved=saved)
+    merged = merge_of(source, request, merge=merge)
     parts = shards.split(merged.specs, request.shard_size)
     inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
     done = shards.kept(staging(final), parts, inputs)
@@ -104,14 +101,31 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     for name, sha in shards.write(made, merged, parts, inputs):
         known[name] = sha
         tell(f"{len(known)} of {len(parts)} files: {name}")
-    base = Path(source.model.path)
-    tokenizer = Path(source.model.tokenizer or base)
-    copy(plain_files(tokenizer), made)
-    _write_json(made / "tokenizer_config.json", tokenizer_config_of(tokenizer))
-    _write_json(made / "generation_config.json", generation_config_of(base))
-    _write_json(made / "config.json", config_of(base, request.dtype, untied=merged.untied))
+    _write_texts(made, source, request.dtype, untied=merged.untied)
     commit(made, final, record, known)
     return final
+
+
+def merge_of(source: Source, request: MergeRequest, *, merge: Merger) -> Mergeable:
+    """The merged model's tensors, of which none is made yet."""
+    mode = mode_of(source, request.mode)
+    exact = mode is MergeMode.NF4_EXACT
+    return merge(
+        source.model,
+        source.adapter,
+        dtype=request.dtype,
+        compute_dtype=source.run.provenance.machine.compute_dtype if evaluated(source, mode) else "",
+        nf4=exact,
+        saved=saved_base(source) if exact else None,
+    )
+
+
+def _write_texts(made: Path, source: Source, dtype: str, *, untied: bool) -> None:
+    base = Path(source.model.path)
+    copy(plain_files(base), made)
+    _write_json(made / "tokenizer_config.json", tokenizer_config_of(base))
+    _write_json(made / "generation_config.json", generation_config_of(base))
+    _write_json(made / "config.json", config_of(base, dtype, untied=untied))
 
 
 def mode_of(source: Source, asked: MergeMode | None) -> MergeMode:
@@ -184,3 +198,6 @@ def _begin(final: Path, needed: int) -> Path:
 
 def _write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+__all__ = ["MergeRequest", "Mergeable", "Merger", "Source", "merge_of", "to_adapter", "to_merged"]

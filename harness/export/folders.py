@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import StoreError
@@ -27,8 +28,10 @@ def existing(final: Path, record: ExportRecord) -> bool:
     """
     if not final.exists():
         return False
-    if (final / RECORD).is_file() and read_record(final / RECORD, ExportRecord) == record:
-        return True
+    if (final / RECORD).is_file():
+        found = read_record(final / RECORD, ExportRecord)
+        if replace(found, versions={}) == replace(record, versions={}):  # made with older libraries it is no worse
+            return True
     remedy = "Delete it, or name another directory with --output."
     raise StoreError(f"{final} is there and holds something else", remedy=remedy)
 

@@ -40,15 +40,25 @@ def generation_config_of(base: Path) -> dict[str, Any]:
 
 
 def tokenizer_config_of(base: Path) -> dict[str, Any]:
-    """The base's own, which also says by itself which tokens are special.
+    """The base's own, which also says by itself which tokens are special, and whether a text gets a space in front.
 
-    llama.cpp's converter looks for them here, or in added_tokens.json. Where they stand in tokenizer.json alone, it takes a
-    chat template's `<|user|>` for so many letters, and what runs at home is asked in words that the model has never seen.
+    llama.cpp's converter looks for both here. Where they stand in tokenizer.json alone, it takes a template's
+    `<|user|>` for so many letters and puts a space before every message, and at home the model is asked in words that
+    it has never seen.
     """
-    config = _json(base / "tokenizer_config.json")
-    added = [token for token in _json(base / "tokenizer.json").get("added_tokens", []) if isinstance(token, dict)]
+    config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
+    added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
     listed = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
-    return config | ({"added_tokens_decoder": config.get("added_tokens_decoder") or listed} if listed else {})
+    found: dict[str, Any] = {"added_tokens_decoder": listed} if listed else {}
+    if held.get("model", {}).get("byte_fallback") and not _puts_a_space_in_front(held):
+        found["add_prefix_space"] = False
+    return found | config
+
+
+def _puts_a_space_in_front(tokenizer: dict[str, Any]) -> bool:
+    """SentencePiece's dummy prefix, as tokenizers writes it: a Prepend, or a Metaspace that does not say never."""
+    steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
+    return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
 
 
 def _end_of_tokenizer(base: Path) -> int | None:

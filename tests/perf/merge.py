@@ -3,9 +3,9 @@
     python tests/perf/merge.py [--model shape:tinyllama-1.1b] [--folder DIR] [--output FILE]
 
 The base has random weights in the model's shape, in NF4 and in several files, as a run keeps it; the adapter is of rank
-16 on all linear layers. Prints its figures as JSON and asserts nothing: machines differ. `shape:llama-2-7b` needs 32 GB of
-disk in DIR, and minutes of quantising before anything is measured. Each phase is a process of its own, whose anonymous
-memory (what a page cache cannot give back) is read from /proc every 20 ms.
+16 on all linear layers. Prints its figures as JSON and asserts nothing: machines differ. `shape:llama-2-7b` needs 32 GB
+of disk in DIR, and minutes of quantising before anything is measured. Each phase is a process of its own, whose
+anonymous memory (what a page cache cannot give back) is read from /proc every 20 ms.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""What `chat` and `parity` do between their words and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.errors import ExportError
+from harness.export import MergeRequest, Source, merge_of, to_merged
+from harness.export.gguf import GgufRequest, to_gguf
+from harness.export.llama import check_binding, converter
+from harness.export.source import saved_base
+from harness.provenance import Profile, machine
+from harness.records import Decoding, GgufType, Machine, Message, Parity, Prompt, Stage
+from harness.store import RunStore
+
+Tell = Callable[[str], None]
+Ask = Callable[[str], tuple[tuple[str, str], ...]]
+_FILES = {Stage.F16: GgufType.F16, Stage.Q8_0: GgufType.Q8_0, Stage.Q4_K_M: GgufType.Q4_K_M}
+
+
+def answered(question: str, answers: tuple[tuple[str, str], ...]) -> None:
+    """Side by side at a terminal, one below the other in a pipe; what a model says is no markup."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        lines = "\n".join(f"{who}: {text}" for who, text in answers)
+        print(f"> {question}\n{lines}")
+        return
+    table = Table(*(who for who, _ in answers), expand=True)
+    table.add_row(*(text for _, text in answers))
+    console.print(table)
+
+
+@contextmanager
+def in_torch(source: Source) -> Iterator[Ask]:
+    """Base and variant, as the run asked them."""
+    from harness.engine.base import load_base
+    from harness.engine.players import side_by_side
+    from harness.engine.quiet import quieten
+
+    quieten()
+    on = here(source)
+    base = load_base(source.model, source.settings.quantization, on, saved=saved_base(source))
+    with side_by_side(base, source.adapter) as (bare, tuned):
+
+        def ask(question: str) -> tuple[tuple[str, str], ...]:
+            prompts, decoding = [Prompt("chat", _messages(source, question))], source.run.suite.decoding
+            return tuple(
+                (who, player.answers(prompts, decoding)[0].text)
+                for who, player in (("base", bare), (source.variant.name, tuned))
+            )
+
+        yield ask
+
+
+@contextmanager
+def at_home(source: Source, file: Path) -> Iterator[Ask]:
+    """The file alone, by llama.cpp."""
+    from harness.engine.players import ask_at_home
+
+    check_binding()
+    decoding: Decoding = source.run.suite.decoding
+    asked = ask_at_home(file, decoding)
+    yield lambda question: ((file.name, asked(_messages(source, question))),)
+
+
+def _messages(source: Source, question: str) -> tuple[Message, ...]:
+    system = source.run.suite.system_prompt
+    return (*([Message("system", system)] if system else []), Message("user", question))
+
+
+def here(source: Source) -> Machine:
+    """This machine, computing in the precision that the run was evaluated in."""
+    return replace(machine(Profile.AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
+
+
+def climbed(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell, *, allow_code: bool) -> Parity:
+    """Export what is missing, ask at every stage, and keep what was found."""
+    from harness.engine.ladder import Ladder, climb
+    from harness.engine.merging import merge
+    from harness.engine.quiet import quieten
+    from harness.export.climb import questions, recorded
+    from harness.models import resolve
+    from harness.scorers import Scoring, scorer
+
+    quieten()
+    folder, on, asked = store.root / "exports", here(source), questions(source)
+    request = MergeRequest()
+    merged = to_merged(source, folder, request, merge=merge, tell=tell)
+    ladder = Ladder(
+        model=source.model,
+        quantization=source.settings.quantization,
+        machine=on,
+        saved=saved_base(source),
+        adapter=source.adapter,
+        merge=merge_of(source, request, merge=merge),
+        reloaded=resolve(str(merged)),
+        files=_files(source, merged, folder, llama_cpp, tell),
+    )
+    rungs = climb(ladder, [question.prompt for question in asked], source.run.suite.decoding, tell)
+    score = scorer(Scoring(Path(source.run.suite.folder), allow_code))
+    return recorded(store, source, asked, rungs, score, on.device)
+
+
+def _files(source: Source, merged: Path, folder: Path, llama_cpp: Path | None, tell: Tell) -> dict[Stage, Path]:
+    """Every GGUF, where llama.cpp is there to make and to play it."""
+    try:
+        converter(llama_cpp)
+        check_binding()
+    except ExportError as error:
+        tell(f"Without GGUF stages: {error}")
+        return {}
+    requests = {stage: GgufRequest(kind, llama_cpp=llama_cpp) for stage, kind in _FILES.items()}
+    return {stage: to_gguf(source, merged, folder, request) for stage, request in requests.items()}

@@ -1,0 +1,198 @@
+"""Whatever can answer the suite's prompts: a model in PyTorch, or a GGUF file played by llama.cpp.
+
+Both are given the same tokens, rendered by the tokenizer that the run used, and take the likeliest token each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.engine.adapters import attached
+from harness.engine.answers import answer, finish
+from harness.engine.base import Base
+from harness.engine.likelihood import likelihood, texts_of
+from harness.engine.rows import IGNORED, Row, follow, render
+from harness.errors import EngineError
+from harness.records import Answer, Decoding, Likelihood, Message, Prompt
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+class Player(Protocol):
+    """Answers prompts, and says what it makes of given tokens."""
+
+    def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]: ...
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """[tokens, vocabulary], in fp32 on the CPU."""
+
+
+def _silent(done: int) -> None:
+    """Few prompts need no progress."""
+
+
+@dataclass(frozen=True)
+class Torch:
+    """A base, or the base with an adapter."""
+
+    base: Base
+    model: Any
+
+    def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        greedy = replace(decoding, temperature=0.0)
+        size = 64 if self.base.machine.kind == "cpu" else 16
+        return answer(self.base, self.model, prompts, greedy, batch_size=size, progress=_silent)
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        with torch.inference_mode():
+            given = torch.tensor([list(ids)], device=self.base.device)
+            found: torch.Tensor = self.model(input_ids=given, use_cache=False).logits[0].float().cpu()
+        return found
+
+
+@dataclass(frozen=True)
+class Bare(Torch):
+    """The base below an adapter that is attached."""
+
+    def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        with self.model.disable_adapter():
+            return super().answers(prompts, decoding)
+
+
+@contextlib.contextmanager
+def side_by_side(base: Base, adapter: Path) -> Iterator[tuple[Player, Player]]:
+    """The base and the base with the adapter, in one memory."""
+    with attached(base, adapter) as model:
+        yield Bare(base, model), Torch(base, model)
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A GGUF file, opened by `opened`."""
+
+    llama: Any
+    tokenizer: PreTrainedTokenizerBase
+    ends: frozenset[int]
+    """The tokens that end an answer."""
+
+    def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+        return [self._answer(prompt, decoding) for prompt in prompts]
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        self._check_room(len(ids))
+        self.llama.reset()
+        self.llama.eval(list(ids))
+        return torch.tensor(self.llama.scores[: len(ids)])
+
+    def tokens_of(self, prompt: Prompt) -> list[int]:
+        """What llama.cpp itself makes of the prompt's text, as it does at home."""
+        chat = [{"role": message.role, "content": message.content} for message in prompt.messages]
+        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        return list(self.llama.tokenize(str(text).encode(), add_bos=False, special=True))
+
+    def alike(self, prompt: Prompt) -> bool:
+        """Whether those are the tokens that the run asked with."""
+        return self.tokens_of(prompt) == render(prompt.messages, self.tokenizer, ask=True)
+
+    def _answer(self, prompt: Prompt, decoding: Decoding) -> Answer:
+        ids = render(prompt.messages, self.tokenizer, ask=True)
+        self._check_room(len(ids) + decoding.max_new_tokens)
+        made, log = self._generate(ids, decoding)
+        text, tokens, truncated = finish(self.tokenizer, made, set(self.ends), decoding)
+        known = {given: self._likelihood(follow(prompt.messages, given, self.tokenizer)) for given in texts_of(prompt)}
+        choices = tuple(one for given in prompt.choices if (one := known[given]) is not None)
+        return Answer(
+            prompt.key,
+            text,
+            tokens,
+            truncated,
+            likelihood(sum(log[:tokens]), tokens),
+            None if prompt.reference is None else known[prompt.reference],
+            choices if len(choices) == len(prompt.choices) else (),
+        )
+
+    def _generate(self, ids: Sequence[int], decoding: Decoding) -> tuple[list[int], list[float]]:
+        """New tokens and the log-probability of each, until an end token or the limit."""
+        import torch
+
+        made: list[int] = []
+        log: list[float] = []
+        self.llama.reset()
+        self.llama.eval(list(ids))
+        while len(made) < decoding.max_new_tokens:
+            last = torch.tensor(self.llama.scores[self.llama.n_tokens - 1])
+            token = int(last.argmax())
+            made.append(token)
+            log.append(float(last.log_softmax(-1)[token]))
+            _, _, goes_on = finish(self.tokenizer, made, set(self.ends), decoding)
+            if not goes_on:
+                break
+            self.llama.eval([token])
+        return made, log
+
+    def _likelihood(self, row: Row) -> Likelihood | None:
+        logs = self.logits(row.input_ids)[:-1].log_softmax(-1)
+        given = [(at, label) for at, label in enumerate(row.labels[1:]) if label != IGNORED]
+        return likelihood(sum(float(logs[at, label]) for at, label in given), len(given))
+
+    def _check_room(self, tokens: int) -> None:
+        if tokens > self.llama.n_ctx():
+            raise EngineError(
+                f"prompt and answer take {tokens} tokens, and the model's context is {self.llama.n_ctx()}"
+            )
+
+
+@contextlib.contextmanager
+def opened(file: Path, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], threads: int = 0) -> Iterator[Gguf]:
+    """llama.cpp with the file in memory, until the context ends.
+
+    Raises:
+        EngineError: llama.cpp cannot read it.
+    """
+    from llama_cpp import Llama
+
+    limit = getattr(tokenizer, "model_max_length", 4096)
+    options = {"n_threads": threads or None, "n_threads_batch": threads or None, "verbose": False}
+    try:
+        llama = Llama(str(file), n_ctx=min(int(limit), 4096), logits_all=True, **options)
+    except (ValueError, RuntimeError) as error:
+        remedy = "Export it again."
+        raise EngineError(f"llama.cpp cannot read {file}: {error}", remedy=remedy) from error
+    try:
+        yield Gguf(llama, tokenizer, ends)
+    finally:
+        llama.close()
+
+
+def ask_at_home(file: Path, decoding: Decoding) -> Callable[[Sequence[Message]], str]:
+    """Asks a GGUF file as it is asked at home: with the chat template and the tokenizer that are in it, greedily.
+
+    Raises:
+        EngineError: llama.cpp cannot read it.
+    """
+    from llama_cpp import Llama
+
+    try:
+        llama = Llama(str(file), n_ctx=0, verbose=False)
+    except (ValueError, RuntimeError) as error:
+        raise EngineError(f"llama.cpp cannot read {file}: {error}", remedy="Export it again.") from error
+    stop = list(decoding.stop)
+
+    def ask(messages: Sequence[Message]) -> str:
+        chat: Any = [{"role": message.role, "content": message.content} for message in messages]
+        said: Any = llama.create_chat_completion(
+            chat, temperature=decoding.temperature, max_tokens=decoding.max_new_tokens, stop=stop
+        )
+        return str(said["choices"][0]["message"]["content"]).strip()
+
+    return ask

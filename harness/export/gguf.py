@@ -1,0 +1,87 @@
+"""A merged model to one GGUF file for llama.cpp, in full or quantised."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.export.folders import RECORD, commit, existing, staging
+from harness.export.llama import Run, check_binding, command, converter
+from harness.export.source import Source
+from harness.records import ExportRecord, GgufType
+from harness.store import check_room, read_record, writing
+
+_SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
+"""Bytes needed as a share of the merged model's: Q4_K_M is made of an f16 file."""
+_NOTES = {
+    GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
+    GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
+    GgufType.Q4_K_M: "The merged model quantised again by llama.cpp, to about 4.5 bits: not what was evaluated.",
+}
+
+
+@dataclass(frozen=True)
+class GgufRequest:
+    """A GGUF that is asked for; `llama_cpp` is a folder with llama.cpp's converter."""
+
+    kind: GgufType = GgufType.F16
+    output: Path | None = None
+    llama_cpp: Path | None = None
+
+
+def check_tools(request: GgufRequest) -> None:
+    """Hold the machine to having what this needs, before anything is merged.
+
+    Raises:
+        ExportError: it has not.
+    """
+    converter(request.llama_cpp)
+    if request.kind is GgufType.Q4_K_M:
+        check_binding()
+
+
+def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *, run: Run | None = None) -> Path:
+    """The file made of a merged model's folder, in a folder of its own with its record and manifest.
+
+    Raises:
+        ExportError: llama.cpp is not there or refuses the model.
+        StoreError: the disk has no room, or the place is taken.
+    """
+    run = run or command
+    final = request.output or folder / f"{source.label}-gguf-{request.kind}"
+    name = f"{source.run.suite.name}-{source.label}-{request.kind}.gguf"
+    of = read_record(merged / RECORD, ExportRecord)
+    same = of.evaluated and request.kind is GgufType.F16
+    record = replace(of, kind="gguf", dtype=str(request.kind), evaluated=same, note=f"{_NOTES[request.kind]} {of.note}")
+    if existing(final, record):
+        return final / name
+    check_tools(request)
+    made = staging(final)
+    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
+    check_room(made, int(weights * _SIZE[request.kind]))
+    with writing(made):
+        made.mkdir(parents=True, exist_ok=True)
+    _convert(merged, made / name, request, run)
+    commit(made, final, record, {})
+    return final / name
+
+
+def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
+    script = [sys.executable, str(converter(request.llama_cpp)), str(merged.resolve()), "--outtype"]
+    partial = file.with_name(f".partial-{file.name}")
+    if request.kind is GgufType.Q4_K_M:
+        whole = file.with_name(".partial-f16.gguf")
+        run([*script, "f16", "--outfile", str(whole.resolve())])
+        run([sys.executable, "-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve())])
+    else:
+        run([*script, str(request.kind), "--outfile", str(partial.resolve())])
+    partial.replace(file)
+
+
+def at_home(source: Source, file: Path) -> str:
+    """What to type at home: llama.cpp asks what the run asked, and takes the likeliest token as the run did."""
+    system = source.run.suite.system_prompt
+    words = ["llama-cli", "-m", file.name, "--temp", f"{source.run.suite.decoding.temperature:g}"]
+    return shlex.join([*words, *(["-sys", system] if system else [])])

@@ -1,0 +1,91 @@
+"""Where, from adapter to GGUF, a behaviour changes; and asking a run's models anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from build import case, score
+from exporting import inside, source_of
+
+from harness.cli import main
+from harness.export.climb import found
+from harness.parity import assertions_of, judged, table, turns
+from harness.records import FORMAT, Answer, Assertion, Distance, Parity, Rung, Score, Stage, Verdicts
+from harness.store import RunStore
+
+CASES = [case("first"), case("second")]
+STAGES = list(Stage)
+
+
+def climbed(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
+    """One stage for each pair of answers."""
+    rungs = [
+        Rung(stage, tuple(Answer(text, text, 1, False) for text in pair), Distance(0.1, 0.01, 0.99, 10))
+        for stage, pair in zip(STAGES, texts, strict=False)
+    ]
+    return tuple(judged(rung, CASES, score) for rung in rungs)
+
+
+def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
+    """One that changes and changes back is told, too; one that stays is not."""
+    stages = climbed(("good", "good"), ("good", "good"), ("good", "bad"), ("bad", "bad"), ("good", "bad"))
+    first, second = turns(assertions_of(CASES), stages)
+    assert (first.case, first.stage, first.before, first.after, first.back) == ("second", STAGES[2], True, False, False)
+    assert (second.case, second.stage, second.back) == ("first", STAGES[3], True)
+
+
+def test_a_ladder_without_a_change_says_so() -> None:
+    """The table has a row per stage, with its distance to the one before."""
+    stages = climbed(("good", "bad"), ("good", "bad"))
+    parity = Parity(
+        FORMAT, "s", "v", 0, "t", ("first", "second"), assertions_of(CASES), stages, (), {}, "a CPU", "2026"
+    )
+    said = table(parity).splitlines()
+    assert said[1].split() == ["NF4", "+", "adapter", "1/2", "0", "1.0e-01", "1.0e-02", "99.00%"]
+    assert said[-1] == "No assertion changes."
+
+
+def test_what_could_not_be_judged_is_no_verdict() -> None:
+    """Neither is what stands behind it: those are None at every stage, and no change."""
+    two = [case("first")]
+    two[0] = type(two[0])("first", two[0].messages, (Assertion("contains", "a"), Assertion("contains", "b")))
+    rung = Rung(STAGES[0], (Answer("k", "a", 1, False),))
+    broken = judged(rung, two, lambda case, answer: Score(case.id, False, None, (), "no judge"))
+    assert broken.passed == (None, None)
+    assert turns(assertions_of(two), (broken, broken)) == ()
+
+
+def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore, capsys: Any) -> None:
+    """Their answers to a case's prompt are those of the run; markup in a question is a question."""
+    records = trained_run.records()
+    asked = next(case for case in trained_run.manifest().suite.cases if case.id in records[0].answers)
+    with inside(trained_run.root.parents[2]):
+        words = ["chat", str(trained_run.root), source_of(trained_run).variant.name, "--ask", asked.prompt]
+        assert main([*words, "--ask", "[bold]Hello[/bold]"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    expected = {record.variant == "base": record.answers[asked.id][0].text for record in records}
+    assert said[:3] == [f"> {asked.prompt}", f"base: {expected[True]}", f"lr=0.01: {expected[False]}"]
+    assert "> [bold]Hello[/bold]" in said
+
+
+def test_the_ladder_is_climbed_without_llama_cpp(
+    trained_run: RunStore, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as it goes: three stages, none of which changes anything, and a word on what the others need."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
+    with inside(trained_run.root.parents[2]):
+        assert main(["parity", str(trained_run.root), source_of(trained_run).variant.name]) == 0
+    said = capsys.readouterr()
+    assert "harness doctor --install-llama-cpp" in said.err
+    (parity,) = found(trained_run)
+    assert [stage.stage for stage in parity.stages] == STAGES[:3]
+    assert parity.turns == ()
+    texts = {case: given[0].text for case, given in trained_run.records()[-1].answers.items()}
+    assert dict(zip(parity.cases, parity.stages[0].texts, strict=True)) == texts
+    distances = [stage.distance for stage in parity.stages]
+    assert distances[0] is None
+    assert distances[1] is not None
+    assert distances[1].largest <= 1e-3
+    assert distances[2] == Distance(0, 0, 1, distances[1].tokens)
