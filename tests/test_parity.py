@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from build import case, score
+from build import case
 from exporting import inside, source_of
 
 from harness.cli import main
 from harness.export.climb import found
 from harness.parity import assertions_of, judged, table, turns
 from harness.records import FORMAT, Answer, Assertion, Distance, Parity, Rung, Score, Stage, Verdicts
+from harness.scorers import score
 from harness.store import RunStore
 
 CASES = [case("first"), case("second")]
@@ -82,7 +83,8 @@ def test_the_ladder_is_climbed_without_llama_cpp(
     (parity,) = found(trained_run)
     assert [stage.stage for stage in parity.stages] == STAGES[:3]
     assert parity.turns == ()
-    texts = {case: given[0].text for case, given in trained_run.records()[-1].answers.items()}
+    tuned = next(record for record in trained_run.records() if record.settings)
+    texts = {case: given[0].text for case, given in tuned.answers.items()}
     assert dict(zip(parity.cases, parity.stages[0].texts, strict=True)) == texts
     distances = [stage.distance for stage in parity.stages]
     assert distances[0] is None
