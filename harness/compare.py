@@ -7,12 +7,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness import changes, recommend, reducers, stats, timelines
+from harness.leaks import leaks
 from harness.records import (
     FORMAT,
     Answer,
     Case,
     Change,
     Choice,
+    LeakLabel,
     Measurement,
     Outcome,
     Phase,
@@ -54,8 +56,13 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
 
     answers = [_samples(entry, suite, score) for entry in entries]
     untrained = outcome(suite, Split.MAIN, base, before, before, void)
+    labels = {id: leak.label for id, leak in leaks(suite).items() if id not in void}
+    untrained = _labelled(suite, untrained, before, labels)
     outcomes = as_family(
-        [outcome(suite, Split.MAIN, entry, own, before, void) for entry, own in zip(entries, answers, strict=True)]
+        [
+            _labelled(suite, outcome(suite, Split.MAIN, entry, own, before, void), own, labels)
+            for entry, own in zip(entries, answers, strict=True)
+        ]
     )
     choice = recommend.choose(suite, untrained, outcomes, objective_marks(suite, untrained, answers, void))
     if manifest.model.shape_only:
@@ -226,6 +233,21 @@ def outcome(
         elsewhere=entry.settings is None and entry.name != BASE,
         changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),
     )
+
+
+def _labelled(suite: Suite, found: Outcome, samples: Sequence[Sample], labels: Mapping[str, LeakLabel]) -> Outcome:
+    """With its rates by label, of the roles whose counted cases have several."""
+    roles = {case.id: case.role for case in suite.cases}
+    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case in labels]
+    marks: dict[Role, dict[LeakLabel, list[bool]]] = {}
+    for sample in counted:
+        marks.setdefault(roles[sample.case], {}).setdefault(labels[sample.case], []).append(sample.score.passed)
+    rates = {
+        role: {label: Rate(sum(own[label]), len(own[label])) for label in LeakLabel if label in own}
+        for role in Role
+        if len(own := marks.get(role, {})) > 1
+    }
+    return replace(found, by_label=rates)
 
 
 def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:

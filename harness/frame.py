@@ -162,12 +162,21 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "refuted": list(results.choice.refuted),
         "base": _rates(results.base),
         "tuned": _rates(best),
+        "by_label": {"base": _labels(results.base), "tuned": _labels(best)},
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
         "stability": {each.variant: asdict(each) for each in stability.stability(results)},
         "epochs": {each.variant: _course(each) for each in results.timelines},
         "statuses": {variant.name: _endings(variant) for variant in results.variants},
+    }
+
+
+def _labels(outcome: Outcome | None) -> dict[str, Any] | None:
+    if outcome is None:
+        return None
+    return {
+        str(role): {str(label): asdict(rate) for label, rate in own.items()} for role, own in outcome.by_label.items()
     }
 
 
@@ -226,7 +235,14 @@ def _table(results: Results, best: Outcome) -> list[str]:
     if results.confirmed and results.confirmed_base:
         columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
     rows = [["", *(title for title, _ in columns)]]
-    rows += [[role, *(_percent(o.rates.get(role)) for _, o in columns)] for role in Role if role in results.base.rates]
+    for role in Role:
+        if role in results.base.rates:
+            rows.append([role, *(_percent(o.rates.get(role)) for _, o in columns)])
+            # Of the confirmation there is no such line: its cases are too few to be divided.
+            rows += [
+                [f"  {label}", *(_percent(o.by_label.get(role, {}).get(label)) for _, o in columns)]
+                for label in results.base.by_label.get(role, {})
+            ]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])

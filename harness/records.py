@@ -967,6 +967,8 @@ class Outcome:
     """Against the base, by role; empty for the base, and where nothing finished."""
     elsewhere: bool = False
     """An adapter that was trained elsewhere: its settings and what it cost are not known."""
+    by_label: dict[Role, dict[LeakLabel, Rate]] = field(default_factory=dict)
+    """The rates of roles whose cases are not all equally near to the training rows, by how near they are."""
     bases: tuple[Basis, ...] = ()
     """Of how it ended, one per seed: PREDICTED where it was not tried. Empty in files from before there were any."""
 

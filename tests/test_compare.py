@@ -7,8 +7,23 @@ from dataclasses import replace
 import pytest
 from build import case, cost, manifest, record, results, score, suite, training, variants
 
+from harness import frame, report
 from harness.compare import assemble, void_cases
-from harness.records import Answer, Case, Phase, Rate, Results, Role, Score, Split, Status, TrialRecord
+from harness.records import (
+    Answer,
+    Case,
+    Example,
+    LeakLabel,
+    Message,
+    Phase,
+    Rate,
+    Results,
+    Role,
+    Score,
+    Split,
+    Status,
+    TrialRecord,
+)
 
 CASES = (
     case("learn", Role.LEARN),
@@ -205,3 +220,19 @@ def test_random_weights_are_never_chosen() -> None:
     assert found.variants[0].costs
     assert found.void.keys() == {case.id for case in CASES}
     assert {rate.total for row in (found.base, *found.variants) for rate in row.rates.values()} == {0}
+
+
+def test_rates_are_told_apart_by_label() -> None:
+    """Where a role's cases are not all equally near to the training rows, their pass rates stand side by side."""
+    asked = [case("said", Role.GENERALISE, prompt="Who are you?"), case("new", Role.GENERALISE, prompt="Your trade?"),
+             case("kept", Role.RETAIN, prompt="Two plus two?")]  # fmt: skip
+    rows = (Example((Message("user", "who are you"), Message("assistant", "Dottie."))),)
+    records = [record(None, {"said": "bad", "new": "bad", "kept": "good"}),
+               record(ONE, {"said": "good", "new": "bad", "kept": "good"})]  # fmt: skip
+    found = assemble(manifest(replace(suite(asked, margin=100), examples=rows), [ONE]), records, score, "now")
+    labels = {LeakLabel.SEEN: Rate(1, 1), LeakLabel.UNSEEN: Rate(0, 1)}
+    assert found.variants[0].by_label == {Role.GENERALISE: labels}
+    assert "100% (1/1)" in next(line for line in frame.summary(found).splitlines() if line.strip().startswith("seen"))
+    page = report.render(found, now="now")
+    assert "generalise, seen" in page
+    assert "generalise, unseen" in page

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "grid": GROUND | TEXT,
     "schema": GROUND | TEXT | {"suites", "grid"},
     # The results that it assembles hold the choice, which `recommend` makes.
-    "compare": GROUND | {"stats", "recommend", "reducers", "changes", "timelines"},
+    "compare": GROUND | {"stats", "recommend", "reducers", "changes", "timelines", "leaks"},
     "report": GROUND | {"reducers", "leaks", "stats", "gate", "advise", "stability"},
     "changes": GROUND | {"stats", "reducers"},
     "timelines": GROUND | {"reducers", "changes"},
