@@ -14,10 +14,12 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,10 +27,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import suite_generator as generator
 
-from harness import benchmark
+from harness import benchmark, changes, compare, stats
 from harness.executors.inline import Inline
 from harness.pocket import corpus
-from harness.records import Case, Choice, Role, RunManifest, Split, TrialRecord
+from harness.records import (
+    Case,
+    Choice,
+    Event,
+    EventKind,
+    Job,
+    Role,
+    RunManifest,
+    Safety,
+    Split,
+    Status,
+    Suite,
+    Task,
+    TrialRecord,
+)
 from harness.scorers import score
 from harness.store import Cache, RunStore
 from harness.sweep import Setup, Sweep
@@ -44,6 +60,10 @@ MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
 """What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
 TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
 """Of the fresh thousand; the rest are `retain`."""
+TURN = 128
+"""Cases that are asked together, whose answers are about equally long."""
+DOUBT = 3.29
+"""The normal quantile of 99.9%, both sides."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
 """The share of each kind among a generated suite's `generalise` cases, which the truth keeps."""
 FRAMES = ("{}", "Hello! {}", "{} Thanks!", "One question: {}", "Excuse me. {}", "Good morning! {}")
@@ -114,7 +134,7 @@ def write_suite(seed: int, folder: Path) -> None:
 
 
 def rerun(seed: int, output: Path) -> None:
-    """Train the grid once and answer both the suite's cases and the fresh ones; keeps every answer."""
+    """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
     asked = benchmark.prepare(benchmark.Request(folder / "suite", profile=benchmark.Profile.CPU, seeds=(seed,)))
@@ -124,10 +144,61 @@ def rerun(seed: int, output: Path) -> None:
     with store.locked():
         store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, facts.versions)
-        sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(work))
-        for split in Split:
-            sweep.go(manifest.plan.trials, split, "")
+        sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(partial(work_by_length, manifest.suite.cases)))
+        records = sweep.go(manifest.plan.trials, Split.MAIN, "")
+        within = in_reach(manifest, records)
+        sweep.go([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
     print(f"seed {seed}: done", flush=True)
+
+
+def work_by_length(cases: Sequence[Case], job: Job, emit: Callable[[Event], None]) -> None:
+    """As a worker does, but asked in turns for answers of about one length: a batch takes as long as its longest."""
+    lengths = {case.prompt: sum(len(str(a.value)) for a in case.assertions if not a.negated) for case in cases}
+    tasks = [part for task in job.tasks for part in _turns(task, lengths)]
+    last = {id(part) for task in job.tasks for part in [next(p for p in reversed(tasks) if p.trial == task.trial)]}
+    ended = iter(tasks)
+
+    def tell(event: Event) -> None:
+        if event.kind is not EventKind.FINISHED or id(next(ended)) in last or event.status is not Status.SUCCEEDED:
+            emit(event)
+
+    work(replace(job, tasks=tuple(tasks)), tell)
+
+
+def _turns(task: Task, lengths: Mapping[str, int]) -> Iterator[Task]:
+    prompts = sorted(task.prompts, key=lambda prompt: lengths[prompt.messages[-1].content])
+    yield replace(task, prompts=tuple(prompts[:TURN]))
+    for start in range(TURN, len(prompts), TURN):
+        yield replace(task, train=False, prompts=tuple(prompts[start : start + TURN]))
+
+
+def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
+    """Ids of the variants that the main cases leave in doubt.
+
+    Out of reach is who beyond 99.9% loses more than the margin, or passes `CLOSE` points less than who passes most of
+    the rest: neither is the truly best eligible one, nor would it be right to recommend it. Its fresh cases go unasked.
+    """
+    results = benchmark.assemble(manifest, records)
+    answers = [[s for s in results.samples if s.variant == variant.name] for variant in results.variants]
+    marks = compare.objective_marks(manifest.suite, results.base, answers, results.void)
+    safe = [v for v in results.variants if v.safety and not _unsafe(v.safety, manifest.suite.margin)]
+    best = max(safe, key=lambda v: _quality(marks[v.name]))
+    within = {v.name for v in safe if not _far(manifest.suite, marks[best.name], marks[v.name])}
+    return {variant.id for variant in manifest.plan.variants if variant.name in within}
+
+
+def _unsafe(found: Safety, margin: float) -> bool:
+    return 100 * stats.wilson(found.lost / 100, found.cases, DOUBT)[0] > margin
+
+
+def _far(suite: Suite, best: changes.Marks, other: changes.Marks) -> bool:
+    pair = changes.pair(suite, best, other)
+    gap = 100 * (_quality(best) - _quality(other))
+    return pair is not None and gap - DOUBT * changes.standard_error(pair) > CLOSE
+
+
+def _quality(marks: changes.Marks) -> float:
+    return fmean(share for own in marks.values() for share in own.values())
 
 
 @dataclass(frozen=True)
@@ -135,6 +206,7 @@ class Truth:
     """Of one rerun's variants, on the fresh cases, in points."""
 
     quality: dict[str, float]
+    """Of the variants that were in reach."""
     lost: dict[str, float]
     """Of `retain` and `avoid` together."""
     margin: float
@@ -146,14 +218,15 @@ class Truth:
         return max(safe, key=lambda name: self.quality[name], default=None)
 
     def short(self, name: str | None) -> float | None:
-        """Points by which a variant falls short of the truly best eligible one."""
-        return None if name is None or self.best is None else self.quality[self.best] - self.quality[name]
+        """Points by which a variant falls short of the truly best eligible one; unknown of what was out of reach."""
+        known = self.best is not None and name in self.quality
+        return self.quality[self.best] - self.quality[name] if known and self.best and name else None
 
     def close(self, name: str | None) -> bool:
         """Whether a recommendation is right: nothing where nothing is eligible, else an eligible one near the best."""
         short = self.short(name)
         if name is None or short is None:
-            return name == self.best
+            return name is None and self.best is None
         return short <= CLOSE and self.lost[name] < self.margin
 
 
@@ -164,6 +237,8 @@ def truth(manifest: RunManifest, records: Sequence[TrialRecord]) -> Truth:
     guarded = [c for c in cases if c.role in (Role.RETAIN, Role.AVOID) and base[c.id]]
     quality, lost = {}, {}
     for variant in manifest.plan.variants:
+        if variant.id not in late:
+            continue
         passed = _passed(cases, late[variant.id])
         quality[variant.name] = 100 * sum(share * _rate(cases, passed, kind) for kind, share in KINDS.items())
         lost[variant.name] = 100 * sum(not passed[c.id] for c in guarded) / len(guarded)
