@@ -49,7 +49,7 @@ from harness.scorers import score
 from harness.suites import load_suite
 
 SIDE = 5
-PAIRS, SIMULATED, DRAWS, INJECTED = 300, 1_000, 20, 200
+PAIRS, SIMULATED, DRAWS, INJECTED = 300, 1_000, 20, 100
 HARMED = ("hot", "short", "corrupted")
 DRIFTED = {"bf16": "saved dtype", "all-tokens": "supervised tokens", "template": "chat template"}
 """What the gate has to name."""

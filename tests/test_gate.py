@@ -20,6 +20,7 @@ from harness.gate import words
 from harness.pairs import pair
 from harness.records import (
     FORMAT,
+    Assertion,
     Baseline,
     Basis,
     Case,
@@ -415,6 +416,14 @@ def test_another_run_can_be_the_baseline(here: Path) -> None:
     assert main(["gate", "worse", "--baseline", "first"]) == 1
     assert main(["gate", "worse", "--baseline", str(GOOD)]) == 1
     assert main(["gate", "first", "--baseline", "worse"]) == 0
+
+
+def test_code_judges_again_only_if_allowed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A suite that came to judge by code runs none of it on the baseline's answers unless that is allowed."""
+    by_code = (replace(CASES[0], assertions=(Assertion("python", "judge.py:judge"),)), *CASES[1:])
+    stored(twins.results(cases=by_code), here / "coded")
+    assert main(["gate", "coded", "--baseline", "good"]) == 2
+    assert re.search("runs code: .*judge.py.*\nIf you trust it, pass --allow-code", capsys.readouterr().err)
 
 
 def test_last_digits_do_not_matter() -> None:
