@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
 from harness import reducers, stats
-from harness.records import Change, Reducer, Role, Sample, Suite, Verdict
+from harness.records import Change, Reducer, Role, Sample, ScoreChange, Suite, Verdict
 
 ALPHA = 1 - stats.LEVEL
 MANY = 100_000
@@ -38,6 +39,23 @@ def marks(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) -> 
     for (case, seed), share in reducers.shares(counted).items():
         found.setdefault(case, {})[seed] = share
     return found
+
+
+def values(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) -> Marks:
+    """Likewise of their scores: means over the repeats, or what the reducer makes of them."""
+    wanted, found = set(cases), dict[str, dict[int, list[float]]]()
+    for sample in reducers.counting(samples, reducer):
+        if sample.case in wanted and sample.score.value is not None:
+            found.setdefault(sample.case, {}).setdefault(sample.seed, []).append(sample.score.value)
+    return {case: {seed: fmean(own) for seed, own in seeds.items()} for case, seeds in found.items()}
+
+
+def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
+    """How graded scores differ; None where there are none but 0 and 1."""
+    if all(np.isin(side, (0.0, 1.0)).all() for side in (found.before, found.after)):
+        return None
+    interval = stats.bootstrap_difference(found.before, found.after, rng, found.groups)
+    return ScoreChange(100 * interval.value + 0.0, 100 * interval.low + 0.0, 100 * interval.high + 0.0)
 
 
 def pair(suite: Suite, before: Marks, after: Marks) -> Pair | None:

@@ -20,6 +20,7 @@ from harness.records import (
     Phase,
     PhaseCost,
     Rate,
+    Reducer,
     Results,
     Role,
     RunManifest,
@@ -273,11 +274,16 @@ def _counting(suite: Suite, roles: Collection[Role], void: Mapping[str, str]) ->
 
 
 def _pair(
-    suite: Suite, roles: Collection[Role], samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]
+    suite: Suite,
+    roles: Collection[Role],
+    samples: Sequence[Sample],
+    base: Sequence[Sample],
+    void: Mapping[str, str],
+    of: Callable[[Iterable[Sample], Reducer, Iterable[str]], changes.Marks] = changes.marks,
 ) -> changes.Pair | None:
     """The base's marks and a variant's on the cases of these roles that count."""
     cases = _counting(suite, roles, void)
-    before, after = (changes.marks(side, suite.reducer, cases) for side in (base, samples))
+    before, after = (of(side, suite.reducer, cases) for side in (base, samples))
     return changes.pair(suite, before, after)
 
 
@@ -286,9 +292,13 @@ def _changes(
 ) -> dict[Role, Change]:
     import numpy as np
 
-    rng = np.random.default_rng(0)
-    pairs = {role: _pair(suite, (role,), samples, base, void) for role in Role}
-    return {role: changes.change(role, pair, suite.margin, rng) for role, pair in pairs.items() if pair}
+    rng, found = np.random.default_rng(0), {}
+    for role in Role:
+        if pair := _pair(suite, (role,), samples, base, void):
+            graded = _pair(suite, (role,), samples, base, void, of=changes.values)
+            scores = changes.score_change(graded, rng) if graded else None
+            found[role] = replace(changes.change(role, pair, suite.margin, rng), scores=scores)
+    return found
 
 
 def _safety(suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]) -> Safety | None:

@@ -13,6 +13,7 @@ from harness import stability
 from harness.leaks import leaks
 from harness.records import (
     Case,
+    Change,
     LeakLabel,
     Likelihood,
     Outcome,
@@ -227,7 +228,12 @@ def _epochs(timeline: Timeline) -> list[str]:
 
 def _changes(tuned: Outcome) -> list[str]:
     """What each role's difference from the base shows, with the smallest that would have been found."""
-    return [f"  {role}: {change.verdict}: {change.reason}" for role, change in tuned.changes.items()]
+    return [f"  {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()]
+
+
+def _scores(change: Change) -> str:
+    found = change.scores
+    return f" Mean score {found.points:+.1f} points ({found.low:+.1f} to {found.high:+.1f})." if found else ""
 
 
 def _table(results: Results, best: Outcome) -> list[str]:

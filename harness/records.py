@@ -906,6 +906,18 @@ class Safety:
 
 
 @dataclass(frozen=True)
+class ScoreChange:
+    """How the mean scores differ, in points of 100, with a 95% interval from drawing cases and seeds again.
+
+    Scores of likelihood and similarity move before an answer flips.
+    """
+
+    points: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Change:
     """How one pass rate differs from another on the same cases of one role, in points: this one less the other.
 
@@ -932,6 +944,8 @@ class Change:
     """For INCONCLUSIVE, how many cases like these would do; None where no number of cases would, or it is not that."""
     p_worse: float | None = None
     """One-sided sign-flip test of this one being worse, by Holm's method over the variants that were compared."""
+    scores: ScoreChange | None = None
+    """None where every score is a pass or a failure, so that it would say the same."""
 
 
 @dataclass(frozen=True)

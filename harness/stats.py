@@ -182,19 +182,18 @@ def bootstrap_difference(
     clusters = _clusters(before.shape[1], groups)
     sizes = clusters.sum(axis=1)
     sums = [scores @ clusters.T for scores in (before, after)]
-    means = np.empty(draws)
-    for draw in range(draws):
-        chosen = rng.integers(len(clusters), size=len(clusters))
-        old, new = (_redrawn(part, rng)[chosen].sum() for part in sums)
-        means[draw] = (new - old) / sizes[chosen].sum()
+    chosen = rng.integers(len(clusters), size=(draws, len(clusters)))
+    old, new = (np.take_along_axis(_redrawn(part, rng, draws), chosen, axis=1).sum(axis=1) for part in sums)
+    means = (new - old) / sizes[chosen].sum(axis=1)
     value = float(after.mean() - before.mean())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)), float(len(clusters)))
 
 
-def _redrawn(sums: Scores, rng: np.random.Generator) -> Scores:
-    """Mean over seeds drawn again, by cluster."""
-    drawn: Scores = sums[rng.integers(len(sums), size=len(sums))].mean(axis=0)
+def _redrawn(sums: Scores, rng: np.random.Generator, draws: int) -> Scores:
+    """`(draws, clusters)`: means over seeds drawn again, by cluster."""
+    weights = rng.multinomial(len(sums), [1 / len(sums)] * len(sums), size=draws) / len(sums)
+    drawn: Scores = weights @ sums
     return drawn
 
 

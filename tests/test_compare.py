@@ -236,3 +236,19 @@ def test_rates_are_told_apart_by_label() -> None:
     page = report.render(found, now="now")
     assert "generalise, seen" in page
     assert "generalise, unseen" in page
+
+
+def test_graded_scores_move_before_answers_flip() -> None:
+    """Where scores are graded, their mean difference and its interval stand beside that of pass rates; else not."""
+    kept = tuple(case(f"keep {n}", Role.RETAIN) for n in range(20))
+    records = [record(None, {c.id: "good" for c in kept}), record(ONE, {c.id: f"good {len(c.id)}" for c in kept})]
+
+    def graded(one: Case, given: Answer) -> Score:
+        return replace(score(one, given), value={"good": 1.0, "good 6": 0.7, "good 7": 0.9}[given.text])
+
+    asked = manifest(suite(kept), [ONE])
+    change = assemble(asked, records, graded, "now").variants[0].changes[Role.RETAIN]
+    assert (change.points, change.scores and change.scores.points) == (0, pytest.approx(-20))
+    assert change.scores is not None
+    assert -30 < change.scores.low < -20 < change.scores.high < -10
+    assert assemble(asked, records, score, "now").variants[0].changes[Role.RETAIN].scores is None
