@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from training import ask, losses, one_core, trained_once
 
 from harness.engine.base import Base, load_base
 from harness.engine.quantized import weights
-from harness.engine.shapes import bytes_of, make_base
+from harness.engine.shapes import bytes_of, make_base, write_shards
 from harness.errors import ModelError
 from harness.models import POCKET, SHAPES, resolve
 from harness.records import Decoding, ModelRef, Quantization
@@ -129,6 +131,33 @@ def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
     cache.forget("training-base")
     assert done(asked)[0]
     assert folder.stat().st_ino == before
+
+
+def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
+    """Of twenty tensors of 4 kB, written 12 kB at a time, three are there at once at most; all come back."""
+    import torch
+    from safetensors.torch import load_file
+
+    there: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def given() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for n in range(20):
+            tensor = torch.full((1000,), float(n))
+            there.append(weakref.ref(tensor))
+            most = max(most, sum(ref() is not None for ref in there))
+            yield str(n), tensor
+            del tensor
+
+    write_shards(given(), tmp_path, limit=12_000)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert (len(files), most) == (7, 3)
+    found = {name: tensor for file in files for name, tensor in load_file(str(file)).items()}
+    assert {int(name): tensor[0].item() for name, tensor in found.items()} == {n: float(n) for n in range(20)}
+    listed = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    assert listed["metadata"]["total_size"] == 80_000
+    assert {name: file.name for file in files for name in load_file(str(file))} == listed["weight_map"]
 
 
 # --- by name -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folde
     tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
     never = [tokenizer.eos_token_id, skeleton.config.eos_token_id, *range(len(tokenizer), skeleton.config.vocab_size)]
     device = torch.device("cuda" if machine.kind == "cuda" else "cpu")
-    _write(_tensors(skeleton, quantization, device, never), folder)
+    write_shards(_tensors(skeleton, quantization, device, never), folder)
     config = skeleton.config
     if quantization is Quantization.NF4:
         config.quantization_config = quantization_config(skeleton.dtype)
@@ -118,8 +118,8 @@ def _quantised(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Ten
         yield f"{name}.{constant}", value.cpu()
 
 
-def _write(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> None:
-    """Files of `SHARD_BYTES` each with their index, so that no more than one of them is in memory."""
+def write_shards(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, limit: int = SHARD_BYTES) -> None:
+    """Files of about `limit` bytes each with their index; no more than one of them is in memory."""
     from safetensors.torch import save_file
 
     shard: dict[str, torch.Tensor] = {}
@@ -138,7 +138,8 @@ def _write(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path) -> None:
         shard[name] = tensor
         size += tensor.nbytes
         total += tensor.nbytes
-        if size >= SHARD_BYTES:
+        del tensor
+        if size >= limit:
             flush()
     if shard:
         flush()
