@@ -277,12 +277,6 @@ def _seed_noise(scores: Scores) -> tuple[float, int] | None:
     return max(0.0, between - explained), seeds - 1
 
 
-def seed_spread(scores: Scores) -> float | None:
-    """Standard deviation of the mean from one training seed to the next, cases' own noise taken off; None for one."""
-    part = _seed_noise(scores)
-    return None if part is None else math.sqrt(part[0] * len(scores))
-
-
 def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
     """`(clusters, cases)`, 1 where a case belongs to a cluster; an empty name is a cluster of its own."""
     names = [name or f"\0{i}" for i, name in enumerate(groups or [""] * cases)]

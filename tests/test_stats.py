@@ -141,17 +141,24 @@ def test_a_seed_that_differs_widens() -> None:
     assert stats.rate(apart).high - stats.rate(apart).low > stats.rate(same).high - stats.rate(same).low
 
 
-def test_seed_spread_is_told_from_case_noise() -> None:
-    """Seeds that differ by chance alone have almost no spread; a real spread of 20 points is found."""
+def seed_spread(scores: Scores) -> float:
+    """From one training seed to the next, in the noise of a difference from a base that passes everything."""
+    [(variance, freedom)] = stats.noise_of_difference(np.ones((1, scores.shape[1])), scores).seeds
+    assert freedom == len(scores) - 1
+    return math.sqrt(variance * len(scores))
+
+
+def test_seed_noise_is_told_from_case_noise() -> None:
+    """Seeds that differ by chance alone have almost no spread; a real spread of 20 points is found; one has none."""
     rng = np.random.default_rng(9)
-    chance = [stats.seed_spread((rng.random((5, 100)) < 0.7).astype(float)) or 0.0 for _ in range(200)]
+    chance = [seed_spread((rng.random((5, 100)) < 0.7).astype(float)) for _ in range(200)]
     real = [
-        stats.seed_spread((rng.random((5, 100)) < np.clip(0.5 + rng.normal(0, 0.2, (5, 1)), 0, 1)).astype(float)) or 0.0
+        seed_spread((rng.random((5, 100)) < np.clip(0.5 + rng.normal(0, 0.2, (5, 1)), 0, 1)).astype(float))
         for _ in range(200)
     ]
     assert np.sqrt(np.mean(np.square(chance))) < 0.04
     assert np.sqrt(np.mean(np.square(real))) == pytest.approx(0.2, abs=0.04)
-    assert stats.seed_spread(np.ones((1, 10))) is None
+    assert stats.noise_of_difference(np.ones((1, 10)), np.ones((1, 10))).seeds == ()
 
 
 # --- tests -------------------------------------------------------------------------------------------------------
