@@ -391,7 +391,9 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert any(line.startswith("::error title=default%3A regressed::learn 100.0%25, now 60.0%25") for line in said)
 
 
-@pytest.mark.parametrize("hostile", [*build.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x"])
+@pytest.mark.parametrize(
+    "hostile", [*build.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x", "##[error]x"]
+)
 def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
     """An answer can neither send control characters to a terminal, nor leave its code in Markdown, nor annotate."""
     results = twins.results(dict.fromkeys(LEARN[:4], SEEDS))
@@ -402,13 +404,20 @@ def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
     said, page = words.text(found), words.markdown(found)
     assert all(c.isprintable() or c == "\n" for c in said + page)
     assert max(map(len, said.splitlines())) < 420
-    assert not any(line.startswith("::") for line in said.splitlines())
+    assert not any(line.strip().startswith("::") or "##[" in line for line in said.splitlines())
     for line in page.splitlines():
         if "  - now:" in line:
             fence = re.match(r"  - now: (`+)", line)
             assert fence is not None
             assert line.endswith(fence.group(1))
             assert len(re.findall(rf"(?<!`){fence.group(1)}(?!`)", line)) == 2
+
+
+def test_a_variants_name_is_no_command() -> None:
+    """A variant called like one of GitHub's commands is a name all the same."""
+    called = replace(NAMED, name="::error::pwned")
+    found = decided(twins.run(variant=called), twins.run(variant=called))
+    assert not any(line.strip().startswith("::") for line in words.text(found).splitlines())
 
 
 def test_another_run_can_be_the_baseline(here: Path) -> None:

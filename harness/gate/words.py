@@ -16,6 +16,7 @@ from harness.records import (
     Difference,
     Flip,
     Judgement,
+    Rate,
     Reason,
     RoleChange,
     SuiteChange,
@@ -37,8 +38,8 @@ _SUITE = {
 
 
 def plain(text: str, length: int = LENGTH) -> str:
-    """One line that steers no terminal: control and direction characters are dropped, and it is cut."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """One line that steers no terminal and no workflow: control and direction characters are dropped, and it is cut."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).replace("##[", "## [")
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
@@ -55,12 +56,14 @@ def text(decision: Decision) -> str:
         lines += ["", f"{variant.name}: {judgement.verdict}", *_variant_lines(judgement, variant)]
     lines += _listed("Changed since the baseline, so suspects:", comparison.changed)
     lines += _suite_lines(comparison)
-    return "\n".join(plain(line, 400) if not line.startswith(" ") else _indented(line) for line in lines)
+    return "\n".join(map(_safe, lines))
 
 
-def _indented(line: str) -> str:
+def _safe(line: str) -> str:
+    """`plain`, with its indentation; GitHub reads a line that begins with two colons as a command."""
     body = line.lstrip(" ")
-    return " " * (len(line) - len(body)) + plain(body, 400)
+    told = plain(body, 400)
+    return " " * (len(line) - len(body)) + (f": {told[1:]}" if told.startswith("::") else told)
 
 
 def _title(comparison: Comparison) -> str:
@@ -99,8 +102,8 @@ def _mark(reason: Reason) -> str:
     return {Verdict.REGRESSED: "!!", Verdict.INCONCLUSIVE: "??", Verdict.IMPROVED: "++"}.get(reason.verdict, "ok")
 
 
-def _of(rate: object) -> str:
-    return f"{getattr(rate, 'passed', 0)} of {getattr(rate, 'total', 0)}"
+def _of(rate: Rate) -> str:
+    return f"{rate.passed} of {rate.total}"
 
 
 def _not_compared(cost: CostChange) -> str:
