@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.engine.base import Base, load_base, untouched
-from harness.engine.reference import TrainingLog, _arguments, _dataset, _lora, use_full_precision
+from harness.engine.reference import TrainingLog, _dataset, lora_config, sft_arguments, use_full_precision
 from harness.engine.rows import Row
 from harness.engine.shapes import make_base
 from harness.models import POCKET
@@ -36,6 +36,9 @@ from harness.records import Machine, ModelRef, Quantization, Settings
 
 ON = Machine("cpu", "CPU", "bfloat16", threads=1)
 LAYERS = 3
+NON_REENTRANT = {"use_reentrant": False}
+WORDS = 64
+"""How many words' logits the head computes at once: few, because without Triton it holds them several times over."""
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 512, "intermediate_size": 1376, "num_attention_heads": 8, "num_key_value_heads": 8},
     "wide": {"hidden_size": 256, "intermediate_size": 1536, "num_attention_heads": 4, "num_key_value_heads": 4},
@@ -112,7 +115,9 @@ def based(config: dict[str, Any]) -> Iterator[tuple[Base, dict[str, Any]]]:
 def traced(base: Base, settings: Settings, grouped: bool) -> float:
     """The most bytes that three steps of a training hold, the model's weights among them."""
     from trl import SFTTrainer
+    from trl.trainer import utils
 
+    utils._CHUNKED_LOGPROB_CHUNK_SIZE = WORDS
     count = settings.batch_size * settings.gradient_accumulation
     rows = [Row([5] * settings.max_length, [5] * settings.max_length)] * count
     settings = dataclasses.replace(settings, epochs=3, learning_rate=1e-5)
@@ -120,15 +125,15 @@ def traced(base: Base, settings: Settings, grouped: bool) -> float:
     live, start = Live(), weights_of(base.model)
     with untouched(base.model), tempfile.TemporaryDirectory() as folder, kernel, live:
         given = dataclasses.replace(
-            _arguments(base, settings, 0, folder),
+            sft_arguments(base, settings, 0, folder),
             bf16=True,
-            gradient_checkpointing=True,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+            **dict.fromkeys(("activation_checkpointing", "gradient_checkpointing"), True),
+            **dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"), NON_REENTRANT),
         )
         log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
         trainer = SFTTrainer(
             model=base.model, args=given, train_dataset=_dataset(rows), processing_class=base.tokenizer,
-            peft_config=_lora(settings), callbacks=[log.callback()],
+            peft_config=lora_config(settings), callbacks=[log.callback()],
         )  # fmt: skip
         use_full_precision(trainer.model)
         log.watch(trainer)

@@ -36,7 +36,8 @@ _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
 _MASK = 1 + 2
 """Bytes for each pair of tokens of a padded row: what is seen, and what SDPA makes of it to be added to scores."""
 _TILE = (4096, 32768)
-"""Tokens and words of which TRL's fused head holds the logits at once (trl/kernels/chunked_logprob.py)."""
+"""Tokens and words for whose logits TRL's fused head has room at once, however few words there are
+(trl/kernels/chunked_logprob.py)."""
 
 
 class Moment(StrEnum):
@@ -162,5 +163,5 @@ def _attention(shape: ModelShape, made: Batches, known: Coefficients) -> float:
 
 def _head(shape: ModelShape, tokens: int) -> float:
     """A tile of logits, and the hidden states with their gradients in fp32, for the tokens that are learned from."""
-    tile = min(tokens, _TILE[0]) * min(shape.vocabulary, _TILE[1]) * HALF
+    tile = min(tokens, _TILE[0]) * _TILE[1] * HALF
     return tile + tokens * shape.hidden * (HALF + FULL)
