@@ -47,7 +47,7 @@ def named(learned: Learned) -> dict[str, Any]:
 def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
     """Of two adapters, relative to the second."""
     assert one.keys() == other.keys()
-    apart = sum(float((one[name] - other[name]).double().square().sum()) for name in other)
+    apart = sum(float((one[name].cpu() - other[name].cpu()).double().square().sum()) for name in other)
     return math.sqrt(apart / sum(float(tensor.double().square().sum()) for tensor in other.values()))
 
 

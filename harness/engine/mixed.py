@@ -40,7 +40,7 @@ class Speaker:
 
 
 def read_adapter(base: Base, folder: Path) -> Adapter | None:
-    """A saved adapter, held to be whole as `attached` does it; None for one that is more than plain LoRA.
+    """A saved adapter in main memory, as whole as `attached` holds it to be; None for one that is more than plain LoRA.
 
     Raises:
         EngineError: its tensors are not those that its configuration asks for on this base.
@@ -58,7 +58,7 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
                 if module.lora_variant or module.lora_bias.get("default") or "default" not in module.lora_A:
                     return None
                 halves = (module.lora_A["default"].weight, module.lora_B["default"].weight)
-                weights[name] = (halves[0].detach().clone(), halves[1].detach().clone())
+                weights[name] = (halves[0].detach().to("cpu", copy=True), halves[1].detach().to("cpu", copy=True))
                 scaling[name] = module.scaling["default"]
         plain = config.bias == "none" and not config.modules_to_save
     return Adapter(weights, scaling) if plain and weights else None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fresh:
-    """An untrained adapter, and the configuration that PEFT made of the settings for this model."""
+    """An untrained adapter, in main memory, and the configuration that PEFT made of the settings for this model."""
 
     adapter: Adapter
     config: LoraConfig
@@ -46,7 +46,7 @@ def fresh(base: Base, settings: Settings, seed: int) -> Fresh:
         for name, module in base.model.named_modules():
             if isinstance(module, LoraLayer):
                 halves = (module.lora_A["default"].weight, module.lora_B["default"].weight)
-                a, b = (half.detach().to(rounded or half.dtype).to(wide).clone() for half in halves)
+                a, b = (half.detach().to(rounded or half.dtype).to("cpu", wide, copy=True) for half in halves)
                 weights[name], scaling[name] = (a, b), module.scaling["default"]
         config = copy.deepcopy(model.peft_config["default"])
     return Fresh(Adapter(weights, scaling, settings.dropout), config)

@@ -35,13 +35,18 @@ class StackedLinear(torch.nn.Module):
         if not weights:
             return
         rank, pairs = max(self._ranks.values()), list(weights.values())
-        a = pairs[0][0].new_zeros(len(pairs), rank, pairs[0][0].shape[1])
-        b = pairs[0][1].new_zeros(len(pairs), pairs[0][1].shape[0], rank)
+        (first_a, first_b), device = pairs[0], self._device
+        a = first_a.new_zeros(len(pairs), rank, first_a.shape[1], device=device)
+        b = first_b.new_zeros(len(pairs), first_b.shape[0], rank, device=device)
         for place, (own_a, own_b) in enumerate(pairs):
             a[place, : own_a.shape[0]] = own_a
             b[place, :, : own_b.shape[1]] = own_b
         self.A, self.B = torch.nn.Parameter(a), torch.nn.Parameter(b)
         self._scaling = torch.tensor(scaling, dtype=a.dtype, device=a.device)[:, None, None]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.base_layer.parameters()).device
 
     def views(self, slot: int) -> Pair:
         return self._own(slot, self.A.data, self.B.data)

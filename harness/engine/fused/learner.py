@@ -129,8 +129,12 @@ class Learner:
                 yield f"base_model.model.{name}.lora_{half}.default.weight", parameter
 
     def weights(self) -> dict[str, Pair]:
-        """Copies of what was learned so far."""
-        return {name: (a.detach().clone(), b.detach().clone()) for name, (a, b) in self._parameters.items()}
+        """Copies of what was learned so far, in main memory."""
+
+        def copy(parameter: torch.nn.Parameter) -> torch.Tensor:
+            return parameter.detach().to("cpu", copy=True)
+
+        return {name: (copy(a), copy(b)) for name, (a, b) in self._parameters.items()}
 
     def fingerprint(self, template: str) -> Fingerprint:
         """As the reference engine's."""

@@ -7,8 +7,8 @@ computed once for the rows of all. A batched product never mixes trials, so that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Stack:
     def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter]) -> None:
         """Puts a layer around every module that one of the adapters has weights for."""
         self._model = model
-        self.adapters = list(adapters)
+        self.adapters = [replace(adapter, weights={}) for adapter in adapters]
         self.rows: tuple[PassRow, ...] = ()
         self._layouts: dict[tuple[int, ...], Layout] = {}
         self.layers: dict[str, StackedLinear] = {}
@@ -73,14 +73,14 @@ class Stack:
         """Their gradients likewise; None where there is none."""
         return {name: layer.gradients(slot) for name, layer in self.layers.items() if slot in layer.members}
 
-    def leave(self, slot: int) -> None:
-        """Takes a trial out; what the others have learned stays as it is, in other storage."""
-        kept = [number for number in range(len(self.adapters)) if number != slot]
+    def leave(self, slots: Collection[int]) -> None:
+        """Takes trials out; what the others have learned stays as it is, in other storage."""
+        kept = [number for number in range(len(self.adapters)) if number not in slots]
         left = {
             name: {new: layer.views(old) for new, old in enumerate(kept) if old in layer.members}
             for name, layer in self.layers.items()
         }
-        del self.adapters[slot]
+        self.adapters = [self.adapters[number] for number in kept]
         self._fill({name: dict(found) for name, found in left.items()})
 
     def _fill(self, weights: Mapping[str, Mapping[int, Pair | None]]) -> None:

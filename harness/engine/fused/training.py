@@ -147,16 +147,19 @@ class _Run:
     def go(self) -> Iterator[Learned]:
         while self._learners:
             self._round()
-            for slot in reversed(range(len(self._learners))):
-                if self._learners[slot].ended:
-                    yield self._release(slot)
+            ended = {slot for slot, learner in enumerate(self._learners) if learner.ended}
+            if ended:
+                yield from [self._learned(slot) for slot in sorted(ended)]
+                for listed in (self._learners, self._lots, self._configs):
+                    listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
+                self.stack.leave(ended)
+                self._attach()
 
-    def _release(self, slot: int) -> Learned:
-        learner, lot = self._learners.pop(slot), self._lots.pop(slot)
-        config, log = self._configs.pop(slot), learner.log
+    def _learned(self, slot: int) -> Learned:
+        learner, log = self._learners[slot], self._learners[slot].log
         log.check_end(learner)
-        learned = Learned(
-            name=lot.name,
+        return Learned(
+            name=self._lots[slot].name,
             status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
             message=log.diverged,
             steps=tuple(log.steps),
@@ -164,13 +167,10 @@ class _Run:
             supervised_tokens=log.supervised,
             tokens=log.tokens,
             weights=learner.weights(),
-            config=config,
+            config=self._configs[slot],
             fingerprint=None if log.diverged else learner.fingerprint(self._base.tokenizer.chat_template),
             keeping=log.keeping,
         )
-        self.stack.leave(slot)
-        self._attach()
-        return learned
 
     # --- one round ------------------------------------------------------------------------------------------------
 
