@@ -53,6 +53,14 @@ def select(cache: DynamicCache, rows: torch.Tensor, start: int) -> None:
         layer.put(*kept, used=kept[0].shape[2])
 
 
+def replace_rows(cache: DynamicCache, rows: torch.Tensor, others: DynamicCache) -> None:
+    """Put other rows in the place of some, at the end of what is used; a mask must hide what is left before them."""
+    for one, other in zip(cache.layers, others.layers, strict=True):
+        start = one.keys.shape[2] - other.keys.shape[2]
+        one.keys[rows, :, start:] = other.keys[: len(rows)]
+        one.values[rows, :, start:] = other.values[: len(rows)]
+
+
 def join(cache: DynamicCache, others: DynamicCache) -> None:
     """Put other rows behind; the shorter of both are filled up on the left, where a mask must hide it."""
     for one, other in zip(cache.layers, others.layers, strict=True):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
 MOST_ROWS = 128
+_TRIM = 32
+"""Tokens that no row sees any more before they are cut off."""
 BASE = -1
 """The slot of rows that see no adapter."""
 
@@ -205,7 +207,6 @@ class _Flight:
         flying = self._flying
         room = self._rows - len(flying)
         if waiting and (not flying or 4 * room >= self._rows):
-            self._keep_flying()
             ended = self._join([seat.begin(self._decoding) for seat in waiting[:room]])
             del waiting[:room]  # only now: what did not fit in memory still waits
             return ended
@@ -249,6 +250,10 @@ class _Flight:
         self._stack.enter([PassRow(seat.slot, len(seat.ids)) for seat in rows])
         places = (mask.cumsum(-1) - 1).clamp(min=0)
         scores = self._scores(torch.tensor(ids, device=device), mask, places, cache)
+        vacant = [number for number, seat in enumerate(self._seats) if seat.ended][: len(seats)]
+        if len(vacant) == len(seats) and width <= self._mask.shape[1]:
+            return self._sit_down(seats, vacant, cache, mask, scores)
+        self._keep_flying()
         if self._seats:
             join(self._cache, cache)
             both = max(self._mask.shape[1], width)
@@ -260,6 +265,27 @@ class _Flight:
         taken, ended = self._take(rows, scores)
         self._last = torch.cat([last, taken])
         self._seats = [*self._seats, *rows]
+        self._entered()
+        return ended
+
+    def _sit_down(
+        self, seats: list[_Seat], vacant: list[int], cache: DynamicCache, mask: torch.Tensor, scores: torch.Tensor
+    ) -> list[_Seat]:
+        """Take the places of rows that have ended: nothing of the others is moved."""
+        import torch
+
+        from harness.engine.cache import replace_rows
+
+        places, count = torch.tensor(vacant, device=self._base.device), len(seats)
+        replace_rows(self._cache, places, cache)
+        self._mask[places] = torch.nn.functional.pad(mask[:count], (self._mask.shape[1] - mask.shape[1], 0))
+        self._places[places] = mask[:count].sum(dim=1, keepdim=True) - 1
+        taken, ended = self._take(seats, scores[:count])
+        self._last[places] = taken
+        for place, seat in zip(vacant, seats, strict=True):
+            self._seats[place] = seat
+        if int(self._mask.any(dim=0).int().argmax()) >= _TRIM:
+            self._keep_flying()
         self._entered()
         return ended
 

@@ -68,6 +68,13 @@ def answers(results: Results) -> dict[tuple[str, int, str, int], str]:
     return {(s.variant, s.seed, s.case, s.repeat): s.answer for s in results.samples}
 
 
+def same_by_variant(one: dict[Any, str], other: dict[Any, str]) -> dict[str, str]:
+    same = {key: one[key] == other.get(key) for key in one}
+    names = dict.fromkeys(key[0] for key in one)
+    own = {name: [alike for key, alike in same.items() if key[0] == name] for name in names}
+    return {name: f"{sum(found)}/{len(found)}" for name, found in own.items()}
+
+
 def figures(grid: str) -> dict[str, Any]:
     times, found = {}, {}
     for engine in ENGINES:
@@ -90,6 +97,7 @@ def figures(grid: str) -> dict[str, Any]:
         "same rates": rates(one) == rates(other),
         "answers": len(a),
         "same answers": sum(a[key] == b.get(key) for key in a),
+        "same answers by variant": same_by_variant(a, b),
     }
 
 

@@ -135,9 +135,11 @@ class Layout:
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, features) to (members, depth * tokens, features)."""
+        import torch
+
         if not self.even:
             x = x.index_select(0, self.source)
-            if self.ragged:
+            if self.ragged and torch.is_grad_enabled():  # else what is there too much is only left out again
                 # Not multiplied by zero, which would let a neighbour's NaN through.
                 x = x.masked_fill(self.empty, 0.0)
         return x.reshape(self.members, -1, x.shape[-1])
