@@ -36,13 +36,13 @@ def test_each_trial_is_what_sfttrainer_makes_of_it(base: Base) -> None:
         own = made[str(number)]
         with training(base, settings, rows=rows, seed=number) as alone:
             assert distance(named(own), weights(alone.model)) < 1e-3
-            expected = ask(base, alone.model.eval(), QUESTIONS[:6])
+            expected = ask(base, alone.model.eval(), QUESTIONS[:3])
         assert (own.status, own.message) == (alone.status, alone.message)
         assert without_floats(own.steps) == without_floats(alone.steps)
         assert figures(own.steps) == pytest.approx(figures(alone.steps), rel=1e-3, abs=1e-4)
         counted = (own.trainable_parameters, own.supervised_tokens, own.tokens)
         assert counted == (alone.trainable_parameters, alone.supervised_tokens, alone.cost.tokens)
-        assert answers_of(base, own, QUESTIONS[:6]) == [(a.text, a.tokens) for a in expected]
+        assert answers_of(base, own, QUESTIONS[:3]) == [(a.text, a.tokens) for a in expected]
 
 
 def answers_of(base: Base, learned: Learned, texts: Sequence[str]) -> list[tuple[str, int]]:
@@ -288,18 +288,18 @@ def test_the_loss_scale_moves_as_pytorchs(base: Base) -> None:
 
 
 def test_dropout_is_that_of_sfttrainer_in_distribution(tiny: Tiny, tmp_path: Path) -> None:
-    """Losses under 60 masks have the mean and the spread that SFTTrainer's have (Welch's and Levene's tests)."""
+    """Losses under 45 masks have the mean and the spread that SFTTrainer's have (Welch's and Levene's tests)."""
     from scipy import stats
 
     settings = replace(
-        SHORT, quantization=Quantization.NONE, dropout=0.5, batch_size=11, epochs=80, learning_rate=0.05,
+        SHORT, quantization=Quantization.NONE, dropout=0.5, batch_size=11, epochs=60, learning_rate=0.05,
         scheduler=Scheduler.CONSTANT, target_modules="all-linear",
     )  # fmt: skip
     ((own,), (_, alone)) = (
         tuple(together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()),
         exactly_alone(tiny, settings, 0, tmp_path),
     )
-    mine, theirs = ([step.loss for step in steps[-60:]] for steps in (own.steps, alone))
+    mine, theirs = ([step.loss for step in steps[-45:]] for steps in (own.steps, alone))
     assert own.steps[0].loss == pytest.approx(alone[0].loss, rel=1e-9)
     assert own.steps[5].loss != pytest.approx(alone[5].loss, rel=1e-9)
     assert stats.ttest_ind(mine, theirs, equal_var=False).pvalue > 0.001

@@ -16,7 +16,7 @@ from harness.engine.base import Base
 from harness.engine.mixed import Speaker, answer_mixed, read_adapter
 from harness.records import Answer, Decoding, Prompt
 
-TEXTS = [case.prompt for case in SUITE.cases[::9]]
+TEXTS = [case.prompt for case in SUITE.cases[::14]]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path 
         replace(few, target_modules=("o_proj",)),
     )
     found: list[Path | None] = [None]
-    for learned in together(base, *sweep, rows=rows_of(base, 16)).values():
+    for learned in together(base, *sweep, rows=rows_of(base, 12)).values():
         folder = tmp_path_factory.mktemp("adapter")
         learned.save(folder)
         found.append(folder)

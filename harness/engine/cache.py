@@ -15,10 +15,12 @@ _ROOM = 64
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values, (rows, heads, tokens, features), at the front of a larger buffer."""
 
+    is_initialized: bool
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
+            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+            self.keys, self.values = self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
         used, more = self.get_seq_length(), key_states.shape[2]
         if used + more > self._buffers[0].shape[2]:
             keys, values = (_larger(one, used, used + more + _ROOM) for one in self._buffers)
