@@ -21,6 +21,7 @@ from harness.records import (
     Role,
     Status,
     Timeline,
+    Together,
 )  # fmt: skip
 from harness.report import charts, costs, effects, rates, tradeoff, words
 from harness.report.difference import difference
@@ -239,6 +240,21 @@ def test_variants_without_settings_have_no_effects() -> None:
     whole = made()
     assert effects.effects(replace(whole, variants=()), {}) == ()
     assert effects.pairwise(replace(whole, variants=whole.variants[:1]), {}) is None
+
+
+def test_shared_passes_stand_apart() -> None:
+    """What a pass of several trials took is told once, apart from what each of them costs alone."""
+    whole = made()
+    first = whole.variants[0]
+    spent = first.training[0].cost
+    assert spent
+    assert costs.passes(whole) == ()
+    shared = Together("pass", 2, replace(spent, seconds=replace(spent.seconds, value=40.0)))
+    trained = tuple(replace(training, together=shared) for training in first.training)
+    told = replace(whole, variants=(replace(first, training=trained), *whole.variants[1:]))
+    [line] = costs.passes(told)
+    assert line.startswith("2 trials together in 40 s")
+    assert "measured on Example CPU" in line
 
 
 # --- the sample --------------------------------------------------------------------------------------------------

@@ -211,6 +211,7 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
     peak = train.peak_reserved or train.peak_resident
     what = "reserved on the GPU" if train.peak_reserved else "of main memory, Python and libraries included"
     told = words.claim(train.seconds.basis, train.seconds.device, machine.memory_cap)
+    told += f", {train.note}" if train.note else ""
     told = f"Training took {words.measured(train.seconds)} and at most {words.measured(peak)} {what}; {told}."
     if machine.kind != "cpu":
         return told

@@ -130,6 +130,17 @@ def _cost_cells(results: Results, cost: PhaseCost) -> tuple[Cell, ...]:
     )
 
 
+def passes(results: Results) -> tuple[str, ...]:
+    """What passes took in which the fused engine trained several trials at once: no trial's own cost, so apart."""
+    shared = {t.together.id: t.together for _, _, outcome in _everyone(results) for t in outcome.training if t.together}
+    return tuple(
+        f"{words.plural(one.trials, 'trial')} together in {words.measured(one.cost.seconds)}, at most "
+        f"{words.measured(one.cost.peak_reserved or one.cost.peak_resident)} "
+        f"({words.claim(one.cost.seconds.basis, one.cost.seconds.device, results.run.provenance.machine.memory_cap)})"
+        for one in shared.values()
+    )
+
+
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     run = results.run
     facts, machine = run.provenance, run.provenance.machine

@@ -58,6 +58,7 @@ class Page:
     together: str
     cost_columns: tuple[Column, ...]
     costs: tuple[Row, ...]
+    passes: tuple[str, ...]
     notebook: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -101,6 +102,7 @@ def page(results: Results, now: str) -> Page:
         together=costs.together(results),
         cost_columns=costs.columns(results),
         costs=costs.by_variant(results),
+        passes=costs.passes(results),
         notebook=costs.notebook(results),
         facts=costs.facts(results),
         versions=tuple(run.provenance.versions.items()),
