@@ -294,7 +294,7 @@ def publish(
     store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False
 ) -> Results:
     """Write results.json, samples.jsonl and the page."""
-    results = assemble(manifest, records, allow_code=allow_code)
+    results = replace(assemble(manifest, records, allow_code=allow_code), parities=store.parities())
     store.write_results(results, frame.samples(results), report.render(results, now=results.finished))
     return results
 
@@ -339,7 +339,7 @@ def recommendation(store: RunStore, caps: Caps) -> Recommendation:
 
 def rewrite(store: RunStore) -> Results:
     """Draw a finished run's page again."""
-    results = store.results()
+    results = replace(store.results(), parities=store.parities())
     store.write_results(results, frame.samples(results), report.render(results, now=now()))
     return results
 

@@ -1078,6 +1078,8 @@ class Results:
     confirmed: Outcome | None = None
     confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
     finished: str = ""
+    parities: tuple[Parity, ...] = field(repr=False, default=())
+    """The ladders from adapter to GGUF that were climbed in this run."""
     timelines: tuple[Timeline, ...] = ()
     """Of the variants that were asked after every epoch (`harness run --timeline`)."""
 

@@ -5,6 +5,7 @@ A run directory holds what one run was asked and found; the cache holds what is 
     RUN/run.json                     what was asked: suite, plan, model, machine (RunManifest)
     RUN/trials/TRIAL/record.json     a finished trial, written last (TrialRecord); `confirm/` likewise
     RUN/workers/001.log, 001.json    each worker process's log, and the job it was given
+    RUN/parity/*.json                a ladder from adapter to GGUF (Parity); RUN/exports/ holds what was exported
     RUN/results.json, samples.jsonl, report.html
 
     CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
@@ -42,6 +43,7 @@ from harness.records import (
     Baseline,
     Calibration,
     Job,
+    Parity,
     PhaseCost,
     Results,
     RunManifest,
@@ -646,6 +648,17 @@ class RunStore:
         path = folder / f"{number:03}.json"
         write_record(path, job)
         return path, path.with_suffix(".log")
+
+    @property
+    def has_results(self) -> bool:
+        return (self.root / "results.json").is_file()
+
+    def parities(self) -> tuple[Parity, ...]:
+        """Every ladder from adapter to GGUF that was climbed in this run."""
+        return tuple(read_record(path, Parity) for path in sorted((self.root / "parity").glob("*.json")))
+
+    def write_parity(self, label: str, parity: Parity) -> None:
+        write_record(self.root / "parity" / f"{label}.json", parity)
 
     def results(self) -> Results:
         return read_record(self.root / "results.json", Results)

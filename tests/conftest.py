@@ -37,7 +37,7 @@ def base() -> Base:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    """A finished run of one variant, really trained: a test that uses it changes nothing in it."""
+    """A finished run of one variant, really trained: what tests add to it are exports and ladders, never answers."""
     from exporting import small_run
 
     return small_run(tmp_path_factory.mktemp("trained"))

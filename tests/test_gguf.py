@@ -240,12 +240,10 @@ def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_
 @pytest.mark.gguf
 def test_the_ladder_is_climbed_to_its_end(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
     """`harness parity` names six stages, each with its distance to the one before, and keeps them with the run."""
-    from harness.export.climb import found
-
     with inside(trained_run.root.parents[2]):
         assert main(["parity", str(trained_run.root), "lr"]) == 0
     assert "GGUF q4_k_m" in capsys.readouterr().out
-    (parity,) = found(trained_run)
+    (parity,) = trained_run.parities()
     assert [stage.stage for stage in parity.stages] == list(Stage)
     far = {stage.stage: stage.distance for stage in parity.stages}
     assert far[Stage.ADAPTER] is None

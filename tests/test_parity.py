@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from build import case
+from build import case, results
 from exporting import inside, source_of
 
 from harness.cli import main
-from harness.export.climb import found
 from harness.parity import assertions_of, judged, table, turns
 from harness.records import FORMAT, Answer, Assertion, Distance, Parity, Rung, Score, Stage, Verdicts
+from harness.report import render
 from harness.scorers import score
 from harness.store import RunStore
 
@@ -80,7 +81,7 @@ def test_the_ladder_is_climbed_without_llama_cpp(
         assert main(["parity", str(trained_run.root), source_of(trained_run).variant.name]) == 0
     said = capsys.readouterr()
     assert "harness doctor --install-llama-cpp" in said.err
-    (parity,) = found(trained_run)
+    (parity,) = trained_run.parities()
     assert [stage.stage for stage in parity.stages] == STAGES[:3]
     assert parity.turns == ()
     tuned = next(record for record in trained_run.records() if record.settings)
@@ -91,3 +92,19 @@ def test_the_ladder_is_climbed_without_llama_cpp(
     assert distances[1] is not None
     assert distances[1].largest <= 1e-3
     assert distances[2] == Distance(0, 0, 1, distances[1].tokens)
+
+
+def test_a_climbed_ladder_is_part_of_the_report() -> None:
+    """A row per stage and a line per assertion that changes, escaped; a run without one has no such section."""
+    stages = climbed(("good", "good"), ("good", "bad"))
+    names = (("first", "contains 'good'"), ("second", "contains <b>'good'</b>"))
+    parity = Parity(
+        FORMAT, "s", "v", 0, "t", ("first", "second"), names, stages, turns(names, stages), {}, "a CPU",
+        "2026-01-02T03:04:05+00:00",
+    )  # fmt: skip
+    run = results(2, 6, failures=False)
+    assert 'id="parity"' not in render(run, now="2026-01-02T03:04:05+00:00")
+    page = render(replace(run, parities=(parity,)), now="2026-01-02T03:04:05+00:00")
+    section = page[page.index('<section id="parity">') : page.index('<section id="provenance">')]
+    assert section.count('<th scope="row">') == 2
+    assert "merged: <code>second</code>: contains &lt;b&gt;&#39;good&#39;&lt;/b&gt; fails" in section

@@ -84,3 +84,5 @@ def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, al
     with store.locked():
         source = find(store, variant, seed, Cache(benchmark.CACHE))
         click.echo(table(climbed(store, source, llama_cpp, teller(quiet), allow_code=allow_code)))
+        if store.has_results:
+            benchmark.rewrite(store)

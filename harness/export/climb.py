@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.export.source import Source
 from harness.parity import Scorer, assertions_of, judged, turns
 from harness.provenance import now, stack_versions
 from harness.records import FORMAT, Case, Parity, Prompt, Rung, Split
-from harness.store import RunStore, read_record, write_record
+from harness.store import RunStore
 from harness.sweep import messages_of
 
 
@@ -52,14 +51,5 @@ def recorded(
         device=device,
         finished=now(),
     )
-    write_record(path_of(store, source), parity)
+    store.write_parity(source.label, parity)
     return parity
-
-
-def path_of(store: RunStore, source: Source) -> Path:
-    return store.root / "parity" / f"{source.label}.json"
-
-
-def found(store: RunStore) -> tuple[Parity, ...]:
-    """Every ladder that was climbed in a run."""
-    return tuple(read_record(path, Parity) for path in sorted((store.root / "parity").glob("*.json")))
