@@ -14,9 +14,8 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from statistics import fmean
@@ -33,16 +32,11 @@ from harness.pocket import corpus
 from harness.records import (
     Case,
     Choice,
-    Event,
-    EventKind,
-    Job,
     Role,
     RunManifest,
     Safety,
     Split,
-    Status,
     Suite,
-    Task,
     TrialRecord,
 )
 from harness.scorers import score
@@ -60,8 +54,6 @@ MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
 """What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
 TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
 """Of the fresh thousand; the rest are `retain`."""
-TURN = 128
-"""Cases that are asked together, whose answers are about equally long."""
 DOUBT = 3.29
 """The normal quantile of 99.9%, both sides."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
@@ -144,32 +136,11 @@ def rerun(seed: int, output: Path) -> None:
     with store.locked():
         store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, facts.versions)
-        sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(partial(work_by_length, manifest.suite.cases)))
+        sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(work))
         records = sweep.go(manifest.plan.trials, Split.MAIN, "")
         within = in_reach(manifest, records)
         sweep.go([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
     print(f"seed {seed}: done", flush=True)
-
-
-def work_by_length(cases: Sequence[Case], job: Job, emit: Callable[[Event], None]) -> None:
-    """As a worker does, but asked in turns for answers of about one length: a batch takes as long as its longest."""
-    lengths = {case.prompt: sum(len(str(a.value)) for a in case.assertions if not a.negated) for case in cases}
-    tasks = [part for task in job.tasks for part in _turns(task, lengths)]
-    last = {id(part) for task in job.tasks for part in [next(p for p in reversed(tasks) if p.trial == task.trial)]}
-    ended = iter(tasks)
-
-    def tell(event: Event) -> None:
-        if event.kind is not EventKind.FINISHED or id(next(ended)) in last or event.status is not Status.SUCCEEDED:
-            emit(event)
-
-    work(replace(job, tasks=tuple(tasks)), tell)
-
-
-def _turns(task: Task, lengths: Mapping[str, int]) -> Iterator[Task]:
-    prompts = sorted(task.prompts, key=lambda prompt: lengths[prompt.messages[-1].content])
-    yield replace(task, prompts=tuple(prompts[:TURN]))
-    for start in range(TURN, len(prompts), TURN):
-        yield replace(task, train=False, prompts=tuple(prompts[start : start + TURN]))
 
 
 def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
