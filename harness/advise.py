@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness import compare, paste, recommend
 from harness.recommend import GIB, Caps
-from harness.records import Change, Choice, Measurement, Outcome, Phase, Recommendation, Results, Verdict
+from harness.records import Basis, Change, Choice, Measurement, Outcome, Phase, Recommendation, Results, Verdict
 
 TOY = "This is a toy model. It shows how to read a result; its settings are no advice for any other model."
 
@@ -95,8 +95,11 @@ def _costs(best: Outcome) -> Sequence[str]:
         return ("No GPU was measured, so its memory and minutes on one are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
     took = f"Training it took {minutes} minutes ({_claim(train.seconds)})"
-    return (f"{took}, and at most {peak.value / GIB:.1f} GiB ({_claim(peak)}).",)
+    emulated = train.seconds.basis is Basis.EMULATED
+    other = (f"Minutes of {train.seconds.device} are not those of a T4.",) if emulated else ()
+    return (f"{took}, and at most {peak.value / GIB:.1f} GiB ({_claim(peak)}).", *other)
 
 
 def _claim(figure: Measurement) -> str:
-    return f"{figure.basis} on {figure.device}"
+    never = ", with its memory capped; never run on a T4" if figure.basis is Basis.EMULATED else ""
+    return f"{figure.basis} on {figure.device}{never}"

@@ -52,7 +52,9 @@ def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
     }
     if cuda:
         arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
-    return _call("SFTConfig", arguments)
+    text = _call("SFTConfig", arguments)
+    warmup = f"    warmup_steps={settings.warmup!r},"
+    return text.replace(warmup, f"{warmup}  # below 1: a share of all steps") if settings.warmup < 1 else text
 
 
 def lora_config(settings: Settings) -> str:

@@ -134,7 +134,9 @@ def test_a_cpus_figures_meet_no_cap() -> None:
 def test_emulated_figures_say_so() -> None:
     """The basis and the device stand beside every figure."""
     trials = [trial(ONE, 30, basis=Basis.EMULATED), trial(TWO, 20), trial(THREE, 10), *again(ONE, 16)]
-    assert any("(emulated on" in reason for reason in advise(run(*trials)).reasons)
+    reasons = advise(run(*trials)).reasons
+    assert any("(emulated on" in reason and "never run on a T4" in reason for reason in reasons)
+    assert any("are not those of a T4" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
