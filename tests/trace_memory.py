@@ -1,6 +1,6 @@
 """Counts every tensor of real trainings on a CPU, and holds harness.predict's terms to it, where no GPU can be had.
 
-    python tests/trace_memory.py --output reports/gpu/traced-on-cpu.json
+    python tests/trace_memory.py --output reports/studies/memory-on-cpu.json
 
 SFTTrainer trains adapters on NF4 models of a few shapes with random weights, as it does on a GPU: 16-bit autocast
 (bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. Every storage that an operation makes is
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import tempfile
 import weakref
@@ -56,12 +57,13 @@ SETTINGS = (
 
 
 class Live(TorchDispatchMode):
-    """Bytes of the storages that are alive, and the most there ever were."""
+    """Bytes of the storages that are alive besides what a model holds, and the most there ever were."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: dict[int, int] = {}
+        # Views of weights are made all the time, and are no new storages.
+        self._known = {tensor.untyped_storage()._cdata: 0 for tensor in _tensors(model)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -118,11 +120,13 @@ def traced(base: Base, settings: Settings, grouped: bool) -> float:
     from trl.trainer import utils
 
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = WORDS
+    # PEFT asks for CUDA's autocast alone, and without it casts every module's input for itself.
+    torch.set_autocast_enabled("cuda", True)
     count = settings.batch_size * settings.gradient_accumulation
     rows = [Row([5] * settings.max_length, [5] * settings.max_length)] * count
     settings = dataclasses.replace(settings, epochs=3, learning_rate=1e-5)
     kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH) if grouped else nullcontext()
-    live, start = Live(), weights_of(base.model)
+    live, start = Live(base.model), weights_of(base.model)
     with untouched(base.model), tempfile.TemporaryDirectory() as folder, kernel, live:
         given = dataclasses.replace(
             sft_arguments(base, settings, 0, folder),
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     found = list(observations())
+    importlib.import_module("harness.predict.memory")._TILE = (4096, WORDS)  # type: ignore[attr-defined]
     judged = held_out(found)
     known = dataclasses.replace(fit(found), reserved=interval(judged))
     print(table(judged, known))

@@ -53,7 +53,8 @@ class Coefficients:
     """What cannot be counted from outside: fitted by tests/fit_predict.py."""
 
     hidden: float
-    """Bytes that a decoder layer keeps for each token and unit of the hidden size while it is computed again."""
+    """Bytes that a decoder layer keeps for each token and unit of the hidden size while it is computed again, besides
+    the inputs of the matrices that have adapters."""
     intermediate: float
     """Likewise for each unit of the intermediate size."""
     scores: float
@@ -148,9 +149,20 @@ def _state(shape: ModelShape, settings: Settings, trainable: int) -> float:
 
 def _layer(shape: ModelShape, settings: Settings, tokens: int, known: Coefficients) -> float:
     """One layer computed again and differentiated, with its largest matrix dequantised."""
-    kept = tokens * (known.hidden * shape.hidden + known.intermediate * shape.intermediate)
+    kept = tokens * (known.hidden * shape.hidden + known.intermediate * shape.intermediate + _inputs(shape, settings))
     matrix = max(inputs * outputs for inputs, outputs in shape.linears().values())
     return kept + (HALF * matrix if settings.quantization is Quantization.NF4 else 0)
+
+
+def _inputs(shape: ModelShape, settings: Settings) -> int:
+    """Bytes for each token of what goes into the matrices that an adapter stands beside: its gradient needs them.
+
+    Query, key and value share their input, and so do the two that lead into the MLP.
+    """
+    linears, targets = shape.linears(), settings.target_modules
+    names = set(linears) if isinstance(targets, str) else set(targets)
+    groups = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+    return HALF * sum(linears[group[0]][0] for group in groups if names & set(group))
 
 
 def _attention(shape: ModelShape, made: Batches, known: Coefficients) -> float:
