@@ -93,10 +93,10 @@ def _of(given: Iterable[Kept], seeds: set[int]) -> tuple[Kept, ...]:
 
 
 def two_sides(rng: random.Random, before: Baseline, after: Baseline) -> tuple[Baseline, Baseline]:
-    """Five seeds of each; of one run, other ones."""
-    drawn = rng.sample(before.variants[0].seeds, SIDE)
-    rest = [seed for seed in after.variants[0].seeds if before is not after or seed not in drawn]
-    return side(before, drawn), side(after, rng.sample(rest, SIDE))
+    """Five seeds of each, none of which the other has: arms that share a training have it under one seed."""
+    drawn = rng.sample(after.variants[0].seeds, SIDE)
+    rest = [seed for seed in before.variants[0].seeds if seed not in drawn]
+    return side(before, rng.sample(rest, SIDE)), side(after, drawn)
 
 
 def decide(before: Baseline, after: Baseline) -> Decision:
@@ -175,7 +175,8 @@ def harms(rng: random.Random, same: Baseline, changed: Baseline) -> dict[str, ob
     decisions = [decide(*two_sides(rng, same, changed)) for _ in range(DRAWS)]
     drift = Counter(d.what for made in decisions for v in made.comparison.variants for d in v.drift)
     return {
-        "trainings": len(changed.variants[0].seeds), "pairs": DRAWS, "verdicts": tally(decisions),
+        "trainings": len(changed.variants[0].seeds), "against": len(same.variants[0].seeds),
+        "pairs": DRAWS, "verdicts": tally(decisions),
         "settings_drift": dict(drift), "reference": reference(same, changed),
     }  # fmt: skip
 
@@ -210,23 +211,29 @@ def curve(rng: random.Random, same: Baseline) -> dict[str, object]:
     return found
 
 
-def study(folder: Path) -> dict[str, object]:
-    rng = random.Random(0)
+SECTIONS: dict[str, Callable[[random.Random, dict[str, Baseline]], dict[str, object]]] = {
+    "same": lambda rng, runs: false_alarms(rng, runs["same"]),
+    "worse": lambda rng, runs: {name: harms(rng, runs["same"], runs[name]) for name in HARMED if name in runs},
+    "drift": lambda rng, runs: {
+        name: {"to_be_named": named, **harms(rng, runs["same"], runs[name])}
+        for name, named in DRIFTED.items()
+        if name in runs
+    },
+    "share_regressed_by_injected_drop": lambda rng, runs: {"pairs_each": INJECTED, **curve(rng, runs["same"])},
+}
+
+
+def study(folder: Path, sections: Sequence[str]) -> dict[str, object]:
+    """The sections that are asked for; each draws by itself, so that one can be done again without the others."""
     runs = {name: arm(folder, name) for name in ARMS if (folder / name).is_dir()}
     same = runs["same"]
     cases = Counter(case.role.value for case in same.suite.cases)
     return {
         "command": "python tests/gate_trainings.py --output DIR --jobs N; python tests/gate_study.py DIR",
+        "versions": same.provenance.versions,
         "suite": same.suite.name, "cases": dict(cases), "seeds_a_side": SIDE,
         "policy": {"alpha": Policy(0).alpha, "least": Policy(0).least, "margin": same.suite.margin},
-        "same": false_alarms(rng, same),
-        "worse": {name: harms(rng, same, runs[name]) for name in HARMED if name in runs},
-        "drift": {
-            name: {"to_be_named": named, **harms(rng, same, runs[name])}
-            for name, named in DRIFTED.items()
-            if name in runs
-        },
-        "share_regressed_by_injected_drop": {"pairs_each": INJECTED, **curve(rng, same)},
+        **{name: SECTIONS[name](random.Random(name), runs) for name in sections},
     }  # fmt: skip
 
 
@@ -234,8 +241,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, metavar="FILE")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="Do this part again; the rest stays in FILE.")
     given = parser.parse_args()
-    text = json.dumps(study(given.folder), indent=1)
+    known = json.loads(given.output.read_text(encoding="utf-8")) if given.only else {}
+    text = json.dumps(known | study(given.folder, given.only or list(SECTIONS)), indent=1)
     print(text)
     if given.output:
         given.output.parent.mkdir(parents=True, exist_ok=True)
