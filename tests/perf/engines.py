@@ -61,7 +61,6 @@ class Timing:
     steps: int
     timed_steps: int
     peak_reserved: float | None
-    padded_share: float | None = None
 
 
 class Clock:
@@ -423,9 +422,35 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def chart(found: dict[str, Any]) -> str:
+    """How the cost grows with the trials, as SVG: one panel for each device, one line for each engine."""
+    import vl_convert
+
+    names = {"one by one": "sequential seconds", "together": "fused seconds"}
+    points = [
+        {"device": own["machine"]["device"], "trials": int(count), "seconds": one[key], "engine": engine}
+        for own in (found[kind] for kind in ("cpu", "gpu") if kind in found)
+        for count, one in own["growth"]["trials"].items()
+        for engine, key in names.items()
+    ]
+    logarithmic = {"type": "log", "base": 2}
+    drawn = {
+        "data": {"values": points},
+        "mark": {"type": "line", "point": True},
+        "encoding": {
+            "x": {"field": "trials", "type": "quantitative", "scale": logarithmic, "title": "trials"},
+            "y": {"field": "seconds", "type": "quantitative", "scale": logarithmic, "title": "seconds for an epoch"},
+            "color": {"field": "engine", "type": "nominal", "title": None},
+            "column": {"field": "device", "type": "nominal", "title": None},
+        },
+    }
+    svg: str = vl_convert.vegalite_to_svg(json.dumps(drawn))
+    return svg + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, help="Also write the figures here, and the table beside them.")
+    parser.add_argument("--output", type=Path, help="Also write the figures here, and a table and a chart beside them.")
     parser.add_argument("--only", choices=["cpu", "gpu"])
     parser.add_argument("--quick", action="store_true", help="Fewer steps, batch sizes and trials.")
     given = parser.parse_args()
@@ -441,15 +466,14 @@ def main() -> None:
     if given.output and given.output.is_file():
         known = json.loads(given.output.read_text(encoding="utf-8"))
     for kind in kinds:
-        known[kind] = {
-            "command": "python tests/perf/engines.py " + " ".join(sys.argv[1:]),
-            "versions": stack_versions(),
-        }
+        command = f"python tests/perf/engines.py --only {kind}" + " --quick" * given.quick
+        known[kind] = {"command": command, "versions": stack_versions()}
         known[kind] |= measure(kind, given.quick, say)
         if given.output:
             given.output.parent.mkdir(parents=True, exist_ok=True)
             given.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
             given.output.with_suffix(".md").write_text(table(known), encoding="utf-8")
+            given.output.with_suffix(".svg").write_text(chart(known), encoding="utf-8")
     print(table(known))
 
 
