@@ -264,7 +264,10 @@ def report(folders: Sequence[Path]) -> dict[str, Any]:
         quality = {name: [_rounded(value), _rounded(true.lost[name])] for name, value in true.quality.items()}
         seed = manifest.plan.seeds[0]
         rows.append({"seed": seed, "truly_best": true.best, "by_cases": by_cases, "quality_and_loss": quality})
-    return {"reruns": len(rows), "fresh_cases": FRESH, "within_3_points_by_generalise_cases": close, "each": rows}
+    rows.sort(key=lambda row: row["seed"])
+    command = "python tests/replay.py run --seed N --output DIR, for each seed; python tests/replay.py judge DIR"
+    figures = {"reruns": len(rows), "fresh_cases": FRESH, "within_3_points_by_generalise_cases": close}
+    return {"command": command, **figures, "each": rows}
 
 
 def _rounded(value: float | None) -> float | None:
