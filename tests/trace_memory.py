@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fit_predict import Observed, claims, fit, held_out, interval, table
+from fit_predict import Observed, claims, fit, held_out, interval, predicted, table
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -32,6 +32,7 @@ from harness.engine.reference import TrainingLog, _dataset, lora_config, sft_arg
 from harness.engine.rows import Row
 from harness.engine.shapes import make_base
 from harness.models import POCKET
+from harness.predict import coefficients as shipped
 from harness.predict import shape_of
 from harness.records import Machine, ModelRef, Quantization, Settings
 
@@ -160,6 +161,12 @@ def observations() -> Iterator[Observed]:
                 yield Observed(name, title, shape_of(whole), settings, count, True, size, size, 1e12)
 
 
+def _shipped(found: list[Observed]) -> list[float]:
+    """Predicted over counted, by the coefficients that come with the harness, less the constant of a GPU."""
+    known = dataclasses.replace(shipped(), constant=0.0)
+    return [round(predicted(each, known) / (each.allocated or 1.0), 3) for each in found]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -180,7 +187,7 @@ def main() -> None:
         "format": 1, "command": f"python tests/trace_memory.py --output {given.output.as_posix()}",
         "torch": torch.__version__, "fitted": {"hidden": known.hidden, "intermediate": known.intermediate,
                                                "scores": known.scores, "constant": known.constant},
-        "claims": [words for words, _ in said], "held_out": rows,
+        "claims": [words for words, _ in said], "shipped_over_counted": _shipped(found), "held_out": rows,
     }  # fmt: skip
     given.output.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
