@@ -106,7 +106,8 @@ def cpu_name() -> str:
     except OSError:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{next(names, platform.processor() or platform.machine())} ({_cores()} cores)"
+    cores = _cores()
+    return f"{next(names, platform.processor() or platform.machine())} ({cores} {'cores' if cores > 1 else 'core'})"
 
 
 def _cores() -> int:

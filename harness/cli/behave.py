@@ -28,7 +28,7 @@ Ask = Callable[[str], tuple[tuple[str, str], ...]]
     help="Ask an exported GGUF file instead, by llama.cpp, as it is asked at home.",
 )
 def chat(run: Path, variant: str, seed: int | None, asked: tuple[str, ...], gguf: Path | None) -> None:
-    """Ask anything; see the base's answer and the variant's, side by side.
+    """Ask anything: base and tuned answer, side by side.
 
     RUN is a run's directory; VARIANT a variant's name, or a part of it that no other has. Every question
     stands alone, behind the suite's system prompt if it has one, as the suite's cases do.

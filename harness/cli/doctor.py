@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--install-llama-cpp", is_flag=True, help="Fetch llama.cpp's converter and build its binding, for GGUF files."
 )
 def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
-    """Say what this machine can and cannot do, and what to do about it.
+    """Say what this machine can and cannot do, with remedies.
 
     Ends with 2 where a problem would stop a run with this profile.
     """

@@ -83,9 +83,10 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 @SEEDS
 @SKIP
 def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
-    """Show the trials that `run` would train, with predicted memory and time.
+    """Show the trials that `run` would train, and what they need.
 
-    Predictions are for the GPU that is here, else for a T4; with --profile cpu there are none.
+    Memory and time are predicted for the GPU that is here, else for a T4; with --profile cpu they
+    are not.
     """
     from harness import benchmark
     from harness.cli.tables import plan_table

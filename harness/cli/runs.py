@@ -49,7 +49,7 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
 @click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="A file, or for csv a directory.")
 @CODE
 def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_code: bool) -> None:
-    """Write a run's page again, or what two runs have not in common, and say where it is.
+    """Write a run's page again, or one that compares two runs.
 
     RUN is a run's directory. With LATER, another one, both stand on one page.
     """
@@ -78,7 +78,7 @@ def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as_json: bool) -> None:
-    """Say which settings a run recommends, why, and what is missing if none.
+    """Say which settings a run recommends, and why, or why none.
 
     RUN is a run's directory. Of the variants that keep what the base could do, it is the cheapest
     within one standard error of the best. Caps count figures of the GPU that the run was on; where it
