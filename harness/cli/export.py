@@ -13,6 +13,7 @@ from harness.cli.runs import RUN
 
 if TYPE_CHECKING:
     from harness.export import Source
+    from harness.store import RunStore
 
 VARIANT = click.argument("variant")
 SEED = click.option(
@@ -29,7 +30,9 @@ LLAMA_CPP = click.option(
 @click.command()
 @RUN
 @VARIANT
-@click.option("--to", "kind", type=click.Choice(["adapter", "merged", "gguf"]), required=True, help="What to make.")
+@click.option(
+    "--to", "kind", type=click.Choice(["adapter", "merged", "gguf", "hub"]), required=True, help="What to make."
+)
 @SEED
 @click.option(
     "--mode",
@@ -51,6 +54,16 @@ LLAMA_CPP = click.option(
     help="Of a GGUF's weights.",
 )
 @LLAMA_CPP
+@click.option("--repo", metavar="OWNER/NAME", help="Of the Hub, for --to hub.")
+@click.option(
+    "--what",
+    type=click.Choice(["adapter", "merged"]),
+    default="adapter",
+    show_default=True,
+    help="To be sent to the Hub.",
+)
+@click.option("--public", is_flag=True, help="Where --to hub makes the repository, let everybody see it.")
+@click.option("--dry-run", is_flag=True, help="Show all that --to hub would send, and send nothing.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a folder in RUN/exports.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def export(
@@ -62,6 +75,10 @@ def export(
     dtype: str,
     quant: str,
     llama_cpp: Path | None,
+    repo: str | None,
+    what: str,
+    public: bool,
+    dry_run: bool,
     output: Path | None,
     quiet: bool,
 ) -> None:
@@ -73,6 +90,7 @@ def export(
     adapter  the adapter, as PEFT loads it
     merged   base and adapter as one model: by default exactly the one that was evaluated
     gguf     the merged model as one file for llama.cpp
+    hub      the adapter or the merged model with a model card, to a repository, private unless --public
 
     Stopped, the same command goes on where it was.
     """
@@ -85,6 +103,8 @@ def export(
     from harness.records import GgufType, MergeMode
     from harness.store import Cache, find_run
 
+    if kind == "hub" and not repo:
+        raise click.UsageError("--to hub needs --repo OWNER/NAME.")
     quieten()
     store, tell = find_run(run), teller(quiet)
     folder = store.root / "exports"
@@ -92,14 +112,17 @@ def export(
         source = find(store, variant, seed, Cache(benchmark.CACHE))
         to_file = GgufRequest(GgufType(quant), output, llama_cpp)
         to_folder = MergeRequest(None if kind == "gguf" else output, MergeMode(mode) if mode else None, dtype)
-        if kind == "adapter":
+        if "adapter" in (kind, what if kind == "hub" else ""):
             made = to_adapter(source, folder, output=output, check=check_adapter)
-        elif kind == "merged":
+        elif kind in ("merged", "hub"):
             made = to_merged(source, folder, to_folder, merge=merge, tell=tell)
         else:
             check_tools(to_file)
             made = to_gguf(source, to_merged(source, folder, to_folder, merge=merge, tell=tell), folder, to_file)
             tell(_how(run, source, made, at_home))
+        if kind == "hub":
+            click.echo(_sent(store, source, made, str(repo), public=public, dry_run=dry_run))
+            return
     click.echo(str(made))
 
 
@@ -110,6 +133,20 @@ def _how(run: Path, source: Source, made: Path, at_home: Callable[[Source, Path]
         "Chat at home:  install llama.cpp (https://github.com/ggml-org/llama.cpp), copy the file, and beside it:\n"
         f"               {at_home(source, made)}"
     )
+
+
+def _sent(store: RunStore, source: Source, made: Path, repository: str, *, public: bool, dry_run: bool) -> str:
+    """All that would be sent, or where it was sent to."""
+    from harness.export.card import card, evidence
+    from harness.export.folders import RECORD
+    from harness.export.upload import Parcel, listing, send
+    from harness.records import ExportRecord
+    from harness.store import read_record
+
+    record = read_record(made / RECORD, ExportRecord)
+    text = card(source, record, evidence(source, store.results()), repository)
+    parcel = Parcel(repository, made, text, private=not public)
+    return listing(parcel) if dry_run else send(parcel)
 
 
 def teller(quiet: bool) -> Callable[[str], None]:

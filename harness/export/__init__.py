@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -178,7 +178,8 @@ def _record(
         variant=source.variant.name,
         seed=source.seed,
         training=source.training,
-        model=source.model,
+        # Where it lay on this machine is nobody's business where this goes.
+        model=replace(source.model, path="", tokenizer=""),
         settings=source.settings,
         mode=mode,
         dtype=dtype,

@@ -1,0 +1,141 @@
+"""The model card: what the model is, what it was taught, what the suite found, and how to use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from harness.export.source import Source
+from harness.records import ExportRecord, ModelRef, Results, Role, Sample
+from harness.stats import Interval, rate
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the run found of this adapter: one interval per role, and answers beside the base's."""
+
+    rates: dict[Role, Interval]
+    examples: tuple[tuple[str, str, str], ...]
+    """Prompt, the base's answer, the tuned one."""
+
+
+def evidence(source: Source, results: Results) -> Evidence:
+    """Of the very adapter that is exported: its variant under its seed."""
+    own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
+    of_base = {s.case: s.answer for s in _samples(results) if s.variant == "base"}
+    cases = {case.id: case for case in results.run.suite.cases}
+    counted = [s for s in own if s.case not in results.void and s.score.value is not None]
+    by_role = {role: [s for s in counted if cases[s.case].role is role] for role in Role}
+    rates = {role: rate(_shares(some)) for role, some in by_role.items() if some}
+    shown = [s for s in own if s.repeat == 0 and s.answer != of_base.get(s.case)][:EXAMPLES]
+    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer) for s in shown))
+
+
+def _samples(results: Results) -> list[Sample]:
+    return [*results.samples, *results.confirmed_samples]
+
+
+def _shares(samples: Sequence[Sample]) -> Any:
+    """[1, cases]: the share of a case's repeats that passed."""
+    import numpy as np
+
+    by_case: dict[str, list[bool]] = {}
+    for sample in samples:
+        by_case.setdefault(sample.case, []).append(sample.score.passed)
+    return np.array([[fmean(passed) for passed in by_case.values()]])
+
+
+def card(source: Source, record: ExportRecord, found: Evidence, repository: str) -> str:
+    """README.md for the Hub, YAML head and all; everything from outside is quoted."""
+    import yaml
+
+    head = yaml.safe_dump(_head(source, record, found, repository), sort_keys=False, allow_unicode=True)
+    body = [_what(source, record), _table(source, found), _settings(source), _shown(found), _usage(source, repository)]
+    return f"---\n{head}---\n\n# {cell(repository)}\n\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def cell(text: str) -> str:
+    """One line of plain words, whatever markup was in it."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
+
+
+def fenced(text: str) -> str:
+    """A block that a text cannot end: its fence is longer than any within."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _head(source: Source, record: ExportRecord, found: Evidence, repository: str) -> dict[str, Any]:
+    adapter, public = record.kind == "adapter", bool(source.model.revision)
+    of_hub = {"base_model": source.model.name, "base_model_relation": "adapter" if adapter else "finetune"}
+    dataset = {"name": f"{source.run.suite.name} (suite of qlora-harness)", "type": source.run.suite.name}
+    metrics = [
+        {
+            "type": "pass_rate",
+            "name": f"pass rate, {role.value}",
+            "value": round(interval.value, 4),
+            "args": {"low_95": round(interval.low, 4), "high_95": round(interval.high, 4), "cases": interval.cases},
+        }
+        for role, interval in found.rates.items()
+    ]
+    result = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
+    return {
+        **(of_hub if public else {}),
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["qlora", "lora", "qlora-harness"],
+        "model-index": [{"name": repository, "results": [result]}],
+    }
+
+
+def _what(source: Source, record: ExportRecord) -> str:
+    rows = f"{len(source.run.suite.examples)} conversations of the suite `{cell(source.run.suite.name)}`"
+    licence = (
+        "The base model's licence holds for this model too: read it, keep its notices, and name it in this card before "
+        "you make this public."
+    )
+    toy = f"\n\n{source.model.note}" if source.model.note else ""
+    return f"{cell(record.note)}\n\nTrained on {rows}.{toy}\n\n{licence}"
+
+
+def _table(source: Source, found: Evidence) -> str:
+    if not found.rates:
+        return ""
+    rows = [
+        f"| {role.value} | {interval.value:.0%} | {interval.low:.0%} to {interval.high:.0%} | {interval.cases:g} |"
+        for role, interval in found.rates.items()
+    ]
+    head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
+    return f"## What the suite found\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
+
+
+def _settings(source: Source) -> str:
+    rows = "\n".join(f"| {name} | {cell(str(value))} |" for name, value in source.settings.as_dict().items())
+    return f"## Settings\n\n| Setting | Value |\n|---|---|\n{rows}"
+
+
+def _shown(found: Evidence) -> str:
+    parts = [
+        f"{fenced(prompt)}\n\nBase:\n\n{fenced(before)}\n\nTuned:\n\n{fenced(after)}"
+        for prompt, before, after in found.examples
+    ]
+    return "## Answers that changed\n\n" + "\n\n---\n\n".join(parts) if parts else ""
+
+
+def _usage(source: Source, repository: str) -> str:
+    model: ModelRef = source.model
+    return (
+        "## How to use it\n\n```python\nfrom transformers import pipeline\n\n"
+        f'chat = pipeline("text-generation", model="{repository}")\n'
+        'chat([{"role": "user", "content": "Hello"}])\n```\n\n'
+        f"An adapter is put on {cell(model.name)} by PEFT, which transformers calls where it is installed.\n\n"
+        "With llama.cpp, a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
+        "```sh\nllama-cli -m FILE.gguf --temp 0\n```"
+    )

@@ -1,0 +1,71 @@
+"""An exported folder to a repository of the Hugging Face Hub, through its own client, which finds the user's token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExportError
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is to be sent where."""
+
+    repository: str
+    folder: Path
+    card: str
+    private: bool = True
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if path.is_file() and path.name != CARD)
+
+
+def listing(parcel: Parcel) -> str:
+    """All that would be sent, in words."""
+    kind = "private" if parcel.private else "PUBLIC"
+    rows = [f"  {path.stat().st_size:>14,}  {path.name}" for path in parcel.files]
+    rows.append(f"  {len(parcel.card.encode()):>14,}  {CARD}")
+    return "\n".join([f"To {parcel.repository} ({kind}):", *rows, "", parcel.card.rstrip()])
+
+
+def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = None) -> str:
+    """Make the repository where it is not there and send everything in one commit; gives its address.
+
+    `endpoint` and `token` take the place of the Hub's own and of the token that its client finds.
+
+    Raises:
+        ExportError: the Hub refuses it or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    api = HfApi(endpoint=endpoint, token=token)
+    try:
+        made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
+        api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")
+    except (OSError, RuntimeError, HFValidationError) as error:
+        raise _refused(parcel.repository, error) from error
+    return str(made)
+
+
+def _operations(parcel: Parcel) -> Sequence[Any]:
+    from huggingface_hub import CommitOperationAdd
+
+    card = CommitOperationAdd(CARD, parcel.card.encode("utf-8", "replace"))
+    return [*(CommitOperationAdd(path.name, path) for path in parcel.files), card]
+
+
+def _refused(repository: str, error: Exception) -> ExportError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        remedy = "Make a token with write access at https://huggingface.co/settings/tokens, then run: hf auth login"
+        return ExportError(f"the Hub does not let you write to {repository}", remedy=remedy)
+    if isinstance(error, ConnectionError) or status is None:
+        return ExportError(f"{repository}: {error}", remedy="Check the name (owner/name) and the connection.")
+    return ExportError(f"the Hub refused {repository}: {error}", remedy="Try again later.")
