@@ -32,6 +32,22 @@ def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
     cuda = machine.kind == "cuda"
     arguments: dict[str, Any] = {
         "output_dir": "adapter",
+        **training_arguments(settings, seed),
+        "fp16": cuda and machine.compute_dtype == FP16,
+        "bf16": cuda and machine.compute_dtype == BF16,
+        "gradient_checkpointing": cuda,
+        "logging_nan_inf_filter": False,
+    }
+    if cuda:
+        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+    text = call("SFTConfig", arguments)
+    warmup = f"    warmup_steps={settings.warmup!r},"
+    return text.replace(warmup, f"{warmup}  # below 1: a share of all steps") if settings.warmup < 1 else text
+
+
+def training_arguments(settings: Settings, seed: int) -> dict[str, Any]:
+    """Those of SFTConfig that are the same on every machine."""
+    return {
         "seed": seed,
         "data_seed": seed,
         "learning_rate": settings.learning_rate,
@@ -45,33 +61,26 @@ def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
         "max_grad_norm": settings.max_grad_norm,
         "max_length": settings.max_length,
         "packing": settings.packing,
-        "fp16": cuda and machine.compute_dtype == FP16,
-        "bf16": cuda and machine.compute_dtype == BF16,
-        "gradient_checkpointing": cuda,
-        "logging_nan_inf_filter": False,
     }
-    if cuda:
-        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
-    text = _call("SFTConfig", arguments)
-    warmup = f"    warmup_steps={settings.warmup!r},"
-    return text.replace(warmup, f"{warmup}  # below 1: a share of all steps") if settings.warmup < 1 else text
 
 
 def lora_config(settings: Settings) -> str:
     """PEFT's LoraConfig."""
+    return call("LoraConfig", lora_arguments(settings))
+
+
+def lora_arguments(settings: Settings) -> dict[str, Any]:
+    """Those of LoraConfig."""
     targets = settings.target_modules
-    return _call(
-        "LoraConfig",
-        {
-            "task_type": "CAUSAL_LM",
-            "r": settings.rank,
-            "lora_alpha": settings.alpha or 2 * settings.rank,
-            "lora_dropout": settings.dropout,
-            "use_rslora": settings.rslora,
-            "target_modules": targets if isinstance(targets, str) else list(targets),
-            "bias": "none",
-        },
-    )
+    return {
+        "task_type": "CAUSAL_LM",
+        "r": settings.rank,
+        "lora_alpha": settings.alpha or 2 * settings.rank,
+        "lora_dropout": settings.dropout,
+        "use_rslora": settings.rslora,
+        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "bias": "none",
+    }
 
 
 def quantization_config(machine: Machine) -> str:
@@ -86,11 +95,20 @@ def quantization_config(machine: Machine) -> str:
     )
 
 
-def _call(name: str, arguments: dict[str, Any]) -> str:
-    lines = "".join(f"    {key}={_literal(value)},\n" for key, value in arguments.items())
+def call(name: str, arguments: dict[str, Any]) -> str:
+    """A call with one argument a line; the values may hold any text, the names are Python's."""
+    lines = "".join(f"    {key}={literal(value)},\n" for key, value in arguments.items())
     return f"{name}(\n{lines})"
 
 
-def _literal(value: Any) -> str:
-    """As Python reads it, in double quotes as people write it; names of modules hold no quotes."""
-    return repr(value).replace("'", '"')
+def literal(value: Any) -> str:
+    """As Python reads it, in double quotes as people write it; whatever text is in it stays within its quotes.
+
+    What cannot be seen, such as marks that turn a line's direction, is escaped.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    text = repr(value)
+    return f'"{text[1:-1]}"' if isinstance(value, str) and text[0] == "'" and '"' not in text else text

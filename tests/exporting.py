@@ -29,13 +29,13 @@ def inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def small_run(folder: Path) -> RunStore:
+def small_run(folder: Path, engine: str = "auto") -> RunStore:
     """`small` with one variant, trained on the pocket model in this process."""
     from harness.worker import work
 
     small_suite(folder, grid=ONE)
     with inside(folder):
-        request = Request(Path("small"), profile=Profile.CPU, confirm_seeds=0)
+        request = Request(Path("small"), profile=Profile.CPU, confirm_seeds=0, engine=engine)
         store, _ = run(request, Inline(work), lambda event: None)
     return RunStore(folder / store.root)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.export import Source
     from harness.store import RunStore
 
+KINDS = ("adapter", "merged", "gguf", "notebook", "hub")
 VARIANT = click.argument("variant")
 SEED = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Of the variant's trainings; else the grid's first."
@@ -30,9 +31,7 @@ LLAMA_CPP = click.option(
 @click.command()
 @RUN
 @VARIANT
-@click.option(
-    "--to", "kind", type=click.Choice(["adapter", "merged", "gguf", "hub"]), required=True, help="What to make."
-)
+@click.option("--to", "kind", type=click.Choice(KINDS), required=True, help="What to make.")
 @SEED
 @click.option(
     "--mode",
@@ -82,15 +81,16 @@ def export(
     output: Path | None,
     quiet: bool,
 ) -> None:
-    """Make a variant's adapter, merged model or GGUF file; needs no GPU.
+    """Make an adapter, merged model, GGUF, notebook or Hub page.
 
-    RUN is a run's directory; VARIANT a variant's name, or a part of it that no other has.
+    It needs no GPU. RUN is a run's directory; VARIANT a variant's name, or a part of it that no other has.
 
     \b
-    adapter  the adapter, as PEFT loads it
-    merged   base and adapter as one model: by default exactly the one that was evaluated
-    gguf     the merged model as one file for llama.cpp
-    hub      the adapter or the merged model with a model card, to a repository, private unless --public
+    adapter   the adapter, as PEFT loads it
+    merged    base and adapter as one model: by default exactly the one that was evaluated
+    gguf      the merged model as one file for llama.cpp
+    notebook  for Colab: answers before, training, merging, answers after, with this variant's settings
+    hub       the adapter or the merged model with a model card, to a repository, private unless --public
 
     Stopped, the same command goes on where it was.
     """
@@ -99,6 +99,7 @@ def export(
     from harness.engine.quiet import quieten
     from harness.export import MergeRequest, to_adapter, to_merged
     from harness.export.gguf import GgufRequest, at_home, check_tools, to_gguf
+    from harness.export.notebook import to_notebook
     from harness.export.source import find
     from harness.records import GgufType, MergeMode
     from harness.store import Cache, find_run
@@ -114,6 +115,8 @@ def export(
         to_folder = MergeRequest(None if kind == "gguf" else output, MergeMode(mode) if mode else None, dtype)
         if "adapter" in (kind, what if kind == "hub" else ""):
             made = to_adapter(source, folder, output=output, check=check_adapter)
+        elif kind == "notebook":
+            made = to_notebook(source, folder, output=output, dtype=dtype)
         elif kind in ("merged", "hub"):
             made = to_merged(source, folder, to_folder, merge=merge, tell=tell)
         else:

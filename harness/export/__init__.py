@@ -2,6 +2,7 @@
 
 source   which adapter of which base        shards   tensors to safetensors files, resumable
 folders  folders that appear whole          texts    configuration and tokenizer of the result
+gguf     one file for llama.cpp             notebook the workshop, to be done by hand
 
 What needs torch is handed in: this package writes what the engine computes.
 """
@@ -65,11 +66,11 @@ def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Call
     """
     final = output or folder / f"{source.label}-adapter"
     note = f"An adapter for {source.model.name}. The run evaluated it on that base {_as_held(source)}."
-    record = _record(source, "adapter", None, "float32", True, note)
+    record = record_of(source, "adapter", None, "float32", True, note)
     if existing(final, record):
         return final
     check(source.model, source.adapter)
-    made = _begin(final, sum(path.stat().st_size for path in source.adapter.iterdir()))
+    made = begin(final, sum(path.stat().st_size for path in source.adapter.iterdir()))
     copy([source.adapter / "adapter_model.safetensors"], made)
     config = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": source.model.name, "revision": source.model.revision or None}
@@ -96,7 +97,7 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     parts = shards.split(merged.specs, request.shard_size)
     inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
     done = shards.kept(staging(final), parts, inputs)
-    made = _begin(final, sum(part.size for part in parts if part.name not in done))
+    made = begin(final, sum(part.size for part in parts if part.name not in done))
     known: dict[str, str] = {}
     for name, sha in shards.write(made, merged, parts, inputs):
         known[name] = sha
@@ -147,7 +148,7 @@ def evaluated(source: Source, mode: MergeMode) -> bool:
 
 def _merged_record(source: Source, mode: MergeMode, dtype: str, *, again: bool) -> ExportRecord:
     same = evaluated(source, mode) and not again
-    return _record(source, "merged", mode, dtype, same, _merged_note(source, mode, again))
+    return record_of(source, "merged", mode, dtype, same, _merged_note(source, mode, again))
 
 
 def _merged_note(source: Source, mode: MergeMode, again: bool) -> str:
@@ -168,9 +169,10 @@ def _as_held(source: Source) -> str:
     return "as NF4 holds them" if source.quantised else "as they are"
 
 
-def _record(
+def record_of(
     source: Source, kind: str, mode: MergeMode | None, dtype: str, as_evaluated: bool, note: str
 ) -> ExportRecord:
+    """What is exported, of which run; nothing of it names a place of this machine."""
     return ExportRecord(
         format=FORMAT,
         kind=kind,
@@ -189,7 +191,12 @@ def _record(
     )
 
 
-def _begin(final: Path, needed: int) -> Path:
+def begin(final: Path, needed: int) -> Path:
+    """The folder in which `final` is made, on a disk that has so many bytes for it.
+
+    Raises:
+        StoreError: it has not.
+    """
     made = staging(final)
     check_room(made, needed + TEXTS)
     with writing(made):
@@ -201,4 +208,4 @@ def _write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-__all__ = ["MergeRequest", "Mergeable", "Merger", "Source", "merge_of", "to_adapter", "to_merged"]
+__all__ = ["MergeRequest", "Mergeable", "Merger", "Source", "begin", "merge_of", "record_of", "to_adapter", "to_merged"]

@@ -76,10 +76,19 @@ def check_base(source: Source) -> None:
         UsageError: there are none: only its shape is known.
         ModelError: they are gone or others.
     """
+    check_real(source)
+    check_same(source.model)
+
+
+def check_real(source: Source) -> None:
+    """Hold the base to being more than a shape.
+
+    Raises:
+        UsageError: only its shape is known.
+    """
     if source.model.shape_only:
         what = f"{source.model.name} has random weights, so there is nothing to export"
         raise UsageError(what, remedy="Run the benchmark on a real model.")
-    check_same(source.model)
 
 
 def saved_base(source: Source) -> Path | None:

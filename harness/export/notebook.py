@@ -1,0 +1,172 @@
+"""A run's variant to a notebook of the workshop, in which a student does by hand what the run did.
+
+Its cells are those of `workshop.txt`, the same for every run. What comes from a run goes into two of them, as Python
+literals behind names, and nowhere else: no text of a suite or a model is ever part of code or of Markdown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import paste
+from harness.export import begin, record_of
+from harness.export.folders import commit, existing
+from harness.export.source import Source, check_real
+from harness.records import Case, Message, Quantization, Split
+from harness.store import write_text
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+WORKSHOP = Path(__file__).with_name("workshop.txt")
+PER_ROLE = 3
+AT_ONCE = 8
+"""Prompts that are answered together: on a T4, a merged 7B in 16 bits leaves room for little more."""
+NOTE = "A notebook that trains this variant again, merges it and asks the suite's prompts before and after."
+_PACKAGES = ("transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets")
+_VERSION = re.compile(r"\d+(\.\w+)*")
+_COLAB = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`kind` is code, markdown, or the name of a cell that is filled in: parameters or data."""
+
+    kind: str
+    text: str
+    toy: bool = False
+    """It is for the pocket model alone."""
+
+
+def to_notebook(source: Source, folder: Path, *, output: Path | None = None, dtype: str = "float16") -> Path:
+    """The notebook, in a folder of its own with its record; `dtype` is of the weights that it merges on a GPU.
+
+    Raises:
+        UsageError: the model is only a shape.
+        StoreError: the disk is full, or the place is taken.
+    """
+    check_real(source)
+    final = output or folder / f"{source.label}-notebook"
+    name = f"{source.label}.ipynb"
+    record = record_of(source, "notebook", None, dtype, False, NOTE)
+    if existing(final, record):
+        return final / name
+    text = written(source, dtype)
+    made = begin(final, len(text))
+    write_text(made / name, text)
+    commit(made, final, record, {})
+    return final / name
+
+
+def written(source: Source, dtype: str) -> str:
+    """The notebook as its file has it."""
+    import nbformat
+
+    book = notebook(source, dtype)
+    nbformat.validate(book)
+    return str(nbformat.writes(book)) + "\n"
+
+
+def notebook(source: Source, dtype: str) -> NotebookNode:
+    """All cells; the same source gives the same notebook."""
+    from nbformat import v4
+
+    filled = {"parameters": parameters(source, dtype), "data": data(source)}
+    wanted = [cell for cell in cells(WORKSHOP.read_text(encoding="utf-8")) if source.model.toy or not cell.toy]
+    made = []
+    for number, cell in enumerate(wanted):
+        if cell.kind == "markdown":
+            made.append(v4.new_markdown_cell(cell.text, id=f"cell-{number}"))
+            continue
+        tags = {"tags": [cell.kind]} if cell.kind in filled else {}
+        made.append(v4.new_code_cell(filled.get(cell.kind, cell.text), id=f"cell-{number}", metadata=tags))
+    return v4.new_notebook(cells=made, metadata=_COLAB)
+
+
+def cells(text: str) -> Iterator[Cell]:
+    """The cells of a text in which each begins with a line `# %%`, as editors have it.
+
+    Behind it may stand `[markdown]`, whose lines are comments, what is filled in, and `toy`.
+    """
+    for part in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
+        head, _, body = part.partition("\n")
+        words, body = head.split(), body.strip("\n")
+        if "[markdown]" in words:
+            body = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
+            yield Cell("markdown", body, "toy" in words)
+        else:
+            kind = next((word for word in words if word != "toy"), "code")
+            yield Cell(kind, body, "toy" in words)
+
+
+def parameters(source: Source, dtype: str) -> str:
+    """The settings, one name a line, with what each is for."""
+    machine, suite, settings = source.run.provenance.machine, source.run.suite, source.settings
+    compute = machine.compute_dtype if machine.kind == "cuda" else paste.FP16
+    where = "of the model on the Hub" if source.model.revision else "None: the newest, or a folder's"
+    lines = [
+        _line("FROM", {"suite": suite.name, "variant": source.variant.name, "seed": source.seed}, "filled in from"),
+        _line("MODEL", source.model.name, "on the Hugging Face Hub, or a folder"),
+        _line("REVISION", source.model.revision or None, where),
+        _line("QUANTIZE", settings.quantization is Quantization.NF4, "the base in 4 bits (NF4)"),
+        _line("COMPUTE_DTYPE", compute, "on a GPU; without one it is float32"),
+        "",
+        "# How answers are generated, and to how many prompts of each role (None: to all).",
+        _line("SYSTEM_PROMPT", suite.system_prompt),
+        _line("MAX_NEW_TOKENS", suite.decoding.max_new_tokens),
+        _line("STOP", list(suite.decoding.stop), "an answer ends before the first of these"),
+        _line("TEMPERATURE", suite.decoding.temperature, "0: the likeliest token each time"),
+        _line("PROMPTS_PER_ROLE", PER_ROLE),
+        _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer take less memory"),
+        "",
+        "# The adapter: arguments of peft.LoraConfig.",
+        f"LORA = {paste.call('dict', paste.lora_arguments(settings))}",
+        "",
+        "# The training: arguments of trl.SFTConfig.",
+        f"TRAINING = {paste.call('dict', paste.training_arguments(settings, source.seed))}",
+        "",
+        _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; without one it is float32"),
+        _line("HUB_REPOSITORY", "", '"your-name/your-model" uploads the merged model'),
+        _line("MAKE_GGUF", False, "True makes a file for llama.cpp"),
+        "",
+        _line("PACKAGES", _packages(source.run.provenance.versions), "installed on Colab"),
+    ]
+    return "\n".join(["# Every setting of this notebook. Change them here and run it again.", *lines])
+
+
+def data(source: Source) -> str:
+    """The training rows, and the prompts of the cases that choose (those that confirm are kept back)."""
+    suite = source.run.suite
+    rows = (_chat(example.messages) for example in suite.examples)
+    return f"TRAINING_ROWS = {_listed(rows)}\n\nPROMPTS = {_listed(map(_prompt, suite.of(Split.MAIN)))}"
+
+
+def _prompt(case: Case) -> dict[str, Any]:
+    return {"id": case.id, "role": case.role.value, "messages": _chat(case.messages)}
+
+
+def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return "[\n" + "".join(f"    {paste.literal(value)},\n" for value in values) + "]"
+
+
+def _line(name: str, value: Any, remark: str = "") -> str:
+    return f"{name} = {paste.literal(value)}" + (f"  # {remark}" if remark else "")
+
+
+def _packages(versions: Mapping[str, str]) -> list[str]:
+    """As pip takes them: the run's versions, less what a build says about itself."""
+    found = {name: versions.get(name, "").partition("+")[0] for name in _PACKAGES}
+    return [f"{name}=={version}" if _VERSION.fullmatch(version) else name for name, version in found.items()]
