@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 from exporting import inside, small_run, source_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import paste
@@ -185,14 +185,14 @@ def test_no_text_gets_out_of_its_literal(first: int, trained_run: RunStore) -> N
     book, plain = notebook(source, "float16"), notebook(source_of(trained_run), "float16")
     again = nbformat.reads(written(source, "float16"), as_version=4)
     read = TransformerManager().transform_cell
-    [settings], [data] = code(again, "parameters"), code(again, "data")
-    found, held = names(read(settings)), names(read(data))
+    [parameters], [data] = code(again, "parameters"), code(again, "data")
+    found, held = names(read(parameters)), names(read(data))
     assert (found["MODEL"], found["SYSTEM_PROMPT"], found["STOP"]) == (texts[0], texts[0], texts)
     assert found["LORA"]["target_modules"] == texts
     assert found["PACKAGES"][:2] == ["transformers", "peft"]
     assert [row[0]["content"] for row in held["TRAINING_ROWS"]] == texts
     assert [prompt["messages"][0]["content"] for prompt in held["PROMPTS"]] == texts
-    assert "\u202e" not in settings + data
+    assert "\u202e" not in parameters + data
 
     def rest(some: Any) -> list[str]:
         return [cell.source for cell in some.cells if not cell.metadata.get("tags")]
@@ -201,6 +201,7 @@ def test_no_text_gets_out_of_its_literal(first: int, trained_run: RunStore) -> N
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_itself_again(text: str) -> None:
     """Between its quotes it is read as it was, on one line."""
     written_ = paste.literal({text: [text, 1.5, None]})
