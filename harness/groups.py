@@ -1,7 +1,8 @@
 """A worker's tasks done together: adapters trained side by side in passes, and everything answered in a mixed batch.
 
 What a pass finds is committed when it ends, and asked before the next one begins: a worker that is killed loses a pass
-at most.
+at most. A pass is committed as a whole, and so are the answers of a batch: what is done again after a kill is done in
+the same company, in which it rounds as before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
@@ -26,7 +28,7 @@ from harness.records import (
     Together,
     Training,
 )
-from harness.store import AnswerPass, Cache, verify_manifest
+from harness.store import AnswerPass, Cache, Commit, verify_manifest
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
@@ -44,7 +46,7 @@ _SAY_EVERY = 8
 
 @dataclass(frozen=True)
 class Group:
-    """What tasks done together need of their worker. `keep` gives what takes a trial's epochs."""
+    """What tasks done together need of their worker."""
 
     job: Job
     base: Base
@@ -52,8 +54,6 @@ class Group:
     emit: Emit
     rows: Mapping[int, list[Row]]
     load: PhaseCost
-    keep: Callable[[Task], Keep | None]
-    commit: Callable[[Training, Callable[..., None] | None], None]
 
     # --- training -------------------------------------------------------------------------------------------------
 
@@ -101,48 +101,34 @@ class Group:
                 probed[shape] = probe(self.base, rows, settings, model_name=name)
 
     def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost]) -> None:
-        """Committed as a whole: begun again after a kill, it finds the same to the last digit."""
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
         meter = Meter(self.job.machine, self.job.model.name)
-        with meter:
-            lots = [self._lot(task) for task in tasks]
-            found = {one.name: one for one in train_together(self.base, lots, progress=self._say_step)}
-        meter.seconds -= sum(one.keeping for one in found.values())
-        cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()))
-        together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
+        with self.cache.together() as commit:
+            with meter:
+                lots = [self._lot(task, commit) for task in tasks]
+                found = {one.name: one for one in train_together(self.base, lots, progress=self._say_step)}
+            meter.seconds -= sum(one.keeping for one in found.values())
+            cost = meter.cost(Phase.TRAIN, sum(one.tokens for one in found.values()))
+            together = Together(uuid.uuid4().hex[:12], len(tasks), cost)
+            for task in tasks:
+                learned = found[task.trial]
+                save = learned.save if learned.status is Status.SUCCEEDED else None
+                commit.training(_ended(task, learned, together, probed), save, with_saved)
         for task in tasks:
-            self._learned(task, found[task.trial], together, probed)
+            status, message = found[task.trial].status, found[task.trial].message
+            if status is not Status.SUCCEEDED:
+                self.emit(Event(EventKind.FINISHED, task.trial, status, message))
 
-    def _lot(self, task: Task) -> Lot:
+    def _lot(self, task: Task, commit: Commit) -> Lot:
         from harness.engine.fused.training import Lot
 
         settings = _settings(task)
-        return Lot(task.trial, self.rows[settings.max_length], settings, task.seed, self.keep(task))
+        return Lot(task.trial, self.rows[settings.max_length], settings, task.seed, keeper(task, commit))
 
     def _say_step(self, trial: str, step: Step, total: int) -> None:
         self.emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
-
-    def _learned(self, task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost]) -> None:
-        from harness.engine.fused.probe import alone, shape_of
-
-        own = probed[shape_of(_settings(task))]
-        training = Training(
-            task.training,
-            learned.status,
-            learned.message,
-            learned.steps,
-            alone(own, learned.tokens, len(learned.steps)),
-            learned.trainable_parameters,
-            learned.supervised_tokens,
-            learned.fingerprint,
-            together=together,
-        )
-        well = learned.status is Status.SUCCEEDED
-        self.commit(training, learned.save if well else None)
-        if not well:
-            self.emit(Event(EventKind.FINISHED, task.trial, learned.status, learned.message))
 
     def _free(self) -> None:
         import gc
@@ -197,16 +183,54 @@ class Group:
         with meter:
             found = dict(answer_mixed(self.base, speakers, decoding, rows=rows, progress=progress))
         tokens = {name: sum(answer.tokens for answer in answers) for name, answers in found.items()}
-        for name, answers in found.items():
-            task = whose[name]
-            phase = Phase.ANSWER_AFTER if task.settings or task.attach else Phase.ANSWER_BEFORE
-            cost = meter.cost(phase, tokens[name])
-            if len(found) > 1:
-                share = tokens[name] / max(1, sum(tokens.values()))
-                seconds = replace(cost.seconds, value=cost.seconds.value * share)
-                cost = replace(cost, seconds=seconds, note=f"its share, by tokens, of {len(found)} models together")
-            load = (self.load,) if phase is Phase.ANSWER_BEFORE else ()
-            self.cache.commit_answers(name, AnswerPass(tuple(answers), (*load, cost)))
+        with self.cache.together() as commit:
+            for name, answers in found.items():
+                task = whose[name]
+                phase = Phase.ANSWER_AFTER if task.settings or task.attach else Phase.ANSWER_BEFORE
+                cost = meter.cost(phase, tokens[name])
+                if len(found) > 1:
+                    share = tokens[name] / max(1, sum(tokens.values()))
+                    seconds = replace(cost.seconds, value=cost.seconds.value * share)
+                    cost = replace(cost, seconds=seconds, note=f"its share, by tokens, of {len(found)} models together")
+                load = (self.load,) if phase is Phase.ANSWER_BEFORE else ()
+                commit.answers(name, AnswerPass(tuple(answers), (*load, cost)))
+
+
+def keeper(task: Task, commit: Commit) -> Keep | None:
+    """What takes the adapter of each epoch that the task's timeline asks for, to be committed with the training."""
+    wanted = {each.epoch: each.id for each in task.timeline}
+
+    def keep(epoch: int, save: Callable[[Path], None]) -> None:
+        if epoch in wanted:
+            commit.training(Training(wanted[epoch], Status.SUCCEEDED, "", (), None), save)
+
+    return keep if wanted else None
+
+
+def with_saved(training: Training, folder: Path) -> Training:
+    """With what of its fingerprint only the saved adapter shows."""
+    from harness.engine.fingerprint import with_saved
+
+    if training.fingerprint is None:
+        return training
+    return replace(training, fingerprint=with_saved(training.fingerprint, folder))
+
+
+def _ended(task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost]) -> Training:
+    from harness.engine.fused.probe import alone, shape_of
+
+    own = probed[shape_of(_settings(task))]
+    return Training(
+        task.training,
+        learned.status,
+        learned.message,
+        learned.steps,
+        alone(own, learned.tokens, len(learned.steps)),
+        learned.trainable_parameters,
+        learned.supervised_tokens,
+        learned.fingerprint,
+        together=together,
+    )
 
 
 def _spoken(task: Task) -> list[Task]:

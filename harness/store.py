@@ -12,13 +12,15 @@ A run directory holds what one run was asked and found; the cache holds what is 
     CACHE/answers/ID/*.json          raw answers, one file per pass
     CACHE/bases/ID/                  a quantised base, as save_pretrained writes it, with base.json
     CACHE/calibrations/ID.json       how fast a GPU was found to be; never cleared
+    CACHE/commits/                   trainings and answers on their way in, laid out as they will lie in the cache
 
 ID-epoch-N is the adapter of a training as it was after N epochs.
 
     reports/baselines/NAME.json      what a run is held against (Baseline), made to be committed and read in a diff
 
 A file counts once its final name exists; what a killed process left under another name is ignored, and goes
-when the cache is cleared.
+when the cache is cleared. What enters the cache together is written below one folder of CACHE/commits; renaming that is
+the commit. Then each part of it is moved to its place, by whoever reads the cache next if a kill comes between.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ T = TypeVar("T")
 MANIFEST = "MANIFEST.sha256"
 _PARTIAL = ".partial-"
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
-_KINDS = ("trainings", "answers", "bases")
+_COMMITS = "commits"
+_KINDS = ("trainings", "answers", "bases", _COMMITS)
+_MEMBERS = {"trainings": "*", "answers": "*/*.json"}
+"""What of a commit is moved to its place as one, by kind."""
 _TO_SPARE = 10**9
 """Bytes that writing something large leaves on the disk, for records and logs."""
 _NO_PLACE = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -327,6 +332,7 @@ class Cache:
 
     def training(self, training: str) -> Training | None:
         """How a training ended, or None when that is not known yet (or no longer: a damaged entry is forgotten)."""
+        self.finish()
         path = self.adapter(training) / "training.json"
         if not path.is_file():
             return None
@@ -341,33 +347,57 @@ class Cache:
     def adapter(self, training: str) -> Path:
         return self.root / "trainings" / training
 
+    @contextmanager
+    def together(self) -> Iterator[Commit]:
+        """What is put into the commit enters the cache when the block ends: after a kill, all of it or nothing."""
+        partial = self.root / _COMMITS / f"{_PARTIAL}{uuid.uuid4().hex}"
+        try:
+            yield Commit(self, partial)
+            if partial.is_dir():
+                with writing(self.root):
+                    _sync(partial)
+                    os.replace(partial, partial.with_name(uuid.uuid4().hex))
+                    _sync(partial.parent, deep=False)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        self.finish()
+
+    def finish(self) -> None:
+        """Move to its place what was committed, and where a kill cut that short; before that nothing is read."""
+        if not self._committed():
+            return
+        from filelock import FileLock
+
+        with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):
+            for commit in self._committed():
+                for member in (path for kind, each in _MEMBERS.items() for path in sorted((commit / kind).glob(each))):
+                    _move(member, self.root / member.relative_to(commit))
+                shutil.rmtree(commit, ignore_errors=True)
+
+    def _committed(self) -> list[Path]:
+        """Commits of which something may not be in its place yet."""
+        return sorted(path for path in (self.root / _COMMITS).glob("*") if not path.name.startswith("."))
+
     def commit_training(
         self,
         training: Training,
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """Let `save` write the adapter's files, then add their manifest and, last, how the training ended.
-
-        `inspect` adds to that what only the saved files show.
-        """
-        with _appearing(self.adapter(training.id)) as partial:
-            if save is not None:
-                save(partial)
-                write_manifest(partial)
-                training = inspect(training, partial) if inspect else training
-            write_record(partial / "training.json", training)
+        """A commit of one training; see `Commit.training`."""
+        with self.together() as commit:
+            commit.training(training, save, inspect)
 
     def answers(self, training: str) -> tuple[AnswerPass, ...]:
         """Every pass of answers known for a training (or for a base), oldest first."""
+        self.finish()
         folder = self.root / "answers" / training
         return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _whole(path)) is not None)
 
     def commit_answers(self, training: str, made: AnswerPass) -> None:
-        folder = self.root / "answers" / training
-        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
-        # The digest keeps two runs apart that answer at the same time.
-        write_record(folder / f"{number:04}-{digest([answer.key for answer in made.answers])}.json", made)
+        """A commit of one pass of answers."""
+        with self.together() as commit:
+            commit.answers(training, made)
 
     def base(self, saved: str) -> Path | None:
         """The folder of a saved base, or None where there is none (or no longer: a damaged one is forgotten).
@@ -427,6 +457,8 @@ class Cache:
         Raises:
             StoreError: there is no room for it, or the place cannot be written.
         """
+        self.finish()
+        other.finish()
         source, final = other.adapter(training), self.adapter(training)
         if not (final / "training.json").is_file() and (source / "training.json").is_file():
             with suppress(_NotWholeError), _appearing(final) as partial:
@@ -441,6 +473,7 @@ class Cache:
 
     def forget(self, training: str) -> None:
         """Drop an adapter with every answer it gave, and those of its epochs."""
+        self.finish()
         for kind in ("trainings", "answers"):
             for name in (training, *(path.name for path in (self.root / kind).glob(snapshot_id(training, "[0-9]*")))):
                 shutil.rmtree(self.root / kind / name, ignore_errors=True)
@@ -453,6 +486,62 @@ class Cache:
             shutil.rmtree(self.root / kind, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Commit:
+    """What is to enter a cache together, in a folder that nobody reads."""
+
+    cache: Cache
+    folder: Path
+
+    def training(
+        self,
+        training: Training,
+        save: Callable[[Path], None] | None,
+        inspect: Callable[[Training, Path], Training] | None = None,
+    ) -> None:
+        """Let `save` write the adapter's files, then add their manifest and how the training ended.
+
+        `inspect` adds to that what only the saved files show.
+        """
+        final = self.cache.adapter(training.id)
+        folder = self._place(final)
+        with writing(final):
+            folder.mkdir(parents=True)
+            if save is not None:
+                save(folder)
+                write_manifest(folder)
+                training = inspect(training, folder) if inspect else training
+            write_record(folder / "training.json", training)
+
+    def answers(self, training: str, made: AnswerPass) -> None:
+        folder = self.cache.root / "answers" / training
+        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
+        # The digest keeps two runs apart that answer at the same time.
+        name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
+        write_record(self._place(folder / name), made)
+
+    def _place(self, final: Path) -> Path:
+        return self.folder / final.relative_to(self.cache.root)
+
+
+def _move(member: Path, final: Path) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if member.is_dir():
+        shutil.rmtree(final, ignore_errors=True)
+    with suppress(FileExistsError):  # another run made the same meanwhile
+        _rename(member, final)
+
+
+def _sync(folder: Path, *, deep: bool = True) -> None:
+    """Let the disk have a folder's names, and with `deep` all that is in it."""
+    for path in (folder, *(folder.rglob("*") if deep else ())):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
 @contextmanager
 def _appearing(final: Path) -> Iterator[Path]:
     """A folder to fill, which is called `final` once everything is in it."""
@@ -461,9 +550,7 @@ def _appearing(final: Path) -> Iterator[Path]:
         try:
             partial.mkdir(parents=True)
             yield partial
-            shutil.rmtree(final, ignore_errors=True)
-            with suppress(FileExistsError):  # another run made the same meanwhile
-                _rename(partial, final)
+            _move(partial, final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -539,7 +626,7 @@ def _rename(folder: Path, final: Path) -> None:
 
 def _held(kind: str, folder: Path) -> Held:
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-    entries = sum(1 for path in folder.iterdir() if not path.name.startswith(_PARTIAL)) if folder.is_dir() else 0
+    entries = sum(1 for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else 0
     return Held(kind, entries, sum(path.stat().st_size for path in files))
 
 

@@ -3,6 +3,8 @@
 Nothing but files is remembered. A trial is finished when its record is in the run directory; what is in the cache
 (trained by an earlier run, or by this one before it was killed) becomes a record without any work; the rest goes to a
 worker. A worker that dies takes along the trial that was in flight and nothing else: a fresh one is given what is left.
+Trials that are done together round as their company does: the first time that a worker dies among them, a fresh one is
+given all of them again.
 """
 
 from __future__ import annotations
@@ -304,13 +306,15 @@ class Sweep:
     # --- work -----------------------------------------------------------------------------------------------------
 
     def _finish_group(self, group: list[_Goal]) -> None:
-        """Give workers what is pending until nothing is: each of them ends at least one trial."""
+        """Give workers what is pending until nothing is: each ends at least one trial, or was the last chance."""
+        patient = self.setup.engine == FUSED
         while pending := [goal for goal in group if goal.record is None and self._has_time(goal, loading=True)]:
             together = self._together(pending)
-            stopped = self._employ(together)
-            still = [goal for goal in together if goal.record is None]
-            if len(still) == len(together) and not stopped:
-                raise RuntimeError(f"a worker ended without a word about {still[0].trial}")
+            stopped = self._employ(together, patient=patient)
+            idle = all(goal.record is None for goal in together)
+            if idle and not (stopped or patient):
+                raise RuntimeError(f"a worker ended without a word about {together[0].trial}")
+            patient = patient and not idle
 
     def _together(self, pending: list[_Goal]) -> list[_Goal]:
         """What one worker is given; a pass that is stopped is lost, so with a budget no more than it has time for."""
@@ -324,10 +328,11 @@ class Sweep:
         self.budget.spent = True
         return False
 
-    def _employ(self, pending: list[_Goal]) -> bool:
+    def _employ(self, pending: list[_Goal], *, patient: bool) -> bool:
         """One worker from start to end; every trial that it ended has its record afterwards.
 
-        Whether it was stopped because there is no time for what comes next.
+        With `patient` none is blamed for a sudden death. Gives back whether the worker was stopped because there is no
+        time for what comes next.
         """
         job, log = self.run.new_worker(self._job(pending))
         name = log.relative_to(self.run.root).as_posix()
@@ -344,6 +349,8 @@ class Sweep:
                     raise EngineError(event.message)
                 if event.kind is EventKind.FINISHED:
                     self._finish(goals[event.trial] if event.trial else None, pending, event, name)
+                elif patient and loaded and event.kind is EventKind.ENDED and event.status is Status.FAILED:
+                    self._pardon(event, pending, name)
                 elif event.kind is EventKind.ENDED and event.status is not Status.CANCELLED:
                     self._bury(event, flying if loaded else None, pending, name, doing)
                 self.notify(event)
@@ -432,6 +439,14 @@ class Sweep:
         found = self.cache.training(goal.training) if goal.settings else None
         short = found.shortage if found else None
         return None if short and not self.setup.same_memory(short) else found
+
+    def _pardon(self, event: Event, pending: Sequence[_Goal], log: str) -> None:
+        """A worker is gone: what it committed is used, and nobody's trial is blamed yet."""
+        for goal in pending:
+            if goal.record is None:
+                self._assemble(goal, log=log)
+        if any(goal.record is None for goal in pending):
+            self.notify(Event(EventKind.NOTICED, message=f"begun again what was not finished: {event.message}"))
 
     def _bury(self, event: Event, flying: _Goal | None, pending: Sequence[_Goal], log: str, doing: str) -> None:
         """A worker is gone: what was in flight ended with it; before the model was loaded, that is everything."""

@@ -13,14 +13,15 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.groups import Group
+from harness.groups import Group, keeper, with_saved
 from harness.records import (
     Event,
     EventKind,
@@ -42,7 +43,6 @@ from harness.store import AnswerPass, Cache, encode_line, read_record, verify_ma
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
-    from harness.engine.reference import Keep
     from harness.engine.rows import Row
 
 Emit = Callable[[Event], None]
@@ -137,22 +137,32 @@ class _Worker:
         """Every task; whether the process is fit for more.
 
         What only answers does so in one mixed batch; with the fused engine, what can be trained together is before.
+        A pass that an earlier worker trained is answered first, in the company that it would have had there.
         """
-        tasks = self._job.tasks
-        together = [task for task in tasks if self._job.engine == FUSED and _fusible(task)]
-        waiting = [task for task in tasks if not (task.settings and task.train)]
-        if not together and len(waiting) < 2:
-            return all(self.do(task) for task in tasks)
-        job, rest, alone = self._job, list[Task](), list[Task]()
-        group = Group(job, self._base, self._cache, self._emit, self._rows, self._load, self._keeper, self._commit)
+        job, tasks = self._job, [task for task in self._job.tasks if self._in_company(task)]
+        training = [task for task in tasks if task.train]
+        waiting = [task for task in tasks if not task.train]
+        trained = job.engine == FUSED and any(task.settings for task in waiting)
+        if not (training or trained or len(waiting) > 1):
+            return all(self.do(task) for task in job.tasks)
+        rest, alone = list[Task](), list[Task]()
+        group = Group(job, self._base, self._cache, self._emit, self._rows, self._load)
         try:
-            for made in group.train(together, alone) if together else ([],):
+            for made in chain([[]] if trained or not training else [], group.train(training, alone)):
                 rest += self._answer_together(group, [*waiting, *filter(self._succeeded, made)])
                 waiting = []
         except StoreError as error:
             return _refuse(error, self._emit)
-        others = [task for task in tasks if task.settings and task.train and task not in together]
+        others = [task for task in job.tasks if task not in tasks]
         return all(self.do(task) for task in (*rest, *alone, *others))
+
+    def _in_company(self, task: Task) -> bool:
+        """Whether it is done with others: the reference engine trains one by one, and packed rows are its own."""
+        if self._job.engine != FUSED:
+            return not task.train
+        from harness.engine.fused.training import fusible
+
+        return task.settings is None or fusible(task.settings)
 
     def _answer_together(self, group: Group, tasks: Sequence[Task]) -> list[Task]:
         """Gives back what is to be answered one by one, because it has no place in a batch or something went wrong."""
@@ -176,12 +186,6 @@ class _Worker:
     def _succeeded(self, task: Task) -> bool:
         found = self._cache.training(task.training)
         return found is not None and found.status is Status.SUCCEEDED
-
-    def _keeper(self, task: Task) -> Keep | None:
-        return partial(self._keep, {each.epoch: each.id for each in task.timeline}) if task.timeline else None
-
-    def _commit(self, training: Training, save: Callable[[Path], None] | None) -> None:
-        self._cache.commit_training(training, save, _with_saved)
 
     def do(self, task: Task) -> bool:
         """One task from start to end; whether the process may go on."""
@@ -209,8 +213,8 @@ class _Worker:
         self._phase, settings = Phase.TRAIN, _settings(task)
         progress = partial(_say_step, self._emit, task.trial)
         rows, name = self._rows[settings.max_length], self._job.model.name
-        keep = self._keeper(task)
-        with trained(self._base, rows, settings, task.seed, model_name=name, progress=progress, keep=keep) as found:
+        begin = partial(trained, self._base, rows, settings, task.seed, model_name=name, progress=progress)
+        with self._cache.together() as commit, begin(keep=keeper(task, commit)) as found:
             training = Training(
                 task.training,
                 found.status,
@@ -222,13 +226,8 @@ class _Worker:
                 found.fingerprint,
             )
             save = partial(save_adapter, found.model) if found.status is Status.SUCCEEDED else None
-            self._commit(training, save)
+            commit.training(training, save, with_saved)
         return training
-
-    def _keep(self, wanted: Mapping[int, str], epoch: int, save: Callable[[Path], None]) -> None:
-        """Into the cache like any adapter, so that a worker that is killed while it answers need not train again."""
-        if epoch in wanted:
-            self._cache.commit_training(Training(wanted[epoch], Status.SUCCEEDED, "", (), None), save)
 
     def _answer(self, task: Task) -> None:
         """Answer with what was saved, not with what is in memory: what is judged is what a user will load."""
@@ -344,12 +343,6 @@ def _named(job: Job) -> SavedBase:
     return SavedBase(job.base, job.model.name, job.quantization, machine.kind, machine.compute_dtype)
 
 
-def _fusible(task: Task) -> bool:
-    from harness.engine.fused.training import fusible
-
-    return task.settings is not None and task.train and fusible(task.settings)
-
-
 def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:
     """Tokens of a prompt, and of the longest conversation that it is evaluated in."""
     from jinja2 import TemplateError
@@ -374,14 +367,6 @@ def _settings(task: Task) -> Settings:
     if task.settings is None:
         raise ValueError("the base is not trained")
     return task.settings
-
-
-def _with_saved(training: Training, folder: Path) -> Training:
-    from harness.engine.fingerprint import with_saved
-
-    if training.fingerprint is None:
-        return training
-    return replace(training, fingerprint=with_saved(training.fingerprint, folder))
 
 
 def _say_step(emit: Emit, trial: str, step: Step, total: int) -> None:

@@ -24,7 +24,11 @@ def task(trial: str, settings: Settings | None, **more: object) -> Task:
 
 def done(cache: Path, engine: str, *tasks: Task) -> tuple[bool, list[Event], Cache]:
     events: list[Event] = []
-    job = Job(
+    return work(job(cache, engine, *tasks), events.append), events, Cache(cache)
+
+
+def job(cache: Path, engine: str, *tasks: Task) -> Job:
+    return Job(
         model=resolve("pocket"),
         machine=one_core(),
         quantization=Quantization.NF4,
@@ -34,7 +38,6 @@ def done(cache: Path, engine: str, *tasks: Task) -> tuple[bool, list[Event], Cac
         decoding=Decoding(16),
         tasks=tasks,
     )
-    return work(job, events.append), events, Cache(cache)
 
 
 def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
@@ -127,13 +130,57 @@ def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
         assert b.together.cost.seconds.value > 0
 
 
+NINE = tuple(task(f"t{n}", replace(SHORT, epochs=1, learning_rate=5e-4 * (n + 1))) for n in range(9))
+"""On a CPU two passes: of five trials, and of four."""
+
+
+def found(cache: Cache) -> dict[str, object]:
+    """All that the nine trials and the base found, to the last digit."""
+    trained = {task.trial: cache.training(task.training) for task in NINE}
+    steps: dict[str, object] = {trial: ended and ended.steps for trial, ended in trained.items()}
+    return steps | {name: cache.answers(f"training-{name}")[0].answers for name in ("base", *trained)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return found(done(tmp_path_factory.mktemp("cache"), "fused", task("base", None), *NINE)[2])
+
+
+class Killed(BaseException):
+    """Not an error: nothing in the worker goes on after it."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "trial"),
+    [(EventKind.ANSWERING, "t2"), (EventKind.STEP, "t7"), (EventKind.ANSWERING, "t7")],
+    ids=["first pass answers", "second pass trains", "second pass answers"],
+)
+def test_a_pass_that_was_killed_is_done_in_the_same_company(
+    tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
+) -> None:
+    """What is left is trained and answered as if nothing had come between: every digit of it is the same."""
+    tasks = task("base", None), *NINE
+
+    def kill(event: Event) -> None:
+        if (event.kind, event.trial) == (kind, trial):
+            raise Killed
+
+    with pytest.raises(Killed):
+        work(job(tmp_path, "fused", *tasks), kill)
+    cache = Cache(tmp_path)
+    asked = [one for one in tasks if not cache.answers(one.training)]
+    left = [replace(one, train=bool(one.settings) and cache.training(one.training) is None) for one in asked]
+    assert done(tmp_path, "fused", *left)[0]
+    assert found(cache) == undisturbed
+
+
 def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
     """In the same job, after what can be trained together."""
     packed = task("packed", replace(SHORT, packing=True, epochs=1))
     well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
     assert well
     held = {trial: cache.training(f"training-{trial}") for trial in ("packed", "one", "two")}
-    assert {trial: bool(found and found.together) for trial, found in held.items()} == {
+    assert {trial: bool(ended and ended.together) for trial, ended in held.items()} == {
         "packed": False, "one": True, "two": True,
     }  # fmt: skip
     assert sum(event.kind is EventKind.FINISHED for event in events) == 3

@@ -153,15 +153,27 @@ def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
 def test_a_killed_worker_fails_one_trial(tmp_path: Path) -> None:
     """A worker's sudden death is a failed trial with its log named and exit code 3; the next run does only that."""
     small_suite(tmp_path)
-    process = start(tmp_path, "--confirm-seeds", "0")
+    alone = "--confirm-seeds", "0", "--engine", "reference"
+    process = start(tmp_path, *alone)
     kill_worker_in_training(process.pid, tmp_path)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 3
     assert "killed by SIGKILL" in error
     assert f"{RUN}/workers/001.log" in error
     assert (tmp_path / RUN / "report.html").is_file()
-    assert run(tmp_path, "--confirm-seeds", "0")[0] == 0
+    assert run(tmp_path, *alone)[0] == 0
     assert len(logs(tmp_path)) == 3  # the one that was killed, the one that took the rest, the one that made up for it
+
+
+def test_a_worker_killed_in_a_pass_is_made_up_for(finished: Path, tmp_path: Path) -> None:
+    """Another begins its pass again in the same run, which says so and finds what it would have found."""
+    small_suite(tmp_path)
+    process = start(tmp_path)
+    kill_worker_in_training(process.pid, tmp_path)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert "begun again what was not finished: the worker was killed by SIGKILL" in error
+    assert findings(tmp_path) == findings(finished)
 
 
 def kill_worker_in_training(parent: int, folder: Path) -> None:

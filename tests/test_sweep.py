@@ -242,6 +242,51 @@ def test_a_death_in_flight_takes_one_trial(tmp_path: Path) -> None:
     assert records["c"].log == "workers/002.log"
 
 
+def test_one_death_in_company_is_made_up_for(tmp_path: Path) -> None:
+    """With the fused engine nobody is blamed: a fresh worker is given all that was not finished, the same as before."""
+    jobs: list[Job] = []
+
+    def dying_once(job: Job, emit: Callable[[Event], None]) -> None:
+        jobs.append(job)
+        trouble = {} if len(jobs) > 1 else {B.id: RuntimeError("gone")}
+        Workers(trouble)(job, emit)
+
+    told: list[Event] = []
+    once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine="fused")), notify=told.append)
+    records = once.go((A, B, C), Split.MAIN, "testing")
+    assert {record.status for record in records} == {Status.SUCCEEDED}
+    assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
+    assert [event.message for event in told if event.kind is EventKind.NOTICED] == [
+        "begun again what was not finished: RuntimeError: gone"
+    ]
+
+
+def test_a_second_death_in_company_takes_one_trial(tmp_path: Path) -> None:
+    """What two workers in a row died of without having finished anything is in flight, and blamed; the rest goes on."""
+    workers = Workers({B.id: RuntimeError("gone")})
+    records = go(tmp_path, workers, setup=replace(SETUP, engine="fused"))
+    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [
+        [BASE, "a", "b", "c"], ["b", "c"], ["b", "c"], ["c"],
+    ]  # fmt: skip
+
+
+def test_what_a_company_committed_is_used_when_its_worker_dies(tmp_path: Path) -> None:
+    """Killed after its answers were committed, before it could tell, it leaves nothing to be begun again."""
+    jobs: list[Job] = []
+
+    def silent(job: Job, emit: Callable[[Event], None]) -> None:
+        jobs.append(job)
+        emit(Event(EventKind.LOADED))
+        for task in job.tasks:
+            commit(job, task)
+        raise RuntimeError("gone")
+
+    records = go(tmp_path, silent, setup=replace(SETUP, engine="fused"))
+    assert set(ends(records).values()) == {Status.SUCCEEDED}
+    assert len(jobs) == 1
+
+
 def test_deaths_in_every_flight_end(tmp_path: Path) -> None:
     """A worker for each trial, no more, and every trial has its own end."""
     workers = Workers({name: RuntimeError(NAMES[name]) for name in NAMES})

@@ -368,4 +368,4 @@ def test_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the disk is full"):
         cache.commit_training(Training("id", Status.SUCCEEDED, "", (), None), broken)
     assert cache.training("id") is None
-    assert [*tmp_path.glob("trainings/*")] == []
+    assert [*tmp_path.glob("trainings/*"), *tmp_path.glob("commits/*")] == []

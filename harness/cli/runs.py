@@ -106,7 +106,7 @@ def clean(yes: bool) -> None:
     cache = Cache(benchmark.CACHE)
     held = cache.held()
     cache_table(cache.root, held)
-    if not any(part.entries for part in held):
+    if not any(part.bytes for part in held):
         return
     if yes or click.confirm("Free it?"):
         benchmark.clear(cache)

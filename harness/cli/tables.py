@@ -149,12 +149,12 @@ def calibration_line(found: Calibration, path: Path) -> None:
 def cache_table(root: Path, held: Sequence[Held]) -> None:
     """What the cache holds."""
     console = _console()
-    if not any(part.entries for part in held):
+    if not any(part.bytes for part in held):
         console.print(f"{root} holds nothing.")
         return
     console.print(f"{root} holds:")
     table = _table("", "of trainings", "size")
-    for part in held:
+    for part in (part for part in held if part.entries or part.bytes):
         table.add_row(part.kind, str(part.entries), f"{part.bytes / 1e6:.1f} MB")
     console.print(table)
 
