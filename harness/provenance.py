@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from harness.devices import Gpu, gpu
 from harness.errors import UsageError
 from harness.records import Basis, Machine, Provenance
 
@@ -21,10 +22,6 @@ STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "
 """The libraries whose versions decide what a training gives."""
 T4_MEMORY_CAP = int(14.2 * 2**30)
 """What PyTorch's allocator can have on a T4 beside the CUDA context."""
-
-
-Gpu = tuple[str, tuple[int, int]]
-"""Name and compute capability."""
 
 
 class Profile(StrEnum):
@@ -56,48 +53,27 @@ def stack_versions() -> dict[str, str]:
     return {name: versions()[name] for name in STACK}
 
 
-def machine(profile: Profile, *, ask: Callable[[], Gpu | None] | None = None) -> Machine:
+def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine:
     """What to compute on. `auto` takes the GPU if there is one; `t4` holds a larger GPU to a T4's limits.
 
-    `ask` finds the GPU; without it the driver is asked.
+    `ask` finds the GPU: of the driver, so that torch need not be imported.
 
     Raises:
         UsageError: `t4` was asked for and there is no GPU.
     """
-    gpu = None if profile is Profile.CPU else (ask or _gpu)()
-    if gpu is None:
+    found = None if profile is Profile.CPU else ask()
+    if found is None:
         if profile is Profile.T4:
             remedy = "On Colab choose Runtime > Change runtime type > T4 GPU; without a GPU use --profile cpu."
             raise UsageError("--profile t4 needs an NVIDIA GPU, and this machine shows none", remedy=remedy)
         return Machine("cpu", cpu_name(), "float32", threads=_cores())
-    name, capability = gpu
+    name, capability = found.name, found.capability
     on_t4 = "T4" in name.split()
     if profile is Profile.T4 and not on_t4:
         return Machine("cuda", name, "float16", Basis.EMULATED, T4_MEMORY_CAP, _cores())
     # A T4 claims bf16 but only emulates it: the hardware has it from compute capability 8.0 on.
     dtype = "bfloat16" if capability >= (8, 0) else "float16"
     return Machine("cuda", name, dtype, Basis.MEASURED, T4_MEMORY_CAP if profile is Profile.T4 else None, _cores())
-
-
-def _gpu() -> Gpu | None:
-    """The first GPU, asked of the driver so that torch need not be imported."""
-    import pynvml
-
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return None  # The driver would still name the one that torch is not to see.
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        if pynvml.nvmlDeviceGetCount() == 0:
-            return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        name = pynvml.nvmlDeviceGetName(handle)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return (name if isinstance(name, str) else name.decode()), (major, minor)
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def cpu_name() -> str:

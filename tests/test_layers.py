@@ -87,6 +87,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "forecast": GROUND | {"predict", "lengths", "devices", "hub", "models", "provenance", "store"},
     "executors": GROUND | {"store"},
     "adapters": GROUND | {"store"},
+    "provenance": GROUND | {"devices"},
     "doctor": GROUND | {"predict", "devices", "provenance", "store"},
     "limits": GROUND | {"forecast", "budget", "provenance", "store"},
     "sync": GROUND | {"store"},
