@@ -57,7 +57,6 @@ def _told(text: str, output: Path | None) -> str:
 def _page(text: str, path: Path) -> str:
     if path.is_dir():
         raise UsageError(f"{path} is a directory", remedy="Name a file, such as report.html.")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return str(path)
 
@@ -66,7 +65,6 @@ def _written(tables: Mapping[str, str], folder: Path) -> str:
     """One path a line."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", remedy="Name a directory: --format csv writes several files.")
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         write_text(folder / name, text)
     return "\n".join(str(folder / name) for name in tables)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.errors import NewerFormatError, StoreError, UsageError
 from harness.records import Event, EventKind, RunManifest, TrialRecord
-from harness.store import Cache, RunStore
+from harness.store import Cache, RunStore, writing
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,16 @@ def mirror(folder: Path, run: RunStore, cache: Cache, digest: str) -> Mirror:
     """A mirror in `folder`, which is made if what it lies in is there.
 
     Raises:
-        UsageError: what the folder lies in is not there, as when Google Drive is not mounted.
+        UsageError: it is a file, or what it lies in is not there, as when Google Drive is not mounted.
+        StoreError: it cannot be made.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--sync {folder} is a file", remedy="Name a folder; it is made if need be.")
     if not folder.is_dir():
         if not folder.absolute().parent.is_dir():
             remedy = "On Colab mount Google Drive first: from google.colab import drive; drive.mount('/content/drive')"
             raise UsageError(f"--sync {folder}: there is no {folder.absolute().parent}", remedy=remedy)
-        folder.mkdir()
+        with writing(folder):
+            folder.mkdir()
     far = folder / "runs" / f"{run.root.resolve().name}-{digest[:8]}"
     return Mirror(run, cache, RunStore(far), Cache(folder / "cache"))

@@ -205,6 +205,8 @@ def test_no_cell_is_a_formula(text: str) -> None:
     [
         (["report", "first", "--output", "."], "is a directory"),
         (["report", "first", "--format", "csv", "--output", "first/run.json"], "is a file"),
+        (["report", "first", "--output", "first/run.json/page.html"], "cannot write"),
+        (["report", "first", "--format", "csv", "--output", "first/run.json/tables"], "cannot write"),
         (["report", "first", "nowhere"], "there is no run in nowhere"),
     ],
 )

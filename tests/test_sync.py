@@ -194,6 +194,13 @@ def test_a_drive_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
     assert "drive.mount('/content/drive')" in caught.value.remedy
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    """A file where the folder should be is refused in words."""
+    (tmp_path / "drive").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="is a file"):
+        mirror(tmp_path / "drive", RunStore(tmp_path), Cache(tmp_path), "0123")
+
+
 def test_a_fresh_run_leaves_nothing_old(tmp_path: Path) -> None:
     """What `--fresh` drops from the cache goes from the folder too, so that nobody takes it from there."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
