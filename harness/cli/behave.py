@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.export import LLAMA_CPP, SEED, VARIANT
-from harness.cli.run import CODE
+from harness.cli.run import CODE, QUIET
 from harness.cli.runs import RUN
 
 Ask = Callable[[str], tuple[tuple[str, str], ...]]
@@ -65,7 +65,7 @@ def _typed() -> Iterator[str]:
 @SEED
 @LLAMA_CPP
 @CODE
-@click.option("--quiet", is_flag=True, help="No progress.")
+@QUIET
 def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, allow_code: bool, quiet: bool) -> None:
     """Find where, from adapter to GGUF, a behaviour changes.
 

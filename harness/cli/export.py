@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.run import QUIET
 from harness.cli.runs import RUN
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ LLAMA_CPP = click.option(
 @click.option("--public", is_flag=True, help="Where --to hub makes the repository, let everybody see it.")
 @click.option("--dry-run", is_flag=True, help="Show all that --to hub would send, and send nothing.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a folder in RUN/exports.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@QUIET
 def export(
     run: Path,
     variant: str,

@@ -33,6 +33,14 @@ GRID = click.option(
     callback=_grid_name,
     help="A file of SUITE/grids, without .yaml.",
 )
+MODEL = click.option(
+    "--model",
+    default="pocket",
+    show_default=True,
+    metavar="ID|DIR|pocket|shape:NAME",
+    help="The base: a model of the Hub (owner/name[@revision]), a folder, the toy model that comes with this, or "
+    "random weights in a model's shape (shape:llama-2-7b), which show what fits.",
+)
 PROFILE = click.option(
     "--profile",
     type=click.Choice(["auto", "cpu", "t4"]),
@@ -72,13 +80,7 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 @click.command()
 @SUITE
 @GRID
-@click.option(
-    "--model",
-    default="pocket",
-    show_default=True,
-    metavar="ID|DIR|pocket|shape:NAME",
-    help="The base to predict memory and time for; of a model of the Hub the weights are not fetched.",
-)
+@MODEL
 @PROFILE
 @SEEDS
 @SKIP
@@ -86,7 +88,7 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     """Show the trials that `run` would train, and what they need.
 
     Memory and time are predicted for the GPU that is here, else for a T4; with --profile cpu they
-    are not.
+    are not. Of a model of the Hub no weights are fetched.
     """
     from harness import benchmark
     from harness.cli.tables import plan_table

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from harness.cli.look import GRID, PROFILE, SEEDS, SKIP, SUITE
+from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
 
+QUIET = click.option("--quiet", is_flag=True, help="No progress.")
 CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
 
 TRIAL_FAILED = 3
@@ -17,14 +18,7 @@ TRIAL_FAILED = 3
 @click.command()
 @SUITE
 @GRID
-@click.option(
-    "--model",
-    default="pocket",
-    show_default=True,
-    metavar="ID|DIR|pocket|shape:NAME",
-    help="The base: a model of the Hub (owner/name[@revision]), a folder, the toy model that comes with this, or "
-    "random weights in a model's shape (shape:llama-2-7b), which show what fits.",
-)
+@MODEL
 @PROFILE
 @SEEDS
 @click.option(
@@ -71,7 +65,7 @@ TRIAL_FAILED = 3
 )
 @SKIP
 @CODE
-@click.option("--quiet", is_flag=True, help="No progress.")
+@QUIET
 @click.option("--verbose", is_flag=True, help="Show the workers' logs as they grow.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_obj
