@@ -266,7 +266,7 @@ def test_a_mistake_in_what_a_run_is_given(capsys: pytest.CaptureFixture[str], he
 def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     """While another process works in a run's directory, `run`, `score` and `clean` keep away and say so."""
     directory = here / "reports" / "runs" / "small-quick-pocket"
-    new("reports/cache/trainings/one/training.json")(here)
+    new("reports/cache/trainings/one/training.json", "{}")(here)
     with held(directory):
         said = error_of(capsys, "run", "small")
         assert said.startswith("Error: another process is working in reports/runs/small-quick-pocket")
