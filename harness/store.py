@@ -123,7 +123,7 @@ def writing(path: Path) -> Iterator[None]:
             remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
         if isinstance(error, PermissionError) or error.errno in _NO_PLACE:
-            remedy = "Name a place that you may write to."
+            remedy = "Name a directory that you may write to with --output."
             raise StoreError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
         raise
 
