@@ -63,7 +63,7 @@ def test_cells_are_commands(line: str) -> None:
 
     name, *words = shlex.split(line)
     command = cli.commands[name]
-    command.make_parser(click.Context(command)).parse_args(words)
+    command.make_parser(click.Context(command, help_option_names=["-h", "--help"])).parse_args(words)
 
 
 def test_named_sessions_exist() -> None:
