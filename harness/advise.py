@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import compare, paste, recommend
-from harness.recommend import GIB, Caps
-from harness.records import Basis, Change, Choice, Measurement, Outcome, Phase, Recommendation, Results, Verdict
+from harness.recommend import Caps
+from harness.records import GIB, Basis, Change, Choice, Measurement, Outcome, Phase, Recommendation, Results, Verdict
 
 TOY = "This is a toy model. It shows how to read a result; its settings are no advice for any other model."
 

@@ -19,10 +19,9 @@ import psutil
 from harness import predict
 from harness.devices import Gpu, gpu
 from harness.provenance import STACK, Profile, now, stack_versions
-from harness.records import Calibration, Timing
+from harness.records import GIB, Calibration, Timing
 from harness.store import Cache
 
-GIB = 2**30
 _SEVEN = 22e9
 """Bytes that a 7B takes on the disk: its weights in fp16, the quantised base, and room for adapters."""
 _PROBE = """

@@ -14,8 +14,8 @@ from harness.hub import Hub
 from harness.lengths import Lengths, lengths
 from harness.models import described, shape_in
 from harness.predict import Fit, Forecast, ModelShape, Range, Speed
-from harness.provenance import T4_MEMORY_CAP, Profile
-from harness.records import Calibration, ModelRef, Settings, Split, Suite, Trial
+from harness.provenance import Profile
+from harness.records import GIB, T4_MEMORY_CAP, Calibration, ModelRef, Settings, Split, Suite, Trial
 from harness.store import Cache
 
 CALIBRATED = 0.15
@@ -152,7 +152,7 @@ def hopeless(what: Subject, trials: Iterable[Trial], place: Where) -> dict[str, 
 
 
 def _too_large(found: Forecast, place: Where) -> str:
-    needed, there = found.memory.allocated / predict.GIB, place.capacity / predict.GIB
+    needed, there = found.memory.allocated / GIB, place.capacity / GIB
     return f"predicted not to fit and not tried: it needs about {needed:.1f} GiB, and {there:.1f} GiB can be had"
 
 

@@ -16,12 +16,10 @@ from pathlib import Path
 
 from harness.devices import Gpu, gpu
 from harness.errors import UsageError
-from harness.records import Basis, Machine, Provenance
+from harness.records import T4_MEMORY_CAP, Basis, Machine, Provenance
 
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers")
 """The libraries whose versions decide what a training gives."""
-T4_MEMORY_CAP = int(14.2 * 2**30)
-"""What PyTorch's allocator can have on a T4 beside the CUDA context."""
 
 
 class Profile(StrEnum):

@@ -9,9 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from harness.changes import Marks, Pair, change, pair, points, standard_error
-from harness.records import Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
-
-GIB = 1 << 30
+from harness.records import GIB, Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """What a tuned model must not lose."""

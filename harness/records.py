@@ -14,6 +14,11 @@ from typing import Any
 
 FORMAT = 1
 """Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
+GIB = 2**30
+"""Bytes: sizes are kept in bytes and told in these."""
+T4_MEMORY_CAP = int(14.2 * GIB)
+"""Bytes that a T4 leaves to PyTorch's allocator beside the CUDA context: the profile `t4` holds larger GPUs to it, and
+it is the T4 line of a page."""
 
 
 class Role(StrEnum):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.groups import Group, keeper, with_saved
 from harness.records import (
+    GIB,
     Event,
     EventKind,
     Job,
@@ -416,7 +417,7 @@ def _message(error: Exception, shortage: Shortage | None = None) -> str:
 
 
 def _gib(size: Measurement) -> str:
-    return f"{size.value / 2**30:.2f} GiB"
+    return f"{size.value / GIB:.2f} GiB"
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -23,8 +23,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from harness.forecast import public_shape
-from harness.predict import GIB, Coefficients, Fit, ModelShape, batches, memory
-from harness.records import Quantization, Scheduler, Settings, Status
+from harness.predict import Coefficients, Fit, ModelShape, batches, memory
+from harness.records import GIB, Quantization, Scheduler, Settings, Status
 
 COEFFICIENTS = Path(__file__).parent.parent / "harness" / "predict" / "coefficients.json"
 START = (22.0, 10.0, 8.0, 100.0)

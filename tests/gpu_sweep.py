@@ -27,11 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness.records import Measurement, Phase, PhaseCost, Shortage, Status, TrialRecord
+from harness.records import GIB, Measurement, Phase, PhaseCost, Shortage, Status, TrialRecord
 from harness.store import RunStore
 
 FORMAT = 1
-GIB = 2**30
 LINE = 14.2
 NEAR = 0.15
 ROWS = 24

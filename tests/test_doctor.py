@@ -18,10 +18,9 @@ from harness.forecast import public_shape
 from harness.models import POCKET
 from harness.predict import ModelShape, Speed, batches, fitted, training_seconds
 from harness.provenance import STACK, Profile
-from harness.records import Settings, Timing
+from harness.records import GIB, Settings, Timing
 from harness.store import Cache
 
-GIB = 2**30
 VERSIONS = dict.fromkeys(STACK, "3.0.0")
 GPU = Torch("13.0", cuda=True, bf16=True, nf4=True)
 CPU = Torch(nf4=True)

@@ -15,9 +15,9 @@ from harness.cli import main
 from harness.devices import CONTEXT, Gpu
 from harness.errors import ModelError
 from harness.models import POCKET
-from harness.predict import GIB, T4, Fit
-from harness.provenance import T4_MEMORY_CAP, Profile
-from harness.records import Calibration, Settings
+from harness.predict import T4, Fit
+from harness.provenance import Profile
+from harness.records import GIB, T4_MEMORY_CAP, Calibration, Settings
 from harness.store import Cache
 from harness.suites import load_suite
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from harness.errors import ModelError
 from harness.models import POCKET, SHAPES
 from harness.predict import (
-    GIB,
     Coefficients,
     Fit,
     ModelShape,
@@ -28,7 +27,7 @@ from harness.predict import (
 )
 from harness.predict.lengths import expected_longest
 from harness.predict.memory import NF4, PAGED, STATE
-from harness.records import Quantization, Settings
+from harness.records import GIB, Quantization, Settings
 
 NAMES = sorted(path.parent.name for path in SHAPES.glob("*/config.json"))
 

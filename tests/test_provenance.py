@@ -6,8 +6,8 @@ import pytest
 
 from harness.devices import Gpu
 from harness.errors import UsageError
-from harness.provenance import T4_MEMORY_CAP, Profile, machine
-from harness.records import Basis
+from harness.provenance import Profile, machine
+from harness.records import T4_MEMORY_CAP, Basis
 
 T4 = Gpu("Tesla T4", (7, 5), 15 << 30)
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)

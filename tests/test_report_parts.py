@@ -11,8 +11,11 @@ import pytest
 from build import machine, results
 from test_report import parse
 
-from harness.provenance import T4_MEMORY_CAP
+from harness.devices import Gpu
+from harness.provenance import Profile
+from harness.provenance import machine as machine_of
 from harness.records import (
+    GIB,
     Basis,
     EpochRates,
     Milestone,
@@ -23,7 +26,7 @@ from harness.records import (
     Timeline,
     Together,
 )  # fmt: skip
-from harness.report import charts, costs, effects, rates, tradeoff, words
+from harness.report import charts, costs, effects, rates, tradeoff
 from harness.report.difference import difference
 from harness.report.tradeoff import BEYOND, WITHIN, Point, front, trade_offs
 from harness.report.variants import verdict
@@ -76,8 +79,10 @@ def test_each_basis_has_its_own_mark() -> None:
 
 
 def test_the_t4_line_is_where_trials_are_capped() -> None:
-    """The line stands at the memory that a trial is held to."""
-    assert words.T4_LIMIT == T4_MEMORY_CAP
+    """The line stands at the memory that the profile `t4` holds a trial to on a larger GPU."""
+    held = machine_of(Profile.T4, ask=lambda: Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB))
+    assert held.memory_cap is not None
+    assert tradeoff._memory(made("cuda")).limit == held.memory_cap / GIB
 
 
 def test_out_of_memory_stands_beyond_the_line() -> None:

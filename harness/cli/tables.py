@@ -16,8 +16,8 @@ from harness.forecast import Subject, Where
 from harness.grid import differing_settings
 from harness.grid.forms import NAMED_MODULES
 from harness.grid.names import number
-from harness.predict import GIB, Forecast, Range, updates
-from harness.records import Calibration, Plan, Role, Settings, Split, Suite
+from harness.predict import Forecast, Range, updates
+from harness.records import GIB, Calibration, Plan, Role, Settings, Split, Suite
 from harness.store import Held
 
 

@@ -18,13 +18,13 @@ from functools import cache
 from importlib.resources import files
 
 from harness.predict.lengths import Batches, batches, updates
-from harness.predict.memory import GIB, Coefficients, Memory, Moment, memory, paged
+from harness.predict.memory import Coefficients, Memory, Moment, memory, paged
 from harness.predict.shapes import ModelShape, shape_of
 from harness.predict.speed import Speed, answering_seconds, fitted, training_seconds
 from harness.records import Settings
 
 __all__ = [
-    "GIB", "T4", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
+    "T4", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
     "Speed", "answering_seconds", "batches", "coefficients", "fitted", "forecast", "memory", "paged", "shape_of",
     "training_seconds", "updates",
 ]  # fmt: skip

@@ -14,7 +14,6 @@ from harness.predict.lengths import Batches
 from harness.predict.shapes import ModelShape
 from harness.records import Quantization, Settings
 
-GIB = 2**30
 HALF, FULL = 2, 4
 """Bytes of fp16 and of fp32."""
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.records import Outcome, Phase, PhaseCost, Results, Status, Suite, Together
+from harness.records import GIB, Outcome, Phase, PhaseCost, Results, Status, Suite, Together
 from harness.report import words
 from harness.report.tables import Cell, Column, Row
 
@@ -145,7 +145,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     run = results.run
     facts, machine = run.provenance, run.provenance.machine
     commit = (facts.git_commit or "not in a git repository") + (" with uncommitted changes" if facts.git_dirty else "")
-    cap = f", memory capped at {machine.memory_cap / words.GIB:.1f} GiB" if machine.memory_cap else ""
+    cap = f", memory capped at {machine.memory_cap / GIB:.1f} GiB" if machine.memory_cap else ""
     threads = f", {words.plural(machine.threads, 'thread')}" if machine.threads else ""
     return (
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),

@@ -8,7 +8,7 @@ from math import ceil, floor, log, log10
 from statistics import median
 from typing import Any
 
-from harness.records import Basis, Measurement, Outcome, Phase, Results, Role, Status
+from harness.records import GIB, T4_MEMORY_CAP, Basis, Measurement, Outcome, Phase, Results, Role, Status
 from harness.report import rates
 from harness.report.charts import (
     BASE,
@@ -26,9 +26,7 @@ from harness.report.charts import (
 )  # fmt: skip
 from harness.report.words import (
     ABSENT,
-    GIB,
     MIB,
-    T4_LIMIT,
     counts,
     machine_claim,
     measured,
@@ -130,7 +128,7 @@ def _memory(results: Results) -> Axis:
         return Axis(
             "memory-trade-off", "Peak GPU memory while training, as torch reserves it (GiB)", "Peak GPU memory (GiB)",
             "how much GPU memory it needs", lambda v: _figure(_reserved(v), GIB), log=False, tick="datum.label",
-            limit=T4_LIMIT / GIB, limit_label=f"T4 {T4_LIMIT / GIB:.1f} GiB",
+            limit=T4_MEMORY_CAP / GIB, limit_label=f"T4 {T4_MEMORY_CAP / GIB:.1f} GiB",
             note="The dotted line is what torch can be given on a T4. What ran out of memory needs more than where it "
             f"stands. Figures {machine_claim(machine)}.",
         )  # fmt: skip

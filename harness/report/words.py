@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from harness.records import Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
+from harness.records import GIB, Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
 
-GIB, MIB = 1 << 30, 1 << 20
-T4_LIMIT = int(14.2 * GIB)
+MIB = 1 << 20
 """What of a T4's memory torch can be given, CUDA's own context left aside."""
 ABSENT = "–"
 
