@@ -81,7 +81,7 @@ def tiny(base: Base) -> Tiny:
         length = int(torch.randint(5, 19, ()))
         ids = torch.randint(3, 96, (length,)).tolist()
         rows.append(Row(ids, [IGNORED] * 3 + ids[3:]))
-    return Tiny(Base(model, base.tokenizer, one_core(), Quantization.NONE), rows)
+    return Tiny(Base(model, base.tokenizer, replace(one_core(), compute_dtype="float64"), Quantization.NONE), rows)
 
 
 def exact(model: Any, ids: Any, labels: Any) -> Any:
@@ -329,3 +329,11 @@ def test_passes_are_as_cheap_as_can_be(lengths: list[int], overhead: int, expect
     """Long rows go apart when their padding would cost more than a pass; none has more than the limit of tokens."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
+
+
+def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:
+    """Embeddings and head that are not in the compute dtype end a pass before it begins, as they end a training."""
+    other = replace(tiny.base, machine=replace(tiny.base.machine, compute_dtype="float32"))
+    lots = [Lot("one", tiny.rows, replace(SIX[0], quantization=Quantization.NONE), 0)]
+    with pytest.raises(EngineError, match="in a precision that was not asked for"):
+        list(train_together(other, lots, progress=lambda *_: None))

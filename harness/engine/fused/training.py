@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.base import Base, check_trainable, checkpoint, opened, untouched
+from harness.engine.base import Base, check_precision, check_trainable, checkpoint, opened, untouched
 from harness.engine.fused.fresh import Fresh, fresh, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
@@ -90,6 +90,7 @@ def train_together(
     for lot in lots:
         _check(base, lot.settings)
     check_trainable(base.model)
+    check_precision(base.model, base.machine)
     begun = [fresh(base, lot.settings, lot.seed) for lot in lots]
     with untouched(base.model), opened(base), contextlib.ExitStack() as undo:
         run = _Run(base, lots, begun, progress, log_probabilities, pass_tokens)
