@@ -52,7 +52,8 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> Non
     console = _console()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = _of(len(plan.variants), "variant"), _of(len(plan.trials), "trial")
-    console.print(f"{suite.name}, grid {plan.grid}: {variants}, seeds {seeds}: {trials}")
+    word = "seed" if len(plan.seeds) == 1 else "seeds"
+    console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
     console.print(table)
     for line in outlook.notes() if outlook else ():
         console.print(line, soft_wrap=True)
