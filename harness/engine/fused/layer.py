@@ -28,16 +28,19 @@ class StackedLinear(torch.nn.Module):
         self._stack = stack
         self._number = number
 
-    def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float]) -> None:
-        """Takes each member's `A` (rank, in) and `B` (out, rank), and the factor of their product."""
+    def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
+        """Takes each member's `A` (rank, in) and `B` (out, rank), and the factor of their product.
+
+        They are held in `dtype`, or else in the precision that they come in.
+        """
         self.members = tuple(weights)
         self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
         if not weights:
             return
         rank, pairs = max(self._ranks.values()), list(weights.values())
         (first_a, first_b), device = pairs[0], self._device
-        a = first_a.new_zeros(len(pairs), rank, first_a.shape[1], device=device)
-        b = first_b.new_zeros(len(pairs), first_b.shape[0], rank, device=device)
+        a = first_a.new_zeros(len(pairs), rank, first_a.shape[1], device=device, dtype=dtype or first_a.dtype)
+        b = first_b.new_zeros(len(pairs), first_b.shape[0], rank, device=device, dtype=a.dtype)
         for place, (own_a, own_b) in enumerate(pairs):
             a[place, : own_a.shape[0]] = own_a
             b[place, :, : own_b.shape[1]] = own_b
@@ -48,28 +51,29 @@ class StackedLinear(torch.nn.Module):
     def _device(self) -> torch.device:
         return next(self.base_layer.parameters()).device
 
-    def views(self, slot: int) -> Pair:
-        return self._own(slot, self.A.data, self.B.data)
+    def views(self) -> dict[int, Pair]:
+        """Each member's own `A` and `B`."""
+        return self._own(self.A.data, self.B.data) if self.members else {}
 
-    def gradients(self, slot: int) -> Pair | None:
-        if self.A.grad is None or self.B.grad is None:
+    def gradients(self) -> dict[int, Pair] | None:
+        """Likewise their gradients, if there are any."""
+        if not self.members or self.A.grad is None or self.B.grad is None:
             return None
-        return self._own(slot, self.A.grad, self.B.grad)
+        return self._own(self.A.grad, self.B.grad)
 
-    def _own(self, slot: int, a: torch.Tensor, b: torch.Tensor) -> Pair:
-        place, rank = self.members.index(slot), self._ranks[slot]
-        return a[place, :rank], b[place, :, :rank]
+    def _own(self, a: torch.Tensor, b: torch.Tensor) -> dict[int, Pair]:
+        halves = zip(self.members, a.unbind(), b.unbind(), strict=True)
+        return {slot: (own_a[: self._ranks[slot]], own_b[:, : self._ranks[slot]]) for slot, own_a, own_b in halves}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.base_layer(x)
         layout = self._stack.layout(self.members, x.device) if self.members else None
         if layout is None:
             return result
-        given = layout.gather(self._dropped(x) if self.training else x)
-        if not torch.is_autocast_enabled(x.device.type):
-            given = given.to(self.A.dtype)
-        inner = torch.bmm(given, self.A.transpose(1, 2)) * self._scaling
-        delta = torch.bmm(inner, self.B.transpose(1, 2))
+        given = layout.gather(self._dropped(x) if self.training else x).to(self.A.dtype)
+        inner = torch.bmm(given, self.A.transpose(1, 2))
+        # Scaled last, as PEFT does it: in fp16 a gradient then overflows here where it overflows there.
+        delta = torch.bmm(inner, self.B.transpose(1, 2)) * self._scaling
         return layout.add(result, delta.to(result.dtype))
 
     def _dropped(self, x: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GROWTH_INTERVAL = 2000
 """Steps without overflow after which the loss scale doubles, and its first value, as torch.amp.GradScaler has them."""
 FIRST_SCALE = 2.0**16
+ELEMENTWISE = ("AdamW", "Adagrad", "RMSprop", "SGD")
+"""PyTorch's optimizers that know no shapes; 8-bit ones work by blocks of a tensor, Adafactor by rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class LossScale:
 
 
 class Learner:
-    """A trial in training. Its parameters lie in the stack where that is contiguous, else they are copied there."""
+    """A trial in training. Its parameters lie one behind the other in one vector, in full precision.
+
+    What is in the stack is a copy of them, in the precision that is computed in.
+    """
 
     def __init__(
         self,
@@ -80,16 +85,36 @@ class Learner:
         seed: int,
         arguments: SFTConfig,
         log: TrainingLog,
+        weights: Mapping[str, Pair],
         *,
         scaled: bool,
     ) -> None:
+        """`weights` are those to begin with, on the device that they will be trained on."""
+        import torch
+
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
         self.scale = LossScale(used=scaled)
         self.total = steps_of(len(rows), settings)
         self.tokens = 0
         self._arguments, self._scaled = arguments, scaled
         self._windows = windows(len(rows), settings, seed)
-        self._parameters: dict[str, tuple[torch.nn.Parameter, torch.nn.Parameter]] = {}
+        self._whole = torch.nn.Parameter(torch.cat([half.flatten() for pair in weights.values() for half in pair]))
+        self._names, self._shapes = list(weights), [half.shape for pair in weights.values() for half in pair]
+        self._own = [torch.nn.Parameter(part) for part in self._parts(self._whole.data)]
+        self._data = [parameter.data for parameter in self._own]
+        self._optimizer, self._scheduler = self._optimize()
+
+    @property
+    def size(self) -> int:
+        """Weights of the adapter."""
+        return self._whole.numel()
+
+    def collect_in(self, room: torch.Tensor) -> None:
+        """Gradients will be collected in this vector, which may serve other trials between two steps."""
+        self._gradient, self._gradients = room[: self.size], self._parts(room)
+        self._whole.grad = self._gradient
+        for parameter, gradient in zip(self._own, self._gradients, strict=True):
+            parameter.grad = gradient
 
     @property
     def ended(self) -> bool:
@@ -106,35 +131,22 @@ class Learner:
 
     # --- parameters -----------------------------------------------------------------------------------------------
 
-    def attach(self, views: Mapping[str, Pair]) -> None:
-        """Take one's place in the stack: at the start, and whenever another trial has left it."""
+    def _parts(self, whole: torch.Tensor) -> list[torch.Tensor]:
+        """Views of a vector, or of its beginning, in the shapes of the parameters."""
         import torch
 
-        if not self._parameters:
-            self._parameters = {
-                name: (torch.nn.Parameter(a.contiguous()), torch.nn.Parameter(b.contiguous()))
-                for name, (a, b) in views.items()
-            }
-            self._optimizer, self._scheduler = self._optimize()
-        self._views = views
-        for name, pair in views.items():
-            for parameter, view in zip(self._parameters[name], pair, strict=True):
-                if view.is_contiguous():
-                    parameter.data = view
+        parts = torch.split(whole[: self.size], [shape.numel() for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """As the reference engine's model calls them."""
-        for name, pair in self._parameters.items():
-            for half, parameter in zip("AB", pair, strict=True):
-                yield f"base_model.model.{name}.lora_{half}.default.weight", parameter
+        names = (f"base_model.model.{name}.lora_{half}.default.weight" for name in self._names for half in "AB")
+        yield from zip(names, self._own, strict=True)
 
     def weights(self) -> dict[str, Pair]:
-        """Copies of what was learned so far, in main memory."""
-
-        def copy(parameter: torch.nn.Parameter) -> torch.Tensor:
-            return parameter.detach().to("cpu", copy=True)
-
-        return {name: (copy(a), copy(b)) for name, (a, b) in self._parameters.items()}
+        """A copy of what was learned so far, in main memory."""
+        parts = self._parts(self._whole.detach().to("cpu", copy=True))
+        return dict(zip(self._names, zip(parts[::2], parts[1::2], strict=True), strict=True))
 
     def fingerprint(self, template: str) -> Fingerprint:
         """As the reference engine's."""
@@ -153,7 +165,9 @@ class Learner:
 
         given = self._arguments
         kind, options = Trainer.get_optimizer_cls_and_kwargs(given)
-        parameters = [parameter for _, parameter in self.named_parameters()]
+        # What learns each weight by itself may as well see them as one: a step on hundreds takes many times longer.
+        alike = kind.__module__.startswith("torch.") and kind.__name__ in ELEMENTWISE
+        parameters = [self._whole] if alike else self._own
         optimizer = kind([{"params": parameters, "weight_decay": given.weight_decay}], **options)
         warmup = given.get_warmup_steps(self.total)
         schedule = get_scheduler(
@@ -163,44 +177,40 @@ class Learner:
 
     # --- one step -------------------------------------------------------------------------------------------------
 
-    def clip(self, gradients: Mapping[str, Pair | None]) -> torch.Tensor:
-        """Take the window's gradients, without the loss scale, and clip them; gives their norm before."""
+    def learn(self, loss: float, gradients: Mapping[str, Pair], views: Mapping[str, Pair]) -> None:
+        """Take the step that the window's gradients ask for, put the result into the stack's `views`, write the log.
+
+        Gradients that overflowed in fp16 are passed over.
+        """
         import torch
 
-        for name, pair in gradients.items():
-            if pair is not None:
-                for parameter, gradient in zip(self._parameters[name], pair, strict=True):
-                    parameter.grad = gradient.contiguous()
         if not self.log.steps:
-            check_gradients(self)
-        own = [parameter for _, parameter in self.named_parameters()]
+            self._check(gradients)
+        torch._foreach_copy_(self._gradients, self._halves(gradients))
         if self.scale.value != 1:
-            torch._foreach_mul_([p.grad for p in own if p.grad is not None], 1 / self.scale.value)
-        return torch.nn.utils.clip_grad_norm_(own, self.settings.max_grad_norm or math.inf)
-
-    def step(self, loss: float, norm: float) -> None:
-        """Learn from the clipped gradients and write the log. Gradients that overflowed in fp16 are passed over."""
-        import torch
-
+            self._gradient.mul_(1 / self.scale.value)
+        norm = float(torch.nn.utils.clip_grad_norm_([self._whole], self.settings.max_grad_norm or math.inf))
         rate = self._scheduler.get_last_lr()[0]
         skipped = self._scaled and not math.isfinite(norm)
         self.scale.update(skipped=skipped)
         if not skipped:
             self._optimizer.step()
             self._scheduler.step()
-            apart = [
-                (view, parameter.data)
-                for name, views in self._views.items()
-                for view, parameter in zip(views, self._parameters[name], strict=True)
-                if view.data_ptr() != parameter.data_ptr()
-            ]
-            if apart:
-                views, own = zip(*apart, strict=True)
-                torch._foreach_copy_(list(views), list(own))
+            torch._foreach_copy_(self._halves(views), self._data)
         rows = [self.rows[row] for row in self.window.rows]
         self.log.count(sum(len(row.input_ids) for row in rows), sum(row.supervised for row in rows))
         logs = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": self.window.epoch}
         self.log.add(len(self.log.steps) + 1, self.total, logs)
+
+    def _check(self, gradients: Mapping[str, Pair]) -> None:
+        """Hold the first step to what training means, as the reference engine is held."""
+        for number, parameter in enumerate(self._own):
+            if self._names[number // 2] not in gradients:
+                parameter.grad = None
+        check_gradients(self)
+
+    def _halves(self, pairs: Mapping[str, Pair]) -> list[torch.Tensor]:
+        return [half for name in self._names for half in pairs[name]]
 
 
 def steps_of(count: int, settings: Settings) -> int:

@@ -43,9 +43,11 @@ class PassRow:
 class Stack:
     """Adapters side by side on a base. Slots are positions: those behind one that leaves move up."""
 
-    def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter]) -> None:
-        """Puts a layer around every module that one of the adapters has weights for."""
-        self._model = model
+    def __init__(
+        self, model: PreTrainedModel, adapters: Sequence[Adapter], *, dtype: torch.dtype | None = None
+    ) -> None:
+        """Puts a layer around every module that one of the adapters has weights for, and holds these in `dtype`."""
+        self._model, self._dtype = model, dtype
         self.adapters = [replace(adapter, weights={}) for adapter in adapters]
         self.rows: tuple[PassRow, ...] = ()
         self._layouts: dict[tuple[int, ...], Layout] = {}
@@ -65,21 +67,23 @@ class Stack:
             self._model.set_submodule(name, layer.base_layer)
         self.layers = {}
 
-    def views(self, slot: int) -> dict[str, Pair]:
-        """A trial's own `A` and `B` by module, in the storage of the stack."""
-        return {name: layer.views(slot) for name, layer in self.layers.items() if slot in layer.members}
+    def views(self) -> list[dict[str, Pair]]:
+        """Each trial's own `A` and `B` by module, in the storage of the stack."""
+        return self._by_slot({name: layer.views() for name, layer in self.layers.items()})
 
-    def gradients(self, slot: int) -> dict[str, Pair | None]:
-        """Their gradients likewise; None where there is none."""
-        return {name: layer.gradients(slot) for name, layer in self.layers.items() if slot in layer.members}
+    def gradients(self) -> list[dict[str, Pair]]:
+        """Their gradients likewise, of those that have one."""
+        return self._by_slot({name: layer.gradients() or {} for name, layer in self.layers.items()})
+
+    def _by_slot(self, found: Mapping[str, Mapping[int, Pair]]) -> list[dict[str, Pair]]:
+        slots = range(len(self.adapters))
+        return [{name: own[slot] for name, own in found.items() if slot in own} for slot in slots]
 
     def leave(self, slots: Collection[int]) -> None:
         """Takes trials out; what the others have learned stays as it is, in other storage."""
         kept = [number for number in range(len(self.adapters)) if number not in slots]
-        left = {
-            name: {new: layer.views(old) for new, old in enumerate(kept) if old in layer.members}
-            for name, layer in self.layers.items()
-        }
+        views = {name: layer.views() for name, layer in self.layers.items()}
+        left = {name: {new: own[old] for new, old in enumerate(kept) if old in own} for name, own in views.items()}
         self.adapters = [self.adapters[number] for number in kept]
         self._fill({name: dict(found) for name, found in left.items()})
 
@@ -87,7 +91,7 @@ class Stack:
         self._layouts = {}
         for name, layer in self.layers.items():
             own = {slot: pair for slot, pair in weights[name].items() if pair is not None}
-            layer.fill(own, [self.adapters[slot].scaling[name] for slot in own])
+            layer.fill(own, [self.adapters[slot].scaling[name] for slot in own], self._dtype)
 
     def enter(self, rows: Sequence[PassRow]) -> None:
         """Say whose the rows of the next pass are, in the order of slots; it holds through forward and backward."""

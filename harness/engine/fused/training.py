@@ -18,7 +18,7 @@ from harness.engine.base import Base, check_precision, check_trainable, checkpoi
 from harness.engine.fused.fresh import Fresh, fresh, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
-from harness.engine.fused.stack import PassRow, Stack
+from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.reference import Keep, TrainingLog, sft_arguments
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
@@ -127,23 +127,28 @@ class _Run:
         self._autocast = precision if kind == "cuda" and precision in ("float16", "bfloat16") else None
         self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
         self._log_probabilities = log_probabilities or _fused_head(base)
-        self.stack = Stack(base.model, [one.adapter for one in begun])
+        import torch
+
+        # In the precision that is computed in: what the optimizers see is each learner's own.
+        held = base.model.dtype if self._autocast else None
+        self.stack = Stack(base.model, [one.adapter for one in begun], dtype=held)
         self._lots, self._configs = list(lots), [one.config for one in begun]
-        self._learners = [self._learner(lot, progress) for lot in lots]
-        self._attach()
+        self._learners = [self._learner(lot, one.adapter, progress) for lot, one in zip(lots, begun, strict=True)]
+        self._views = self.stack.views()
+        room = torch.empty(max(each.size for each in self._learners), dtype=_wide(base), device=base.device)
+        for learner in self._learners:
+            learner.collect_in(room)
         if kind == "cuda":
             checkpoint(base.model)
         base.model.train()
 
-    def _learner(self, lot: Lot, progress: Callable[[str, Step, int], None]) -> Learner:
+    def _learner(self, lot: Lot, adapter: Adapter, progress: Callable[[str, Step, int], None]) -> Learner:
         half = self._autocast == "float16"
         log = TrainingLog(allow_skipped=half, progress=partial(progress, lot.name), keep=lot.keep)
         arguments = sft_arguments(self._base, lot.settings, lot.seed, "unused")
-        return Learner(lot.rows, lot.settings, lot.seed, arguments=arguments, log=log, scaled=half)
-
-    def _attach(self) -> None:
-        for slot, learner in enumerate(self._learners):
-            learner.attach(self.stack.views(slot))
+        device = self._base.device
+        weights = {name: (a.to(device), b.to(device)) for name, (a, b) in adapter.weights.items()}
+        return Learner(lot.rows, lot.settings, lot.seed, arguments, log, weights, scaled=half)
 
     def go(self) -> Iterator[Learned]:
         while self._learners:
@@ -154,7 +159,7 @@ class _Run:
                 for listed in (self._learners, self._lots, self._configs):
                     listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
                 self.stack.leave(ended)
-                self._attach()
+                self._views = self.stack.views()
 
     def _learned(self, slot: int) -> Learned:
         learner, log = self._learners[slot], self._learners[slot].log
@@ -188,10 +193,10 @@ class _Run:
         groups = passes([len(row.input_ids) for _, _, row in rows], overhead=self._overhead, limit=self._limit)
         for group in groups:
             self._pass([rows[index] for index in sorted(group)], losses)
-        norms = [learner.clip(self.stack.gradients(slot)) for slot, learner in enumerate(self._learners)]
-        told = torch.stack([torch.stack([torch.stack(own).sum() for own in losses]), torch.stack(norms)]).tolist()
-        for learner, config, loss, norm in zip(self._learners, self._configs, *told, strict=True):
-            learner.step(loss, norm)
+        told = torch.stack([torch.stack(own).sum() for own in losses]).tolist()
+        found = zip(self._learners, self._configs, told, self.stack.gradients(), self._views, strict=True)
+        for learner, config, loss, gradients, views in found:
+            learner.learn(loss, gradients, views)
             if learner.window.ends_epoch and not learner.ended:
                 learner.log.end_epoch(partial(_save_now, learner, config))
 
@@ -233,6 +238,13 @@ class _Run:
         if self._autocast is None:
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=getattr(torch, self._autocast))
+
+
+def _wide(base: Base) -> torch.dtype:
+    """What adapters are trained in."""
+    import torch
+
+    return torch.promote_types(torch.float32, base.model.dtype)
 
 
 def _save_now(learner: Learner, config: LoraConfig, folder: Path) -> None:

@@ -12,7 +12,6 @@ from harness.records import Settings
 
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
-WEIGHT_AND_GRADIENT = 8
 WIDEST = {"cpu": 8, "cuda": 16}
 """More gain little, and a worker that is killed loses its pass."""
 _SPARE = 0.85
@@ -21,7 +20,8 @@ _SPARE = 0.85
 
 def width(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
     """How many of these trials to train at once, at least one."""
-    free = _SPARE * free_bytes(base) - activations(base, pass_tokens)
+    room = 4 * max(adapter_weights(base, settings) for settings in sweep)
+    free = _SPARE * free_bytes(base) - activations(base, pass_tokens) - room
     largest = max(adapter_bytes(base, settings) for settings in sweep)
     return max(1, min(len(sweep), WIDEST[base.machine.kind], int(free // largest)))
 
@@ -37,10 +37,15 @@ def free_bytes(base: Base) -> int:
 
 
 def adapter_bytes(base: Base, settings: Settings) -> int:
-    """A trial's weights in fp32 with gradients and optimizer states."""
-    each = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
-    weights: int = sum(settings.rank * (module.in_features + module.out_features) for module in targets(base, settings))
-    return (WEIGHT_AND_GRADIENT + each) * weights
+    """A trial's weights in fp32 and optimizer states, and in the stack weights and gradients as they are computed."""
+    state = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
+    computed: int = base.model.dtype.itemsize
+    return (4 + state + 2 * computed) * adapter_weights(base, settings)
+
+
+def adapter_weights(base: Base, settings: Settings) -> int:
+    """How many weights a trial's adapter has."""
+    return sum(settings.rank * (module.in_features + module.out_features) for module in targets(base, settings))
 
 
 def targets(base: Base, settings: Settings) -> list[Any]:
