@@ -6,8 +6,8 @@ One `harness run` for each architecture, with random weights in its shape, so th
 that does not fit ends its worker as it would for a user. For Llama-2-7b a few trials come first; from them it is
 estimated which settings lie close to the line, and its sweep is of these too. Each trial takes four optimizer steps on
 rows of full length, which shows its true peak. Writes OUTPUT/t4-sweep.json (its format is in reports/gpu/README.md),
-which `harness.predict` is fitted on, and each sweep's report. About six minutes on an H100, by estimate: it has not
-run on a GPU yet. Exits with 1 where one of the claims that it prints does not hold.
+which `harness.predict` is fitted on, and each sweep's report. About ten minutes on an H100; with `--models` some of it,
+and what OUTPUT holds of the others stays. Exits with 1 where one of the claims that it prints does not hold.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ SMALL = (
 
 
 def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Row]:
-    """Six settings estimated to lie just below the line and three above it, from the peaks in bytes of AdamW's trials.
+    """Six settings estimated to lie just below the line and four above it, from the peaks in bytes of AdamW's trials.
 
     Those of long batches are taken to be linear in tokens at once and in the rank. Lengths go beyond 1024 only where
     eight rows of that do not reach the line.
@@ -105,7 +105,7 @@ def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Ro
         share = float(fit @ [1.0, batch * length, rank]) / (LINE * GIB)
         candidates.append((length > 1024, share, row(rank, length, batch, steps)))
     below = _spread([c for c in candidates if c[2]["name"] not in there], 0.87, 0.97, 6)
-    return below + _spread(candidates, 1.04, 1.14, 2) + _spread(candidates, 1.25, 1.6, 1)
+    return below + _spread(candidates, 1.04, 1.14, 1) + _spread(candidates, 1.25, 1.7, 3)
 
 
 def _spread(candidates: Iterable[tuple[bool, float, Row]], low: float, high: float, count: int) -> list[Row]:
@@ -169,7 +169,10 @@ def recorded(run: Path) -> dict[str, Any]:
     return {
         "model": manifest.model.name,
         "model_digest": manifest.model.digest,
+        "script": "python tests/gpu_sweep.py " + " ".join(sys.argv[1:]),
         "command": manifest.provenance.command,
+        "started": manifest.provenance.started,
+        "device": manifest.provenance.machine.device,
         "rows": len(manifest.suite.examples),
         "workers": len(list((run / "workers").glob("*.log"))),
         "base": _trial(base, "base"),
@@ -275,7 +278,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="*", default=[SEVEN, *OTHERS])
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    began, found = time.monotonic(), []
+    began, found = time.monotonic(), _others(given.output, given.models)
     with tempfile.TemporaryDirectory(prefix="harness-sweep-") as folder:
         work = Path(folder)
         for model in given.models:
@@ -289,21 +292,25 @@ def main() -> int:
                 run = sweep(work, model, rows, given.profile, "line")
             found.append(recorded(run))
             print(f"{model}, after {time.monotonic() - began:.0f} s\n{table(found[-1]['trials'])}", flush=True)
-            _keep(given.output, model, run, found, time.monotonic() - began)
+            _keep(given.output, model, run, found)
     shown = [claim for each in found if each["model"] == SEVEN for claim in claims(each)]
     for text, holds in shown:
         print(f"{'holds' if holds else 'DOES NOT HOLD'}: {text}")
     return 0 if all(holds for _, holds in shown) else 1
 
 
-def _keep(output: Path, model: str, run: Path, found: Sequence[Mapping[str, Any]], seconds: float) -> None:
+def _others(output: Path, models: Sequence[str]) -> list[dict[str, Any]]:
+    """What was recorded before of models that are not swept now."""
+    file = output / "t4-sweep.json"
+    runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
+    return [run for run in runs if run["model"] not in models]
+
+
+def _keep(output: Path, model: str, run: Path, found: Sequence[Mapping[str, Any]]) -> None:
     """After each model, so that a run that is cut short leaves what it has."""
     facts = RunStore(run).manifest().provenance
     text = {
         "format": FORMAT,
-        "command": "python tests/gpu_sweep.py " + " ".join(sys.argv[1:]),
-        "seconds": round(seconds, 1),
-        "started": facts.started,
         "machine": asdict(facts.machine),
         "versions": facts.versions,
         "runs": found,
