@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from harness.engine.reference import lora_config
 from harness.records import Settings
 
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
 
     from harness.engine.fused.layer import Pair
@@ -27,12 +29,34 @@ class Fresh:
     config: LoraConfig
 
 
+def begin(base: Base, trials: Sequence[tuple[Settings, int]]) -> list[Fresh]:
+    """The adapters that SFTTrainer begins with under these settings and seeds; the base is bare again afterwards.
+
+    PEFT makes one for each kind of adapter. Where it is found to draw as expected, the kind's other seeds are drawn
+    without putting layers around hundreds of modules once more, which on a 7B takes seconds each.
+    """
+    made: dict[int, Fresh] = {}
+    kinds: dict[str, list[int]] = {}
+    for number, (settings, _) in enumerate(trials):
+        kinds.setdefault(repr(lora_config(settings)), []).append(number)
+    for first, *others in kinds.values():
+        by_peft = made[first] = fresh(base, *trials[first])
+        known = bool(others) and _same(_redrawn(by_peft, base, trials[first][1]), by_peft.adapter.weights)
+        for number in others:
+            settings, seed = trials[number]
+            made[number] = (
+                replace(by_peft, adapter=replace(by_peft.adapter, weights=_redrawn(by_peft, base, seed)))
+                if known
+                else fresh(base, settings, seed)
+            )
+    return [made[number] for number in range(len(trials))]
+
+
 def fresh(base: Base, settings: Settings, seed: int) -> Fresh:
-    """The adapter that SFTTrainer begins with under this seed; the base is bare again afterwards.
+    """The adapter that SFTTrainer begins with under this seed, made by PEFT.
 
     SFTTrainer seeds, lets PEFT draw, and rounds to bf16 on a quantised base, which the harness widens again to fp32.
     """
-    import torch
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
     from transformers import set_seed
@@ -40,16 +64,43 @@ def fresh(base: Base, settings: Settings, seed: int) -> Fresh:
     with untouched(base.model):
         set_seed(seed)
         model = get_peft_model(base.model, lora_config(settings))
-        rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else None
-        wide = torch.promote_types(torch.float32, base.model.dtype)
         weights, scaling = {}, {}
         for name, module in base.model.named_modules():
             if isinstance(module, LoraLayer):
-                halves = (module.lora_A["default"].weight, module.lora_B["default"].weight)
-                a, b = (half.detach().to(rounded or half.dtype).to("cpu", wide, copy=True) for half in halves)
-                weights[name], scaling[name] = (a, b), module.scaling["default"]
+                weights[name] = _rounded(base, module.lora_A["default"].weight, module.lora_B["default"].weight)
+                scaling[name] = module.scaling["default"]
         config = copy.deepcopy(model.peft_config["default"])
     return Fresh(Adapter(weights, scaling, settings.dropout), config)
+
+
+def _redrawn(like: Fresh, base: Base, seed: int) -> dict[str, Pair]:
+    """The same kind of adapter under another seed, drawn in the order in which PEFT draws: two new layers for each
+    module, and the first one once more."""
+    import torch
+    from transformers import set_seed
+
+    set_seed(seed)
+    drawn = {}
+    for name, pair in like.adapter.weights.items():
+        a, b = (torch.nn.Linear(half.shape[1], half.shape[0], bias=False).weight for half in pair)
+        torch.nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        torch.nn.init.zeros_(b)
+        drawn[name] = _rounded(base, a, b)
+    return drawn
+
+
+def _rounded(base: Base, a: torch.Tensor, b: torch.Tensor) -> Pair:
+    """In main memory, in full precision, with what SFTTrainer's rounding leaves of them."""
+    import torch
+
+    rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype
+    wide = torch.promote_types(torch.float32, base.model.dtype)
+    a, b = (half.detach().to(rounded).to("cpu", wide, copy=True) for half in (a, b))
+    return a, b
+
+
+def _same(one: Mapping[str, Pair], other: Mapping[str, Pair]) -> bool:
+    return all(mine.equal(yours) for name in other for mine, yours in zip(one[name], other[name], strict=True))
 
 
 def save(weights: Mapping[str, Pair], config: LoraConfig, folder: Path) -> None:

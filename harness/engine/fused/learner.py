@@ -88,8 +88,9 @@ class Learner:
         weights: Mapping[str, Pair],
         *,
         scaled: bool,
+        device: torch.device,
     ) -> None:
-        """`weights` are those to begin with, on the device that they will be trained on."""
+        """`weights` are those to begin with."""
         import torch
 
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
@@ -98,7 +99,8 @@ class Learner:
         self.tokens = 0
         self._arguments, self._scaled = arguments, scaled
         self._windows = windows(len(rows), settings, seed)
-        self._whole = torch.nn.Parameter(torch.cat([half.flatten() for pair in weights.values() for half in pair]))
+        whole = torch.cat([half.flatten() for pair in weights.values() for half in pair])
+        self._whole = torch.nn.Parameter(whole.to(device))
         self._names, self._shapes = list(weights), [half.shape for pair in weights.values() for half in pair]
         self._own = [torch.nn.Parameter(part) for part in self._parts(self._whole.data)]
         self._data = [parameter.data for parameter in self._own]
@@ -143,9 +145,16 @@ class Learner:
         names = (f"base_model.model.{name}.lora_{half}.default.weight" for name in self._names for half in "AB")
         yield from zip(names, self._own, strict=True)
 
+    @property
+    def pairs(self) -> dict[str, Pair]:
+        """Its weights by module, as they are and where they are."""
+        return self._paired(self._data)
+
     def weights(self) -> dict[str, Pair]:
         """A copy of what was learned so far, in main memory."""
-        parts = self._parts(self._whole.detach().to("cpu", copy=True))
+        return self._paired(self._parts(self._whole.detach().to("cpu", copy=True)))
+
+    def _paired(self, parts: Sequence[torch.Tensor]) -> dict[str, Pair]:
         return dict(zip(self._names, zip(parts[::2], parts[1::2], strict=True), strict=True))
 
     def fingerprint(self, template: str) -> Fingerprint:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.base import Base, check_precision, check_trainable, checkpoint, opened, untouched
-from harness.engine.fused.fresh import Fresh, fresh, save
+from harness.engine.fused.fresh import Fresh, begin, save
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import passes
 from harness.engine.fused.stack import Adapter, PassRow, Stack
@@ -91,7 +91,7 @@ def train_together(
         _check(base, lot.settings)
     check_trainable(base.model)
     check_precision(base.model, base.machine)
-    begun = [fresh(base, lot.settings, lot.seed) for lot in lots]
+    begun = begin(base, [(lot.settings, lot.seed) for lot in lots])
     with untouched(base.model), opened(base), contextlib.ExitStack() as undo:
         run = _Run(base, lots, begun, progress, log_probabilities, pass_tokens)
         undo.callback(run.stack.remove)
@@ -129,11 +129,12 @@ class _Run:
         self._log_probabilities = log_probabilities or _fused_head(base)
         import torch
 
-        # In the precision that is computed in: what the optimizers see is each learner's own.
-        held = base.model.dtype if self._autocast else None
-        self.stack = Stack(base.model, [one.adapter for one in begun], dtype=held)
         self._lots, self._configs = list(lots), [one.config for one in begun]
         self._learners = [self._learner(lot, one.adapter, progress) for lot, one in zip(lots, begun, strict=True)]
+        # In the precision that is computed in: what the optimizers see is each learner's own.
+        held = base.model.dtype if self._autocast else None
+        both = zip(begun, self._learners, strict=True)
+        self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
         self._views = self.stack.views()
         room = torch.empty(max(each.size for each in self._learners), dtype=_wide(base), device=base.device)
         for learner in self._learners:
@@ -146,9 +147,8 @@ class _Run:
         half = self._autocast == "float16"
         log = TrainingLog(allow_skipped=half, progress=partial(progress, lot.name), keep=lot.keep)
         arguments = sft_arguments(self._base, lot.settings, lot.seed, "unused")
-        device = self._base.device
-        weights = {name: (a.to(device), b.to(device)) for name, (a, b) in adapter.weights.items()}
-        return Learner(lot.rows, lot.settings, lot.seed, arguments, log, weights, scaled=half)
+        given = (lot.rows, lot.settings, lot.seed, arguments, log, adapter.weights)
+        return Learner(*given, scaled=half, device=self._base.device)
 
     def go(self) -> Iterator[Learned]:
         while self._learners:
