@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from side_by_side import SIX, distance, figures, named, together, without_floats
 from training import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
 
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.base import Base, checkpoint, untouched
+from harness.engine.fused.fresh import begin, fresh
 from harness.engine.fused.learner import GROWTH_INTERVAL, LossScale, windows
-from harness.engine.fused.passes import passes
+from harness.engine.fused.passes import even_passes, padded, passes
 from harness.engine.fused.training import Learned, Lot, train_together
 from harness.engine.reference import TrainingLog, build_trainer
 from harness.engine.rows import IGNORED, Row
@@ -329,6 +332,40 @@ def test_passes_are_as_cheap_as_can_be(lengths: list[int], overhead: int, expect
     """Long rows go apart when their padding would cost more than a pass; none has more than the limit of tokens."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
+
+
+@given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms(), st.integers(60, 400))
+def test_even_passes_have_as_many_rows_of_everybody(owners: int, lengths: list[int], rng: Any, limit: int) -> None:
+    """Each row comes once, each owner's as often as another's in every pass, and no pass goes beyond the limit."""
+    rows = [(owner, length) for owner in range(owners) for length in lengths]
+    rng.shuffle(rows)
+    of, long = [owner for owner, _ in rows], [length for _, length in rows]
+    found = even_passes(of, long, overhead=20, limit=limit)
+    if found is None:
+        assert owners * max(lengths) > limit
+        return
+    assert sorted(row for group in found for row in group) == list(range(len(rows)))
+    assert all(len(set(Counter(of[row] for row in group).values())) == 1 for group in found)
+    assert all({of[row] for row in group} == set(of) for group in found)
+    assert all(padded([group], long, 0) <= limit for group in found)
+
+
+def test_passes_are_not_even_where_numbers_of_rows_differ() -> None:
+    """Then there is no such division."""
+    assert even_passes([0, 0, 1], [5, 5, 5], overhead=1, limit=100) is None
+
+
+def test_other_seeds_of_a_kind_begin_with_what_peft_draws(base: Base) -> None:
+    """Bit for bit, with the scale and configuration of their own kind."""
+    other = replace(SIX[1], learning_rate=1e-3)
+    trials = [(SIX[0], 3), (SIX[1], 4), (replace(SIX[0], epochs=9), 5), (other, 6), (SIX[0], 3)]
+    for found, trial in zip(begin(base, trials), trials, strict=True):
+        expected = fresh(base, *trial)
+        assert found.adapter.scaling == expected.adapter.scaling
+        assert found.config == expected.config
+        assert found.adapter.weights.keys() == expected.adapter.weights.keys()
+        for name, pair in expected.adapter.weights.items():
+            assert all(one.equal(two) for one, two in zip(pair, found.adapter.weights[name], strict=True))
 
 
 def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:

@@ -321,7 +321,7 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     del speakers
     _fresh()
     batched, per_variant = {}, 0.0
-    one_by_one = []
+    one_by_one, different = [], []
     for name, at in folders.items():
         with attached(base, at) if at else contextlib.nullcontext(base.model) as model:
             begun = time.perf_counter()
@@ -331,13 +331,10 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
                 begun = time.perf_counter()
                 answer(base, model, work.prompts[:alone], decoding, batch_size=1, progress=lambda _: None)
                 one_by_one.append((time.perf_counter() - begun) / alone)
+            pairs = zip(work.prompts, batched[name], mixed[name], strict=True)
+            apart = [(prompt, a, b) for prompt, a, b in pairs if (a.text, a.tokens) != (b.text, b.tokens)]
+            different += [_difference(base, model, *one) for one in apart]
     singly = PROMPTS * (one_by_one[0] + TRIALS * one_by_one[1])
-    different = [
-        _difference(base, folders[name], prompt, a, b)
-        for name in folders
-        for prompt, a, b in zip(work.prompts, batched[name], mixed[name], strict=True)
-        if (a.text, a.tokens) != (b.text, b.tokens)
-    ]
     count = len(folders) * len(work.prompts)
     say(
         f"answers: {together:.1f} s mixed, {per_variant:.1f} s per variant, {singly:.0f} s one by one;"
@@ -362,14 +359,14 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     }
 
 
-def _difference(base: Base, folder: Path | None, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
+def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
     """Where two answers part, and by how much the likelier of the two tokens led there (the other cannot be far)."""
     import torch
 
     one, other = (base.tokenizer(text, add_special_tokens=False).input_ids for text in (a.text, b.text))
     at = next((n for n, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
     ids = render(prompt.messages, base.tokenizer, ask=True) + one[:at]
-    with attached(base, folder) if folder else contextlib.nullcontext(base.model) as model, torch.inference_mode():
+    with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=base.device)).logits[0, -1].float()
     first, second = logits.topk(2).values.tolist()
     return {"prompt": prompt.key, "token": at, "gap of the two best logits": first - second, "largest": first}
@@ -382,13 +379,16 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(asdict(value), default=str))
 
 
-def measure(kind: str, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(kind: str, quick: bool, say: Callable[[str], None], found: dict[str, Any]) -> Iterator[None]:
+    """Puts what is found into `found`, part by part."""
     with {"gpu": gpu, "cpu": cpu}[kind](quick) as work, tempfile.TemporaryDirectory() as folder:
-        found: dict[str, Any] = {"machine": _plain(work.base.machine), "settings": _plain(work.settings)}
+        found |= {"machine": _plain(work.base.machine), "settings": _plain(work.settings)}
         found["training"] = training(work, say)
+        yield
         found["answering"] = answering(work, Path(folder), say)
+        yield
         found["growth"] = growth(work, GROWTH[:4] if quick else GROWTH, say)
-        return found
+        yield
 
 
 def table(found: dict[str, Any]) -> str:
@@ -468,13 +468,14 @@ def main() -> None:
     for kind in kinds:
         command = f"python tests/perf/engines.py --only {kind}" + " --quick" * given.quick
         known[kind] = {"command": command, "versions": stack_versions()}
-        known[kind] |= measure(kind, given.quick, say)
-        if given.output:
-            given.output.parent.mkdir(parents=True, exist_ok=True)
-            given.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-            given.output.with_suffix(".md").write_text(table(known), encoding="utf-8")
-            given.output.with_suffix(".svg").write_text(chart(known), encoding="utf-8")
+        for _ in measure(kind, given.quick, say, known[kind]):
+            if given.output:  # after each part: what is cut short leaves what it has
+                given.output.parent.mkdir(parents=True, exist_ok=True)
+                given.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     print(table(known))
+    if given.output:
+        given.output.with_suffix(".md").write_text(table(known), encoding="utf-8")
+        given.output.with_suffix(".svg").write_text(chart(known), encoding="utf-8")
 
 
 if __name__ == "__main__":

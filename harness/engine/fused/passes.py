@@ -34,6 +34,27 @@ def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[in
     return groups
 
 
+def even_passes(owners: Sequence[int], lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]] | None:
+    """As `passes`, but such that every owner has as many rows in each pass; None where that cannot be.
+
+    Then a pass's rows need no sorting by owner, which for a layer's wide inputs costs more than some padding.
+    """
+    own = [
+        sorted((n for n, one in enumerate(owners) if one == owner), key=lengths.__getitem__) for owner in set(owners)
+    ]
+    if len({len(rows) for rows in own}) > 1 or max(lengths) * len(own) > limit:
+        return None
+    ranks = list(zip(*own, strict=True))
+    longest = [max(lengths[row] for row in rank) for rank in ranks]
+    groups = passes(longest, overhead=overhead // len(own), limit=limit // len(own))
+    return [[row for place in group for row in ranks[place]] for group in groups]
+
+
+def padded(groups: Sequence[Sequence[int]], lengths: Sequence[int], overhead: int) -> int:
+    """What these passes cost, in tokens."""
+    return sum(overhead + len(group) * max(lengths[row] for row in group) for group in groups)
+
+
 def _cost(rows: int, longest: int, overhead: int, limit: int) -> float:
     return _pieces(rows, longest, limit) * overhead + rows * longest
 

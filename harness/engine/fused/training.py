@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.engine.base import Base, check_precision, check_trainable, checkpoint, opened, untouched
 from harness.engine.fused.fresh import Fresh, begin, save
 from harness.engine.fused.learner import Learner
-from harness.engine.fused.passes import passes
+from harness.engine.fused.passes import even_passes, padded, passes
 from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.reference import Keep, TrainingLog, sft_arguments
 from harness.engine.rows import IGNORED, Row
@@ -36,6 +36,8 @@ PASS_TOKENS = {"cpu": 2048, "cuda": 4096}
 """Padded tokens that go through the base at once, unless one row alone has more."""
 OVERHEAD = {"cpu": 100, "cuda": 1024}
 """What a pass costs beside its tokens, in tokens: on a GPU, dequantising the base and starting kernels."""
+EVEN = 1.25
+"""How many times the padded tokens passes may have in which no trial has more rows than another."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,7 @@ class _Run:
         ]
         self.stack.zero_grad()
         losses: list[list[torch.Tensor]] = [[] for _ in self._learners]
-        groups = passes([len(row.input_ids) for _, _, row in rows], overhead=self._overhead, limit=self._limit)
-        for group in groups:
+        for group in self._groups([slot for slot, _, _ in rows], [len(row.input_ids) for _, _, row in rows]):
             self._pass([rows[index] for index in sorted(group)], losses)
         told = torch.stack([torch.stack(own).sum() for own in losses]).tolist()
         found = zip(self._learners, self._configs, told, self.stack.gradients(), self._views, strict=True)
@@ -199,6 +200,14 @@ class _Run:
             learner.learn(loss, gradients, views)
             if learner.window.ends_epoch and not learner.ended:
                 learner.log.end_epoch(partial(_save_now, learner, config))
+
+    def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+        """Which rows go through the base together."""
+        given = {"overhead": self._overhead, "limit": self._limit}
+        cheapest, even = passes(lengths, **given), even_passes(owners, lengths, **given)
+        if even and padded(even, lengths, self._overhead) <= EVEN * padded(cheapest, lengths, self._overhead):
+            return even
+        return cheapest
 
     def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
         """Forward and backward of some rows, ordered by slot; every trial's loss is a sum over its own rows alone."""
