@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
+import numpy as np
 import pytest
 from exporting import cache_of, inside, source_of
 from safetensors import safe_open
@@ -44,6 +46,23 @@ class Made:
         if spec.name == self.stop:
             raise self.error
         yield half
+
+
+class Many:
+    """One tensor in 200 parts, which are counted; `most` of them were held at once."""
+
+    specs = (TensorSpec("many", "float32", (200, 1 << 16)),)
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.made: list[ReferenceType[Any]] = []
+
+    def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
+        for number in range(200):
+            part = np.full(1 << 16, number, np.float32)
+            self.made.append(ref(part))
+            self.most = max(self.most, sum(made() is not None for made in self.made))
+            yield part.view(np.uint8).data
 
 
 def written(folder: Path, made: Made, limit: int = 64) -> dict[str, str]:
@@ -113,6 +132,27 @@ def test_a_full_disk_ends_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the disk is full: could not write"):
         written(tmp_path, Made(stop="first", error=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.parametrize("made", [Made(), Many()], ids=["few parts", "many parts"])
+def test_a_disk_that_fills_up_behind_the_tensors_ends_in_the_same_error(made: Made | Many, tmp_path: Path) -> None:
+    """They are written while others are made: what the writing meets is said, and no file looks whole."""
+    (tmp_path / ".partial-model.safetensors").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"the disk is full: could not write .*model\.safetensors"):
+        list(shards.write(tmp_path, made, shards.split(made.specs, 1 << 30), "inputs"))
+    assert not (tmp_path / "model.safetensors").exists()
+    assert not isinstance(made, Many) or len(made.made) < 100
+
+
+def test_few_parts_wait_to_be_written(tmp_path: Path) -> None:
+    """However much quicker they are made: memory holds a few, and they arrive in their order."""
+    many = Many()
+    list(shards.write(tmp_path, many, shards.split(many.specs, 1 << 30), "inputs"))
+    assert len(many.made) == 200
+    assert many.most <= shards.BEHIND + 4
+    with safe_open(str(tmp_path / "model.safetensors"), framework="np") as file:
+        found = file.get_tensor("many")
+    assert (found == np.arange(200, dtype=np.float32)[:, None]).all()
 
 
 # --- folders ------------------------------------------------------------------------------------------------------

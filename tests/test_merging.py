@@ -178,6 +178,21 @@ def test_a_value_that_fp16_cannot_hold_is_refused(base: Base, tmp_path: Path) ->
         merged(resolve("pocket"), adapter, tmp_path / "merged", "float16")
 
 
+def test_threads_are_left_as_they_were(base: Base, tmp_path: Path) -> None:
+    """One makes the slices, beside the one that writes; what quantises before and whoever comes after has all."""
+    import torch
+
+    adapter = adapter_of(base, tmp_path / "adapter", 0.03)
+    tensors = merge(resolve("pocket"), adapter, dtype="float16", compute_dtype="float32", nf4=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert {torch.get_num_threads() for _ in tensors.chunks(tensors.specs[1])} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_architecture_alone_takes_no_memory() -> None:
     """All its tensors are on the meta device."""
     assert {tensor.device.type for tensor in describe(POCKET).state_dict().values()} == {"meta"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,15 +70,16 @@ class Merge:
         weight, update = self._weight(spec.name), self.updates.get(spec.name)
         a, b = (self._factor(update.a), self._factor(update.b)) if update else (None, None)
         dtype: torch.dtype = getattr(torch, spec.dtype)
-        for rows in _slices(weight):
-            part = weight[rows] if weight.dim() else weight
-            if update and a is not None and b is not None:
-                part = part.float().addmm(b[rows], a, alpha=update.scaling)
-            made = part.to(dtype)
-            if not all(torch.stack(made.aminmax()).isfinite()):  # of 16 bits, several times quicker than each
-                remedy = "Export with --dtype bfloat16, whose range is that of float32."
-                raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
-            yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
+        with _one_thread():
+            for rows in _slices(weight):
+                part = weight[rows] if weight.dim() else weight
+                if update and a is not None and b is not None:
+                    part = part.float().addmm(b[rows], a, alpha=update.scaling)
+                made = part.to(dtype)
+                if not all(torch.stack(made.aminmax()).isfinite()):  # of 16 bits, several times quicker than each
+                    remedy = "Export with --dtype bfloat16, whose range is that of float32."
+                    raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
+                yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
     def _weight(self, name: str) -> torch.Tensor:
         """As the evaluated model held it: dequantised, or in its precision."""
@@ -288,6 +290,19 @@ def _fits(adapter: Path, wanted: Mapping[str, torch.Tensor]) -> None:
     file = _open(path)
     held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - it is no dict
     check_fit(path, held, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Slices this small are made quicker than they are written, and threads waiting for one take the writer's core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _slices(weight: torch.Tensor) -> Iterator[slice]:

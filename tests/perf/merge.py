@@ -5,7 +5,8 @@
 The base has random weights in the model's shape, in NF4 and in several files, as a run keeps it; the adapter is of rank
 16 on all linear layers. Prints its figures as JSON and asserts nothing: machines differ. `shape:llama-2-7b` needs 32 GB
 of disk in DIR, and minutes of quantising before anything is measured. Each phase is a process of its own, whose
-anonymous memory (what a page cache cannot give back) is read from /proc every 20 ms.
+anonymous memory (what a page cache cannot give back) is read from /proc every 20 ms. FILE keeps the figures of other
+models that stand in it.
 """
 
 from __future__ import annotations
@@ -140,6 +141,12 @@ def figures(model: str, folder: Path) -> dict[str, object]:
     return found
 
 
+def recorded(file: Path, model: str, found: dict[str, object]) -> None:
+    """Put a model's figures beside those of others."""
+    held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(held | {model: found}, indent=1) + "\n", encoding="utf-8")
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -155,10 +162,10 @@ def main() -> int:
         phase_alone(given.phase, resolve(given.model), given.folder)
         return 0
     with tempfile.TemporaryDirectory() as own:
-        text = json.dumps(figures(given.model, given.folder or Path(own)), indent=1)
-    print(text)
+        found = figures(given.model, given.folder or Path(own))
+    print(json.dumps(found, indent=1))
     if given.output:
-        given.output.write_text(text + "\n", encoding="utf-8")
+        recorded(given.output, given.model, found)
     return 0
 
 
