@@ -1,78 +1,80 @@
-"""Keys and values of rows in flight, with room to grow: rows come and go, and a token more copies nothing."""
+"""Keys and values of rows in flight. Each row has its own place to grow in: rows come and go, and nothing is moved."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-_ROOM = 64
-"""Tokens by which the room grows when it is used up."""
+
+class Seating:
+    """Which rows the next tokens belong to, and where those go: said before each forward, read by every layer."""
+
+    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
+        self.rows, self.columns, self.device = rows, columns, device
+        self._every = torch.arange(rows, device=device)
+        self._joining: torch.Tensor | None = None
+        self._next = self._every
+        self._reach = 0
+
+    def join(self, rows: torch.Tensor) -> None:
+        """Some rows begin: what is forwarded next are their tokens from the first column on, and of further rows,
+        which have no place here."""
+        self._joining = rows
+
+    def step(self, columns: torch.Tensor, reach: int) -> None:
+        """Every row takes one token, in a column of its own; nobody has used a column from `reach` on."""
+        self._joining, self._next, self._reach = None, columns, reach
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Only these stay, in this order."""
+        self.rows, self._every = len(rows), torch.arange(len(rows), device=self.device)
+
+    @property
+    def past(self) -> int:
+        """Columns before the tokens that are forwarded next."""
+        return 0 if self._joining is not None else self._reach - 1
+
+    def put(self, buffer: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        """Takes keys or values, (rows, heads, tokens, features); returns those that the tokens may look at."""
+        if self._joining is not None:
+            # What another row has left may be infinite, which a mask's zero would not hide.
+            buffer.index_fill_(0, self._joining, 0)
+            buffer[self._joining, :, : given.shape[2]] = given[: len(self._joining)]
+            return given
+        buffer[self._every, :, self._next] = given[:, :, 0]
+        return buffer[:, :, : self._reach]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, (rows, heads, tokens, features), at the front of a larger buffer."""
+class SeatedLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values, (rows, heads, columns, features)."""
 
     is_initialized: bool
+
+    def __init__(self, seating: Seating) -> None:
+        super().__init__()
+        self._seating = seating
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[Any, Any]:
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-            self.keys, self.values = self._buffers = (key_states[:, :, :0], value_states[:, :, :0])
-        used, more = self.get_seq_length(), key_states.shape[2]
-        if used + more > self._buffers[0].shape[2]:
-            keys, values = (_larger(one, used, used + more + _ROOM) for one in self._buffers)
-            self._buffers = (keys, values)
-        for buffer, given in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, used : used + more] = given
-        self.keys, self.values = (buffer[:, :, : used + more] for buffer in self._buffers)
-        return self.keys, self.values
+            self.keys, self.values = self._room_for(key_states), self._room_for(value_states)
+        return self._seating.put(self.keys, key_states), self._seating.put(self.values, value_states)
 
-    def put(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
-        """Hold these instead of what was held; behind `used` tokens there is room."""
-        self._buffers = (keys, values)
-        self.keys, self.values = keys[:, :, :used], values[:, :, :used]
+    def _room_for(self, given: torch.Tensor) -> torch.Tensor:
+        return given.new_zeros(self._seating.rows, given.shape[1], self._seating.columns, given.shape[3])
+
+    def get_seq_length(self) -> int:
+        return self._seating.past
 
 
-def _larger(buffer: torch.Tensor, used: int, size: int) -> torch.Tensor:
-    grown = buffer.new_empty(*buffer.shape[:2], size, buffer.shape[3])
-    grown[:, :, :used] = buffer[:, :, :used]
-    return grown
+def seated_cache(layers: int, seating: Seating) -> Cache:
+    return Cache(layers=[SeatedLayer(seating) for _ in range(layers)])
 
 
-def roomy_cache(layers: int) -> DynamicCache:
-    cache = DynamicCache()
-    cache.layers = [RoomyLayer() for _ in range(layers)]
-    return cache
-
-
-def select(cache: DynamicCache, rows: torch.Tensor, start: int) -> None:
-    """Keep some rows, from a token on."""
+def keep(cache: Cache, rows: torch.Tensor) -> None:
+    """Only these rows stay, in this order."""
     for layer in cache.layers:
-        kept = layer.keys[rows, :, start:], layer.values[rows, :, start:]
-        layer.put(*kept, used=kept[0].shape[2])
-
-
-def replace_rows(cache: DynamicCache, rows: torch.Tensor, others: DynamicCache) -> None:
-    """Put other rows in the place of some, at the end of what is used; a mask must hide what is left before them."""
-    for one, other in zip(cache.layers, others.layers, strict=True):
-        start = one.keys.shape[2] - other.keys.shape[2]
-        one.keys[rows, :, start:] = other.keys[: len(rows)]
-        one.values[rows, :, start:] = other.values[: len(rows)]
-
-
-def join(cache: DynamicCache, others: DynamicCache) -> None:
-    """Put other rows behind; the shorter of both are filled up on the left, where a mask must hide it."""
-    for one, other in zip(cache.layers, others.layers, strict=True):
-        width = max(one.keys.shape[2], other.keys.shape[2])
-        one.put(_joined(one.keys, other.keys, width), _joined(one.values, other.values, width), used=width)
-
-
-def _joined(one: torch.Tensor, other: torch.Tensor, width: int) -> torch.Tensor:
-    rows = one.shape[0] + other.shape[0]
-    made = one.new_zeros(rows, one.shape[1], width + _ROOM, one.shape[3])
-    made[: one.shape[0], :, width - one.shape[2] : width] = one
-    made[one.shape[0] :, :, width - other.shape[2] : width] = other
-    return made
+        layer.keys, layer.values = layer.keys[rows], layer.values[rows]

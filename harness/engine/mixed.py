@@ -23,11 +23,13 @@ from harness.records import Answer, Decoding, Prompt
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DynamicCache
+    from transformers import Cache
+
+    from harness.engine.cache import Seating
 
 MOST_ROWS = 128
-_TRIM = 32
-"""Tokens that no row sees any more before they are cut off."""
+_SPARE = 0.75
+"""Of the memory that keys and values may take: a step's activations and logits need some, too."""
 BASE = -1
 """The slot of rows that see no adapter."""
 
@@ -67,7 +69,7 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
 
 
 def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, *, least: int) -> int:
-    """How many rows to answer at once: on a GPU as many as half of the free memory holds keys and values of."""
+    """How many rows to answer at once: on a GPU as many as its free memory holds keys and values of."""
     if base.machine.kind == "cpu":
         return least
     from harness.engine.fused.width import free_bytes
@@ -78,8 +80,13 @@ def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, 
     token = 2 * config.num_hidden_layers * heads * size * base.model.dtype.itemsize
     prompts = {prompt.messages: prompt for speaker in speakers for prompt in speaker.prompts}.values()
     longest = max((len(render(p.messages, base.tokenizer, ask=True)) for p in prompts), default=1)
-    fitting = free_bytes(base) / 2 / (token * (longest + decoding.max_new_tokens))
+    adapters = sum(_bytes(speaker.adapter) for speaker in speakers if speaker.adapter)
+    fitting = _SPARE * (free_bytes(base) - adapters) / (token * (longest + decoding.max_new_tokens))
     return max(least, min(MOST_ROWS, int(fitting)))
+
+
+def _bytes(adapter: Adapter) -> int:
+    return sum(half.nbytes for pair in adapter.weights.values() for half in pair)
 
 
 @contextlib.contextmanager
@@ -155,6 +162,12 @@ class _Seat:
     logs: list[float] = field(default_factory=list)
     generator: Any = None
     ended: bool = False
+    width: int = 0
+    """Columns of the cache that its prompt takes."""
+
+    def idle(self, decoding: Decoding) -> _Seat:
+        """One that nobody listens to; it draws from a generator of its own."""
+        return replace(replace(self).begin(decoding), ended=True)
 
     def begin(self, decoding: Decoding) -> _Seat:
         self.tokens, self.logs, self.ended = [], [], False
@@ -163,7 +176,7 @@ class _Seat:
 
 
 class _Flight:
-    """The rows in flight: their cache, what of it each may see, and the token that each said last."""
+    """The rows in flight."""
 
     def __init__(self, base: Base, stack: Stack, decoding: Decoding, rows: int) -> None:
         self._base, self._stack, self._decoding, self._rows = base, stack, decoding, rows
@@ -171,10 +184,16 @@ class _Flight:
         # On a CPU fewer than four rows would go through another matrix product than many and round differently.
         self._least = 4 if base.machine.kind == "cpu" else 1
         self._seats: list[_Seat] = []
-        self._cache: DynamicCache
+        self._cache: Cache | None = None
+        self._seating: Seating
         self._mask: torch.Tensor
+        """(rows, columns), what each may see."""
         self._last: torch.Tensor
-        self._places: torch.Tensor
+        """(rows, 1), the token that each said last."""
+        self._positions: torch.Tensor
+        """(rows, 1), that token's place in its own text."""
+        self._columns: torch.Tensor
+        """(rows), its place in the cache, left of which there may be padding."""
 
     def through(self, seats: Sequence[_Seat]) -> Iterator[_Seat]:
         """Every seat when it has ended. One that does not fit in memory is begun again among fewer.
@@ -193,7 +212,7 @@ class _Flight:
                 if self._rows == 1:
                     raise
                 waiting = sorted([*self._flying, *waiting], key=lambda seat: -len(seat.ids))
-                self._seats, self._rows = [], self._rows // 2
+                self._seats, self._cache, self._rows = [], None, self._rows // 2
                 torch.cuda.empty_cache()
                 continue
             yield from ended
@@ -207,87 +226,73 @@ class _Flight:
         flying = self._flying
         room = self._rows - len(flying)
         if waiting and (not flying or 4 * room >= self._rows):
+            if not self._seats:
+                self._open(waiting)
             ended = self._join([seat.begin(self._decoding) for seat in waiting[:room]])
             del waiting[:room]  # only now: what did not fit in memory still waits
             return ended
-        if 2 * len(flying) <= len(self._seats) > self._least:
+        if not waiting and 2 * len(flying) <= len(self._seats) > self._least:
             self._keep_flying()
         return self._step()
 
     # --- rows come and go -----------------------------------------------------------------------------------------
 
-    def _keep_flying(self) -> None:
+    def _open(self, waiting: Sequence[_Seat]) -> None:
+        """Room for as many rows as will be in flight, and for as many tokens as the longest may come to."""
         import torch
 
-        from harness.engine.cache import select
+        from harness.engine.cache import Seating, seated_cache
 
-        kept = [number for number, seat in enumerate(self._seats) if not seat.ended]
-        if not kept:
-            self._seats = []
-            return
-        kept += [number for number, seat in enumerate(self._seats) if seat.ended][: max(0, self._least - len(kept))]
-        rows = torch.tensor(kept, device=self._base.device)
-        mask = self._mask[rows]
-        start = int(mask.any(dim=0).int().argmax())
-        select(self._cache, rows, start)
-        self._mask, self._last, self._places = mask[:, start:], self._last[rows], self._places[rows]
-        self._seats = [self._seats[number] for number in kept]
-        self._entered()
+        device = self._base.device
+        count = max(self._least, min(self._rows, len(waiting)))
+        columns = max(len(seat.ids) for seat in waiting) + self._decoding.max_new_tokens
+        self._seating = Seating(count, columns, device)
+        self._cache = seated_cache(self._base.model.config.get_text_config().num_hidden_layers, self._seating)
+        self._seats = [replace(waiting[0], ended=True)] * count
+        self._mask = torch.zeros(count, columns, dtype=torch.bool, device=device)
+        self._last, self._positions = (torch.zeros(count, 1, dtype=torch.long, device=device) for _ in range(2))
+        self._columns = torch.zeros(count, dtype=torch.long, device=device)
 
     def _join(self, seats: list[_Seat]) -> list[_Seat]:
+        """Rows take the places of some that have ended, or that nobody has had yet."""
         import torch
-
-        from harness.engine.cache import join, roomy_cache
 
         base, device = self._base, self._base.device
-        ballast = [replace(seats[0], ended=True)] * (self._least - len(seats))
-        rows = [*seats, *ballast]
+        rows = [*seats, *(seats[0].idle(self._decoding) for _ in range(self._least - len(seats)))]
+        vacant = [number for number, seat in enumerate(self._seats) if seat.ended][: len(rows)]
+        places, count = torch.tensor(vacant, device=device), len(vacant)
         width, pad = max(len(seat.ids) for seat in rows), base.tokenizer.pad_token_id
         pads = [width - len(seat.ids) for seat in rows]
-        ids = [[pad] * count + seat.ids for count, seat in zip(pads, rows, strict=True)]
-        mask = torch.tensor([[0] * count + [1] * (width - count) for count in pads], device=device)
-        cache = roomy_cache(base.model.config.get_text_config().num_hidden_layers)
+        ids = torch.tensor([[pad] * before + seat.ids for before, seat in zip(pads, rows, strict=True)], device=device)
+        mask = torch.arange(width, device=device) >= torch.tensor(pads, device=device)[:, None]
         self._stack.enter([PassRow(seat.slot, len(seat.ids)) for seat in rows])
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
-        scores = self._scores(torch.tensor(ids, device=device), mask, places, cache)
-        vacant = [number for number, seat in enumerate(self._seats) if seat.ended][: len(seats)]
-        if len(vacant) == len(seats) and width <= self._mask.shape[1]:
-            return self._sit_down(seats, vacant, cache, mask, scores)
-        self._keep_flying()
-        if self._seats:
-            join(self._cache, cache)
-            both = max(self._mask.shape[1], width)
-            filled = [torch.nn.functional.pad(one, (both - one.shape[1], 0)) for one in (self._mask, mask)]
-            self._mask = torch.cat(filled)
-            last, self._places = self._last, torch.cat([self._places, places[:, -1:]])
-        else:
-            self._cache, self._mask, last, self._places = cache, mask, mask[:0, :1], places[:, -1:]
+        self._seating.join(places)
+        scores = self._scores(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
         taken, ended = self._take(rows, scores)
-        self._last = torch.cat([last, taken])
-        self._seats = [*self._seats, *rows]
+        for place, seat in zip(vacant, rows, strict=False):
+            self._seats[place] = seat
+            seat.width = width
+        self._mask[places] = torch.nn.functional.pad(mask[:count], (0, self._seating.columns - width))
+        self._last[places], self._positions[places] = taken[:count], mask[:count].sum(dim=1, keepdim=True)
+        self._columns[places] = width
         self._entered()
         return ended
 
-    def _sit_down(
-        self, seats: list[_Seat], vacant: list[int], cache: DynamicCache, mask: torch.Tensor, scores: torch.Tensor
-    ) -> list[_Seat]:
-        """Take the places of rows that have ended: nothing of the others is moved."""
+    def _keep_flying(self) -> None:
+        """Nobody waits any more: those that have ended need not be computed with the others."""
         import torch
 
-        from harness.engine.cache import replace_rows
+        from harness.engine.cache import keep
 
-        places, count = torch.tensor(vacant, device=self._base.device), len(seats)
-        replace_rows(self._cache, places, cache)
-        self._mask[places] = torch.nn.functional.pad(mask[:count], (self._mask.shape[1] - mask.shape[1], 0))
-        self._places[places] = mask[:count].sum(dim=1, keepdim=True) - 1
-        taken, ended = self._take(seats, scores[:count])
-        self._last[places] = taken
-        for place, seat in zip(vacant, seats, strict=True):
-            self._seats[place] = seat
-        if int(self._mask.any(dim=0).int().argmax()) >= _TRIM:
-            self._keep_flying()
+        kept = [number for number, seat in enumerate(self._seats) if not seat.ended]
+        kept += [number for number, seat in enumerate(self._seats) if seat.ended][: max(0, self._least - len(kept))]
+        rows = torch.tensor(kept, device=self._base.device)
+        keep(self._cache, rows)
+        self._seating.keep(rows)
+        self._mask, self._last = self._mask[rows], self._last[rows]
+        self._positions, self._columns = self._positions[rows], self._columns[rows]
+        self._seats = [self._seats[number] for number in kept]
         self._entered()
-        return ended
 
     def _entered(self) -> None:
         self._stack.enter([PassRow(seat.slot, 1) for seat in self._seats])
@@ -295,20 +300,22 @@ class _Flight:
     # --- tokens ---------------------------------------------------------------------------------------------------
 
     def _step(self) -> list[_Seat]:
-        import torch
-
-        self._mask = torch.cat([self._mask, torch.ones_like(self._last)], dim=1)
-        self._places = self._places + 1
-        scores = self._scores(self._last, self._mask, self._places, self._cache)
+        reach = max(seat.width + len(seat.tokens) for seat in self._flying)
+        self._mask.scatter_(1, self._columns[:, None], value=True)
+        self._seating.step(self._columns, reach)
+        scores = self._scores(self._last, self._mask[:, :reach], self._positions)
         self._last, ended = self._take(self._seats, scores)
+        self._positions = self._positions + 1
+        # Those that have ended stay where they are at last: nobody looks at what they say.
+        self._columns = (self._columns + 1).clamp(max=self._seating.columns - 1)
         return ended
 
-    def _scores(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, cache: Any) -> torch.Tensor:
+    def _scores(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         out = self._base.model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=places,
-            past_key_values=cache,
+            position_ids=positions,
+            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
         )

@@ -29,7 +29,7 @@ from harness.engine.adapters import attached
 from harness.engine.answers import answer
 from harness.engine.base import Base, load_base
 from harness.engine.fused.training import Lot, train_together
-from harness.engine.mixed import Speaker, answer_mixed, read_adapter
+from harness.engine.mixed import Speaker, answer_mixed, read_adapter, rows_in_flight
 from harness.engine.reference import trained
 from harness.engine.rows import IGNORED, Row, render
 from harness.models import resolve
@@ -178,7 +178,7 @@ def gpu(quick: bool) -> Iterator[Workload]:
     light = replace(settings, target_modules=("q_proj", "v_proj"))
     yield Workload(
         base, random_rows(base, EXAMPLES, 100), asked(PROMPTS), settings, light,
-        (1, 4) if quick else (1, 4, 16), 4 if quick else 8, 128,
+        (1, 4) if quick else (1, 4, 16), 4 if quick else 8, 64,
     )  # fmt: skip
 
 
@@ -315,7 +315,8 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     speakers = [Speaker(name, read_adapter(base, at) if at else None, work.prompts) for name, at in folders.items()]
     loaded = time.perf_counter() - begun
     begun = time.perf_counter()
-    mixed = dict(answer_mixed(base, speakers, decoding, rows=work.answer_rows, progress=lambda *_: None))
+    rows = rows_in_flight(base, speakers, decoding, least=work.answer_rows)
+    mixed = dict(answer_mixed(base, speakers, decoding, rows=rows, progress=lambda *_: None))
     together = time.perf_counter() - begun
     peak = _reserved()
     del speakers
@@ -343,7 +344,7 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     return {
         "answers": count,
         "new tokens at most": NEW_TOKENS,
-        "rows in flight": work.answer_rows,
+        "rows in flight": rows,
         "tokens generated": sum(a.tokens for own in mixed.values() for a in own),
         "mixed seconds": together,
         "reading the adapters, seconds": loaded,
