@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from exporting import inside, source_of
 from harness.cli import main
 from harness.errors import ExportError
 from harness.export import MergeRequest, llama, to_merged
-from harness.export.gguf import GgufRequest, at_home, to_gguf
+from harness.export.gguf import GgufRequest, at_home, instructions, to_gguf
 from harness.export.texts import tokenizer_config_of
 from harness.models import POCKET
 from harness.records import GgufType, Stage
@@ -31,6 +32,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
     if "gguf" not in request.keywords:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("PATH", "/nowhere")
+        monkeypatch.setenv("CXX", "c++")
 
 
 # --- finding and setting up ---------------------------------------------------------------------------------------
@@ -97,11 +99,22 @@ def test_an_archive_that_leaves_its_folder_is_refused() -> None:
     assert not llama.home().exists()
 
 
+def test_without_a_compiler_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what to install, before minutes are spent on what would end in pip's words."""
+    monkeypatch.delenv("CXX")
+    pip = Pip(HELD)
+    with pytest.raises(ExportError, match=r"no C\+\+ compiler") as refused:
+        llama.install(lambda text: None, run=pip)
+    assert "apt-get install build-essential" in refused.value.remedy
+    assert not pip.commands
+
+
 def test_a_command_that_fails_says_why() -> None:
     """Its last words are the message, a signal is one, and what is known has a remedy."""
     for code, message in (
         ("import sys; sys.exit('Model FooForCausalLM is not supported')", "FooForCausalLM is not supported"),
         ("raise NotImplementedError('BPE pre-tokenizer was not recognized')", "does not know this model's tokenizer"),
+        ("import sys; sys.exit('Failed building wheel for llama_cpp_python')", "To see why: python"),
         ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
     ):
         with pytest.raises(ExportError, match=message):
@@ -155,6 +168,19 @@ def test_the_command_for_home_asks_as_the_run_did(trained_run: RunStore) -> None
     words = at_home(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
     told = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "Be 'kind'; $HOME"
+
+
+def test_every_step_from_the_file_to_a_chat_is_told(trained_run: RunStore, tmp_path: Path) -> None:
+    """How to install llama.cpp, which file to copy, what to type there, and that the run asked each question alone."""
+    source, file = source_of(trained_run), tmp_path / "b.gguf"
+    file.write_bytes(bytes(2_000_000))
+    told = instructions(Path("a run"), source, file)
+    name = source.variant.name
+    assert shlex.split(told.splitlines()[0])[-6:] == ["harness", "chat", "a run", name, "--gguf", str(file)]
+    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", at_home(source, file), "/clear"):
+        assert step in told
+    assert "--seed" not in told
+    assert "--seed 7" in instructions(Path("a run"), replace(source, seed=7), file)
 
 
 def test_the_tokenizer_says_by_itself_what_is_special() -> None:

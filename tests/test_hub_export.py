@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -164,6 +165,18 @@ def test_the_card_says_what_was_found(trained_run: RunStore, tmp_path: Path) -> 
             assert low < high
     assert "Toy model" in body
     assert "licence" in body
+
+
+def test_the_card_asks_with_the_suites_system_prompt(trained_run: RunStore, tmp_path: Path) -> None:
+    """In transformers and in llama.cpp, as the run did; whatever it holds stays within its block."""
+    source, prompt = source_of(trained_run), "Be 'kind'.\n```\n# No heading"
+    suite = replace(source.run.suite, system_prompt=prompt)
+    asked = replace(source, run=replace(source.run, suite=suite))
+    made = to_adapter(source, tmp_path, output=None, check=lambda model, adapter: None)
+    text = card(asked, read_record(made / RECORD, ExportRecord), Evidence({}, ()), "me/x")
+    assert """{"role": "system", "content": "Be 'kind'.\\n```\\n# No heading"}""" in text
+    (shell,) = re.findall(r"^(`{4,})sh\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
+    assert shlex.split(shell[1])[-2:] == ["-sys", prompt]
 
 
 def test_a_hostile_answer_stays_within_its_block(trained_run: RunStore, tmp_path: Path) -> None:

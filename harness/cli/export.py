@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,8 +98,8 @@ def export(
     from harness.engine.merging import check_adapter, merge
     from harness.engine.quiet import quieten
     from harness.export import MergeRequest, to_adapter, to_merged
-    from harness.export.gguf import GgufRequest, at_home, check_tools, to_gguf
-    from harness.export.notebook import to_notebook
+    from harness.export.gguf import GgufRequest, check_tools, instructions, to_gguf
+    from harness.export.notebook import UPLOAD, to_notebook
     from harness.export.source import find
     from harness.records import GgufType, MergeMode
     from harness.store import Cache, find_run
@@ -118,25 +117,19 @@ def export(
             made = to_adapter(source, folder, output=output, check=check_adapter)
         elif kind == "notebook":
             made = to_notebook(source, folder, output=output, dtype=dtype)
+            tell(UPLOAD)
         elif kind in ("merged", "hub"):
             made = to_merged(source, folder, to_folder, merge=merge, tell=tell)
         else:
             check_tools(to_file)
-            made = to_gguf(source, to_merged(source, folder, to_folder, merge=merge, tell=tell), folder, to_file)
-            tell(_how(run, source, made, at_home))
+            merged = to_merged(source, folder, to_folder, merge=merge, tell=tell)
+            tell(f"llama.cpp makes the GGUF in {quant} (minutes for a 7B)")
+            made = to_gguf(source, merged, folder, to_file)
+            tell(instructions(run, source, made))
         if kind == "hub":
             click.echo(_sent(store, source, made, str(repo), public=public, dry_run=dry_run))
             return
     click.echo(str(made))
-
-
-def _how(run: Path, source: Source, made: Path, at_home: Callable[[Source, Path], str]) -> str:
-    here = shlex.join(["harness", "chat", str(run), source.variant.name, "--gguf", str(made)])
-    return (
-        f"Chat here:     {here}\n"
-        "Chat at home:  install llama.cpp (https://github.com/ggml-org/llama.cpp), copy the file, and beside it:\n"
-        f"               {at_home(source, made)}"
-    )
 
 
 def _sent(store: RunStore, source: Source, made: Path, repository: str, *, public: bool, dry_run: bool) -> str:

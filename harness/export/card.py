@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from harness import paste
+from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
 from harness.records import ExportRecord, ModelRef, Results, Role, Sample
 from harness.stats import Interval, rate
@@ -65,11 +68,11 @@ def cell(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
 
 
-def fenced(text: str) -> str:
+def fenced(text: str, language: str = "text") -> str:
     """A block that a text cannot end: its fence is longer than any within."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
+    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _head(source: Source, record: ExportRecord, found: Evidence, repository: str) -> dict[str, Any]:
@@ -131,11 +134,17 @@ def _shown(found: Evidence) -> str:
 
 def _usage(source: Source, repository: str) -> str:
     model: ModelRef = source.model
-    return (
-        "## How to use it\n\n```python\nfrom transformers import pipeline\n\n"
+    system = source.run.suite.system_prompt
+    asked = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": "Hello"}]
+    code = (
+        "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'
-        'chat([{"role": "user", "content": "Hello"}])\n```\n\n'
+        f"chat({paste.literal(asked)})"
+    )
+    return (
+        f"## How to use it\n\n{fenced(code, 'python')}\n\n"
         f"An adapter is put on {cell(model.name)} by PEFT, which transformers calls where it is installed.\n\n"
         "With llama.cpp, a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
-        "```sh\nllama-cli -m FILE.gguf --temp 0\n```"
+        f"{fenced(at_home(source, Path('FILE.gguf')), 'sh')}\n\n"
+        f"llama.cpp: {INSTALL}. {TYPE}"
     )

@@ -22,6 +22,13 @@ _NOTES = {
 }
 
 
+INSTALL = (
+    "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
+    "https://github.com/ggml-org/llama.cpp/releases"
+)
+TYPE = "Type a question behind `>`; `/clear` before the next one, since the run asked each by itself; `/exit` ends."
+
+
 @dataclass(frozen=True)
 class GgufRequest:
     """A GGUF that is asked for; `llama_cpp` is a folder with llama.cpp's converter."""
@@ -78,6 +85,23 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
     else:
         run([*script, str(request.kind), "--outfile", str(partial.resolve())])
     partial.replace(file)
+
+
+def instructions(run: Path, source: Source, file: Path) -> str:
+    """What to do with the file, here and at home, step by step; `run` as the user named it."""
+    named = [str(run), source.variant.name]
+    named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
+    return "\n".join(
+        (
+            f"Chat here:             {shlex.join(['harness', 'chat', *named, '--gguf', str(file)])}",
+            f"Is it still the same?  {shlex.join(['harness', 'parity', *named])}",
+            "Chat at home, where no Python and no GPU is needed:",
+            f"  1. Install llama.cpp: {INSTALL}",
+            f"  2. Copy {file.name} there ({file.stat().st_size / 1e6:,.0f} MB; its path is below)",
+            f"  3. In the folder it lies in: {at_home(source, file)}",
+            f"  4. {TYPE}",
+        )
+    )
 
 
 def at_home(source: Source, file: Path) -> str:

@@ -69,12 +69,13 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
     """Fetch the pinned source, keep the converter of it, and build the binding, unless they are there; gives `home()`.
 
     Raises:
-        ExportError: pip cannot fetch or build it.
+        ExportError: there is no compiler, or pip cannot fetch or build it.
     """
     run = run or command
     if (home() / CONVERTER).is_file() and _installed() == VERSION:
         tell(f"llama.cpp is set up: {home()}")
         return home()
+    _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         tell(f"fetching the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
@@ -83,6 +84,16 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
         run([sys.executable, "-m", "pip", "install", str(source)])
     tell(f"llama.cpp is set up: {home()}")
     return home()
+
+
+def _check_compiler() -> None:
+    """What else a build needs, CMake and Ninja, pip fetches where they are not."""
+    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        remedy = (
+            "Install one (Debian, Ubuntu: `apt-get install build-essential`; Fedora: `dnf install gcc-c++`), then run "
+            "the same command again."
+        )
+        raise ExportError("there is no C++ compiler on this machine, and llama.cpp is built from source", remedy=remedy)
 
 
 def _installed() -> str:
@@ -151,6 +162,10 @@ def _remedy(said: str) -> str:
         return "llama.cpp does not know this model's architecture; use the merged model with transformers instead."
     if "No module named" in said:
         return "Install what it names, or: pip install 'qlora-harness[gguf]'."
+    if "Failed building wheel" in said:
+        return f"To see why: {Path(sys.executable).name} -m pip install llama-cpp-python=={VERSION}"
+    if "No matching distribution" in said:
+        return "pip found no package index, or not this version in it: check the connection."
     if "No space left" in said:
         return "Free some space, then run the same command again."
     return "Use a newer checkout of llama.cpp with --llama-cpp, if the model is newer than this one."

@@ -27,6 +27,10 @@ PER_ROLE = 3
 AT_ONCE = 8
 """Prompts that are answered together: on a T4, a merged 7B in 16 bits leaves room for little more."""
 NOTE = "A notebook that trains this variant again, merges it and asks the suite's prompts before and after."
+UPLOAD = (
+    "Open it in Colab (https://colab.research.google.com): File > Upload notebook, Runtime > Change runtime type > T4 "
+    "GPU, Runtime > Run all."
+)
 _PACKAGES = ("transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets")
 _VERSION = re.compile(r"\d+(\.\w+)*")
 _COLAB = {
