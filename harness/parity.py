@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 
 from harness.records import Answer, Assertion, Case, Parity, Rung, Score, Stage, Turn, Verdicts
 
+_LEGEND = """\
+passed: assertions; changed: decided otherwise than by the first stage; largest, mean: how far a logit is from the
+stage above, as a share of the largest logit; next token: how often both find the same one likeliest; prompts alike:
+those that the GGUF's own tokenizer cuts as the run's did"""
 Scorer = Callable[[Case, Answer], Score]
 
 
@@ -52,7 +56,7 @@ def table(parity: Parity) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     said = [_line(turn) for turn in parity.turns] or ["No assertion changes."]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *said])
+    return "\n".join([*lines, _LEGEND, "", *said])
 
 
 def _row(parity: Parity, verdicts: Verdicts) -> list[str]:

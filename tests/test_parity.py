@@ -45,6 +45,7 @@ def test_a_ladder_without_a_change_says_so() -> None:
     )
     said = table(parity).splitlines()
     assert said[1].split() == ["NF4", "+", "adapter", "1/2", "0", "1.0e-01", "1.0e-02", "99.00%"]
+    assert all(f"{column}:" in " ".join(said) for column in ("passed", "changed", "next token", "prompts alike"))
     assert said[-1] == "No assertion changes."
 
 
