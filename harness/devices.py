@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 CONTEXT = 450 * 2**20
 """Bytes that a CUDA context takes beside PyTorch's allocator (450 MiB on an H100 and on a T4, give or take 100)."""
@@ -28,7 +29,7 @@ def gpu() -> Gpu | None:
     """The first GPU that the driver knows and that is not hidden from CUDA; None where there is none."""
     import pynvml
 
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    if first_visible(os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
         return None
     try:
         pynvml.nvmlInit()
@@ -37,7 +38,7 @@ def gpu() -> Gpu | None:
     try:
         if pynvml.nvmlDeviceGetCount() == 0:
             return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = driver_handle()
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         return Gpu(
@@ -45,6 +46,24 @@ def gpu() -> Gpu | None:
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def driver_handle() -> Any:
+    """What the driver calls the GPU that is CUDA's first, between `nvmlInit` and `nvmlShutdown`."""
+    import pynvml
+
+    which = first_visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if isinstance(which, str):
+        return pynvml.nvmlDeviceGetHandleByUUID(which)
+    return pynvml.nvmlDeviceGetHandleByIndex(which or 0)
+
+
+def first_visible(variable: str | None) -> int | str | None:
+    """Number or UUID of the GPU that CUDA shows first under this CUDA_VISIBLE_DEVICES; None if it shows none."""
+    first = "0" if variable is None else variable.split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return first
+    return int(first) if first.isdigit() else None
 
 
 def _text(given: str | bytes) -> str:

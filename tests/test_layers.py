@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "benchmark": BELOW - {"benchmark"},
     "reporting": GROUND | {"benchmark", "regression", "report", "gate", "provenance", "store"},
     "regression": GROUND | {"gate", "baseline", "compare", "pairs", "store", "scorers"},
+    "engine": GROUND | {"devices"},
     "groups": GROUND | {"store", "engine"},
     "worker": GROUND | {"store", "provenance", "engine", "groups"},
     "cli": BELOW | {"__init__"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices import Gpu
+from harness.devices import Gpu, first_visible
 from harness.errors import UsageError
 from harness.provenance import Profile, machine
 from harness.records import T4_MEMORY_CAP, Basis
@@ -35,3 +35,12 @@ def test_a_t4_needs_a_gpu() -> None:
     """`t4` without a GPU is refused with a remedy."""
     with pytest.raises(UsageError, match="--profile cpu"):
         machine(Profile.T4, ask=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [(None, 0), ("0", 0), ("1", 1), ("3, 0", 3), ("GPU-8a56,1", "GPU-8a56"), ("", None), ("-1", None), ("none", None)],
+)
+def test_the_first_gpu_is_the_one_that_cuda_shows_first(variable: str | None, expected: int | str | None) -> None:
+    """CUDA_VISIBLE_DEVICES hides GPUs from CUDA and not from the driver, and may put them in another order."""
+    assert first_visible(variable) == expected

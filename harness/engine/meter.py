@@ -16,6 +16,7 @@ from typing import Self
 
 import psutil
 
+from harness.devices import driver_handle
 from harness.records import Machine, Measurement, Phase, PhaseCost, Shortage
 
 _INTERVAL = 0.02
@@ -140,7 +141,7 @@ def _driver_bytes() -> int:
 
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = driver_handle()
         own = [p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid == os.getpid()]
         if own and own[0]:
             return int(own[0])

@@ -227,12 +227,18 @@ def linear4bit(base: Base) -> list[Any]:
     return [module for module in base.model.modules() if isinstance(module, Linear4bit)]
 
 
-def rooflines(work: Workload, batch: int, trials: int) -> list[Roofline]:
+def _reached(line: Roofline, sequential: float, fused: float) -> dict[str, float]:
+    shares = {"sequential": line.sequential / sequential, "fused": line.fused / fused}
+    return {f"share of it reached, {name}": share for name, share in shares.items()}
+
+
+def rooflines(work: Workload, batch: int, trials: int) -> list[tuple[Roofline, bool]]:
+    """Of this device, if its peaks are known, and of a T4; with each whether it is this one."""
     if work.base.machine.kind == "cpu":
         return []
     own = next((peaks for name, peaks in PEAKS.items() if name in work.base.machine.device), None)
-    here = [(work.base.machine.device, *own)] if own else []
-    return [roofline(*one, work, batch, trials) for one in (*here, T4)]
+    here = [((work.base.machine.device, *own), True)] if own else []
+    return [(roofline(*peaks, work, batch, trials), this) for peaks, this in (*here, (T4, False))]
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -255,12 +261,9 @@ def training(work: Workload, say: Callable[[str], None]) -> dict[str, Any]:
             "fused pass": asdict(beside),
             "roofline": [
                 asdict(line)
-                | {
-                    "speed-up": line.speedup,
-                    "share of it reached, sequential": line.sequential / (TRIALS * alone.step * alone.steps),
-                    "share of it reached, fused": line.fused / (beside.step * beside.steps),
-                }
-                for line in lines
+                | {"speed-up": line.speedup}
+                | (_reached(line, TRIALS * alone.step * alone.steps, beside.step * beside.steps) if own else {})
+                for line, own in lines
             ],
         }
         say(
@@ -361,10 +364,15 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
 
 
 def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
-    """Where two answers part, and by how much the likelier of the two tokens led there (the other cannot be far)."""
+    """Where two answers part, and by how much the likelier of the two tokens led there (the other cannot be far).
+
+    Of a text that does not say which tokens it was made of, as random weights write it, that cannot be told.
+    """
     import torch
 
     one, other = (base.tokenizer(text, add_special_tokens=False).input_ids for text in (a.text, b.text))
+    if any(len(ids) != said.tokens - (not said.truncated) for ids, said in ((one, a), (other, b))):
+        return {"prompt": prompt.key, "token": None, "gap of the two best logits": None}
     at = next((n for n, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
     ids = render(prompt.messages, base.tokenizer, ask=True) + one[:at]
     with torch.inference_mode():
