@@ -89,6 +89,27 @@ def test_rows_that_join_late_answer_the_same(base: Base, adapters: list[Path | N
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows)) == said(whole)
 
 
+def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:
+    """Rows that were in the middle of their answers too, and they answer the same."""
+    import torch
+
+    asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
+    expected, seen = mixed(base, adapters[:3], asked, decoding), []
+
+    def short(model: Any, args: Any, given: dict[str, Any]) -> None:
+        seen.append(len(given["input_ids"]))
+        if seen[-1] > 8 and len(seen) % 5 == 0:
+            raise torch.OutOfMemoryError
+
+    hook = base.model.register_forward_pre_hook(short, with_kwargs=True)
+    try:
+        assert said(mixed(base, adapters[:3], asked, decoding, rows=16)) == said(expected)
+    finally:
+        hook.remove()
+    assert max(seen) == 16
+    assert max(seen[5:]) == 8
+
+
 @pytest.mark.parametrize("rows", [4, 7])
 def test_what_is_drawn_depends_on_nobody_else(base: Base, adapters: list[Path | None], rows: int) -> None:
     """At a temperature, too, a row says what `generate` lets it say alone, whenever it joined."""

@@ -94,9 +94,15 @@ def _rounded(base: Base, a: torch.Tensor, b: torch.Tensor) -> Pair:
     import torch
 
     rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype
-    wide = torch.promote_types(torch.float32, base.model.dtype)
-    a, b = (half.detach().to(rounded).to("cpu", wide, copy=True) for half in (a, b))
+    a, b = (half.detach().to(rounded).to("cpu", wide(base), copy=True) for half in (a, b))
     return a, b
+
+
+def wide(base: Base) -> torch.dtype:
+    """The precision that adapters are trained in."""
+    import torch
+
+    return torch.promote_types(torch.float32, base.model.dtype)
 
 
 def _same(one: Mapping[str, Pair], other: Mapping[str, Pair]) -> bool:

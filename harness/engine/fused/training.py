@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.base import Base, check_precision, check_trainable, checkpoint, opened, untouched
-from harness.engine.fused.fresh import Fresh, begin, save
+from harness.engine.fused.fresh import Fresh, begin, save, wide
 from harness.engine.fused.learner import Learner
 from harness.engine.fused.passes import even_passes, padded, passes
 from harness.engine.fused.stack import Adapter, PassRow, Stack
@@ -124,13 +124,13 @@ class _Run:
         log_probabilities: LogProbabilities | None,
         pass_tokens: int | None,
     ) -> None:
+        import torch
+
         self._base = base
         kind, precision = base.machine.kind, base.machine.compute_dtype
         self._autocast = precision if kind == "cuda" and precision in ("float16", "bfloat16") else None
         self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
         self._log_probabilities = log_probabilities or _fused_head(base)
-        import torch
-
         self._lots, self._configs = list(lots), [one.config for one in begun]
         self._learners = [self._learner(lot, one.adapter, progress) for lot, one in zip(lots, begun, strict=True)]
         # In the precision that is computed in: what the optimizers see is each learner's own.
@@ -138,7 +138,7 @@ class _Run:
         both = zip(begun, self._learners, strict=True)
         self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
         self._views = self.stack.views()
-        room = torch.empty(max(each.size for each in self._learners), dtype=_wide(base), device=base.device)
+        room = torch.empty(max(each.size for each in self._learners), dtype=wide(base), device=base.device)
         for learner in self._learners:
             learner.collect_in(room)
         if kind == "cuda":
@@ -247,13 +247,6 @@ class _Run:
         if self._autocast is None:
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=getattr(torch, self._autocast))
-
-
-def _wide(base: Base) -> torch.dtype:
-    """What adapters are trained in."""
-    import torch
-
-    return torch.promote_types(torch.float32, base.model.dtype)
 
 
 def _save_now(learner: Learner, config: LoraConfig, folder: Path) -> None:
