@@ -81,12 +81,14 @@ def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: li
     assert len({tuple(a.text for a in own) for own in found}) == 4
 
 
-@pytest.mark.parametrize("rows", [4, 9])
-def test_rows_that_join_late_answer_the_same(base: Base, adapters: list[Path | None], rows: int) -> None:
-    """However few are in flight at once, and whatever place another row has left."""
+@pytest.mark.parametrize(("rows", "join_tokens"), [(4, 4096), (9, 4096), (9, 40), (64, 40)])
+def test_rows_that_join_late_answer_the_same(
+    base: Base, adapters: list[Path | None], rows: int, join_tokens: int
+) -> None:
+    """However few are in flight at once, however few begin together, and whatever place another row has left."""
     asked = prompts(*TEXTS[:7])
     whole = mixed(base, adapters[:3], asked, Decoding(12))
-    assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows)) == said(whole)
+    assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
 
 
 def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from harness.engine.cache import Seating
 
 MOST_ROWS = 128
+JOIN_TOKENS = 4096
+"""Tokens of prompts that are read at once."""
 _SPARE = 0.75
 """Of the memory that keys and values may take: a step's activations and logits need some, too."""
 BASE = -1
@@ -107,6 +109,7 @@ def answer_mixed(
     decoding: Decoding,
     *,
     rows: int = 64,
+    join_tokens: int = JOIN_TOKENS,
     progress: Callable[[str, int], None],
 ) -> Iterator[tuple[str, list[Answer]]]:
     """Each speaker's answers in the order of its prompts, as soon as it has given all of them.
@@ -125,7 +128,7 @@ def answer_mixed(
         wanted = {speaker.name: speaker.prompts for speaker in speakers}
         for name in [name for name, count in left.items() if not count]:
             yield name, []
-        for seat in _Flight(base, stack, decoding, rows).through(seats):
+        for seat in _Flight(base, stack, decoding, rows, join_tokens).through(seats):
             answers = done[seat.speaker]
             own = finish(base.tokenizer, seat.tokens, _ends(base), decoding)
             likely = more[seat.speaker, seat.prompt.key]
@@ -178,8 +181,9 @@ class _Seat:
 class _Flight:
     """The rows in flight."""
 
-    def __init__(self, base: Base, stack: Stack, decoding: Decoding, rows: int) -> None:
-        self._base, self._stack, self._decoding, self._rows = base, stack, decoding, rows
+    def __init__(self, base: Base, stack: Stack, decoding: Decoding, rows: int, join_tokens: int) -> None:
+        self._base, self._stack, self._decoding = base, stack, decoding
+        self._rows, self._join_tokens = rows, join_tokens
         self._ends = _ends(base)
         # On a CPU fewer than four rows would go through another matrix product than many and round differently.
         self._least = 4 if base.machine.kind == "cpu" else 1
@@ -228,8 +232,9 @@ class _Flight:
         if waiting and (not flying or 4 * room >= self._rows):
             if not self._seats:
                 self._open(waiting)
-            ended = self._join([seat.begin(self._decoding) for seat in waiting[:room]])
-            del waiting[:room]  # only now: what did not fit in memory still waits
+            count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
+            ended = self._join([seat.begin(self._decoding) for seat in waiting[:count]])
+            del waiting[:count]  # only now: what did not fit in memory still waits
             return ended
         if not waiting and 2 * len(flying) <= len(self._seats) > self._least:
             self._keep_flying()
@@ -248,8 +253,9 @@ class _Flight:
         columns = max(len(seat.ids) for seat in waiting) + self._decoding.max_new_tokens
         self._seating = Seating(count, columns, device)
         self._cache = seated_cache(self._base.model.config.get_text_config().num_hidden_layers, self._seating)
-        self._seats = [replace(waiting[0], ended=True)] * count
+        self._seats = [waiting[0].idle(self._decoding) for _ in range(count)]
         self._mask = torch.zeros(count, columns, dtype=torch.bool, device=device)
+        self._mask[:, 0] = True  # a place that nobody has taken yet must see something, or its scores are no numbers
         self._last, self._positions = (torch.zeros(count, 1, dtype=torch.long, device=device) for _ in range(2))
         self._columns = torch.zeros(count, dtype=torch.long, device=device)
 
