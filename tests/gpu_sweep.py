@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -169,8 +170,8 @@ def recorded(run: Path) -> dict[str, Any]:
     return {
         "model": manifest.model.name,
         "model_digest": manifest.model.digest,
-        "script": "python tests/gpu_sweep.py " + " ".join(sys.argv[1:]),
-        "command": manifest.provenance.command,
+        "script": _plain("python tests/gpu_sweep.py " + shlex.join(sys.argv[1:])),
+        "command": _plain(manifest.provenance.command),
         "started": manifest.provenance.started,
         "device": manifest.provenance.machine.device,
         "rows": len(manifest.suite.examples),
@@ -178,6 +179,13 @@ def recorded(run: Path) -> dict[str, Any]:
         "base": _trial(base, "base"),
         "trials": [_trial(record, names[record.variant]) for record in trials],
     }
+
+
+def _plain(command: str) -> str:
+    """Without where this machine keeps its files: the suite is made for one sweep, and its outputs go anywhere."""
+    places = {"--output": "DIR", "run": "SUITE"}
+    words = shlex.split(command)
+    return shlex.join(places.get(before, word) for before, word in zip(["", *words], words, strict=False))
 
 
 def _trial(record: TrialRecord, name: str) -> dict[str, Any]:

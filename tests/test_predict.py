@@ -6,8 +6,10 @@ import itertools
 import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import fit_predict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from harness.errors import ModelError
 from harness.models import POCKET, SHAPES
 from harness.predict import (
+    SETUP,
     Coefficients,
     Fit,
     ModelShape,
@@ -29,6 +32,7 @@ from harness.predict.lengths import expected_longest
 from harness.predict.memory import NF4, PAGED, STATE
 from harness.records import GIB, Quantization, Settings
 
+REPORTS = Path(__file__).parent.parent / "reports" / "gpu" / "t4"
 NAMES = sorted(path.parent.name for path in SHAPES.glob("*/config.json"))
 
 
@@ -37,7 +41,7 @@ def shape(name: str) -> ModelShape:
 
 
 LLAMA = shape("llama-2-7b")
-KNOWN = Coefficients(28, 12, 8, 1e8, (1.0, 1.1), 0.07, "made up for tests")
+KNOWN = Coefficients(16, 7e7, (0.1, 0.4), 0.07, "made up for tests")
 QLORA = Settings(rank=16, max_length=512, batch_size=1)
 
 
@@ -122,6 +126,14 @@ def test_packed_rows_are_full() -> None:
     assert (made.longest, made.tokens, made.updates) == (100, 300, 2)
 
 
+def test_part_of_an_epoch_is_whole_steps() -> None:
+    """Three batches in steps of two make two steps an epoch, the second of one batch; 2.67 epochs are six steps."""
+    made = batches(replace(QLORA, batch_size=8, gradient_accumulation=2, epochs=8 / 3, max_length=256), [900] * 24)
+    assert (made.updates, made.forwards, made.tokens) == (6, 9, 9 * 8 * 256)
+    part = batches(replace(QLORA, batch_size=4, epochs=1 / 3, max_length=256), [900] * 24)
+    assert (part.updates, part.forwards, part.tokens) == (2, 2, 2 * 4 * 256)
+
+
 def test_updates_are_those_of_the_workshop() -> None:
     """30 rows in batches of 2 x 5 make 3 steps an epoch, 30 in 10 epochs."""
     assert updates(Settings(batch_size=2, gradient_accumulation=5, epochs=10), 30) == 30
@@ -158,19 +170,82 @@ def test_padding_costs_a_mask() -> None:
 
 def test_shared_keys_cost_scores() -> None:
     """Without FlashAttention a model whose heads share keys holds all scores of a row that needs no mask."""
-    mistral = replace(LLAMA, kv_heads=8)
-    long = replace(QLORA, max_length=2048)
-    own, shared = (forecast(each, long, [2048] * 9, known=KNOWN).memory.workspace for each in (LLAMA, mistral))
-    assert shared - own == 8 * 32 * 2048**2
+    mistral, long = replace(LLAMA, kv_heads=8), replace(QLORA, max_length=2048)
+    shared = forecast(mistral, long, [2048] * 9, known=KNOWN).memory
+    assert shared.moment is Moment.ATTENTION
+    more = forecast(mistral, long, [2048] * 9, known=replace(KNOWN, scores=17)).memory
+    assert more.workspace - shared.workspace == 32 * 2048**2
+    own = forecast(LLAMA, long, [2048] * 9, known=KNOWN).memory
+    assert own == forecast(LLAMA, long, [2048] * 9, known=replace(KNOWN, scores=17)).memory
+    padded = forecast(mistral, replace(long, batch_size=2), [2048, 2000] * 9, known=KNOWN).memory
+    assert padded.workspace < shared.workspace
+
+
+@given(st.sampled_from(NAMES), st.integers(1, 64), st.integers(1, 8), st.integers(64, 2048))
+def test_a_peak_is_one_moment(name: str, rank: int, batch: int, length: int) -> None:
+    """Where attention is worst, a slightly wider MLP changes nothing of what comes and goes; where it is not, a longer
+    way through the softmax does not: moments are compared, never added."""
+    settings, rows = (
+        replace(QLORA, rank=rank, batch_size=batch, max_length=4096, target_modules=("q_proj",)),
+        [length] * 32,
+    )
+
+    def workspace(wider: int, scores: float) -> tuple[Moment, float]:
+        of = shape(name)
+        of = replace(of, intermediate=of.intermediate + wider)
+        held = forecast(of, settings, rows, known=replace(KNOWN, scores=scores)).memory
+        return held.moment, held.workspace
+
+    moment, least = workspace(0, 16)
+    wider, longer = workspace(1, 16), workspace(0, 16.001)
+    if moment is Moment.ATTENTION:
+        assert wider == (moment, least) or wider[0] is Moment.MLP
+    else:
+        assert longer == (moment, least) or longer[0] is Moment.ATTENTION
+
+
+@given(st.sampled_from(NAMES), st.integers(1, 64), st.integers(1, 8), st.integers(16, 2048))
+def test_a_larger_model_never_takes_less(name: str, rank: int, batch: int, length: int) -> None:
+    """Nor does a model of more layers, more words, or a wider MLP."""
+    settings, of = replace(QLORA, rank=rank, batch_size=batch, max_length=4096), shape(name)
+    least = allocated(settings, length, of=of)
+    for size in ("layers", "vocabulary", "intermediate"):
+        assert allocated(settings, length, of=replace(of, **{size: getattr(of, size) + 1})) >= least
 
 
 def test_the_worst_moment_is_named() -> None:
-    """Long rows are worst while a layer is computed again, a large rank on short ones when the optimizer steps."""
+    """Long rows are worst in an MLP, or in attention that holds all scores; a large rank when the optimizer steps, or
+    with paged state where a forward pass has copies of all adapters: in a wide MLP, or at the logits."""
     long = forecast(LLAMA, replace(QLORA, batch_size=8), [512] * 30, known=KNOWN).memory
+    shared = forecast(shape("llama-3.1-8b"), replace(QLORA, max_length=1024), [1024] * 30, known=KNOWN).memory
     wide = forecast(LLAMA, replace(QLORA, rank=64), [64] * 30, known=KNOWN).memory
-    assert (long.moment, wide.moment) == (Moment.BACKWARD, Moment.UPDATE)
+    huge = replace(QLORA, rank=512, optimizer="paged_adamw_8bit", gradient_accumulation=2)
+    forward = forecast(LLAMA, huge, [512] * 30, known=KNOWN).memory
+    loss = forecast(shape("tinyllama-1.1b"), replace(huge, batch_size=8), [500, 512] * 30, known=KNOWN).memory
+    moments = (long.moment, shared.moment, wide.moment, forward.moment, loss.moment)
+    assert moments == (Moment.MLP, Moment.ATTENTION, Moment.UPDATE, Moment.FORWARD, Moment.LOSS)
     assert wide.gradients == 4 * LLAMA.trainable(64, "all-linear")
-    assert (wide.checkpoints, long.gradients) == (0, 0)
+    assert wide.checkpoints == 0
+    assert 0 < long.gradients < long.checkpoints / 50
+
+
+def test_accumulated_gradients_meet_all_checkpoints() -> None:
+    """With accumulation all gradients are there when a backward pass starts, and else only when it ends."""
+    several = replace(QLORA, batch_size=4, gradient_accumulation=2)
+    with_them, without = (
+        forecast(LLAMA, each, [512] * 30, known=KNOWN).memory for each in (several, replace(QLORA, batch_size=4))
+    )
+    assert with_them.checkpoints == without.checkpoints
+    assert with_them.gradients == 4 * LLAMA.trainable(16, "all-linear") > 32 * without.gradients
+
+
+def test_adapters_only_beside_attention_keep_less() -> None:
+    """Without adapters in the MLP its inputs are not kept; the base's own gradient never needs them."""
+    few, all_of_them = (
+        forecast(LLAMA, replace(QLORA, batch_size=8, target_modules=names), [512] * 30, known=KNOWN).memory.workspace
+        for names in (("q_proj", "v_proj"), "all-linear")
+    )
+    assert all_of_them - few > 8 * 512 * 2 * LLAMA.hidden
 
 
 def test_optimizers_differ_by_their_state() -> None:
@@ -180,8 +255,20 @@ def test_optimizers_differ_by_their_state() -> None:
         for name in ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd", "adafactor")
     }
     assert state["adamw_8bit"] == pytest.approx(state["adamw_torch"] / 4, rel=0.02)
-    assert state["paged_adamw_8bit"] == state["sgd"] == 0
+    assert state["sgd"] == 0
     assert 0 < state["adafactor"] < state["adamw_8bit"]
+
+
+def test_small_tensors_are_not_paged() -> None:
+    """bitsandbytes pages no tensor below 100,000 parameters, and keeps no 8-bit state of one below 4,096: the two
+    recorded states below are what trainings of Llama-2-7b and TinyLlama left allocated."""
+    paged = replace(QLORA, optimizer="paged_adamw_8bit")
+    assert forecast(LLAMA, paged, [512] * 30, known=KNOWN).memory.optimizer == pytest.approx(47.4e6, rel=0.01)
+    tiny = forecast(shape("tinyllama-1.1b"), paged, [512] * 30, known=KNOWN).memory.optimizer
+    assert tiny == pytest.approx(25.6e6, rel=0.01)
+    small = replace(paged, rank=8, target_modules=("k_proj",), optimizer="adamw_8bit")
+    made = forecast(shape("tinyllama-1.1b"), small, [512] * 30, known=KNOWN).memory.optimizer
+    assert made == 22 * (8 * 2048 * 2 * (1 + 4 / 256) + 8 * 256 * 8)
 
 
 def test_every_optimizer_of_a_grid_is_known() -> None:
@@ -193,13 +280,15 @@ def test_every_optimizer_of_a_grid_is_known() -> None:
 
 def test_fitting_is_said_with_the_error_in_mind() -> None:
     """What is called fitting fits at the error's far end, what is called too large does not at its near end."""
-    needs = allocated()
+    held = forecast(LLAMA, QLORA, [512] * 30, known=KNOWN).memory
+    needs, base = held.allocated, held.base
+    most = 1.07 * needs + 0.4 * (1.07 * needs - base)
 
     def at(capacity: float) -> Fit | None:
         return forecast(LLAMA, QLORA, [512] * 30, capacity=capacity, known=KNOWN).fit
 
-    assert at(needs * 1.07 * 1.1 + 1) is Fit.FITS
-    assert at(needs * 1.07 * 1.1 - 1) is Fit.CLOSE
+    assert at(most + 1) is Fit.FITS
+    assert at(most - 1) is Fit.CLOSE
     assert at(needs * 0.93 + 1) is Fit.CLOSE
     assert at(needs * 0.93 - 1) is Fit.TOO_LARGE
     assert forecast(LLAMA, QLORA, [512], known=KNOWN).fit is None
@@ -208,13 +297,30 @@ def test_fitting_is_said_with_the_error_in_mind() -> None:
 def test_the_shipped_coefficients_are_sane() -> None:
     """What comes with the harness says where it is from, and reserves no less than it allocates."""
     known = coefficients()
-    assert known.source
-    assert 0 < known.error < 0.5
-    assert ("not yet fitted on recorded runs" in known.claim) is not known.measured
-    assert "held out of the fit" in replace(known, measured=True).claim
-    assert known.reserved[0] >= 1
-    assert known.hidden > 0
-    assert known.intermediate > 0
+    assert known.measured
+    assert "held out of the fit (fitted on" in known.claim
+    assert "not held against recorded runs" in replace(known, measured=False).claim
+    assert 0.02 <= known.error < 0.07
+    assert 0 <= known.fragments[0] < known.fragments[1]
+    assert 12 <= known.scores <= 17
+
+
+def test_recorded_trainings_are_predicted() -> None:
+    """What was recorded on a GPU is predicted with its architecture held out as the issue asks, and is what ships."""
+    text = json.loads((REPORTS / "t4-sweep.json").read_text(encoding="utf-8"))
+    trials = fit_predict.observed(text)
+    known = coefficients()
+    assert [words for words, holds in fit_predict.claims(fit_predict.held_out(trials), known) if not holds] == []
+    again = fit_predict.fit(trials)
+    assert (again.scores, again.constant) == pytest.approx((known.scores, known.constant), rel=0.01)
+
+
+def test_what_is_reserved_is_reckoned_from_the_base() -> None:
+    """The base lies without gaps: what is reserved beyond the peak is a share of what training adds."""
+    made = forecast(LLAMA, QLORA, [512] * 30, known=KNOWN)
+    added = made.memory.allocated - made.memory.base
+    low, high = made.reserved.low - made.memory.allocated, made.reserved.high - made.memory.allocated
+    assert (low, high) == pytest.approx((0.1 * added, 0.4 * added))
 
 
 # --- time --------------------------------------------------------------------------------------------------------
@@ -233,6 +339,6 @@ def test_the_published_time_on_a_t4_lies_in_the_range() -> None:
 
 def test_time_grows_with_tokens_and_epochs() -> None:
     """Twice the epochs take twice the time; longer rows take longer."""
-    one, two = (forecast(LLAMA, replace(QLORA, epochs=n), [128] * 30).training.low for n in (1, 2))
+    one, two = (forecast(LLAMA, replace(QLORA, epochs=n), [128] * 30).training.low - SETUP.low for n in (1, 2))
     assert two == pytest.approx(2 * one)
     assert forecast(LLAMA, replace(QLORA, epochs=1), [256] * 30).training.low > one

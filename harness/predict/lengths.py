@@ -15,7 +15,7 @@ class Batches:
 
     updates: int
     """Optimizer steps."""
-    forwards: float
+    forwards: int
     """Batches that go through the model, over all epochs."""
     rows: int
     """Rows of a full batch."""
@@ -34,15 +34,23 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
         cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)
     size = min(settings.batch_size, len(cut))
     per_epoch = math.ceil(len(cut) / settings.batch_size)
+    steps = updates(settings, len(cut))
+    forwards = _forwards(steps, per_epoch, settings.gradient_accumulation)
     padded = len(cut) * expected_longest(cut, size)
     return Batches(
-        updates=updates(settings, len(cut)),
-        forwards=per_epoch * settings.epochs,
+        updates=steps,
+        forwards=forwards,
         rows=size,
         longest=cut[-1],
         padded=size > 1 and cut[0] < cut[-1],
-        tokens=padded * settings.epochs,
+        tokens=padded * forwards / per_epoch,
     )
+
+
+def _forwards(steps: int, per_epoch: int, accumulation: int) -> int:
+    """Batches of so many optimizer steps: an epoch's last step may be of fewer, and part of an epoch is whole steps."""
+    whole, left = divmod(steps, max(1, math.ceil(per_epoch / accumulation)))
+    return whole * per_epoch + min(left * accumulation, per_epoch)
 
 
 def updates(settings: Settings, rows: int) -> int:

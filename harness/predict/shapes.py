@@ -62,7 +62,16 @@ class ModelShape:
         return self.quantised + self.embedded + self.others
 
     def trainable(self, rank: int, modules: str | tuple[str, ...]) -> int:
-        """Parameters of a LoRA adapter: rank x (inputs + outputs) for each matrix it stands beside (Hu et al., 2021).
+        """Parameters of a LoRA adapter.
+
+        Raises:
+            ModelError: a layer has no matrix of such a name.
+        """
+        return self.layers * sum(self.adapted(rank, modules))
+
+    def adapted(self, rank: int, modules: str | tuple[str, ...]) -> tuple[int, ...]:
+        """Parameters of each of a LoRA adapter's tensors in one layer: rank x inputs, and outputs x rank, for each
+        matrix that it stands beside (Hu et al., 2021).
 
         Raises:
             ModelError: a layer has no matrix of such a name.
@@ -71,7 +80,7 @@ class ModelShape:
         names = tuple(linears) if isinstance(modules, str) else modules
         if unknown := [name for name in names if name not in linears]:
             raise ModelError(f"the model has no module {unknown[0]!r}", remedy=f"It has {', '.join(linears)}.")
-        return self.layers * rank * sum(sum(linears[name]) for name in names)
+        return tuple(rank * size for name in names for size in linears[name])
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
