@@ -26,7 +26,7 @@ from harness.records import (
     Timeline,
     Together,
 )  # fmt: skip
-from harness.report import charts, costs, effects, rates, tradeoff
+from harness.report import boundary, charts, costs, effects, rates, render, tradeoff
 from harness.report.difference import difference
 from harness.report.tradeoff import BEYOND, WITHIN, Point, front, trade_offs
 from harness.report.variants import verdict
@@ -94,6 +94,45 @@ def test_out_of_memory_stands_beyond_the_line() -> None:
     assert row[2].startswith("more than")
     assert row[5] == "Out of memory"
     assert name in memory.svg
+
+
+def test_the_boundary_has_a_cell_for_every_training() -> None:
+    """Rank, length and batch of every training on a GPU stand beside what it reserved, or that it did not fit; one cell
+    of several says the worst. Where all fitted, or no GPU ran, answers are shown and no boundary is."""
+    whole = made("cuda")
+    drawn = boundary.boundary(whole)
+    assert drawn
+    told = {row[-1]: row[5] for row in drawn.table.rows}
+    short = {v.name for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses}
+    assert short
+    assert {name for name, size in told.items() if size == "out of memory"} == short
+    assert all(float(size) > 0 for name, size in told.items() if name not in short)
+    assert str(drawn.svg).count(boundary.NONE) == str(drawn.narrow).count(boundary.NONE) == len(short)
+    fitted = replace(whole, variants=tuple(v for v in whole.variants if v.name not in short))
+    assert boundary.boundary(fitted) is None
+    assert boundary.boundary(made()) is None
+
+
+def test_two_trainings_of_one_cell_say_the_worst() -> None:
+    """Of two trainings of one rank, length and batch the larger is shown, and that one did not fit before either."""
+    whole = made("cuda")
+    small = next(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses and v.settings)
+    assert small.settings
+    tried = [boundary._Tried(str(n), small.settings, size, False) for n, size in enumerate((3.0, 5.0))]
+    assert list(boundary._cells(tried).values()) == [5.0]
+    tried.insert(0, replace(tried[0], reserved=None))
+    assert list(boundary._cells(tried).values()) == [None]
+
+
+def test_random_weights_have_a_boundary_and_no_trade_off() -> None:
+    """Of a model whose answers mean nothing, what fits is drawn and not what quality costs, even where all did."""
+    whole = made("cuda")
+    sound = tuple(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses)
+    model = replace(whole.run.model, shape_only=True)
+    html = render(replace(whole, variants=sound, run=replace(whole.run, model=model)), now="now")
+    assert "What fits" in html
+    assert "What quality costs" not in html
+    assert "What quality costs" in render(whole, now="now")
 
 
 def test_a_stopped_training_stands_at_its_whole_work() -> None:

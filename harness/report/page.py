@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.records import Basis, Phase, Results, Split
-from harness.report import answer, answers, charts, costs, effects, rates, tradeoff, variants, words
+from harness.report import answer, answers, boundary, charts, costs, effects, rates, tradeoff, variants, words
 from harness.report.answer import Excerpt, Headline
 from harness.report.answers import CaseView, LedgerRow
 from harness.report.charts import Chart
@@ -33,7 +33,9 @@ class Page:
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
+    fits: Chart | None
     trade_offs: tuple[Chart, ...]
+    """None where answers mean nothing and there is `fits`."""
     bases: tuple[str, ...]
     """Of the figures in them."""
     columns: tuple[Column, ...]
@@ -69,6 +71,7 @@ def page(results: Results, now: str) -> Page:
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
     compared = results.choice.variant or answer.most_passed(results)
     marks = rates.marks(results, results.samples)
+    fits = boundary.boundary(results)
     return Page(
         results=results,
         now=now,
@@ -78,7 +81,8 @@ def page(results: Results, now: str) -> Page:
         claim=words.machine_claim(run.provenance.machine),
         headline=answer.headline(results, compared, marks),
         excerpts=answer.excerpts(results, compared),
-        trade_offs=tradeoff.trade_offs(results, marks),
+        fits=fits,
+        trade_offs=() if fits and run.model.shape_only else tradeoff.trade_offs(results, marks),
         bases=_bases(results),
         columns=variants.columns(results),
         peak_hint=variants.peak_hint(results),
