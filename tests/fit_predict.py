@@ -293,7 +293,8 @@ def main() -> int:
     judged = held_out(trials)
     worst = max(abs(each.error) for each in judged if each.trial.allocated)
     names = sorted({trial.model.removeprefix("shape:") for trial in trials})
-    source = f"fitted on {sum(1 for t in trials if t.allocated)} recorded trainings of {len(names)} architectures"
+    source = f"fitted on {sum(1 for t in trials if t.allocated)} trainings of {len(names)} architectures"
+    source += f" on an {text['machine']['device']}"
     known = replace(
         fit(trials),
         fragments=interval(judged),

@@ -248,6 +248,18 @@ def test_adapters_only_beside_attention_keep_less() -> None:
     assert all_of_them - few > 8 * 512 * 2 * LLAMA.hidden
 
 
+def test_adapters_on_16_bits_keep_copies() -> None:
+    """Beside a base in 16 bits each adapter keeps its own copy of its input; beside an NF4 base they share one."""
+    for quantization, copies in ((Quantization.NF4, 0), (Quantization.NONE, 1)):
+        one, two = (
+            forecast(LLAMA, replace(QLORA, quantization=quantization, batch_size=8, target_modules=names), [512] * 30,
+                     known=KNOWN).memory.workspace
+            for names in (("q_proj",), ("q_proj", "v_proj"))
+        )  # fmt: skip
+        ranks = 8 * 512 * 16 * 2 + 2 * LLAMA.trainable(16, ("v_proj",)) / 32
+        assert two - one == pytest.approx(8 * 512 * 2 * LLAMA.hidden * copies + ranks)
+
+
 def test_optimizers_differ_by_their_state() -> None:
     """Eight-bit state saves three quarters of Adam's, paged state is none of the allocator's."""
     state = {

@@ -12,13 +12,14 @@ Nothing is fitted, and nothing here ran on a GPU: it says whether the tensors we
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import json
 import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ SETTINGS = (
     Settings(rank=8, batch_size=1, max_length=512),
     Settings(rank=64, batch_size=1, max_length=32),
 )
+
+
+PLAIN = (SETTINGS[1], SETTINGS[4], SETTINGS[5])
+"""Trained on a base in 16 bits too."""
+RAGGED = (Settings(rank=8, batch_size=4, max_length=256), Settings(rank=8, batch_size=2, max_length=512))
+"""Trained on rows of which every second one is shorter, so that attention is given a mask."""
 
 
 class Live(TorchDispatchMode):
@@ -104,7 +111,7 @@ def _tensors(model: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def based(config: dict[str, Any]) -> Iterator[tuple[Base, dict[str, Any]]]:
+def based(config: dict[str, Any], quantization: Quantization) -> Iterator[tuple[Base, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pocket = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
@@ -112,26 +119,32 @@ def based(config: dict[str, Any]) -> Iterator[tuple[Base, dict[str, Any]]]:
         (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
         (folder / "base").mkdir()
         ref = ModelRef("traced", name, "", shape_only=True, tokenizer=str(POCKET))
-        make_base(ref, Quantization.NF4, ON, folder / "base")
-        yield load_base(ref, Quantization.NF4, ON, saved=folder / "base"), whole
+        make_base(ref, quantization, ON, folder / "base")
+        yield load_base(ref, quantization, ON, saved=folder / "base"), whole
 
 
-def traced(base: Base, settings: Settings, grouped: bool) -> float:
-    """The most bytes that three steps of a training hold, the model's weights among them."""
+def lengths(settings: Settings, ragged: bool) -> list[int]:
+    count = settings.batch_size * settings.gradient_accumulation
+    return [settings.max_length - (settings.max_length // 4 if ragged and n % 2 else 0) for n in range(count)]
+
+
+def traced(base: Base, settings: Settings, rows: list[int], whole: bool) -> float:
+    """The most bytes that three steps of a training hold, the model's weights among them.
+
+    `whole`: attention holds all scores, as on a T4.
+    """
     from trl import SFTTrainer
     from trl.trainer import utils
 
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = WORDS
     # PEFT asks for CUDA's autocast alone, and without it casts every module's input for itself.
     torch.set_autocast_enabled("cuda", True)
-    count = settings.batch_size * settings.gradient_accumulation
-    rows = [Row([5] * settings.max_length, [5] * settings.max_length)] * count
     # On a GPU this one too updates all parameters at once, but without a copy of them.
-    settings = dataclasses.replace(settings, epochs=3, learning_rate=1e-5, optimizer="adamw_torch_fused")
-    kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH) if grouped else nullcontext()
+    settings = replace(settings, epochs=3, learning_rate=1e-5, optimizer="adamw_torch_fused")
+    kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH) if whole else nullcontext()
     live, start = Live(base.model), weights_of(base.model)
     with untouched(base.model), tempfile.TemporaryDirectory() as folder, kernel, live:
-        given = dataclasses.replace(
+        given = replace(
             sft_arguments(base, settings, 0, folder),
             bf16=True,
             **dict.fromkeys(("activation_checkpointing", "gradient_checkpointing"), True),
@@ -139,8 +152,8 @@ def traced(base: Base, settings: Settings, grouped: bool) -> float:
         )
         log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
         trainer = SFTTrainer(
-            model=base.model, args=given, train_dataset=_dataset(rows), processing_class=base.tokenizer,
-            peft_config=lora_config(settings), callbacks=[log.callback()],
+            model=base.model, args=given, train_dataset=_dataset([Row([5] * n, [5] * n) for n in rows]),
+            processing_class=base.tokenizer, peft_config=lora_config(settings), callbacks=[log.callback()],
         )  # fmt: skip
         use_full_precision(trainer.model)
         log.watch(trainer)
@@ -150,25 +163,37 @@ def traced(base: Base, settings: Settings, grouped: bool) -> float:
     return start + live.peak
 
 
+def cases(quantization: Quantization) -> Iterator[tuple[Settings, bool]]:
+    """Settings, and whether their rows differ in length."""
+    if quantization is Quantization.NONE:
+        yield from ((replace(each, quantization=quantization), False) for each in PLAIN)
+    else:
+        yield from ((each, False) for each in SETTINGS)
+        yield from ((each, True) for each in RAGGED)
+
+
 def compared() -> Iterator[dict[str, Any]]:
     """Each training, with its bytes as counted while it ran and as predicted."""
-    for name, config in SHAPES.items():
+    for (name, config), quantization in product(SHAPES.items(), (Quantization.NF4, Quantization.NONE)):
         grouped = config["num_key_value_heads"] < config["num_attention_heads"]
-        with based(config) as (base, whole):
-            for settings in SETTINGS:
-                size = traced(base, settings, grouped)
-                count = settings.batch_size * settings.gradient_accumulation
-                made = batches(settings, [settings.max_length] * count)
-                given = dataclasses.replace(settings, optimizer="adamw_torch_fused")
-                held = memory(shape_of(whole), given, made, COUNTED)
-                title = f"r{settings.rank} {settings.batch_size}x{settings.max_length}"
-                title += f" acc{settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+        with based(config, quantization) as (base, whole):
+            for settings, ragged in cases(quantization):
+                rows = lengths(settings, ragged)
+                size, made = traced(base, settings, rows, grouped and not ragged), batches(settings, rows)
+                held = memory(shape_of(whole), replace(settings, optimizer="adamw_torch_fused"), made, COUNTED)
                 error = held.allocated / size - 1
-                print(f"{name:8} {title:14} {size / 2**20:6.1f} MiB {100 * error:+6.2f}% {held.moment}", flush=True)
+                title = f"{titled(settings)}{' padded' if ragged else ''}"
+                print(f"{name:8} {title:16} {size / 2**20:6.1f} MiB {100 * error:+6.2f}% {held.moment}", flush=True)
                 yield {
                     "model": name, "name": title, "counted": size, "predicted": round(held.allocated),
                     "moment": held.moment.value, "error": round(error, 4),
                 }  # fmt: skip
+
+
+def titled(settings: Settings) -> str:
+    title = f"r{settings.rank} {settings.batch_size}x{settings.max_length}"
+    title += f" acc{settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+    return title + (" in 16 bits" if settings.quantization is Quantization.NONE else "")
 
 
 def main() -> None:

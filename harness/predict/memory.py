@@ -236,7 +236,7 @@ def _recomputed(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """What a layer's second forward keeps for its backward pass, without the MLP's own and the checkpoint.
 
     The two norms keep their input in fp32. Attention keeps queries, keys, values, its output and a number a head; or
-    these three in fp32, keys copied for every head, and the softmax. The output is what `o_proj` gets.
+    these three in fp32, keys copied for every head, and the softmax. The output is what `o_proj` gets, or a copy of it.
     """
     query, key = _units(shape)
     inputs = sum(
@@ -248,6 +248,8 @@ def _recomputed(shape: ModelShape, settings: Settings, made: Batches) -> float:
         return made.rows * made.longest * a_token + FULL * shape.heads * _pairs(made)
     keys = 2 * query if made.padded else 2 * key
     a_token += HALF * (2 * query + keys) + FULL * shape.heads
+    if settings.quantization is not Quantization.NF4:
+        a_token += _inputs(shape, settings, "o_proj")
     return made.rows * made.longest * a_token + (_BIAS * _pairs(made) if made.padded else 0)
 
 
@@ -256,13 +258,16 @@ def _mlp(shape: ModelShape, settings: Settings, made: Batches) -> float:
 
     At the first there are gate, activated gate and input, and the product's gradient, in two parts if `down_proj` has
     an adapter. At the second there are these three, and a gradient of each and of the product. The layer's own
-    gradient is kept for the way around the MLP.
+    gradient is kept for the way around the MLP. On a base in 16 bits more is there while `down_proj` is computed again:
+    the product in 16 bits, in 32 and in 16 again; what goes around, the norm's output, and its own.
     """
     tokens = made.rows * made.longest
     adapted = "down_proj" in _targets(shape, settings)
     matrix = HALF * shape.hidden * shape.intermediate if settings.quantization is Quantization.NF4 else 0
     down = tokens * HALF * shape.intermediate * (5 if adapted else 4) + matrix
     product = tokens * HALF * shape.intermediate * 6
+    if adapted and settings.quantization is not Quantization.NF4:
+        product += tokens * HALF * (shape.intermediate + 3 * shape.hidden)
     return _recomputed(shape, settings, made) + tokens * HALF * shape.hidden + max(down, product)
 
 
@@ -293,8 +298,13 @@ def _adapted(shape: ModelShape, settings: Settings, names: tuple[str, ...]) -> i
 
 
 def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
-    """Bytes a token of what goes into these matrices, which share it, if an adapter stands beside any of them."""
-    return HALF * shape.linears()[names[0]][0] if _targets(shape, settings) & set(names) else 0
+    """Bytes a token that adapters keep of what goes into these matrices, which share it.
+
+    On an NF4 base PEFT leaves it as it is; on one in 16 bits each adapter gets it by way of fp32, and keeps its own.
+    """
+    adapted = len(_targets(shape, settings) & set(names))
+    copies = min(adapted, 1) if settings.quantization is Quantization.NF4 else adapted
+    return HALF * shape.linears()[names[0]][0] * copies
 
 
 def _loss(shape: ModelShape, made: Batches, copies: float) -> float:
