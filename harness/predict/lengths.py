@@ -23,6 +23,8 @@ class Batches:
     """Tokens of the longest row: every epoch has a batch that is padded to it."""
     padded: bool
     """Rows of one batch may differ in length, so that attention is given a mask."""
+    alike: int
+    """Rows of the largest batch that may be of the longest rows alone, and so without a mask."""
     tokens: float
     """Tokens that go through the model over all epochs, padding among them."""
 
@@ -43,8 +45,14 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
         rows=size,
         longest=cut[-1],
         padded=size > 1 and cut[0] < cut[-1],
+        alike=_alike(size, len(cut) % size, cut.count(cut[-1])),
         tokens=padded * forwards / per_epoch,
     )
+
+
+def _alike(size: int, rest: int, longest: int) -> int:
+    """Of batches of `size` rows, and one of the `rest` that is left over, where so many rows are `longest`."""
+    return size if longest >= size else rest if longest >= rest else 0
 
 
 def _forwards(steps: int, per_epoch: int, accumulation: int) -> int:

@@ -10,7 +10,7 @@ moments and never their sum: when attention is differentiated, the activations o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.predict.lengths import Batches
@@ -123,7 +123,7 @@ class Memory:
 def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coefficients) -> Memory:
     """The peak of a training: the largest of what any of its moments holds."""
     trainable = shape.trainable(settings.rank, settings.target_modules)
-    moments = _moments(shape, settings, made, known)
+    moments = [moment for each in _kinds(made) for moment in _moments(shape, settings, each, known)]
     worst, gradients, checkpoints, workspace = max(moments, key=lambda moment: sum(moment[1:]))
     nf4 = settings.quantization is Quantization.NF4
     tables = TABLES * shape.layers * len(shape.linears())
@@ -138,6 +138,13 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
         workspace=workspace,
         constant=known.constant,
     )
+
+
+def _kinds(made: Batches) -> Iterator[Batches]:
+    """The batches that may be the worst: of padded rows, and of such as happen to need no mask."""
+    yield made
+    if made.padded and made.alike:
+        yield replace(made, rows=made.alike, padded=False)
 
 
 def _moments(
