@@ -95,10 +95,10 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         notify(Event(EventKind.NOTICED, message=notice))
     store = place(request, manifest)
     cache = Cache(CACHE)
+    copies = mirror(request.sync, store, cache, manifest.digest) if request.sync else None
     with store.locked():
         if not store.exists:
             store.write_manifest(manifest)
-        copies = mirror(request.sync, store, cache, manifest.digest) if request.sync else None
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
         sweep = Sweep(
             setup,

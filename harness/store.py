@@ -71,7 +71,10 @@ _MEMBERS = {"trainings": "*", "answers": "*/*.json"}
 """What of a commit is moved to its place as one, by kind."""
 _TO_SPARE = 10**9
 """Bytes that writing something large leaves on the disk, for records and logs."""
-_NO_PLACE = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
+_ELSEWHERE = {errno.EISDIR: "Name a file, not a directory.", errno.ENAMETOOLONG: "Give it a shorter name."}
+"""What to do, by what the system says; whatever else it says, another place helps."""
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
@@ -99,8 +102,10 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: the disk is full or the place cannot be written.
     """
-    partial = path.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
+    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"  # not `with_name`: `.` and `/` have none
     with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Half a surrogate pair, which YAML, JSON and models can produce, has no place in a file that others read.
@@ -115,17 +120,18 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusals to write below `path` into errors that say what to do."""
+    """Turns the system's refusals to write `path`, or below it, into errors that say what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
-        if isinstance(error, PermissionError) or error.errno in _NO_PLACE:
-            remedy = "Name a directory that you may write to with --output."
-            raise StoreError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
-        raise
+        if error.errno is None:  # raised by a library, for reasons of its own
+            raise
+        why = "a file stands where a folder would" if error.errno in _IN_THE_WAY else error.strerror
+        remedy = _ELSEWHERE.get(error.errno, "Name another place, or see to it that you may write there.")
+        raise StoreError(f"cannot write {path}: {why}", remedy=remedy) from error
 
 
 def write_record(path: Path, value: object) -> None:

@@ -248,7 +248,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         "Name a new directory with --output",
     ),
     "output is a file": (new("o"), ("--output", "o"), "o is a file", "Name a directory with --output"),
-    "output below a file": (new("o"), ("--output", "o/x"), "cannot write o/x", "with --output"),
+    "output below a file": (new("o"), ("--output", "o/x"), "cannot write o/x", "Name another place"),
     "output of another run": (begun("o"), ("--output", "o"), "o holds another run", "Name another directory"),
 }
 
@@ -299,6 +299,46 @@ def test_the_report_of_a_run_without_results(capsys: pytest.CaptureFixture[str],
     begun("o")(here)
     said = error_of(capsys, "report", "o")
     assert "harness run" in said
+
+
+# --- places that cannot be written -------------------------------------------------------------------------------
+
+ODD = {"a long name": "x" * 300, "no such system": "/proc/nothing/x", "below a file": "file/x", "a folder": "small"}
+WRITERS = {
+    "new": ("new", "{}", "--from", "rows.csv"),
+    "run --output": ("run", "small", "--output", "{}"),
+    "run --sync": ("run", "small", "--output", "fresh", "--sync", "{}/x/y"),
+    "report --output": ("report", "made", "--output", "{}"),
+    "report --format md": ("report", "made", "--format", "md", "--output", "{}"),
+    "report --format csv": ("report", "made", "--format", "csv", "--output", "{}/suite.yaml"),
+    "report of two": ("report", "made", "again", "--output", "{}"),
+    "gate --markdown": ("gate", "made", "--baseline", "again", "--markdown", "{}"),
+    "gate --json": ("gate", "made", "--baseline", "again", "--json", "{}"),
+    "bless --name": ("bless", "made", "--name", "{}/x"),
+    "read: report": ("report", "{}"),
+    "read: gate": ("gate", "made", "--baseline", "{}"),
+}
+"""Every command that takes a path, the odd place as `{}`."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_an_odd_place(capsys: pytest.CaptureFixture[str], here: Path, writer: str, odd: str) -> None:
+    """Whatever cannot lie where a person says is one error that names the place, and never a traceback."""
+    new("rows.csv", "question,answer\nWho?,I.\n")(here)
+    new("file")(here)
+    made = results(count=2, failures=False)
+    for name in ("made", "again"):
+        RunStore(here / name).write_manifest(made.run)
+        RunStore(here / name).write_results(made, (), "")
+    before = everything(here)
+    place = ODD[odd]
+    assert main([word.format(place) for word in WRITERS[writer]]) == 2
+    said = capsys.readouterr().err
+    assert said.count("Error:") == 1
+    assert place in said
+    assert "Name another place" in said or said.strip().count("\n") == 1, "a line with the remedy"
+    assert everything(here) == before
 
 
 # --- usage -------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ from harness.store import (
     write_manifest,
     write_record,
     write_text,
+    writing,
 )
 
 HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \\ \" ' \x7f\ufeff\uffff", "")
@@ -103,14 +104,41 @@ def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
     assert seen <= texts
 
 
-@pytest.mark.parametrize("place", ["file/below", "file/further/below", "folder"])
+UNWRITABLE = {
+    "file/below": "Name another place",
+    "file/further/below": "Name another place",
+    "folder": "Name a file",
+    "x" * 300: "shorter",
+    "/proc/nothing/below": "Name another place",
+    "/": "Name a file",
+}
+
+
+@pytest.mark.parametrize("place", UNWRITABLE, ids=lambda place: place[:20])
 def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    """Below a file, or where a folder is, it is said which place cannot be written and what to do."""
+    """Whatever the system has against a place, it is said which place and what to do, in no command's words."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(StoreError, match=f"cannot write {tmp_path / place}: ") as caught:
         write_text(tmp_path / place, "text")
-    assert "--output" in caught.value.remedy
+    assert UNWRITABLE[place] in caught.value.remedy
+    assert "--output" not in caught.value.remedy
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder one is in is no file, and nothing is left in it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"cannot write \.: Is a directory"):
+        write_text(Path(), "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_library_has_against_writing_is_not_the_place() -> None:
+    """An OSError without a number is a library's own, such as a file that it cannot read."""
+    with pytest.raises(OSError, match="Can't load the tokenizer"), writing(Path("place")):
+        raise OSError("Can't load the tokenizer")
 
 
 # --- round trips -------------------------------------------------------------------------------------------------

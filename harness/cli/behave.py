@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.export import LLAMA_CPP, SEED, VARIANT
+from harness.cli.places import Place
 from harness.cli.run import CODE, QUIET
 from harness.cli.runs import RUN
 
@@ -23,7 +24,7 @@ Ask = Callable[[str], tuple[tuple[str, str], ...]]
 @click.option("--ask", "asked", multiple=True, metavar="TEXT", help="Ask this and end; repeatable.")
 @click.option(
     "--gguf",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=Place(exists=True, dir_okay=False),
     metavar="FILE",
     help="Ask an exported GGUF file instead, by llama.cpp, as it is asked at home.",
 )

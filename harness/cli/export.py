@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.places import PLACE
 from harness.cli.run import QUIET
 from harness.cli.runs import RUN
 
@@ -22,7 +23,7 @@ SEED = click.option(
 )
 LLAMA_CPP = click.option(
     "--llama-cpp",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="DIR",
     help="A checkout of llama.cpp, whose converter is taken; else PATH, else what `harness doctor` installed.",
 )
@@ -63,7 +64,7 @@ LLAMA_CPP = click.option(
 )
 @click.option("--public", is_flag=True, help="Where --to hub makes the repository, let everybody see it.")
 @click.option("--dry-run", is_flag=True, help="Show all that --to hub would send, and send nothing.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a folder in RUN/exports.")
+@click.option("--output", type=PLACE, metavar="DIR", help="Instead of a folder in RUN/exports.")
 @QUIET
 def export(
     run: Path,

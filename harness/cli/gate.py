@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.places import PLACE
 from harness.cli.run import CODE
 from harness.cli.runs import RUN
 
@@ -39,15 +40,17 @@ def bless(run: Path, name: str | None) -> None:
 @click.command()
 @RUN
 @click.option(
-    "--baseline", required=True, metavar="NAME", help="A baseline's name or file, or another run's directory."
+    "--baseline",
+    type=PLACE,
+    required=True,
+    metavar="NAME",
+    help="A baseline's name or file, or another run's directory.",
 )
-@click.option(
-    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write the verdict for a pull request."
-)
-@click.option("--json", "as_json", type=click.Path(path_type=Path), metavar="FILE", help="Write it for programs.")
+@click.option("--markdown", type=PLACE, metavar="FILE", help="Write the verdict for a pull request.")
+@click.option("--json", "as_json", type=PLACE, metavar="FILE", help="Write it for programs.")
 @click.option("--strict", is_flag=True, help="Exit with 4 when it is inconclusive.")
 @CODE
-def gate(run: Path, baseline: str, markdown: Path | None, as_json: Path | None, strict: bool, allow_code: bool) -> int:
+def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None, strict: bool, allow_code: bool) -> int:
     """Has anything become worse? Hold a run against a baseline.
 
     RUN is a run's directory. Exits with 1 on a regression, with 4 when the two cannot be compared.
@@ -57,7 +60,7 @@ def gate(run: Path, baseline: str, markdown: Path | None, as_json: Path | None, 
     from harness.store import find_run, write_record, write_text
 
     with _without_collecting():
-        decision = regression.decide(find_run(run), baseline, allow_code=allow_code)
+        decision = regression.decide(find_run(run), str(baseline), allow_code=allow_code)
     click.echo(words.text(decision))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := words.workflow_commands(decision)):
         click.echo(commands)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-SUITE = click.argument("suite", type=click.Path(path_type=Path))
+from harness.cli.places import PLACE
+
+SUITE = click.argument("suite", type=PLACE)
 SKIP = click.option(
     "--skip-unsupported", is_flag=True, help="Leave out what promptfoo has and the harness has not; it is counted."
 )

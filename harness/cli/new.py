@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from harness.cli.places import PLACE
+
 
 @click.command()
-@click.argument("name", type=click.Path(path_type=Path))
+@click.argument("name", type=PLACE)
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     required=True,
     metavar="FILE",
     help="Questions and answers: .csv or .tsv with a header, or .jsonl with messages or pairs.",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
+from harness.cli.places import PLACE
 
 QUIET = click.option("--quiet", is_flag=True, help="No progress.")
 CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
@@ -28,15 +29,13 @@ TRIAL_FAILED = 3
     metavar="N",
     help="Fresh seeds under which the best variant is trained again; 0 leaves confirmation out.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Instead of a directory in reports/runs."
-)
+@click.option("--output", type=PLACE, metavar="DIR", help="Instead of a directory in reports/runs.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
 @click.option("--fresh", is_flag=True, help="Train and answer everything again.")
 @click.option(
     "--adapter",
     "adapters",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     multiple=True,
     metavar="DIR",
     help="Score an adapter trained elsewhere beside the grid: a folder as PEFT saves it; repeatable.",
@@ -59,7 +58,7 @@ TRIAL_FAILED = 3
 )
 @click.option(
     "--sync",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="DIR",
     help="Copy every finished trial there, and begin from what is there: a folder that outlives this machine.",
 )

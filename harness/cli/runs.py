@@ -9,16 +9,15 @@ from pathlib import Path
 import click
 
 from harness.cli.look import SKIP
+from harness.cli.places import PLACE
 from harness.cli.run import CODE
 
-RUN = click.argument("run", type=click.Path(path_type=Path))
+RUN = click.argument("run", type=PLACE)
 
 
 @click.command()
 @RUN
-@click.option(
-    "--suite", type=click.Path(path_type=Path), metavar="SUITE", help="Take the assertions from here, not from the run."
-)
+@click.option("--suite", type=PLACE, metavar="SUITE", help="Take the assertions from here, not from the run.")
 @SKIP
 @CODE
 def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: bool) -> None:
@@ -37,7 +36,7 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
 
 @click.command()
 @RUN
-@click.argument("later", type=click.Path(path_type=Path), required=False)
+@click.argument("later", type=PLACE, required=False)
 @click.option(
     "--format",
     "kind",
@@ -46,7 +45,7 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
     show_default=True,
     help="A page; a summary for a pull request, printed; the tables, as files.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="A file, or for csv a directory.")
+@click.option("--output", type=PLACE, metavar="PATH", help="A file, or for csv a directory.")
 @CODE
 def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_code: bool) -> None:
     """Write a run's page again, or one that compares two runs.
