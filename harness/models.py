@@ -62,16 +62,49 @@ def described(name: str, *, hub: Hub | None = None) -> Described:
     return Described(folder, folder)
 
 
+def check_name(name: str) -> None:
+    """Hold a model's name to what can be said of it without asking the Hub.
+
+    Raises:
+        ModelError: nothing can be called so, or what is there is no model that can be trained.
+    """
+    if name.startswith(_SHAPE):
+        _shape(name, SHAPES)
+    elif folder := _folder(name):
+        _check_description(name, folder)
+
+
 def _described(name: str, hub: Hub) -> Path:
+    return _folder(name) or the_hub.described(name, hub)
+
+
+def _folder(name: str) -> Path | None:
+    """Where a model called so lies on this machine; None where it is one of the Hub.
+
+    Raises:
+        ModelError: it can be neither.
+    """
     if name == "pocket":
         return POCKET
-    path = Path(name).expanduser()
-    _refuse_ggml(name, path)
-    if name.strip() and path.is_dir():
-        return path.resolve()
+    if not name.strip():  # to `Path` that would be the current folder
+        raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
+    try:
+        path = Path(name).expanduser()
+        _refuse_ggml(name, path)
+        if path.is_dir():
+            return path.resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name of 300 letters; the home of nobody
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"there can be no model {name}: {why}", remedy=_WHAT_TO_NAME) from None
+    if is_file:
+        remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
+        raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
     if _HUB_NAME.fullmatch(name) and not name.startswith("."):
-        return the_hub.described(name, hub)
-    raise ModelError(f"there is no model {name}", remedy=_WHAT_TO_NAME)
+        return None
+    is_path = "/" in name or "\\" in name
+    missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
+    raise ModelError(missing, remedy=_WHAT_TO_NAME)
 
 
 def shape_in(name: str) -> str | None:
@@ -95,21 +128,10 @@ def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> Mode
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
     if name.startswith(_SHAPE):
         return _shape(name, shapes)
-    if not name.strip():  # to `Path` that would be the current folder
-        raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
-    path = Path(name).expanduser()
-    _refuse_ggml(name, path)
-    if path.is_dir():
-        return _local(path.resolve().name, path.resolve())
-    if path.is_file():
-        remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
-        raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
-    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
-        repository, folder = the_hub.fetched(name, hub or HuggingFace(), partial(_check_description, name))
-        return _local(repository, folder, revision=folder.name)
-    is_path = "/" in name or "\\" in name
-    missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
-    raise ModelError(missing, remedy=_WHAT_TO_NAME)
+    if folder := _folder(name):
+        return _local(folder.name, folder)
+    repository, fetched = the_hub.fetched(name, hub or HuggingFace(), partial(_check_description, name))
+    return _local(repository, fetched, revision=fetched.name)
 
 
 def _shape(name: str, shapes: Path) -> ModelRef:

@@ -317,6 +317,7 @@ WRITERS = {
     "bless --name": ("bless", "made", "--name", "{}/x"),
     "read: report": ("report", "{}"),
     "read: gate": ("gate", "made", "--baseline", "{}"),
+    "read: plan": ("plan", "{}/x"),
 }
 """Every command that takes a path, the odd place as `{}`."""
 
@@ -469,6 +470,30 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
         ["lr=1e-5", "1e-5", "8"],
         ["lr=0.01", "0.01", "8"],
     ]
+
+
+IMPOSSIBLE = {
+    "no such folder": ("./nowhere", "there is no folder ./nowhere"),
+    "a folder's name with a known shape in it": ("./llama-2-7b", "there is no folder ./llama-2-7b"),
+    "no owner": ("llama", "there is no model llama"),
+    "empty": ("", "--model is given an empty name"),
+    "two revisions": ("a/b@c@d", "there is no folder a/b@c@d"),
+    "no such shape": ("shape:gpt", "there is no shape 'gpt'"),
+    "a folder that is no model": ("small", "holds no config.json, so it is no model"),
+    "a file": ("small/suite.yaml", "is a file, and a base model is a folder"),
+    "nobody's home": ("~nobody-at-all/x", "there can be no model ~nobody-at-all/x"),
+    "a long name": ("x" * 300, "File name too long"),
+}
+
+
+@pytest.mark.parametrize("command", [("plan",), ("plan", "--profile", "cpu"), ("run",)], ids=" ".join)
+@pytest.mark.parametrize("mistake", IMPOSSIBLE)
+def test_a_model_that_cannot_be(capsys: pytest.CaptureFixture[str], mistake: str, command: tuple[str, ...]) -> None:
+    """What no model can be called, `plan` refuses as `run` does; it does not call that a missing prediction."""
+    name, said = IMPOSSIBLE[mistake]
+    error = error_of(capsys, *command, "small", "--model", name)
+    assert said in error
+    assert error.strip().count("\n") == 1, "a line with the remedy"
 
 
 @pytest.mark.parametrize("kind", ["suite", "grid"])

@@ -96,12 +96,14 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     from harness.cli.tables import plan_table
     from harness.forecast import where
     from harness.grid import load_plan
+    from harness.models import check_name
     from harness.provenance import Profile
     from harness.store import Cache
     from harness.suites import load_suite
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
+    check_name(model)
     plan_table(loaded, planned, model, where(Profile(profile), Cache(benchmark.CACHE)))
 
 
