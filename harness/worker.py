@@ -430,10 +430,13 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 
 def _quieten() -> None:
-    """Bars that redraw themselves make no readable log."""
+    """Bars that redraw themselves make no readable log, nor does advice that means nothing here."""
     from datasets import disable_progress_bars
     from transformers.utils import logging
 
+    from harness.engine.quiet import overlook_kernels
+
+    overlook_kernels()
     logging.disable_progress_bar()
     disable_progress_bars()
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.engine.quiet import overlook_kernels
 from harness.errors import EngineError, GridError, ModelError
 from harness.records import Machine, ModelRef, Quantization, Settings
 
@@ -46,6 +47,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+    overlook_kernels()
     keep_to(machine)
     dtype: torch.dtype = getattr(torch, machine.compute_dtype)
     quantise = quantization is Quantization.NF4

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 from harness.engine.merging import Merge, describe, merge
+from harness.engine.quiet import overlook_kernels
 from harness.engine.shapes import make_base
 from harness.export import shards
 from harness.models import resolve
@@ -109,6 +110,7 @@ def anonymous(pid: int) -> int:
 
 
 def phase_alone(phase: str, ref: ModelRef, folder: Path) -> None:
+    overlook_kernels()
     import bitsandbytes  # noqa: F401 - importing is no part of it
     import peft  # noqa: F401
     import torch
