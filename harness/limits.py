@@ -10,6 +10,7 @@ from harness.errors import ModelError
 from harness.provenance import Profile
 from harness.records import Event, EventKind, Plan, RunManifest, Split, Trial, TrialRecord, Variant
 from harness.store import Cache
+from harness.wording import duration
 
 
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
@@ -46,15 +47,9 @@ def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], c
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
     takes = limit.left(waiting)
-    about = f", about {_duration(takes)}" if takes else ""
+    about = f", about {duration(takes)}" if takes else ""
     if waiting:
         what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best"
     else:
         what = f"the confirmation of {chosen.name}" if chosen else "nothing"
     return f"The budget is used up. Left: {what}. The same command goes on from there."
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
 from harness.changes import Marks, Pair, change, pair, points, standard_error
 from harness.records import GIB, Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
+from harness.wording import listed
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """What a tuned model must not lose."""
+_listed = partial(listed, most=4)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _unsteady(again: Outcome) -> tuple[str, ...]:
     broke = [status for status in tried if status is not Status.SUCCEEDED]
     if not broke:
         return ()
-    how = _listed([str(status) for status in dict.fromkeys(broke)])
+    how = _listed(dict.fromkeys(broke))
     return (f"Under {len(broke)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
 
 
@@ -349,13 +352,6 @@ def _counts(rate: Rate | None) -> str:
     if rate is None or rate.value is None:
         return "none (no case counts)"
     return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    shown = list(names[:most])
-    if len(names) > most:
-        shown.append(f"{len(names) - most} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _verb(names: Sequence[str], one: str, many: str) -> str:

@@ -19,6 +19,7 @@ from harness.grid.names import number
 from harness.predict import Forecast, Range, updates
 from harness.records import GIB, Calibration, Plan, Role, Settings, Split, Suite
 from harness.store import Held
+from harness.wording import duration, plural, two_digits
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
@@ -29,11 +30,11 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
         counts = [sum(case.role is role for case in suite.of(split)) for split in Split]
         if any(counts):
             table.add_row(role.value, *map(str, counts))
-    console.print(f"{suite.name}: {_of(len(suite.cases), 'case')}, {_of(len(suite.examples), 'training row')}")
+    console.print(f"{suite.name}: {plural(len(suite.cases), 'case')}, {plural(len(suite.examples), 'training row')}")
     console.print(table)
     for plan in plans:
-        seeds = _of(len(plan.seeds), "seed")
-        console.print(f"grid {plan.grid}: {_of(len(plan.variants), 'variant')}, {seeds}")
+        seeds = plural(len(plan.seeds), "seed")
+        console.print(f"grid {plan.grid}: {plural(len(plan.variants), 'variant')}, {seeds}")
     for notice in (*suite.notices, *warnings):
         console.print(notice, soft_wrap=True)
     console.print("Nothing is wrong with it.")
@@ -51,7 +52,7 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> Non
         table.add_row(variant.name, *values, steps, *(outlook.cells(variant.id) if outlook else ()))
     console = _console()
     seeds = ", ".join(map(str, plan.seeds))
-    variants, trials = _of(len(plan.variants), "variant"), _of(len(plan.trials), "trial")
+    variants, trials = plural(len(plan.variants), "variant"), plural(len(plan.trials), "trial")
     word = "seed" if len(plan.seeds) == 1 else "seeds"
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
     console.print(table)
@@ -75,7 +76,11 @@ class _Outlook:
         if made is None:
             return "-", "-", "-"
         reserved = f"{size(made.reserved)}, {made.fit}"
-        return size(made.memory.allocated), reserved, duration(made.seconds) if self.place.speeds else "-"
+        return (
+            size(made.memory.allocated),
+            reserved,
+            duration(made.seconds.low, made.seconds.high) if self.place.speeds else "-",
+        )
 
     def notes(self) -> Iterator[str]:
         if self.subject is None:
@@ -87,7 +92,8 @@ class _Outlook:
             f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
-            spent = duration(forecast.total(self.made[variant] for variant in self.trials if variant in self.made))
+            whole = forecast.total(self.made[variant] for variant in self.trials if variant in self.made)
+            spent = duration(whole.low, whole.high)
             yield f"All {len(self.trials)} trials: {spent} with their answers, without confirmation; {place.claim}."
         else:
             yield f"{place.claim[:1].upper()}{place.claim[1:]}."
@@ -107,23 +113,11 @@ def _outlook(suite: Suite, plan: Plan, model: str, place: Where) -> _Outlook:
     return _Outlook(place, what, made, trials)
 
 
-def duration(seconds: Range) -> str:
-    """A range of time in the unit that its upper end is read in: 40-90 s, 8-23 min, 1.2-3.4 h."""
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds.high >= 1.5 * length:
-            return f"{_two_digits(seconds.low / length)}-{_two_digits(seconds.high / length)} {unit}"
-    return f"{_two_digits(seconds.low)}-{_two_digits(seconds.high)} s"
-
-
 def size(given: float | Range) -> str:
     """Bytes, or a range of them, in the unit in which they are read: 98 MiB, 4.2 GiB, 4.2-4.8 GiB."""
     bounds = (given.low, given.high) if isinstance(given, Range) else (given,)
     unit, length = ("GiB", GIB) if bounds[-1] >= GIB else ("MiB", GIB / 1024)
-    return f"{'-'.join(_two_digits(bound / length) for bound in bounds)} {unit}"
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+    return f"{'-'.join(two_digits(bound / length) for bound in bounds)} {unit}"
 
 
 def findings_table(found: Sequence[Finding]) -> None:
@@ -178,7 +172,3 @@ def _value(settings: Settings, name: str) -> str:
     if isinstance(value, tuple):
         return next((word for word, modules in NAMED_MODULES.items() if modules == value), " ".join(value))
     return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def _of(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

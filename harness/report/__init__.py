@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from harness import wording
 from harness.records import Decision, Results
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.globals.update(words=words, titled=charts.titled)
+    environment.globals.update(words=words, wording=wording, titled=charts.titled)
     environment.filters["groupby_runs"] = tables.groups
     return environment
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from harness import reducers
+from harness import reducers, wording
 from harness.advise import TOY, advise
 from harness.records import (
     Case,
@@ -153,10 +153,10 @@ def _confirmation(results: Results) -> str:
             "of many."
         )
     if not again.rates:
-        ended = words.listed(words.ENDED[s] for s in dict.fromkeys(again.statuses) if s in words.ENDED)
+        ended = wording.listed(words.ENDED[s] for s in dict.fromkeys(again.statuses) if s in words.ENDED)
         return f"Not confirmed: trained again under fresh seeds, it {ended}. The figures below flatter it."
-    seeds = f"{words.plural(len(again.seeds), 'fresh seed')} ({words.listed(again.seeds)})"
-    cases = words.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
+    seeds = f"{wording.plural(len(again.seeds), 'fresh seed')} ({wording.listed(again.seeds)})"
+    cases = wording.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
     return f"Confirmed figures: trained again alone under {seeds} and asked {cases} that took no part in the choice."
 
 
@@ -225,7 +225,7 @@ def waiting(results: Results) -> str:
     if not stopped:
         return ""
     return (
-        f"Not finished: {stopped} of {words.plural(len(trials), 'trial')} without a result, so all that follows is "
+        f"Not finished: {stopped} of {wording.plural(len(trials), 'trial')} without a result, so all that follows is "
         f"provisional. The command at the end of this page goes on from there."
     )
 

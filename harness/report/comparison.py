@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness import wording
 from harness.records import (
     Comparison,
     CostChange,
@@ -147,7 +148,7 @@ def _summary(decision: Decision) -> Iterator[str]:
     for verdict in GRAVITY:
         having = [judgement for judgement in decision.variants if judgement.verdict is verdict]
         if having:
-            yield f"{verdict.value.capitalize()}: {words.listed(judgement.variant for judgement in having)}."
+            yield f"{verdict.value.capitalize()}: {wording.listed(judgement.variant for judgement in having)}."
     for judgement in decision.variants:
         if judgement.verdict is decision.verdict and judgement.reasons:
             yield f"{judgement.variant}: {judgement.reasons[0].text}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness import wording
 from harness.records import GIB, Outcome, Phase, PhaseCost, Results, Status, Suite, Together
 from harness.report import words
 from harness.report.tables import Cell, Column, Row
@@ -52,7 +53,7 @@ def together(results: Results) -> str:
     if not passes:
         return ""
     trials = sum(own.trials for own in passes.values())
-    whole = words.seconds(sum(own.cost.seconds.value for own in passes.values()))
+    whole = wording.duration(sum(own.cost.seconds.value for own in passes.values()))
     how = "one pass" if len(passes) == 1 else f"{len(passes)} passes"
     return (
         f"{trials} trials were trained side by side in {how} over the base, which took {whole}. Their own time and "
@@ -79,7 +80,7 @@ def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
             Cell(words.PHASES[phase]),
-            Cell(words.seconds(total)),
+            Cell(wording.duration(total)),
             Cell(f"{100 * total / whole:.0f}%", share=total / whole),
             *(Cell(words.measured(peak)) for peak in _peaks([c for c, _ in spent if c.phase is phase], results)),
         )
@@ -134,7 +135,7 @@ def passes(results: Results) -> tuple[str, ...]:
     """What passes took in which the fused engine trained several trials at once: no trial's own cost, so apart."""
     shared = {t.together.id: t.together for _, _, outcome in _everyone(results) for t in outcome.training if t.together}
     return tuple(
-        f"{words.plural(one.trials, 'trial')} together in {words.measured(one.cost.seconds)}, at most "
+        f"{wording.plural(one.trials, 'trial')} together in {words.measured(one.cost.seconds)}, at most "
         f"{words.measured(one.cost.peak_reserved or one.cost.peak_resident)} "
         f"({words.claim(one.cost.seconds.basis, one.cost.seconds.device, results.run.provenance.machine.memory_cap)})"
         for one in shared.values()
@@ -146,14 +147,14 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     facts, machine = run.provenance, run.provenance.machine
     commit = (facts.git_commit or "not in a git repository") + (" with uncommitted changes" if facts.git_dirty else "")
     cap = f", memory capped at {machine.memory_cap / GIB:.1f} GiB" if machine.memory_cap else ""
-    threads = f", {words.plural(machine.threads, 'thread')}" if machine.threads else ""
+    threads = f", {wording.plural(machine.threads, 'thread')}" if machine.threads else ""
     return (
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),
         ("Model digest", run.model.digest),
         ("Suite and grid", f"{run.suite.name}, {run.plan.grid}"),
         ("Run digest", run.digest),
-        ("Seeds", words.listed(run.plan.seeds)),
-        ("Confirmation seeds", words.listed(run.confirm_seeds)),
+        ("Seeds", wording.listed(run.plan.seeds)),
+        ("Confirmation seeds", wording.listed(run.confirm_seeds)),
         ("Engine", run.engine),
         ("Device", f"{machine.device} ({machine.kind}), computing in {machine.compute_dtype}{threads}{cap}"),
         ("Basis of all figures", words.machine_claim(machine)),
@@ -170,7 +171,7 @@ def _decoding(suite: Suite) -> str:
     decoding = suite.decoding
     how = f"drawn at temperature {decoding.temperature:g}" if decoding.temperature else "greedy"
     often = f", {suite.repeats} of each, counted by {suite.reducer}" if suite.repeats > 1 else ""
-    stop = f", stopped at {words.listed(map(repr, decoding.stop))}" if decoding.stop else ""
+    stop = f", stopped at {wording.listed(map(repr, decoding.stop))}" if decoding.stop else ""
     return f"{how}{often}, at most {decoding.max_new_tokens} tokens{stop}"
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from harness import stats
+from harness import stats, wording
 from harness.records import Outcome, Results, Role
 from harness.report import rates, words
 
@@ -121,7 +121,7 @@ def _alike(pairs: Sequence[tuple[str, str]], objective: Role, marks: rates.Table
     before, after = (np.concatenate([pair[side].scores for pair in known]) for side in (0, 1))
     moved = stats.difference(before, after, known[0][0].groups)
     points = f"{100 * moved.value:+.0f} ({100 * moved.low:+.0f} to {100 * moved.high:+.0f})"
-    return f"{points}, {words.plural(len(known), 'pair')}"
+    return f"{points}, {wording.plural(len(known), 'pair')}"
 
 
 @dataclass(frozen=True)

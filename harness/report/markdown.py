@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness import wording
 from harness.gate.words import code
 from harness.records import Results, Split
 from harness.report import answer, answers, rates, words
@@ -72,7 +73,7 @@ def _variants(results: Results) -> str:
     rows = []
     for variant in results.variants:
         told = verdict(results, variant)
-        statuses = words.listed(words.status(status) for status in dict.fromkeys(variant.statuses))
+        statuses = wording.listed(words.status(status) for status in dict.fromkeys(variant.statuses))
         name = f"**{code(variant.name)}**" if variant.name == results.choice.variant else code(variant.name)
         rates_ = (words.percent(variant.rates.get(role)) for role in roles)
         rows.append([name, statuses, f"{told.word}: {told.why}", *rates_, str(variant.fixed), str(variant.broken)])
@@ -88,7 +89,7 @@ def _broken(results: Results, compared: str) -> str:
         return f"{code(compared)} broke none of the {len(results.run.suite.of(Split.MAIN))} cases."
     told = "\n".join(f"- {line}" for line in _lines(results, lost[:SHOWN], place))
     more = f"\n- and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-    head = f"{words.plural(len(lost), 'case')} that the base passes"
+    head = f"{wording.plural(len(lost), 'case')} that the base passes"
     return f"<details><summary>Broken: {head}</summary>\n\n{told}{more}\n\n</details>"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness import wording
 from harness.records import Outcome, Phase, PhaseCost, Rate, Results, Role, Settings, Status
 from harness.report import rates, words
 from harness.report.rates import Span
@@ -27,7 +28,7 @@ def verdict(results: Results, variant: Outcome) -> Verdict:
     if variant.name in results.choice.eligible:
         return Verdict("yes", _kept(variant))
     if any(status is not Status.SUCCEEDED for status in variant.statuses) or not variant.statuses:
-        return Verdict("no", f"did not finish: {words.listed(dict.fromkeys(_unfinished(variant)))}")
+        return Verdict("no", f"did not finish: {wording.listed(dict.fromkeys(_unfinished(variant)))}")
     safety = variant.safety
     if safety is None:
         return Verdict("no", "nothing to compare it with")
@@ -76,7 +77,7 @@ def columns(results: Results) -> tuple[Column, ...]:
 
 def _machine(results: Results) -> str:
     bases = dict.fromkeys(c.seconds.basis.value for v in (results.base, *results.variants) for c in v.costs)
-    return words.listed(bases) or "none known"
+    return wording.listed(bases) or "none known"
 
 
 def peak_hint(results: Results) -> str:

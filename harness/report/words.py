@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from harness.records import GIB, Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
+from harness.wording import duration
 
 MIB = 1 << 20
 """What of a T4's memory torch can be given, CUDA's own context left aside."""
@@ -99,12 +99,6 @@ def counts(rate: Rate | None) -> str:
     return "no case counts" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
 
 
-def seconds(value: float) -> str:
-    if value < 10:
-        return f"{value:.1f} s"
-    return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"
-
-
 def memory(value: float) -> str:
     return f"{value / GIB:.2f} GiB" if value >= GIB else f"{value / MIB:.0f} MiB"
 
@@ -113,7 +107,7 @@ def measured(figure: Measurement | None) -> str:
     if figure is None:
         return ABSENT
     if figure.unit in ("s", "seconds"):
-        return seconds(figure.value)
+        return duration(figure.value)
     return memory(figure.value) if figure.unit in ("B", "bytes") else f"{figure.value:,.4g} {figure.unit}"
 
 
@@ -155,15 +149,6 @@ def moment(stamp: str) -> str:
     """`2026-01-02T03:24:05.123+00:00` as people write it; anything else as it is."""
     found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::[\d.]+)?(Z|\+00:00)?(.*)$", stamp)
     return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
-
-
-def listed(words: Iterable[object]) -> str:
-    every = [str(word) for word in words]
-    return every[0] if len(every) == 1 else f"{', '.join(every[:-1])} and {every[-1]}" if every else ""
-
-
-def plural(count: int, word: str, many: str = "") -> str:
-    return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
 # --- what a number may claim -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from harness.starter.advice import too_thin
 from harness.starter.rows import USUAL, Columns, parse_rows
 from harness.starter.write import KEPT_BACK, asked, files
 from harness.suites import parse_suite
+from harness.wording import plural
 from harness.yamltext import read_text
 
 __all__ = ["Columns", "Made", "make"]
@@ -44,7 +45,7 @@ def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} is there already, and nothing was written", remedy="Give the suite another name.")
     rows = parse_rows(_text(source), str(source), columns)
-    texts = files(rows.examples, f"From {source.name}: {_of(len(rows.examples), 'training row')}.")
+    texts = files(rows.examples, f"From {source.name}: {plural(len(rows.examples), 'training row')}.")
     suite = _read(texts, folder)
     _write(texts, folder)
     cases = len(asked(rows.examples))
@@ -94,17 +95,13 @@ def _unwritten(folder: Path, problem: OSError) -> UsageError:
 def _words(made: Made) -> list[str]:
     folder = made.suite.folder
     counts = {role: sum(case.role is role for case in made.suite.cases) for role in Role}
-    rows, learn = _of(len(made.suite.examples), "training row"), _of(counts[Role.LEARN], "learn case")
+    rows, learn = plural(len(made.suite.examples), "training row"), plural(counts[Role.LEARN], "learn case")
     return [
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
         *made.remarks,
-        f"Left for you to write, where TODO stands in {folder}/suite.yaml: {_of(made.stubs, 'generalise case')}.",
+        f"Left for you to write, where TODO stands in {folder}/suite.yaml: {plural(made.stubs, 'generalise case')}.",
         *(["Too thin to conclude from:"] if made.thin else []),
         *(f"  {sentence}" for sentence in made.thin),
         f"Next: harness validate {folder}",
         f"Then: harness run {folder}",
     ]
-
-
-def _of(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
