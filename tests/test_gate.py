@@ -230,6 +230,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 GOOD = Path("reports/baselines/good.json")
 
 
+@pytest.mark.usefixtures("here")
+def test_blessing_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """The file alone goes to stdout, for scripts; how to use it is said beside it, and works as said."""
+    capsys.readouterr()
+    assert main(["bless", "first", "--name", "v1.2"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "reports/baselines/v1.2.json\n"
+    told = said.err.strip().partition("harness ")[2].replace("RUN", "first")
+    assert told == "gate first --baseline v1.2"
+    assert main(told.split()) == 0
+
+
 def test_a_baseline_is_what_was_blessed(here: Path) -> None:
     """What is read is the run reduced, and blessing it again writes the same bytes."""
     first = GOOD.read_bytes()

@@ -177,6 +177,16 @@ def test_eligibility_says_why() -> None:
     assert "did not finish" in told[whole.variants[-1].name].why
 
 
+@pytest.mark.parametrize(("upper", "said"), [(10.49, 11), (10.51, 11), (11.0, 11)])
+def test_less_than_is_never_said_of_less(upper: float, said: int) -> None:
+    """A loss that lies below 10.49 points is not said to be less than 10."""
+    whole = made()
+    variants = tuple(replace(v, safety=v.safety and replace(v.safety, upper=upper)) for v in whole.variants)
+    eligible = [v for v in variants if v.name in whole.choice.eligible and v.safety]
+    assert eligible
+    assert {verdict(whole, v).why for v in eligible} == {f"loses less than {said} points"}
+
+
 def test_settings_that_vary_together_are_one() -> None:
     """Rank and alpha, which always change together, are one row; learning rates are compared like for like."""
     whole = made()

@@ -34,7 +34,9 @@ def bless(run: Path, name: str | None) -> None:
     from harness import regression
     from harness.store import find_run
 
-    click.echo(str(regression.bless(find_run(run), name)))
+    made = regression.bless(find_run(run), name)
+    click.echo(str(made))
+    click.echo(f"Commit it. A later run is held against it with: harness gate RUN --baseline {made.stem}", err=True)
 
 
 @click.command()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness import wording
-from harness.records import Outcome, Phase, PhaseCost, Rate, Results, Role, Settings, Status
+from harness.records import Outcome, Phase, PhaseCost, Rate, Results, Role, Safety, Settings, Status
 from harness.report import rates, words
 from harness.report.rates import Span
 from harness.report.tables import Cell, Column, Row
@@ -43,7 +44,12 @@ def _unfinished(variant: Outcome) -> list[str]:
 
 
 def _kept(variant: Outcome) -> str:
-    return f"loses less than {variant.safety.upper:.0f} points" if variant.safety else "no case asks what it lost"
+    return f"loses less than {_above(variant.safety)} points" if variant.safety else "no case asks what it lost"
+
+
+def _above(safety: Safety) -> int:
+    """A whole number that the loss lies below with 95% confidence, as it may not lie below the nearest one."""
+    return math.ceil(safety.upper)
 
 
 def columns(results: Results) -> tuple[Column, ...]:
@@ -151,9 +157,9 @@ def _rate(rate: Rate | None, span: Span | None) -> Cell:
 def _lost(results: Results, variant: Outcome) -> Cell:
     if variant.safety is None:
         return NOTHING
-    lost, upper = variant.safety.lost, variant.safety.upper
-    sign = "" if upper < results.run.suite.margin else "▼ "
-    return Cell(f"{sign}{lost:.0f}", lost, f"below {upper:.0f}")
+    lost = variant.safety.lost
+    sign = "" if variant.safety.upper < results.run.suite.margin else "▼ "
+    return Cell(f"{sign}{lost:.0f}", lost, f"below {_above(variant.safety)}")
 
 
 def _flips(variant: Outcome, count: int) -> Cell:
