@@ -62,21 +62,16 @@ class HuggingFace:
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-        try:
+        with _answered():
             found = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=20)
-        except (HfHubHTTPError, HFValidationError, OSError):
-            raise
-        except Exception as error:
-            # Of the library below, which is another one in every other release: the Hub gave no answer.
-            raise ConnectionError(str(error)) from error
         return Listing(found.sha or "", {file.rfilename: file.size or 0 for file in found.siblings or ()})
 
     def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+        with _answered():
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
 
     def kept(self, repository: str, revision: str | None) -> Path | None:
         from huggingface_hub import snapshot_download
@@ -96,6 +91,20 @@ class HuggingFace:
 
         cache = Path(HF_HUB_CACHE).absolute()
         return shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.is_dir())).free
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Refusals of the Hub and of the system pass; whatever else is raised says that no answer came, or half of one."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        yield
+    except (OSError, RuntimeError, HFValidationError):  # HfHubHTTPError is an OSError
+        raise
+    except Exception as error:
+        # Of the library below, which is another one in every other release.
+        raise ConnectionError(str(error)) from error
 
 
 def fetched(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, Path]:

@@ -45,6 +45,8 @@ class Site:
 
     folder: Path
     gated: bool = False
+    breaks: bool = False
+    """The connection is lost in the middle of every file of weights."""
     asked: list[str] = field(default_factory=list)
     """Files whose content was asked for."""
 
@@ -82,7 +84,9 @@ def handler_of(site: Site) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(answer.content)
+                whole = not (site.breaks and path.endswith(".safetensors"))
+                self.wfile.write(answer.content[: None if whole else len(answer.content) // 2])
+                self.close_connection = not whole
                 if "X-Repo-Commit" in answer.headers:
                     site.asked.append(path.split("/", 5)[5])
 
@@ -152,6 +156,14 @@ def test_a_gated_model_says_what_to_do(model: Path, tmp_path: Path) -> None:
     assert error["message"] == "owner/tiny is gated: its licence must be accepted first"
     for step in ("https://huggingface.co/owner/tiny", "https://huggingface.co/settings/tokens", "hf auth login"):
         assert step in error["remedy"]
+
+
+def test_a_connection_that_is_lost_meanwhile(model: Path, tmp_path: Path) -> None:
+    """Half of the weights is no traceback: the connection is said to be lost, and that the same command goes on."""
+    with served(Site(model, breaks=True)) as endpoint:
+        error = resolve("owner/tiny", endpoint, tmp_path / "home")
+    assert error["message"] == "owner/tiny: the connection to the Hub was lost"
+    assert "what was fetched is kept" in error["remedy"]
 
 
 def test_a_model_that_is_not_there(model: Path, tmp_path: Path) -> None:
