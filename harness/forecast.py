@@ -159,11 +159,13 @@ def _too_large(found: Forecast, place: Where) -> str:
 def weights(what: Subject, trials: Iterable[Trial]) -> dict[str, float]:
     """By trial, what it takes compared with the others: seconds on some T4.
 
+    What passes before the first step is left out: it is a guess, and a long one would make short and long trials alike.
+
     Raises:
         ModelError: the target modules are not the model's.
     """
     middle = Where("any", 0, predict.T4)
-    return {trial.id: of(what, trial.settings, middle).seconds.high for trial in trials}
+    return {trial.id: of(what, trial.settings, middle).seconds.high - predict.SETUP.high for trial in trials}
 
 
 def total(forecasts: Iterable[Forecast]) -> Range:
