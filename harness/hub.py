@@ -63,14 +63,14 @@ class HuggingFace:
     def listing(self, repository: str, revision: str | None) -> Listing:
         from huggingface_hub import HfApi
 
-        with _answered():
+        with answered():
             found = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=20)
         return Listing(found.sha or "", {file.rfilename: file.size or 0 for file in found.siblings or ()})
 
     def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
         from huggingface_hub import snapshot_download
 
-        with _answered():
+        with answered():
             return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
 
     def kept(self, repository: str, revision: str | None) -> Path | None:
@@ -94,7 +94,7 @@ class HuggingFace:
 
 
 @contextmanager
-def _answered() -> Iterator[None]:
+def answered() -> Iterator[None]:
     """Refusals of the Hub and of the system pass; whatever else is raised says that no answer came, or half of one."""
     from huggingface_hub.errors import HFValidationError
 

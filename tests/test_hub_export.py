@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,6 +137,16 @@ def test_a_refusal_says_what_to_do(hub: Server, trained_run: RunStore, tmp_path:
     hub.refuse = 403
     with pytest.raises(ExportError, match="hf auth login"):
         send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_out_of_reach_is_one_error(trained_run: RunStore, tmp_path: Path) -> None:
+    """Whatever the client's library calls it: at this address nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(ExportError, match="me/mine") as raised:
+        send(parcel_of(trained_run, tmp_path), endpoint=address, token=TOKEN)
+    assert "the connection" in (raised.value.remedy or "")
 
 
 def test_a_dry_run_shows_all_and_sends_nothing(hub: Server, trained_run: RunStore, capsys: Any) -> None:

@@ -95,7 +95,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
     "sync": GROUND | {"store"},
     "sweep": GROUND | {"store", "executors", "adapters", "budget", "sync"},
     "starter": GROUND | TEXT | {"suites", "grid", "schema", "stats", "leaks"},
-    "export": GROUND | {"store", "models", "provenance", "sweep", "parity", "stats", "paste"},
+    "export": GROUND | {"store", "models", "hub", "provenance", "sweep", "parity", "stats", "paste"},
     "benchmark": BELOW - {"benchmark"},
     "reporting": GROUND | {"benchmark", "regression", "report", "gate", "provenance", "store"},
     "regression": GROUND | {"gate", "baseline", "compare", "pairs", "store", "scorers"},

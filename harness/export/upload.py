@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ExportError
+from harness.hub import answered
 
 CARD = "README.md"
 
@@ -47,8 +48,9 @@ def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = Non
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
-        made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
-        api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")
+        with answered():
+            made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
+            api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")
     except (OSError, RuntimeError, HFValidationError) as error:
         raise _refused(parcel.repository, error) from error
     return str(made)
