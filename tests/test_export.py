@@ -273,6 +273,20 @@ def test_tokenizer_template_and_licence_come_along(tmp_path: Path) -> None:
     assert {"chat_template.jinja", "tokenizer.json"} <= {path.name for path in plain_files(POCKET)}
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("adapter", ["--quant", "f16"]), ("adapter", ["--mode", "fp16-base"]), ("merged", ["--public"]),
+     ("notebook", ["--llama-cpp", "."]), ("gguf", ["--repo", "me/mine"])],
+)  # fmt: skip
+def test_an_option_that_would_change_nothing_is_refused(
+    trained_run: RunStore, capsys: pytest.CaptureFixture[str], kind: str, options: list[str]
+) -> None:
+    """It is named, with what it is for."""
+    name = trained_run.manifest().plan.variants[0].name
+    assert main(["export", str(trained_run.root), name, "--to", kind, *options]) == 2
+    assert f"{options[0]} changes nothing with --to {kind}. It is for --to " in capsys.readouterr().err
+
+
 # --- the command --------------------------------------------------------------------------------------------------
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from harness.cli.places import PLACE
 from harness.cli.run import QUIET
 from harness.cli.runs import RUN
+from harness.wording import listed
 
 if TYPE_CHECKING:
     from harness.export import Source
@@ -27,6 +29,18 @@ LLAMA_CPP = click.option(
     metavar="DIR",
     help="A checkout of llama.cpp, whose converter is taken; else PATH, else what `harness doctor` installed.",
 )
+
+
+_ONLY_FOR = {
+    "mode": ("merged", "gguf", "hub"),
+    "dtype": ("merged", "gguf", "notebook", "hub"),
+    "quant": ("gguf",),
+    "llama_cpp": ("gguf",),
+    "repo": ("hub",),
+    "what": ("hub",),
+    "public": ("hub",),
+    "dry_run": ("hub",),
+}
 
 
 @click.command()
@@ -105,6 +119,7 @@ def export(
     from harness.records import GgufType, MergeMode
     from harness.store import Cache, find_run
 
+    _check_options(kind)
     if kind == "hub" and not repo:
         raise click.UsageError("--to hub needs --repo OWNER/NAME.")
     quieten()
@@ -131,6 +146,19 @@ def export(
             click.echo(_sent(store, source, made, str(repo), public=public, dry_run=dry_run))
             return
     click.echo(str(made))
+
+
+def _check_options(kind: str) -> None:
+    """Hold the options that were given to those that change what is made.
+
+    Raises:
+        click.UsageError: one would be passed over in silence.
+    """
+    given = click.get_current_context().get_parameter_source
+    for name, kinds in _ONLY_FOR.items():
+        if kind not in kinds and given(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} changes nothing with --to {kind}. It is for --to {listed(kinds)}.")
 
 
 def _sent(store: RunStore, source: Source, made: Path, repository: str, *, public: bool, dry_run: bool) -> str:
