@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from training import SHORT, SUITE, ask, prompts, rows_of
 from harness.engine.adapters import attached
 from harness.engine.answers import answer
 from harness.engine.base import Base
+from harness.engine.cache import Seating
 from harness.engine.mixed import Speaker, answer_mixed, read_adapter
 from harness.records import Answer, Decoding, Prompt
 
@@ -89,6 +91,18 @@ def test_rows_that_join_late_answer_the_same(
     asked = prompts(*TEXTS[:7])
     whole = mixed(base, adapters[:3], asked, Decoding(12))
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
+
+
+def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
+    """Not even where that was infinite, which a mask would not hide; its neighbours' stay as they are."""
+    import torch
+
+    seating = Seating(rows=3, columns=5, device=torch.device("cpu"))
+    buffer = torch.full((3, 1, 5, 2), math.inf)
+    seating.join(torch.tensor([1]))
+    seating.put(buffer, torch.ones(4, 1, 2, 2))
+    assert buffer[1].tolist() == [[[1.0, 1.0]] * 2 + [[0.0, 0.0]] * 3]
+    assert buffer[[0, 2]].isinf().all()
 
 
 def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:

@@ -96,7 +96,6 @@ class Learner:
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
         self.scale = LossScale(used=scaled)
         self.total = steps_of(len(rows), settings)
-        self.tokens = 0
         self._arguments, self._scaled = arguments, scaled
         self._windows = windows(len(rows), settings, seed)
         whole = torch.cat([half.flatten() for pair in weights.values() for half in pair])
