@@ -368,6 +368,16 @@ def test_other_seeds_of_a_kind_begin_with_what_peft_draws(base: Base) -> None:
             assert all(one.equal(two) for one, two in zip(pair, found.adapter.weights[name], strict=True))
 
 
+def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
+    """As it ends a single training: it would silently stay as it is."""
+    hook = base.model.model.layers[1].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))
+    try:
+        with pytest.raises(EngineError, match="got no gradient in the first step"):
+            together(base, SIX[0])
+    finally:
+        hook.remove()
+
+
 def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:
     """Embeddings and head that are not in the compute dtype end a pass before it begins, as they end a training."""
     other = replace(tiny.base, machine=replace(tiny.base.machine, compute_dtype="float32"))
