@@ -61,20 +61,23 @@ class Group:
         """Train in passes, in the order of the tasks; gives the trials of each pass when it is committed.
 
         A pass that does not fit in memory, or in which anything else goes wrong, is tried again with half its trials.
-        What no pass can train is added to `alone`, to be trained with the reference engine.
+        What cannot be trained even by itself is added to `alone`, for the reference engine to say why.
         """
         from harness.engine.fused.training import PASS_TOKENS
         from harness.engine.fused.width import width
 
-        left = list(tasks)
-        most = width(self.base, [_settings(task) for task in left], PASS_TOKENS[self.job.machine.kind]) if left else 0
-        probed: dict[Settings, PhaseCost] = {}
+        probed = self._probe(tasks)
+        left = [task for task in tasks if self._shape(task) in probed]
+        alone += [task for task in tasks if task not in left]
+        if not left:
+            yield []  # what is only asked does not wait for a pass
+            return
+        most = width(self.base, [_settings(task) for task in left], PASS_TOKENS[self.job.machine.kind])
         while left:
             some = left[: -(-len(left) // -(-len(left) // most))]  # as few passes as can be, and those alike
             for task in some:
                 self.emit(Event(EventKind.STARTED, task.trial))
             try:
-                self._probe(some, probed)
                 self._pass(some, probed)
             except StoreError:
                 raise
@@ -90,15 +93,30 @@ class Group:
             left = [task for task in left if task.trial not in done]
             yield some
 
-    def _probe(self, tasks: Sequence[Task], probed: dict[Settings, PhaseCost]) -> None:
-        """What each kind of trial costs alone."""
-        from harness.engine.fused.probe import probe, shape_of
+    def _probe(self, tasks: Sequence[Task]) -> dict[Settings, PhaseCost]:
+        """What each kind of trial costs alone, without those that cannot be trained."""
+        from harness.engine.fused.probe import probe
 
+        found: dict[Settings, PhaseCost | None] = {}
         for task in tasks:
+            if (shape := self._shape(task)) in found:
+                continue
+            self.emit(Event(EventKind.STARTED, task.trial))
             settings = _settings(task)
-            if (shape := shape_of(settings)) not in probed:
-                rows, name = self.rows[settings.max_length], self.job.model.name
-                probed[shape] = probe(self.base, rows, settings, model_name=name)
+            rows, name = self.rows[settings.max_length], self.job.model.name
+            try:
+                found[shape] = probe(self.base, rows, settings, model_name=name)
+            except Exception:  # noqa: BLE001 - as above
+                traceback.print_exc()
+                self._free()
+                found[shape] = None
+        return {shape: cost for shape, cost in found.items() if cost}
+
+    def _shape(self, task: Task) -> Settings:
+        from harness.engine.fused.probe import shape_of
+
+        settings = _settings(task)
+        return shape_of(settings, self.rows[settings.max_length])
 
     def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost]) -> None:
         from harness.engine.fused.training import train_together
@@ -115,7 +133,8 @@ class Group:
             for task in tasks:
                 learned = found[task.trial]
                 save = learned.save if learned.status is Status.SUCCEEDED else None
-                commit.training(_ended(task, learned, together, probed), save, with_saved)
+                own = probed[self._shape(task)]
+                commit.training(_ended(task, learned, together, own), save, with_saved)
         for task in tasks:
             status, message = found[task.trial].status, found[task.trial].message
             if status is not Status.SUCCEEDED:
@@ -216,16 +235,15 @@ def with_saved(training: Training, folder: Path) -> Training:
     return replace(training, fingerprint=with_saved(training.fingerprint, folder))
 
 
-def _ended(task: Task, learned: Learned, together: Together, probed: Mapping[Settings, PhaseCost]) -> Training:
-    from harness.engine.fused.probe import alone, shape_of
+def _ended(task: Task, learned: Learned, together: Together, probed: PhaseCost) -> Training:
+    from harness.engine.fused.probe import alone
 
-    own = probed[shape_of(_settings(task))]
     return Training(
         task.training,
         learned.status,
         learned.message,
         learned.steps,
-        alone(own, learned.tokens, len(learned.steps)),
+        alone(probed, learned.tokens, len(learned.steps)),
         learned.trainable_parameters,
         learned.supervised_tokens,
         learned.fingerprint,

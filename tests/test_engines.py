@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from training import QUESTIONS, SHORT, SUITE, one_core, prompts
 
+from harness.engine import reference
+from harness.engine.fused import probe
+from harness.engine.fused.probe import shape_of
+from harness.engine.rows import Row
 from harness.models import resolve
-from harness.records import Decoding, Event, EventKind, Job, Quantization, Settings, Snapshot, Status, Task
+from harness.records import Decoding, Event, EventKind, Job, Quantization, Scheduler, Settings, Snapshot, Status, Task
 from harness.store import Cache, file_digest, verify_manifest
 from harness.worker import work
 
@@ -184,3 +191,43 @@ def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
         "packed": False, "one": True, "two": True,
     }  # fmt: skip
     assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+
+
+def test_one_that_does_not_fit_takes_no_neighbour_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found before any pass begins; the others share one, and the base is asked even if there is none."""
+    monkeypatch.setattr(probe, "trained", short_of_memory(probe.trained, over=4))
+    monkeypatch.setattr(reference, "trained", short_of_memory(reference.trained, over=4))
+    large = replace(SHORT, batch_size=8)
+    tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)
+    for number, some in enumerate((tasks, tasks[:2])):
+        well, events, cache = done(tmp_path / str(number), "fused", *some)
+        assert not well
+        last = events[-1]
+        assert (last.kind, last.trial, last.status) == (EventKind.FINISHED, "large", Status.OUT_OF_MEMORY)
+        assert len(said(cache, "base")) == 3
+        for trial in {one.trial for one in some} - {"base", "large"}:
+            held = cache.training(f"training-{trial}")
+            assert held is not None
+            assert held.together is not None
+            assert held.together.trials == 2
+
+
+def short_of_memory(trained: Callable[..., Any], *, over: int) -> Callable[..., Any]:
+    """A training that runs out of memory where a batch has more rows."""
+
+    def begin(base: object, rows: object, settings: Settings, *rest: object, **more: object) -> Any:
+        if settings.batch_size > over:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return trained(base, rows, settings, *rest, **more)
+
+    return begin
+
+
+def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
+    """Whatever learning rate, schedule and length of training; a `max_length` counts where it cuts rows."""
+    short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
+    other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
+    assert shape_of(SHORT, short) == shape_of(other, short)
+    assert shape_of(SHORT, short) != shape_of(SHORT, long)
+    for costly in (replace(SHORT, rank=9), replace(SHORT, batch_size=9), replace(SHORT, optimizer="sgd")):
+        assert shape_of(SHORT, short) != shape_of(costly, short)

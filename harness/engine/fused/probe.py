@@ -11,16 +11,25 @@ from harness.engine.base import Base
 from harness.engine.fused.learner import windows
 from harness.engine.reference import trained
 from harness.engine.rows import Row
-from harness.records import PhaseCost, Settings
+from harness.records import PhaseCost, Scheduler, Settings
 
 STEPS = 3
 """In the first, on the longest rows, memory peaks and kernels are loaded; the others, on usual rows, are timed."""
 
 
-def shape_of(settings: Settings) -> Settings:
-    """The same for trials of which a step costs the same."""
+def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
+    """The same for trials of which a step costs the same; a `max_length` changes that where it cuts rows."""
+    longest = max((len(row.input_ids) for row in rows), default=settings.max_length)
     return replace(
-        settings, learning_rate=1e-9, epochs=1.0, warmup=0.0, alpha=1, weight_decay=0.0, rslora=False, max_length=8
+        settings,
+        learning_rate=1e-9,
+        scheduler=Scheduler.CONSTANT,
+        epochs=1.0,
+        warmup=0.0,
+        alpha=1,
+        weight_decay=0.0,
+        rslora=False,
+        max_length=longest,
     )
 
 
