@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from side_by_side import SIX, distance, figures, named, together, without_floats
@@ -139,6 +140,35 @@ def test_how_rows_are_divided_into_passes_changes_nothing(tiny: Tiny, pass_token
     )
     for name in whole:
         assert distance(named(parts[name]), named(whole[name])) < 1e-9
+
+
+def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> None:
+    """Where memory runs out midway, the round begins anew: the same to 1e-9, and no gradient is counted twice."""
+    pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
+    longest = max(len(row.input_ids) for row in tiny.rows)
+    sizes: list[int] = []
+
+    def short_of_memory(model: Any, ids: Any, labels: Any) -> Any:
+        sizes.append(ids.numel())
+        # The second pass of all is the first that does not fit: the first has left its gradients.
+        if len(sizes) > 1 and ids.numel() > 2 * longest:
+            raise torch.OutOfMemoryError
+        return exact(model, ids, labels)
+
+    def never_enough(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    whole, parts = (
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=way, pass_tokens=6 * longest)
+        for way in (exact, short_of_memory)
+    )
+    assert sizes[0] > 2 * longest
+    assert max(sizes[-3:]) <= 2 * longest
+    for name in whole:
+        assert distance(named(parts[name]), named(whole[name])) < 1e-9
+        assert figures(parts[name].steps) == pytest.approx(figures(whole[name].steps), rel=1e-9, abs=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=never_enough)
 
 
 def test_checkpointing_changes_nothing(tiny: Tiny) -> None:

@@ -87,7 +87,7 @@ def train_together(
 
     Raises:
         EngineError: a lot asks for another base than this one, or for what cannot be fused; a guard was broken.
-        torch.OutOfMemoryError: as PyTorch raises it.
+        torch.OutOfMemoryError: not even one row at a time fits, or the trials' states do not.
     """
     for lot in lots:
         _check(base, lot.settings)
@@ -190,16 +190,34 @@ class _Run:
             for slot, learner in enumerate(self._learners)
             for number, row in enumerate(learner.open_window().rows)
         ]
-        self.stack.zero_grad()
-        losses: list[list[torch.Tensor]] = [[] for _ in self._learners]
-        for group in self._groups([slot for slot, _, _ in rows], [len(row.input_ids) for _, _, row in rows]):
-            self._pass([rows[index] for index in sorted(group)], losses)
-        told = torch.stack([torch.stack(own).sum() for own in losses]).tolist()
+        told = torch.stack([torch.stack(own).sum() for own in self._losses(rows)]).tolist()
         found = zip(self._learners, self._configs, told, self.stack.gradients(), self._views, strict=True)
         for learner, config, loss, gradients, views in found:
             learner.learn(loss, gradients, views)
             if learner.window.ends_epoch and not learner.ended:
                 learner.log.end_epoch(partial(_save_now, learner, config))
+
+    def _losses(self, rows: Sequence[tuple[int, int, Row]]) -> list[list[torch.Tensor]]:
+        """What each trial loses on its rows, pass by pass; their gradients lie in the stack afterwards.
+
+        Where memory runs out, all of it again in smaller passes, this round and from then on.
+        """
+        import torch
+
+        owners, lengths = [slot for slot, _, _ in rows], [len(row.input_ids) for _, _, row in rows]
+        while True:
+            self.stack.zero_grad()
+            losses: list[list[torch.Tensor]] = [[] for _ in self._learners]
+            try:
+                for group in self._groups(owners, lengths):
+                    self._pass([rows[index] for index in sorted(group)], losses)
+            except torch.OutOfMemoryError:
+                if self._limit <= max(lengths):
+                    raise
+            else:
+                return losses
+            self._limit = max(self._limit // 2, *lengths)
+            torch.cuda.empty_cache()
 
     def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         """Which rows go through the base together."""
