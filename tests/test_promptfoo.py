@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from suite_texts import CASE, PROMPTFOO, ROW, case, files, refusal, suite
 
 from harness.benchmark import Request, prepare
 from harness.cli import main
-from harness.cli.progress import Display
 from harness.errors import SuiteError, UsageError
-from harness.records import Event, EventKind
 from harness.suites import parse_suite
 
 PROMPTS = "One {{input}}\n---\nTwo {{input}} {{language}}\n"
@@ -295,11 +291,3 @@ def test_notices_do_not_make_another_run(folder: Path) -> None:
     text = (folder / "suite.yaml").read_text(encoding="utf-8")
     (folder / "suite.yaml").write_text(text.replace("providers: [openai:gpt-4o]", "tags: {a: b}"), encoding="utf-8")
     assert prepare(request).digest == before
-
-
-def test_a_run_shows_notices() -> None:
-    """The display of a run shows every notice, even where there is no progress to be seen."""
-    console = Console(file=StringIO(), width=200)
-    with Display(quiet=True, console=console) as display:
-        display(Event(EventKind.NOTICED, message="Ignored: [providers]."))
-    assert console.file.getvalue().rstrip() == "Ignored: [providers]."

@@ -1,7 +1,9 @@
-"""A live display of a sweep with the time that is left; nothing where there is no terminal."""
+"""A live display of a sweep with the time that is left; where there is no terminal, now and then a line."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -15,14 +17,19 @@ _TRAINING = 0.8
 """The share of a trial that its training is taken to be; the rest are its answers."""
 _WINDOW = 3600.0
 """Seconds over which the speed is taken: trials are slow, and few."""
+_EVERY = 30.0
+"""Seconds between two lines of a log, whose reader wants to know that it goes on, and where it was when it did not."""
 
 
 class Display:
     """Takes events; `with` it for as long as the display lives."""
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal and not quiet
+        self._lines, self._clock, self._told = not self._live and not quiet, clock, clock()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -34,7 +41,7 @@ class Display:
             speed_estimate_period=_WINDOW,
         )
         self._task: TaskID | None = None
-        self._finished = 0
+        self._title, self._total, self._finished = "", 0, 0
         self._within: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -58,11 +65,11 @@ class Display:
 
     def _begin(self, event: Event) -> None:
         self._finished, self._within = 0, {}
-        title = escape(event.message[:1].upper() + event.message[1:])
+        self._title, self._total = event.message[:1].upper() + event.message[1:], event.total
         if event.total:
-            self._task = self._progress.add_task(title, total=event.total, now="starting a worker")
+            self._task = self._progress.add_task(escape(self._title), total=event.total, now="starting a worker")
         elif self._live:
-            self._progress.console.print(f"{title}: everything is there already")
+            self._progress.console.print(f"{escape(self._title)}: everything is there already")
 
     def _follow(self, event: Event, task: TaskID) -> None:
         name = "the base" if event.trial in ("", "base") else event.trial
@@ -81,6 +88,10 @@ class Display:
         else:
             now = name if event.kind is EventKind.STARTED else ""
         self._progress.update(task, completed=self._finished + sum(self._within.values()), now=now)
+        if self._lines and self._clock() >= self._told + _EVERY:
+            self._told = self._clock()
+            where = f"{self._title}: {self._finished} of {self._total}{now and f'; {now}'}"
+            self._console.print(where, markup=False, highlight=False, soft_wrap=True)
 
     def _tell(self, name: str, event: Event) -> None:
         if event.status is not Status.SUCCEEDED and self._live:
