@@ -17,6 +17,7 @@ from harness.predict import Fit, Forecast, ModelShape, Range, Speed
 from harness.provenance import Profile
 from harness.records import GIB, T4_MEMORY_CAP, Calibration, ModelRef, Settings, Split, Suite, Trial
 from harness.store import Cache
+from harness.wording import one
 
 CALIBRATED = 0.15
 """How far a prediction is taken to be off where the GPU was calibrated, unless the benchmark itself was further off."""
@@ -50,9 +51,9 @@ class Where:
     def claim(self) -> str:
         """What a predicted time may claim."""
         if self.speeds is None:
-            return f"time is not predicted for a {self.device}: `harness doctor --calibrate` there takes two minutes"
+            return f"time is not predicted for {one(self.device)}: `harness doctor --calibrate` there takes two minutes"
         if self.calibrated:
-            return f"time calibrated on a {self.device} on {self.calibrated[:10]}"
+            return f"time calibrated on {one(self.device)} on {self.calibrated[:10]}"
         return "time not validated on a T4: `harness doctor --calibrate` there takes two minutes"
 
 

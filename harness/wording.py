@@ -10,6 +10,12 @@ def plural(count: int, word: str, many: str = "") -> str:
     return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
+def one(name: str) -> str:
+    """A device's name with its article: `a Tesla T4`, `an NVIDIA L4`, `an AMD EPYC`."""
+    spelled = name.split()[0].isupper() and name[0] in "AEFHILMNORSX"
+    return f"{'an' if spelled or name[0] in 'AEIOaeio' else 'a'} {name}"
+
+
 def listed(words: Iterable[object], most: int | None = None) -> str:
     """`a`, `a and b`, `a, b and c`; of more than `most` the first of them, `and 3 more`; nothing of nothing."""
     every = [str(word) for word in words]

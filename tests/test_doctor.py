@@ -12,8 +12,10 @@ import pytest
 from training import one_core
 
 from harness.cli import main
+from harness.cli.tables import calibration_line
 from harness.devices import Gpu
 from harness.doctor import Facts, Finding, Level, Torch, ask_torch, calibrated, findings
+from harness.engine import calibrate
 from harness.forecast import public_shape
 from harness.models import POCKET
 from harness.predict import ModelShape, Speed, batches, fitted, training_seconds
@@ -171,10 +173,8 @@ def test_a_cpu_is_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_speeds_are_found_again() -> None:
     """From steps that were made with known speeds, these speeds are found, and nothing is off."""
-    from harness.engine.calibrate import BENCHMARKS
-
     true = Speed(update=0.02, launch=8e-4, dequantise=25e-12, flops=12e12)
-    timed = [replace(each, seconds=a_step(each, true)) for each in BENCHMARKS]
+    timed = [replace(each, seconds=a_step(each, true)) for each in calibrate.BENCHMARKS]
     found, error = fitted(timed, {each.shape: public_shape(each.shape) for each in timed})
     assert found.update == pytest.approx(true.update, rel=1e-3)
     assert found.launch == pytest.approx(true.launch, rel=1e-3)
@@ -204,16 +204,45 @@ def test_a_calibration_is_kept_and_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_steps_are_timed(tmp_path: Path) -> None:
-    """The benchmark trains for real, here on a CPU and on tiny layers: longer rows take longer, and each is told."""
-    from harness.engine.calibrate import timings
+def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The benchmark trains for real, here on a CPU and on tiny layers: longer rows take longer, and each is told.
 
+    Nothing else is: no trainer's log, no bar.
+    """
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     wanted = [Timing("tiny", 2, 1, 8), Timing("tiny", 2, 8, 256)]
     told: list[Timing] = []
-    found = timings(one_core(), tmp_path, POCKET, told.append, wanted)
+    found = calibrate.timings(one_core(), tmp_path, POCKET, told.append, wanted)
     assert told == found
     assert [replace(each, seconds=0.0) for each in found] == wanted
     assert 0 < found[0].seconds < found[1].seconds
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("floor", "flops", "rows"), [(0.4, 12e12, ()), (0.09, 300e12, (16,)), (0.09, 1e18, (16, 32, 64))]
+)
+def test_a_fast_gpu_is_given_more_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floor: float, flops: float, rows: tuple[int, ...]
+) -> None:
+    """Until its products show beside what every step takes; a T4's do at once, and there is an end to it."""
+    speed = Speed(update=floor, launch=0, dequantise=0, flops=flops)
+    monkeypatch.setattr(calibrate, "_base", lambda *_: None)
+    monkeypatch.setattr(calibrate, "_timed", lambda _, each: replace(each, seconds=a_step(each, speed)))
+    told: list[Timing] = []
+    found = calibrate.timings(one_core(), tmp_path, POCKET, told.append)
+    assert told == found
+    assert tuple(each.rows for each in found[len(calibrate.BENCHMARKS) :]) == rows
+
+
+def test_what_was_not_told_apart_is_not_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A speed that took no time in any step is no figure."""
+    found = calibrated("NVIDIA H200", [Timing("llama-2-7b", 4, 1, n, 0.1) for n in (16, 512)], public_shape)
+    unseen = replace(found, update=0.0, launch=0.008, dequantise=0.0, flops=1e30, error=0.18)
+    calibration_line(unseen, tmp_path / "kept.json")
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "Calibrated on an NVIDIA H200, within 18% of every step that was timed: 8.00 ms a layer. "
+        "What is missing took too little to be told apart."
+    )

@@ -92,7 +92,7 @@ def test_a_calibrated_gpu_says_so(cache: Cache) -> None:
     assert before
     assert after
     assert "time is not predicted" in before.claim
-    assert after.claim == "time calibrated on a NVIDIA H100 80GB HBM3 on 2026-01-02"
+    assert after.claim == "time calibrated on an NVIDIA H100 80GB HBM3 on 2026-01-02"
     made = forecast.of(forecast.subject("pocket", SUITE), Settings(), after)
     assert (made.seconds.high - SETUP.high) / (made.seconds.low - SETUP.low) == pytest.approx(1.15**2)
     other = forecast.where(Profile.T4, cache, found=H100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.wording import duration, listed, plural
+from harness.wording import duration, listed, one, plural
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,21 @@ def test_counts() -> None:
         "1,200 cases",
         "0 cases are",
     ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a Tesla T4",
+        "an NVIDIA L4",
+        "an AMD EPYC (2 cores)",
+        "an Apple M4",
+        "a GPU",
+        "an H100",
+        "an Intel(R) Xeon(R)",
+        "a T4",
+    ],
+)
+def test_a_device_has_its_article(said: str) -> None:
+    """By how its name is said: letter by letter where it is all capitals."""
+    assert one(said.split(maxsplit=1)[1]) == said

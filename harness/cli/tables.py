@@ -19,7 +19,7 @@ from harness.grid.names import number
 from harness.predict import Forecast, Range, updates
 from harness.records import GIB, Calibration, Plan, Role, Settings, Split, Suite
 from harness.store import Held
-from harness.wording import duration, plural, two_digits
+from harness.wording import duration, listed, one, plural, two_digits
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
@@ -88,13 +88,16 @@ class _Outlook:
             return
         place, known = self.place, predict.coefficients()
         yield (
-            f"Predicted for {self.subject.model} on a {place.device}, of which a training can have "
+            f"Predicted for {self.subject.model} on {one(place.device)}, of which a training can have "
             f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
             whole = forecast.total(self.made[variant] for variant in self.trials if variant in self.made)
             spent = duration(whole.low, whole.high)
-            yield f"All {len(self.trials)} trials: {spent} with their answers, without confirmation; {place.claim}."
+            yield (
+                f"{plural(len(self.trials), 'trial')} one by one: {spent} with their answers, without confirmation, "
+                f"and less where several share a pass; {place.claim}."
+            )
         else:
             yield f"{place.claim[:1].upper()}{place.claim[1:]}."
         words = self.subject.lengths.words
@@ -129,15 +132,23 @@ def findings_table(found: Sequence[Finding]) -> None:
             console.print(f"        {each.remedy}", soft_wrap=True)
 
 
+_UNSEEN = 1e18
+"""FLOP/s that no GPU has: products took no time that could be seen."""
+
+
 def calibration_line(found: Calibration, path: Path) -> None:
     """What a calibration found, and where it is kept."""
     console = _console()
-    console.print(
-        f"Calibrated on a {found.device}: {found.flops / 1e12:.1f} TFLOP/s in products, "
-        f"{1e12 * found.dequantise:.1f} ps a dequantised parameter, {1e3 * found.launch:.2f} ms a layer, "
-        f"{1e3 * found.update:.0f} ms an optimizer step; within {100 * found.error:.0f}% of every step that was timed.",
-        soft_wrap=True,
+    speeds = (
+        (f"{found.flops / 1e12:.1f} TFLOP/s in products", found.flops < _UNSEEN),
+        (f"{1e12 * found.dequantise:.1f} ps a dequantised parameter", found.dequantise > 0),
+        (f"{1e3 * found.launch:.2f} ms a layer", found.launch > 0),
+        (f"{1e3 * found.update:.0f} ms an optimizer step", found.update > 0),
     )
+    seen = listed(words for words, told_apart in speeds if told_apart)
+    rest = "" if all(told_apart for _, told_apart in speeds) else " What is missing took too little to be told apart."
+    close = f"within {100 * found.error:.0f}% of every step that was timed"
+    console.print(f"Calibrated on {one(found.device)}, {close}: {seen}.{rest}", soft_wrap=True)
     console.print(f"Predictions for this GPU use it from now on: {path}", soft_wrap=True)
 
 
