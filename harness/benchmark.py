@@ -21,7 +21,6 @@ from harness.records import (
     Case,
     Event,
     EventKind,
-    Machine,
     Plan,
     Recommendation,
     Results,
@@ -80,7 +79,7 @@ class Request:
     sync: Path | None = None
     """A folder that outlives this machine, where every finished trial is copied to and found again."""
     engine: str = AUTO
-    """`reference`, `fused`, or `auto`: the fused one for several trials on a CPU."""
+    """`reference`, `fused`, or `auto`: the fused one where several trials have a base in common."""
 
 
 def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore, Results]:
@@ -148,7 +147,7 @@ def prepare(request: Request) -> RunManifest:
     model = resolve(request.model)
     found = adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
-    engine = _engine(request.engine, plan, on)
+    engine = _engine(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     return RunManifest(
         format=FORMAT,
@@ -174,15 +173,10 @@ def prepare(request: Request) -> RunManifest:
     )
 
 
-def _engine(asked: str, plan: Plan, on: Machine) -> str:
-    """What trains the plan: with `auto`, whatever can be trained beside something else is.
-
-    On a GPU the fused engine is to be asked for, until runs there are on record.
-    """
+def _engine(asked: str, plan: Plan) -> str:
+    """What trains the plan: with `auto`, whatever can be trained beside something else is."""
     if asked != AUTO:
         return asked
-    if on.kind != "cpu":
-        return REFERENCE
     fusible = [trial.settings.quantization for trial in plan.trials if not trial.settings.packing]
     return FUSED if any(fusible.count(base) > 1 for base in set(fusible)) else REFERENCE
 

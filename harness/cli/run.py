@@ -45,7 +45,7 @@ TRIAL_FAILED = 3
     type=click.Choice(["auto", "fused", "reference"]),
     default="auto",
     show_default=True,
-    help="fused trains all trials of a base in one pass, reference one by one with SFTTrainer. auto: fused on a CPU.",
+    help="fused trains trials of one base side by side, reference one by one with SFTTrainer. auto: fused for several.",
 )
 @click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
 @click.option(

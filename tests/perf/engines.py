@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import gc
 import io
 import itertools
@@ -300,10 +301,12 @@ def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) ->
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone: int = 3) -> dict[str, Any]:
-    """The base and eight adapters answer every prompt: in one mixed batch, batched per variant, and one by one."""
-    base = work.base
-    decoding = Decoding(max_new_tokens=NEW_TOKENS)
+def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone: int = 8) -> dict[str, Any]:
+    """The base and eight adapters answer every prompt: in one mixed batch, batched per variant, and one by one.
+
+    One by one only the first prompts are asked, of the base and of one adapter, and scaled.
+    """
+    base, decoding = spelled_out(work.base), Decoding(max_new_tokens=NEW_TOKENS)
     lots = [
         Lot(str(n), work.rows, replace(s, epochs=4 / EXAMPLES), n)
         for n, s in enumerate(sweep_of(work.settings, TRIALS))
@@ -324,21 +327,21 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     peak = _reserved()
     del speakers
     _fresh()
-    batched, per_variant = {}, 0.0
-    one_by_one, different = [], []
+    per_variant, different, singles = 0.0, [], [Single(), Single()]
     for name, at in folders.items():
         with attached(base, at) if at else contextlib.nullcontext(base.model) as model:
             begun = time.perf_counter()
-            batched[name] = answer(base, model, work.prompts, decoding, progress=lambda _: None)
+            batched = answer(base, model, work.prompts, decoding, progress=lambda _: None)
             per_variant += time.perf_counter() - begun
             if name in ("base", "0"):
                 begun = time.perf_counter()
-                answer(base, model, work.prompts[:alone], decoding, batch_size=1, progress=lambda _: None)
-                one_by_one.append((time.perf_counter() - begun) / alone)
-            pairs = zip(work.prompts, batched[name], mixed[name], strict=True)
-            apart = [(prompt, a, b) for prompt, a, b in pairs if (a.text, a.tokens) != (b.text, b.tokens)]
-            different += [_difference(base, model, *one) for one in apart]
-    singly = PROMPTS * (one_by_one[0] + TRIALS * one_by_one[1])
+                said = answer(base, model, work.prompts[:alone], decoding, batch_size=1, progress=lambda _: None)
+                seconds = (time.perf_counter() - begun) / alone
+                singles[name != "base"] = Single(seconds, _alike(said, mixed[name]), _alike(said, batched))
+            pairs = zip(work.prompts, batched, mixed[name], strict=True)
+            apart = [(prompt, a, b) for prompt, a, b in pairs if a.text != b.text]
+            different += [{"model": name} | _difference(base, model, *one) for one in apart]
+    singly = PROMPTS * (singles[0].seconds + TRIALS * singles[1].seconds)
     count = len(folders) * len(work.prompts)
     say(
         f"answers: {together:.1f} s mixed, {per_variant:.1f} s per variant, {singly:.0f} s one by one;"
@@ -359,20 +362,38 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
         "faster than one by one": singly / together,
         "faster than batched per variant": per_variant / together,
         "identical to batched per variant": count - len(different),
+        "one by one, answers": 2 * alone,
+        "of these identical when mixed": sum(single.as_mixed for single in singles),
+        "of these identical when batched per variant": sum(single.as_batched for single in singles),
         "differences": different,
     }
 
 
-def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
-    """Where two answers part, and by how much the likelier of the two tokens led there (the other cannot be far).
+@dataclass(frozen=True)
+class Single:
+    """A model that was asked one by one: seconds of an answer, and how many were the same as otherwise."""
 
-    Of a text that does not say which tokens it was made of, as random weights write it, that cannot be told.
-    """
+    seconds: float = 0.0
+    as_mixed: int = 0
+    as_batched: int = 0
+
+
+def _alike(some: Sequence[Answer], others: Sequence[Answer]) -> int:
+    return sum(a.text == b.text for a, b in zip(some, others, strict=False))
+
+
+def spelled_out(base: Base) -> Base:
+    """The same base, of which every answer is the numbers of its tokens: of a text many tokens may be the reason."""
+    tokenizer = copy.copy(base.tokenizer)
+    tokenizer.decode = lambda ids, **_: " ".join(map(str, ids))
+    return replace(base, tokenizer=tokenizer)
+
+
+def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
+    """Where two answers part, and how far the two likeliest tokens lay apart there: one of each led on."""
     import torch
 
-    one, other = (base.tokenizer(text, add_special_tokens=False).input_ids for text in (a.text, b.text))
-    if any(len(ids) != said.tokens - (not said.truncated) for ids, said in ((one, a), (other, b))):
-        return {"prompt": prompt.key, "token": None, "gap of the two best logits": None}
+    one, other = (list(map(int, text.split())) for text in (a.text, b.text))
     at = next((n for n, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
     ids = render(prompt.messages, base.tokenizer, ask=True) + one[:at]
     with torch.inference_mode():
