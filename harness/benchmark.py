@@ -37,6 +37,7 @@ from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
 from harness.sweep import FUSED, REFERENCE, Setup, Sweep, adapter_trial
 from harness.sync import mirror
+from harness.wording import plural
 
 RUNS = Path("reports/runs")
 CACHE = Path("reports/cache")
@@ -123,7 +124,7 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
         records = sweep.go(limits.ordered(manifest.plan, limit), Split.MAIN, _counted(manifest.plan))
         chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
         if chosen and not (limit and limit.spent):
-            purpose = f"confirming {chosen.name} under {len(manifest.confirm_seeds)} fresh seeds"
+            purpose = f"confirming {chosen.name} under {plural(len(manifest.confirm_seeds), 'fresh seed')}"
             records += judge.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
         if limit and limit.spent:
             notify(Event(EventKind.NOTICED, message=limits.left(limit, manifest, records, chosen)))
@@ -257,7 +258,7 @@ def _chosen(manifest: RunManifest, results: Results) -> Variant | None:
 
 def _counted(plan: Plan) -> str:
     seeds = f" under {len(plan.seeds)} seeds" if len(plan.seeds) > 1 else ""
-    return f"training {len(plan.variants)} variants{seeds}"
+    return f"training {plural(len(plan.variants), 'variant')}{seeds}"
 
 
 def _named(notify: Notify, manifest: RunManifest) -> Notify:

@@ -14,6 +14,8 @@ ID = "boundary"
 NONE = "✖"
 CELL, ROW = (42, 27), 24
 """Widths of a cell on a desk and on a telephone, and its height, in pixels."""
+_TITLE = 100
+"""What "tokens of a row" takes."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def _spec(tried: Sequence[_Tried], width: int, columns: int) -> dict[str, Any]:
         for (rank, batch, length), size in cells.items()
     ]  # fmt: skip
     ranks, batches, lengths = (sorted({place[part] for place in cells}) for part in range(3))
-    x = alt.X(
-        "length:O", sort=lengths, axis=alt.Axis(title="tokens of a row", labelAngle=-45, grid=True, tickBand="extent")
-    )
+    # Every panel repeats the axis's title, which must not run into its neighbour's.
+    title = "tokens of a row" if width * len(lengths) >= _TITLE else "tokens"
+    x = alt.X("length:O", sort=lengths, axis=alt.Axis(title=title, labelAngle=-45, grid=True, tickBand="extent"))
     y = alt.Y("batch:O", sort=batches[::-1], axis=alt.Axis(title="rows at once", grid=True, tickBand="extent"))
     base = alt.Chart(data(rows)).encode(
         x=x.scale(alt.Scale(domain=lengths)), y=y.scale(alt.Scale(domain=batches[::-1]))
