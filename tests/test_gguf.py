@@ -19,7 +19,7 @@ from exporting import inside, source_of
 from harness.cli import main
 from harness.errors import ExportError
 from harness.export import MergeRequest, llama, to_merged
-from harness.export.gguf import GgufRequest, at_home, instructions, to_gguf
+from harness.export.gguf import GgufRequest, at_home, check_tools, instructions, to_gguf
 from harness.export.texts import tokenizer_config_of
 from harness.models import POCKET
 from harness.records import GgufType, Stage
@@ -158,6 +158,20 @@ def test_a_converter_that_fails_leaves_no_file(trained_run: RunStore, tmp_path: 
     with pytest.raises(ExportError, match="broken"):
         to_gguf(source, merged, tmp_path, GgufRequest(GgufType.F16, llama_cpp=tmp_path))
     assert not [path for path in tmp_path.rglob("*.gguf") if not path.name.startswith(".partial-")]
+
+
+def test_what_the_converter_lacks_is_said_before_anything_is_merged(
+    trained_run: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sentencepiece, for a tokenizer that is read with it; another model needs none."""
+    (tmp_path / llama.CONVERTER).touch()
+    source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
+    check_tools(source, request)
+    monkeypatch.setattr(llama.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ExportError, match="with sentencepiece") as refused:
+        check_tools(source, request)
+    assert "pip install sentencepiece" in refused.value.remedy
+    llama.check_tokenizer(tmp_path)
 
 
 def test_the_command_for_home_asks_as_the_run_did(trained_run: RunStore) -> None:

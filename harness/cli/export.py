@@ -137,7 +137,7 @@ def export(
         elif kind in ("merged", "hub"):
             made = to_merged(source, folder, to_folder, merge=merge, tell=tell)
         else:
-            check_tools(to_file)
+            check_tools(source, to_file)
             merged = to_merged(source, folder, to_folder, merge=merge, tell=tell)
             tell(f"llama.cpp makes the GGUF in {quant} (minutes for a 7B)")
             made = to_gguf(source, merged, folder, to_file)

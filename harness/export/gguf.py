@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.export.folders import RECORD, commit, existing, staging
-from harness.export.llama import Run, check_binding, command, converter
+from harness.export.llama import Run, check_binding, check_tokenizer, command, converter
 from harness.export.source import Source
 from harness.records import ExportRecord, GgufType
 from harness.store import check_room, read_record, writing
@@ -38,13 +38,14 @@ class GgufRequest:
     llama_cpp: Path | None = None
 
 
-def check_tools(request: GgufRequest) -> None:
+def check_tools(source: Source, request: GgufRequest) -> None:
     """Hold the machine to having what this needs, before anything is merged.
 
     Raises:
         ExportError: it has not.
     """
     converter(request.llama_cpp)
+    check_tokenizer(Path(source.model.tokenizer or source.model.path))
     if request.kind is GgufType.Q4_K_M:
         check_binding()
 
@@ -64,7 +65,7 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
     record = replace(of, kind="gguf", dtype=str(request.kind), evaluated=same, note=f"{_NOTES[request.kind]} {of.note}")
     if existing(final, record):
         return final / name
-    check_tools(request)
+    check_tools(source, request)
     made = staging(final)
     weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
     check_room(made, int(weights * _SIZE[request.kind]))

@@ -23,6 +23,8 @@ VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 CONVERTER = "convert_hf_to_gguf.py"
 _KEPT = (CONVERTER, "conversion", "gguf-py", "LICENSE")
+_TOKENIZERS = "sentencepiece"
+"""What Llama 2's, Mistral's and others' tokenizers are read with; the converter asks for it when all is merged."""
 _SET_UP = "Set it up with `harness doctor --install-llama-cpp` (it builds for about 8 minutes on two cores)"
 
 Run = Callable[[Sequence[str]], None]
@@ -65,14 +67,28 @@ def check_binding() -> None:
         raise ExportError("this needs llama.cpp's Python binding, llama-cpp-python", remedy=remedy)
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Hold this Python to having what the converter reads a model's tokenizer with.
+
+    Raises:
+        ExportError: it has not.
+    """
+    if (folder / "tokenizer.model").is_file() and importlib.util.find_spec(_TOKENIZERS) is None:
+        remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
+        raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
+
+
 def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
     """Fetch the pinned source, keep the converter of it, and build the binding, unless they are there; gives `home()`.
+
+    What the converter needs besides comes with the binding.
 
     Raises:
         ExportError: there is no compiler, or pip cannot fetch or build it.
     """
     run = run or command
-    if (home() / CONVERTER).is_file() and _installed() == VERSION:
+    there = (home() / CONVERTER).is_file() and importlib.util.find_spec(_TOKENIZERS) is not None
+    if there and _installed() == VERSION:
         tell(f"llama.cpp is set up: {home()}")
         return home()
     _check_compiler()
@@ -81,7 +97,7 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
         source = _fetch(Path(folder), run)
         _keep_converter(source, Path(folder))
         tell("building its binding (about 8 minutes on two cores)")
-        run([sys.executable, "-m", "pip", "install", str(source)])
+        run([sys.executable, "-m", "pip", "install", _TOKENIZERS, str(source)])
     tell(f"llama.cpp is set up: {home()}")
     return home()
 
