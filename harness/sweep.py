@@ -56,6 +56,8 @@ RECIPES = {REFERENCE: 1, FUSED: 1}
 """Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
 _DOING = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}
+_DEATHS = (Status.FAILED, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
+"""How a worker ends that was not asked to."""
 _BATCH = {"cpu": 64, "cuda": 16}
 """Prompts answered at once. On a T4, 16 leave a 7B model's keys and values room beside it."""
 
@@ -306,15 +308,20 @@ class Sweep:
     # --- work -----------------------------------------------------------------------------------------------------
 
     def _finish_group(self, group: list[_Goal]) -> None:
-        """Give workers what is pending until nothing is: each ends at least one trial, or was the last chance."""
-        patient = self.setup.engine == FUSED
+        """Give workers what is pending until nothing is: each ends at least one trial, or was stopped, or had company.
+
+        Of a worker that dies while it does several trials together, nobody knows whose fault that was. Once, another is
+        given the same; then, and at once where memory or time ran out, half as many, until one is left to be blamed.
+        """
+        most, again = len(group), True
         while pending := [goal for goal in group if goal.record is None and self._has_time(goal, loading=True)]:
-            together = self._together(pending)
-            stopped = self._employ(together, patient=patient)
-            idle = all(goal.record is None for goal in together)
-            if idle and not (stopped or patient):
+            together = self._together(pending)[:most]
+            ended = self._employ(together)
+            if ended is Status.SUCCEEDED and all(goal.record is None for goal in together):
                 raise RuntimeError(f"a worker ended without a word about {together[0].trial}")
-            patient = patient and not idle
+            if ended in (Status.OUT_OF_MEMORY, Status.TIMED_OUT) or (ended is Status.FAILED and not again):
+                most = max(1, len(together) // 2)
+            again = ended is not Status.FAILED
 
     def _together(self, pending: list[_Goal]) -> list[_Goal]:
         """What one worker is given; a pass that is stopped is lost, so with a budget no more than it has time for."""
@@ -328,15 +335,16 @@ class Sweep:
         self.budget.spent = True
         return False
 
-    def _employ(self, pending: list[_Goal], *, patient: bool) -> bool:
+    def _employ(self, pending: list[_Goal]) -> Status:
         """One worker from start to end; every trial that it ended has its record afterwards.
 
-        With `patient` none is blamed for a sudden death. Gives back whether the worker was stopped because there is no
-        time for what comes next.
+        Gives back CANCELLED where it was stopped because there is no time for what comes next, and how it died where it
+        did several trials together, of which none is blamed.
         """
         job, log = self.run.new_worker(self._job(pending))
         name = log.relative_to(self.run.root).as_posix()
-        goals = {goal.trial: goal for goal in pending}
+        goals, company = {goal.trial: goal for goal in pending}, self.setup.engine == FUSED and len(pending) > 1
+        ended = Status.SUCCEEDED
         loaded, flying, doing = False, pending[0], "loading the base"
         watch = _Watch(self.budget) if self.budget else None
         until = self.budget.until if self.budget else None
@@ -349,18 +357,19 @@ class Sweep:
                     raise EngineError(event.message)
                 if event.kind is EventKind.FINISHED:
                     self._finish(goals[event.trial] if event.trial else None, pending, event, name)
-                elif patient and loaded and event.kind is EventKind.ENDED and event.status is Status.FAILED:
+                elif company and loaded and event.kind is EventKind.ENDED and event.status in _DEATHS:
+                    ended = event.status
                     self._pardon(event, pending, name)
                 elif event.kind is EventKind.ENDED and event.status is not Status.CANCELLED:
                     self._bury(event, flying if loaded else None, pending, name, doing)
                 self.notify(event)
                 if watch and self._is_over(watch, event, pending):
-                    return True
+                    return Status.CANCELLED
         finally:
             close = getattr(events, "close", None)
             if close:
                 close()
-        return False
+        return ended
 
     def _is_over(self, watch: _Watch, event: Event, pending: Sequence[_Goal]) -> bool:
         """Whether what comes next would not be finished in time."""
@@ -478,9 +487,11 @@ class _Watch:
             self.budget.loaded(now - self._since)
         elif event.kind is EventKind.STARTED:
             self._started.setdefault(event.trial, now)
-        elif event.kind is EventKind.FINISHED and event.trial in self.budget.weights:
-            if event.status is Status.SUCCEEDED:
-                self.budget.learn(event.trial, now - max(self._since, self._started.get(event.trial, self._since)))
+        elif (
+            event.kind is EventKind.FINISHED and event.trial in self.budget.weights and event.status is Status.SUCCEEDED
+        ):
+            # One of a pass that did not succeed is told before the others answer: its time is the pass's, and theirs.
+            self.budget.learn(event.trial, now - max(self._since, self._started.get(event.trial, self._since)))
             self._since = now
 
 
@@ -567,6 +578,7 @@ def _joined(costs: Sequence[PhaseCost]) -> PhaseCost:
         left_allocated=costs[-1].left_allocated,
         limit=first.limit,
         note=first.note,
+        models=max(cost.models for cost in costs),
     )
 
 

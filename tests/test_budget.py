@@ -28,7 +28,7 @@ from harness.records import (
     Variant,
 )
 from harness.store import Cache, RunStore, read_record
-from harness.sweep import BASE, FUSED, Setup, Sweep
+from harness.sweep import BASE, FUSED, Setup, Sweep, _Watch
 
 SUITES = Path(__file__).parent.parent / "suites"
 
@@ -211,6 +211,21 @@ def test_the_budget_is_kept_by_passes(tmp_path: Path, total: float, takes: float
     assert used > 0.6 * total
     assert len(records) == len(worker.done) > 1.4 * (total / takes) * 0.6
     assert worker.workers < 8
+
+
+def test_one_that_diverges_hides_nothing_of_what_its_pass_took() -> None:
+    """It is told before the others answer; what they took is the pass, and not the answers alone."""
+    clock = Clock()
+    budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
+    watch = _Watch(budget)
+    for trial in "abcd":
+        watch.see(Event(EventKind.STARTED, trial))
+    clock.now += 600
+    watch.see(Event(EventKind.FINISHED, "b", Status.DIVERGED))
+    clock.now += 9
+    for trial in "acd":
+        watch.see(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
+    assert budget.expected("a") == pytest.approx(203)
 
 
 def test_enough_time_changes_nothing(tmp_path: Path) -> None:

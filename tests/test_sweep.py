@@ -261,14 +261,38 @@ def test_one_death_in_company_is_made_up_for(tmp_path: Path) -> None:
     ]
 
 
-def test_a_second_death_in_company_takes_one_trial(tmp_path: Path) -> None:
-    """What two workers in a row died of without having finished anything is in flight, and blamed; the rest goes on."""
+def test_a_second_death_in_company_leaves_fewer_in_the_next(tmp_path: Path) -> None:
+    """Until one is alone with its worker: that one is blamed, and nobody else."""
     workers = Workers({B.id: RuntimeError("gone")})
     records = go(tmp_path, workers, setup=replace(SETUP, engine="fused"))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
     assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [
-        [BASE, "a", "b", "c"], ["b", "c"], ["b", "c"], ["c"],
+        [BASE, "a", "b", "c"], ["b", "c"], ["b"], ["c"],
     ]  # fmt: skip
+
+
+def test_what_is_too_much_together_is_done_by_fewer(tmp_path: Path) -> None:
+    """Memory that ends a worker of several says nothing of one of them: only who is alone with it is blamed."""
+    jobs: list[list[str]] = []
+
+    def short(job: Job, emit: Callable[[Event], None]) -> None:
+        names = [NAMES[task.trial] for task in job.tasks]
+        jobs.append(names)
+        emit(Event(EventKind.LOADED))
+        if len(names) > 2 or "c" in names:
+            raise MemoryError
+        for task in job.tasks:
+            commit(job, task)
+            emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
+
+    records = go(tmp_path, short, setup=replace(SETUP, engine="fused"))
+    assert ends(records) == {
+        BASE: Status.SUCCEEDED,
+        "a": Status.SUCCEEDED,
+        "b": Status.SUCCEEDED,
+        "c": Status.OUT_OF_MEMORY,
+    }
+    assert jobs == [[BASE, "a", "b", "c"], [BASE, "a"], ["b", "c"], ["b"], ["c"]]
 
 
 def test_what_a_company_committed_is_used_when_its_worker_dies(tmp_path: Path) -> None:
