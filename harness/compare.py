@@ -349,6 +349,7 @@ def _pooled(costs: Sequence[PhaseCost]) -> PhaseCost:
         left_allocated=_largest(c.left_allocated for c in alike),
         limit=_largest(c.limit for c in alike),
         note=next((c.note for c in alike if c.note), ""),
+        models=max(c.models for c in alike),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from harness.store import AnswerPass, Cache, Commit, verify_manifest
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
+    from harness.engine.fused.probe import Probe
     from harness.engine.fused.training import Learned, Lot
     from harness.engine.mixed import Speaker
     from harness.engine.reference import Keep
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 _SPEAKERS = 24
-"""Models that answer in one batch: their adapters lie in memory side by side."""
+"""Models that answer in one batch, at most: their adapters lie in memory side by side."""
+_SHARE = 0.4
+"""Of free memory, what these may take."""
 _SAY_EVERY = 8
 """Answers of one model between two events."""
 
@@ -63,41 +66,50 @@ class Group:
         A pass that does not fit in memory, or in which anything else goes wrong, is tried again with half its trials.
         What cannot be trained even by itself is added to `alone`, for the reference engine to say why.
         """
+        import torch
+
         from harness.engine.fused.training import PASS_TOKENS
         from harness.engine.fused.width import width
 
         probed = self._probe(tasks)
-        left = [task for task in tasks if self._shape(task) in probed]
-        alone += [task for task in tasks if task not in left]
-        if not left:
+        fit = [task for task in tasks if self._shape(task) in probed]
+        alone += [task for task in tasks if task not in fit]
+        if not fit:
             yield []  # what is only asked does not wait for a pass
             return
-        most = width(self.base, [_settings(task) for task in left], PASS_TOKENS[self.job.machine.kind])
+        self._free()  # of the last probe: what it held would make the passes narrower
+        most = width(self.base, [_settings(task) for task in fit], PASS_TOKENS[self.job.machine.kind])
+        left = _alike(fit, most)
         while left:
-            some = left[: -(-len(left) // -(-len(left) // most))]  # as few passes as can be, and those alike
+            some = left.pop(0)
             for task in some:
                 self.emit(Event(EventKind.STARTED, task.trial))
+            failed = short = False
             try:
                 self._pass(some, probed)
             except StoreError:
                 raise
-            except Exception:  # noqa: BLE001 - a smaller pass, or at last the reference engine, says whose it is
+            except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference engine, says whose it is
                 traceback.print_exc()
-                self._free()
-                most = max(1, len(some) // 2)
-                if len(some) > 1:
-                    continue
+                failed, short = True, isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            if not failed:
+                yield some
+                continue
+            self._free()
+            if len(some) == 1:
                 alone += some
-                some = []
-            done = {task.trial for task in (*some, *alone)}
-            left = [task for task in left if task.trial not in done]
-            yield some
+                yield []
+                continue
+            half = -(-len(some) // 2)
+            # Others of as many would lack memory, too; what else went wrong is of one of these alone.
+            others = [task for each in left for task in each]
+            left = [*_alike(some, half), *(_alike(others, half) if short else left)]
 
-    def _probe(self, tasks: Sequence[Task]) -> dict[Settings, PhaseCost]:
+    def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
         """What each kind of trial costs alone, without those that cannot be trained."""
         from harness.engine.fused.probe import probe
 
-        found: dict[Settings, PhaseCost | None] = {}
+        found: dict[Settings, Probe | None] = {}
         for task in tasks:
             if (shape := self._shape(task)) in found:
                 continue
@@ -108,9 +120,10 @@ class Group:
                 found[shape] = probe(self.base, rows, settings, model_name=name)
             except Exception:  # noqa: BLE001 - as above
                 traceback.print_exc()
-                self._free()
                 found[shape] = None
-        return {shape: cost for shape, cost in found.items() if cost}
+            if found[shape] is None:
+                self._free()
+        return {shape: one for shape, one in found.items() if one}
 
     def _shape(self, task: Task) -> Settings:
         from harness.engine.fused.probe import shape_of
@@ -118,7 +131,7 @@ class Group:
         settings = _settings(task)
         return shape_of(settings, self.rows[settings.max_length])
 
-    def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, PhaseCost]) -> None:
+    def _pass(self, tasks: Sequence[Task], probed: Mapping[Settings, Probe]) -> None:
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
@@ -161,36 +174,63 @@ class Group:
     # --- answering ------------------------------------------------------------------------------------------------
 
     def answer(self, tasks: Sequence[Task]) -> list[Task]:
-        """Answer what these tasks ask, timelines too, all in one mixed batch; gives back those that it cannot serve."""
-        apart: list[Task] = []
-        speaking: list[tuple[Task, Speaker]] = []
-        for task in tasks:
-            speakers = [self._speaker(one) for one in _spoken(task)]
-            if any(speaker is None for speaker in speakers):
-                apart.append(task)
-            else:
-                speaking += [(task, speaker) for speaker in speakers if speaker]
-        for start in range(0, len(speaking), _SPEAKERS):
-            self._answer_some(speaking[start : start + _SPEAKERS])
-        return apart
+        """Answer what these tasks ask, timelines too, in mixed batches; gives back what is left of those that it cannot
+        serve, or whose batch failed."""
+        from harness.engine.mixed import attends_to_all
+
+        spoken = [(task, one) for task in tasks for one in _spoken(task)]
+        if not attends_to_all(self.base, [prompt for _, one in spoken for prompt in one.prompts], self.job.decoding):
+            return list(tasks)
+        served: set[str] = set()
+        for some in self._batches(spoken):
+            try:
+                served |= self._answer_some(some)
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001 - one by one it will be seen whose it is
+                traceback.print_exc()
+            if not {one.training for _, one in some} <= served:
+                self._free()
+        return [_left(task, served) for task in tasks if any(one.training not in served for one in _spoken(task))]
+
+    def _batches(self, spoken: Sequence[tuple[Task, Task]]) -> Iterator[list[tuple[Task, Task]]]:
+        """Divided such that adapters leave memory for answers: they lie in full precision side by side."""
+        from harness.engine.fused.width import free_bytes
+
+        room = _SHARE * free_bytes(self.base)
+        some, held = list[tuple[Task, Task]](), 0
+        for task, one in spoken:
+            folder = self.cache.adapter(one.training)
+            size = 0 if _is_base(one) else sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+            if some and (len(some) == _SPEAKERS or held + size > room):
+                yield some
+                some, held = [], 0
+            some.append((task, one))
+            held += size
+        if some:
+            yield some
 
     def _speaker(self, task: Task) -> Speaker | None:
         """None for an adapter that has no place in a mixed batch."""
         from harness.engine.mixed import Speaker, read_adapter
 
-        if task.settings is None and not task.attach:
+        if _is_base(task):
             return Speaker(task.training, None, task.prompts)
         folder = self.cache.adapter(task.training)
         verify_manifest(folder)
         adapter = read_adapter(self.base, folder)
         return Speaker(task.training, adapter, task.prompts) if adapter else None
 
-    def _answer_some(self, speaking: Sequence[tuple[Task, Speaker]]) -> None:
+    def _answer_some(self, spoken: Sequence[tuple[Task, Task]]) -> set[str]:
+        """One batch; gives the names of the models that have answered."""
         from harness.engine.meter import Meter
         from harness.engine.mixed import answer_mixed, rows_in_flight
 
-        speakers = [speaker for _, speaker in speaking]
-        whose = {speaker.name: task for task, speaker in speaking}
+        made = [(task, self._speaker(one)) for task, one in spoken]
+        speakers = [speaker for _, speaker in made if speaker]
+        if not speakers:
+            return set()
+        whose = {speaker.name: task for task, speaker in made if speaker}
         counts = {speaker.name: len(speaker.prompts) for speaker in speakers}
 
         def progress(name: str, done: int) -> None:
@@ -210,9 +250,21 @@ class Group:
                 if len(found) > 1:
                     share = tokens[name] / max(1, sum(tokens.values()))
                     seconds = replace(cost.seconds, value=cost.seconds.value * share)
-                    cost = replace(cost, seconds=seconds, note=f"its share, by tokens, of {len(found)} models together")
+                    note = f"its share, by tokens, of {len(found)} models together, whose memory this is"
+                    cost = replace(cost, seconds=seconds, note=note, models=len(found))
                 load = (self.load,) if phase is Phase.ANSWER_BEFORE else ()
                 commit.answers(name, AnswerPass(tuple(answers), (*load, cost)))
+        return set(found)
+
+
+def _alike(tasks: Sequence[Task], most: int) -> list[list[Task]]:
+    """In as few passes of at most so many as can be, and those alike; the rest of them would be divided the same."""
+    left, found = list(tasks), list[list[Task]]()
+    while left:
+        size = -(-len(left) // -(-len(left) // most))
+        found.append(left[:size])
+        left = left[size:]
+    return found
 
 
 def keeper(task: Task, commit: Commit) -> Keep | None:
@@ -235,20 +287,28 @@ def with_saved(training: Training, folder: Path) -> Training:
     return replace(training, fingerprint=with_saved(training.fingerprint, folder))
 
 
-def _ended(task: Task, learned: Learned, together: Together, probed: PhaseCost) -> Training:
-    from harness.engine.fused.probe import alone
-
+def _ended(task: Task, learned: Learned, together: Together, probed: Probe) -> Training:
     return Training(
         task.training,
         learned.status,
         learned.message,
         learned.steps,
-        alone(probed, learned.tokens, len(learned.steps)),
+        probed.alone(len(learned.steps), learned.tokens),
         learned.trainable_parameters,
         learned.supervised_tokens,
         learned.fingerprint,
         together=together,
     )
+
+
+def _is_base(task: Task) -> bool:
+    return task.settings is None and not task.attach
+
+
+def _left(task: Task, served: Collection[str]) -> Task:
+    """What of a task is still to be asked."""
+    later = tuple(each for each in task.timeline if each.id not in served)
+    return replace(task, prompts=() if task.training in served else task.prompts, timeline=later)
 
 
 def _spoken(task: Task) -> list[Task]:

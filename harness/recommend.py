@@ -277,8 +277,12 @@ def _beyond(variant: Outcome, caps: Caps) -> str:
 
 
 def gpu_memory(variant: Outcome) -> Measurement | None:
-    """The largest peak of any phase in bytes, as the driver counts it where it does; None on a CPU."""
-    peaks = [peak for c in variant.costs if (peak := c.peak_device or c.peak_reserved or c.peak_allocated)]
+    """The largest peak of any phase in bytes, as the driver counts it where it does; None on a CPU.
+
+    Where it answered beside others, what all of these took is not what it needs.
+    """
+    alone = [cost for cost in variant.costs if cost.models == 1]
+    peaks = [peak for c in alone if (peak := c.peak_device or c.peak_reserved or c.peak_allocated)]
     return max(peaks, key=lambda peak: peak.value, default=None)
 
 

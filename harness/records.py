@@ -315,6 +315,8 @@ class PhaseCost:
     """What the allocator may reserve: the profile's cap, else all of the GPU's memory."""
     note: str = ""
     """How the figures were come by, where that is not by measuring all of the phase alone."""
+    models: int = 1
+    """How many answered together: seconds are the one's share, peaks those of all, and nobody's need."""
 
     @property
     def headroom(self) -> float | None:

@@ -172,15 +172,10 @@ class _Worker:
             if not task.train:  # else it has been told
                 self._emit(Event(EventKind.STARTED, task.trial))
         self._phase = Phase.ANSWER_AFTER
-        try:
-            apart = group.answer(asked)
-        except StoreError:
-            raise
-        except Exception:  # noqa: BLE001 - one by one it will be seen whose it is
-            traceback.print_exc()
-            return asked
+        apart = group.answer(asked)
+        left = {task.trial for task in apart}
         for task in asked:
-            if task not in apart:
+            if task.trial not in left:
                 self._emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
         return apart
 

@@ -121,6 +121,17 @@ def test_caps_choose_among_what_fits() -> None:
     assert (none.variant, none.best) == (None, None)
 
 
+def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
+    """A variant that answered beside others is not held to the memory of all of them."""
+    beside = replace(cost(Phase.ANSWER_AFTER, 60, GPU, peak=12 * 1024 * MIB), models=9)
+    trials = [
+        replace(trial(ONE, 30), costs=(*trial(ONE, 30).costs, given)) for given in (beside, replace(beside, models=1))
+    ]
+    capped = [advise(run(one, trial(TWO, 20), *again(ONE, 16)), Caps(memory=8)) for one in trials]
+    assert [found.best for found in capped] == [ONE.name, TWO.name]
+    assert "at most 6.0 GiB" in " ".join(advise(run(trials[0], trial(TWO, 20), *again(ONE, 16))).reasons)
+
+
 def test_a_cpus_figures_meet_no_cap() -> None:
     """A CPU's minutes and memory say nothing about a GPU: under caps nothing is recommended, and the words say so."""
     trials = [trial(row, 30, kind="cpu") for row in (ONE, TWO, THREE)]

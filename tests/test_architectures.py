@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, ask, one_core, rows_of, trained_once
+from training import SHORT, ask, one_core, prompts, rows_of, trained_once
 
 from harness.engine.base import load_base
+from harness.engine.mixed import attends_to_all
 from harness.models import POCKET, resolve
 from harness.predict import shape_of
-from harness.records import Quantization, Status
+from harness.records import Decoding, Job, Quantization, Status, Task
+from harness.store import Cache
+from harness.worker import work
 
 pytestmark = pytest.mark.slow
 TINY = {
@@ -79,3 +82,24 @@ def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -
     assert found.status is Status.SUCCEEDED
     assert found.trainable_parameters == ours.trainable(SHORT.rank, SHORT.target_modules)
     assert len(ask(base, texts=("What is 3 plus 4?",))) == 1
+
+
+def test_a_model_that_looks_back_only_so_far_answers_as_alone(tmp_path: Path) -> None:
+    """Where rows of a mixed batch would lie further apart than it sees, models answer one after another."""
+    kind = Kind("MistralConfig", "MistralForCausalLM", {"sliding_window": 24}, ("pad_token", "unk_token"), "</s>")
+    ref = resolve(str(made(kind, tmp_path / "window")))
+    base, decoding = load_base(ref, Quantization.NF4, one_core()), Decoding(12)
+    texts = ("river stone lamp quiet market " * 20, *(f"Say {n}." for n in range(24)))
+    asked = prompts(*texts)
+    assert not attends_to_all(base, asked, decoding)
+    assert attends_to_all(base, asked[1:2], Decoding(1))
+    tasks = tuple(Task(name, f"training-{name}", None, 0, train=False, prompts=asked) for name in ("one", "two"))
+    job = Job(
+        model=ref, machine=one_core(), quantization=Quantization.NF4, engine="fused", cache=str(tmp_path / "cache"),
+        examples=(), decoding=decoding, tasks=tasks,
+    )  # fmt: skip
+    assert work(job, lambda event: None)
+    alone = [(answer.text, answer.tokens) for answer in ask(base, None, texts, decoding)]
+    for task in tasks:
+        (given,) = Cache(tmp_path / "cache").answers(task.training)
+        assert [(answer.text, answer.tokens) for answer in given.answers] == alone

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from side_by_side import SIX, distance, figures, named, together, without_floats
@@ -20,10 +22,13 @@ from training import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.base import Base, checkpoint, untouched
 from harness.engine.fused.fresh import begin, fresh
+from harness.engine.fused.layer import StackedLinear
 from harness.engine.fused.learner import GROWTH_INTERVAL, LossScale, windows
 from harness.engine.fused.passes import even_passes, padded, passes
+from harness.engine.fused.probe import probe
 from harness.engine.fused.training import Learned, Lot, train_together
-from harness.engine.reference import TrainingLog, build_trainer
+from harness.engine.fused.width import adapter_weights, width
+from harness.engine.reference import TrainingLog, build_trainer, lora_config, trained
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
 from harness.records import Quantization, Scheduler, Settings, Status, Step
@@ -186,6 +191,86 @@ def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
     for name, one in plain.items():
         assert all(again_own.equal(named(one)[key]) for key, again_own in named(again[name]).items())
     assert not model.is_gradient_checkpointing
+
+
+def test_memory_that_runs_out_while_adapters_are_put_on_the_base_leaves_it_bare(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next ones would lie on the layers of these, and be saved under names that no other model has."""
+    fill, calls = StackedLinear.fill, list[int]()
+
+    def short_of_memory(self: StackedLinear, *given: Any, **more: Any) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise torch.OutOfMemoryError
+        fill(self, *given, **more)
+
+    monkeypatch.setattr(StackedLinear, "fill", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        together(base, SHORT)
+    assert not [name for name, module in base.model.named_modules() if isinstance(module, StackedLinear)]
+    monkeypatch.setattr(torch, "empty", _no_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        together(base, SHORT)
+    assert not [name for name, module in base.model.named_modules() if isinstance(module, StackedLinear)]
+
+
+def _no_room(*_: Any, **__: Any) -> Any:
+    raise torch.OutOfMemoryError
+
+
+# --- what a trial costs alone -------------------------------------------------------------------------------------
+
+
+def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten rows in steps of four an epoch's last has two; the longest come when the optimizer has its state."""
+    rows = [Row([5] * n, [5] * n) for n in range(10, 20)]
+    given = replace(SHORT, batch_size=2, gradient_accumulation=2, epochs=3)
+    seen: list[Any] = []
+
+    def spied(base: Base, rows: Sequence[Row], settings: Settings, *rest: Any, **more: Any) -> Any:
+        seen.extend([len(rows[row].input_ids) for row in window.rows] for window in windows(len(rows), settings, 0))
+        return trained(base, rows, settings, *rest, **more)
+
+    monkeypatch.setattr("harness.engine.fused.probe.trained", spied)
+    found = probe(base, rows, given, model_name="pocket")
+    assert [len(step) for step in seen] == [4, 4, 4, 4, 2]
+    assert seen[0] == seen[1] == seen[2]
+    assert sorted(seen[3]) == [16, 17, 18, 19]
+    assert (found.steps, found.per_epoch) == (5, 3)
+    assert found.alone(7, 100).note == "alone, from a solo probe of 5 steps, scaled to 7"
+    known = replace(found, whole=2.0, last=1.0)
+    assert [known.alone(steps, 100).seconds.value for steps in (2, 3, 7, 9)] == [4.0, 5.0, 12.0, 15.0]
+
+
+def test_a_probe_takes_no_more_rows_than_there_are(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of a batch of 8 on three rows is one of three rows."""
+    rows, seen = [Row([5] * n, [5] * n) for n in (4, 5, 6)], list[int]()
+
+    def spied(base: Base, rows: Sequence[Row], settings: Settings, *rest: Any, **more: Any) -> Any:
+        seen.extend(len(window.rows) for window in windows(len(rows), settings, 0))
+        return trained(base, rows, settings, *rest, **more)
+
+    monkeypatch.setattr("harness.engine.fused.probe.trained", spied)
+    found = probe(base, rows, replace(SHORT, batch_size=8), model_name="pocket")
+    assert seen == [3, 3, 3]
+    assert (found.per_epoch, found.last) == (1, found.whole)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
+def test_the_width_knows_what_is_no_linear_layer() -> None:
+    """GPT-2's layers are of another class, and an embedding has a matrix, too: as many weights as PEFT gives them."""
+    config = transformers.GPT2Config(
+        n_embd=16, n_layer=2, n_head=2, vocab_size=64, n_positions=32, bos_token_id=1, eos_token_id=2
+    )
+    on = Base(transformers.GPT2LMHeadModel(config), None, one_core(), Quantization.NONE)
+    for targets in (("c_attn", "c_fc"), ("wte",), "all-linear"):
+        settings = replace(SHORT, rank=3, target_modules=targets, quantization=Quantization.NONE)
+        wrapped = peft.get_peft_model(transformers.GPT2LMHeadModel(config), lora_config(settings))
+        assert adapter_weights(on, settings) == wrapped.get_nb_trainable_parameters()[0]
+        assert width(on, [settings] * 3, 64) == 3
 
 
 # --- neighbours ---------------------------------------------------------------------------------------------------

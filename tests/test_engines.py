@@ -11,8 +11,9 @@ import pytest
 import torch
 from training import QUESTIONS, SHORT, SUITE, one_core, prompts
 
-from harness.engine import reference
-from harness.engine.fused import probe
+from harness import groups
+from harness.engine import mixed, reference
+from harness.engine.fused import probe, training
 from harness.engine.fused.probe import shape_of
 from harness.engine.rows import Row
 from harness.models import resolve
@@ -131,7 +132,7 @@ def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
         assert b.cost is not None
         assert (a.cost.tokens, a.trainable_parameters) == (b.cost.tokens, b.trainable_parameters)
         assert (a.cost.note, a.together) == ("", None)
-        assert b.cost.note == f"alone, from a solo probe of 3 steps, scaled to {len(b.steps)}"
+        assert b.cost.note == f"alone, from a solo probe of 4 steps, scaled to {len(b.steps)}"
         assert b.together is not None
         assert b.together.trials == 2
         assert b.together.cost.seconds.value > 0
@@ -231,3 +232,42 @@ def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
     assert shape_of(SHORT, short) != shape_of(SHORT, long)
     for costly in (replace(SHORT, rank=9), replace(SHORT, batch_size=9), replace(SHORT, optimizer="sgd")):
         assert shape_of(SHORT, short) != shape_of(costly, short)
+
+
+def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters are read batch by batch; whom a batch has served is not asked again, and the others are, one by one."""
+    whole, read = mixed.answer_mixed, list[int]()
+
+    def failing(base: object, speakers: Any, *rest: Any, **more: Any) -> Any:
+        read.append(len(speakers))
+        if len(read) == 2:
+            raise torch.OutOfMemoryError
+        return whole(base, speakers, *rest, **more)
+
+    monkeypatch.setattr(groups, "_SPEAKERS", 2)
+    monkeypatch.setattr(mixed, "answer_mixed", failing)
+    kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
+    well, events, cache = done(tmp_path, "fused", task("base", None), kept, task("two", OTHER))
+    assert well
+    assert read == [2, 2]
+    assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+    for name in ("base", "one", "one-1", "two"):
+        assert len(said(cache, name)) == 3
+
+
+def test_one_that_no_pass_can_train_makes_no_other_pass_narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found by halving its own pass; the rest are trained side by side."""
+    whole, sizes = training.train_together, list[int]()
+
+    def failing(base: object, lots: Any, **more: Any) -> Any:
+        sizes.append(len(lots))
+        if any(lot.name == "t1" for lot in lots):
+            raise RuntimeError("not in a pass")
+        return whole(base, lots, **more)
+
+    monkeypatch.setattr(training, "train_together", failing)
+    well, _, cache = done(tmp_path, "fused", *NINE)
+    assert well
+    assert sizes == [5, 3, 2, 1, 1, 1, 2, 4]
+    held = [cache.training(one.training) for one in NINE]
+    assert [ended.together.trials if ended and ended.together else 0 for ended in held] == [1, 0, 1, 2, 2, 4, 4, 4, 4]

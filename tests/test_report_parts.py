@@ -289,6 +289,20 @@ def test_the_workshops_notebook_stands_beside_cuda_figures_only() -> None:
     assert "cannot be set beside it" in " ".join(costs.notebook(cpu))
 
 
+def test_a_pass_of_several_trials_counts_for_all_that_a_run_took() -> None:
+    """From loading to the last answer it may be where the most memory was taken."""
+    whole = made("cuda")
+    first = whole.variants[0]
+    spent = first.training[0].cost
+    assert spent
+    assert spent.peak_device
+    most = replace(spent, peak_device=replace(spent.peak_device, value=13.9e9))
+    trained = tuple(replace(training, together=Together("pass", 8, most)) for training in first.training)
+    told = replace(whole, variants=(replace(first, training=trained), *whole.variants[1:]))
+    assert "13.9 GB at most" in " ".join(costs.notebook(told))
+    assert "13.9 GB at most" not in " ".join(costs.notebook(whole))
+
+
 def test_variants_without_settings_have_no_effects() -> None:
     """Nothing is said about settings where there is one variant, or none that is known."""
     whole = made()

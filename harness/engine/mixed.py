@@ -7,7 +7,7 @@ What a row answers is what it would have answered alone, up to rounding.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,22 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
     return Adapter(weights, scaling) if plain and weights else None
 
 
+def attends_to_all(base: Base, prompts: Sequence[Prompt], decoding: Decoding) -> bool:
+    """Whether every token may look at all before it, whatever is asked.
+
+    How far a model looks back is reckoned in columns of the cache, and there a mixed batch's rows lie apart.
+    """
+    config = base.model.config.get_text_config()
+    far = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+    return far is None or _longest(base, prompts) + decoding.max_new_tokens <= far
+
+
+def _longest(base: Base, prompts: Iterable[Prompt]) -> int:
+    """Tokens of the longest prompt."""
+    distinct = {prompt.messages: prompt for prompt in prompts}.values()
+    return max((len(render(prompt.messages, base.tokenizer, ask=True)) for prompt in distinct), default=1)
+
+
 def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, *, least: int) -> int:
     """How many rows to answer at once: on a GPU as many as its free memory holds keys and values of."""
     if base.machine.kind == "cpu":
@@ -80,8 +96,7 @@ def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, 
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * config.num_hidden_layers * heads * size * base.model.dtype.itemsize
-    prompts = {prompt.messages: prompt for speaker in speakers for prompt in speaker.prompts}.values()
-    longest = max((len(render(p.messages, base.tokenizer, ask=True)) for p in prompts), default=1)
+    longest = _longest(base, (prompt for speaker in speakers for prompt in speaker.prompts))
     adapters = sum(_bytes(speaker.adapter) for speaker in speakers if speaker.adapter)
     fitting = _SPARE * (free_bytes(base) - adapters) / (token * (longest + decoding.max_new_tokens))
     return max(least, min(MOST_ROWS, int(fitting)))

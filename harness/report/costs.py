@@ -183,6 +183,7 @@ def notebook(results: Results) -> tuple[str, ...]:
     if results.run.provenance.machine.kind != "cuda":
         return (f"{published} (published, on a T4). Main memory of a CPU run cannot be set beside it.",)
     every = [c for _, _, outcome in _everyone(results) for c in outcome.costs]
+    every += [t.together.cost for _, _, outcome in _everyone(results) for t in outcome.training if t.together]
     peak = max((p for c in every if (p := c.peak_device or c.peak_reserved)), key=lambda p: p.value, default=None)
     if peak is None:
         return (f"{published} (published, on a T4).",)

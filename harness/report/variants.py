@@ -75,7 +75,7 @@ def columns(results: Results) -> tuple[Column, ...]:
         Column("Train", "Time of training, mean over seeds", cost),
         Column("Answer", "Time to answer all prompts, mean over seeds", cost),
         Column("Peak, train", peak_hint(results), cost),
-        Column("Peak, answer", "The same while answering", cost),
+        Column("Peak, answer", "The same while answering; where several answered together, of all of them", cost),
         Column("Parameters", "Trainable parameters of the adapter", cost),
         Column("Status", "How training ended", cost, number=False),
     )

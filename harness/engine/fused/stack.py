@@ -59,7 +59,12 @@ class Stack:
             layer = StackedLinear(model.get_submodule(name), self, number)
             self.layers[name] = layer
             model.set_submodule(name, layer)
-        self._fill({name: dict(enumerate(_weights(adapters, name))) for name in self.layers})
+        try:
+            self._fill({name: dict(enumerate(_weights(adapters, name))) for name in self.layers})
+        except BaseException:
+            # Nobody has the stack yet that could remove it, and the next adapters would lie on its layers.
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """Takes every layer off the base again."""

@@ -95,9 +95,7 @@ def train_together(
     check_precision(base.model, base.machine)
     begun = begin(base, [(lot.settings, lot.seed) for lot in lots])
     with untouched(base.model), opened(base), contextlib.ExitStack() as undo:
-        run = _Run(base, lots, begun, progress, log_probabilities, pass_tokens)
-        undo.callback(run.stack.remove)
-        yield from run.go()
+        yield from _Run(base, lots, begun, progress, log_probabilities, pass_tokens, undo).go()
 
 
 def fusible(settings: Settings) -> bool:
@@ -123,7 +121,9 @@ class _Run:
         progress: Callable[[str, Step, int], None],
         log_probabilities: LogProbabilities | None,
         pass_tokens: int | None,
+        undo: contextlib.ExitStack,
     ) -> None:
+        """What is to be undone is told to `undo` as soon as it is done: memory may run out before the next line."""
         import torch
 
         self._base = base
@@ -137,6 +137,7 @@ class _Run:
         held = base.model.dtype if self._autocast else None
         both = zip(begun, self._learners, strict=True)
         self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
+        undo.callback(self.stack.remove)
         self._views = self.stack.views()
         room = torch.empty(max(each.size for each in self._learners), dtype=wide(base), device=base.device)
         for learner in self._learners:

@@ -22,7 +22,7 @@ def width(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
     """How many of these trials to train at once, at least one."""
     room = 4 * max(adapter_weights(base, settings) for settings in sweep)
     free = _SPARE * free_bytes(base) - activations(base, pass_tokens) - room
-    largest = max(adapter_bytes(base, settings) for settings in sweep)
+    largest = max(1, *(adapter_bytes(base, settings) for settings in sweep))
     return max(1, min(len(sweep), WIDEST[base.machine.kind], int(free // largest)))
 
 
@@ -45,18 +45,28 @@ def adapter_bytes(base: Base, settings: Settings) -> int:
 
 def adapter_weights(base: Base, settings: Settings) -> int:
     """How many weights a trial's adapter has."""
-    return sum(settings.rank * (module.in_features + module.out_features) for module in targets(base, settings))
+    return sum(settings.rank * sum(_sides(module)) for module in targets(base, settings))
 
 
 def targets(base: Base, settings: Settings) -> list[Any]:
-    """The linear modules that a trial's adapter lies on."""
+    """The modules that a trial's adapter lies on."""
     from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
 
     head, wanted = base.model.get_output_embeddings(), settings.target_modules
-    linear = [(name, m) for name, m in base.model.named_modules() if isinstance(m, Linear) and m is not head]
+    modules = [(name, module) for name, module in base.model.named_modules() if module is not head]
     if isinstance(wanted, str):
-        return [module for _, module in linear]
-    return [module for name, module in linear if any(f".{name}".endswith(f".{target}") for target in wanted)]
+        return [module for _, module in modules if isinstance(module, (Linear, Conv1D))]
+    named = [module for name, module in modules if any(f".{name}".endswith(f".{target}") for target in wanted)]
+    return [module for module in named if sum(_sides(module))]
+
+
+def _sides(module: Any) -> tuple[int, ...]:
+    """Of what a module multiplies with, what goes in and what comes out; nothing where it has no matrix."""
+    if hasattr(module, "in_features"):  # a 4-bit matrix is stored in another shape
+        return (module.in_features, module.out_features)
+    weight = getattr(module, "weight", None)
+    return tuple(weight.shape) if weight is not None and weight.ndim == 2 else ()
 
 
 def activations(base: Base, tokens: int) -> int:
