@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 from harness import compare, paste, recommend
 from harness.recommend import Caps
-from harness.records import GIB, Basis, Change, Choice, Measurement, Outcome, Phase, Recommendation, Results, Verdict
+from harness.records import (
+    GIB,
+    Basis,
+    Change,
+    Choice,
+    Measurement,
+    Outcome,
+    Phase,
+    Recommendation,
+    Results,
+    Status,
+    Verdict,
+)
 
 TOY = "This is a toy model. It shows how to read a result; its settings are no advice for any other model."
 
@@ -55,7 +67,7 @@ def _scope(results: Results, choice: Choice, best: Outcome) -> str:
     again = _again(results, choice)
     cases = {s.case for s in results.samples if s.variant == best.name and s.case not in results.void}
     cases |= {s.case for s in results.confirmed_samples if again and s.case not in results.void}
-    seeds = len(best.seeds) + (len(again.seeds) if again else 0)
+    seeds = sum(status is Status.SUCCEEDED for status in (*best.statuses, *(again.statuses if again else ())))
     of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
     return f"{results.run.model.name}, {results.run.suite.name}, {len(cases)} cases, {of_seeds}"
 
@@ -73,7 +85,16 @@ def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]
     change = (again or best).changes.get(choice.objective)
     if change is None and again:  # no held-out case asks for the objective
         change = best.changes.get(choice.objective)
-    return (*against, *_unshown(choice, best, change, confirmed=again is not None))
+    return (*against, *_unshown(choice, best, change, confirmed=again is not None), *_unconfirmed(results, again))
+
+
+def _unconfirmed(results: Results, again: Outcome | None) -> tuple[str, ...]:
+    """The best of many looks better than the base even where none is: what chose it cannot show that it is."""
+    if again and again.rates:
+        return ()
+    several = f", as the best of {len(results.variants)}" if len(results.variants) > 1 else ""
+    why = f"It is not confirmed: the cases that would show it have chosen it{several}."
+    return (f"{why} Under fresh seeds and on held-out cases `harness run` confirms what a grid chooses.",)
 
 
 def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed: bool) -> tuple[str, ...]:

@@ -51,10 +51,12 @@ def values(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) ->
 
 
 def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
-    """How graded scores differ; None where there are none but 0 and 1."""
+    """How graded scores differ; None where there are none but 0 and 1, or where one case (or group) has them all."""
     if all(np.isin(side, (0.0, 1.0)).all() for side in (found.before, found.after)):
         return None
     interval = stats.bootstrap_difference(found.before, found.after, rng, found.groups)
+    if interval.cases < 2:  # nothing to draw again
+        return None
     return ScoreChange(100 * interval.value + 0.0, 100 * interval.low + 0.0, 100 * interval.high + 0.0)
 
 
@@ -88,7 +90,8 @@ def standard_error(found: Pair) -> float:
 def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, trained_before: bool = False) -> Change:
     """What the second side's marks on cases of `role` differ by from the first's.
 
-    `margin` is the difference, in points, that matters: UNCHANGED is said where one of that size would have been found.
+    `margin` is the difference, in points, that matters: UNCHANGED is said where one of that size would have been found,
+    and no loss of that size is left within the interval.
     `trained_before`: the first side is of trainings too, and not of a base that no seed changes.
     """
     before, after, groups = found.before, found.after, found.groups
@@ -105,14 +108,20 @@ def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, 
         seed_noise=100 * math.sqrt(sum(part for part, _ in noise.seeds)) if known else None,
         cases=before.shape[1],
         seeds=min(len(after), len(before)) if trained_before else len(after),
-        detectable=100 * stats.detectable(interval.cases, idle),
+        detectable=100 * _detectable_share(noise, interval.cases, idle),
         verdict=Verdict.INCONCLUSIVE,
         reason="",
         p_worse=stats.sign_flip(before, after, rng, groups),
     )
     share = interval.cases / before.shape[1]
-    wanted = math.ceil(stats.cases_needed(max(margin, 1.0) / 100, idle) / share) if share else None
+    wanted = math.ceil(stats.cases_needed(max(margin, 1.0) / 100, idle, alpha=ALPHA / 2) / share) if share else None
     return _judged(replace(draft, needed=wanted), margin)
+
+
+def _detectable_share(noise: stats.Noise, cases: float, idle: float) -> float:
+    """What the verdict, which looks at both sides, finds in 80%: by how many cases flip, and by the noise there was."""
+    seen = (noise.quantile(stats.LEVEL) + stats.normal(stats.POWER)) * math.sqrt(noise.variance)
+    return min(1.0, max(stats.detectable(cases, idle, alpha=ALPHA / 2), seen))
 
 
 def holm(changes: Sequence[Change]) -> list[Change]:
@@ -146,7 +155,7 @@ def _judged(found: Change, margin: float) -> Change:
 
 
 def _within(found: Change, margin: float, over: str) -> Change:
-    seen, few = f"{_size(found)} {over}, within the noise", found.detectable > margin
+    seen, few = f"{_size(found)} {over}, within the noise", max(found.detectable, -found.low) >= margin
     remedy, needed = "", found.needed if few and _few(found) else None
     if found.seed_noise is None:
         more = f"about {needed} cases like these and 3 training seeds" if needed else "3 training seeds"

@@ -172,15 +172,20 @@ def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen:
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
     """Case id to the reason why this base makes the case say nothing: it is shown, not counted."""
-    reasons = {case.id: _void(case, base_scores.get(case.id)) for case in suite.cases}
+    drawn = suite.decoding.temperature > 0
+    reasons = {case.id: _void(case, base_scores.get(case.id), drawn) for case in suite.cases}
     return {case: reason for case, reason in reasons.items() if reason}
 
 
-def _void(case: Case, score: Score | None) -> str:
+def _void(case: Case, score: Score | None, drawn: bool) -> str:
     if score is None:
         return ""
     if score.value is None:
         return f"the base's answer could not be scored: {score.error}"
+    if (
+        drawn
+    ):  # an answer that was drawn, and is compared with, cannot choose its cases: others would do worse by chance
+        return ""
     if case.role in (Role.RETAIN, Role.AVOID) and not score.passed:
         return "the base fails it already, so a tuned model cannot lose it"
     if case.role is Role.LEARN and score.passed:
@@ -302,8 +307,14 @@ def _changes(
 
 
 def _safety(suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]) -> Safety | None:
-    """What was lost, from the cases that have a score under every seed; of repeats, their mean."""
-    pair = _pair(suite, recommend.GUARDED, samples, base, void)
+    """What was lost, from the cases that have a score of the base; of repeats, their mean.
+
+    An answer that cannot be scored counts as failed: it may be the training that made it so.
+    """
+    cases = _counting(suite, recommend.GUARDED, void)
+    before, after = (changes.marks(side, suite.reducer, cases) for side in (base, samples))
+    seeds = {sample.seed for sample in samples}
+    pair = changes.pair(suite, before, {case: {**dict.fromkeys(seeds, 0.0), **after.get(case, {})} for case in before})
     if pair is None:
         return None
     found = stats.non_inferiority(pair.before, pair.after, suite.margin / 100, pair.groups)

@@ -5,7 +5,7 @@ Nothing here judges: `gate` does, and a page of two runs only shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -244,6 +244,8 @@ def _variant(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, 
         failures_before=tuple(_failures(old)),
         failures_after=tuple(_failures(new)),
         missing=len(new.seeds) - len(now.answering(new)),
+        missing_after=tuple(_failures(new, but=_NO_ANSWERS)),
+        unscored=_unscored(was, now, old, new, void),
         roles=tuple(_roles(was, now, old, new, void, tests)),
         flips=tuple(_flips(was, now, old, new, void)),
         costs=tuple(_costs(was.run, now.run, old, new)),
@@ -265,9 +267,19 @@ def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterat
                 yield Difference(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
 
 
-def _failures(row: Row) -> Iterator[str]:
+def _unscored(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str]) -> int:
+    """What makes an answer impossible to score may be the very change that is looked for."""
+    seeds = was.answering(old), now.answering(new)
+    if not seeds[0] or not seeds[1]:
+        return 0
+    sides = [{id for id, own in side.marks(row).items() if set(of) <= own.keys()} for side, row, of in
+             zip((was, now), (old, new), seeds, strict=True)]  # fmt: skip
+    return len({id for id in was.cases if id not in void} & sides[0] - sides[1])
+
+
+def _failures(row: Row, *, but: Collection[Status] = ()) -> Iterator[str]:
     for seed, status, message in zip(row.seeds, row.statuses, row.messages, strict=True):
-        if status is not Status.SUCCEEDED:
+        if status is not Status.SUCCEEDED and status not in but:
             yield f"seed {seed}: {status}" + (f": {message}" if message else "")
 
 
@@ -384,10 +396,18 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 
 def _costs(before: Baseline, after: Baseline, old: Row, new: Row) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", _memory)):
-        was, now = (tuple(figure(cost) for cost in row.costs) for row in (old, new))
+        was, now = (tuple(figure(cost) for cost in _whole(row)) for row in (old, new))
         if was and now:
             resident = figure is _memory and any(cost.peak_reserved is None for cost in new.costs)
             yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=figure is _seconds), resident)
+
+
+def _whole(row: Row) -> tuple[PhaseCost, ...]:
+    """Costs of trainings that were not broken off: what a part of one took is no saving."""
+    if len(row.costs) != len(row.statuses):  # of those that were stored, it is not known whose
+        return row.costs if all(status is Status.SUCCEEDED for status in row.statuses) else ()
+    both = zip(row.costs, row.statuses, strict=True)
+    return tuple(cost for cost, status in both if status is Status.SUCCEEDED)
 
 
 def _seconds(cost: PhaseCost) -> Measurement:

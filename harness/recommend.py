@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.changes import Marks, Pair, change, pair, points, standard_error
 from harness.records import GIB, Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
-from harness.wording import listed
+from harness.wording import listed, plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
 """What a tuned model must not lose."""
@@ -45,6 +45,8 @@ def choose(
     the difference is known far better.)
     """
     objective = objective_of(suite, base)
+    unscored = {v.name: _unscored(base, v) for v in variants}
+    variants = [held(base, v) for v in variants]
     finished = [v for v in variants if _finished(v) and not v.elsewhere]
     safe = [v for v in finished if eligible(suite, v)]
     fitting = [v for v in safe if not _beyond(v, caps)]
@@ -60,7 +62,9 @@ def choose(
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
         why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
     else:
-        return _chosen(suite, base, variants, marks, caps, _Field(objective, tuple(safe), tuple(fitting), best))
+        return _chosen(
+            suite, base, variants, marks, caps, _Field(objective, tuple(safe), tuple(fitting), best, unscored)
+        )
     return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
 
 
@@ -72,6 +76,8 @@ class _Field:
     safe: tuple[Outcome, ...]
     fitting: tuple[Outcome, ...]
     best: Outcome
+    unscored: Mapping[str, int]
+    """By variant, how many answers could not be scored."""
 
 
 def _chosen(
@@ -90,6 +96,7 @@ def _chosen(
     reasons = (
         _objective(among.objective, base, pick),
         _keeping(suite, pick),
+        *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, marks, pick, within, among),
         *_over([v for v in among.safe if v not in among.fitting], caps),
         *_left_out(suite, variants),
@@ -109,6 +116,18 @@ def _behind(
     found = _pair_of(suite, marks, best, variant)
     error = standard_error(found) if found and variant is not best else 0.0
     return (gap, error) if gap <= error + 1e-9 else None
+
+
+def held(base: Outcome, variant: Outcome) -> Outcome:
+    """With answers that could not be scored counted as not passed: it may be the training that made them so."""
+    seeds = sum(status is Status.SUCCEEDED for status in variant.statuses) / max(1, len(base.seeds))
+    asked = {role: round(rate.total * seeds) for role, rate in base.rates.items()}
+    rates = {role: Rate(rate.passed, max(rate.total, asked.get(role, 0))) for role, rate in variant.rates.items()}
+    return replace(variant, rates=rates)
+
+
+def _unscored(base: Outcome, variant: Outcome) -> int:
+    return sum(rate.total for rate in held(base, variant).rates.values()) - sum(r.total for r in variant.rates.values())
 
 
 def objective_of(suite: Suite, base: Outcome) -> Role:
@@ -139,7 +158,7 @@ def guarded(outcome: Outcome) -> Rate:
 
 def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
     """What speaks against a choice once it was trained again under fresh seeds and asked the held-out cases."""
-    words = list(_unsteady(again))
+    words, again = list(_unsteady(again)), held(base, again)
     if again.rates and (gap := lost(base, again)) > suite.margin:
         words.append(
             f"On the held-out cases it keeps {_counts(guarded(again))} of what the base could do (retain and avoid): "
@@ -174,9 +193,13 @@ def _share(rate: Rate | None) -> float:
 def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
     """Higher is cheaper. Seconds on CUDA; a CPU's say nothing about a T4, so there it is the work of training."""
     seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
+    return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)
+
+
+def _timed(rivals: Sequence[Outcome]) -> bool:
+    """Whether all of them were timed on one GPU, and alike."""
     bases = {figure for rival in rivals for figure in _bases(rival)}
-    comparable = len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
-    return (-seconds,) if comparable and seconds is not None else (-float(work),)
+    return len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
 
 
 def _cuda_seconds(variant: Outcome) -> float | None:
@@ -204,6 +227,10 @@ def _keeping(suite: Suite, best: Outcome) -> str:
     return f"Of what the base could do (retain and avoid) it keeps {_counts(after)}: {_bound(suite, best)}"
 
 
+def _failed_to_score(count: int) -> tuple[str, ...]:
+    return (f"{plural(count, 'answer')} could not be scored, which counts as failed.",) if count else ()
+
+
 def _bound(suite: Suite, variant: Outcome) -> str:
     if variant.safety is None:
         return "nothing is known of what it lost."
@@ -223,7 +250,7 @@ def _rivals(
     if len(within) == 1:
         second = max(others, key=lambda v: _share(v.rates.get(objective)))
         return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
-    how = "less training time" if _cuda_seconds(pick) is not None else "less training work (tokens x parameters)"
+    how = "less training time" if _timed(within) else "less training work (tokens x parameters)"
     tied = [v for v in within if v is not pick and _same(v, pick, objective)]
     dearer = [v.name for v in tied if _cheapness(v, within) < _cheapness(pick, within)]
     equal = [v.name for v in tied if v.name not in dearer]

@@ -1251,6 +1251,10 @@ class VariantChange:
     """How trials ended that did not succeed, one line each."""
     missing: int
     """Trials of the later run that have no result: failed, timed out, cancelled."""
+    missing_after: tuple[str, ...]
+    """How these ended."""
+    unscored: int
+    """Cases with a score under every seed before, and not now."""
     roles: tuple[RoleChange, ...]
     flips: tuple[Flip, ...]
     """Lost ones first, those that flip under most seeds first."""

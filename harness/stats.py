@@ -149,7 +149,7 @@ def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL)
 def student(freedom: int, level: float) -> float:
     """Student's quantile; the normal one where one seed on each side says nothing of how seeds differ."""
     if freedom < 1:
-        return _normal((1 + level) / 2)
+        return normal((1 + level) / 2)
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + level) / 2))
@@ -177,24 +177,23 @@ def bootstrap_difference(
     level: float = LEVEL,
     draws: int = 4_000,
 ) -> Interval:
-    """Interval of a difference of means of continuous scores: clusters of cases are drawn again, and seeds."""
+    """Interval of a difference of means of continuous scores: clusters of cases are drawn again.
+
+    Seeds are too few for that (of three, two thirds of the variance would be left): theirs is added by Student's
+    quantile, as in `Noise.quantile`.
+    """
     _check(before, after)
     clusters = _clusters(before.shape[1], groups)
     sizes = clusters.sum(axis=1)
-    sums = [scores @ clusters.T for scores in (before, after)]
+    sums = clusters @ (after.mean(axis=0) - before.mean(axis=0))
     chosen = rng.integers(len(clusters), size=(draws, len(clusters)))
-    old, new = (np.take_along_axis(_redrawn(part, rng, draws), chosen, axis=1).sum(axis=1) for part in sums)
-    means = (new - old) / sizes[chosen].sum(axis=1)
+    means = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
     value = float(after.mean() - before.mean())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, min(value, float(low)), max(value, float(high)), float(len(clusters)))
-
-
-def _redrawn(sums: Scores, rng: np.random.Generator, draws: int) -> Scores:
-    """`(draws, clusters)`: means over seeds drawn again, by cluster."""
-    weights = rng.multinomial(len(sums), [1 / len(sums)] * len(sums), size=draws) / len(sums)
-    drawn: Scores = weights @ sums
-    return drawn
+    seeds = noise_of_difference(before, after, groups).seeds
+    square = sum(part * student(freedom, level) ** 2 for part, freedom in seeds)
+    least, most = (math.sqrt(max(0.0, width) ** 2 + square) for width in (value - low, high - value))
+    return Interval(value, value - least, value + most, float(len(clusters)))
 
 
 # --- where the noise comes from ----------------------------------------------------------------------------------
@@ -227,10 +226,10 @@ class Noise:
         """
         probability = (1 + level) / 2
         if not any(part > 0 for part, _ in self.seeds):
-            return _normal(probability)
+            return normal(probability)
         from scipy.special import stdtrit
 
-        squares = _normal(probability) ** 2 * self.cases
+        squares = normal(probability) ** 2 * self.cases
         squares += sum(part * float(stdtrit(freedom, probability)) ** 2 for part, freedom in self.seeds)
         return math.sqrt(squares / self.variance)
 
@@ -244,7 +243,8 @@ class Noise:
 
 
 @cache
-def _normal(probability: float) -> float:
+def normal(probability: float) -> float:
+    """The standard normal distribution's quantile."""
     return NormalDist().inv_cdf(probability)
 
 
@@ -416,7 +416,7 @@ def _needed(table: Table, loss: float, margin: float, level: float) -> int | Non
     """The smallest number of cases that would show it if they went on like these; None when no number would."""
     if loss >= margin:
         return None
-    z = _normal((1 + level) / 2)
+    z = normal((1 + level) / 2)
     enough = 2
     while -newcombe(_scaled(table, enough), z)[0] >= margin:
         enough *= 2
@@ -451,14 +451,14 @@ def detectable(cases: float, discordance: float, *, alpha: float = 0.05, power: 
 def _power(drop: float, cases: float, discordance: float, alpha: float) -> float:
     flipping = min(1.0, max(discordance + drop, drop))
     spread = math.sqrt(max(1e-12, flipping - drop * drop))
-    reach = drop * math.sqrt(cases) - _normal(1 - alpha) * math.sqrt(flipping)
+    reach = drop * math.sqrt(cases) - normal(1 - alpha) * math.sqrt(flipping)
     return NormalDist().cdf(reach / spread)
 
 
 def cases_needed(drop: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> int:
     """How many cases find such a drop with this power: `detectable` the other way round."""
     flipping = min(1.0, discordance + drop)
-    total = _normal(1 - alpha) * math.sqrt(flipping) + _normal(power) * math.sqrt(max(0.0, flipping - drop * drop))
+    total = normal(1 - alpha) * math.sqrt(flipping) + normal(power) * math.sqrt(max(0.0, flipping - drop * drop))
     return math.ceil((total / drop) ** 2)
 
 

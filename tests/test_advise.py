@@ -82,13 +82,16 @@ def test_the_toy_is_never_recommended() -> None:
 
 
 def test_one_seed_recommends_nothing() -> None:
-    """Without confirmation or several seeds nothing is recommended, and it says that seeds are missing."""
+    """Without several seeds nothing is recommended, nor without confirmation; it says which is missing."""
     found = advise(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10)))
     assert (found.variant, found.best, found.script) == (None, ONE.name, "")
     assert any("3 seeds" in reason for reason in found.missing)
     passed = {ONE.id: 30, TWO.id: 20, THREE.id: 10}
     seeded = [trial(row, passed[row.id], seed=seed) for row in (ONE, TWO, THREE) for seed in (0, 1, 2)]
-    assert advise(run(*seeded, seeds=(0, 1, 2))).variant == ONE.name
+    alone = advise(run(*seeded, seeds=(0, 1, 2)))
+    assert alone.variant is None
+    assert any("not confirmed" in reason and "best of 3" in reason for reason in alone.missing)
+    assert advise(run(*seeded, *again(ONE, 16), seeds=(0, 1, 2))).variant == ONE.name
 
 
 def test_what_is_within_the_noise_is_not_recommended() -> None:

@@ -86,6 +86,24 @@ def test_unchanged_says_what_would_have_been_seen() -> None:
     assert f"About {few.needed} cases" in few.reason
 
 
+def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
+    """Where seeds differ so much that the margin lies within the interval, nothing is shown, and no drop is found."""
+    found = judge(passes(200, 0), passes(200, 2, 8, 20))
+    assert found.low < -10
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detectable > 10
+    assert "More seeds would tell" in found.reason
+
+
+def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
+    """In a twentieth of all runs at most: the bound is one of 95%."""
+    rng, called = np.random.default_rng(3), 0
+    for _ in range(100):
+        shares = np.clip(rng.normal(0.9, 0.05, (3, 1)), 0, 1)
+        called += judge(passes(200, 0), (rng.random((3, 200)) < shares).astype(float)).verdict is Verdict.UNCHANGED
+    assert called <= 5
+
+
 def test_the_number_that_would_do_does() -> None:
     """With as many cases as an inconclusive comparison asks for, the same answers are conclusive."""
     few = judge(passes(20, 1), passes(20, 1, 1))

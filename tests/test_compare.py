@@ -12,6 +12,7 @@ from harness.compare import assemble, void_cases
 from harness.records import (
     Answer,
     Case,
+    Decoding,
     Example,
     LeakLabel,
     Message,
@@ -67,6 +68,26 @@ def test_unscorable_base_is_void() -> None:
     """A case whose base answer has no score is void, and the reason says why."""
     void = void_cases(suite([case("it")]), {"it": Score("it", False, None, error="the pattern took too long")})
     assert "took too long" in void["it"]
+
+
+def test_a_drawn_answer_chooses_no_cases() -> None:
+    """With a temperature the base's answer is one draw: held to cases that it passed by luck, its equal would lose."""
+    drawn = replace(suite(CASES), decoding=Decoding(temperature=0.7))
+    base = {one.id: score(one, "bad" if one.role is not Role.LEARN else "good") for one in CASES}
+    assert len(void_cases(suite(CASES), base)) > 0
+    assert void_cases(drawn, base) == {}
+
+
+def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
+    """Of what the base could do, a case without a score is one that may be lost."""
+
+    def strict(one: Case, answer: Answer) -> Score:
+        return Score("check", False, None, error="no JSON") if answer.text == "broken" else score(one, answer.text)
+
+    records = [record(None, BASE), record(ONE, ALL_GOOD | {"keep": "broken"}), record(TWO, ALL_GOOD)]
+    found = assemble(manifest(suite(CASES), [ONE, TWO]), records, strict, "now")
+    losses = [variant.safety.lost if variant.safety else None for variant in found.variants]
+    assert losses == [50.0, 0.0]
 
 
 def test_void_cases_are_shown_not_counted() -> None:

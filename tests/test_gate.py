@@ -158,6 +158,48 @@ def test_drift_decides_nothing_and_comes_first() -> None:
     assert said.index("settings drift: saved dtype: F32 -> BF16") < said.index("learn 100.0%")
 
 
+# --- what cannot be compared --------------------------------------------------------------------------------------
+
+
+def test_nothing_to_compare_is_not_unchanged() -> None:
+    """A variant of which the earlier run has no result is inconclusive, and it is said what that run had instead."""
+    before = twins.run()
+    row = before.variants[0]
+    never = replace(row, statuses=(Status.CANCELLED,) * 5, messages=("stopped",) * 5, answers={}, costs=())
+    found = pair(replace(before, variants=(never,)), twins.run()).variants[0]
+    judged = gate.judge(found, POLICY)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "nothing of it could be compared: before, seed 0: cancelled: stopped" in judged.reasons[0].text
+
+
+def test_a_score_that_is_gone_is_not_unchanged() -> None:
+    """What can no longer be scored may be what was broken: the case is counted, and nothing is called unchanged."""
+    after = twins.run()
+    row = after.variants[0]
+    left = {case: answers for case, answers in row.answers.items() if case not in LEARN[:2]}
+    judged = gate.judge(pair(twins.run(), replace(after, variants=(replace(row, answers=left),))).variants[0], POLICY)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert any("2 cases that had a score before" in reason.text for reason in judged.reasons)
+
+
+def test_the_trial_that_has_no_result_is_the_one_that_is_told() -> None:
+    """Not one that diverged, which is a result."""
+    after = twins.run()
+    ends = (Status.DIVERGED, *(Status.SUCCEEDED,) * 3, Status.FAILED)
+    row = replace(after.variants[0], statuses=ends, messages=("loss nan", "", "", "", "boom"))
+    judged = gate.judge(pair(twins.run(), replace(after, variants=(row,))).variants[0], POLICY)
+    assert any("1 of 5 trials have no result: seed 4: failed: boom" in reason.text for reason in judged.reasons)
+
+
+def test_a_training_that_broke_off_saves_nothing() -> None:
+    """Its seconds are no part of what trainings take."""
+    before = twins.run()
+    row = before.variants[0]
+    broken = replace(row, statuses=(Status.DIVERGED, *row.statuses[1:]))
+    found = pair(replace(before, variants=(broken,)), before).variants[0]
+    assert [(len(cost.before), len(cost.after)) for cost in found.costs] == [(4, 5), (4, 5)]
+
+
 # --- costs -------------------------------------------------------------------------------------------------------
 
 

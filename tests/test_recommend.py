@@ -205,3 +205,22 @@ def test_unfinished_variants_are_named_without_a_choice() -> None:
     """Where nothing is chosen, the variants that did not finish are named beside those that did not do."""
     stopped = outcome("stopped", 0, 0, statuses=(Status.CANCELLED,), rates={})
     assert any("stopped" in reason for reason in choose(SUITE, BASE, [outcome("idle", 1, 20), stopped]).reasons)
+
+
+def test_answers_that_cannot_be_scored_count_as_failed() -> None:
+    """Twelve of twelve are not better than eighteen of twenty where twenty were asked; the words count them."""
+    lacking = outcome("lacking", 12, 20, rates={Role.GENERALISE: Rate(12, 12), Role.RETAIN: Rate(20, 20)})
+    assert choose(SUITE, BASE, [lacking, outcome("whole", 18, 20)]).variant == "whole"
+    alone = choose(SUITE, BASE, [lacking])
+    assert "12 of 20 (60%)" in alone.reasons[0]
+    assert "8 answers could not be scored, which counts as failed." in alone.reasons
+    assert refuted(SUITE, Role.GENERALISE, outcome("base", 13, 20), lacking)
+
+
+def test_time_is_named_only_where_it_decided() -> None:
+    """Seconds of two devices are not ranked, and the reason does not say that they were."""
+    slow = outcome("slow", 15, 20, work=100, seconds=900)
+    fast = outcome("fast", 15, 20, work=9000, costs=(cost(Phase.TRAIN, 60, machine("cuda", Basis.EMULATED)),))
+    choice = choose(SUITE, BASE, [slow, fast])
+    assert choice.variant == "slow"
+    assert any("needs less training work (tokens x parameters) than fast" in reason for reason in choice.reasons)

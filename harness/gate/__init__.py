@@ -27,6 +27,7 @@ from harness.records import (
     VariantChange,
     Verdict,
 )
+from harness.wording import plural
 
 _GRAVITY = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
 """The first of these that anything calls for is the whole's."""
@@ -68,7 +69,7 @@ def gravest(verdicts: Sequence[Verdict]) -> Verdict:
 
 def judge(variant: VariantChange, policy: Policy) -> Judgement:
     """The verdict on one variant, with everything that it rests on, the gravest first."""
-    reasons = [*_critical(variant), *(_role(role, policy) for role in variant.roles), *_missing(variant)]
+    reasons = [*_critical(variant), *(_role(role, policy) for role in variant.roles), *_unknown(variant)]
     reasons += [reason for cost in variant.costs if (reason := _cost(cost, policy))]
     reasons.sort(key=lambda reason: _GRAVITY.index(reason.verdict))
     return Judgement(variant.name, gravest([reason.verdict for reason in reasons]), tuple(reasons))
@@ -81,10 +82,18 @@ def _critical(variant: VariantChange) -> Iterator[Reason]:
             yield Reason(Verdict.REGRESSED, f"critical case {flip.case} passed before and fails under {seeds}")
 
 
-def _missing(variant: VariantChange) -> Iterator[Reason]:
+def _unknown(variant: VariantChange) -> Iterator[Reason]:
+    """What there is nothing to compare of: none of it may pass for unchanged."""
     if variant.missing:
         text = f"{variant.missing} of {len(variant.seeds_after)} trials have no result"
-        yield Reason(Verdict.INCONCLUSIVE, f"{text}: {variant.failures_after[0]}")
+        yield Reason(Verdict.INCONCLUSIVE, f"{text}: {variant.missing_after[0]}")
+    if variant.unscored:
+        cases = plural(variant.unscored, "case")
+        text = f"{cases} that had a score before cannot be scored under every seed now"
+        yield Reason(Verdict.INCONCLUSIVE, text)
+    if not variant.roles and not variant.missing:
+        why = f": before, {variant.failures_before[0]}" if variant.failures_before else ""
+        yield Reason(Verdict.INCONCLUSIVE, f"nothing of it could be compared{why}")
 
 
 # --- behaviour ---------------------------------------------------------------------------------------------------
