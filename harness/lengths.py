@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.records import Example, Message
+from harness.records import TEMPLATE_DATE, Example, Message
 
 CHARACTERS = 3.5
 """Of English text in a token, on the careful side (4.0 to 4.4 are usual for vocabularies of 32,000 to 150,000)."""
@@ -117,7 +116,7 @@ def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[M
     )
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
     environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
+    environment.globals["strftime_now"] = lambda _: TEMPLATE_DATE
     compiled = environment.from_string(template)
 
     def render(messages: Sequence[Message]) -> str:

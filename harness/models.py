@@ -197,11 +197,13 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
 def _check_description(name: str, path: Path) -> None:
     """All that can be told without the weights."""
     _check_config(name, path)
+    _check_unquantised(name, path)
     _check_tokenizer(name, path)
 
 
 def _check_folder(name: str, path: Path) -> None:
     _check_config(name, path)
+    _check_unquantised(name, path)
     weights = sorted(file.name for file in path.glob("*.safetensors"))
     if not weights:
         raise _no_weights(path)
@@ -243,6 +245,12 @@ def _check_config(name: str, path: Path) -> None:
         raise ModelError(
             f"{name} wants to run code of its own (auto_map in config.json), and that is off", remedy=remedy
         )
+
+
+def _check_unquantised(name: str, path: Path) -> None:
+    if _json(path / "config.json").get("quantization_config"):
+        remedy = "Name the model that it was made from; the harness quantises it itself, or leaves it as it is."
+        raise ModelError(f"{name} is quantised already", remedy=remedy)
 
 
 def _listed(index: Path) -> set[str]:

@@ -123,15 +123,23 @@ def writing(path: Path) -> Iterator[None]:
     """Turns the system's refusals to write `path`, or below it, into errors that say what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
+    except Exception as error:
+        if _is_full(error):
             remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
+        if not isinstance(error, OSError):
+            raise
         if error.errno is None:  # raised by a library, for reasons of its own
             raise
         why = "a file stands where a folder would" if error.errno in _IN_THE_WAY else error.strerror
         remedy = _ELSEWHERE.get(error.errno, "Name another place, or see to it that you may write there.")
         raise StoreError(f"cannot write {path}: {why}", remedy=remedy) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """safetensors has an error of its own for it, with the system's number in its words."""
+    number = getattr(error, "errno", None)
+    return number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL)
 
 
 def write_record(path: Path, value: object) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, SUITE, losses, rows_of, talk, trained_once, trainer_of
+from training import SHORT, SUITE, losses, one_core, rows_of, talk, trained_once, trainer_of
 
-from harness.engine.base import Base, untouched
+from harness.engine.base import Base, load_base, untouched
 from harness.engine.reference import lora_config, sft_arguments
-from harness.engine.rows import IGNORED, Row, tokenize
+from harness.engine.rows import IGNORED, Row, render, tokenize
 from harness.errors import SuiteError
-from harness.records import Example, Message
+from harness.lengths import lengths
+from harness.models import POCKET, resolve
+from harness.records import TEMPLATE_DATE, Example, Message, Quantization
 
 
 def learned(base: Base, row: Row) -> list[str]:
@@ -116,3 +120,33 @@ def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
     tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
     with pytest.raises(SuiteError, match="training row 3: the model's chat template: no system role here"):
         tokenize([talk("Hi.", "Hello.", line=3)], tokenizer, 512)
+
+
+def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> None:
+    """As by Qwen3, which marks the last answer alone: of an earlier one it could not be told what to learn."""
+    from copy import deepcopy
+
+    tokenizer = deepcopy(base.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{% if m.role == 'assistant' and loop.last %}(thought) {% endif %}{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    twice = replace(talk("Hi.", "Hello.", "Who?", "Dottie."), line=5)
+    with pytest.raises(SuiteError, match=r"training row 5: .* writes an answer otherwise once another turn follows"):
+        tokenize([twice], tokenizer, 512)
+    (row,) = tokenize([talk("Hi.", "Hello.")], tokenizer, 512)
+    assert row.supervised > 2
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(tmp_path: Path) -> None:
+    """As Llama 3.2's: else the same rows were other tokens tomorrow, under the same names in the cache."""
+    folder = tmp_path / "dated"
+    shutil.copytree(POCKET, folder)
+    whole = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }} " + whole, encoding="utf-8")
+    dated = load_base(resolve(str(folder)), Quantization.NONE, one_core())
+    text = dated.tokenizer.decode(render((Message("user", "Hi."),), dated.tokenizer, ask=True))
+    assert f"{TEMPLATE_DATE} " in text
+    rows = tokenize([talk("Hi.", "Hello.")], dated.tokenizer, 512)
+    assert lengths([talk("Hi.", "Hello.")], folder).tokens == (len(rows[0].input_ids),)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from harness.cli import main
 from harness.errors import ModelError, StoreError, UsageError
-from harness.export import MergeRequest, shards, to_merged
+from harness.export import MergeRequest, shards, to_adapter, to_merged
 from harness.export.folders import staging
 from harness.export.source import find, pick, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files
@@ -171,6 +171,21 @@ def test_a_merged_folder_appears_whole(trained_run: RunStore, tmp_path: Path) ->
     assert not [name for name in files(made) if "partial" in name or name == shards.PROGRESS]
     verify_manifest(made)
     assert said[-1] == "3 of 3 files: model-00003-of-00003.safetensors"
+
+
+def test_what_another_attempt_left_goes_nowhere(trained_run: RunStore, tmp_path: Path) -> None:
+    """A merge that was stopped leaves none of the base's weights in an adapter, nor in a merge with another dtype."""
+    source, place = source_of(trained_run), tmp_path / "made"
+    for request in (MergeRequest(place, shard_size=64), MergeRequest(place, shard_size=128)):
+        with pytest.raises(KeyboardInterrupt):
+            to_merged(source, tmp_path, request, merge=merge_of(Made(stop="third")), tell=lambda text: None)
+    made = to_merged(source, tmp_path, MergeRequest(place), merge=merge_of(Made()), tell=lambda text: None)
+    assert [name for name in files(made) if name.startswith("model")] == ["model.safetensors"]
+    shutil.rmtree(made)
+    with pytest.raises(KeyboardInterrupt):
+        to_merged(source, tmp_path, request, merge=merge_of(Made(stop="third")), tell=lambda text: None)
+    adapter = to_adapter(source, tmp_path, output=place, check=lambda model, adapter: None)
+    assert set(files(adapter)) == {"MANIFEST.sha256", "adapter_config.json", "adapter_model.safetensors", "export.json"}
 
 
 def test_what_is_there_already_is_not_made_again(trained_run: RunStore, tmp_path: Path) -> None:

@@ -35,11 +35,15 @@ class Server:
 
     address: str = ""
     refuse: int = 0
+    private: bool = True
+    holds: tuple[str, ...] = ()
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         if path.endswith("/repos/create"):
             return {"url": f"{self.address}/me/mine"}
+        if path.endswith("/api/models/me/mine"):
+            return {"id": "me/mine", "private": self.private, "siblings": [{"rfilename": name} for name in self.holds]}
         if "/preupload/" in path:
             names = [file["path"] for file in json.loads(body)["files"]]
             return {"files": [{"path": n, "uploadMode": self._mode(n), "shouldIgnore": False} for n in names]}
@@ -104,6 +108,24 @@ def parcel_of(run: RunStore, folder: Path) -> Parcel:
     made = to_adapter(source, folder, output=folder / "made", check=lambda model, adapter: None)
     text = card(source, read_record(made / RECORD, ExportRecord), evidence(source, run.results()), "me/mine")
     return Parcel("me/mine", made, text)
+
+
+@pytest.mark.parametrize(
+    ("private", "holds", "words"),
+    [
+        (False, (), "is there already, and public"),
+        (True, (".gitattributes", "README.md", "config.json"), "holds config.json of another export"),
+        (True, ("model-00001-of-00008.safetensors",), "would be loaded as something else"),
+    ],
+)
+def test_a_repository_with_something_else_is_left_alone(
+    hub: Server, trained_run: RunStore, tmp_path: Path, private: bool, holds: tuple[str, ...], words: str
+) -> None:
+    """An adapter beside a model would be put on it; and what is called private is not sent where all can see it."""
+    hub.private, hub.holds = private, holds
+    with pytest.raises(ExportError, match=words):
+        send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+    assert not [path for path, _, _ in hub.requests if "/commit/" in path]
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client, about the one below it

@@ -313,6 +313,17 @@ def test_code_of_its_own_is_refused(model: Path) -> None:
     assert "code of its own" in refused(str(model)).message
 
 
+def test_a_quantised_checkpoint_is_refused(model: Path) -> None:
+    """It would stay as it is whatever a grid asks for: `quantization: none` would be 4-bit."""
+    config = model / "config.json"
+    described = json.loads(config.read_text(encoding="utf-8"))
+    described |= {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    config.write_text(json.dumps(described), encoding="utf-8")
+    error = refused(str(model))
+    assert "mine is quantised already" in error.message
+    assert "made from" in error.remedy
+
+
 def test_no_chat_template(model: Path) -> None:
     """A tokenizer without a chat template says which model to name instead, or how to add one."""
     without_template(model)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from test_worker import done, job, task
 from training import ask, losses, one_core, trained_once
 
 from harness.engine.base import Base, load_base
 from harness.engine.quantized import save_base, size_of, weights
-from harness.errors import EngineError, StoreError
-from harness.models import resolve
+from harness.errors import EngineError, ModelError, StoreError
+from harness.models import POCKET, resolve
 from harness.records import FORMAT, Machine, Quantization, SavedBase, Suite
 from harness.store import Cache, write_record
 from harness.sweep import Setup
@@ -81,6 +83,18 @@ def test_a_size_is_foretold(base: Base, folder: Path) -> None:
     """What is asked of the disk is what is written, within a tenth."""
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert size_of(base.model) == pytest.approx(written, rel=0.1)
+
+
+def test_a_base_of_which_weights_are_missing_is_refused(tmp_path: Path) -> None:
+    """transformers would draw them at random, and everything would be trained and reported as that model."""
+    folder = tmp_path / "renamed"
+    shutil.copytree(POCKET, folder)
+    tensors = load_file(str(folder / "model.safetensors"))
+    other = {name.replace("model.layers.3.", "module.layers.3."): tensor for name, tensor in tensors.items()}
+    save_file(other, str(folder / "model.safetensors"), {"format": "pt"})
+    for quantization in Quantization:
+        with pytest.raises(ModelError, match=r"renamed lacks 9 of its weights, among them model\.layers\.3\."):
+            load_base(resolve(str(folder)), quantization, one_core())
 
 
 def test_no_base_is_said_so(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from build import HOSTILE, case, cost, machine, manifest, record, results, suite, training, variants
+from safetensors import SafetensorError
 
 import harness
 from harness.errors import NewerFormatError, RunInUseError, StoreError
@@ -712,3 +713,19 @@ def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
     assert [*small_disk.rglob("*.safetensors"), *small_disk.glob("trainings/*")] == []
     cache.commit_training(training(), saved)
     assert cache.training("t" * 16) == training()
+
+
+def test_a_full_disk_in_the_words_of_safetensors(tmp_path: Path) -> None:
+    """Its error is no OSError: it is the same error here, and another of its errors stays what it is."""
+
+    def failing(words: str) -> Callable[[Path], None]:
+        def save(folder: Path) -> None:
+            raise SafetensorError(words)
+
+        return save
+
+    cache = Cache(tmp_path)
+    with pytest.raises(StoreError, match="the disk is full"):
+        cache.commit_training(training(), failing("Error while serializing: No space left on device (os error 28)"))
+    with pytest.raises(SafetensorError, match="another"):
+        cache.commit_training(training(), failing("another"))

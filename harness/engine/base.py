@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine.quiet import overlook_kernels
 from harness.errors import EngineError, GridError, ModelError
-from harness.records import Machine, ModelRef, Quantization, Settings
+from harness.records import TEMPLATE_DATE, Machine, ModelRef, Quantization, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,8 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     `saved` is a folder that `quantized.save_base` or `shapes.make_base` has written of it.
 
     Raises:
-        ModelError: the folder's files are no causal language model, or its tokenizer has no chat template.
+        ModelError: the folder's files are no causal language model or not all of one, or its tokenizer has no chat
+            template.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -55,18 +56,22 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, told = AutoModelForCausalLM.from_pretrained(
             str(saved or ref.path),
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
             attn_implementation="sdpa",
             device_map={"": 0 if machine.kind == "cuda" else "cpu"},
+            output_loading_info=True,
             **how,
         )
     except (ValueError, KeyError, OSError) as error:
         remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
         raise ModelError(f"{ref.name} cannot be loaded: {error}", remedy=remedy) from error
+    if missing := told["missing_keys"]:
+        what = f"{ref.name} lacks {len(missing)} of its weights, among them {min(missing)}"
+        raise ModelError(f"{what}: they would be random", remedy="Fetch or save the model again, whole.")
     _prepare_tokenizer(ref, tokenizer)
     model.eval()
     model.requires_grad_(False)
@@ -123,6 +128,17 @@ def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> Non
     if tokenizer.pad_token is None:
         # Padding is masked everywhere, so any token serves; unknown beats end-of-text, which must stay learnable.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = without_today(tokenizer.chat_template)
+
+
+def without_today(template: str) -> str:
+    """A chat template that is told the same date every day.
+
+    Today's would make other tokens of the same rows tomorrow, under the same names in the cache.
+    """
+    dated = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
+    return dated + template if "strftime_now" in template else template
 
 
 def keep_trainable(model: PreTrainedModel) -> None:

@@ -39,7 +39,7 @@ def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, ma
 
     Raises:
         SuiteError: a row's prompt alone fills `max_length`, so that nothing would be learned from it, or the chat
-            template refuses its roles.
+            template refuses its roles, or writes an earlier answer otherwise than the last.
     """
     return [_row(example, tokenizer, max_length) for example in examples]
 
@@ -68,6 +68,10 @@ def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) 
             if message.role == "assistant":
                 start = _common(render(example.messages[:index], tokenizer, ask=True), ids)
                 end = _common(render(example.messages[: index + 1], tokenizer, ask=False), ids)
+                if end <= start:
+                    what = "the model's chat template writes an answer otherwise once another turn follows"
+                    remedy = "Make a row of each answer: the conversation up to it."
+                    raise SuiteError(f"training row {example.line}: {what}", remedy=remedy)
                 labels[start:end] = ids[start:end]
     except TemplateError as error:
         turns = "Most templates want user and assistant in turn, with at most one system message first."

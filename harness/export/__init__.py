@@ -17,18 +17,15 @@ from typing import Any, Protocol
 
 from harness.errors import UsageError
 from harness.export import shards
-from harness.export.folders import commit, copy, existing, staging
+from harness.export.folders import begin, commit, copy, existing, staging
 from harness.export.source import Source, check_base, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files, tokenizer_config_of
 from harness.provenance import stack_versions
 from harness.records import FORMAT, ExportRecord, MergeMode, ModelRef
-from harness.store import check_room, digest, write_text, writing
+from harness.store import digest, write_text
 
 SHARD_SIZE = 2_000_000_000
 """Bytes of one file: what a killed export has to do again at most."""
-
-TEXTS = 16 << 20
-"""Bytes to keep for the configuration and the tokenizer."""
 
 Tell = Callable[[str], None]
 
@@ -97,7 +94,8 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     parts = shards.split(merged.specs, request.shard_size)
     inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
     done = shards.kept(staging(final), parts, inputs)
-    made = begin(final, sum(part.size for part in parts if part.name not in done))
+    left = sum(part.size for part in parts if part.name not in done)
+    made = begin(final, left, keep=(*done, shards.PROGRESS) if done else ())
     known: dict[str, str] = {}
     for name, sha in shards.write(made, merged, parts, inputs):
         known[name] = sha
@@ -191,21 +189,8 @@ def record_of(
     )
 
 
-def begin(final: Path, needed: int) -> Path:
-    """The folder in which `final` is made, on a disk that has so many bytes for it.
-
-    Raises:
-        StoreError: it has not.
-    """
-    made = staging(final)
-    check_room(made, needed + TEXTS)
-    with writing(made):
-        made.mkdir(parents=True, exist_ok=True)
-    return made
-
-
 def _write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-__all__ = ["MergeRequest", "Mergeable", "Merger", "Source", "begin", "merge_of", "record_of", "to_adapter", "to_merged"]
+__all__ = ["MergeRequest", "Mergeable", "Merger", "Source", "merge_of", "record_of", "to_adapter", "to_merged"]

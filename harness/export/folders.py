@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import StoreError
 from harness.records import ExportRecord
-from harness.store import MANIFEST, file_digest, read_record, write_record, write_text, writing
+from harness.store import MANIFEST, check_room, file_digest, read_record, write_record, write_text, writing
 
 RECORD = "export.json"
+TEXTS = 16 << 20
+"""Bytes to keep for the configuration and the tokenizer."""
 
 
 def staging(final: Path) -> Path:
     """Where `final` is made; nothing that loads models takes it for one, since config.json comes last."""
     return final.with_name(f".partial-{final.name}")
+
+
+def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
+    """The folder in which `final` is made, on a disk that has so many bytes for it.
+
+    Of an earlier attempt it holds what is to be kept; the rest was perhaps at something else, under the same name.
+
+    Raises:
+        StoreError: it has not.
+    """
+    made = staging(final)
+    check_room(made, needed + TEXTS)
+    with writing(made):
+        made.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if path.name not in keep:
+                path.unlink()
+    return made
 
 
 def existing(final: Path, record: ExportRecord) -> bool:
@@ -48,7 +68,7 @@ def copy(files: Iterable[Path], folder: Path) -> None:
 
 
 def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, str]) -> None:
-    """Finish a folder: what an attempt left goes, export.json and a manifest come, and it gets its name.
+    """Finish a folder: what was in the making goes, export.json and a manifest come, and it gets its name.
 
     `known` are digests that need not be computed again.
     """

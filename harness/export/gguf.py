@@ -7,11 +7,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.export.folders import RECORD, commit, existing, staging
+from harness.export.folders import RECORD, begin, commit, existing
 from harness.export.llama import Run, check_binding, check_tokenizer, command, converter
 from harness.export.source import Source
 from harness.records import ExportRecord, GgufType
-from harness.store import check_room, read_record, writing
+from harness.store import read_record
 
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
 """Bytes needed as a share of the merged model's: Q4_K_M is made of an f16 file."""
@@ -66,11 +66,8 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
     if existing(final, record):
         return final / name
     check_tools(source, request)
-    made = staging(final)
     weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
-    check_room(made, int(weights * _SIZE[request.kind]))
-    with writing(made):
-        made.mkdir(parents=True, exist_ok=True)
+    made = begin(final, int(weights * _SIZE[request.kind]))
     _convert(merged, made / name, request, run)
     commit(made, final, record, {})
     return final / name

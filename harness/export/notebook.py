@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import paste
-from harness.export import begin, record_of
-from harness.export.folders import commit, existing
+from harness.export import record_of
+from harness.export.folders import begin, commit, existing
 from harness.export.source import Source, check_real
 from harness.records import Case, Message, Quantization, Split
 from harness.store import write_text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,13 @@ def listing(parcel: Parcel) -> str:
 def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = None) -> str:
     """Make the repository where it is not there and send everything in one commit; gives its address.
 
+    One that is there keeps what it holds, and whether it is private: nothing of a person's is deleted or hidden here.
+
     `endpoint` and `token` take the place of the Hub's own and of the token that its client finds.
 
     Raises:
-        ExportError: the Hub refuses it or cannot be reached.
+        ExportError: the Hub refuses it or cannot be reached; the repository is public and should not be, or holds
+            another export.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -50,10 +55,27 @@ def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = Non
     try:
         with answered():
             made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
+            _check_there(parcel, api.repo_info(parcel.repository))
             api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")
     except (OSError, RuntimeError, HFValidationError) as error:
         raise _refused(parcel.repository, error) from error
     return str(made)
+
+
+def _check_there(parcel: Parcel, there: Any) -> None:
+    if parcel.private and there.private is False:
+        remedy = "Name another --repo, or say --public."
+        raise ExportError(f"{parcel.repository} is there already, and public", remedy=remedy)
+    own = {path.name for path in parcel.files}
+    others = sorted(name for file in there.siblings or () if (name := file.rfilename) not in own and _is_model(name))
+    if others:
+        # Where an adapter lies beside a model, transformers puts it on that model, or on another one that it names.
+        what = f"{parcel.repository} holds {others[0]} of another export, and would be loaded as something else"
+        raise ExportError(what, remedy="Name another --repo.")
+
+
+def _is_model(name: str) -> bool:
+    return any(map(partial(fnmatch, name), ("config.json", "adapter_*", "model*.safetensors*", "*.gguf")))
 
 
 def _operations(parcel: Parcel) -> Sequence[Any]:
