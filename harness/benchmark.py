@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -96,7 +95,7 @@ def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore,
     store = place(request, manifest)
     cache = Cache(CACHE)
     copies = mirror(request.sync, store, cache, manifest.digest) if request.sync else None
-    with store.locked():
+    with store.locked(), cache.in_use(store.root):
         if not store.exists:
             store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
@@ -337,18 +336,6 @@ def rewrite(store: RunStore) -> Results:
     results = replace(store.results(), parities=store.parities())
     store.write_results(results, frame.samples(results), report.render(results, now=now()))
     return results
-
-
-def clear(cache: Cache) -> None:
-    """Empty the cache, unless a run is taking from it.
-
-    Raises:
-        RunInUseError: a run in `reports/runs` is at work.
-    """
-    with ExitStack() as held:
-        for manifest in sorted(RUNS.glob("*/run.json")):
-            held.enter_context(RunStore(manifest.parent).locked())
-        cache.clear()
 
 
 def failures(results: Results, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,8 @@ _PARTIAL = ".partial-"
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 _COMMITS = "commits"
 _KINDS = ("trainings", "answers", "bases", _COMMITS)
+_USERS = "users"
+"""Locks of the runs that take from a cache, by the digest of where they lie."""
 _MEMBERS = {"trainings": "*", "answers": "*/*.json"}
 """What of a commit is moved to its place as one, by kind."""
 _TO_SPARE = 10**9
@@ -495,9 +497,44 @@ class Cache:
     def held(self) -> tuple[Held, ...]:
         return tuple(_held(kind, self.root / kind) for kind in _KINDS)
 
+    @contextmanager
+    def in_use(self, by: Path) -> Iterator[None]:
+        """What the run in `by` takes from here stays, wherever that lies, until this process ends or is done."""
+        lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
+        with _locked(lock, f"another process is emptying {self.root}", "Wait until it has."):
+            yield
+
     def clear(self) -> None:
-        for kind in _KINDS:
-            shutil.rmtree(self.root / kind, ignore_errors=True)
+        """Empty it.
+
+        Raises:
+            RunInUseError: a run is taking from it.
+        """
+        with ExitStack() as held:
+            for lock in sorted((self.root / _USERS).glob("*.lock")):
+                held.enter_context(
+                    _locked(lock, f"a run is taking from {self.root}", "Wait until it has ended, or stop it.")
+                )
+            for kind in _KINDS:
+                shutil.rmtree(self.root / kind, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path, otherwise: str, remedy: str) -> Iterator[None]:
+    """Hold a lock that ends with the process; the words are for where another holds it."""
+    from filelock import FileLock, Timeout
+
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)  # kept in a name: a lock object that is dropped excludes nobody
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunInUseError(otherwise, remedy=remedy) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -668,20 +705,9 @@ class RunStore:
         Raises:
             RunInUseError: another process holds it.
         """
-        from filelock import FileLock, Timeout
-
-        with writing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / ".lock")  # kept in a name: a lock object that is dropped excludes nobody
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                remedy = "Wait until it has ended, stop it, or name another directory with --output."
-                raise RunInUseError(f"another process is working in {self.root}", remedy=remedy) from None
-        try:
+        remedy = "Wait until it has ended, stop it, or name another directory with --output."
+        with _locked(self.root / ".lock", f"another process is working in {self.root}", remedy):
             yield
-        finally:
-            lock.release()
 
     @property
     def exists(self) -> bool:

@@ -19,7 +19,7 @@ from small import small_suite
 import harness
 from harness.cli import main
 from harness.models import POCKET
-from harness.store import RunStore
+from harness.store import Cache, RunStore
 
 ROOT = Path(__file__).parent.parent
 HOLD = """
@@ -267,7 +267,7 @@ def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) 
     """While another process works in a run's directory, `run`, `score` and `clean` keep away and say so."""
     directory = here / "reports" / "runs" / "small-quick-pocket"
     new("reports/cache/trainings/one/training.json", "{}")(here)
-    with held(directory):
+    with held(directory), Cache(here / "reports" / "cache").in_use(directory):
         said = error_of(capsys, "run", "small")
         assert said.startswith("Error: another process is working in reports/runs/small-quick-pocket")
         assert "Wait until it has ended, stop it, or name another directory with --output." in said
@@ -275,7 +275,7 @@ def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) 
         assert "another process is working" in error_of(capsys, "score", str(directory))
         before = everything(here)
         assert main(["clean", "--yes"]) == 2
-        assert "another process is working" in capsys.readouterr().err
+        assert "a run is taking from reports/cache\nWait until it has ended, or stop it." in capsys.readouterr().err
         assert everything(here) == before
 
 

@@ -91,11 +91,12 @@ def test_a_stale_quantization_config_goes(base: Base, tmp_path: Path) -> None:
     """A base's config.json that calls its plain weights packed changes nothing, and the result's does not say it."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)
+    ref = resolve(str(folder))  # which would refuse it
     config = json.loads((folder / "config.json").read_text())
     stale = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stale, "torch_dtype": "float16"}))
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
-    made = merged(resolve(str(folder)), adapter, tmp_path / "merged", "float32")
+    made = merged(ref, adapter, tmp_path / "merged", "float32")
     assert as_merged(made).apart(truth(base, adapter)) <= 1e-5
     said = json.loads((Path(made.path) / "config.json").read_text())
     assert (said["dtype"], "quantization_config" in said, "torch_dtype" in said) == ("float32", False, False)

@@ -551,6 +551,20 @@ def test_what_the_cache_holds(cache: Cache) -> None:
     assert names(cache.root) == []
 
 
+def test_a_cache_that_a_run_takes_from_is_not_emptied(cache: Cache, tmp_path: Path) -> None:
+    """Wherever the run lies; when it is done, it is."""
+    cache.commit_training(training(), saved)
+    with (
+        cache.in_use(tmp_path / "far away" / "run"),
+        pytest.raises(RunInUseError, match="a run is taking from") as held,
+    ):
+        cache.clear()
+    assert "Wait until it has ended" in (held.value.remedy or "")
+    assert cache.training(training().id) is not None
+    cache.clear()
+    assert cache.training(training().id) is None
+
+
 # --- runs --------------------------------------------------------------------------------------------------------
 
 HOLDER = """\

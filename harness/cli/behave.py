@@ -81,9 +81,9 @@ def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, al
     from harness.parity import table
     from harness.store import Cache, find_run
 
-    store = find_run(run)
-    with store.locked():
-        source = find(store, variant, seed, Cache(benchmark.CACHE))
+    store, cache = find_run(run), Cache(benchmark.CACHE)
+    with store.locked(), cache.in_use(store.root):
+        source = find(store, variant, seed, cache)
         click.echo(table(climbed(store, source, llama_cpp, teller(quiet), allow_code=allow_code)))
         if store.has_results:
             benchmark.rewrite(store)

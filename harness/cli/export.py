@@ -123,10 +123,10 @@ def export(
     if kind == "hub" and not repo:
         raise click.UsageError("--to hub needs --repo OWNER/NAME.")
     quieten()
-    store, tell = find_run(run), teller(quiet)
+    store, cache, tell = find_run(run), Cache(benchmark.CACHE), teller(quiet)
     folder = store.root / "exports"
-    with store.locked():
-        source = find(store, variant, seed, Cache(benchmark.CACHE))
+    with store.locked(), cache.in_use(store.root):
+        source = find(store, variant, seed, cache)
         to_file = GgufRequest(GgufType(quant), output, llama_cpp)
         to_folder = MergeRequest(None if kind == "gguf" else output, MergeMode(mode) if mode else None, dtype)
         if "adapter" in (kind, what if kind == "hub" else ""):

@@ -108,5 +108,5 @@ def clean(yes: bool) -> None:
     if not any(part.bytes for part in held):
         return
     if yes or click.confirm("Free it?"):
-        benchmark.clear(cache)
+        cache.clear()
         click.echo("Freed.")
