@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 FORMAT = 1
+"""Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
 TEMPLATE_DATE = "26 Jul 2024"
 """What chat templates are told that ask for today's date: what Llama 3.1's says where it is told none."""
-"""Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
 GIB = 2**30
 """Bytes: sizes are kept in bytes and told in these."""
 T4_MEMORY_CAP = int(14.2 * GIB)

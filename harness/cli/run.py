@@ -118,7 +118,7 @@ def run(
         adapters,
         words,
         skip_hopeless=skip_hopeless,
-        budget=seconds(budget) if budget else None,
+        budget=None if budget is None else seconds(budget),
         sync=sync,
         engine=engine,
     )
