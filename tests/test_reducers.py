@@ -139,10 +139,10 @@ def test_outcomes_count_by_the_reducer(
     assert (found.safety.lost, found.safety.cases) == (pytest.approx(lost), 4)
 
 
-@pytest.mark.parametrize(("reducer", "void"), [(Reducer.MEAN, False), (Reducer.ALL, False), (Reducer.ANY, True)])
-def test_what_is_void_is_by_the_reducer(reducer: Reducer, void: bool) -> None:
-    """A base that learned nothing but passes once in four passes under `any` only."""
-    assert ("learn" in run(reducer).void) is void
+@pytest.mark.parametrize("reducer", Reducer)
+def test_draws_void_nothing(reducer: Reducer) -> None:
+    """A base that learned nothing passes once in four by luck; however that is counted, it chooses no cases."""
+    assert run(reducer).void == {}
 
 
 def test_repeats_and_seeds_multiply() -> None:
