@@ -66,10 +66,9 @@ class Group:
         A pass that does not fit in memory, or in which anything else goes wrong, is tried again with half its trials.
         What cannot be trained even by itself is added to `alone`, for the reference engine to say why.
         """
-        import torch
-
         from harness.engine.fused.training import PASS_TOKENS
         from harness.engine.fused.width import width
+        from harness.engine.meter import out_of_memory
 
         probed = self._probe(tasks)
         fit = [task for task in tasks if self._shape(task) in probed]
@@ -84,15 +83,14 @@ class Group:
             some = left.pop(0)
             for task in some:
                 self.emit(Event(EventKind.STARTED, task.trial))
-            failed = short = False
             try:
                 self._pass(some, probed)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference engine, says whose it is
                 traceback.print_exc()
-                failed, short = True, isinstance(error, (MemoryError, torch.OutOfMemoryError))
-            if not failed:
+                short = out_of_memory(error)
+            else:
                 yield some
                 continue
             self._free()

@@ -197,13 +197,11 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
 def _check_description(name: str, path: Path) -> None:
     """All that can be told without the weights."""
     _check_config(name, path)
-    _check_unquantised(name, path)
     _check_tokenizer(name, path)
 
 
 def _check_folder(name: str, path: Path) -> None:
     _check_config(name, path)
-    _check_unquantised(name, path)
     weights = sorted(file.name for file in path.glob("*.safetensors"))
     if not weights:
         raise _no_weights(path)
@@ -240,17 +238,15 @@ def _check_config(name: str, path: Path) -> None:
             remedy = "Name the base model that it was trained on; the harness trains adapters of its own."
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is no model", remedy=_WHAT_A_FOLDER_HOLDS)
-    if "auto_map" in _json(path / "config.json"):
+    described = _json(path / "config.json")
+    if described.get("quantization_config"):
+        remedy = "Name the model that it was made from; the harness quantises it itself, or leaves it as it is."
+        raise ModelError(f"{name} is quantised already", remedy=remedy)
+    if "auto_map" in described:
         remedy = "Use a model whose architecture transformers has built in: its card asks for no trust_remote_code."
         raise ModelError(
             f"{name} wants to run code of its own (auto_map in config.json), and that is off", remedy=remedy
         )
-
-
-def _check_unquantised(name: str, path: Path) -> None:
-    if _json(path / "config.json").get("quantization_config"):
-        remedy = "Name the model that it was made from; the harness quantises it itself, or leaves it as it is."
-        raise ModelError(f"{name} is quantised already", remedy=remedy)
 
 
 def _listed(index: Path) -> set[str]:

@@ -46,7 +46,7 @@ def choose(
     """
     objective = objective_of(suite, base)
     unscored = {v.name: _unscored(base, v) for v in variants}
-    variants = [held(base, v) for v in variants]
+    variants = [_held(base, v) for v in variants]
     finished = [v for v in variants if _finished(v) and not v.elsewhere]
     safe = [v for v in finished if eligible(suite, v)]
     fitting = [v for v in safe if not _beyond(v, caps)]
@@ -118,7 +118,7 @@ def _behind(
     return (gap, error) if gap <= error + 1e-9 else None
 
 
-def held(base: Outcome, variant: Outcome) -> Outcome:
+def _held(base: Outcome, variant: Outcome) -> Outcome:
     """With answers that could not be scored counted as not passed: it may be the training that made them so."""
     seeds = sum(status is Status.SUCCEEDED for status in variant.statuses) / max(1, len(base.seeds))
     asked = {role: round(rate.total * seeds) for role, rate in base.rates.items()}
@@ -127,7 +127,9 @@ def held(base: Outcome, variant: Outcome) -> Outcome:
 
 
 def _unscored(base: Outcome, variant: Outcome) -> int:
-    return sum(rate.total for rate in held(base, variant).rates.values()) - sum(r.total for r in variant.rates.values())
+    return sum(rate.total for rate in _held(base, variant).rates.values()) - sum(
+        r.total for r in variant.rates.values()
+    )
 
 
 def objective_of(suite: Suite, base: Outcome) -> Role:
@@ -158,7 +160,7 @@ def guarded(outcome: Outcome) -> Rate:
 
 def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
     """What speaks against a choice once it was trained again under fresh seeds and asked the held-out cases."""
-    words, again = list(_unsteady(again)), held(base, again)
+    words, again = list(_unsteady(again)), _held(base, again)
     if again.rates and (gap := lost(base, again)) > suite.margin:
         words.append(
             f"On the held-out cases it keeps {_counts(guarded(again))} of what the base could do (retain and avoid): "

@@ -1251,10 +1251,8 @@ class VariantChange:
     failures_before: tuple[str, ...]
     failures_after: tuple[str, ...]
     """How trials ended that did not succeed, one line each."""
-    missing: int
-    """Trials of the later run that have no result: failed, timed out, cancelled."""
-    missing_after: tuple[str, ...]
-    """How these ended."""
+    missing: tuple[str, ...]
+    """Those of the later run that have no result: failed, timed out, cancelled."""
     unscored: int
     """Cases with a score under every seed before, and not now."""
     roles: tuple[RoleChange, ...]

@@ -126,7 +126,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_full(error):
+        if is_full(error):
             remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
         if not isinstance(error, OSError):
@@ -138,8 +138,8 @@ def writing(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write {path}: {why}", remedy=remedy) from error
 
 
-def _is_full(error: Exception) -> bool:
-    """safetensors has an error of its own for it, with the system's number in its words."""
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is; safetensors has one of its own, with the system's number in its words."""
     number = getattr(error, "errno", None)
     return number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL)
 

@@ -52,7 +52,7 @@ from harness.sync import Mirror
 BASE = "base"
 """The trial that trains nothing."""
 REFERENCE, FUSED = "reference", "fused"
-RECIPES = {REFERENCE: 1, FUSED: 1}
+RECIPES = {REFERENCE: 2, FUSED: 2}
 """Engine to version: raised when a change of it changes what is trained or answered, since the cache is of the old."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
 _DOING = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}

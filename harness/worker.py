@@ -7,7 +7,6 @@ it commits to the cache and nowhere else, so that it may be killed at any moment
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import sys
@@ -40,7 +39,7 @@ from harness.records import (
     Task,
     Training,
 )
-from harness.store import AnswerPass, Cache, encode_line, read_record, verify_manifest
+from harness.store import AnswerPass, Cache, encode_line, is_full, read_record, verify_manifest
 
 if TYPE_CHECKING:
     from harness.engine.base import Base
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Event], None]
 FUSED = "fused"
-# How PyTorch on a CPU, the CUDA driver and cuBLAS say it without a type of their own.
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -392,10 +389,9 @@ def _shortage(job: Job, phase: Phase, error: Exception) -> Shortage | None:
 
 
 def _status(error: Exception) -> Status:
-    import torch
+    from harness.engine.meter import out_of_memory
 
-    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return Status.OUT_OF_MEMORY if typed or any(words in str(error) for words in _NO_MEMORY) else Status.FAILED
+    return Status.OUT_OF_MEMORY if out_of_memory(error) else Status.FAILED
 
 
 def _message(error: Exception, shortage: Shortage | None = None) -> str:
@@ -417,8 +413,7 @@ def _gib(size: Measurement) -> str:
 
 def _disk_is_full(error: BaseException | None) -> bool:
     while error is not None:
-        # safetensors has an error of its own for it, with the system's words in it.
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+        if is_full(error):
             return True
         error = error.__cause__ or error.__context__
     return False

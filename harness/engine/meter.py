@@ -22,6 +22,8 @@ from harness.records import Machine, Measurement, Phase, PhaseCost, Shortage
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
 """As PyTorch says it, on CUDA and on a CPU."""
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How PyTorch on a CPU, the CUDA driver and cuBLAS say it without a type of their own."""
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
@@ -92,6 +94,14 @@ class Meter:
 
     def _figure(self, value: float, unit: str = "bytes") -> Measurement:
         return _measurement(self._machine, self._model, value, unit)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory has run out, the GPU's or the machine's."""
+    import torch
+
+    typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return typed or any(words in str(error) for words in _NO_MEMORY)
 
 
 def shortage(machine: Machine, model: str, phase: Phase, error: Exception) -> Shortage:

@@ -85,8 +85,8 @@ def _critical(variant: VariantChange) -> Iterator[Reason]:
 def _unknown(variant: VariantChange) -> Iterator[Reason]:
     """What there is nothing to compare of: none of it may pass for unchanged."""
     if variant.missing:
-        text = f"{variant.missing} of {len(variant.seeds_after)} trials have no result"
-        yield Reason(Verdict.INCONCLUSIVE, f"{text}: {variant.missing_after[0]}")
+        text = f"{len(variant.missing)} of {len(variant.seeds_after)} trials have no result"
+        yield Reason(Verdict.INCONCLUSIVE, f"{text}: {variant.missing[0]}")
     if variant.unscored:
         cases = plural(variant.unscored, "case")
         text = f"{cases} that had a score before cannot be scored under every seed now"
