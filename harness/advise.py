@@ -27,7 +27,7 @@ def advise(results: Results, caps: Caps = recommend.NO_CAPS) -> Recommendation:
     """The cheapest variant within one standard error of the best, if the run shows that it is worth its training.
 
     It must be eligible and within the caps, and pass more of the objective than the base beyond the noise of cases and
-    of training seeds, in the confirmation where it was confirmed; and nothing in the confirmation may speak against it.
+    of training seeds, in a confirmation, and nothing there may speak against it.
     """
     choice = _choice(results, caps)
     best = next((v for v in results.variants if v.name == choice.variant), None)

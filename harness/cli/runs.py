@@ -80,8 +80,8 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     """Say which settings a run recommends, and why, or why none.
 
     RUN is a run's directory. Of the variants that keep what the base could do, it is the cheapest
-    within one standard error of the best. Caps count figures of the GPU that the run was on; where it
-    was on a CPU, nothing shows what a GPU takes.
+    within one standard error of the best; fresh seeds and held-out cases must have confirmed it. Caps
+    count figures of the GPU that the run was on; where it was on a CPU, nothing shows what a GPU takes.
     """
     from harness import benchmark, frame
     from harness.recommend import Caps
