@@ -574,8 +574,8 @@ def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
 
 
 def test_every_type_is_documented() -> None:
-    """The table of assertions beside the suites names every type, once, and no other."""
-    table = (Path(__file__).parent.parent / "suites" / "README.md").read_text(encoding="utf-8")
+    """The table of assertions in docs/ names every type, once, and no other."""
+    table = (Path(__file__).parent.parent / "docs" / "assertions.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE) == list(KINDS)
 
 
