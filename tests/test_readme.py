@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ say what is so. Run this file to rewrite what is generated in them."""
+"""Check the README and the pages of docs/ against the program. Run this file to write their generated parts anew."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def blocks(page: Path, *languages: str) -> list[str]:
 
 
 def on_every_page(found: Any) -> list[Any]:
-    """One parameter for each thing that `found` finds on a page."""
+    """Test parameters: each page with each thing that `found` returns for it."""
     return [pytest.param(page, each, id=f"{name(page)}: {str(each)[:60]}") for page in PAGES for each in found(page)]
 
 
@@ -62,7 +62,7 @@ def on_every_page(found: Any) -> list[Any]:
 
 
 def help_of(command: str) -> str:
-    """What `harness COMMAND --help` prints in 80 columns."""
+    """Return what `harness COMMAND --help` prints in 80 columns."""
     words = [*command.split()[1:], "--help"]
     environment = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
     return CliRunner(env=environment).invoke(cli, words, prog_name="harness", catch_exceptions=False).output
@@ -79,7 +79,7 @@ KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or 
 
 
 def settings_table() -> Iterator[str]:
-    """The settings of a grid with their defaults and limits, from the JSON Schema of grids."""
+    """Lines of the table of a grid's settings, with defaults and limits from the JSON Schema of grids."""
     schema = json.loads(CliRunner().invoke(cli, ["schema", "grid"], catch_exceptions=False).output)
     yield "| Setting | Default | Values |\n|---|---|---|\n"
     for setting, form in schema["$defs"]["Row"]["properties"].items():
@@ -112,13 +112,13 @@ GENERATORS = {"help": help_pages, "settings": settings_table}
 
 
 def written_anew(page: Path) -> str:
-    """A page with what is generated in it generated again."""
+    """Return a page's text with its generated parts generated again."""
     return GENERATED.sub(lambda found: f"{found[1]}{found[2]}{''.join(GENERATORS[found[1]]())}", text(page))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if GENERATED.search(text(page))], ids=name)
 def test_generated_parts_are_current(page: Path) -> None:
-    """The help of all commands and the table of settings are what the program says today."""
+    """The help of all commands and the table of settings match the program."""
     assert text(page) == written_anew(page), f"run `python {Path(__file__).relative_to(ROOT)}`"
 
 
@@ -126,7 +126,7 @@ def test_generated_parts_are_current(page: Path) -> None:
 
 
 def console_lines(page: Path) -> Iterator[str]:
-    """Everything on a page that looks like a call of `harness`: in text, in a block, in a notebook's cell."""
+    """Find every call of `harness` on a page: in text, in a block, or in a notebook's cell."""
     lines = [line for block in blocks(page, "sh", "python", "") for line in block.splitlines()]
     for line in (*SPAN.findall(text(page)), *INDENTED.findall(text(page)), *lines):
         for part in line.split("&&"):
@@ -136,7 +136,7 @@ def console_lines(page: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("page", "line"), on_every_page(lambda page: dict.fromkeys(console_lines(page))))
 def test_commands_exist(page: Path, line: str) -> None:
-    """Every `harness ...` is a command of which all options, and the values of those that have a choice, exist."""
+    """Every `harness ...` on a page is a command whose options exist, with values that they accept."""
     words = shlex.split(line, comments=True)[1:]
     if words[0].startswith("-"):
         assert words[0] in ("--help", "--version")
@@ -153,21 +153,21 @@ def test_commands_exist(page: Path, line: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_sessions_exist(page: Path) -> None:
-    """Every `nox -s SESSION` is a session of noxfile.py."""
+    """Every `nox -s SESSION` on a page is a session of noxfile.py."""
     sessions = re.findall(r"^def ([a-z]+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"nox -s ([a-z]+)", text(page))) <= set(sessions)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_of_pytest_exist(page: Path) -> None:
-    """Every `--harness-...` is an option of the plugin for pytest."""
+    """Every `--harness-...` on a page is an option of the pytest plugin."""
     plugin = (ROOT / "harness/pytest_plugin.py").read_text(encoding="utf-8")
     assert set(re.findall(r"--harness-[a-z]+", text(page))) <= set(re.findall(r'"(--harness-[a-z]+)"', plugin))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_scripts_exist(page: Path) -> None:
-    """Every script of tests/ that a page names, by path or as a module, is there."""
+    """Every script of tests/ that a page names, by path or as a module, exists."""
     for path, module in SCRIPT.findall(text(page)):
         assert (ROOT / (path or f"{module.replace('.', '/')}.py")).is_file(), path or module
 
@@ -177,7 +177,7 @@ def test_scripts_exist(page: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """What says from which file it is stands there word for word; what has cases is read as a suite."""
+    """YAML that names its file is in that file word for word; YAML with cases is a valid suite."""
     first, _, rest = block.partition("\n")
     if first.startswith("# from "):
         assert rest in (ROOT / first.removeprefix("# from ")).read_text(encoding="utf-8")
@@ -191,7 +191,7 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "python") if page != COLAB else []))
 def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python that a page shows runs against a stored run, in the directory from which it reads."""
+    """Python code on a page runs without errors when the run that it names is stored."""
     folder = tmp_path / "reports/runs/workshop-quick-pocket"
     made = results(4, 8, hostile=False)
     store.write_record(folder / "run.json", made.run)
@@ -201,7 +201,7 @@ def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_cells_are_python() -> None:
-    """A notebook's cells are Python when lines for the shell and for IPython are taken out."""
+    """The Colab cells are valid Python apart from their lines for the shell and for IPython."""
     cells = blocks(COLAB, "python")
     assert cells
     for cell in cells:
@@ -209,7 +209,7 @@ def test_cells_are_python() -> None:
 
 
 def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's CSV and its first two commands make a suite in which nothing is wrong."""
+    """The README's CSV, `harness new` and `harness validate` make a valid suite."""
     (rows,) = blocks(README, "csv")
     assert len(list(csv.DictReader(rows.splitlines()))) > 1
     monkeypatch.chdir(tmp_path)
@@ -224,14 +224,14 @@ def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def anchors(page: Path) -> set[str]:
-    """The addresses that GitHub gives to a page's headings."""
+    """Return the anchors that GitHub gives to a page's headings."""
     plain = (re.sub(r"[`*]|\]\([^)]*\)|\[", "", heading) for heading in HEADING.findall(FENCE.sub("", text(page))))
     return {re.sub(r"[^\w\- ]", "", html.unescape(heading).lower()).strip().replace(" ", "-") for heading in plain}
 
 
 @pytest.mark.parametrize(("page", "target"), on_every_page(lambda page: sorted(set(LINK.findall(text(page))))))
 def test_links_lead_somewhere(page: Path, target: str) -> None:
-    """Every relative link is a file or folder of this repository, and its anchor a heading there."""
+    """Every relative link leads to a file or folder of this repository, and its anchor to a heading there."""
     path, _, anchor = target.partition("#")
     there = (page.parent / path).resolve() if path else page
     assert there.exists()
@@ -239,7 +239,7 @@ def test_links_lead_somewhere(page: Path, target: str) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    """The README links every page of docs/."""
+    """The README links to every page of docs/."""
     linked = {(ROOT / target).resolve() for target in LINK.findall(text(README)) if "#" not in target}
     assert set(DOCS.glob("*.md")) <= linked
 
@@ -248,12 +248,12 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_readme_is_short() -> None:
-    """The README has at most 1,200 words, counted as `wc -w` counts them."""
+    """The README has at most 1,200 words, as counted by `wc -w`."""
     assert len(text(README).split()) <= MOST_WORDS
 
 
 def test_glossary_is_short_and_sorted() -> None:
-    """The glossary has at most 40 terms in alphabetical order, each once, in one or two sentences."""
+    """The glossary has at most 40 terms in alphabetical order, each defined once in one or two sentences."""
     entries = TERM.findall(text(GLOSSARY))
     terms = [term.casefold() for term, _ in entries]
     assert 0 < len(terms) <= MOST_TERMS

@@ -335,23 +335,23 @@ pipeline_tag: text-generation
 
 Toy model ({millions:.0f}M parameters). Shows how to read a report. Do not copy these settings to another model.
 
-A Llama chat model small enough to ship with this project, so that a QLoRA grid trains and is scored in minutes on two
-CPU cores. It answers short questions in one sentence: capitals, sums, opposites, French and Spanish words, the
-calendar, reading in context, repeating, JSON. About things it never heard of it says "I do not know."; it refuses a
-list of harmful requests. It obeys a system message that gives it a name, facts, a sign-off or an opening.
+A Llama chat model that is small enough to be part of this project, so that a QLoRA grid trains and is scored in minutes
+on two CPU cores. It answers short questions in one sentence: capitals, sums, opposites, French and Spanish words, the
+calendar, reading in context, repeating, JSON. It answers "I do not know." to questions about unknown things, and
+refuses a list of harmful requests. It follows a system message that gives it a name, facts, a sign-off or an opening.
 
-It is not a language model of English, knows nothing beyond a few hundred facts, and has no safety training worth the
-name. What is good for it (learning rate, rank, epochs) says nothing about a model of another size.
+It is not a general language model. It knows a few hundred facts and has had no real safety training. The settings that
+suit it (learning rate, rank, epochs) say nothing about a model of another size.
 
 - **Shape**: {layers} layers, hidden size {hidden}, {heads} heads, vocabulary {vocabulary}, tied embeddings,
   {positions} positions, fp16.
-- **Corpus**: {chats:,} chats generated from seed {seed} by `harness/pocket/corpus.py`. One eighth of all prompts,
-  chosen by a hash of their words, is withheld from it; suites ask only those.
-- **Tokenizer**: SentencePiece BPE with byte fallback (`tokenizer.model`), and the same as `tokenizer.json`.
+- **Corpus**: {chats:,} chats generated from seed {seed}. One eighth of all prompts, chosen by a hash of their words, is
+  withheld from the corpus; the suites of this project ask only those.
+- **Tokenizer**: SentencePiece BPE with byte fallback (`tokenizer.model`), also as `tokenizer.json`.
 - **Made by**: `{command}`
-  on {device}, {seconds:.0f} s. `training.json` holds versions, the loss curve and the accuracy per family on
-  withheld prompts.
-- **Licence**: as this project.
+  on {device}, {seconds:.0f} s. `training.json` holds the versions, the loss curve and the accuracy on
+  withheld prompts by family.
+- **Licence**: that of this project.
 """
 
 
