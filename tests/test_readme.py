@@ -220,6 +220,16 @@ def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert main(shlex.split(line)[1:]) == 0
 
 
+def test_named_parts_of_the_report_exist() -> None:
+    """The sections and headings that docs/report.md names are in the sample report."""
+    sample = html.unescape((ROOT / "reports/sample/report.html").read_text(encoding="utf-8"))
+    table = text(DOCS / "report.md").partition("## Sections")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    sections = re.findall(r"^\| ([A-Z][\w -]+) \|", table, re.MULTILINE)[1:]
+    assert len(sections) > 1
+    for heading in (*sections, *re.findall(r'"([A-Z][^"]+)"', text(DOCS / "report.md"))):
+        assert f">{heading}<" in sample
+
+
 # --- links -------------------------------------------------------------------------------------------------------
 
 
