@@ -10,7 +10,6 @@ from dataclasses import astuple, replace
 from harness.records import (
     FORMAT,
     Answer,
-    Assertion,
     Baseline,
     Case,
     Check,
@@ -25,9 +24,7 @@ from harness.records import (
     Split,
     Suite,
 )
-
-LIKELIHOODS = frozenset({"perplexity", "reference-perplexity", "choice"})
-"""Assertions that judge by log-probabilities; those of an answer are kept for them alone."""
+from harness.scorers import Need, needs
 
 
 def reduced(results: Results, name: str) -> Baseline:
@@ -83,9 +80,9 @@ def _row(outcome: Outcome, named: bool, samples: Sequence[Sample], cases: Mappin
 def _kept(samples: Iterable[Sample], cases: Mapping[str, Case]) -> dict[str, tuple[Kept, ...]]:
     """By case, in the suite's order, what was answered; an answer that several seeds gave alike is there once."""
     found: dict[str, dict[Kept, list[int]]] = {case: {} for case in cases}
-    weighed = {id for id, case in cases.items() if weighs(case.assertions)}
+    needing = {id for id, case in cases.items() if needs(case.assertions, Need.LOG_PROBABILITIES)}
     for sample in samples:
-        key = _keep(sample, with_likelihoods=sample.case in weighed)
+        key = _keep(sample, with_likelihoods=sample.case in needing)
         found[sample.case].setdefault(key, []).append(sample.seed)
     return {
         case: tuple(replace(kept, seeds=tuple(seeds)) for kept, seeds in answers.items())
@@ -109,11 +106,6 @@ def _keep(sample: Sample, *, with_likelihoods: bool) -> Kept:
         reference=sample.reference if with_likelihoods else None,
         choices=sample.choices if with_likelihoods else (),
     )
-
-
-def weighs(assertions: Iterable[Assertion]) -> bool:
-    """Whether any of these assertions judges by log-probabilities."""
-    return any(a.type in LIKELIHOODS or weighs(a.children) for a in assertions)
 
 
 # --- back to samples ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from harness import stats
-from harness.baseline import samples, weighs
+from harness.baseline import samples
 from harness.compare import void_cases
 from harness.records import (
     Answer,
@@ -42,6 +42,7 @@ from harness.records import (
     VariantChange,
 )
 from harness.reducers import counting, reduced, shares
+from harness.scorers import Need, needs
 
 Scorer = Callable[[Case, Answer], Score]
 ALPHA = Policy(0).alpha
@@ -134,9 +135,11 @@ def judgement_of(case: Case) -> tuple[object, ...]:
 
 
 def _kept_enough(old: Case, new: Case) -> bool:
-    """Log-probabilities are kept only where they were judged by, and are of the reference and choices of then."""
+    """Whether the log-probabilities that the new assertions need were stored, for the same reference and choices."""
+    if not needs(new.assertions, Need.LOG_PROBABILITIES):
+        return True
     same = (old.reference, old.choices) == (new.reference, new.choices)
-    return not weighs(new.assertions) or (weighs(old.assertions) and same)
+    return same and needs(old.assertions, Need.LOG_PROBABILITIES)
 
 
 def _obstacles(before: Baseline, after: Baseline) -> Iterator[Difference]:

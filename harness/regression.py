@@ -23,6 +23,7 @@ from harness.records import (
     Status,
     Suite,
 )
+from harness.scorers import Scoring, code_of, scorer
 from harness.store import RunStore, find_run, read_baseline, write_baseline
 
 BASELINES = Path("reports/baselines")
@@ -107,12 +108,10 @@ def compare(before: Baseline, after: Baseline, suite: Suite, *, allow_code: bool
 
 
 def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable[[Case, Answer], Score] | None:
-    """Nothing where no assertion has changed: judges are slow to import."""
+    """Return the later suite's scorer; None where no assertion has changed."""
     changed = [case for case in suite.cases if case.id in old and judgement_of(case) != judgement_of(old[case.id])]
     if not changed:
         return None
-    from harness.scorers import Scoring, code_of, scorer
-
     code = code_of(assertion for case in changed for assertion in case.assertions)
     if code and not allow_code:
         told = f"judging the baseline's answers by the changed suite runs code: {', '.join(code[:5])}"

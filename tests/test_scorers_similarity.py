@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from harness.records import Assertion, Case, Check, Message
-from harness.scorers import judge
-from harness.scorers.findings import Context
+from harness.scorers import Evidence, judge
 from harness.scorers.similarity import normalised, token_f1
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat,", "dog.", "Ran!", "42", "Ünder"]
@@ -21,7 +20,7 @@ worded = sentences.filter(lambda text: any(c.isascii() and c.isalnum() for c in 
 
 
 def check(assertion: Assertion, answer: str) -> Check:
-    return judge(assertion, answer, Context(Case("c", (Message("user", "p"),), (assertion,))))
+    return judge(assertion, Evidence(answer, Case("c", (Message("user", "p"),), (assertion,))))
 
 
 @settings(deadline=None)

@@ -1,4 +1,4 @@
-"""What judges are given and what they say: a finding, or that there can be none."""
+"""What a judge is given and what it returns: evidence, and a finding or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.records import Answer, Case
+from harness.records import Answer, Case, Check
 
 SHOWN = 60
 MAX_COMPARED = 1024 * 1024
-"""Characters beyond which an answer is not compared with a reference: nobody waits for that."""
+"""Longest text in characters that is compared with a reference; comparing a longer one would take too long."""
 
 
 class CannotScoreError(Exception):
-    """An assertion that cannot be decided; becomes the score's error, never a failed check."""
+    """An assertion that cannot be decided; it becomes the score's error, never a failed check."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether an assertion's plain form holds, a statement that is true either way, and how much it holds.
+    """Whether an assertion without `not-` holds, a statement that is true either way, and a degree from 0 to 1.
 
-    `degree` is from 0 to 1; None for what holds or does not.
+    `degree` is None where an assertion holds or does not, with nothing in between.
     """
 
     holds: bool
@@ -32,30 +32,34 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What judging may reach beside the answer: the suite's `folder`, and whether code in it may be run."""
+    """What judges may use beside the answer: files in the suite's `folder`, and whether code there may run."""
 
     folder: Path | None = None
     allow_code: bool = False
 
 
 @dataclass(frozen=True)
-class Context:
-    """What a judge may ask for that needs more than an answer's text and its assertion."""
+class Evidence:
+    """Everything that a judge may look at beside its assertion."""
 
+    text: str
+    """The answer, without white space around it."""
     case: Case
     scoring: Scoring = field(default_factory=Scoring)
-    given: Answer | None = None
+    answer: Answer | None = None
     """The answer with its log-probabilities; None where only a text is judged."""
+    checks: tuple[Check, ...] = ()
+    """Results of the assertions that an `assert-set` holds, in their order."""
 
 
 def bounded(*texts: str) -> None:
-    """Refuses texts that would take too long to compare."""
+    """Raise `CannotScoreError` for texts that would take too long to compare."""
     if any(len(text) > MAX_COMPARED for text in texts):
         raise CannotScoreError(f"longer than {MAX_COMPARED:,} characters, which is not compared")
 
 
 def quote(value: Any) -> str:
-    """A text, or several, in double quotes and not too long."""
+    """Put a text, or each of several texts, in double quotes, shortened to 60 characters."""
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return ", ".join(quote(item) for item in value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

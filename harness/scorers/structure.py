@@ -1,4 +1,4 @@
-"""Judges of JSON: whether an answer is, or contains, JSON that fits a JSON Schema."""
+"""Assertion types about JSON: whether an answer is, or contains, JSON that fits a JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from harness.errors import SuiteError
 from harness.records import Assertion
-from harness.scorers.findings import CannotScoreError, Finding, quote
+from harness.scorers.findings import CannotScoreError, Evidence, Finding, quote
 from harness.scorers.text import search
+from harness.scorers.types import AssertionType, Value
+from harness.scorers.values import check_pattern, plain
 
 SECONDS = 2.0
-"""Processor time after which one answer's JSON is given up: schemas can be made to take for ever."""
+"""Limit of processor time for one answer's JSON: a schema can be written so that validation never ends."""
 MAX_DIGITS = 300
-"""A longer number is read as infinite or zero: a million digits take hours to convert."""
-
-Judge = Callable[[str, Assertion], Finding]
+"""Most characters of a whole number that is read exactly; a longer one becomes a float, as converting it is slow."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -36,7 +37,7 @@ _DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
 
 
 def parse(text: str) -> Any:
-    """The JSON value that a text is; raises ValueError in words for a reader."""
+    """Return the JSON value that a text holds; raises ValueError with the reason for the reader."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as problem:
@@ -51,7 +52,7 @@ _BEGINNING = re.compile(r'\{\s*["}]')
 
 
 def objects(text: str) -> Iterator[Any]:
-    """Every JSON object within a text, outermost first, one after another; raises `CannotScoreError`."""
+    """Yield every outermost JSON object in a text, in order; raises `CannotScoreError`."""
     position, last = 0, _deadline()
     while begin := _BEGINNING.search(text, position):
         last()
@@ -65,6 +66,7 @@ def objects(text: str) -> Iterator[Any]:
 
 
 def _deadline() -> Callable[[], None]:
+    """Return a function that raises `CannotScoreError` when the time is over."""
     end = time.process_time() + SECONDS
 
     def check() -> None:
@@ -78,7 +80,7 @@ def _deadline() -> Callable[[], None]:
 
 
 def equal(value: Any, found: Any) -> bool:
-    """Whether two JSON values are the same: 1 and 1.0 are, 1 and true are not. Recurses as deep as `value` is."""
+    """Whether two JSON values are equal: 1 and 1.0 are, 1 and true are not. Recurses to the depth of `value`."""
     if isinstance(value, dict):
         same = isinstance(found, dict) and value.keys() == found.keys()
         return same and all(equal(value[name], found[name]) for name in value)
@@ -88,7 +90,7 @@ def equal(value: Any, found: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Something hashable that is equal where the JSON values are."""
+    """Convert a JSON value to a hashable one; two of them are equal exactly when the JSON values are."""
     if isinstance(value, dict):
         return ("object", frozenset((name, _key(inner)) for name, inner in value.items()))
     if isinstance(value, list):
@@ -98,8 +100,8 @@ def _key(value: Any) -> Any:
 
 # --- schemas -----------------------------------------------------------------------------------------------------
 # jsonschema searches patterns with `re`, which may never end, compares every item of an array with every other, and
-# fetches what a `$ref` names. Here its keywords are given patterns that time out, items that are hashed, a registry
-# that fetches nothing, and a deadline.
+# fetches the schema that a `$ref` names. Here its keywords are replaced: patterns time out, items are hashed, nothing
+# is fetched, and there is a deadline.
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
@@ -148,24 +150,24 @@ _KEYWORDS = {
 
 
 class _Watch:
-    """Ends a validation that takes too long. It travels as the format checker, which is handed to every keyword."""
+    """End a validation that takes too long; passed as the format checker, which every keyword receives."""
 
     def __init__(self, schema: Any) -> None:
         self.tick, self.schema = _deadline(), schema
 
     def check(self, instance: Any, name: str) -> None:
-        """`format` is an annotation only, as the specification has it."""
+        """Accept every value: by the specification `format` is only an annotation."""
 
 
 def _watched(name: str, keyword: Any) -> Any:
-    def judge(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+    def watched(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
         validator.format_checker.tick()
-        # It looks for itself what the patterns of the whole schema have seen to.
+        # jsonschema's unevaluatedProperties searches patterns with `re`, which the replaced keywords avoid.
         if name == "unevaluatedProperties" and "patternProperties" in json.dumps(validator.format_checker.schema):
             raise CannotScoreError("unevaluatedProperties cannot be had together with patternProperties")
         return keyword(validator, value, instance, schema)
 
-    return judge
+    return watched
 
 
 @cache
@@ -185,7 +187,7 @@ def _validator(schema: Any) -> Any:
 
 
 def misfit(schema: Any, value: Any) -> str | None:
-    """What is wrong with a value by a schema, None when it fits; raises `CannotScoreError`."""
+    """Say why a value does not fit a schema, or return None where it fits; raises `CannotScoreError`."""
     from jsonschema.exceptions import UnknownType
     from referencing.exceptions import Unresolvable
 
@@ -204,9 +206,9 @@ def misfit(schema: Any, value: Any) -> str | None:
     return (found.message if len(found.message) <= 120 else f"{found.message[:117]}...") + where
 
 
-def _is_json(answer: str, assertion: Assertion) -> Finding:
+def _is_json(evidence: Evidence, assertion: Assertion) -> Finding:
     try:
-        value = parse(answer)
+        value = parse(evidence.text)
     except ValueError as problem:
         return Finding(False, str(problem))
     if assertion.value is None:
@@ -215,9 +217,9 @@ def _is_json(answer: str, assertion: Assertion) -> Finding:
     return Finding(wrong is None, f"does not fit the schema: {wrong}" if wrong else "is JSON that fits the schema")
 
 
-def _contains_json(answer: str, assertion: Assertion) -> Finding:
+def _contains_json(evidence: Evidence, assertion: Assertion) -> Finding:
     wrong: str | None = None
-    for value in objects(answer):
+    for value in objects(evidence.text):
         if assertion.value is None:
             return Finding(True, f"contains {quote(value)}")
         wrong = misfit(assertion.value, value)
@@ -226,4 +228,73 @@ def _contains_json(answer: str, assertion: Assertion) -> Finding:
     return Finding(False, f"its JSON does not fit the schema: {wrong}" if wrong else "contains no JSON object")
 
 
-JUDGES: dict[str, Judge] = {"is-json": _is_json, "contains-json": _contains_json}
+# --- what may be written -----------------------------------------------------------------------------------------
+
+
+def _schema(value: Any) -> Any:
+    """Accept a JSON Schema, written out or as text; None means that any JSON will do."""
+    from harness.yamltext import parse_yaml
+
+    if isinstance(value, str) and value.strip():
+        try:
+            value = parse_yaml(value, "value", SuiteError).value
+        except SuiteError as problem:
+            raise ValueError(f"takes a JSON Schema: {problem.message}") from None
+    if value is None or value == "":
+        return None
+    if not isinstance(value, dict | bool):
+        raise ValueError("takes a JSON Schema as its value, or none\nWrite value: {type: object, required: [...]}")
+    schema = plain(value)
+    _check_schema(schema)
+    return schema
+
+
+def _check_schema(schema: Any) -> None:
+    from jsonschema import Draft202012Validator, FormatChecker, SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        # Formats are not checked: jsonschema would ask `re` what is a pattern, and `regex` searches them here.
+        validator_for(schema, default=Draft202012Validator).check_schema(schema, FormatChecker(formats=()))
+    except RecursionError:
+        raise ValueError("has a JSON Schema that is nested too deep") from None
+    except SchemaError as problem:
+        raise ValueError(f"has an invalid JSON Schema: {problem.message[:120]} at {problem.json_path}") from None
+    words: set[str] = set()
+    _check_words(schema, words)
+    if {"unevaluatedProperties", "patternProperties"} <= words:
+        raise ValueError("cannot have unevaluatedProperties together with patternProperties\nUse additionalProperties.")
+
+
+def _check_words(part: Any, words: set[str]) -> None:
+    """Collect the schema's keywords; raise ValueError for references to other files and for invalid patterns."""
+    from harness.yamltext import shown
+
+    if isinstance(part, list):
+        for item in part:
+            _check_words(item, words)
+    if not isinstance(part, dict):
+        return
+    words.update(part)
+    for name in ("$ref", "$dynamicRef", "$recursiveRef"):
+        if isinstance(part.get(name), str) and not part[name].startswith("#"):
+            raise ValueError(f"refers to {shown(part[name])}, which is not fetched\nCopy it to $defs in this schema.")
+    patterns = part.get("patternProperties")
+    for pattern in (part.get("pattern"), *(patterns if isinstance(patterns, dict) else ())):
+        if isinstance(pattern, str):
+            check_pattern(pattern)
+    for inner in part.values():
+        _check_words(inner, words)
+
+
+SCHEMA = Value(_schema, optional=True, has_variables=False)
+"""Braces in a schema are its own."""
+TYPES = (
+    AssertionType("is-json", SCHEMA, _is_json, "is JSON; with a value, JSON that fits this JSON Schema"),
+    AssertionType(
+        "contains-json",
+        SCHEMA,
+        _contains_json,
+        "contains a JSON object; with a value, one that fits this JSON Schema",
+    ),
+)

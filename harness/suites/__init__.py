@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError, Place, SuiteError
 from harness.records import Decoding, Example, Message, Suite
-from harness.suites.assertions import FILE, IGNORED
+from harness.scorers.values import FILE
+from harness.suites.assertions import IGNORED
 from harness.suites.cases import Source, Whole, assemble
 from harness.suites.files import Read, case_rows, json_rows, reader, referred
 from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead

@@ -12,19 +12,10 @@ from typing import Any
 
 from harness.errors import HarnessError, SuiteError
 from harness.records import Assertion, Case, Message, Role, Split
-from harness.suites.assertions import (
-    FILE,
-    IGNORED,
-    KINDS,
-    SET,
-    AssertionForm,
-    check_pattern,
-    check_value,
-    from_file,
-    function_named,
-    is_told_later,
-    unsupported,
-)
+from harness.scorers.registry import find, is_negated, needs
+from harness.scorers.types import AssertionType, Need
+from harness.scorers.values import FILE, from_file
+from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
 from harness.suites.files import Read, referred
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.remarks import Remarks, marked
@@ -168,7 +159,7 @@ class _Assembly:
             "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
             "critical": bool(defaults.critical if form.critical is None else form.critical),
-            "vars": self.variables if any(a.type == "python" for a in _all(assertions)) else {},
+            "vars": self.variables if needs(assertions, Need.VARIABLES) else {},
         }
 
     def chosen(self, name: str) -> str | None:
@@ -223,54 +214,52 @@ class _Assembly:
                 yield found
 
     def assertion(self, form: AssertionForm, location: Location, document: Document) -> Assertion | None:
-        """The record of an assertion; None, and it is noted, when it cannot be honoured."""
-        if missing := _missing(form):
-            self.remarks.miss(missing, document.place(location))
+        """Return the record of an assertion; where it cannot be honoured, note that and return None."""
+        kind = find(form.type)
+        if kind is None or (missing := _missing(form, kind)):
+            self.remarks.miss(form.type if kind is None else missing, document.place(location))
             return None
-        kind = form.type.removeprefix("not-")
         self.note(form, kind, location, document)
         children = tuple(self.each(form.children or (), (*location, "assert"), document))
-        if kind == SET and not children:
+        if Need.ASSERTIONS in kind.needs and not children:
             return None
         return Assertion(
-            kind,
+            kind.name,
             self.value(form, kind, (*location, "value"), document),
-            form.type != kind,
+            is_negated(form.type),
             0.0 if form.metric_only else float(form.weight),
-            None if form.threshold is None or KINDS[kind].threshold is None else float(form.threshold),
+            None if form.threshold is None or kind.threshold is None else float(form.threshold),
             self.filled(form.metric or "", (*location, "metric"), document),
             children,
         )
 
-    def note(self, form: AssertionForm, kind: str, location: Location, document: Document) -> None:
+    def note(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> None:
         for name in marked(form, IGNORED):
             self.remarks.ignore(name, document.place((*location, name), key=True))
-        if form.threshold is not None and KINDS[kind].threshold is None:
-            self.remarks.ignore(f"threshold of {kind}", document.place((*location, "threshold"), key=True))
+        if form.threshold is not None and kind.threshold is None:
+            self.remarks.ignore(f"threshold of {kind.name}", document.place((*location, "threshold"), key=True))
 
-    def value(self, form: AssertionForm, kind: str, location: Location, document: Document) -> Any:
-        """What the answer is compared with: read from its file, its variables filled in, and checked again then."""
-        if kind in ("evaluate", "python"):
+    def value(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> Any:
+        """Return the value to compare with: read from its file, its variables filled in, and checked again."""
+        if kind.value.code:
             return self.code(form.value, kind, location, document)
-        if form.value is None and KINDS[kind].referring:
+        if form.value is None and kind.value.or_reference:
             return self.among_choices(self.referred(form.type, location, document), kind, location, document)
         value = self.loaded(form.value, location, document) if from_file(form.value) else form.value
-        if kind not in ("is-json", "contains-json"):
+        if kind.value.has_variables:
             value = self.filled_within(value, location, document)
-        if value is not form.value or is_told_later(form.type, form.value):
-            value = self.told(lambda: check_value(form.type, value), location, document)
-        if kind == "regex":
-            self.told(lambda: check_pattern(value), location, document)
-        if kind == "reference-perplexity" and self.reference is None:
+        if value is not form.value or is_known_later(kind, form.value):
+            value = self.told(lambda: kind.read(form.type, value), location, document)
+        if Need.REFERENCE in kind.needs and self.reference is None:
             raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
         return self.among_choices(value, kind, location, document)
 
-    def among_choices(self, value: Any, kind: str, location: Location, document: Document) -> Any:
-        if kind != "choice" or value in self.choices:
+    def among_choices(self, value: Any, kind: AssertionType, location: Location, document: Document) -> Any:
+        if Need.CHOICES not in kind.needs or value in self.choices:
             return value
         if not self.choices:
             remedy = "Add choices: [..., ...] to the case, the expected one among them."
-            raise document.wrong("choice needs a case with choices", remedy, location)
+            raise document.wrong(f"{kind.name} needs a case with choices", remedy, location)
         raise document.wrong(f"{shown(value)} is not among the case's choices", nearest(value, self.choices), location)
 
     def referred(self, name: str, location: Location, document: Document) -> str:
@@ -278,15 +267,14 @@ class _Assembly:
             raise document.wrong(f"{name} needs a text as its value, or its case a reference", "", location)
         return self.reference
 
-    def code(self, value: Any, kind: str, location: Location, document: Document) -> Any:
-        """A function's or a metric's name; a file that it names must be there."""
-        name = value["metric"] if kind == "evaluate" else value
-        file = name.partition(":")[0]
-        if file.endswith(".py"):
-            referred(file, self.whole.read, document, location)
-        if file.endswith(".py") or "/" in file:
-            self.remarks.runs(f"{kind} {name}", document.place(location))
-        if kind == "evaluate" and "reference" in value:
+    def code(self, value: Any, kind: AssertionType, location: Location, document: Document) -> Any:
+        """Return the value, which may name code; a file of code must be there."""
+        if name := kind.code_in(value):
+            file = name.partition(":")[0]
+            if file.endswith(".py"):
+                referred(file, self.whole.read, document, location)
+            self.remarks.runs(f"{kind.name} {name}", document.place(location))
+        if isinstance(value, dict) and "reference" in value:
             return {**value, "reference": self.filled_within(value["reference"], (*location, "reference"), document)}
         return value
 
@@ -321,30 +309,12 @@ class _Assembly:
             raise document.wrong(about + message, remedy, location) from None
 
 
-def _missing(form: AssertionForm) -> str:
-    """What of an assertion cannot be honoured; nothing of most."""
-    if unsupported(form.type):
-        return form.type
+def _missing(form: AssertionForm, kind: AssertionType) -> str:
+    """Say what of an assertion cannot be honoured; empty for most."""
     if form.transform is not None or form.normalize_unicode not in (None, False):
         return "transform" if form.transform is not None else "normalizeUnicode"
-    kind = form.type.removeprefix("not-")
-    if kind == "python" and function_named(str(form.value)) is None:
-        return f"{form.type} with code in the suite (value: module:function names a function beside it)"
-    if (
-        kind != "evaluate"
-        and kind != "python"
-        and from_file(form.value)
-        and PurePath(form.value).suffix in (".js", ".ts", ".py")
-    ):
-        return f"{form.type} with a value from code"
-    return ""
-
-
-def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
-    """Assertions, and those within sets."""
-    for assertion in assertions:
-        yield assertion
-        yield from _all(assertion.children)
+    unsupported = kind.value.unsupported(form.value)
+    return f"{form.type} {unsupported}" if unsupported else ""
 
 
 def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Place, SuiteError
-from harness.suites.assertions import FILE, KINDS, TYPES, unsupported
+from harness.scorers.registry import WRITABLE, find, is_unsupported
+from harness.scorers.values import FILE
 from harness.yamltext import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
@@ -23,7 +24,6 @@ OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
 SHORTHAND = re.compile(
     r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
 )
-BARE = frozenset({"is-json", "contains-json", "is-refusal"})
 
 Read = Callable[[str], str]
 """A file's name, relative to the suite, to its text; FileNotFoundError, or SuiteError when it may not be read."""
@@ -222,10 +222,11 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
     if parts is None:
         return {"type": "equals", "value": cell}
     kind = OLD_NAMES.get(parts["type"], parts["type"]) if parts["colon"] else parts["type"]
-    plain = kind.removeprefix("not-")
-    if not parts["colon"] and (parts["value"] or not (plain in BARE or parts["threshold"])):
+    known = find(kind)
+    alone = known is not None and known.can_stand_alone
+    if not parts["colon"] and (parts["value"] or not (alone or parts["threshold"])):
         return {"type": "equals", "value": cell}
-    if plain in KINDS or unsupported(kind):
+    if known or is_unsupported(kind):
         threshold = {"threshold": float(parts["threshold"])} if parts["threshold"] else {}
         # What is not given is for the type to judge: the case's reference may stand in.
         value = {"value": parts["value"].strip()} if parts["value"].strip() else {}
@@ -235,7 +236,7 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
 
 
 def _refuse_misspelt(kind: str, place: Place) -> None:
-    advice = nearest(kind, TYPES)
+    advice = nearest(kind, WRITABLE)
     if re.fullmatch(r"[a-z]+(-[a-z]+)*", kind) and advice.startswith("Did"):
         remedy = f"{advice} To compare with this text as it is, write equals: before it."
         raise SuiteError(f"unknown assertion type {shown(kind)}", remedy=remedy, place=place)

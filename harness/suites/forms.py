@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from harness.records import Reducer, Role, Split
-from harness.suites.assertions import FILE, IGNORED, AssertionForm
+from harness.scorers.values import FILE
+from harness.suites.assertions import IGNORED, AssertionForm
 from harness.yamltext import Count, Form, Line, Text, shown
 
 # --- cases -------------------------------------------------------------------------------------------------------
