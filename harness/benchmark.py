@@ -9,6 +9,7 @@ from pathlib import Path
 from harness import adapters, compare, frame, limits, report
 from harness.advise import advise
 from harness.budget import Budget
+from harness.core.settings import fusible
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
 from harness.grid import load_plan, trial_id
@@ -177,8 +178,8 @@ def _engine(asked: str, plan: Plan) -> str:
     """What trains the plan: with `auto`, whatever can be trained beside something else is."""
     if asked != AUTO:
         return asked
-    fusible = [trial.settings.quantization for trial in plan.trials if not trial.settings.packing]
-    return FUSED if any(fusible.count(base) > 1 for base in set(fusible)) else REFERENCE
+    bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
+    return FUSED if any(bases.count(base) > 1 for base in set(bases)) else REFERENCE
 
 
 def _check_trainable(suite: Suite) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.records import Machine, Quantization, Settings
+from harness.core.settings import Quantization, Settings
+from harness.core.trainer_arguments import NF4, lora_arguments, machine_arguments, sft_arguments
+from harness.records import Machine
 
 PRECISE = """\
 # Between SFTTrainer(...) and trainer.train(): TRL casts a QLoRA adapter to bf16, in which small updates are lost and
@@ -13,8 +15,6 @@ for parameter in trainer.model.parameters():
     if parameter.requires_grad:
         parameter.data = parameter.data.float()
 """
-FP16 = "float16"
-BF16 = "bfloat16"
 
 
 def script(settings: Settings, machine: Machine, seed: int) -> str:
@@ -29,39 +29,12 @@ def script(settings: Settings, machine: Machine, seed: int) -> str:
 
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
     """TRL's SFTConfig, as the reference engine builds it, less what only a benchmark wants."""
-    cuda = machine.kind == "cuda"
-    arguments: dict[str, Any] = {
-        "output_dir": "adapter",
-        **training_arguments(settings, seed),
-        "fp16": cuda and machine.compute_dtype == FP16,
-        "bf16": cuda and machine.compute_dtype == BF16,
-        "gradient_checkpointing": cuda,
-        "logging_nan_inf_filter": False,
-    }
-    if cuda:
-        arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+    arguments = {"output_dir": "adapter", **sft_arguments(settings, seed), **machine_arguments(machine)}
+    if machine.kind != "cuda":
+        del arguments["gradient_checkpointing_kwargs"]
     text = call("SFTConfig", arguments)
     warmup = f"    warmup_steps={settings.warmup!r},"
     return text.replace(warmup, f"{warmup}  # below 1: a share of all steps") if settings.warmup < 1 else text
-
-
-def training_arguments(settings: Settings, seed: int) -> dict[str, Any]:
-    """Those of SFTConfig that are the same on every machine."""
-    return {
-        "seed": seed,
-        "data_seed": seed,
-        "learning_rate": settings.learning_rate,
-        "num_train_epochs": settings.epochs,
-        "warmup_steps": settings.warmup,
-        "lr_scheduler_type": settings.scheduler.value,
-        "per_device_train_batch_size": settings.batch_size,
-        "gradient_accumulation_steps": settings.gradient_accumulation,
-        "optim": settings.optimizer,
-        "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.max_grad_norm,
-        "max_length": settings.max_length,
-        "packing": settings.packing,
-    }
 
 
 def lora_config(settings: Settings) -> str:
@@ -69,30 +42,10 @@ def lora_config(settings: Settings) -> str:
     return call("LoraConfig", lora_arguments(settings))
 
 
-def lora_arguments(settings: Settings) -> dict[str, Any]:
-    """Those of LoraConfig."""
-    targets = settings.target_modules
-    return {
-        "task_type": "CAUSAL_LM",
-        "r": settings.rank,
-        "lora_alpha": settings.alpha or 2 * settings.rank,
-        "lora_dropout": settings.dropout,
-        "use_rslora": settings.rslora,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
-        "bias": "none",
-    }
-
-
 def quantization_config(machine: Machine) -> str:
     """transformers' BitsAndBytesConfig of an NF4 base."""
-    return (
-        "BitsAndBytesConfig(\n"
-        "    load_in_4bit=True,\n"
-        '    bnb_4bit_quant_type="nf4",\n'
-        "    bnb_4bit_use_double_quant=True,\n"
-        f"    bnb_4bit_compute_dtype=torch.{machine.compute_dtype},\n"
-        ")"
-    )
+    dtype = f"    bnb_4bit_compute_dtype=torch.{machine.compute_dtype},\n"  # no literal: it is an object of torch
+    return f"{call('BitsAndBytesConfig', NF4).removesuffix(')')}{dtype})"
 
 
 def call(name: str, arguments: dict[str, Any]) -> str:

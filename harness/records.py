@@ -8,9 +8,16 @@ what results.json holds and what a report is drawn from.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from harness.core.settings import Plan as Plan
+from harness.core.settings import Quantization as Quantization
+from harness.core.settings import Scheduler as Scheduler
+from harness.core.settings import Settings as Settings
+from harness.core.settings import Trial as Trial
+from harness.core.settings import Variant as Variant
 
 FORMAT = 1
 """Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
@@ -78,11 +85,6 @@ class Basis(StrEnum):
     PUBLISHED = "published"
 
 
-class Quantization(StrEnum):
-    NF4 = "nf4"
-    NONE = "none"
-
-
 class Reducer(StrEnum):
     """How the repeats of one case under one seed count."""
 
@@ -104,13 +106,6 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
     """Too few cases or seeds to tell; how many would do is stated beside it."""
     NOT_COMPARABLE = "not comparable"
-
-
-class Scheduler(StrEnum):
-    CONSTANT = "constant"
-    CONSTANT_WITH_WARMUP = "constant_with_warmup"
-    LINEAR = "linear"
-    COSINE = "cosine"
 
 
 # --- suites ------------------------------------------------------------------------------------------------------
@@ -220,69 +215,6 @@ class Suite:
 
     def of(self, split: Split) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.split is split)
-
-
-# --- grids and plans ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One row of training settings, as TRL's SFTConfig and PEFT's LoraConfig name the same things.
-
-    `warmup` below 1 is a share of all steps, otherwise a count. `alpha` 0 means twice the rank (resolved by `grid`).
-    """
-
-    learning_rate: float = 2e-4
-    epochs: float = 3.0
-    warmup: float = 0.03
-    scheduler: Scheduler = Scheduler.LINEAR
-    rank: int = 16
-    alpha: int = 0
-    dropout: float = 0.0
-    rslora: bool = False
-    target_modules: str | tuple[str, ...] = "all-linear"
-    batch_size: int = 4
-    gradient_accumulation: int = 1
-    optimizer: str = "adamw_torch"
-    max_length: int = 512
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    packing: bool = False
-    quantization: Quantization = Quantization.NF4
-
-    def as_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of settings without seed. `name` is the grid row's own, else the settings that differ (`lr=1e-3 r=16`)."""
-
-    id: str
-    name: str
-    settings: Settings
-    named: bool = False
-    """The name is the row's own: another run's row of this name is the same variant, whatever its settings."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A variant with one seed. `id` is stable: the same settings and seed have it in every grid."""
-
-    id: str
-    variant: str
-    settings: Settings
-    seed: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    grid: str
-    variants: tuple[Variant, ...]
-    seeds: tuple[int, ...]
-    trials: tuple[Trial, ...]
-    about: str = ""
-    """The model that the grid's question is about: a run on another one says that this was not tested."""
 
 
 # --- measurements ------------------------------------------------------------------------------------------------

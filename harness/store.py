@@ -82,8 +82,13 @@ _REDO = "Restore the file, or delete it and run `harness run` again: it redoes o
 
 def digest(value: object) -> str:
     """16 hex digits over `value` as canonical JSON; the same value has the same digest in every process."""
-    text = json.dumps(value, default=_plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(value, default=_identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _identity(value: object) -> Any:
+    """As `_plain`, but a training setting that was added later does not change digests while it has its default."""
+    return value.identity() if isinstance(value, Settings) else _plain(value)
 
 
 def _plain(value: object) -> Any:

@@ -16,6 +16,7 @@ from functools import partial
 
 from harness import adapters
 from harness.budget import Budget
+from harness.core.settings import fusible
 from harness.errors import EngineError, StoreError
 from harness.executors import Executor
 from harness.records import (
@@ -85,8 +86,8 @@ class Setup:
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
 
     def engine_of(self, settings: Settings) -> str:
-        """Packed rows see their neighbours: they are the reference engine's, whatever trains the others."""
-        return REFERENCE if settings.packing else self.engine
+        """The engine that trains these settings: the reference engine where the fused engine cannot."""
+        return self.engine if fusible(settings) else REFERENCE
 
     def saved_base(self, quantization: Quantization) -> str:
         """Names the quantised base on disk: fewer libraries have a part in it than in what it answers."""

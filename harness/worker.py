@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.settings import fusible
 from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.groups import Group, keeper, with_saved
 from harness.records import (
@@ -155,11 +156,9 @@ class _Worker:
         return all(self.do(task) for task in (*rest, *alone, *others))
 
     def _in_company(self, task: Task) -> bool:
-        """Whether it is done with others: the reference engine trains one by one, and packed rows are its own."""
+        """Whether it is done with others: the reference engine trains one by one, and so is what cannot be fused."""
         if self._job.engine != FUSED:
             return not task.train
-        from harness.engine.fused.training import fusible
-
         return task.settings is None or fusible(task.settings)
 
     def _answer_together(self, group: Group, tasks: Sequence[Task]) -> list[Task]:

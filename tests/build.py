@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from harness.compare import assemble
+from harness.core.settings import Axis
 from harness.records import (
     FORMAT,
     Answer,
@@ -72,6 +74,15 @@ def case(id: str, role: Role = Role.LEARN, split: Split = Split.MAIN, expect: st
 def suite(cases: Sequence[Case], margin: float = 10.0, objective: Role = Role.GENERALISE) -> Suite:
     rows = (Example((Message("user", "Hello"), Message("assistant", "good day"))),)
     return Suite("workshop", "suites/workshop", "A made-up suite.", tuple(cases), rows, objective, margin)
+
+
+@dataclass(frozen=True)
+class MoreSettings(Settings):
+    """The settings of a later version, which has one more axis."""
+
+    noise: Annotated[
+        float, Axis("noise", "NEFTune noise", sft="neftune_noise_alpha", at_least=0, fused=False, added=True)
+    ] = 0.0
 
 
 def machine(kind: str = "cpu", basis: Basis = Basis.MEASURED) -> Machine:

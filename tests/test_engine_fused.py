@@ -320,7 +320,7 @@ def test_a_trial_of_another_base_is_refused(base: Base) -> None:
     """So are packed rows, which see their neighbours."""
     with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
         together(base, replace(SHORT, quantization=Quantization.NONE))
-    with pytest.raises(EngineError, match="packed rows"):
+    with pytest.raises(EngineError, match="packing=True"):
         together(base, replace(SHORT, packing=True))
 
 

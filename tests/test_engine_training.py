@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from training import SHORT, ask, losses, one_core, rows_of, trained_once, trainer_of, training, weights
 
+from harness.core.settings import OPTIMIZERS
 from harness.engine.adapters import save_adapter
 from harness.engine.base import (
     Base,
@@ -24,7 +25,7 @@ from harness.engine.base import (
 from harness.engine.meter import Meter
 from harness.engine.reference import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.errors import EngineError, GridError
-from harness.grid.forms import NAMED_MODULES, OPTIMIZERS
+from harness.grid.forms import NAMED_MODULES
 from harness.models import resolve
 from harness.predict import updates
 from harness.records import Phase, Quantization, Scheduler, Settings, Status

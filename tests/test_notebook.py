@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from harness import paste
 from harness.cli import main
+from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.errors import UsageError
 from harness.export.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.export.source import Source
@@ -96,8 +97,8 @@ def test_the_settings_are_the_variants(trained_run: RunStore) -> None:
     source = source_of(trained_run)
     [text] = code(notebook(source, "bfloat16"), "parameters")
     found = names(text)
-    assert found["LORA"] == paste.lora_arguments(source.settings)
-    assert found["TRAINING"] == paste.training_arguments(source.settings, source.seed)
+    assert found["LORA"] == lora_arguments(source.settings)
+    assert found["TRAINING"] == sft_arguments(source.settings, source.seed)
     assert (found["MODEL"], found["REVISION"], found["QUANTIZE"]) == ("pocket", None, True)
     assert (found["COMPUTE_DTYPE"], found["MERGED_DTYPE"], found["MAX_NEW_TOKENS"]) == ("float16", "bfloat16", 12)
     assert (found["HUB_REPOSITORY"], found["MAKE_GGUF"]) == ("", False)

@@ -300,7 +300,7 @@ def test_small_tensors_are_not_paged() -> None:
 
 def test_every_optimizer_of_a_grid_is_known() -> None:
     """No optimizer that a grid may name is silently taken to have no state."""
-    from harness.grid.forms import OPTIMIZERS
+    from harness.core.settings import OPTIMIZERS
 
     assert set(OPTIMIZERS) == STATE.keys() | PAGED.keys() | {"adafactor"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from build import case, cost, machine
+from build import MoreSettings, case, cost, machine
 from build import suite as made_suite
 
 from harness.errors import EngineError, StoreError
@@ -619,6 +619,19 @@ def test_settings_and_seed_train_anew(tmp_path: Path, other: Trial) -> None:
     assert [(name, train, len(asked)) for name, train, asked in work_after(tmp_path, SETUP, [other])] == [
         ("a", True, 2)
     ]
+
+
+def test_a_cache_is_still_used_after_an_axis_is_added(tmp_path: Path) -> None:
+    """Trainings and answers cached before an axis was added are used where it has its default, and only there."""
+    go(tmp_path, Workers(), [A])
+    before = sweep(tmp_path, nobody, run="later")
+    default = MoreSettings(**A.settings.as_dict())
+    records = before.go([replace(A, settings=default)], Split.MAIN, "testing")
+    assert [(record.status, record.reused) for record in records] == [(Status.SUCCEEDED, True)] * 2
+    work = Workers()
+    other = replace(A, settings=replace(default, noise=5.0))
+    sweep(tmp_path, work, run="other").go([other], Split.MAIN, "testing")
+    assert [(trial, train) for trial, train, _ in work.tasks] == [("a", True)]
 
 
 def test_name_path_and_threads_change_no_id() -> None:

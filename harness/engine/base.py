@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.trainer_arguments import NF4
 from harness.engine.quiet import overlook_kernels
 from harness.errors import EngineError, GridError, ModelError
 from harness.records import TEMPLATE_DATE, Machine, ModelRef, Quantization, Settings
@@ -113,12 +114,7 @@ def quantization_config(dtype: torch.dtype) -> BitsAndBytesConfig:
     """NF4 with double quantisation, computing in `dtype`: QLoRA's own (Dettmers et al., arXiv:2305.14314)."""
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    return BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=dtype)
 
 
 def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> None:

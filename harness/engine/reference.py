@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.core import trainer_arguments
 from harness.engine.adapters import save_adapter
 from harness.engine.base import REPORT_BUG, Base, check_precision, check_trainable, untouched
 from harness.engine.fingerprint import described, trained_on
@@ -311,16 +312,7 @@ def _dataset(rows: Sequence[Row]) -> Dataset:
 def lora_config(settings: Settings) -> LoraConfig:
     from peft import LoraConfig
 
-    targets = settings.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha or 2 * settings.rank,
-        lora_dropout=settings.dropout,
-        use_rslora=settings.rslora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        bias="none",
-    )
+    return LoraConfig(**trainer_arguments.lora_arguments(settings))
 
 
 def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
@@ -329,31 +321,12 @@ def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFT
     cuda = base.machine.kind == "cuda"
     return SFTConfig(
         output_dir=folder,
-        seed=seed,
-        data_seed=seed,
-        learning_rate=settings.learning_rate,
-        num_train_epochs=settings.epochs,
-        # Below 1 it is a share of all steps; as an int it would be a count.
-        warmup_steps=settings.warmup,
-        lr_scheduler_type=settings.scheduler.value,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        optim=settings.optimizer,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        max_length=settings.max_length,
-        packing=settings.packing,
-        # Always said: TRL's default is bf16, which a T4 claims to have and only emulates.
-        fp16=cuda and base.machine.compute_dtype == "float16",
-        bf16=cuda and base.machine.compute_dtype == "bfloat16",
+        **trainer_arguments.sft_arguments(settings, seed),
+        **trainer_arguments.machine_arguments(base.machine),
         use_cpu=not cuda,
         dataloader_pin_memory=cuda,
-        # Where memory is short it buys room for a third more computing; a CPU has room.
-        gradient_checkpointing=cuda,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if cuda else None,
         logging_steps=1,
         logging_strategy="steps",
-        logging_nan_inf_filter=False,  # it would log a diverged step as loss 0
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

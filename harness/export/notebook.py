@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import paste
+from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
 from harness.export import record_of
 from harness.export.folders import begin, commit, existing
 from harness.export.source import Source, check_real
@@ -115,7 +116,7 @@ def cells(text: str) -> Iterator[Cell]:
 def parameters(source: Source, dtype: str) -> str:
     """The settings, one name a line, with what each is for."""
     machine, suite, settings = source.run.provenance.machine, source.run.suite, source.settings
-    compute = machine.compute_dtype if machine.kind == "cuda" else paste.FP16
+    compute = machine.compute_dtype if machine.kind == "cuda" else FP16
     where = "of the model on the Hub" if source.model.revision else "None: the newest, or a folder's"
     lines = [
         _line("FROM", {"suite": suite.name, "variant": source.variant.name, "seed": source.seed}, "filled in from"),
@@ -133,10 +134,10 @@ def parameters(source: Source, dtype: str) -> str:
         _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer take less memory"),
         "",
         "# The adapter: arguments of peft.LoraConfig.",
-        f"LORA = {paste.call('dict', paste.lora_arguments(settings))}",
+        f"LORA = {paste.call('dict', lora_arguments(settings))}",
         "",
         "# The training: arguments of trl.SFTConfig.",
-        f"TRAINING = {paste.call('dict', paste.training_arguments(settings, source.seed))}",
+        f"TRAINING = {paste.call('dict', sft_arguments(settings, source.seed))}",
         "",
         _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; without one it is float32"),
         _line("HUB_REPOSITORY", "", '"your-name/your-model" uploads the merged model'),

@@ -10,15 +10,15 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from harness.core.settings import AXES, Plan, Settings, Trial, Variant
 from harness.errors import GridError, HarnessError, Place
-from harness.grid.forms import DEFAULTS, RESERVED, Grid, read_grid
+from harness.grid.forms import RESERVED, Grid, read_grid
 from harness.grid.names import NAMELESS, differing, label
-from harness.records import Plan, Settings, Trial, Variant
 from harness.yamltext import Document, nearest, parse_yaml, raise_all, read_text, shown
 
 __all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
@@ -66,12 +66,12 @@ def differing_settings(plan: Plan) -> tuple[str, ...]:
 
 def variant_id(settings: Settings) -> str:
     """The same settings have the same id in every grid."""
-    return _digest(settings.as_dict())
+    return _digest(settings.identity())
 
 
 def trial_id(settings: Settings, seed: int) -> str:
     """The same settings and seed have the same id in every grid."""
-    return _digest({**settings.as_dict(), "seed": seed})
+    return _digest({**settings.identity(), "seed": seed})
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -137,8 +137,9 @@ def _rows(grid: Grid) -> list[_Cell]:
 
 def _settings(given: Mapping[str, Any]) -> Settings:
     """Full settings, of plain types: what was read remembers its spelling, and an id must not depend on that."""
-    settings = Settings(**{name: _exact(given.get(name, default), default) for name, default in DEFAULTS.items()})
-    return settings if settings.alpha else replace(settings, alpha=2 * settings.rank)
+    return Settings(
+        **{name: _exact(given.get(name, axis.default), axis.default) for name, axis in AXES.items()}
+    ).resolved()
 
 
 def _exact(value: Any, like: Any) -> Any:

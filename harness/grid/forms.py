@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
-from harness.records import Quantization, Scheduler, Settings
+from harness.core.settings import AXES, Axis
 from harness.yamltext import Document, Form, Line, Text, fit, nearest, shown
 
 RESERVED = "base"
@@ -17,13 +19,6 @@ NAMED_MODULES: dict[str, tuple[str, ...]] = {
 }
 ALL_LINEAR = "all-linear"
 MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-# Those of transformers that need no package beside torch and bitsandbytes.
-OPTIMIZERS = (
-    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "adamw_8bit", "adamw_bnb_8bit",
-    "ademamix", "ademamix_8bit", "lion_8bit", "lion_32bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
-    "paged_adamw_8bit", "paged_adamw_32bit", "paged_ademamix_8bit", "paged_ademamix_32bit", "paged_lion_8bit",
-    "paged_lion_32bit",
-)  # fmt: skip
 
 
 def _modules(value: Any) -> Any:
@@ -44,43 +39,32 @@ def _modules(value: Any) -> Any:
     return tuple(sorted(set(value), key=lambda name: (place.get(name, len(place)), name)))
 
 
-def _share_or_steps(warmup: float) -> float:
-    if warmup > 1 and warmup != int(warmup):
-        raise ValueError("warmup: below 1 it is a share of all steps, else a whole number of steps")
-    return warmup
-
-
-def _optimizer(name: str) -> str:
-    if name not in OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {shown(name)}\n{nearest(name, OPTIMIZERS)}")
-    return name
-
-
 MODULES_SCHEMA = {
     "anyOf": [{"enum": [ALL_LINEAR, *NAMED_MODULES]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-VALUES: dict[str, Any] = {
-    "learning_rate": Annotated[float, Field(gt=0)],
-    "epochs": Annotated[float, Field(gt=0)],
-    "warmup": Annotated[float, Field(ge=0), AfterValidator(_share_or_steps)],
-    "scheduler": Annotated[Scheduler, Field(strict=False)],
-    "rank": Count,
-    "alpha": Annotated[int, Field(ge=0, le=2_000_000, description="0: twice the rank.")],
-    "dropout": Annotated[float, Field(ge=0, lt=1)],
-    "rslora": bool,
-    "target_modules": Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)],
-    "batch_size": Count,
-    "gradient_accumulation": Count,
-    "optimizer": Annotated[str, AfterValidator(_optimizer), WithJsonSchema({"enum": list(OPTIMIZERS)})],
-    "max_length": Annotated[int, Field(ge=8, le=1_000_000)],
-    "weight_decay": Annotated[float, Field(ge=0)],
-    "max_grad_norm": Annotated[float, Field(ge=0, description="0: no clipping.")],
-    "packing": bool,
-    "quantization": Annotated[Quantization, Field(strict=False)],
-}
-"""Every setting and what its value may be."""
-DEFAULTS = Settings().as_dict()
+TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)]
+"""Target modules have words of their own, and a list of them is one value."""
+
+
+def _value(axis: Axis) -> Any:
+    """What the value of a setting may be, as a type for pydantic."""
+    if axis.name == "target_modules":
+        return TARGET_MODULES
+    if issubclass(axis.kind, Enum):
+        return Annotated[axis.kind, Field(strict=False)]
+    if axis.options:
+        checked = AfterValidator(partial(_option, axis))
+        return Annotated[axis.kind, checked, WithJsonSchema({"enum": list(axis.options)})]
+    limits = Field(
+        gt=axis.above, ge=axis.at_least, lt=axis.below, le=axis.at_most, description=axis.description or None
+    )
+    return Annotated[axis.kind, limits, AfterValidator(axis.check)] if axis.check else Annotated[axis.kind, limits]
+
+
+def _option(axis: Axis, value: str) -> str:
+    if value not in axis.options:
+        raise ValueError(f"unknown {axis.name} {shown(value)}\n{nearest(value, axis.options)}")
+    return value
 
 
 def _several(value: Any) -> Any:
@@ -111,12 +95,12 @@ def _listed(kind: Any, alone: Any = None) -> Any:
     return Annotated[several, BeforeValidator(_several, json_schema_input_type=(alone or kind) | several)]
 
 
-# The forms are made from `VALUES`, so that settings, rows and axes cannot drift apart.
-_SETTINGS: dict[str, Any] = {name: (kind, DEFAULTS[name]) for name, kind in VALUES.items()}
+# The forms are made from the table of axes, so that settings, rows and axes cannot drift apart.
+_SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
 # A list alone would be an axis, so modules by name need brackets within brackets there.
 _ALONE = {"target_modules": Literal["all-linear", "attention", "qv"]}
 _AXES: dict[str, Any] = {
-    name: (_listed(kind, _ALONE.get(name)), Field(default_factory=list)) for name, kind in VALUES.items()
+    axis.name: (_listed(_value(axis), _ALONE.get(axis.name)), Field(default_factory=list)) for axis in AXES.values()
 }
 _NAMED: dict[str, Any] = {
     "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Its name in reports."))

@@ -6,23 +6,16 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from harness.core.settings import AXES, Settings
 from harness.grid.forms import NAMED_MODULES
-from harness.records import Settings
 
-SHORT = {
-    "learning_rate": "lr", "epochs": "ep", "warmup": "warmup", "scheduler": "sched", "rank": "r", "alpha": "a",
-    "dropout": "drop", "rslora": "rslora", "target_modules": "targets", "batch_size": "bs",
-    "gradient_accumulation": "acc", "optimizer": "opt", "max_length": "len", "weight_decay": "wd",
-    "max_grad_norm": "clip", "packing": "packing", "quantization": "quant",
-}  # fmt: skip
-"""Settings in the order of names, and how they are called there."""
 NAMELESS = ("learning_rate", "rank")
 """What to show of a variant that differs from no other."""
 
 
 def differing(every: Sequence[Settings]) -> tuple[str, ...]:
     """The settings in which these differ; alpha only where it is not always twice the rank."""
-    names = [name for name in SHORT if len({getattr(settings, name) for settings in every}) > 1]
+    names = [name for name in AXES if len({getattr(settings, name) for settings in every}) > 1]
     if all(settings.alpha == 2 * settings.rank for settings in every) and "alpha" in names:
         names.remove("alpha")
     return tuple(names)
@@ -40,7 +33,7 @@ def _part(name: str, value: Any) -> str:
         word = "yes" if value else "no"
     else:
         word = number(value) if isinstance(value, int | float) else str(value)
-    return f"{SHORT[name]}={word}"
+    return f"{AXES[name].label}={word}"
 
 
 def _modules(value: str | tuple[str, ...]) -> str:
@@ -48,7 +41,7 @@ def _modules(value: str | tuple[str, ...]) -> str:
     if isinstance(value, str):
         return value
     known = next((word for word, modules in NAMED_MODULES.items() if modules == value), None)
-    return known or f"{SHORT['target_modules']}={'+'.join(name.removesuffix('_proj') for name in value)}"
+    return known or f"{AXES['target_modules'].label}={'+'.join(name.removesuffix('_proj') for name in value)}"
 
 
 def number(value: float) -> str:

@@ -8,6 +8,7 @@ from math import sqrt
 
 from harness import reducers, wording
 from harness.advise import TOY, advise
+from harness.core.settings import AXES
 from harness.records import (
     Case,
     Change,
@@ -142,7 +143,7 @@ def _instead(compared: str) -> str:
 
 
 def _differs(best: Outcome) -> str:
-    return ", ".join(f"{words.lower(words.SETTINGS[n])} {words.setting(n, v)}" for n, v in best.differs.items())
+    return ", ".join(f"{words.lower(AXES[n].title)} {words.setting(n, v)}" for n, v in best.differs.items())
 
 
 def _confirmation(results: Results) -> str:

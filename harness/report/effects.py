@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from harness import stats, wording
+from harness.core.settings import AXES
 from harness.records import Outcome, Results, Role
 from harness.report import rates, words
 
@@ -78,7 +79,7 @@ def _effect(results: Results, variants: Sequence[Outcome], names: Sequence[str],
         shown = ", ".join(words.setting(n, x) for n, x in zip(names, own, strict=True))
         levels.append(Level(shown, len(members), _mean(qualities), _mean(kept), _alike(pairs, objective, marks)))
     known = [level.quality for level in levels if level.quality is not None]
-    title = ", ".join(words.SETTINGS[n] if k == 0 else words.SETTINGS[n].lower() for k, n in enumerate(names))
+    title = ", ".join(AXES[n].title if k == 0 else words.lower(AXES[n].title) for k, n in enumerate(names))
     return Effect(title, tuple(levels), 100 * (max(known) - min(known)) if len(known) > 1 else None)
 
 

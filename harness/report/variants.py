@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import wording
+from harness.core.settings import AXES
 from harness.records import Outcome, Phase, PhaseCost, Rate, Results, Role, Safety, Settings, Status
 from harness.report import rates, words
 from harness.report.rates import Span
@@ -62,7 +63,7 @@ def columns(results: Results) -> tuple[Column, ...]:
         )
         for role in results.base.rates
     ]
-    axes = [Column(words.SETTINGS[a], f"Setting {a}", "Settings that differ") for a in differing(results)]
+    axes = [Column(AXES[a].title, f"Setting {a}", "Settings that differ") for a in differing(results)]
     against, cost = "Against the base", f"Time and memory, {_machine(results)}"
     return (
         Column("Eligible", "Whether it may be chosen, and why or why not", number=False),
@@ -205,7 +206,7 @@ def common(results: Results) -> tuple[tuple[str, str], ...]:
     settings: Settings | None = next((v.settings for v in results.variants if v.settings), None)
     axes = differing(results)
     every = settings.as_dict() if settings else {}
-    return tuple((words.lower(words.SETTINGS[n]), words.setting(n, v)) for n, v in every.items() if n not in axes)
+    return tuple((words.lower(AXES[n].title), words.setting(n, v)) for n, v in every.items() if n not in axes)
 
 
 def ordered(results: Results, first: str) -> Sequence[Outcome]:

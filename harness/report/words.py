@@ -33,25 +33,6 @@ ENDED = {
     Status.CANCELLED: "was stopped or never begun",
 }
 """What a training did that did not succeed."""
-SETTINGS = {
-    "learning_rate": "Learning rate",
-    "epochs": "Epochs",
-    "warmup": "Warmup",
-    "scheduler": "Scheduler",
-    "rank": "Rank",
-    "alpha": "Alpha",
-    "dropout": "Dropout",
-    "rslora": "rsLoRA",
-    "target_modules": "Target modules",
-    "batch_size": "Batch size",
-    "gradient_accumulation": "Accumulation",
-    "optimizer": "Optimizer",
-    "max_length": "Max length",
-    "weight_decay": "Weight decay",
-    "max_grad_norm": "Max grad norm",
-    "packing": "Packing",
-    "quantization": "Quantisation",
-}
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
 
 # --- text from a model or a file ---------------------------------------------------------------------------------
@@ -141,8 +122,8 @@ def _power(value: float) -> str:
 
 
 def lower(name: str) -> str:
-    """A setting's title within a sentence."""
-    return name if name == "rsLoRA" else name.lower()
+    """A setting's title within a sentence; `rsLoRA` keeps its capitals."""
+    return name if sum(map(str.isupper, name)) > 1 else name.lower()
 
 
 def moment(stamp: str) -> str:

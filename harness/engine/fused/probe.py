@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.core.settings import AXES, Settings
 from harness.engine.base import Base
 from harness.engine.fused.learner import steps_of, windows
 from harness.engine.reference import trained
 from harness.engine.rows import Row
-from harness.records import PhaseCost, Scheduler, Settings
+from harness.records import PhaseCost
 
 TIMED = 2
 """Whole steps that are timed."""
@@ -41,17 +42,7 @@ class Probe:
 def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
     """The same for trials of which a step costs the same; a `max_length` changes that where it cuts rows."""
     longest = max((len(row.input_ids) for row in rows), default=settings.max_length)
-    return replace(
-        settings,
-        learning_rate=1e-9,
-        scheduler=Scheduler.CONSTANT,
-        epochs=1.0,
-        warmup=0.0,
-        alpha=1,
-        weight_decay=0.0,
-        rslora=False,
-        max_length=longest,
-    )
+    return replace(settings, **{axis.name: axis.default for axis in AXES.values() if not axis.cost}, max_length=longest)
 
 
 def probe(base: Base, rows: Sequence[Row], settings: Settings, *, model_name: str) -> Probe:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.settings import Settings, unfusible
 from harness.engine.base import Base, check_precision, check_trainable, checkpoint, opened, untouched
 from harness.engine.fused.fresh import Fresh, begin, save, wide
 from harness.engine.fused.learner import Learner
@@ -22,7 +23,7 @@ from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.reference import Keep, TrainingLog, sft_arguments
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
-from harness.records import Fingerprint, Settings, Status, Step
+from harness.records import Fingerprint, Status, Step
 
 if TYPE_CHECKING:
     import torch
@@ -98,16 +99,12 @@ def train_together(
         yield from _Run(base, lots, begun, progress, log_probabilities, pass_tokens, undo).go()
 
 
-def fusible(settings: Settings) -> bool:
-    """Whether a trial can be trained in a pass with others: packed rows cannot."""
-    return not settings.packing
-
-
 def _check(base: Base, settings: Settings) -> None:
     if base.quantization is not settings.quantization:
         raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")
-    if not fusible(settings):
-        raise EngineError("packed rows cannot be trained in a pass with others", remedy="Use --engine reference.")
+    if names := unfusible(settings):
+        told = ", ".join(f"{name}={getattr(settings, name)}" for name in names)
+        raise EngineError(f"the fused engine cannot train {told}", remedy="Use --engine reference.")
 
 
 class _Run:

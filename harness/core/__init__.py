@@ -1,0 +1,1 @@
+"""Types and rules that every other package of the harness may import."""

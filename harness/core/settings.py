@@ -1,0 +1,201 @@
+"""Training settings, and the grids and plans that are made of them.
+
+The fields of `Settings` are the table of grid axes: each field's annotation holds an `Axis`, which says how the
+setting is written in a grid, what it is called, which argument of TRL or PEFT it becomes, and what depends on it.
+To add a setting, add one field with `added=True`; grids, names, reports, the JSON schema, the trainer and the pasted
+training script are derived from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Annotated, Any, get_args, get_type_hints
+
+
+class Quantization(StrEnum):
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class Scheduler(StrEnum):
+    CONSTANT = "constant"
+    CONSTANT_WITH_WARMUP = "constant_with_warmup"
+    LINEAR = "linear"
+    COSINE = "cosine"
+
+
+# Those of transformers that need no package beside torch and bitsandbytes.
+OPTIMIZERS = (
+    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "adamw_8bit", "adamw_bnb_8bit",
+    "ademamix", "ademamix_8bit", "lion_8bit", "lion_32bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
+    "paged_adamw_8bit", "paged_adamw_32bit", "paged_ademamix_8bit", "paged_ademamix_32bit", "paged_lion_8bit",
+    "paged_lion_32bit",
+)  # fmt: skip
+MOST = 1_000_000
+"""The largest rank, length or number of rows that a grid may ask for."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One training setting. `name`, `kind` (its type) and `default` are filled in from the field of `Settings`."""
+
+    label: str
+    """Short name, for variants: `lr`."""
+    title: str
+    """Name in reports: `Learning rate`."""
+    sft: str = ""
+    """The argument of TRL's SFTConfig (or of TrainingArguments, which it extends) that the setting becomes."""
+    lora: str = ""
+    """The argument of PEFT's LoraConfig that the setting becomes."""
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    options: tuple[str, ...] = ()
+    """The allowed words, where the type is text."""
+    check: Callable[[Any], Any] | None = None
+    """Returns the value, or raises `ValueError` with the reason why it is not allowed."""
+    description: str = ""
+    """Shown by editors, through the JSON schema."""
+    fused: bool = True
+    """The fused engine can train every value. If False, it can train only the default."""
+    cost: bool = True
+    """The time or memory of a training step depends on the setting."""
+    added: bool = False
+    """The setting was added after format 1.
+
+    Ids and digests leave it out while it has its default, so that results and caches from before it are still found.
+    Its default must be what the libraries do when the argument is not given, and may never change.
+    """
+    name: str = ""
+    kind: Any = None
+    default: Any = None
+
+
+def _share_or_steps(warmup: float) -> float:
+    if warmup > 1 and warmup != int(warmup):
+        raise ValueError("warmup: below 1 it is a share of all steps, else a whole number of steps")
+    return warmup
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One row of training settings. Each field's annotation is its row in the table of axes.
+
+    `warmup` below 1 is a share of all steps, otherwise a count. `alpha` 0 means twice the rank.
+    """
+
+    learning_rate: Annotated[float, Axis("lr", "Learning rate", sft="learning_rate", above=0, cost=False)] = 2e-4
+    epochs: Annotated[float, Axis("ep", "Epochs", sft="num_train_epochs", above=0, cost=False)] = 3.0
+    warmup: Annotated[
+        float, Axis("warmup", "Warmup", sft="warmup_steps", at_least=0, check=_share_or_steps, cost=False)
+    ] = 0.03
+    scheduler: Annotated[Scheduler, Axis("sched", "Scheduler", sft="lr_scheduler_type", cost=False)] = Scheduler.LINEAR
+    rank: Annotated[int, Axis("r", "Rank", lora="r", at_least=1, at_most=MOST)] = 16
+    alpha: Annotated[
+        int,
+        Axis("a", "Alpha", lora="lora_alpha", at_least=0, at_most=2 * MOST, description="0: twice the rank.",
+             cost=False),
+    ] = 0  # fmt: skip
+    dropout: Annotated[float, Axis("drop", "Dropout", lora="lora_dropout", at_least=0, below=1)] = 0.0
+    rslora: Annotated[bool, Axis("rslora", "rsLoRA", lora="use_rslora", cost=False)] = False
+    target_modules: Annotated[str | tuple[str, ...], Axis("targets", "Target modules", lora="target_modules")] = (
+        "all-linear"
+    )
+    batch_size: Annotated[
+        int, Axis("bs", "Batch size", sft="per_device_train_batch_size", at_least=1, at_most=MOST)
+    ] = 4
+    gradient_accumulation: Annotated[
+        int, Axis("acc", "Accumulation", sft="gradient_accumulation_steps", at_least=1, at_most=MOST)
+    ] = 1
+    optimizer: Annotated[str, Axis("opt", "Optimizer", sft="optim", options=OPTIMIZERS)] = "adamw_torch"
+    max_length: Annotated[int, Axis("len", "Max length", sft="max_length", at_least=8, at_most=MOST)] = 512
+    weight_decay: Annotated[float, Axis("wd", "Weight decay", sft="weight_decay", at_least=0, cost=False)] = 0.0
+    max_grad_norm: Annotated[
+        float, Axis("clip", "Max grad norm", sft="max_grad_norm", at_least=0, description="0: no clipping.")
+    ] = 1.0
+    # Packed rows see their neighbours, which the fused engine's passes do not allow.
+    packing: Annotated[bool, Axis("packing", "Packing", sft="packing", fused=False)] = False
+    quantization: Annotated[Quantization, Axis("quant", "Quantisation")] = Quantization.NF4
+
+    def as_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def given(self) -> Iterator[tuple[Axis, Any]]:
+        """Every axis with its value here, except added axes that have their default."""
+        for axis in axes(type(self)).values():
+            value = getattr(self, axis.name)
+            if not (axis.added and value == axis.default):
+                yield axis, value
+
+    def identity(self) -> dict[str, Any]:
+        """What ids and digests are made of."""
+        return {axis.name: value for axis, value in self.given()}
+
+    def resolved(self) -> Settings:
+        """The same settings with the alpha that 0 stands for."""
+        return self if self.alpha else replace(self, alpha=2 * self.rank)
+
+
+def _table(kind: type[Settings]) -> Mapping[str, Axis]:
+    hints = get_type_hints(kind, include_extras=True)
+    found = {}
+    for field in fields(kind):
+        value, axis = get_args(hints[field.name])
+        found[field.name] = replace(axis, name=field.name, kind=value, default=field.default)
+    return found
+
+
+AXES = _table(Settings)
+"""The table of training settings, by name and in the order of the fields of `Settings`."""
+
+
+def axes(kind: type[Settings]) -> Mapping[str, Axis]:
+    """The table of `Settings`, or of a class that extends it."""
+    return AXES if kind is Settings else _table(kind)
+
+
+def fusible(settings: Settings) -> bool:
+    """Whether the fused engine can train these settings together with others; if not, the reference engine must."""
+    return not unfusible(settings)
+
+
+def unfusible(settings: Settings) -> tuple[str, ...]:
+    """The names of the settings whose values the fused engine cannot train."""
+    rows = axes(type(settings)).values()
+    return tuple(axis.name for axis in rows if not axis.fused and getattr(settings, axis.name) != axis.default)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of settings without seed. `name` is the grid row's own, else the settings that differ (`lr=1e-3 r=16`)."""
+
+    id: str
+    name: str
+    settings: Settings
+    named: bool = False
+    """The name is the row's own: another run's row of this name is the same variant, whatever its settings."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant with one seed. `id` is stable: the same settings and seed have it in every grid."""
+
+    id: str
+    variant: str
+    settings: Settings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The variants and trials of a grid."""
+
+    grid: str
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+    about: str = ""
+    """The model that the grid's question is about: a run on another one says that this was not tested."""
