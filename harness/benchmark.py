@@ -1,13 +1,13 @@
-"""A whole benchmark, stage by stage: read, open the run, sweep, choose, confirm, report. What `harness run` does."""
+"""`harness run`: read the request, open the run directory, sweep, choose, confirm, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from harness import adapters, compare, frame, limits, report
-from harness.advise import advise
+from harness import adapters, compare, limits, reporting
 from harness.budget import Budget
 from harness.core.settings import fusible
 from harness.errors import Place, SuiteError, UsageError
@@ -15,14 +15,12 @@ from harness.executors import Executor
 from harness.grid import load_plan, trial_id
 from harness.models import resolve
 from harness.provenance import Profile, machine, now, provenance, stack_versions
-from harness.recommend import Caps
 from harness.records import (
     FORMAT,
     Case,
     Event,
     EventKind,
     Plan,
-    Recommendation,
     Results,
     RunManifest,
     Split,
@@ -32,115 +30,144 @@ from harness.records import (
     TrialRecord,
     Variant,
 )
+from harness.runner.copies import Copies
+from harness.runner.listeners import Listener, Listeners
 from harness.scorers import Scoring, code_of, scorer
+from harness.storage.keys import FUSED, REFERENCE, Setup, adapter_trial
+from harness.storage.locations import CACHE, RUNS
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
-from harness.sweep import FUSED, REFERENCE, Setup, Sweep, adapter_trial
-from harness.sync import mirror
+from harness.sweep import Sweep
+from harness.sync import Mirror, mirror
 from harness.wording import plural
 
-RUNS = Path("reports/runs")
-CACHE = Path("reports/cache")
 AUTO = "auto"
 FIRST_CONFIRM_SEED = 1000
 
-Notify = Callable[[Event], None]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is to be benchmarked, and where its results go."""
+    """A benchmark to run, and where its results go."""
 
     suite: Path
     grid: str = "quick"
     model: str = "pocket"
     profile: Profile = Profile.AUTO
     seeds: tuple[int, ...] | None = None
-    """Instead of the grid's own."""
+    """Replace the grid's own."""
     confirm_seeds: int = 3
-    """Under how many fresh seeds the chosen variant is trained again; 0 leaves confirmation out."""
+    """Number of fresh seeds under which the chosen variant is trained again; 0 skips the confirmation."""
     output: Path | None = None
     fresh: bool = False
     timeout: float | None = None
     """Seconds that one trial may take."""
     skip_unsupported: bool = False
-    """Go on without what the suite asks and the harness cannot do."""
+    """Ignore the parts of the suite that the harness does not support."""
     allow_code: bool = False
-    """Code beside the suite may judge answers."""
+    """Let the suite run its own code to judge answers."""
     timeline: bool = False
-    """Ask the suite after every epoch of every training, too."""
+    """Also evaluate the suite after every epoch of every training."""
     adapters: tuple[Path, ...] = ()
-    """Folders of adapters that were trained elsewhere, to be scored beside the grid."""
+    """Folders of adapters trained elsewhere, to be scored beside the grid."""
     arguments: tuple[str, ...] = ()
-    """The command line behind `harness`, for the record."""
-    skip_hopeless: bool = False
-    """Leave out trials that are predicted not to fit."""
+    """The command line after `harness`, kept in the run's provenance."""
+    skip_predicted_oom: bool = False
+    """Skip trials that are predicted to run out of memory."""
     budget: float | None = None
-    """Seconds that all of it may take, the report among it."""
+    """Time limit of the whole run in seconds, including the report."""
     sync: Path | None = None
-    """A folder that outlives this machine, where every finished trial is copied to and found again."""
+    """A folder that outlives this machine, to which every finished trial is copied and from which a run resumes."""
     engine: str = AUTO
-    """`reference`, `fused`, or `auto`: the fused one where several trials have a base in common."""
+    """`reference`, `fused`, or `auto`: fused where several trials share a base."""
 
 
-def run(request: Request, executor: Executor, notify: Notify) -> tuple[RunStore, Results]:
-    """Do what is missing of this benchmark, and write its results and its page.
+def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()) -> tuple[RunStore, Results]:
+    """Run the trials of a benchmark that have no result yet, and write the results and the page.
 
     Raises:
-        HarnessError: a mistake in what was given, or a run directory that another process works in.
+        HarnessError: the request has a mistake, or another process works in the run directory.
     """
-    limit = Budget(request.budget) if request.budget else None
+    begun = time.monotonic()
     manifest = prepare(request)
-    for notice in manifest.suite.notices:
-        notify(Event(EventKind.NOTICED, message=notice))
-    store = place(request, manifest)
-    cache = Cache(CACHE)
+    shown = Listeners(tuple(listeners))
+    _notice(shown, manifest.suite.notices)
+    store, cache = place(request, manifest), Cache(CACHE)
     copies = mirror(request.sync, store, cache, manifest.digest) if request.sync else None
     with store.locked(), cache.in_use(store.root):
         if not store.exists:
             store.write_manifest(manifest)
-        setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions())
+        budget = _budget(request, manifest, begun)
+        every = _listeners(shown, manifest, copies)
         sweep = Sweep(
-            setup,
-            store,
-            cache,
-            executor,
-            request.timeout,
-            _named(notify, manifest),
-            request.timeline,
-            manifest.adapters,
+            setup=Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions()),
+            run=store,
+            cache=cache,
+            executor=executor,
+            timeout=request.timeout,
+            listener=every,
+            timeline=request.timeline,
+            adapters=manifest.adapters,
+            predicted_oom=_predicted_oom(request, manifest, cache, shown),
+            budget=budget,
+            mirror=copies,
         )
-        sweep.budget, sweep.mirror = limit, copies
-        if limit:
-            limit.weights = limits.weights(manifest, _every(manifest))
-        if request.skip_hopeless:
-            sweep.hopeless = limits.hopeless(manifest, request.profile, cache, notify)
         if copies:
             copies.begin(manifest, fresh=request.fresh)
-        # The choice is confirmed as a user would train it: alone, with SFTTrainer.
-        judge = replace(sweep, setup=replace(setup, engine=REFERENCE))
-        if request.fresh:
-            _forget(sweep, judge, store, manifest)
-        records = sweep.go(limits.ordered(manifest.plan, limit), Split.MAIN, _counted(manifest.plan))
-        chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
-        if chosen and not (limit and limit.spent):
-            purpose = f"confirming {chosen.name} under {plural(len(manifest.confirm_seeds), 'fresh seed')}"
-            records += judge.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
-        if limit and limit.spent:
-            notify(Event(EventKind.NOTICED, message=limits.left(limit, manifest, records, chosen)))
-        else:
-            store.forget_records((record.split, record.trial) for record in records)
+        records = _records(request, manifest, sweep, shown)
         results = publish(store, manifest, records, allow_code=request.allow_code)
-        if copies:
-            copies.end(notify)
+        every.on_results(store, results)
         return store, results
+
+
+def _records(request: Request, manifest: RunManifest, sweep: Sweep, shown: Listener) -> tuple[TrialRecord, ...]:
+    """Run the sweep, then confirm the chosen variant."""
+    budget, store = sweep.budget, sweep.run
+    # The choice is confirmed as a user would train it: alone, with SFTTrainer.
+    confirmation = replace(sweep, setup=replace(sweep.setup, engine=REFERENCE))
+    if request.fresh:
+        _forget(sweep, confirmation, store, manifest)
+    records = sweep.go(limits.ordered(manifest.plan, budget), Split.MAIN, _counted(manifest.plan))
+    chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
+    if chosen and not (budget and budget.spent):
+        purpose = f"confirming {chosen.name} under {plural(len(manifest.confirm_seeds), 'fresh seed')}"
+        records += confirmation.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
+    if budget and budget.spent:
+        _notice(shown, [limits.left(budget, manifest, records, chosen)])
+    else:
+        store.forget_records((record.split, record.trial) for record in records)
+    return records
+
+
+def _listeners(shown: Listener, manifest: RunManifest, copies: Mirror | None) -> Listeners:
+    """All listeners of a run: those that the caller gave, and what the request asks for.
+
+    A tracker (trackio, wandb) would be one more here.
+    """
+    return Listeners((_Named(shown, _names(manifest)), *([Copies(copies, shown)] if copies else [])))
+
+
+def _notice(listener: Listener, messages: Iterable[str]) -> None:
+    for message in messages:
+        listener.on_event(Event(EventKind.NOTICED, message=message))
+
+
+def _budget(request: Request, manifest: RunManifest, begun: float) -> Budget | None:
+    if request.budget is None:
+        return None
+    return Budget(request.budget, limits.weights(manifest, _every(manifest)), started=begun)
+
+
+def _predicted_oom(request: Request, manifest: RunManifest, cache: Cache, shown: Listener) -> dict[str, str]:
+    if not request.skip_predicted_oom:
+        return {}
+    return limits.hopeless(manifest, request.profile, cache, shown.on_event)
 
 
 # --- before ------------------------------------------------------------------------------------------------------
 
 
 def prepare(request: Request) -> RunManifest:
-    """Read and check all that was named; nothing is written and nothing trained."""
+    """Read and check the suite, the grid, the model and the adapters; writes nothing and trains nothing."""
     suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
     _check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
@@ -175,7 +202,7 @@ def prepare(request: Request) -> RunManifest:
 
 
 def _engine(asked: str, plan: Plan) -> str:
-    """What trains the plan: with `auto`, whatever can be trained beside something else is."""
+    """The engine that trains the plan: with `auto`, the fused one where several trials share a base."""
     if asked != AUTO:
         return asked
     bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
@@ -186,21 +213,23 @@ def _check_trainable(suite: Suite) -> None:
     place = Place(str(Path(suite.folder) / "suite.yaml"))
     if not suite.examples:
         remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
-        raise SuiteError("the suite has no training rows, so there is nothing to train on", remedy=remedy, place=place)
+        raise SuiteError("the suite has no training rows", remedy=remedy, place=place)
     if not suite.of(Split.MAIN):
-        remedy = "Remove `split: confirm` from some: those choose the best variant, the others confirm it."
-        raise SuiteError("all cases have `split: confirm`, so none can choose", remedy=remedy, place=place)
+        remedy = "Remove `split: confirm` from some: main cases choose the best variant, confirm cases check it."
+        raise SuiteError(
+            "all cases have `split: confirm`, so none can choose the best variant", remedy=remedy, place=place
+        )
 
 
 def _check_code(suite: Suite, allowed: bool) -> None:
-    """Better before training than scores that are missing after it."""
+    """Refuse code before the training, so that no score is missing after it."""
     code = code_of(assertion for case in suite.cases for assertion in case.assertions)
     if code and not allowed:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
 
 
 def _content(suite: Suite) -> Suite:
-    """The suite without where it lies, on which lines, and what was ignored of it: these change no results."""
+    """The suite without its folder, its line numbers and its notices, which change no results."""
     return replace(
         suite,
         folder="",
@@ -212,13 +241,13 @@ def _content(suite: Suite) -> Suite:
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:
     if count < 0:
-        raise UsageError("--confirm-seeds cannot be negative", remedy="0 leaves confirmation out.")
+        raise UsageError("--confirm-seeds cannot be negative", remedy="0 skips the confirmation.")
     candidates = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + count + len(plan.seeds))
     return tuple(seed for seed in candidates if seed not in plan.seeds)[:count]
 
 
 def place(request: Request, manifest: RunManifest) -> RunStore:
-    """The run's directory: the one that was named, else the one where it was begun, else a new one."""
+    """The run's directory: the one in the request, else the one where this run was started, else a new one."""
     if request.output is not None:
         return claim_run(request.output, manifest.digest)
     name = f"{manifest.suite.name}-{manifest.plan.grid}-{_for_a_folder(manifest.model.name)}"
@@ -232,15 +261,15 @@ def _for_a_folder(model: str) -> str:
 # --- sweep and confirmation --------------------------------------------------------------------------------------
 
 
-def _forget(sweep: Sweep, judge: Sweep, store: RunStore, manifest: RunManifest) -> None:
-    """Nothing that was found before counts: neither of the variants nor of their confirmations."""
-    for one in (sweep, judge):
+def _forget(sweep: Sweep, confirmation: Sweep, store: RunStore, manifest: RunManifest) -> None:
+    """Drop all earlier results of the variants and of their confirmations."""
+    for one in (sweep, confirmation):
         one.forget(_every(manifest))
     store.forget_records(())
 
 
 def _every(manifest: RunManifest) -> list[Trial]:
-    """The plan's trials, and all that a confirmation may ask for."""
+    """The plan's trials, and all trials that a confirmation may need."""
     again = [trial for variant in manifest.plan.variants for trial in _again(variant, manifest.confirm_seeds)]
     return [*manifest.plan.trials, *again]
 
@@ -261,14 +290,29 @@ def _counted(plan: Plan) -> str:
     return f"training {plural(len(plan.variants), 'variant')}{seeds}"
 
 
-def _named(notify: Notify, manifest: RunManifest) -> Notify:
-    """Events for people: trials are called by their variants' names."""
+@dataclass(frozen=True)
+class _Named(Listener):
+    """Passes events on with trials called by their variants' names instead of their ids."""
+
+    listener: Listener
+    names: Mapping[str, str]
+
+    def on_event(self, event: Event) -> None:
+        self.listener.on_event(replace(event, trial=self.names.get(event.trial, event.trial)))
+
+    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        self.listener.on_record(record, trainings)
+
+    def on_results(self, store: RunStore, results: Results) -> None:
+        self.listener.on_results(store, results)
+
+
+def _names(manifest: RunManifest) -> dict[str, str]:
     several = len(manifest.plan.seeds) > 1
     names = {trial.id: _title(manifest, trial, several) for trial in manifest.plan.trials}
     for variant in manifest.plan.variants:
         names |= {trial.id: _title(manifest, trial, True) for trial in _again(variant, manifest.confirm_seeds)}
-    names |= {adapter_trial(adapter): adapter.name for adapter in manifest.adapters}
-    return lambda event: notify(replace(event, trial=names.get(event.trial, event.trial)))
+    return names | {adapter_trial(adapter): adapter.name for adapter in manifest.adapters}
 
 
 def _title(manifest: RunManifest, trial: Trial, seeded: bool) -> str:
@@ -288,19 +332,18 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_cod
 def publish(
     store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False
 ) -> Results:
-    """Write results.json, samples.jsonl and the page."""
-    results = replace(assemble(manifest, records, allow_code=allow_code), parities=store.parities())
-    store.write_results(results, frame.samples(results), report.render(results, now=results.finished))
-    return results
+    """Score and compare the answers, and write results.json, samples.jsonl and the page."""
+    results = assemble(manifest, records, allow_code=allow_code)
+    return reporting.write(store, results, now=results.finished)
 
 
 def rescore(
     store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
 ) -> Results:
-    """Score a run's stored answers again, by the assertions of `suite` instead of those of its snapshot.
+    """Score a run's stored answers again by the assertions of `suite`, or of the run's snapshot where it is None.
 
     Raises:
-        SuiteError: the suite asks something that the run has no answer to.
+        SuiteError: the suite has a case that the run has no answer to.
         UsageError: the suite runs code that is not allowed.
     """
     with store.locked():
@@ -317,30 +360,18 @@ def _same_questions(new: Suite, old: Suite) -> Suite:
     other = [case.id for case in new.cases if asked.get(case.id) != _question(case)]
     if other or (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats):
         what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt, decoding or repeats"
-        remedy = "Use `harness run` with this suite: it asks only what is new and trains nothing again."
-        raise SuiteError(f"{what} is not what this run has answers to", remedy=remedy)
+        remedy = "Use `harness run` with this suite: it asks only the new prompts and trains nothing again."
+        raise SuiteError(f"{what} differs from what this run answered", remedy=remedy)
     return new
 
 
 def _question(case: Case) -> tuple[object, ...]:
-    """What a model was asked: log-probabilities are of the reference and the choices as they were then."""
+    """The parts of a case that determine an answer and its log-probabilities."""
     return case.messages, case.split, case.reference, case.choices
 
 
-def recommendation(store: RunStore, caps: Caps) -> Recommendation:
-    """What a finished run recommends within these caps."""
-    return advise(store.results(), caps)
-
-
-def rewrite(store: RunStore) -> Results:
-    """Draw a finished run's page again."""
-    results = replace(store.results(), parities=store.parities())
-    store.write_results(results, frame.samples(results), report.render(results, now=now()))
-    return results
-
-
 def failures(results: Results, folder: Path) -> list[str]:
-    """One line per trial that failed or was stopped, each with its log in the run's folder."""
+    """One line per trial that failed or timed out, with the path of its log."""
     rows = (*results.variants, results.base, results.confirmed, results.confirmed_base)
     return [
         f"{row.name}, seed {seed}: {status}: {message}" + (f" (log: {folder / log})" if log else "")

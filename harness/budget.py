@@ -1,4 +1,4 @@
-"""A limit of time: in which order trials tell most before it is over, and which of them can still be finished."""
+"""A time budget: orders trials so that the most informative run first, and says which can still finish in time."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from harness.errors import UsageError
 from harness.records import Plan, Trial, Variant
 
 LEAD = "workshop"
-"""The grid row that is trained first, where a grid has one: the setting that everything else is compared with."""
+"""The grid row that is trained first, where a grid has one: other rows are compared with it."""
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)")
 _REPORT = (0.03, 8.0, 60.0)
-"""What is kept back for the report: a share of all, but no less and no more than these many seconds."""
+"""Time reserved for the report: a share of the budget, with a minimum and a maximum in seconds."""
 _CAUTION = 1.1
-"""A trial is begun when this many times its expected time is left."""
+"""A trial starts only if this many times its expected time is left."""
 
 
 def seconds(text: str) -> float:
     """`2h`, `90m`, `1h30m`, `45 min` or `30s` in seconds.
 
     Raises:
-        UsageError: it says no time.
+        UsageError: it is not a duration.
     """
     given = text.strip().lower()
     parts = _PART.findall(given)
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if re.sub(r"\s", "", given) != "".join(number + unit for number, unit in parts) or total <= 0:
-        raise UsageError(f"--budget {text!r} says no time", remedy="Write it as 2h, 90m, 1h30m or 45s.")
+        raise UsageError(f"--budget {text!r} is not a duration", remedy="Write it as 2h, 90m, 1h30m or 45s.")
     return total
 
 
 def by_information(plan: Plan, cost: Callable[[Variant], float]) -> tuple[Trial, ...]:
-    """The plan's trials in the order in which whatever is finished tells most.
+    """The plan's trials, the most informative first.
 
-    The row called `workshop` comes first, or the plan's first; then always the variant that is cheapest for each value
-    of an axis that no earlier one had, so that the axes are spread over before any of them is filled in. A variant
-    counts only when it has ended under all seeds: these stay together.
+    The row called `workshop` comes first, or else the plan's first row. Then comes, each time, the variant with the
+    lowest cost per axis value that no earlier variant had, so that all axes are explored before any is filled in. A
+    variant counts only when it has finished under all seeds, so its trials stay together.
     """
     left, seen, ordered = list(plan.variants), set[tuple[str, object]](), list[Variant]()
     while left:
@@ -59,16 +59,16 @@ def _values(variant: Variant) -> set[tuple[str, object]]:
 
 @dataclass
 class Budget:
-    """Counts from when it is made. What trials take is learned from those that end."""
+    """Time left, and expected times of trials, estimated from those that have finished. Time runs from `started`."""
 
     total: float
     """Seconds."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """What each trial is predicted to take, in seconds or in any other unit: measured times set the scale."""
+    """Predicted time of each trial in any unit; measured times set the scale."""
     clock: Callable[[], float] = time.monotonic
     started: float = 0.0
     spent: bool = False
-    """Something was left out for want of time."""
+    """A trial was left out for lack of time."""
     _took: float = 0.0
     _weighed: float = 0.0
     _loading: float = 0.0
@@ -78,34 +78,34 @@ class Budget:
 
     @property
     def until(self) -> float:
-        """When all work must be over, by `clock`; the rest is for the report."""
+        """Time by `clock` at which all training and answering must end; the rest is for the report."""
         share, least, most = _REPORT
         return self.started + self.total - min(max(share * self.total, least), most, self.total / 2)
 
     def expected(self, trial: str) -> float | None:
-        """Seconds that a trial will take; None before any has ended."""
+        """Seconds that a trial is expected to take; None before any trial has finished."""
         weight = self.weights.get(trial)
         return None if weight is None or not self._weighed else weight * self._took / self._weighed
 
     def learn(self, trial: str, took: float) -> None:
-        """A trial has ended after these many seconds."""
+        """Take into account a trial that finished after `took` seconds."""
         if weight := self.weights.get(trial):
             self._took += took
             self._weighed += weight
 
     def loaded(self, took: float) -> None:
-        """A worker had its model ready after these many seconds."""
+        """Take into account a worker that loaded its model in `took` seconds."""
         self._loading = max(self._loading, took)
 
     def allows(self, trial: str, *, loading: bool = False) -> bool:
-        """Whether a trial that is begun now would be finished in time, with the model loaded for it if need be."""
+        """Whether a trial started now would finish in time; with `loading`, a worker must load the model first."""
         needed = (self.expected(trial) or 0.0) + (self._loading if loading else 0.0)
         return self.clock() + _CAUTION * needed < self.until
 
     def fitting(self, trials: Sequence[str]) -> int:
-        """How many of these, from the first on, would be finished in time by one worker that ends them all together.
+        """Number of trials, from the first on, that one worker running them all together would finish in time.
 
-        Until it is known what a trial takes, that is no more than the first that has a weight.
+        Before any trial has been timed, at most the first trial that has a weight is counted.
         """
         now, needed, count = self.clock(), self._loading, 0
         for trial in trials:
@@ -118,7 +118,7 @@ class Budget:
         return count
 
     def left(self, trials: Sequence[str]) -> float | None:
-        """Seconds that these trials will take; None where that is not known."""
+        """Seconds that these trials are expected to take; None if that is unknown for any of them."""
         each = [self.expected(trial) for trial in trials]
         known = [value for value in each if value is not None]
         return sum(known) if known and len(known) == len(each) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -137,7 +137,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += ["The confirmation speaks against it:", *(f"  {reason}" for reason in refuted)] if refuted else []
     lines += _unstable(results)
     if waiting:
-        lines.append(f"Not finished: {waiting} trials without a result. The same `harness run` goes on from there.")
+        lines.append(f"Not finished: {waiting} trials without a result. Run the same command again to continue.")
     if toy:
         lines.append("Toy model: the report shows how to read one. Do not copy these settings to another model.")
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
@@ -240,20 +240,32 @@ def _table(results: Results, best: Outcome) -> list[str]:
     columns = [("base", results.base), ("tuned", best)]
     if results.confirmed and results.confirmed_base:
         columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
-    rows = [["", *(title for title, _ in columns)]]
+    rows = []
     for role in Role:
         if role in results.base.rates:
             rows.append([role, *(_percent(o.rates.get(role)) for _, o in columns)])
-            # Of the confirmation there is no such line: its cases are too few to be divided.
+            # The confirmation has no rates by label: it has too few cases.
             rows += [
                 [f"  {label}", *(_percent(o.by_label.get(role, {}).get(label)) for _, o in columns)]
                 for label in results.base.by_label.get(role, {})
             ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    return [f"  {line}" for line in _drawn([title for title, _ in columns], rows)]
+
+
+def _drawn(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a plain table: the first column has no title, the others are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=200, color_system=None, markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def _waiting(results: Results) -> str:

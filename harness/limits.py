@@ -52,4 +52,4 @@ def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], c
         what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best"
     else:
         what = f"the confirmation of {chosen.name}" if chosen else "nothing"
-    return f"The budget is used up. Left: {what}. The same command goes on from there."
+    return f"The budget is used up. Left: {what}. Run the same command again to continue."

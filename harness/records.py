@@ -666,13 +666,22 @@ class TensorSpec:
     shape: tuple[int, ...]
 
 
+class ExportKind(StrEnum):
+    """A target of `harness export --to`."""
+
+    ADAPTER = "adapter"
+    MERGED = "merged"
+    GGUF = "gguf"
+    NOTEBOOK = "notebook"
+    HUB = "hub"
+
+
 @dataclass(frozen=True)
 class ExportRecord:
     """export.json: what an exported folder is, and of which run."""
 
     format: int
-    kind: str
-    """adapter, merged or gguf."""
+    kind: ExportKind
     suite: str
     variant: str
     seed: int
@@ -689,7 +698,7 @@ class ExportRecord:
 
 
 class Stage(StrEnum):
-    """A step on the way from what was evaluated to what runs at home."""
+    """A parity stage: a step from the evaluated model to the GGUF file that runs at home."""
 
     ADAPTER = "NF4 + adapter"
     MERGED = "merged"
@@ -713,15 +722,15 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """What one stage answered; `answers` are in the order of the prompts that were asked."""
+class StageAnswers:
+    """The answers of one stage, in the order of the prompts."""
 
     stage: Stage
     answers: tuple[Answer, ...]
     distance: Distance | None = None
     """None for the first."""
     tokenised_alike: int | None = None
-    """Of how many prompts llama.cpp makes the tokens that the run was asked with; None where it is not asked."""
+    """Number of prompts that llama.cpp tokenises as the run did; None at stages without llama.cpp."""
 
 
 @dataclass(frozen=True)
@@ -738,8 +747,8 @@ class Verdicts:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """An assertion whose verdict is no longer that of the first stage, and the stage where that is first so."""
+class VerdictChange:
+    """An assertion whose verdict differs from the first stage's, and the first stage at which it differs."""
 
     case: str
     assertion: str
@@ -747,12 +756,12 @@ class Turn:
     before: bool | None
     after: bool | None
     back: bool = False
-    """The last stage decides it again as the first one does."""
+    """The last stage's verdict is the first stage's again."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """parity/*.json: the same suite asked at every stage from adapter to GGUF, each prompt once, greedily."""
+    """parity/*.json: the answers at every stage from adapter to GGUF, each prompt once, without sampling."""
 
     format: int
     suite: str
@@ -763,7 +772,7 @@ class Parity:
     assertions: tuple[tuple[str, str], ...]
     """Case id and the assertion's name."""
     stages: tuple[Verdicts, ...]
-    turns: tuple[Turn, ...]
+    turns: tuple[VerdictChange, ...]
     versions: dict[str, str]
     device: str
     finished: str
@@ -1020,7 +1029,7 @@ class Results:
     confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
     finished: str = ""
     parities: tuple[Parity, ...] = field(repr=False, default=())
-    """The ladders from adapter to GGUF that were climbed in this run."""
+    """The parity checks of this run's exports (`harness parity`)."""
     timelines: tuple[Timeline, ...] = ()
     """Of the variants that were asked after every epoch (`harness run --timeline`)."""
 

@@ -1,17 +1,19 @@
-"""Writes what a reader is to see of one run, or of two: pages, summaries, tables."""
+"""Writes the report of one run or of two: page, Markdown summary, CSV tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from harness import benchmark, regression, report
+from harness import frame, regression, report
 from harness.errors import UsageError
 from harness.gate import words
 from harness.provenance import now
+from harness.records import Results
 from harness.report import markdown, spreadsheets
-from harness.store import find_run, write_text
+from harness.store import RunStore, find_run, write_text
 
 
 class Format(StrEnum):
@@ -20,37 +22,49 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+def write(store: RunStore, results: Results, *, now: str) -> Results:
+    """Write results.json, samples.jsonl and the page, with the parity stages that the run directory holds."""
+    complete = replace(results, parities=store.parities())
+    store.write_results(complete, frame.samples(complete), report.render(complete, now=now))
+    return complete
+
+
+def rewrite(store: RunStore) -> Results:
+    """Write a finished run's page again."""
+    return write(store, store.results(), now=now())
+
+
 def of_run(run: Path, form: Format, output: Path | None) -> str:
-    """What to tell the reader: where the page or the tables are, or the summary itself."""
+    """The text to print: the path of the page or of the tables, or the summary itself."""
     store = find_run(run)
     if form is Format.MARKDOWN:
-        return _told(markdown.summary(store.results()), output)
+        return _printed(markdown.summary(store.results()), output)
     if form is Format.CSV:
         return _written(spreadsheets.tables(store.results()), output or store.root / "tables")
     if output is None:
-        benchmark.rewrite(store)
+        rewrite(store)
         return str(store.report)
     return _page(report.render(store.results(), now=now()), output)
 
 
 def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allow_code: bool = False) -> str:
-    """The same of two runs, of which the second is the later one.
+    """Compare two runs, the earlier one first, and return the text to print.
 
     Raises:
-        UsageError: both are the same, or judging again would run code that is not allowed.
+        UsageError: both are the same run, or scoring again would run code that is not allowed.
     """
     old, new = find_run(before), find_run(after)
     if old.root.resolve() == new.root.resolve():
         raise UsageError(f"{before} and {after} are the same run", remedy="Name two runs, the earlier one first.")
     decision = regression.beside(old, new, allow_code=allow_code)
     if form is Format.MARKDOWN:
-        return _told(words.markdown(decision), output)
+        return _printed(words.markdown(decision), output)
     if form is Format.CSV:
         return _written(spreadsheets.comparison_tables(decision), output or new.root / f"against-{old.root.name}")
     return _page(report.render_comparison(decision, now=now()), output or new.root / f"against-{old.root.name}.html")
 
 
-def _told(text: str, output: Path | None) -> str:
+def _printed(text: str, output: Path | None) -> str:
     return text.rstrip("\n") if output is None else _page(text, output)
 
 
@@ -62,7 +76,7 @@ def _page(text: str, path: Path) -> str:
 
 
 def _written(tables: Mapping[str, str], folder: Path) -> str:
-    """One path a line."""
+    """Write the tables into a folder; returns their paths, one a line."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", remedy="Name a directory: --format csv writes several files.")
     for name, text in tables.items():

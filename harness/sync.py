@@ -1,26 +1,26 @@
-"""Keeps a copy of every finished trial in a folder that outlives this machine, and begins from what lies there.
+"""A mirror: a folder that outlives this machine, with a copy of every finished trial, from which a run resumes.
 
     DIR/cache/trainings/ID, DIR/cache/answers/ID     adapters and answers, as the cache has them
     DIR/runs/NAME-DIGEST/                            run.json, records, results, samples and the page of one run
 
-Whatever is copied, in either direction, is written under another name, checked and then renamed: half a copy, whether
-of this machine's or of whoever synchronises the folder, is never taken for a whole one. Locks and logs stay local.
+Every copy, in either direction, is written under a temporary name, checked and then renamed, so that a partial copy
+(by this machine or by the program that synchronises the folder) is never used. Locks and logs are not copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import NewerFormatError, StoreError, UsageError
-from harness.records import Event, EventKind, RunManifest, TrialRecord
+from harness.records import RunManifest, TrialRecord
 from harness.store import Cache, RunStore, writing
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One run and what it took from the cache, here and in the synchronised folder."""
+    """One run and its part of the cache, on this machine and in the mirror (`far_run`, `far_cache`)."""
 
     run: RunStore
     cache: Cache
@@ -28,17 +28,17 @@ class Mirror:
     far_cache: Cache
 
     def pull(self, trainings: Iterable[str], *, trained: bool) -> None:
-        """Take over what is whole there and not here; with `trained` False these are bases, which have no adapter."""
+        """Copy complete trainings that this cache lacks; `trained` is False for bases, which have no adapter."""
         for training in trainings:
             self.cache.adopt(self.far_cache, training, trained=trained)
 
     def begin(self, manifest: RunManifest, *, fresh: bool) -> None:
-        """Take over the records of the same run that are not here, and copy what the run was asked.
+        """Copy the records of the same run that are missing here, and copy the run's request to the mirror.
 
-        A fresh run takes nothing, and what lies there goes.
+        A fresh run copies no records and deletes those in the mirror.
 
         Raises:
-            StoreError: the folder is full, or may not be written.
+            StoreError: the folder is full, or cannot be written.
         """
         if fresh:
             self.far_run.forget_records(())
@@ -52,10 +52,10 @@ class Mirror:
         except NewerFormatError:
             raise
         except StoreError:
-            return False  # half a copy
+            return False  # a partial copy
 
     def push(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        """Copy what a trial found: its adapter, its answers, and last its record.
+        """Copy a trial: its adapter, its answers, and last its record.
 
         Raises:
             StoreError: the folder is full or gone.
@@ -65,26 +65,27 @@ class Mirror:
         if self.far_run.record_or_none(record.split, record.trial) != record:
             self.far_run.write_trial(record)
 
-    def end(self, notify: Callable[[Event], None]) -> None:
-        """Copy the results and the page; a folder that is full or gone costs the copies alone."""
-        try:
-            self.far_run.copy_pages(self.run)
-        except (StoreError, OSError) as error:
-            notify(Event(EventKind.NOTICED, message=f"the report was not copied by --sync: {error}"))
+    def push_pages(self) -> None:
+        """Copy the results and the page.
+
+        Raises:
+            StoreError: the folder is full or gone.
+        """
+        self.far_run.copy_pages(self.run)
 
     def forget(self, training: str) -> None:
         self.far_cache.forget(training)
 
 
 def mirror(folder: Path, run: RunStore, cache: Cache, digest: str) -> Mirror:
-    """A mirror in `folder`, which is made if what it lies in is there.
+    """A mirror in `folder`, which is created if its parent exists.
 
     Raises:
-        UsageError: it is a file, or what it lies in is not there, as when Google Drive is not mounted.
-        StoreError: it cannot be made.
+        UsageError: it is a file, or its parent does not exist (as when Google Drive is not mounted).
+        StoreError: it cannot be created.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--sync {folder} is a file", remedy="Name a folder; it is made if need be.")
+        raise UsageError(f"--sync {folder} is a file", remedy="Name a folder; it is created if it does not exist.")
     if not folder.is_dir():
         if not folder.absolute().parent.is_dir():
             remedy = "On Colab mount Google Drive first: from google.colab import drive; drive.mount('/content/drive')"

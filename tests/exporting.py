@@ -35,8 +35,8 @@ def small_run(folder: Path, engine: str = "auto") -> RunStore:
 
     small_suite(folder, grid=ONE)
     with inside(folder):
-        request = Request(Path("small"), profile=Profile.CPU, confirm_seeds=0, engine=engine)
-        store, _ = run(request, Inline(work), lambda event: None)
+        request = Request(suite=Path("small"), profile=Profile.CPU, confirm_seeds=0, engine=engine)
+        store, _ = run(request, Inline(work))
     return RunStore(folder / store.root)
 
 

@@ -40,8 +40,9 @@ from harness.records import (
     TrialRecord,
 )
 from harness.scorers import score
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
-from harness.sweep import Setup, Sweep
+from harness.sweep import Sweep
 from harness.worker import work
 
 FRESH = 1_000
@@ -129,7 +130,7 @@ def rerun(seed: int, output: Path) -> None:
     """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
-    asked = benchmark.prepare(benchmark.Request(folder / "suite", profile=benchmark.Profile.CPU, seeds=(seed,)))
+    asked = benchmark.prepare(benchmark.Request(suite=folder / "suite", profile=benchmark.Profile.CPU, seeds=(seed,)))
     facts = asked.provenance
     manifest = replace(asked, provenance=replace(facts, machine=replace(facts.machine, threads=1)))
     store = RunStore(folder / "run")

@@ -36,8 +36,10 @@ from harness.records import (
     Task,
     Trial,
 )
+from harness.runner.jobs import import_adapter
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
-from harness.sweep import Setup, Sweep
+from harness.sweep import Sweep
 from harness.worker import work
 
 POCKET = resolve("pocket")
@@ -242,8 +244,7 @@ def test_an_adapter_of_other_shapes_is_refused_before_anything_is_trained(base: 
     (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 8}))
     [found] = find([folder], POCKET)
     cache = Cache(tmp_path / "cache")
-    each = sweep(tmp_path, found)
-    each._import("it", found)
+    import_adapter(cache, "it", found)
     job = Job(
         POCKET, one_core(), Quantization.NF4, "reference", str(cache.root), SUITE.examples[:8], Decoding(8),
         (Task("adapter", "it", None, 0, False, prompts(*QUESTIONS[:1]), attach=str(folder)),),

@@ -12,6 +12,7 @@ from build import suite as made_suite
 from test_sweep import SETUP, commit
 
 from harness.budget import Budget, by_information, seconds
+from harness.core.names import BASE
 from harness.errors import UsageError
 from harness.grid import load_plan, trial_id
 from harness.records import (
@@ -27,8 +28,10 @@ from harness.records import (
     TrialRecord,
     Variant,
 )
+from harness.runner.watch import Watch
+from harness.storage.keys import FUSED, Setup
 from harness.store import Cache, RunStore, read_record
-from harness.sweep import BASE, FUSED, Setup, Sweep, _Watch
+from harness.sweep import Sweep
 
 SUITES = Path(__file__).parent.parent / "suites"
 
@@ -124,7 +127,7 @@ def test_a_time_is_read(text: str, expected: float) -> None:
 @pytest.mark.parametrize("text", ["", "2", "h", "2 hours", "-2h", "2h?", "0s", "1d", "2h 3"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """A number without a unit, another word or nothing at all is a mistake, with examples."""
-    with pytest.raises(UsageError, match="says no time") as caught:
+    with pytest.raises(UsageError, match="is not a duration") as caught:
         seconds(text)
     assert "1h30m" in caught.value.remedy
 
@@ -217,7 +220,7 @@ def test_one_that_diverges_hides_nothing_of_what_its_pass_took() -> None:
     """It is told before the others answer; what they took is the pass, and not the answers alone."""
     clock = Clock()
     budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
-    watch = _Watch(budget)
+    watch = Watch(budget)
     for trial in "abcd":
         watch.see(Event(EventKind.STARTED, trial))
     clock.now += 600
@@ -258,11 +261,11 @@ def test_earlier_sessions_teach_too(tmp_path: Path) -> None:
 # --- what is not tried -------------------------------------------------------------------------------------------
 
 
-def test_the_hopeless_are_not_tried(tmp_path: Path) -> None:
+def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> None:
     """A trial predicted not to fit is out of memory by prediction, its message says so, and no worker sees it."""
     wanted, worker = trials(3), Timed(Clock(), 1)
-    hopeless = {wanted[1].id: "predicted not to fit and not tried"}
-    sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, hopeless=hopeless)
+    predicted = {wanted[1].id: "predicted not to fit and not tried"}
+    sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=predicted)
     records = {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}
     assert wanted[1].id not in worker.done
     left_out = records[wanted[1].id]
@@ -274,9 +277,9 @@ def test_the_hopeless_are_not_tried(tmp_path: Path) -> None:
 def test_a_prediction_is_no_result(tmp_path: Path) -> None:
     """Without the option the next session tries what was left out; with it, what was tried once keeps its real end."""
     wanted, worker = trials(1), Timed(Clock(), 1)
-    hopeless = {wanted[0].id: "predicted not to fit and not tried"}
-    for left_out in (hopeless, {}, hopeless):
-        sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, hopeless=left_out)
+    predicted = {wanted[0].id: "predicted not to fit and not tried"}
+    for left_out in (predicted, {}, predicted):
+        sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=left_out)
         record = sweep.go(wanted, Split.MAIN, "")[1]
     assert (record.status, record.basis) == (Status.SUCCEEDED, Basis.MEASURED)
     assert worker.done == [BASE, wanted[0].id]

@@ -197,7 +197,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a grid's file": (nothing, ("--grid", "small/grids/quick.yaml"), "names a file", "--grid quick"),
     "a seed twice": (nothing, ("--seed", "1", "--seed", "1"), "1 is given twice", "Name each seed once"),
     "a seed below zero": (nothing, ("--seed", "-1"), "'--seed': -1", "0<=x<=4294967295"),
-    "negative confirmation": (nothing, ("--confirm-seeds", "-1"), "--confirm-seeds cannot be negative", "0 leaves"),
+    "negative confirmation": (nothing, ("--confirm-seeds", "-1"), "--confirm-seeds cannot be negative", "0 skips"),
     "no training rows": (
         gone("small/train.jsonl"),
         (),
@@ -439,7 +439,7 @@ def test_new(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert main(["validate", "suites/mine"]) == 0
     said = capsys.readouterr().out
     assert "still TODO: generalise-001 (suite.yaml:" in said
-    assert "Nothing is wrong with it." in said
+    assert "The suite is valid." in said
 
 
 # --- commands that look ------------------------------------------------------------------------------------------
@@ -456,7 +456,7 @@ def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
         ["learn", "2", "1"],
         ["retain", "2", "1"],
         ["grid", "quick:", "2", "variants,", "1", "seed"],
-        ["Nothing", "is", "wrong", "with", "it."],
+        ["The", "suite", "is", "valid."],
     ]
 
 
@@ -522,7 +522,7 @@ def test_clean_frees(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert main(["clean", "--yes"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"trainings +1 +0\.3 MB", said)
-    assert said.endswith("Freed.\n")
+    assert said.endswith("Deleted.\n")
     assert (here / "reports" / "runs" / "a" / "run.json").is_file()
     assert not list((here / "reports" / "cache").rglob("*.*"))
 
@@ -537,7 +537,7 @@ def test_clean_without_a_yes(here: Path, answer: str, code: int) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code
-    assert "Free it? [y/N]" in done.stdout
+    assert "Delete it? [y/N]" in done.stdout
     assert ("--yes" in done.stderr) == (code == 2)
     assert everything(here) == before
 
@@ -558,7 +558,7 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C ends with 130, and says that nothing finished is lost."""
     assert main([], ending(KeyboardInterrupt())) == 130
     said = capsys.readouterr().err
-    assert "What is finished is kept; the same command goes on from there." in said
+    assert "Finished work is kept; run the same command to continue." in said
     assert "Traceback" not in said
 
 

@@ -149,13 +149,13 @@ def script(code: str, show: Callable[[str], None] | None = None) -> Processes:
     ("code", "message"),
     [
         ("import sys; print('one\\ntwo \\xff\\n', file=sys.stderr); sys.exit(3)",
-         "the worker ended with exit code 3; its last words: two \xff"),
+         "the worker ended with exit code 3; the last line of its log: two \xff"),
         ("import os; os._exit(1)", "the worker ended with exit code 1"),
         ("import os; os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL"),
         ("import os; os.kill(os.getpid(), 11)", "the worker was killed by SIGSEGV"),
         ("import os; os.kill(os.getpid(), 40)", "the worker was killed by signal 40"),
         ("import os; os.write(2, b'no \\xff text'); os._exit(2)",
-         "the worker ended with exit code 2; its last words: no \ufffd text"),
+         "the worker ended with exit code 2; the last line of its log: no \ufffd text"),
     ],
 )  # fmt: skip
 def test_how_a_process_died(job: Path, code: str, message: str) -> None:
@@ -256,7 +256,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -
 
 
 def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
-    """`python -m harness.worker` with a job that it cannot read says so as its last words."""
+    """`python -m harness.worker` with a job that it cannot read says so in the last line of its log."""
     job = tmp_path / "001.json"
     job.write_text(json.dumps({"format": 1}), encoding="utf-8")
     (last,) = run(Processes(), job)

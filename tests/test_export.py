@@ -19,8 +19,10 @@ from safetensors import safe_open
 
 from harness.cli import main
 from harness.errors import ModelError, StoreError, UsageError
-from harness.export import MergeRequest, shards, to_adapter, to_merged
+from harness.export import shards
+from harness.export.adapter import to_adapter
 from harness.export.folders import staging
+from harness.export.merged import MergeRequest, to_merged
 from harness.export.source import find, pick, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files
 from harness.models import POCKET
@@ -195,7 +197,7 @@ def test_what_is_there_already_is_not_made_again(trained_run: RunStore, tmp_path
     before = files(made)
     to_merged(source, tmp_path, request, merge=merge_of(Made(stop="first")), tell=lambda text: None)
     other = MergeRequest(tmp_path / "made", mode=MergeMode.FP16_BASE)
-    with pytest.raises(StoreError, match="is there and holds something else"):
+    with pytest.raises(StoreError, match="exists and holds something else"):
         to_merged(source, tmp_path, other, merge=merge_of(Made()), tell=lambda text: None)
     assert files(made) == before
 
@@ -328,10 +330,10 @@ def test_the_merged_model_gives_the_answers_of_the_run(trained_run: RunStore, tm
     """`--to merged`, loaded by transformers from its folder, answers every case as the report has it."""
     from merges import loaded
 
+    from harness.core.conversations import messages_of
     from harness.engine.answers import answer
     from harness.models import resolve
     from harness.records import Prompt, Quantization
-    from harness.sweep import messages_of
 
     run, out = trained_run.manifest(), tmp_path / "merged"
     with inside(trained_run.root.parents[2]):

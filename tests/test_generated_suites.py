@@ -15,9 +15,10 @@ from harness.models import resolve
 from harness.provenance import stack_versions
 from harness.records import Role, Split, Status
 from harness.scorers import score
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
 from harness.suites import load_suite
-from harness.sweep import Setup, Sweep
+from harness.sweep import Sweep
 from harness.worker import work
 
 SEEDS = range(901, 911)

@@ -18,8 +18,9 @@ from exporting import inside, source_of
 
 from harness.cli import main
 from harness.errors import ExportError
-from harness.export import MergeRequest, llama, to_merged
+from harness.export import llama
 from harness.export.gguf import GgufRequest, at_home, check_tools, instructions, to_gguf
+from harness.export.merged import MergeRequest, to_merged
 from harness.export.texts import tokenizer_config_of
 from harness.models import POCKET
 from harness.records import GgufType, Stage
@@ -113,7 +114,10 @@ def test_a_command_that_fails_says_why() -> None:
     """Its last words are the message, a signal is one, and what is known has a remedy."""
     for code, message in (
         ("import sys; sys.exit('Model FooForCausalLM is not supported')", "FooForCausalLM is not supported"),
-        ("raise NotImplementedError('BPE pre-tokenizer was not recognized')", "does not know this model's tokenizer"),
+        (
+            "raise NotImplementedError('BPE pre-tokenizer was not recognized')",
+            "not support this model's tokenizer",
+        ),
         ("import sys; sys.exit('Failed building wheel for llama_cpp_python')", "To see why: python"),
         ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
     ):
@@ -278,7 +282,7 @@ def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_
 
 
 @pytest.mark.gguf
-def test_the_ladder_is_climbed_to_its_end(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+def test_parity_is_checked_at_all_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
     """`harness parity` names six stages, each with its distance to the one before, and keeps them with the run."""
     with inside(trained_run.root.parents[2]):
         assert main(["parity", str(trained_run.root), "lr"]) == 0

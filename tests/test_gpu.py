@@ -22,9 +22,10 @@ from harness.grid import trial_id, variant_id
 from harness.models import resolve
 from harness.provenance import Profile, machine, stack_versions
 from harness.records import Machine, Phase, Quantization, Settings, Split, Status, Step, Suite, Trial, TrialRecord
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
 from harness.suites import load_suite
-from harness.sweep import Setup, Sweep
+from harness.sweep import Sweep
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 SUITE = Path(__file__).parent.parent / "suites" / "workshop"

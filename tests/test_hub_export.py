@@ -19,7 +19,7 @@ from exporting import inside, source_of
 
 from harness.cli import main
 from harness.errors import ExportError
-from harness.export import to_adapter
+from harness.export.adapter import to_adapter
 from harness.export.card import Evidence, card, evidence, fenced
 from harness.export.folders import RECORD
 from harness.export.upload import Parcel, send
@@ -113,7 +113,7 @@ def parcel_of(run: RunStore, folder: Path) -> Parcel:
 @pytest.mark.parametrize(
     ("private", "holds", "words"),
     [
-        (False, (), "is there already, and public"),
+        (False, (), "exists and is public"),
         (True, (".gitattributes", "README.md", "config.json"), "holds config.json of another export"),
         (True, ("model-00001-of-00008.safetensors",), "would be loaded as something else"),
     ],

@@ -95,4 +95,4 @@ def test_what_is_left_is_said(done: list[Variant], took: float, chosen: Variant 
     records = [record(None, {"one": "good"}), *(record(variant, {"one": "good"}) for variant in done)]
     said = limits.left(budget, manifest(machine()), records, chosen)
     assert words in said
-    assert said.endswith("The same command goes on from there.")
+    assert said.endswith("Run the same command again to continue.")

@@ -10,8 +10,9 @@ from build import case, results
 from exporting import inside, source_of
 
 from harness.cli import main
-from harness.parity import assertions_of, judged, table, turns
-from harness.records import FORMAT, Answer, Assertion, Distance, Parity, Rung, Score, Stage, Verdicts
+from harness.cli.tables import parity_table
+from harness.parity import assertions_of, judged, verdict_changes
+from harness.records import FORMAT, Answer, Assertion, Distance, Parity, Score, Stage, StageAnswers, Verdicts
 from harness.report import render
 from harness.scorers import score
 from harness.store import RunStore
@@ -20,30 +21,31 @@ CASES = [case("first"), case("second")]
 STAGES = list(Stage)
 
 
-def climbed(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
+def judged_stages(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
     """One stage for each pair of answers."""
-    rungs = [
-        Rung(stage, tuple(Answer(text, text, 1, False) for text in pair), Distance(0.1, 0.01, 0.99, 10))
+    answered = [
+        StageAnswers(stage, tuple(Answer(text, text, 1, False) for text in pair), Distance(0.1, 0.01, 0.99, 10))
         for stage, pair in zip(STAGES, texts, strict=False)
     ]
-    return tuple(judged(rung, CASES, score) for rung in rungs)
+    return tuple(judged(each, CASES, score) for each in answered)
 
 
 def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
     """One that changes and changes back is told, too; one that stays is not."""
-    stages = climbed(("good", "good"), ("good", "good"), ("good", "bad"), ("bad", "bad"), ("good", "bad"))
-    first, second = turns(assertions_of(CASES), stages)
+    stages = judged_stages(("good", "good"), ("good", "good"), ("good", "bad"), ("bad", "bad"), ("good", "bad"))
+    first, second = verdict_changes(assertions_of(CASES), stages)
     assert (first.case, first.stage, first.before, first.after, first.back) == ("second", STAGES[2], True, False, False)
     assert (second.case, second.stage, second.back) == ("first", STAGES[3], True)
 
 
-def test_a_ladder_without_a_change_says_so() -> None:
+def test_parity_without_a_change_says_so(capsys: Any) -> None:
     """The table has a row per stage, with its distance to the one before."""
-    stages = climbed(("good", "bad"), ("good", "bad"))
+    stages = judged_stages(("good", "bad"), ("good", "bad"))
     parity = Parity(
         FORMAT, "s", "v", 0, "t", ("first", "second"), assertions_of(CASES), stages, (), {}, "a CPU", "2026"
     )
-    said = table(parity).splitlines()
+    parity_table(parity)
+    said = capsys.readouterr().out.splitlines()
     assert said[1].split() == ["NF4", "+", "adapter", "1/2", "0", "1.0e-01", "1.0e-02", "99.00%"]
     assert all(f"{column}:" in " ".join(said) for column in ("passed", "changed", "next token", "prompts alike"))
     assert said[-1] == "No assertion changes."
@@ -53,10 +55,10 @@ def test_what_could_not_be_judged_is_no_verdict() -> None:
     """Neither is what stands behind it: those are None at every stage, and no change."""
     two = [case("first")]
     two[0] = type(two[0])("first", two[0].messages, (Assertion("contains", "a"), Assertion("contains", "b")))
-    rung = Rung(STAGES[0], (Answer("k", "a", 1, False),))
-    broken = judged(rung, two, lambda case, answer: Score(case.id, False, None, (), "no judge"))
+    only = StageAnswers(STAGES[0], (Answer("k", "a", 1, False),))
+    broken = judged(only, two, lambda case, answer: Score(case.id, False, None, (), "no judge"))
     assert broken.passed == (None, None)
-    assert turns(assertions_of(two), (broken, broken)) == ()
+    assert verdict_changes(assertions_of(two), (broken, broken)) == ()
 
 
 def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore, capsys: Any) -> None:
@@ -72,7 +74,7 @@ def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore
     assert "> [bold]Hello[/bold]" in said
 
 
-def test_the_ladder_is_climbed_without_llama_cpp(
+def test_parity_is_checked_without_llama_cpp(
     trained_run: RunStore, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As far as it goes: three stages, none of which changes anything, and a word on what the others need."""
@@ -95,12 +97,12 @@ def test_the_ladder_is_climbed_without_llama_cpp(
     assert distances[2] == Distance(0, 0, 1, distances[1].tokens)
 
 
-def test_a_climbed_ladder_is_part_of_the_report() -> None:
+def test_a_parity_check_is_part_of_the_report() -> None:
     """A row per stage and a line per assertion that changes, escaped; a run without one has no such section."""
-    stages = climbed(("good", "good"), ("good", "bad"))
+    stages = judged_stages(("good", "good"), ("good", "bad"))
     names = (("first", "contains 'good'"), ("second", "contains <b>'good'</b>"))
     parity = Parity(
-        FORMAT, "s", "v", 0, "t", ("first", "second"), names, stages, turns(names, stages), {}, "a CPU",
+        FORMAT, "s", "v", 0, "t", ("first", "second"), names, stages, verdict_changes(names, stages), {}, "a CPU",
         "2026-01-02T03:04:05+00:00",
     )  # fmt: skip
     run = results(2, 6, failures=False)

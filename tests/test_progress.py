@@ -21,7 +21,7 @@ def said(*given: tuple[float, Event], quiet: bool = False) -> str:
     with Display(quiet=quiet, console=console, clock=lambda: now[0]) as display:
         for at, event in given:
             now[0] = at
-            display(event)
+            display.on_event(event)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue().rstrip()
 

@@ -277,7 +277,7 @@ def test_validate_tells_what_was_left_out(folder: Path, capsys: pytest.CaptureFi
 
 def test_a_run_asks_before_it_runs_code(folder: Path) -> None:
     """A run of a suite with code beside it is refused before anything is trained, unless that is allowed."""
-    request = Request(folder, skip_unsupported=True)
+    request = Request(suite=folder, skip_unsupported=True)
     with pytest.raises(UsageError, match=r"runs code: judges\.py:f"):
         prepare(request)
     manifest = prepare(replace(request, allow_code=True))
@@ -286,7 +286,7 @@ def test_a_run_asks_before_it_runs_code(folder: Path) -> None:
 
 def test_notices_do_not_make_another_run(folder: Path) -> None:
     """What is ignored of a suite is no part of what identifies its run."""
-    request = Request(folder, skip_unsupported=True, allow_code=True)
+    request = Request(suite=folder, skip_unsupported=True, allow_code=True)
     before = prepare(request).digest
     text = (folder / "suite.yaml").read_text(encoding="utf-8")
     (folder / "suite.yaml").write_text(text.replace("providers: [openai:gpt-4o]", "tags: {a: b}"), encoding="utf-8")

@@ -172,7 +172,7 @@ def test_a_worker_killed_in_a_pass_is_made_up_for(finished: Path, tmp_path: Path
     kill_worker_in_training(process.pid, tmp_path)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0
-    assert "begun again what was not finished: the worker was killed by SIGKILL" in error
+    assert "unfinished trials start again: the worker was killed by SIGKILL" in error
     assert findings(tmp_path) == findings(finished)
 
 

@@ -17,8 +17,8 @@ from harness.engine.quantized import save_base, size_of, weights
 from harness.errors import EngineError, ModelError, StoreError
 from harness.models import POCKET, resolve
 from harness.records import FORMAT, Machine, Quantization, SavedBase, Suite
+from harness.storage.keys import Setup
 from harness.store import Cache, write_record
-from harness.sweep import Setup
 
 SAVED = SavedBase("key", "pocket", Quantization.NF4, "cpu", "float32")
 

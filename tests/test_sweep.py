@@ -11,6 +11,8 @@ import pytest
 from build import MoreSettings, case, cost, machine
 from build import suite as made_suite
 
+from harness.core.conversations import messages_of
+from harness.core.names import BASE
 from harness.errors import EngineError, StoreError
 from harness.executors import Executor
 from harness.executors.inline import Inline
@@ -41,8 +43,10 @@ from harness.records import (
     Trial,
     TrialRecord,
 )
+from harness.runner.listeners import Listener
+from harness.storage.keys import Setup
 from harness.store import AnswerPass, Cache, RunStore, digest
-from harness.sweep import BASE, Setup, Sweep, messages_of
+from harness.sweep import Sweep
 
 CASES = (case("one"), case("two", prompt="Two?"), case("kept", split=Split.CONFIRM, prompt="Kept?"))
 SUITE = made_suite(CASES)
@@ -108,6 +112,16 @@ def commit(job: Job, task: Task, status: Status = Status.SUCCEEDED) -> None:
         cache.commit_answers(task.training, AnswerPass(answers, costs))
 
 
+@dataclass(frozen=True)
+class EventList(Listener):
+    """Appends every event to `events`."""
+
+    events: list[Event]
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+
 def sweep(folder: Path, workers: Callable[..., object], *, setup: Setup = SETUP, run: str = "run") -> Sweep:
     return Sweep(setup, RunStore(folder / run), Cache(folder / "cache"), Inline(workers))
 
@@ -147,8 +161,7 @@ def ends(records: Mapping[str, TrialRecord]) -> dict[str, Status]:
 def test_everything_is_done_once(tmp_path: Path) -> None:
     """One worker is given the base and every trial with every case of the split; each gets its record and answers."""
     workers, told = Workers(), list[Event]()
-    each = sweep(tmp_path, workers)
-    each.notify = told.append
+    each = replace(sweep(tmp_path, workers), listener=EventList(told))
     records = each.go([A, B], Split.MAIN, "testing")
     asked = [one.prompt for one in CASES[:2]]
     assert workers.tasks == [(BASE, False, asked), ("a", True, asked), ("b", True, asked)]
@@ -252,12 +265,12 @@ def test_one_death_in_company_is_made_up_for(tmp_path: Path) -> None:
         Workers(trouble)(job, emit)
 
     told: list[Event] = []
-    once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine="fused")), notify=told.append)
+    once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine="fused")), listener=EventList(told))
     records = once.go((A, B, C), Split.MAIN, "testing")
     assert {record.status for record in records} == {Status.SUCCEEDED}
     assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
     assert [event.message for event in told if event.kind is EventKind.NOTICED] == [
-        "begun again what was not finished: RuntimeError: gone"
+        "unfinished trials start again: RuntimeError: gone"
     ]
 
 
@@ -410,8 +423,7 @@ class Impatient:
 
 def test_a_stopped_trial_is_one_trial(tmp_path: Path) -> None:
     """The trial that took too long is TIMED_OUT; the others are done by a fresh worker."""
-    each = sweep(tmp_path, Workers())
-    each.executor = Impatient(Inline(Workers({A.id: RuntimeError()})))
+    each = replace(sweep(tmp_path, nobody), executor=Impatient(Inline(Workers({A.id: RuntimeError()}))))
     records = {NAMES[record.trial]: record for record in each.go([A, B], Split.MAIN, "testing")}
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.TIMED_OUT, "b": Status.SUCCEEDED}
     assert records["a"].message == "stopped"
@@ -444,7 +456,7 @@ def test_a_silent_worker_is_a_failure(tmp_path: Path) -> None:
     """One that ends well and has done nothing is not started again for ever."""
     records = go(tmp_path, lambda job, emit: None)
     assert {(record.status, record.message) for record in records.values()} == {
-        (Status.FAILED, "the worker ended without a word")
+        (Status.FAILED, "the worker ended without a message")
     }
 
 
@@ -452,7 +464,7 @@ def test_a_claim_without_proof_is_a_failure(tmp_path: Path) -> None:
     """What a worker calls finished and did not leave in the cache has failed, and the others go on."""
     records = go(tmp_path, Workers({B.id: Event(EventKind.FINISHED, B.id, Status.SUCCEEDED)}))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
-    assert "left nothing in the cache" in records["b"].message
+    assert "is not in the cache" in records["b"].message
 
 
 def test_a_death_after_the_commit_loses_nothing(tmp_path: Path) -> None:
@@ -738,12 +750,12 @@ def test_a_listener_that_breaks_leaves_what_is_done(tmp_path: Path) -> None:
             finally:
                 closed.append(job.name)
 
-    def interrupt(event: Event) -> None:
-        if event.kind is EventKind.FINISHED and event.trial == A.id:
-            raise KeyboardInterrupt
+    class Interrupting(Listener):
+        def on_event(self, event: Event) -> None:
+            if event.kind is EventKind.FINISHED and event.trial == A.id:
+                raise KeyboardInterrupt
 
-    each = sweep(tmp_path, nobody)
-    each.executor, each.notify = Watched(), interrupt
+    each = replace(sweep(tmp_path, nobody), executor=Watched(), listener=Interrupting())
     with pytest.raises(KeyboardInterrupt):
         each.go([A, B], Split.MAIN, "testing")
     assert closed == ["001.json"]

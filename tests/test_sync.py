@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from build import cost, results
-from test_sweep import SETUP, A, B, Workers, nobody, texts
+from test_sweep import SETUP, A, B, EventList, Workers, nobody, texts
 
 from harness.errors import StoreError, UsageError
 from harness.executors.inline import Inline
@@ -24,6 +24,7 @@ from harness.records import (
     Training,
     TrialRecord,
 )
+from harness.runner.copies import Copies
 from harness.store import MANIFEST, AnswerPass, Cache, RunStore
 from harness.sweep import Sweep
 from harness.sync import Mirror, mirror
@@ -57,8 +58,8 @@ def machine_at(folder: Path, shared: Path) -> Mirror:
 
 
 def go(made: Mirror, work: Callable[..., object], told: list[Event] | None = None) -> dict[str, TrialRecord]:
-    notify = (told if told is not None else []).append
-    sweep = Sweep(SETUP, made.run, made.cache, Inline(work), notify=notify, mirror=made)
+    listener = Copies(made, EventList(told if told is not None else []))
+    sweep = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made)
     return {record.trial: record for record in sweep.go([A, B], Split.MAIN, "")}
 
 

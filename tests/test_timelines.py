@@ -39,8 +39,9 @@ from harness.records import (
     Trial,
     TrialRecord,
 )
+from harness.storage.keys import Setup
 from harness.store import AnswerPass, Cache, RunStore, snapshot_id
-from harness.sweep import Setup, Sweep
+from harness.sweep import Sweep
 from harness.worker import work
 
 ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3.0))

@@ -1,4 +1,4 @@
-"""The command line: parse, call a stage, map errors to exit codes. Commands import what they need when called."""
+"""The command line: parses, calls stages, and maps errors to exit codes. Commands import what they need when called."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ for command in COMMANDS:
 
 
 def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -> int:
-    """Run one command; 0 is fine, and the README says what else there is.
+    """Run one command and return its exit code.
 
-    `program` is what the arguments are for: the commands of this package, but in a test.
+    `program` is the command group; tests may pass another.
     """
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -
 
 
 def _stopped(why: click.Abort) -> int:
-    """Click calls three things an abort: Ctrl-C, a question that nobody can answer, and a bug that ends in EOFError."""
+    """Exit code for click's Abort: Ctrl-C, a question without an answer, or a bug that raised EOFError."""
     if isinstance(why.__cause__, EOFError):
         raise why.__cause__
     if isinstance(why.__context__, EOFError):
@@ -72,5 +72,5 @@ def _stopped(why: click.Abort) -> int:
             "\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True
         )
         return 2
-    click.echo("Interrupted. What is finished is kept; the same command goes on from there.", err=True)
+    click.echo("Interrupted. Finished work is kept; run the same command to continue.", err=True)
     return INTERRUPTED

@@ -1,4 +1,4 @@
-"""What `chat` and `parity` do between their words and the engine."""
+"""Stages of `chat` and `parity`: load models, ask them, show the answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.errors import ExportError
-from harness.export import MergeRequest, Source, merge_of, to_merged
 from harness.export.gguf import GgufRequest, to_gguf
 from harness.export.llama import check_binding, converter
-from harness.export.source import saved_base
+from harness.export.merged import MergeRequest, merge_of, to_merged
+from harness.export.source import Source, saved_base
 from harness.provenance import Profile, machine
 from harness.records import Decoding, GgufType, Machine, Message, Parity, Prompt, Stage
 from harness.store import RunStore
@@ -25,7 +25,7 @@ _FILES = {Stage.F16: GgufType.F16, Stage.Q8_0: GgufType.Q8_0, Stage.Q4_K_M: Gguf
 
 
 def answered(question: str, answers: tuple[tuple[str, str], ...]) -> None:
-    """Side by side at a terminal, one below the other in a pipe; what a model says is no markup."""
+    """Print answers side by side at a terminal, one below the other in a pipe; markup in them is printed as it is."""
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         lines = "\n".join(f"{who}: {text}" for who, text in answers)
@@ -38,7 +38,7 @@ def answered(question: str, answers: tuple[tuple[str, str], ...]) -> None:
 
 @contextmanager
 def in_torch(source: Source) -> Iterator[Ask]:
-    """Base and variant, as the run asked them."""
+    """Ask the base and the variant as the run did."""
     from harness.engine.base import load_base
     from harness.engine.players import side_by_side
     from harness.engine.quiet import quieten
@@ -60,7 +60,7 @@ def in_torch(source: Source) -> Iterator[Ask]:
 
 @contextmanager
 def at_home(source: Source, file: Path) -> Iterator[Ask]:
-    """The file alone, by llama.cpp."""
+    """Ask the GGUF file with llama.cpp."""
     from harness.engine.players import ask_at_home
 
     check_binding()
@@ -75,12 +75,12 @@ def _messages(source: Source, question: str) -> tuple[Message, ...]:
 
 
 def here(source: Source) -> Machine:
-    """This machine, computing in the precision that the run was evaluated in."""
+    """This machine, with the compute precision of the run."""
     return replace(machine(Profile.AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
 
 
-def climbed(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell, *, allow_code: bool) -> Parity:
-    """Export what is missing, ask at every stage, and keep what was found."""
+def check_parity(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell, *, allow_code: bool) -> Parity:
+    """Export what is missing, ask the suite at every stage, and record the judged answers."""
     from harness.engine.ladder import Ladder, climb
     from harness.engine.merging import merge
     from harness.engine.quiet import quieten
@@ -102,13 +102,13 @@ def climbed(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell,
         reloaded=resolve(str(merged)),
         files=_files(source, merged, folder, llama_cpp, tell),
     )
-    rungs = climb(ladder, [question.prompt for question in asked], source.run.suite.decoding, tell)
+    answered_stages = climb(ladder, [question.prompt for question in asked], source.run.suite.decoding, tell)
     score = scorer(Scoring(Path(source.run.suite.folder), allow_code))
-    return recorded(store, source, asked, rungs, score, on.device)
+    return recorded(store, source, asked, answered_stages, score, on.device)
 
 
 def _files(source: Source, merged: Path, folder: Path, llama_cpp: Path | None, tell: Tell) -> dict[Stage, Path]:
-    """Every GGUF, where llama.cpp is there to make and to play it."""
+    """The GGUF files, if llama.cpp is installed to make and to run them."""
     try:
         converter(llama_cpp)
         check_binding()

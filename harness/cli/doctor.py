@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @PROFILE
-@click.option("--calibrate", is_flag=True, help="Time this GPU for about two minutes, so that predictions there hold.")
+@click.option("--calibrate", is_flag=True, help="Time this GPU (about two minutes) to make its predictions accurate.")
 @click.option(
-    "--install-llama-cpp", is_flag=True, help="Fetch llama.cpp's converter and build its binding, for GGUF files."
+    "--install-llama-cpp",
+    is_flag=True,
+    help="Download llama.cpp's converter and build its Python binding, for GGUF files.",
 )
 def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
-    """Say what this machine can and cannot do, with remedies.
+    """Check what this machine can do, and how to fix problems.
 
-    Ends with 2 where a problem would stop a run with this profile.
+    Exits with 2 if a problem would stop a run with this profile.
     """
-    from harness import benchmark
     from harness.cli.tables import calibration_line, findings_table
     from harness.doctor import Level, facts, findings
     from harness.export.llama import install
     from harness.provenance import Profile
+    from harness.storage.locations import CACHE
     from harness.store import Cache
 
     if install_llama_cpp:
         install(click.echo)
         return 0
-    cache, on = Cache(benchmark.CACHE), _gpu(Profile(profile)) if calibrate else None
+    cache, on = Cache(CACHE), _gpu(Profile(profile)) if calibrate else None
     found = findings(facts(cache), Profile(profile))
     findings_table(found)
     if any(finding.level is Level.PROBLEM for finding in found):
@@ -46,7 +48,7 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
 
 
 def _gpu(profile: Profile) -> Machine:
-    """The machine, which is to be calibrated.
+    """The machine to calibrate.
 
     Raises:
         UsageError: it has no GPU.

@@ -24,19 +24,19 @@ NOT_COMPARABLE = 4
 
 @click.command()
 @RUN
-@click.option("--name", metavar="NAME", help="What to call it; by default SUITE-GRID-MODEL.")
+@click.option("--name", metavar="NAME", help="Name of the baseline (default: SUITE-GRID-MODEL).")
 def bless(run: Path, name: str | None) -> None:
-    """Make a run the baseline that later ones are held against.
+    """Save a run as the baseline for later runs.
 
-    RUN is a run's directory. Scores, answers, costs, settings and fingerprints go to
-    reports/baselines/NAME.json, to be committed; no weights and no training rows.
+    RUN is a run's directory. Scores, answers, costs, settings and fingerprints are written to
+    reports/baselines/NAME.json, which you commit. It holds no weights and no training rows.
     """
     from harness import regression
     from harness.store import find_run
 
     made = regression.bless(find_run(run), name)
     click.echo(str(made))
-    click.echo(f"Commit it. A later run is held against it with: harness gate RUN --baseline {made.stem}", err=True)
+    click.echo(f"Commit it. To compare a later run with it: harness gate RUN --baseline {made.stem}", err=True)
 
 
 @click.command()
@@ -46,16 +46,16 @@ def bless(run: Path, name: str | None) -> None:
     type=PLACE,
     required=True,
     metavar="NAME",
-    help="A baseline's name or file, or another run's directory.",
+    help="Name or file of a baseline, or the directory of another run.",
 )
-@click.option("--markdown", type=PLACE, metavar="FILE", help="Write the verdict for a pull request.")
-@click.option("--json", "as_json", type=PLACE, metavar="FILE", help="Write it for programs.")
-@click.option("--strict", is_flag=True, help="Exit with 4 when it is inconclusive.")
+@click.option("--markdown", type=PLACE, metavar="FILE", help="Write the verdict as Markdown, for a pull request.")
+@click.option("--json", "as_json", type=PLACE, metavar="FILE", help="Write the verdict as JSON.")
+@click.option("--strict", is_flag=True, help="Exit with 4 if the verdict is inconclusive.")
 @CODE
 def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None, strict: bool, allow_code: bool) -> int:
-    """Has anything become worse? Hold a run against a baseline.
+    """Compare a run with a baseline: has anything become worse?
 
-    RUN is a run's directory. Exits with 1 on a regression, with 4 when the two cannot be compared.
+    RUN is a run's directory. Exits with 1 on a regression, and with 4 if the two cannot be compared.
     """
     from harness import regression
     from harness.gate import words
@@ -75,7 +75,7 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
 
 @contextmanager
 def _without_collecting() -> Iterator[None]:
-    """A large run is tens of thousands of small records and no cycle: looking them through is a third of the time."""
+    """Turn garbage collection off: with tens of thousands of records it takes a third of the time and finds nothing."""
     were_on = gc.isenabled()
     gc.disable()
     try:
@@ -86,7 +86,7 @@ def _without_collecting() -> Iterator[None]:
 
 
 def exit_code(decision: Decision, *, strict: bool) -> int:
-    """0 is fine, an inconclusive verdict included unless `strict`."""
+    """Exit code of a verdict; inconclusive is 0 unless `strict`."""
     from harness.records import Verdict
 
     codes = {Verdict.REGRESSED: REGRESSION, Verdict.NOT_COMPARABLE: NOT_COMPARABLE}

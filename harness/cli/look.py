@@ -1,4 +1,4 @@
-"""Commands that only look: `validate`, `plan`, `schema`. None of them imports what trains."""
+"""Commands that check a suite: `validate`, `plan`, `schema`. None of them imports a training library."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from harness.cli.places import PLACE
 
 SUITE = click.argument("suite", type=PLACE)
 SKIP = click.option(
-    "--skip-unsupported", is_flag=True, help="Leave out what promptfoo has and the harness has not; it is counted."
+    "--skip-unsupported",
+    is_flag=True,
+    help="Ignore promptfoo features that the harness lacks; they are listed.",
 )
 
 
 def _grid_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
-    """Completion and habit give paths and suffixes; a grid is called by its name alone."""
+    """Refuse a path or a suffix, as shell completion gives: a grid is named without them."""
     if Path(name).name != name or name.endswith((".yaml", ".yml")):
         raise click.BadParameter(f"{name!r} names a file. Name the grid alone: --grid {Path(name).stem}")
     return name
@@ -23,7 +25,7 @@ def _grid_name(_context: click.Context, _option: click.Parameter, name: str) -> 
 
 def _seeds(_context: click.Context, _option: click.Parameter, seeds: tuple[int, ...]) -> tuple[int, ...]:
     if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
-        raise click.BadParameter(f"{twice[0]} is given twice, and would train the same twice. Name each seed once.")
+        raise click.BadParameter(f"{twice[0]} is given twice. Name each seed once.")
     return seeds
 
 
@@ -33,22 +35,22 @@ GRID = click.option(
     show_default=True,
     metavar="NAME",
     callback=_grid_name,
-    help="A file of SUITE/grids, without .yaml.",
+    help="A grid in SUITE/grids, without .yaml.",
 )
 MODEL = click.option(
     "--model",
     default="pocket",
     show_default=True,
     metavar="ID|DIR|pocket|shape:NAME",
-    help="The base: a model of the Hub (owner/name[@revision]), a folder, the toy model that comes with this, or "
-    "random weights in a model's shape (shape:llama-2-7b), which show what fits.",
+    help="Base model: one on the Hub (owner/name[@revision]), a folder, the built-in toy model (pocket), or "
+    "random weights in a model's shape (shape:llama-2-7b), to see what fits in memory.",
 )
 PROFILE = click.option(
     "--profile",
     type=click.Choice(["auto", "cpu", "t4"]),
     default="auto",
     show_default=True,
-    help="auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.",
+    help="auto uses a GPU if there is one; t4 limits a larger GPU to a T4's memory and precision.",
 )
 SEEDS = click.option(
     "--seed",
@@ -57,7 +59,7 @@ SEEDS = click.option(
     multiple=True,
     metavar="N",
     callback=_seeds,
-    help="Instead of the grid's seeds; repeatable.",
+    help="Replace the grid's seeds; repeatable.",
 )
 
 
@@ -65,7 +67,7 @@ SEEDS = click.option(
 @SUITE
 @SKIP
 def validate(suite: Path, skip_unsupported: bool) -> None:
-    """Check a suite and its grids; says what is wrong and where.
+    """Check a suite and its grids; show mistakes with their place.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/.
     """
@@ -89,22 +91,22 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
     """Show the trials that `run` would train, and what they need.
 
-    Memory and time are predicted for the GPU that is here, else for a T4; with --profile cpu they
-    are not. Of a model of the Hub no weights are fetched.
+    Memory and time are predicted for this machine's GPU, or for a T4 if it has none; with --profile cpu
+    nothing is predicted. For a model on the Hub no weights are downloaded.
     """
-    from harness import benchmark
     from harness.cli.tables import plan_table
     from harness.forecast import where
     from harness.grid import load_plan
     from harness.models import check_name
     from harness.provenance import Profile
+    from harness.storage.locations import CACHE
     from harness.store import Cache
     from harness.suites import load_suite
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     check_name(model)
-    plan_table(loaded, planned, model, where(Profile(profile), Cache(benchmark.CACHE)))
+    plan_table(loaded, planned, model, where(Profile(profile), Cache(CACHE)))
 
 
 @click.command()

@@ -20,15 +20,17 @@ from harness.cli.places import PLACE
     help="Questions and answers: .csv or .tsv with a header, or .jsonl with messages or pairs.",
 )
 @click.option(
-    "--prompt-column", metavar="COLUMN", help="Where questions stand; else question, prompt, instruction, ..."
+    "--prompt-column", metavar="COLUMN", help="Column of the questions (default: question, prompt, instruction, ...)."
 )
-@click.option("--answer-column", metavar="COLUMN", help="Where answers stand; else answer, completion, output, ...")
+@click.option(
+    "--answer-column", metavar="COLUMN", help="Column of the answers (default: answer, completion, output, ...)."
+)
 def new(name: Path, source: Path, prompt_column: str | None, answer_column: str | None) -> None:
     """Write a suite from your own questions and answers.
 
-    NAME is the folder to make, such as suites/mine; what is there already is never changed. It gets your
-    rows to train on, cases that ask them, cases for you to write in other words, a safety net of what
-    the model must keep, and two grids.
+    NAME is the folder to create, such as suites/mine; existing files are never changed. It contains your
+    rows as training data, cases that ask them, cases for you to rephrase, cases that check what the model
+    must not lose, and two grids.
     """
     from harness.starter import Columns, make
 

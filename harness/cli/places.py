@@ -1,4 +1,4 @@
-"""Paths that a person names, as every command takes them."""
+"""The parameter type of paths, for all commands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 
 class Place(click.Path):
-    """A path at which something may lie or not, but which the system can look at.
+    """A path that may exist or not, but that the system can check.
 
-    One that it cannot, such as a name of 300 letters, would fail at whatever looks first, and as a bug.
+    A path that it cannot check, such as a name of 300 letters, is a usage error.
     """
 
     def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
@@ -23,7 +23,7 @@ class Place(click.Path):
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            pass  # for the command to judge
+            pass  # the command decides
         except OSError as error:
             self.fail(f"{path}: {error.strerror}. Name another place.", param, ctx)
         return path

@@ -1,4 +1,4 @@
-"""A live display of a sweep with the time that is left; where there is no terminal, now and then a line."""
+"""Progress display of a run: a live bar with the time left, or a line every 30 seconds where there is no terminal."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from harness.records import Event, EventKind, Status
+from harness.runner.listeners import Listener
 
 _TRAINING = 0.8
-"""The share of a trial that its training is taken to be; the rest are its answers."""
+"""Share of a trial's progress that training counts for; answering is the rest."""
 _WINDOW = 3600.0
-"""Seconds over which the speed is taken: trials are slow, and few."""
+"""Seconds over which the speed is averaged: trials are slow and few."""
 _EVERY = 30.0
-"""Seconds between two lines of a log, whose reader wants to know that it goes on, and where it was when it did not."""
+"""Seconds between two lines of a log, so that its reader sees progress, and where it stopped if it did."""
 
 
-class Display:
-    """Takes events; `with` it for as long as the display lives."""
+class Display(Listener):
+    """Shows a run's events; use it in a `with` block that lasts as long as the display."""
 
     def __init__(
         self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal and not quiet
-        self._lines, self._clock, self._told = not self._live and not quiet, clock, clock()
+        self._lines, self._clock, self._printed = not self._live and not quiet, clock, clock()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,10 +53,10 @@ class Display:
         self._progress.stop()
 
     def show(self, text: str) -> None:
-        """Pass a worker's log on, above the display."""
+        """Print a worker's log above the display."""
         self._progress.console.print(text, markup=False, highlight=False, end="", soft_wrap=True)
 
-    def __call__(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind is EventKind.NOTICED:
             self._progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
         elif event.kind is EventKind.PLANNED:
@@ -69,14 +70,14 @@ class Display:
         if event.total:
             self._task = self._progress.add_task(escape(self._title), total=event.total, now="starting a worker")
         elif self._live:
-            self._progress.console.print(f"{escape(self._title)}: everything is there already")
+            self._progress.console.print(f"{escape(self._title)}: nothing is left to do")
 
     def _follow(self, event: Event, task: TaskID) -> None:
         name = "the base" if event.trial in ("", "base") else event.trial
         if event.kind is EventKind.FINISHED:
             self._finished += 1
             self._within.pop(event.trial, None)
-            self._tell(name, event)
+            self._print_failure(name, event)
             now = ""
         elif event.kind is EventKind.STEP:
             self._within[event.trial] = _TRAINING * event.done / max(1, event.total)
@@ -88,11 +89,11 @@ class Display:
         else:
             now = name if event.kind is EventKind.STARTED else ""
         self._progress.update(task, completed=self._finished + sum(self._within.values()), now=now)
-        if self._lines and self._clock() >= self._told + _EVERY:
-            self._told = self._clock()
+        if self._lines and self._clock() >= self._printed + _EVERY:
+            self._printed = self._clock()
             where = f"{self._title}: {self._finished} of {self._total}{now and f'; {now}'}"
             self._console.print(where, markup=False, highlight=False, soft_wrap=True)
 
-    def _tell(self, name: str, event: Event) -> None:
+    def _print_failure(self, name: str, event: Event) -> None:
         if event.status is not Status.SUCCEEDED and self._live:
             self._progress.console.print(f"{escape(name)}: {event.status}: {escape(event.message)}", highlight=False)

@@ -10,8 +10,10 @@ import click
 from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
 from harness.cli.places import PLACE
 
-QUIET = click.option("--quiet", is_flag=True, help="No progress.")
-CODE = click.option("--allow-code", is_flag=True, help="Let code beside the suite judge answers; only if you trust it.")
+QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+CODE = click.option(
+    "--allow-code", is_flag=True, help="Let the suite run its own code to judge answers (if you trust it)."
+)
 
 TRIAL_FAILED = 3
 
@@ -27,45 +29,50 @@ TRIAL_FAILED = 3
     default=3,
     show_default=True,
     metavar="N",
-    help="Fresh seeds under which the best variant is trained again; 0 leaves confirmation out.",
+    help="Number of fresh seeds under which the best variant is trained again; 0 skips the confirmation.",
 )
-@click.option("--output", type=PLACE, metavar="DIR", help="Instead of a directory in reports/runs.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a trial may take.")
-@click.option("--fresh", is_flag=True, help="Train and answer everything again.")
+@click.option("--output", type=PLACE, metavar="DIR", help="Directory of the run (default: one in reports/runs).")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Time limit of one trial in seconds."
+)
+@click.option("--fresh", is_flag=True, help="Ignore earlier results: train and answer everything again.")
 @click.option(
     "--adapter",
     "adapters",
     type=PLACE,
     multiple=True,
     metavar="DIR",
-    help="Score an adapter trained elsewhere beside the grid: a folder as PEFT saves it; repeatable.",
+    help="Also score an adapter trained elsewhere (a folder as PEFT saves it); repeatable.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["auto", "fused", "reference"]),
     default="auto",
     show_default=True,
-    help="fused trains trials of one base side by side, reference one by one with SFTTrainer. auto: fused for several.",
+    help="fused trains trials of one base together; reference trains one by one with SFTTrainer; auto is fused where "
+    "several trials share a base.",
 )
-@click.option("--timeline", is_flag=True, help="Ask everything after every epoch, too: when is what learned, or lost?")
+@click.option("--timeline", is_flag=True, help="Also evaluate the suite after every epoch.")
 @click.option(
-    "--skip-hopeless", is_flag=True, help="Leave out trials predicted not to fit the GPU; shown as predicted."
+    "--skip-hopeless",
+    is_flag=True,
+    help="Skip trials predicted to run out of GPU memory; the report marks them as predicted.",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="Stop in time, the most telling trials first: 2h, 90m, 45s. The same command goes on.",
+    help="Time limit (2h, 90m, 45s). The most informative trials run first; rerun the command to continue.",
 )
 @click.option(
     "--sync",
     type=PLACE,
     metavar="DIR",
-    help="Copy every finished trial there, and begin from what is there: a folder that outlives this machine.",
+    help="Folder that outlives this machine: finished trials are copied to it, and a new machine resumes from it.",
 )
 @SKIP
 @CODE
 @QUIET
-@click.option("--verbose", is_flag=True, help="Show the workers' logs as they grow.")
+@click.option("--verbose", is_flag=True, help="Show the workers' logs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_obj
 def run(
@@ -93,8 +100,8 @@ def run(
 ) -> int:
     """Train, answer, score, confirm, report.
 
-    SUITE is a folder with suite.yaml, train.jsonl and grids/. Run the same command again to go on
-    where it stopped; only what is missing is done, and a changed assertion trains nothing.
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. Run the same command again to resume:
+    finished trials are reused, and a changed assertion needs no new training.
     """
     from harness import benchmark, frame
     from harness.budget import seconds
@@ -103,27 +110,27 @@ def run(
     from harness.provenance import Profile
 
     request = benchmark.Request(
-        suite,
-        grid,
-        model,
-        Profile(profile),
-        seeds or None,
-        confirm_seeds,
-        output,
-        fresh,
-        timeout,
-        skip_unsupported,
-        allow_code,
-        timeline,
-        adapters,
-        words,
-        skip_hopeless=skip_hopeless,
+        suite=suite,
+        grid=grid,
+        model=model,
+        profile=Profile(profile),
+        seeds=seeds or None,
+        confirm_seeds=confirm_seeds,
+        output=output,
+        fresh=fresh,
+        timeout=timeout,
+        skip_unsupported=skip_unsupported,
+        allow_code=allow_code,
+        timeline=timeline,
+        adapters=adapters,
+        arguments=words,
+        skip_predicted_oom=skip_hopeless,
         budget=None if budget is None else seconds(budget),
         sync=sync,
         engine=engine,
     )
     with Display(quiet=quiet) as display:
-        store, results = benchmark.run(request, Processes(display.show if verbose else None), display)
+        store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
         click.echo(json.dumps(frame.overview(results, store.root), indent=1))

@@ -1,4 +1,4 @@
-"""Commands on what is there already: `score`, `report`, `recommend`, `clean`."""
+"""Commands on finished runs and the cache: `score`, `report`, `recommend`, `clean`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ RUN = click.argument("run", type=PLACE)
 
 @click.command()
 @RUN
-@click.option("--suite", type=PLACE, metavar="SUITE", help="Take the assertions from here, not from the run.")
+@click.option(
+    "--suite", type=PLACE, metavar="SUITE", help="Use the assertions of this suite instead of the run's copy."
+)
 @SKIP
 @CODE
 def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: bool) -> None:
     """Score a run's stored answers again; trains nothing.
 
-    RUN is a run's directory. Edited assertions count with --suite; a run that was interrupted is
-    scored as far as it got.
+    RUN is a run's directory. To apply edited assertions, pass --suite. An interrupted run is scored as
+    far as it has answers.
     """
     from harness import benchmark, frame
     from harness.store import find_run
@@ -43,14 +45,14 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
     type=click.Choice(["html", "md", "csv"]),
     default="html",
     show_default=True,
-    help="A page; a summary for a pull request, printed; the tables, as files.",
+    help="html writes a page; md prints a summary for a pull request; csv writes tables.",
 )
-@click.option("--output", type=PLACE, metavar="PATH", help="A file, or for csv a directory.")
+@click.option("--output", type=PLACE, metavar="PATH", help="Output file, or directory for csv.")
 @CODE
 def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_code: bool) -> None:
     """Write a run's page again, or one that compares two runs.
 
-    RUN is a run's directory. With LATER, another one, both stand on one page.
+    RUN is a run's directory. With LATER, the directory of another run, the page compares the two.
     """
     from harness import reporting
 
@@ -67,46 +69,47 @@ def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_
     "--max-memory",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GIB",
-    help="GPU memory that it may take.",
+    help="Limit of GPU memory.",
 )
 @click.option(
     "--max-minutes",
     type=click.FloatRange(min=0, min_open=True),
     metavar="M",
-    help="GPU minutes that it may train.",
+    help="Limit of training time in GPU minutes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the recommendation as JSON.")
 def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as_json: bool) -> None:
     """Say which settings a run recommends, and why, or why none.
 
-    RUN is a run's directory. Of the variants that keep what the base could do, it is the cheapest
-    within one standard error of the best; fresh seeds and held-out cases must have confirmed it. Caps
-    count figures of the GPU that the run was on; where it was on a CPU, nothing shows what a GPU takes.
+    RUN is a run's directory. The recommendation is the cheapest variant within one standard error of the
+    best, among those that lose nothing the base could do. Fresh seeds and held-out cases must have
+    confirmed it. The limits apply to figures measured on the run's GPU; a run on a CPU has none.
     """
-    from harness import benchmark, frame
+    from harness import frame
+    from harness.advise import advise
     from harness.recommend import Caps
     from harness.store import find_run
 
-    found = benchmark.recommendation(find_run(run), Caps(max_memory, max_minutes))
+    found = advise(find_run(run).results(), Caps(max_memory, max_minutes))
     click.echo(json.dumps(asdict(found), indent=1) if as_json else frame.advice(found))
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clean(yes: bool) -> None:
-    """Say what the cache holds, and free it.
+    """Show what the cache holds, and delete it.
 
-    Runs and their reports stay. What is freed is trained again when a run needs it.
+    Runs and their reports are kept. Deleted trainings are trained again when a run needs them.
     """
-    from harness import benchmark
     from harness.cli.tables import cache_table
+    from harness.storage.locations import CACHE
     from harness.store import Cache
 
-    cache = Cache(benchmark.CACHE)
+    cache = Cache(CACHE)
     held = cache.held()
     cache_table(cache.root, held)
     if not any(part.bytes for part in held):
         return
-    if yes or click.confirm("Free it?"):
+    if yes or click.confirm("Delete it?"):
         cache.clear()
-        click.echo("Freed.")
+        click.echo("Deleted.")

@@ -1,4 +1,4 @@
-"""What the commands that look print: a suite, a plan, the cache."""
+"""Tables that commands print: a suite, a plan, findings, parity stages, the cache."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from harness.grid import differing_settings
 from harness.grid.forms import NAMED_MODULES
 from harness.grid.names import number
 from harness.predict import Forecast, Range, updates
-from harness.records import GIB, Calibration, Plan, Role, Settings, Split, Suite
+from harness.records import GIB, Calibration, Parity, Plan, Role, Settings, Split, Suite, VerdictChange, Verdicts
 from harness.store import Held
 from harness.wording import duration, listed, one, plural, two_digits
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
-    """How many cases of each role and split, the training rows, the grids, and what its reader should know."""
+    """Print the cases by role and split, the training rows, the grids, and notices."""
     console = _console()
     table = _table("role", *(split.value for split in Split))
     for role in Role:
@@ -37,11 +37,11 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
         console.print(f"grid {plan.grid}: {plural(len(plan.variants), 'variant')}, {seeds}")
     for notice in (*suite.notices, *warnings):
         console.print(notice, soft_wrap=True)
-    console.print("Nothing is wrong with it.")
+    console.print("The suite is valid.")
 
 
 def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> None:
-    """One line per variant: its name, the settings that differ, its steps, and what it is predicted to take."""
+    """Print one line per variant: name, settings that differ, steps, predicted memory and time."""
     outlook = _outlook(suite, plan, model, place) if place else None
     names = differing_settings(plan)
     predicted = ("memory", "on the GPU", "time of a trial") if outlook else ()
@@ -62,7 +62,7 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> Non
 
 @dataclass(frozen=True)
 class _Outlook:
-    """Forecasts by variant, and what may be said of them; `missing` says why there are none."""
+    """Predictions by variant, with their notes; `missing` says why there are none."""
 
     place: Where
     subject: Subject | None
@@ -117,14 +117,14 @@ def _outlook(suite: Suite, plan: Plan, model: str, place: Where) -> _Outlook:
 
 
 def size(given: float | Range) -> str:
-    """Bytes, or a range of them, in the unit in which they are read: 98 MiB, 4.2 GiB, 4.2-4.8 GiB."""
+    """Bytes, or a range of bytes, as text: 98 MiB, 4.2 GiB, 4.2-4.8 GiB."""
     bounds = (given.low, given.high) if isinstance(given, Range) else (given,)
     unit, length = ("GiB", GIB) if bounds[-1] >= GIB else ("MiB", GIB / 1024)
     return f"{'-'.join(two_digits(bound / length) for bound in bounds)} {unit}"
 
 
 def findings_table(found: Sequence[Finding]) -> None:
-    """One line per finding, with its remedy below it."""
+    """Print one line per finding, with its remedy below it."""
     console = _console()
     for each in found:
         console.print(f"{each.level.value:<8}{each.text}", soft_wrap=True)
@@ -133,11 +133,11 @@ def findings_table(found: Sequence[Finding]) -> None:
 
 
 _UNSEEN = 1e18
-"""FLOP/s that no GPU has: products took no time that could be seen."""
+"""FLOP/s beyond any GPU: the time of the matrix products was too small to measure."""
 
 
 def calibration_line(found: Calibration, path: Path) -> None:
-    """What a calibration found, and where it is kept."""
+    """Print the result of a calibration, and where it is stored."""
     console = _console()
     speeds = (
         (f"{found.flops / 1e12:.1f} TFLOP/s in products", found.flops < _UNSEEN),
@@ -146,14 +146,14 @@ def calibration_line(found: Calibration, path: Path) -> None:
         (f"{1e3 * found.update:.0f} ms an optimizer step", found.update > 0),
     )
     seen = listed(words for words, told_apart in speeds if told_apart)
-    rest = "" if all(told_apart for _, told_apart in speeds) else " What is missing took too little to be told apart."
+    rest = "" if all(told_apart for _, told_apart in speeds) else " Times too short to measure are left out."
     close = f"within {100 * found.error:.0f}% of every step that was timed"
     console.print(f"Calibrated on {one(found.device)}, {close}: {seen}.{rest}", soft_wrap=True)
-    console.print(f"Predictions for this GPU use it from now on: {path}", soft_wrap=True)
+    console.print(f"Predictions for this GPU now use it: {path}", soft_wrap=True)
 
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:
-    """What the cache holds."""
+    """Print what the cache holds."""
     console = _console()
     if not any(part.bytes for part in held):
         console.print(f"{root} holds nothing.")
@@ -165,8 +165,45 @@ def cache_table(root: Path, held: Sequence[Held]) -> None:
     console.print(table)
 
 
+_PARITY_LEGEND = """\
+passed: assertions that pass; changed: assertions with another verdict than at the first stage; largest, mean:
+difference of the logits from the stage above, as a share of the largest logit; next token: how often both stages find
+the same token likeliest; prompts alike: prompts that the GGUF's own tokenizer cuts as the run's tokenizer did"""
+
+
+def parity_table(parity: Parity) -> None:
+    """Print one line per parity stage, and one per assertion whose verdict changes."""
+    console = _console()
+    table = _table("stage", "passed", "changed", "largest", "mean", "next token", "prompts alike")
+    for verdicts in parity.stages:
+        table.add_row(*_parity_row(parity, verdicts))
+    console.print(table)
+    console.print(_PARITY_LEGEND, soft_wrap=True)
+    console.print()
+    for line in [_verdict_line(change) for change in parity.turns] or ["No assertion changes."]:
+        console.print(line, soft_wrap=True)
+
+
+def _parity_row(parity: Parity, verdicts: Verdicts) -> list[str]:
+    changed = sum(a != b for a, b in zip(verdicts.passed, parity.stages[0].passed, strict=True))
+    far, alike = verdicts.distance, verdicts.tokenised_alike
+    return [
+        verdicts.stage,
+        f"{sum(bool(passed) for passed in verdicts.passed)}/{len(verdicts.passed)}",
+        str(changed),
+        *([f"{far.largest:.1e}", f"{far.mean:.1e}", f"{far.agreement:.2%}"] if far else ["", "", ""]),
+        "" if alike is None else f"{alike}/{len(parity.cases)}",
+    ]
+
+
+def _verdict_line(change: VerdictChange) -> str:
+    word = {True: "passes", False: "fails", None: "cannot be decided"}
+    back = " (the last stage has the first stage's verdict again)" if change.back else ""
+    return f"{change.stage}: {change.case}: {change.assertion} {word[change.after]}{back}"
+
+
 def _console() -> Console:
-    """Names from suites are not markup, and a pipe has no width to wrap at."""
+    """A console that prints markup as it is, and that does not wrap lines in a pipe."""
     console = Console(markup=False, highlight=False, emoji=False)
     return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=200)
 

@@ -21,8 +21,8 @@ from harness.records import (
     ModelRef,
     Prompt,
     Quantization,
-    Rung,
     Stage,
+    StageAnswers,
     TensorSpec,
 )
 
@@ -57,8 +57,10 @@ class Ladder:
     """The GGUF files that there are."""
 
 
-def climb(ladder: Ladder, prompts: Sequence[Prompt], decoding: Decoding, tell: Callable[[str], None]) -> Iterator[Rung]:
-    """One rung per stage, each compared with the one before over the first stage's own answers."""
+def climb(
+    ladder: Ladder, prompts: Sequence[Prompt], decoding: Decoding, tell: Callable[[str], None]
+) -> Iterator[StageAnswers]:
+    """The answers of each stage, each compared with the one before over the first stage's own answers."""
     before: list[torch.Tensor] = []
     probes: list[list[int]] = []
     for stage, player in _players(ladder):
@@ -67,7 +69,7 @@ def climb(ladder: Ladder, prompts: Sequence[Prompt], decoding: Decoding, tell: C
         probes = probes or _probes(player, prompts, answers)
         logits = [player.logits(ids) for ids in probes]
         alike = sum(map(player.alike, prompts)) if isinstance(player, Gguf) else None
-        yield Rung(stage, tuple(answers), _distance(before, logits) if before else None, alike)
+        yield StageAnswers(stage, tuple(answers), _distance(before, logits) if before else None, alike)
         before = logits
 
 

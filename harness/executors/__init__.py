@@ -1,7 +1,7 @@
-"""Where trials run: one protocol, `run this job and say what happens`.
+"""Executors: run one job file and yield its events.
 
-`processes` starts a worker process; `inline` runs a function in this process, for tests and debugging. A cluster's
-would be a third: it needs the job's file, a place for the log, and a way to say events.
+`processes` starts a worker process; `inline` calls a function in this process, for tests and debugging. An executor for
+a cluster is one more module: it submits the job file and yields the events that the worker writes.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ __all__ = ["Deadline", "Executor"]
 
 
 class Executor(Protocol):
-    """Runs one job after another, each in whatever isolation it has."""
+    """Runs jobs. Calls of `run` are independent of each other: the caller decides how many run at once."""
 
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
-        """Do the job in the file `job`, keep what it prints in `log`, and yield what happens as it happens.
+        """Run the job in the file `job`, write its output to `log`, and yield its events as they happen.
 
-        The last event is always ENDED, and there is only one: SUCCEEDED when the worker did all it could, else
-        OUT_OF_MEMORY, TIMED_OUT (no trial may take longer than `timeout` seconds), CANCELLED (the clock of
-        `time.monotonic` has reached `until`) or FAILED. Closing the iterator stops the work.
+        The last event, and only the last, is ENDED. Its status is SUCCEEDED if the worker went through all its tasks,
+        else OUT_OF_MEMORY, TIMED_OUT (a trial took longer than `timeout` seconds), CANCELLED (`time.monotonic()`
+        reached `until`) or FAILED. Closing the iterator stops the worker.
         """
         ...
 
 
 class Deadline:
-    """When a worker is late: each trial in flight may take `timeout` seconds, those that are done together in turn."""
+    """The time at which a worker is stopped: `timeout` seconds for each trial in flight."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
-        self._flying: set[str] = set()
+        self._in_flight: set[str] = set()
         self.at = self._from_now()
 
-    def heed(self, event: Event) -> None:
-        """Time begins anew when a worker is ready and when a trial starts."""
+    def observe(self, event: Event) -> None:
+        """Restart the time when the worker has loaded its model and when a trial starts."""
         if event.kind is EventKind.STARTED:
-            self._flying.add(event.trial)
+            self._in_flight.add(event.trial)
         elif event.kind is EventKind.FINISHED:
-            self._flying.discard(event.trial)
+            self._in_flight.discard(event.trial)
         if event.kind in (EventKind.LOADED, EventKind.STARTED):
             self.at = self._from_now()
 
@@ -53,4 +53,4 @@ class Deadline:
         return self.at - time.monotonic()
 
     def _from_now(self) -> float:
-        return time.monotonic() + self._timeout * max(1, len(self._flying)) if self._timeout else math.inf
+        return time.monotonic() + self._timeout * max(1, len(self._in_flight)) if self._timeout else math.inf

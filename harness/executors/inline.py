@@ -16,7 +16,7 @@ Work = Callable[[Job, Callable[[Event], None]], object]
 
 
 class _TimeIsUpError(Exception):
-    """A trial's time is up; `_AllTimeIsUpError`: that of all work."""
+    """A trial took too long. `_AllTimeIsUpError`: the whole run did."""
 
 
 class _AllTimeIsUpError(Exception):
@@ -25,7 +25,7 @@ class _AllTimeIsUpError(Exception):
 
 @dataclass(frozen=True)
 class Inline:
-    """Calls `work`; it can be stopped only where it says an event, and what it says is passed on once it is done."""
+    """Calls `work`. It can be stopped only when it emits an event; its events are yielded after it returns."""
 
     work: Work
 
@@ -38,8 +38,8 @@ class Inline:
                 raise _AllTimeIsUpError
             if deadline.left < 0:
                 raise _TimeIsUpError
-            deadline.heed(event)
-            if event.kind is not EventKind.ENDED:  # that is said here
+            deadline.observe(event)
+            if event.kind is not EventKind.ENDED:  # this function yields it
                 events.append(event)
 
         try:
@@ -51,7 +51,7 @@ class Inline:
             status, message = Status.CANCELLED, "stopped: the time for all trials is up"
         except MemoryError as error:
             status, message = Status.OUT_OF_MEMORY, str(error)
-        except Exception as error:  # noqa: BLE001 - what a process would die of must not take the sweep along
+        except Exception as error:  # noqa: BLE001 - a worker process would die of it, the sweep must not
             status, message = Status.FAILED, f"{type(error).__name__}: {error}"
         log.write_text(message + "\n", encoding="utf-8")
         yield from events

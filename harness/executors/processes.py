@@ -1,4 +1,4 @@
-"""Runs a job in a process of its own: `python -m harness.worker`. What kills it cannot take the sweep along."""
+"""Runs a job in its own process, `python -m harness.worker`, so that the sweep survives its death."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from harness.store import decode_line, writing
 WORKER = (sys.executable, "-P", "-m", "harness.worker")
 _TAIL = 2000
 _LOOK = 0.5
-"""Seconds between two looks at whether a silent worker is still there."""
+"""Seconds between two checks whether a silent worker is still running."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Starts `command JOB`. `show` is given the log as it grows."""
+    """Starts `command JOB`. `show` is called with new text of the log."""
 
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
@@ -62,26 +62,25 @@ class Processes:
 
 
 def _kill(worker: subprocess.Popen[bytes]) -> None:
-    """The worker and whatever it started: one that is left over would keep its memory, and the GPU's."""
+    """Kill the worker and its child processes, which would otherwise keep their memory and the GPU's."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
 
 
 def _environment() -> dict[str, str]:
-    """The worker finds this very package, from wherever it is started, and asks no network for anything."""
+    """Environment in which the worker imports this package and makes no network requests."""
     here = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    # Threads of OpenMP wait for each other by spinning: on a CPU that something else uses, that costs ten times more
-    # than the work itself.
+    # OpenMP's threads wait for each other by spinning. On a busy CPU that takes ten times longer than the work itself.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | quiet | {"PYTHONPATH": path}
 
 
 def _events(
     worker: subprocess.Popen[bytes], timeout: float | None, until: float
 ) -> Generator[Event, None, Event | None]:
-    """Yields what the worker says until it says no more and is gone; returns why it has to be stopped, if it has to."""
+    """Yield the worker's events until it has ended; return the ENDED event if it must be stopped, else None."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
     threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
@@ -101,21 +100,21 @@ def _events(
         except (UnicodeDecodeError, ValidationError):
             continue  # half a line of a killed worker
         if event.kind is EventKind.ENDED:
-            continue  # only its executor knows
-        deadline.heed(event)
+            continue  # only the executor knows how the worker ended
+        deadline.observe(event)
         yield event
     return _stopped(timeout, deadline.at, until)
 
 
 def _stopped(timeout: float | None, deadline: float, until: float) -> Event:
-    """Which of the two times is up: a trial's, or that of all work."""
+    """The ENDED event for whichever time is up: the trial's or the whole run's."""
     if until <= deadline:
         return Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped: the time for all trials is up")
     return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
 
 
 def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Whether a worker that has nothing more to say is still there when its time is up."""
+    """Whether a worker that closed its output is still running when its time is up."""
     try:
         worker.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -124,7 +123,7 @@ def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
 
 
 def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
-    with contextlib.suppress(ValueError, OSError):  # closed under our feet
+    with contextlib.suppress(ValueError, OSError):  # closed by the main thread
         for line in stream:
             lines.put(line)
     lines.put(None)
@@ -137,7 +136,7 @@ def _ended(code: int, log: Path, memory_killed: bool) -> Event:
         message = "the system ran out of memory and killed the worker"
         return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=message)
     how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
-    return Event(EventKind.ENDED, status=Status.FAILED, message=f"the worker {how}{_last_words(log)}")
+    return Event(EventKind.ENDED, status=Status.FAILED, message=f"the worker {how}{_last_line(log)}")
 
 
 def _signal(number: int) -> str:
@@ -147,16 +146,16 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     with contextlib.suppress(OSError):
         lines = log.read_bytes()[-_TAIL:].decode(errors="replace").strip().splitlines()
         if lines:
-            return f"; its last words: {lines[-1].strip()}"
+            return f"; the last line of its log: {lines[-1].strip()}"
     return ""
 
 
 def _out_of_memory_kills() -> int:
-    """How often the kernel (or, in a container, its memory limit) has killed a process for want of memory."""
+    """Number of processes that the kernel (or a container's memory limit) has killed for lack of memory."""
     found = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         with contextlib.suppress(OSError):
@@ -167,14 +166,14 @@ def _out_of_memory_kills() -> int:
 
 @contextlib.contextmanager
 def _followed(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
-    """Hand the log on while it grows."""
+    """Call `show` with new text of the log while the block runs."""
     if show is None:
         yield
         return
     done = threading.Event()
 
     def follow() -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a look may end within a character
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
         with log.open("rb") as file:
             ending = False
             while not ending:

@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it was taught, what the suite found, and how to use it."""
+"""The model card: base and training, results of the suite, settings, examples, and how to use the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from harness import paste
 from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
-from harness.records import ExportRecord, ModelRef, Results, Role, Sample
+from harness.records import ExportKind, ExportRecord, ModelRef, Results, Role, Sample
 from harness.stats import Interval, rate
 
 EXAMPLES = 5
@@ -20,7 +20,7 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the run found of this adapter: one interval per role, and answers beside the base's."""
+    """The run's results for this adapter: one interval per role, and answers beside the base's."""
 
     rates: dict[Role, Interval]
     examples: tuple[tuple[str, str, str], ...]
@@ -28,7 +28,7 @@ class Evidence:
 
 
 def evidence(source: Source, results: Results) -> Evidence:
-    """Of the very adapter that is exported: its variant under its seed."""
+    """The evidence for the exported adapter: its variant under its seed."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
     of_base = {s.case: s.answer for s in _samples(results) if s.variant == "base"}
     cases = {case.id: case for case in results.run.suite.cases}
@@ -54,7 +54,7 @@ def _shares(samples: Sequence[Sample]) -> Any:
 
 
 def card(source: Source, record: ExportRecord, found: Evidence, repository: str) -> str:
-    """README.md for the Hub, YAML head and all; everything from outside is quoted."""
+    """README.md for the Hub, with its YAML header; all text from suites and models is escaped."""
     import yaml
 
     head = yaml.safe_dump(_head(source, record, found, repository), sort_keys=False, allow_unicode=True)
@@ -63,20 +63,20 @@ def card(source: Source, record: ExportRecord, found: Evidence, repository: str)
 
 
 def cell(text: str) -> str:
-    """One line of plain words, whatever markup was in it."""
+    """The text on one line, with its markup escaped."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
 
 
 def fenced(text: str, language: str = "text") -> str:
-    """A block that a text cannot end: its fence is longer than any within."""
+    """A fenced block whose fence is longer than any in the text, so that the text cannot end it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _head(source: Source, record: ExportRecord, found: Evidence, repository: str) -> dict[str, Any]:
-    adapter, public = record.kind == "adapter", bool(source.model.revision)
+    adapter, public = record.kind is ExportKind.ADAPTER, bool(source.model.revision)
     of_hub = {"base_model": source.model.name, "base_model_relation": "adapter" if adapter else "finetune"}
     dataset = {"name": f"{source.run.suite.name} (suite of qlora-harness)", "type": source.run.suite.name}
     metrics = [
@@ -143,8 +143,8 @@ def _usage(source: Source, repository: str) -> str:
     )
     return (
         f"## How to use it\n\n{fenced(code, 'python')}\n\n"
-        f"An adapter is put on {cell(model.name)} by PEFT, which transformers calls where it is installed.\n\n"
-        "With llama.cpp, a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
+        f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
+        "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(at_home(source, Path('FILE.gguf')), 'sh')}\n\n"
         f"llama.cpp: {INSTALL}. {TYPE}"
     )

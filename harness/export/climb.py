@@ -1,16 +1,16 @@
-"""A parity ladder from start to end: export what is missing, let the engine climb, judge, and keep the record."""
+"""The record of `harness parity`: what every stage is asked, how its answers are judged, and where it is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from harness.core.conversations import messages_of
 from harness.export.source import Source
-from harness.parity import Scorer, assertions_of, judged, turns
+from harness.parity import Scorer, assertions_of, judged, verdict_changes
 from harness.provenance import now, stack_versions
-from harness.records import FORMAT, Case, Parity, Prompt, Rung, Split
+from harness.records import FORMAT, Case, Parity, Prompt, Split, StageAnswers
 from harness.store import RunStore
-from harness.sweep import messages_of
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,16 @@ def questions(source: Source) -> tuple[Question, ...]:
 
 
 def recorded(
-    store: RunStore, source: Source, asked: Sequence[Question], rungs: Iterable[Rung], score: Scorer, device: str
+    store: RunStore,
+    source: Source,
+    asked: Sequence[Question],
+    found: Iterable[StageAnswers],
+    score: Scorer,
+    device: str,
 ) -> Parity:
-    """Judge the rungs and keep them in the run's directory."""
+    """Judge the answers of every stage and store the record in the run's directory."""
     cases = [question.case for question in asked]
-    stages = tuple(judged(rung, cases, score) for rung in rungs)
+    stages = tuple(judged(each, cases, score) for each in found)
     names = assertions_of(cases)
     parity = Parity(
         format=FORMAT,
@@ -46,7 +51,7 @@ def recorded(
         cases=tuple(case.id for case in cases),
         assertions=names,
         stages=stages,
-        turns=turns(names, stages),
+        turns=verdict_changes(names, stages),
         versions=stack_versions(),
         device=device,
         finished=now(),

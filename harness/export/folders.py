@@ -1,4 +1,4 @@
-"""A folder that appears whole: made under another name beside its place, and renamed when everything is in it."""
+"""Folders that appear complete: built under a temporary name, and renamed when every file is in them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from harness.store import MANIFEST, check_room, file_digest, read_record, write_
 
 RECORD = "export.json"
 TEXTS = 16 << 20
-"""Bytes to keep for the configuration and the tokenizer."""
+"""Disk space in bytes reserved for the configuration and the tokenizer."""
 
 
 def staging(final: Path) -> Path:
-    """Where `final` is made; nothing that loads models takes it for one, since config.json comes last."""
+    """The temporary folder of `final`. Nothing loads it as a model, since config.json is written last."""
     return final.with_name(f".partial-{final.name}")
 
 
 def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
-    """The folder in which `final` is made, on a disk that has so many bytes for it.
+    """The temporary folder of `final`, after checking that the disk has `needed` bytes for it.
 
-    Of an earlier attempt it holds what is to be kept; the rest was perhaps at something else, under the same name.
+    Files of an earlier attempt are deleted, except those named in `keep`: they may belong to another export.
 
     Raises:
-        StoreError: it has not.
+        StoreError: the disk has too little space.
     """
     made = staging(final)
     check_room(made, needed + TEXTS)
@@ -41,7 +41,7 @@ def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
 
 
 def existing(final: Path, record: ExportRecord) -> bool:
-    """Whether `final` holds this very export already.
+    """Whether `final` already holds this export.
 
     Raises:
         StoreError: it holds something else.
@@ -50,14 +50,14 @@ def existing(final: Path, record: ExportRecord) -> bool:
         return False
     if (final / RECORD).is_file():
         found = read_record(final / RECORD, ExportRecord)
-        if replace(found, versions={}) == replace(record, versions={}):  # made with older libraries it is no worse
+        if replace(found, versions={}) == replace(record, versions={}):  # other library versions are accepted
             return True
     remedy = "Delete it, or name another directory with --output."
-    raise StoreError(f"{final} is there and holds something else", remedy=remedy)
+    raise StoreError(f"{final} exists and holds something else", remedy=remedy)
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:
-    """Copy files into a folder that is being made.
+    """Copy files into a temporary folder.
 
     Raises:
         StoreError: the disk is full.
@@ -68,9 +68,9 @@ def copy(files: Iterable[Path], folder: Path) -> None:
 
 
 def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, str]) -> None:
-    """Finish a folder: what was in the making goes, export.json and a manifest come, and it gets its name.
+    """Complete a folder: delete temporary files, write export.json and a manifest, and rename the folder.
 
-    `known` are digests that need not be computed again.
+    `known` holds digests of files, by name, that need not be computed again.
     """
     for path in [*folder.glob(".partial-*"), folder / "progress.json"]:
         path.unlink(missing_ok=True)

@@ -1,20 +1,22 @@
-"""A merged model to one GGUF file for llama.cpp, in full or quantised."""
+"""`--to gguf`: a merged model as one GGUF file for llama.cpp, in half precision or quantised."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.export.exporter import Exporter, ExportRequest, option
 from harness.export.folders import RECORD, begin, commit, existing
 from harness.export.llama import Run, check_binding, check_tokenizer, command, converter
+from harness.export.merged import MergeOptions, export_merged
 from harness.export.source import Source
-from harness.records import ExportRecord, GgufType
+from harness.records import ExportKind, ExportRecord, GgufType
 from harness.store import read_record
 
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
-"""Bytes needed as a share of the merged model's: Q4_K_M is made of an f16 file."""
+"""Disk space as a share of the merged model's size; Q4_K_M is made from an f16 file."""
 _NOTES = {
     GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
     GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
@@ -26,12 +28,27 @@ INSTALL = (
     "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
     "https://github.com/ggml-org/llama.cpp/releases"
 )
-TYPE = "Type a question behind `>`; `/clear` before the next one, since the run asked each by itself; `/exit` ends."
+TYPE = "Type a question after `>`. Type `/clear` before the next one: the run asked each one alone. `/exit` quits."
+
+
+@dataclass(frozen=True)
+class GgufOptions(MergeOptions):
+    quant: GgufType = field(
+        default=GgufType.Q8_0, metadata=option("Data type of the GGUF's weights.", choices=tuple(GgufType))
+    )
+    llama_cpp: Path | None = field(
+        default=None,
+        metadata=option(
+            "A checkout of llama.cpp with its converter (default: from PATH, else what `harness doctor` installed).",
+            metavar="DIR",
+            is_path=True,
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class GgufRequest:
-    """A GGUF that is asked for; `llama_cpp` is a folder with llama.cpp's converter."""
+    """A GGUF to make; `llama_cpp` is a folder with llama.cpp's converter."""
 
     kind: GgufType = GgufType.F16
     output: Path | None = None
@@ -39,10 +56,10 @@ class GgufRequest:
 
 
 def check_tools(source: Source, request: GgufRequest) -> None:
-    """Hold the machine to having what this needs, before anything is merged.
+    """Check that llama.cpp's tools are installed, before anything is merged.
 
     Raises:
-        ExportError: it has not.
+        ExportError: one is missing.
     """
     converter(request.llama_cpp)
     check_tokenizer(Path(source.model.tokenizer or source.model.path))
@@ -51,18 +68,20 @@ def check_tools(source: Source, request: GgufRequest) -> None:
 
 
 def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *, run: Run | None = None) -> Path:
-    """The file made of a merged model's folder, in a folder of its own with its record and manifest.
+    """The GGUF file of a merged model, in its own folder with a record and a manifest.
 
     Raises:
-        ExportError: llama.cpp is not there or refuses the model.
-        StoreError: the disk has no room, or the place is taken.
+        ExportError: llama.cpp is not installed or does not support the model.
+        StoreError: the disk is full, or the folder holds something else.
     """
     run = run or command
     final = request.output or folder / f"{source.label}-gguf-{request.kind}"
     name = f"{source.run.suite.name}-{source.label}-{request.kind}.gguf"
     of = read_record(merged / RECORD, ExportRecord)
     same = of.evaluated and request.kind is GgufType.F16
-    record = replace(of, kind="gguf", dtype=str(request.kind), evaluated=same, note=f"{_NOTES[request.kind]} {of.note}")
+    record = replace(
+        of, kind=ExportKind.GGUF, dtype=str(request.kind), evaluated=same, note=f"{_NOTES[request.kind]} {of.note}"
+    )
     if existing(final, record):
         return final / name
     check_tools(source, request)
@@ -86,24 +105,37 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
 
 
 def instructions(run: Path, source: Source, file: Path) -> str:
-    """What to do with the file, here and at home, step by step; `run` as the user named it."""
+    """How to chat with the file here and at home, step by step; `run` as the user named it."""
     named = [str(run), source.variant.name]
     named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
     return "\n".join(
         (
             f"Chat here:             {shlex.join(['harness', 'chat', *named, '--gguf', str(file)])}",
-            f"Is it still the same?  {shlex.join(['harness', 'parity', *named])}",
-            "Chat at home, where no Python and no GPU is needed:",
+            f"Check for changes:     {shlex.join(['harness', 'parity', *named])}",
+            "Chat at home, without Python or a GPU:",
             f"  1. Install llama.cpp: {INSTALL}",
             f"  2. Copy {file.name} there ({file.stat().st_size / 1e6:,.0f} MB; its path is below)",
-            f"  3. In the folder it lies in: {at_home(source, file)}",
+            f"  3. In its folder, run: {at_home(source, file)}",
             f"  4. {TYPE}",
         )
     )
 
 
 def at_home(source: Source, file: Path) -> str:
-    """What to type at home: llama.cpp asks what the run asked, and takes the likeliest token as the run did."""
+    """The command to type at home, with the run's system prompt and temperature."""
     system = source.run.suite.system_prompt
     words = ["llama-cli", "-m", file.name, "--temp", f"{source.run.suite.decoding.temperature:g}"]
     return shlex.join([*words, *(["-sys", system] if system else [])])
+
+
+def _make(request: ExportRequest, options: GgufOptions) -> str:
+    wanted = GgufRequest(options.quant, request.output, options.llama_cpp)
+    check_tools(request.source, wanted)
+    merged = export_merged(request, options, output=None)
+    request.tell(f"llama.cpp makes the GGUF in {options.quant} (minutes for a 7B)")
+    made = to_gguf(request.source, merged, request.folder, wanted)
+    request.tell(instructions(request.run, request.source, made))
+    return str(made)
+
+
+EXPORTER = Exporter(ExportKind.GGUF, "the merged model as one file for llama.cpp", GgufOptions, _make)

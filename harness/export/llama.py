@@ -1,7 +1,7 @@
-"""Finds llama.cpp's converter, sets it up, and runs it in a process of its own.
+"""Finds or installs llama.cpp's converter, and runs it in its own process.
 
-The converter is in the source distribution of llama-cpp-python and not in its wheel. So that source is fetched once, by
-pip and held to its hash; its Python binding is built from the same source and does the rest: it quantises and answers.
+The converter is in the source distribution of llama-cpp-python and not in its wheel. pip downloads that source once and
+checks its hash. The Python binding, which quantises and answers, is built from the same source.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 CONVERTER = "convert_hf_to_gguf.py"
 _KEPT = (CONVERTER, "conversion", "gguf-py", "LICENSE")
 _TOKENIZERS = "sentencepiece"
-"""What Llama 2's, Mistral's and others' tokenizers are read with; the converter asks for it when all is merged."""
+"""Package with which the converter reads the tokenizers of Llama 2, Mistral and others."""
 _SET_UP = "Set it up with `harness doctor --install-llama-cpp` (it builds for about 8 minutes on two cores)"
 
 Run = Callable[[Sequence[str]], None]
-"""Runs a command; an ExportError where it fails."""
+"""Runs a command and raises an ExportError if it fails."""
 
 
 def converter(given: Path | None = None) -> Path:
-    """llama.cpp's converter: in the folder that was given, else on PATH, else where `install` puts it.
+    """Path of llama.cpp's converter: in `given`, else on PATH, else where `install` puts it.
 
     Raises:
-        ExportError: it is in none of them.
+        ExportError: it is not found.
     """
     if given is not None:
         if (given / CONVERTER).is_file():
@@ -51,16 +51,16 @@ def converter(given: Path | None = None) -> Path:
 
 
 def home() -> Path:
-    """Where `install` puts the converter."""
+    """Folder into which `install` puts the converter."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "qlora-harness" / f"llama-cpp-python-{VERSION}"
 
 
 def check_binding() -> None:
-    """Hold this Python to having llama.cpp's binding.
+    """Check that llama.cpp's Python binding is installed.
 
     Raises:
-        ExportError: it has not.
+        ExportError: it is not.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         remedy = f"{_SET_UP}, or: pip install 'qlora-harness[gguf]'."
@@ -68,10 +68,10 @@ def check_binding() -> None:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Hold this Python to having what the converter reads a model's tokenizer with.
+    """Check that the package with which the converter reads this model's tokenizer is installed.
 
     Raises:
-        ExportError: it has not.
+        ExportError: it is not.
     """
     if (folder / "tokenizer.model").is_file() and importlib.util.find_spec(_TOKENIZERS) is None:
         remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
@@ -79,12 +79,12 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
-    """Fetch the pinned source, keep the converter of it, and build the binding, unless they are there; gives `home()`.
+    """Download the pinned source, keep its converter, and build the binding, unless both are installed.
 
-    What the converter needs besides comes with the binding.
+    Returns `home()`. The converter's other dependencies are installed with the binding.
 
     Raises:
-        ExportError: there is no compiler, or pip cannot fetch or build it.
+        ExportError: there is no compiler, or pip cannot download or build it.
     """
     run = run or command
     there = (home() / CONVERTER).is_file() and importlib.util.find_spec(_TOKENIZERS) is not None
@@ -93,7 +93,7 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
         return home()
     _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        tell(f"fetching the source of llama-cpp-python {VERSION}")
+        tell(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
         _keep_converter(source, Path(folder))
         tell("building its binding (about 8 minutes on two cores)")
@@ -103,7 +103,7 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
 
 
 def _check_compiler() -> None:
-    """What else a build needs, CMake and Ninja, pip fetches where they are not."""
+    """Check for a C++ compiler; pip downloads CMake and Ninja if they are missing."""
     if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         remedy = (
             "Install one (Debian, Ubuntu: `apt-get install build-essential`; Fedora: `dnf install gcc-c++`), then run "
@@ -120,7 +120,7 @@ def _installed() -> str:
 
 
 def _fetch(folder: Path, run: Run) -> Path:
-    """pip holds what it fetches to the hash."""
+    """Download the source with pip, which checks its hash."""
     pinned = folder / "pinned.txt"
     pinned.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
     words = ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
@@ -132,7 +132,7 @@ def _fetch(folder: Path, run: Run) -> Path:
 
 
 def _keep_converter(source: Path, folder: Path) -> None:
-    """Of the source, what converts; it appears in `home()` whole."""
+    """Move the converter's files from the source to `home()`, all at once."""
     out = folder / "source"
     with tarfile.open(source) as archive:
         archive.extractall(out, filter="data")
@@ -148,19 +148,19 @@ def _keep_converter(source: Path, folder: Path) -> None:
 
 
 def command(words: Sequence[str]) -> None:
-    """Run a command that says nothing unless it fails.
+    """Run a command without showing its output.
 
     Raises:
-        ExportError: it failed; the last lines of what it said are the message.
+        ExportError: it failed; the message holds the last lines of its output.
     """
-    # A proxy for models is none for what is on this disk: nothing here may reach for the Hub.
+    # Everything is on this disk: no request to the Hub, which a proxy might answer.
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, env=environment)
     if done.returncode:
-        raise ExportError(f"{Path(words[0]).name} {_told(words)} failed: {_end_of(done)}", remedy=_remedy(done.stderr))
+        raise ExportError(f"{Path(words[0]).name} {_shown(words)} failed: {_end_of(done)}", remedy=_remedy(done.stderr))
 
 
-def _told(words: Sequence[str]) -> str:
+def _shown(words: Sequence[str]) -> str:
     return " ".join(Path(word).name if "/" in word else word for word in words[1:4])
 
 
@@ -171,17 +171,17 @@ def _end_of(done: subprocess.CompletedProcess[str]) -> str:
     return " / ".join(lines[-3:]) or f"it ended with {done.returncode}"
 
 
-def _remedy(said: str) -> str:
-    if "pre-tokenizer was not recognized" in said:
-        return "llama.cpp does not know this model's tokenizer; use the merged model with transformers instead."
-    if "is not supported" in said:
-        return "llama.cpp does not know this model's architecture; use the merged model with transformers instead."
-    if "No module named" in said:
-        return "Install what it names, or: pip install 'qlora-harness[gguf]'."
-    if "Failed building wheel" in said:
+def _remedy(output: str) -> str:
+    if "pre-tokenizer was not recognized" in output:
+        return "llama.cpp does not support this model's tokenizer; use the merged model with transformers instead."
+    if "is not supported" in output:
+        return "llama.cpp does not support this model's architecture; use the merged model with transformers instead."
+    if "No module named" in output:
+        return "Install the package that the message names, or: pip install 'qlora-harness[gguf]'."
+    if "Failed building wheel" in output:
         return f"To see why: {Path(sys.executable).name} -m pip install llama-cpp-python=={VERSION}"
-    if "No matching distribution" in said:
+    if "No matching distribution" in output:
         return "pip found no package index, or not this version in it: check the connection."
-    if "No space left" in said:
+    if "No space left" in output:
         return "Free some space, then run the same command again."
     return "Use a newer checkout of llama.cpp with --llama-cpp, if the model is newer than this one."

@@ -1,23 +1,25 @@
-"""A run's variant to a notebook of the workshop, in which a student does by hand what the run did.
+"""`--to notebook`: a notebook for Colab in which a student repeats by hand what the run did.
 
-Its cells are those of `workshop.txt`, the same for every run. What comes from a run goes into two of them, as Python
-literals behind names, and nowhere else: no text of a suite or a model is ever part of code or of Markdown.
+The cells are those of `workshop.txt`, the same for every run. A run's data goes only into two of them, as Python
+literals assigned to names: no text of a suite or a model is ever part of code or of Markdown.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import paste
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
-from harness.export import record_of
+from harness.export.exporter import Exporter, ExportRequest
 from harness.export.folders import begin, commit, existing
+from harness.export.merged import DTYPE
+from harness.export.record import record_of
 from harness.export.source import Source, check_real
-from harness.records import Case, Message, Quantization, Split
+from harness.records import Case, ExportKind, Message, Quantization, Split
 from harness.store import write_text
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 WORKSHOP = Path(__file__).with_name("workshop.txt")
 PER_ROLE = 3
 AT_ONCE = 8
-"""Prompts that are answered together: on a T4, a merged 7B in 16 bits leaves room for little more."""
+"""Prompts in one batch: on a T4, a merged 7B model in 16 bits leaves room for little more."""
 NOTE = "A notebook that trains this variant again, merges it and asks the suite's prompts before and after."
 UPLOAD = (
     "Open it in Colab (https://colab.research.google.com): File > Upload notebook, Runtime > Change runtime type > T4 "
@@ -43,26 +45,31 @@ _COLAB = {
 
 
 @dataclass(frozen=True)
+class NotebookOptions:
+    dtype: str = field(default="float16", metadata=DTYPE)
+
+
+@dataclass(frozen=True)
 class Cell:
-    """`kind` is code, markdown, or the name of a cell that is filled in: parameters or data."""
+    """A cell. `kind` is code, markdown, or the name of a cell that is filled in: parameters or data."""
 
     kind: str
     text: str
     toy: bool = False
-    """It is for the pocket model alone."""
+    """Only for the pocket model."""
 
 
 def to_notebook(source: Source, folder: Path, *, output: Path | None = None, dtype: str = "float16") -> Path:
-    """The notebook, in a folder of its own with its record; `dtype` is of the weights that it merges on a GPU.
+    """The notebook in its own folder with a record; `dtype` is the data type of the weights that it merges on a GPU.
 
     Raises:
         UsageError: the model is only a shape.
-        StoreError: the disk is full, or the place is taken.
+        StoreError: the disk is full, or the folder holds something else.
     """
     check_real(source)
     final = output or folder / f"{source.label}-notebook"
     name = f"{source.label}.ipynb"
-    record = record_of(source, "notebook", None, dtype, False, NOTE)
+    record = record_of(source, ExportKind.NOTEBOOK, None, dtype, False, NOTE)
     if existing(final, record):
         return final / name
     text = written(source, dtype)
@@ -73,7 +80,7 @@ def to_notebook(source: Source, folder: Path, *, output: Path | None = None, dty
 
 
 def written(source: Source, dtype: str) -> str:
-    """The notebook as its file has it."""
+    """The text of the notebook's file."""
     import nbformat
 
     book = notebook(source, dtype)
@@ -82,7 +89,7 @@ def written(source: Source, dtype: str) -> str:
 
 
 def notebook(source: Source, dtype: str) -> NotebookNode:
-    """All cells; the same source gives the same notebook."""
+    """The notebook; the same source gives the same notebook."""
     from nbformat import v4
 
     filled = {"parameters": parameters(source, dtype), "data": data(source)}
@@ -98,9 +105,9 @@ def notebook(source: Source, dtype: str) -> NotebookNode:
 
 
 def cells(text: str) -> Iterator[Cell]:
-    """The cells of a text in which each begins with a line `# %%`, as editors have it.
+    """The cells of a text in which each begins with a line `# %%`, the convention of many editors.
 
-    Behind it may stand `[markdown]`, whose lines are comments, what is filled in, and `toy`.
+    After `# %%` may follow `[markdown]` (the cell's lines are comments), the name of a cell to fill in, and `toy`.
     """
     for part in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
@@ -114,24 +121,28 @@ def cells(text: str) -> Iterator[Cell]:
 
 
 def parameters(source: Source, dtype: str) -> str:
-    """The settings, one name a line, with what each is for."""
+    """The parameters cell: one name a line, with a comment."""
     machine, suite, settings = source.run.provenance.machine, source.run.suite, source.settings
     compute = machine.compute_dtype if machine.kind == "cuda" else FP16
-    where = "of the model on the Hub" if source.model.revision else "None: the newest, or a folder's"
+    where = "of the model on the Hub" if source.model.revision else "None: the newest revision, or a folder"
     lines = [
-        _line("FROM", {"suite": suite.name, "variant": source.variant.name, "seed": source.seed}, "filled in from"),
+        _line(
+            "FROM",
+            {"suite": suite.name, "variant": source.variant.name, "seed": source.seed},
+            "the run",
+        ),
         _line("MODEL", source.model.name, "on the Hugging Face Hub, or a folder"),
         _line("REVISION", source.model.revision or None, where),
         _line("QUANTIZE", settings.quantization is Quantization.NF4, "the base in 4 bits (NF4)"),
-        _line("COMPUTE_DTYPE", compute, "on a GPU; without one it is float32"),
+        _line("COMPUTE_DTYPE", compute, "on a GPU; float32 on a CPU"),
         "",
-        "# How answers are generated, and to how many prompts of each role (None: to all).",
+        "# How answers are generated, and for how many prompts of each role (None: for all).",
         _line("SYSTEM_PROMPT", suite.system_prompt),
         _line("MAX_NEW_TOKENS", suite.decoding.max_new_tokens),
-        _line("STOP", list(suite.decoding.stop), "an answer ends before the first of these"),
-        _line("TEMPERATURE", suite.decoding.temperature, "0: the likeliest token each time"),
+        _line("STOP", list(suite.decoding.stop), "an answer ends before the first of these texts"),
+        _line("TEMPERATURE", suite.decoding.temperature, "0: always the most likely token"),
         _line("PROMPTS_PER_ROLE", PER_ROLE),
-        _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer take less memory"),
+        _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer need less memory"),
         "",
         "# The adapter: arguments of peft.LoraConfig.",
         f"LORA = {paste.call('dict', lora_arguments(settings))}",
@@ -139,7 +150,7 @@ def parameters(source: Source, dtype: str) -> str:
         "# The training: arguments of trl.SFTConfig.",
         f"TRAINING = {paste.call('dict', sft_arguments(settings, source.seed))}",
         "",
-        _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; without one it is float32"),
+        _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; float32 on a CPU"),
         _line("HUB_REPOSITORY", "", '"your-name/your-model" uploads the merged model'),
         _line("MAKE_GGUF", False, "True makes a file for llama.cpp"),
         "",
@@ -149,7 +160,7 @@ def parameters(source: Source, dtype: str) -> str:
 
 
 def data(source: Source) -> str:
-    """The training rows, and the prompts of the cases that choose (those that confirm are kept back)."""
+    """The data cell: training rows, and prompts of the main cases (confirm cases are held out)."""
     suite = source.run.suite
     rows = (_chat(example.messages) for example in suite.examples)
     return f"TRAINING_ROWS = {_listed(rows)}\n\nPROMPTS = {_listed(map(_prompt, suite.of(Split.MAIN)))}"
@@ -172,6 +183,20 @@ def _line(name: str, value: Any, remark: str = "") -> str:
 
 
 def _packages(versions: Mapping[str, str]) -> list[str]:
-    """As pip takes them: the run's versions, less what a build says about itself."""
+    """Requirements for pip: the run's versions without their local build labels."""
     found = {name: versions.get(name, "").partition("+")[0] for name in _PACKAGES}
     return [f"{name}=={version}" if _VERSION.fullmatch(version) else name for name, version in found.items()]
+
+
+def _make(request: ExportRequest, options: NotebookOptions) -> str:
+    made = to_notebook(request.source, request.folder, output=request.output, dtype=options.dtype)
+    request.tell(UPLOAD)
+    return str(made)
+
+
+EXPORTER = Exporter(
+    ExportKind.NOTEBOOK,
+    "for Colab: answers before, training, merging, answers after, with this variant's settings",
+    NotebookOptions,
+    _make,
+)

@@ -1,4 +1,4 @@
-"""`python -m harness.export.requantise IN OUT`: a GGUF in f16 to Q4_K_M, by llama.cpp, in a process of its own."""
+"""`python -m harness.export.requantise IN OUT`: quantise a GGUF file to Q4_K_M with llama.cpp, in a child process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Tensors to safetensors files of bounded size, written as they come, so that a killed export goes on where it was.
+"""Writes tensors to safetensors files of bounded size, one after another, so that a killed export can resume.
 
 The format is the one that huggingface/safetensors documents: 8 bytes with the header's length, a JSON header with each
-tensor's dtype, shape and place, the bytes. All of it is known before the first tensor is made, so nothing is held.
+tensor's dtype, shape and offsets, the bytes. The header is known before the first tensor is computed, so no tensor has
+to stay in memory.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ SIZES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 PROGRESS = "progress.json"
 INDEX = "model.safetensors.index.json"
 BEHIND = 16
-"""Parts that wait to be written while the next are made: 32 MiB of a merge to 16 bits."""
+"""Parts that may wait to be written while the next are computed: 32 MiB of a merge to 16 bits."""
 SYNC = 256 << 20
-"""Bytes after which the disk is set to work, which else the system begins when gigabytes wait for it."""
+"""Bytes after which data is flushed to disk; the system itself would start only at gigabytes."""
 
 
 class Tensors(Protocol):
-    """What is to be written; a tensor's bytes are made when they are asked for, always the same."""
+    """Tensors to write; a tensor's bytes are computed when they are read, and are always the same."""
 
     @property
     def specs(self) -> Sequence[TensorSpec]: ...
@@ -40,7 +41,7 @@ class Tensors(Protocol):
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: its name and the tensors that it holds, in their order."""
+    """One file: its name and its tensors in order."""
 
     name: str
     specs: tuple[TensorSpec, ...]
@@ -63,10 +64,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Progress:
-    """Which files are whole: name to sha256."""
+    """Which files are complete: name to sha256."""
 
     inputs: str
-    """A digest over all that determines them."""
+    """Digest of everything that determines the files."""
     done: dict[str, str]
 
 
@@ -75,7 +76,7 @@ def bytes_of(spec: TensorSpec) -> int:
 
 
 def split(specs: Sequence[TensorSpec], limit: int) -> tuple[Shard, ...]:
-    """Files of at most `limit` bytes of tensors, save where one tensor is larger."""
+    """Distribute tensors over files of at most `limit` bytes each; a larger tensor gets its own file."""
     groups: list[list[TensorSpec]] = [[]]
     held = 0
     for spec in specs:
@@ -91,7 +92,7 @@ def split(specs: Sequence[TensorSpec], limit: int) -> tuple[Shard, ...]:
 
 
 def kept(folder: Path, shards: Sequence[Shard], inputs: str) -> dict[str, str]:
-    """What an earlier attempt at the same finished: the files that are there as they were written, with digests."""
+    """Files that an earlier attempt at the same export completed, with their digests."""
     if not (folder / PROGRESS).is_file():
         return {}
     found = read_record(folder / PROGRESS, Progress)
@@ -128,7 +129,7 @@ def _index(shards: Sequence[Shard]) -> dict[str, object]:
 
 
 def _write_shard(path: Path, shard: Shard, tensors: Tensors) -> str:
-    """Under another name until every byte is on the disk."""
+    """Write a file under a temporary name and rename it when every byte is on disk."""
     partial = path.with_name(f".partial-{path.name}")
     with writing(path), partial.open("wb", buffering=0) as file:
         sha = _fill(file, _parts(shard, tensors))
@@ -147,9 +148,9 @@ def _parts(shard: Shard, tensors: Tensors) -> Iterator[memoryview]:
 
 
 def _fill(file: BinaryIO, parts: Iterable[memoryview]) -> str:
-    """Hash and write one part in a thread while the next are made, and have a second thread bring them to the disk.
+    """Hash and write parts in one thread while the next are computed, and flush them to disk in another.
 
-    An error of either thread is raised here.
+    Errors of both threads are raised here.
     """
     sha, written = hashlib.sha256(), 0
     behind, syncs = deque[Future[int]](), list[Future[None]]()

@@ -1,4 +1,4 @@
-"""A run, a variant's name and a seed to the adapter that was trained, whole, and the base that it was trained on."""
+"""Sources of exports: finds a trained adapter and its base by run, variant and seed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.errors import StoreError, UsageError
 from harness.models import check_same
 from harness.provenance import STACK
 from harness.records import ModelRef, Quantization, RunManifest, Settings, Status, TrialRecord, Variant
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore, verify_manifest
-from harness.sweep import Setup
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Source:
 
     @property
     def label(self) -> str:
-        """For names of files: letters, digits, dots and hyphens of the variant's name, and the seed."""
+        """For file names: the letters, digits, dots and hyphens of the variant's name, and the seed."""
         plain = "".join(c if c.isalnum() or c in ".-" else "-" for c in self.variant.name.replace("=", "-"))
         return f"{plain.strip('.-') or self.variant.id}-seed{self.seed}"
 
 
 def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Source:
-    """The adapter of the variant that `variant` names, in full or by a part that no other has, under `seed`.
+    """The adapter of a variant under a seed. `variant` is its name, or a part of it that no other variant's name has.
 
-    Without a seed it is the first one of the run's grid. A variant that was confirmed has the confirmation's seeds too.
+    Without a seed, the first seed of the run's grid. A confirmed variant also has adapters of the confirmation's seeds.
 
     Raises:
-        UsageError: no such variant, more than one, or none that was trained under this seed.
-        StoreError: the adapter is no longer in the cache, or damaged.
+        UsageError: no variant or several have this name, or the variant was not trained under this seed.
+        StoreError: the adapter is not in the cache, or damaged.
     """
     run = store.manifest()
     found = pick(run.plan.variants, variant)
@@ -63,28 +63,28 @@ def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Sourc
     training = record.training.id if record.training else ""
     folder = cache.adapter(training)
     if not folder.is_dir():
-        remedy = "Run the same `harness run` again: it trains only what is missing. Start it where the run was started."
+        remedy = "Run the same `harness run` again, in the same folder: it trains only what is missing."
         raise StoreError(f"the adapter of {found.name} under seed {wanted} is not in {cache.root}", remedy=remedy)
     verify_manifest(folder)
     return Source(run, found, wanted, training, cache)
 
 
 def check_base(source: Source) -> None:
-    """Hold the base's files to those that the run was made with.
+    """Check that the base's files are those of the run.
 
     Raises:
-        UsageError: there are none: only its shape is known.
-        ModelError: they are gone or others.
+        UsageError: the base is only a shape and has no files.
+        ModelError: files are missing or differ.
     """
     check_real(source)
     check_same(source.model)
 
 
 def check_real(source: Source) -> None:
-    """Hold the base to being more than a shape.
+    """Check that the base is a real model.
 
     Raises:
-        UsageError: only its shape is known.
+        UsageError: it is only a shape with random weights.
     """
     if source.model.shape_only:
         what = f"{source.model.name} has random weights, so there is nothing to export"
@@ -92,7 +92,7 @@ def check_real(source: Source) -> None:
 
 
 def saved_base(source: Source) -> Path | None:
-    """The quantised base that the run evaluated on, if the cache still holds it."""
+    """The quantised base on which the run was evaluated, if the cache still holds it."""
     run = source.run
     versions = {name: run.provenance.versions[name] for name in STACK if name in run.provenance.versions}
     setup = Setup(run.suite, run.model, run.provenance.machine, run.engine, versions)
@@ -101,10 +101,10 @@ def saved_base(source: Source) -> Path | None:
 
 
 def pick(variants: Sequence[Variant], name: str) -> Variant:
-    """The variant of this name or id, else the only one with `name` in its name.
+    """The variant with this name or id, else the only one whose name contains `name`.
 
     Raises:
-        UsageError: there is none, or more than one.
+        UsageError: there is none, or there are several.
     """
     exact = [v for v in variants if name in (v.name, v.id)]
     part = exact or [v for v in variants if name.casefold() in v.name.casefold()]

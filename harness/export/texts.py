@@ -1,4 +1,4 @@
-"""What stands beside a merged model's weights: its configuration, when it ends an answer, its tokenizer."""
+"""Text files of a merged model: configuration, generation settings, tokenizer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 
 
 def plain_files(base: Path) -> list[Path]:
-    """The base's tokenizer, chat template and licence, which the merged model has unchanged."""
+    """The base's tokenizer, chat template and licence files, which are copied unchanged."""
     found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
     return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
 
 
 def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
-    """The base's config.json as it is true of the result: plain weights in `dtype`.
+    """The base's config.json, changed for a merged model with plain weights in `dtype`.
 
-    A quantization_config left in it would make transformers read the plain weights as packed ones.
+    With a quantization_config, transformers would read the plain weights as packed ones.
     """
     config = _json(base / "config.json")
     config.pop("quantization_config", None)
-    config.pop("torch_dtype", None)  # as transformers 4 called it
+    config.pop("torch_dtype", None)  # the name in transformers 4
     config["dtype"] = dtype
     if untied:
         config["tie_word_embeddings"] = False
@@ -31,7 +31,7 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 
 
 def generation_config_of(base: Path) -> dict[str, Any]:
-    """The base's own, with every end token that ended answers in the evaluation."""
+    """The base's own, with every end token of the evaluation."""
     config = _json(base / "generation_config.json") or {"_from_model_config": False}
     of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
     listed = of_model if isinstance(of_model, list) else [of_model]
@@ -40,11 +40,10 @@ def generation_config_of(base: Path) -> dict[str, Any]:
 
 
 def tokenizer_config_of(base: Path) -> dict[str, Any]:
-    """The base's own, which also says by itself which tokens are special, and whether a text gets a space in front.
+    """The base's own, completed with the special tokens and with whether a text gets a leading space.
 
-    llama.cpp's converter looks for both here. Where they stand in tokenizer.json alone, it takes a template's
-    `<|user|>` for so many letters and puts a space before every message, and at home the model is asked in words that
-    it has never seen.
+    llama.cpp's converter reads both here only. If only tokenizer.json has them, it tokenises a template's `<|user|>` as
+    plain letters and puts a space before every message, so the model gets prompts that it was not trained on.
     """
     config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
     added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
@@ -56,13 +55,13 @@ def tokenizer_config_of(base: Path) -> dict[str, Any]:
 
 
 def _puts_a_space_in_front(tokenizer: dict[str, Any]) -> bool:
-    """SentencePiece's dummy prefix, as tokenizers writes it: a Prepend, or a Metaspace that does not say never."""
+    """Whether the tokenizer adds SentencePiece's dummy prefix: a Prepend, or a Metaspace that is not `never`."""
     steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
     return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
 
 
 def _end_of_tokenizer(base: Path) -> int | None:
-    """The id of the tokenizer's end token, as its files have it."""
+    """Id of the end token in the tokenizer's files."""
     name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
         "eos_token"
     )

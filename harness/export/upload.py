@@ -1,4 +1,4 @@
-"""An exported folder to a repository of the Hugging Face Hub, through its own client, which finds the user's token."""
+"""Uploads an exported folder to the Hugging Face Hub with its own client, which finds the user's token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is to be sent where."""
+    """The files and the card to upload, and the repository."""
 
     repository: str
     folder: Path
@@ -30,7 +30,7 @@ class Parcel:
 
 
 def listing(parcel: Parcel) -> str:
-    """All that would be sent, in words."""
+    """The files with their sizes, and the card, as text."""
     kind = "private" if parcel.private else "PUBLIC"
     rows = [f"  {path.stat().st_size:>14,}  {path.name}" for path in parcel.files]
     rows.append(f"  {len(parcel.card.encode()):>14,}  {CARD}")
@@ -38,15 +38,14 @@ def listing(parcel: Parcel) -> str:
 
 
 def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = None) -> str:
-    """Make the repository where it is not there and send everything in one commit; gives its address.
+    """Upload everything in one commit, to a repository that is created if need be; returns its address.
 
-    One that is there keeps what it holds, and whether it is private: nothing of a person's is deleted or hidden here.
-
-    `endpoint` and `token` take the place of the Hub's own and of the token that its client finds.
+    An existing repository keeps its files and its visibility. `endpoint` and `token` replace the Hub's address and the
+    token that its client finds.
 
     Raises:
-        ExportError: the Hub refuses it or cannot be reached; the repository is public and should not be, or holds
-            another export.
+        ExportError: the Hub refuses the upload or cannot be reached; the repository is public and should not be, or
+            holds another export.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -64,12 +63,12 @@ def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = Non
 
 def _check_there(parcel: Parcel, there: Any) -> None:
     if parcel.private and there.private is False:
-        remedy = "Name another --repo, or say --public."
-        raise ExportError(f"{parcel.repository} is there already, and public", remedy=remedy)
+        remedy = "Name another --repo, or pass --public."
+        raise ExportError(f"{parcel.repository} exists and is public", remedy=remedy)
     own = {path.name for path in parcel.files}
     others = sorted(name for file in there.siblings or () if (name := file.rfilename) not in own and _is_model(name))
     if others:
-        # Where an adapter lies beside a model, transformers puts it on that model, or on another one that it names.
+        # transformers applies an adapter to a model beside it, or to another model that the adapter names.
         what = f"{parcel.repository} holds {others[0]} of another export, and would be loaded as something else"
         raise ExportError(what, remedy="Name another --repo.")
 

@@ -1,0 +1,45 @@
+"""`--to adapter`: the adapter as PEFT loads it, with a record and a manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.export.exporter import Exporter, ExportRequest, NoOptions
+from harness.export.folders import begin, commit, copy, existing
+from harness.export.record import precision_words, record_of, write_json
+from harness.export.source import Source
+from harness.records import ExportKind, ModelRef
+
+
+def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Callable[[ModelRef, Path], None]) -> Path:
+    """The folder with the adapter; if it exists already, nothing is done.
+
+    Raises:
+        EngineError: `check` finds that the adapter does not fit its base.
+    """
+    final = output or folder / f"{source.label}-adapter"
+    note = f"An adapter for {source.model.name}. The run evaluated it on that base {precision_words(source)}."
+    record = record_of(source, ExportKind.ADAPTER, None, "float32", True, note)
+    if existing(final, record):
+        return final
+    check(source.model, source.adapter)
+    made = begin(final, sum(path.stat().st_size for path in source.adapter.iterdir()))
+    copy([source.adapter / "adapter_model.safetensors"], made)
+    config = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": source.model.name, "revision": source.model.revision or None}
+    write_json(made / "adapter_config.json", config)
+    commit(made, final, record, {})
+    return final
+
+
+def export_adapter(request: ExportRequest) -> Path:
+    return to_adapter(request.source, request.folder, output=request.output, check=request.engine.check_adapter)
+
+
+def _make(request: ExportRequest, _options: NoOptions) -> str:
+    return str(export_adapter(request))
+
+
+EXPORTER = Exporter(ExportKind.ADAPTER, "the adapter, as PEFT loads it", NoOptions, _make)

@@ -1,0 +1,150 @@
+"""`--to merged`: base and adapter as one plain model, written tensor by tensor and resumable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.export import shards
+from harness.export.exporter import Exporter, ExportRequest, Mergeable, Merger, Printer, option
+from harness.export.folders import begin, commit, copy, existing, staging
+from harness.export.record import precision_words, record_of, write_json
+from harness.export.source import Source, check_base, saved_base
+from harness.export.texts import config_of, generation_config_of, plain_files, tokenizer_config_of
+from harness.records import ExportKind, ExportRecord, MergeMode
+from harness.store import digest
+
+SHARD_SIZE = 2_000_000_000
+"""Bytes of one file, which is the most that a killed export has to write again."""
+
+
+DTYPE = option("Data type of the merged weights.", choices=("float16", "bfloat16", "float32"))
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """Options of every target that merges while it exports."""
+
+    mode: MergeMode | None = field(
+        default=None,
+        metadata=option(
+            "Base to add the adapter to: as it was evaluated (default), or its original weights.",
+            choices=tuple(MergeMode),
+        ),
+    )
+    dtype: str = field(default="float16", metadata=DTYPE)
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """A merged model to make. `mode` None: the model that was evaluated."""
+
+    output: Path | None = None
+    mode: MergeMode | None = None
+    dtype: str = "float16"
+    shard_size: int = SHARD_SIZE
+
+
+def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Merger, tell: Printer) -> Path:
+    """The folder with the merged model; continues where an earlier attempt was stopped.
+
+    Raises:
+        ModelError: the base's files are damaged, or differ from those of the run.
+        StoreError: the disk is full, or the folder holds something else.
+    """
+    mode = mode_of(source, request.mode)
+    final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
+    again = mode is MergeMode.NF4_EXACT and source.run.provenance.machine.kind != "cpu" and saved_base(source) is None
+    record = _merged_record(source, mode, request.dtype, again=again)
+    if existing(final, record):
+        return final
+    check_base(source)
+    merged = merge_of(source, request, merge=merge)
+    parts = shards.split(merged.specs, request.shard_size)
+    inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
+    done = shards.kept(staging(final), parts, inputs)
+    left = sum(part.size for part in parts if part.name not in done)
+    made = begin(final, left, keep=(*done, shards.PROGRESS) if done else ())
+    known: dict[str, str] = {}
+    for name, sha in shards.write(made, merged, parts, inputs):
+        known[name] = sha
+        tell(f"{len(known)} of {len(parts)} files: {name}")
+    _write_texts(made, source, request.dtype, untied=merged.untied)
+    commit(made, final, record, known)
+    return final
+
+
+def merge_of(source: Source, request: MergeRequest, *, merge: Merger) -> Mergeable:
+    """The merged model's tensors; each is computed when it is read."""
+    mode = mode_of(source, request.mode)
+    exact = mode is MergeMode.NF4_EXACT
+    return merge(
+        source.model,
+        source.adapter,
+        dtype=request.dtype,
+        compute_dtype=source.run.provenance.machine.compute_dtype if evaluated(source, mode) else "",
+        nf4=exact,
+        saved=saved_base(source) if exact else None,
+    )
+
+
+def _write_texts(made: Path, source: Source, dtype: str, *, untied: bool) -> None:
+    base = Path(source.model.path)
+    copy(plain_files(base), made)
+    write_json(made / "tokenizer_config.json", tokenizer_config_of(base))
+    write_json(made / "generation_config.json", generation_config_of(base))
+    write_json(made / "config.json", config_of(base, dtype, untied=untied))
+
+
+def mode_of(source: Source, asked: MergeMode | None) -> MergeMode:
+    """The requested mode, else the one that gives the model that was evaluated.
+
+    Raises:
+        UsageError: the exact NF4 merge of a variant that was not quantised.
+    """
+    if asked is MergeMode.NF4_EXACT and not source.quantised:
+        what = f"{source.variant.name} was trained on the base as it is, not on NF4"
+        raise UsageError(what, remedy="Leave --mode out: its merge onto that base is exact.")
+    return asked or (MergeMode.NF4_EXACT if source.quantised else MergeMode.FP16_BASE)
+
+
+def evaluated(source: Source, mode: MergeMode) -> bool:
+    """Whether a merge in this mode computes what the run evaluated."""
+    return source.quantised == (mode is MergeMode.NF4_EXACT)
+
+
+def _merged_record(source: Source, mode: MergeMode, dtype: str, *, again: bool) -> ExportRecord:
+    same = evaluated(source, mode) and not again
+    return record_of(source, ExportKind.MERGED, mode, dtype, same, _merged_note(source, mode, again))
+
+
+def _merged_note(source: Source, mode: MergeMode, again: bool) -> str:
+    if again:
+        return (
+            "Nearly the model that was evaluated: its NF4 base, made on a GPU, is no longer in the cache, so it was "
+            "quantised again on a CPU, where single weights may be rounded otherwise."
+        )
+    if evaluated(source, mode):
+        return f"The model that was evaluated: {source.model.name} {precision_words(source)} plus the adapter's update."
+    return (
+        "A different model than the one that was evaluated: the update is added to the original weights of "
+        f"{source.model.name}, while the run evaluated it on the weights {precision_words(source)}."
+    )
+
+
+def export_merged(request: ExportRequest, options: MergeOptions, *, output: Path | None) -> Path:
+    wanted = MergeRequest(output, options.mode, options.dtype)
+    return to_merged(request.source, request.folder, wanted, merge=request.engine.merge, tell=request.tell)
+
+
+def _make(request: ExportRequest, options: MergeOptions) -> str:
+    return str(export_merged(request, options, output=request.output))
+
+
+EXPORTER = Exporter(
+    ExportKind.MERGED,
+    "base and adapter as one model, by default exactly the one that was evaluated",
+    MergeOptions,
+    _make,
+)

@@ -1,0 +1,38 @@
+"""`--sync`: copies every trial and, at the end, the report to a folder that outlives this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import StoreError
+from harness.records import Basis, Event, EventKind, Results, TrialRecord
+from harness.runner.listeners import Listener
+from harness.store import RunStore
+from harness.sync import Mirror
+
+
+@dataclass(frozen=True)
+class Copies(Listener):
+    """Where the folder is full or gone, the copy is left out with a notice, and the run continues."""
+
+    mirror: Mirror
+    notices: Listener
+    """Receives the notices."""
+
+    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        if not record.status.is_result or record.basis is Basis.PREDICTED:
+            return
+        try:
+            self.mirror.push(record, trainings)
+        except (StoreError, OSError) as error:
+            self._notice(f"not copied by --sync; the next run tries again: {error}")
+
+    def on_results(self, store: RunStore, results: Results) -> None:  # noqa: ARG002 - the mirror knows the run
+        try:
+            self.mirror.push_pages()
+        except (StoreError, OSError) as error:
+            self._notice(f"the report was not copied by --sync: {error}")
+
+    def _notice(self, message: str) -> None:
+        self.notices.on_event(Event(EventKind.NOTICED, message=message))

@@ -1,0 +1,1 @@
+"""Files, formats and folders: everything that is written to disk or read from it."""
