@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.names import BASE
 from harness.errors import ModelError, UsageError
 from harness.records import AdapterRef, ModelRef
 from harness.store import digest, file_digest
@@ -34,7 +35,7 @@ def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) 
     found: list[AdapterRef] = []
     for folder in folders:
         one = _read(folder, model)
-        if one.name in {*taken, "base", *(other.name for other in found)}:
+        if one.name in {*taken, BASE, *(other.name for other in found)}:
             remedy = "Rename its folder, or name it once: a report calls an adapter as its folder is called."
             raise UsageError(f"--adapter {folder}: there is already a variant called {one.name!r}", remedy=remedy)
         found.append(one)

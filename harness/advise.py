@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import compare, paste, recommend
+from harness.analysis.score_table import score_tables
 from harness.recommend import Caps
 from harness.records import (
     GIB,
@@ -57,9 +58,10 @@ def _choice(results: Results, caps: Caps) -> Choice:
     if caps == recommend.NO_CAPS or results.run.model.shape_only:
         return results.choice
     suite = results.run.suite
-    answers = [[s for s in results.samples if s.variant == variant.name] for variant in results.variants]
-    marks = compare.objective_marks(suite, results.base, answers, results.void)
-    return recommend.choose(suite, results.base, results.variants, marks, caps)
+    tables = score_tables(results.samples, suite.reducer)
+    objective = recommend.objective_of(suite, results.base)
+    on_objective = compare.objective_tables(suite, objective, tables, results.void)
+    return recommend.choose(suite, results.base, results.variants, on_objective, caps)
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:

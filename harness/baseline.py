@@ -1,4 +1,4 @@
-"""Reduces a run to what another one is held against, and unfolds it again into samples."""
+"""Reduces a run to a `Baseline`, and expands a baseline into samples again."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harness.records import (
     FORMAT,
     Answer,
     Baseline,
+    BaselineVariant,
     Case,
     Check,
     Example,
     Fingerprint,
-    Kept,
     Outcome,
     Results,
-    Row,
     Sample,
     Score,
     Split,
+    StoredAnswer,
     Suite,
 )
 from harness.scorers import Need, needs
@@ -61,9 +61,9 @@ def _digest(example: Example) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _row(outcome: Outcome, named: bool, samples: Sequence[Sample], cases: Mapping[str, Case]) -> Row:
+def _row(outcome: Outcome, named: bool, samples: Sequence[Sample], cases: Mapping[str, Case]) -> BaselineVariant:
     prints: dict[Fingerprint, None] = {t.fingerprint: None for t in outcome.training if t.fingerprint}
-    return Row(
+    return BaselineVariant(
         name=outcome.name,
         named=named,
         settings=outcome.settings,
@@ -77,59 +77,59 @@ def _row(outcome: Outcome, named: bool, samples: Sequence[Sample], cases: Mappin
     )
 
 
-def _kept(samples: Iterable[Sample], cases: Mapping[str, Case]) -> dict[str, tuple[Kept, ...]]:
-    """By case, in the suite's order, what was answered; an answer that several seeds gave alike is there once."""
-    found: dict[str, dict[Kept, list[int]]] = {case: {} for case in cases}
+def _kept(samples: Iterable[Sample], cases: Mapping[str, Case]) -> dict[str, tuple[StoredAnswer, ...]]:
+    """Return the answers to each case, in the suite's order; one that several seeds gave is stored once."""
+    found: dict[str, dict[StoredAnswer, list[int]]] = {case: {} for case in cases}
     needing = {id for id, case in cases.items() if needs(case.assertions, Need.LOG_PROBABILITIES)}
     for sample in samples:
         key = _keep(sample, with_likelihoods=sample.case in needing)
         found[sample.case].setdefault(key, []).append(sample.seed)
     return {
-        case: tuple(replace(kept, seeds=tuple(seeds)) for kept, seeds in answers.items())
+        case: tuple(replace(stored, seeds=tuple(seeds)) for stored, seeds in answers.items())
         for case, answers in found.items()
         if answers
     }
 
 
-def _keep(sample: Sample, *, with_likelihoods: bool) -> Kept:
-    score = sample.score
-    return Kept(
-        text=sample.answer,
+def _keep(sample: Sample, *, with_likelihoods: bool) -> StoredAnswer:
+    answer, score = sample.answer, sample.score
+    return StoredAnswer(
+        text=answer.text,
         seeds=(),
-        tokens=sample.tokens,
+        tokens=answer.tokens,
         passed=score.passed,
         value=score.value,
         reason=score.error or next((check.reason for check in score.checks if not check.passed), ""),
         repeat=sample.repeat,
-        truncated=sample.truncated,
-        likelihood=sample.likelihood if with_likelihoods else None,
-        reference=sample.reference if with_likelihoods else None,
-        choices=sample.choices if with_likelihoods else (),
+        truncated=answer.truncated,
+        likelihood=answer.likelihood if with_likelihoods else None,
+        reference=answer.reference if with_likelihoods else None,
+        choices=answer.choices if with_likelihoods else (),
     )
 
 
 # --- back to samples ---------------------------------------------------------------------------------------------
 
 
-def samples(row: Row, cases: Mapping[str, Case], score: Callable[[Case, Answer], Score] | None = None) -> list[Sample]:
-    """One sample for each seed, case and repeat, of the cases that are named; judged again if a scorer is given."""
+def samples(
+    row: BaselineVariant, cases: Mapping[str, Case], score: Callable[[Case, Answer], Score] | None = None
+) -> list[Sample]:
+    """Return one sample for each seed and repeat of the named cases, scored again if `score` is given."""
     return [
-        Sample(
-            row.name, seed, case, kept.text, kept.tokens, kept.truncated, verdict, kept.repeat,
-            kept.likelihood, kept.reference, kept.choices,
-        )
+        Sample(row.name, seed, case, answer, verdict, stored.repeat)
         for case, answers in row.answers.items()
         if case in cases
-        for kept in answers
-        for verdict in (score(cases[case], _answer(kept)) if score else _score(case, kept),)
-        for seed in kept.seeds
-    ]  # fmt: skip
+        for stored in answers
+        for answer in (_answer(stored),)
+        for verdict in (score(cases[case], answer) if score else _score(case, stored),)
+        for seed in stored.seeds
+    ]
 
 
-def _answer(kept: Kept) -> Answer:
-    return Answer("", kept.text, kept.tokens, kept.truncated, kept.likelihood, kept.reference, kept.choices)
+def _answer(stored: StoredAnswer) -> Answer:
+    return Answer("", stored.text, stored.tokens, stored.truncated, stored.likelihood, stored.reference, stored.choices)
 
 
-def _score(case: str, kept: Kept) -> Score:
-    checks = (Check("", passed=False, reason=kept.reason),) if kept.reason else ()
-    return Score(case, kept.passed, kept.value, checks, error=kept.reason if kept.value is None else "")
+def _score(case: str, stored: StoredAnswer) -> Score:
+    checks = (Check("", passed=False, reason=stored.reason),) if stored.reason else ()
+    return Score(case, stored.passed, stored.value, checks, error=stored.reason if stored.value is None else "")

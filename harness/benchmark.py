@@ -113,21 +113,23 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
         )
         if copies:
             copies.begin(manifest, fresh=request.fresh)
-        records = _records(request, manifest, sweep, shown)
-        results = publish(store, manifest, records, allow_code=request.allow_code)
+        results = _results(request, manifest, sweep, shown)
+        results = reporting.write(store, results, now=results.finished)
         every.on_results(store, results)
         return store, results
 
 
-def _records(request: Request, manifest: RunManifest, sweep: Sweep, shown: Listener) -> tuple[TrialRecord, ...]:
-    """Run the sweep, then confirm the chosen variant."""
+def _results(request: Request, manifest: RunManifest, sweep: Sweep, shown: Listener) -> Results:
+    """Run the sweep, choose a variant, confirm it, and return the results."""
     budget, store = sweep.budget, sweep.run
     # The choice is confirmed as a user would train it: alone, with SFTTrainer.
     confirmation = replace(sweep, setup=replace(sweep.setup, engine=REFERENCE))
     if request.fresh:
         _forget(sweep, confirmation, store, manifest)
     records = sweep.go(limits.ordered(manifest.plan, budget), Split.MAIN, _counted(manifest.plan))
-    chosen = _chosen(manifest, assemble(manifest, records, allow_code=request.allow_code))
+    score = scorer(Scoring(Path(manifest.suite.folder), request.allow_code))
+    found = compare.choose(manifest, records, score, now())
+    chosen = _chosen(manifest, found)
     if chosen and not (budget and budget.spent):
         purpose = f"confirming {chosen.name} under {plural(len(manifest.confirm_seeds), 'fresh seed')}"
         records += confirmation.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
@@ -135,7 +137,7 @@ def _records(request: Request, manifest: RunManifest, sweep: Sweep, shown: Liste
         _notice(shown, [limits.left(budget, manifest, records, chosen)])
     else:
         store.forget_records((record.split, record.trial) for record in records)
-    return records
+    return compare.confirm(found, records, score, now())
 
 
 def _listeners(shown: Listener, manifest: RunManifest, copies: Mirror | None) -> Listeners:
@@ -329,14 +331,6 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_cod
     return compare.assemble(manifest, records, scorer(scoring), now())
 
 
-def publish(
-    store: RunStore, manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False
-) -> Results:
-    """Score and compare the answers, and write results.json, samples.jsonl and the page."""
-    results = assemble(manifest, records, allow_code=allow_code)
-    return reporting.write(store, results, now=results.finished)
-
-
 def rescore(
     store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
 ) -> Results:
@@ -352,7 +346,8 @@ def rescore(
             given = load_suite(suite, skip_unsupported=skip_unsupported)
             manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
         _check_code(manifest.suite, allow_code)
-        return publish(store, manifest, store.records(), allow_code=allow_code)
+        results = assemble(manifest, store.records(), allow_code=allow_code)
+        return reporting.write(store, results, now=results.finished)
 
 
 def _same_questions(new: Suite, old: Suite) -> Suite:

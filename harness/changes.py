@@ -1,4 +1,4 @@
-"""Two sets of marks on the same cases to a `Change`: what differs, how large which noise is, and what that shows.
+"""Turns the scores of two sides on the same cases into a `Change`: the difference, its noises, and what that shows.
 
 "Better" and "worse" are said only beyond both noises: that of the cases and that of the training seeds.
 """
@@ -6,48 +6,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from harness import reducers, stats
-from harness.records import Change, Reducer, Role, Sample, ScoreChange, Suite, Verdict
+from harness import stats
+from harness.analysis.score_table import Pair
+from harness.records import Change, Role, ScoreChange, Verdict
 
 ALPHA = 1 - stats.LEVEL
 MANY = 100_000
 """A number of cases that nobody writes: to ask for it is no advice."""
-
-Marks = Mapping[str, Mapping[int, float]]
-"""Share passed, by case and seed; of repeats, their mean."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Marks of the same cases, `(seeds, cases)` each, and the cases' groups."""
-
-    before: stats.Scores
-    after: stats.Scores
-    groups: tuple[str, ...]
-
-
-def marks(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) -> Marks:
-    """Of one variant's samples, those of `cases` that have a score."""
-    wanted, found = set(cases), dict[str, dict[int, float]]()
-    counted = (sample for sample in reducers.counting(samples, reducer) if sample.case in wanted)
-    for (case, seed), share in reducers.shares(counted).items():
-        found.setdefault(case, {})[seed] = share
-    return found
-
-
-def values(samples: Iterable[Sample], reducer: Reducer, cases: Iterable[str]) -> Marks:
-    """Likewise of their scores: means over the repeats, or what the reducer makes of them."""
-    wanted, found = set(cases), dict[str, dict[int, list[float]]]()
-    for sample in reducers.counting(samples, reducer):
-        if sample.case in wanted and sample.score.value is not None:
-            found.setdefault(sample.case, {}).setdefault(sample.seed, []).append(sample.score.value)
-    return {case: {seed: fmean(own) for seed, own in seeds.items()} for case, seeds in found.items()}
 
 
 def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
@@ -60,23 +30,6 @@ def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
     return ScoreChange(100 * interval.value + 0.0, 100 * interval.low + 0.0, 100 * interval.high + 0.0)
 
 
-def pair(suite: Suite, before: Marks, after: Marks) -> Pair | None:
-    """The cases that both have under every seed of theirs; None where there is none."""
-    seeds = [sorted({seed for own in side.values() for seed in own}) for side in (before, after)]
-    groups = {case.id: case.group for case in suite.cases}
-    cases = [
-        case for case in groups
-        if all(len(side.get(case, ())) == len(own) > 0 for side, own in zip((before, after), seeds, strict=True))
-    ]  # fmt: skip
-    if not cases:
-        return None
-    was, now = (
-        np.array([[side[case][seed] for case in cases] for seed in own])
-        for side, own in zip((before, after), seeds, strict=True)
-    )
-    return Pair(was, now, tuple(groups[case] for case in cases))
-
-
 def standard_error(found: Pair) -> float:
     """Of the difference of the two means, in points, over cases and over training seeds where there are several.
 
@@ -87,17 +40,15 @@ def standard_error(found: Pair) -> float:
     return 100 * math.sqrt(noise.variance + (usual - 1) * noise.cases)
 
 
-def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, trained_before: bool = False) -> Change:
-    """What the second side's marks on cases of `role` differ by from the first's.
+def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> Change:
+    """Return how the second side's pass rate on cases of `role` differs from the first side's.
 
     `margin` is the difference, in points, that matters: UNCHANGED is said where one of that size would have been found,
     and no loss of that size is left within the interval.
-    `trained_before`: the first side is of trainings too, and not of a base that no seed changes.
     """
     before, after, groups = found.before, found.after, found.groups
     interval = stats.difference(before, after, groups)
     noise = stats.noise_of_difference(before, after, groups)
-    known = len(after) > 1 and (len(before) > 1 or not trained_before)
     idle = stats.idle_flips(before, after)
     draft = Change(
         role=role,
@@ -105,9 +56,9 @@ def change(role: Role, found: Pair, margin: float, rng: np.random.Generator, *, 
         low=100 * interval.low + 0.0,
         high=100 * interval.high + 0.0,
         case_noise=100 * math.sqrt(noise.cases),
-        seed_noise=100 * math.sqrt(sum(part for part, _ in noise.seeds)) if known else None,
+        seed_noise=100 * math.sqrt(sum(part for part, _ in noise.seeds)) if len(after) > 1 else None,
         cases=before.shape[1],
-        seeds=min(len(after), len(before)) if trained_before else len(after),
+        seeds=len(after),
         detectable=100 * _detectable_share(noise, interval.cases, idle),
         verdict=Verdict.INCONCLUSIVE,
         reason="",
@@ -124,8 +75,11 @@ def _detectable_share(noise: stats.Noise, cases: float, idle: float) -> float:
     return min(1.0, max(stats.detectable(cases, idle, alpha=ALPHA / 2), seen))
 
 
-def holm(changes: Sequence[Change]) -> list[Change]:
-    """The same with p-values for all of them together: of twelve variants, one looks worse by chance."""
+def adjusted_for_family(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes with Holm's p-values for all of them together: of twelve variants, one looks worse by chance.
+
+    A change that is no longer significant becomes INCONCLUSIVE.
+    """
     adjusted = stats.holm([1.0 if one.p_worse is None else one.p_worse for one in changes])
     return [_family(replace(one, p_worse=p), len(changes)) for one, p in zip(changes, adjusted, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Pairs what the base answered with what each variant answered, case by case, into `Results`."""
+"""Scores stored answers and compares each variant with the base, case by case: records become `Results`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness import changes, recommend, reducers, stats, timelines
-from harness.leaks import leaks
+from harness.analysis.score_table import ScoreTable, graded, pair, score_table
+from harness.core.names import BASE
+from harness.leaks import leaks as contamination
 from harness.records import (
-    FORMAT,
+    RESULTS_FORMAT,
     Answer,
     Case,
     Change,
     Choice,
+    Leak,
     LeakLabel,
     Measurement,
     Outcome,
     Phase,
     PhaseCost,
     Rate,
-    Reducer,
     Results,
     Role,
     RunManifest,
@@ -36,61 +38,71 @@ from harness.records import (
     Variant,
 )
 
-BASE = "base"
-"""What the untrained model is called wherever a variant has a name."""
-
 MEANINGLESS = "The weights are random, so no answer means anything: only which trainings fit, and how long they take."
 
 Scorer = Callable[[Case, Answer], Score]
 
 
 def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
-    """Everything a report is drawn from; call it again with the confirmation's records once a variant is chosen."""
-    suite = manifest.suite
-    base = _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is Split.MAIN), {})
-    late = _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is Split.CONFIRM), {})
-    entries = _entries(manifest, [r for r in records if r.variant != BASE and r.split is Split.MAIN])
-    before, before_late = _samples(base, suite, score), _samples(late, suite, score)
-    void = void_cases(suite, {s.case: s.score for s in reducers.reduced((*before, *before_late), suite.reducer)})
-    if manifest.model.shape_only:
-        void = {case.id: MEANINGLESS for case in suite.cases}
+    """Return everything a report is drawn from, with the confirmation if there are records of it."""
+    return confirm(choose(manifest, records, score, finished), records, score, finished)
 
-    answers = [_samples(entry, suite, score) for entry in entries]
-    untrained = outcome(suite, Split.MAIN, base, before, before, void)
-    labels = {id: leak.label for id, leak in leaks(suite).items() if id not in void}
-    untrained = _labelled(suite, untrained, before, labels)
+
+def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Score the answers to the cases that choose, compare every variant with the base, and choose one."""
+    suite = manifest.suite
+    base = _answered(_base(records, Split.MAIN), suite, score)
+    variants = [_answered(entry, suite, score) for entry in _entries(manifest, records)]
+    void = _void_cases(manifest, base)
+    found = contamination(suite)
+    untrained = _labelled(suite, outcome(suite, Split.MAIN, base, base, void), base.table, found, void)
     outcomes = as_family(
-        [
-            _labelled(suite, outcome(suite, Split.MAIN, entry, own, before, void), own, labels)
-            for entry, own in zip(entries, answers, strict=True)
-        ]
+        [_labelled(suite, outcome(suite, Split.MAIN, own, base, void), own.table, found, void) for own in variants]
     )
-    choice = recommend.choose(suite, untrained, outcomes, objective_marks(suite, untrained, answers, void))
+    objective = recommend.objective_of(suite, untrained)
+    tables = objective_tables(suite, objective, {own.entry.name: own.table for own in variants}, void)
+    choice = recommend.choose(suite, untrained, outcomes, tables)
     if manifest.model.shape_only:
         choice = Choice(None, (MEANINGLESS,), choice.objective)
-    epochs = tuple(
-        found for entry in entries if (found := _timeline(suite, entry, score, before, void, choice.objective))
-    )
-    again = _confirmation(manifest, records, next((e for e in entries if e.name == choice.variant), None))
-    own_late = _samples(again, suite, score) if again else ()
-    confirmed_base = outcome(suite, Split.CONFIRM, late, before_late, before_late, void) if late.records else None
-    confirmed = outcome(suite, Split.CONFIRM, again, own_late, before_late, void) if again else None
-    if confirmed and confirmed_base:
-        against = recommend.refuted(suite, choice.objective, confirmed_base, confirmed)
-        choice = replace(choice, refuted=against)
     return Results(
-        format=FORMAT,
+        format=RESULTS_FORMAT,
         run=manifest,
         base=untrained,
         variants=outcomes,
         void=void,
-        samples=(*before, *(sample for own in answers for sample in own)),
+        samples=(*base.samples, *(sample for own in variants for sample in own.samples)),
+        choice=choice,
+        finished=finished,
+        timelines=tuple(
+            timeline for own in variants if (timeline := _timeline(suite, own.entry, score, base, void, objective))
+        ),
+        leaks=found,
+    )
+
+
+def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Add what the held-out cases and fresh seeds show of the chosen variant; `results` as `choose` returned them."""
+    manifest, suite = results.run, results.run.suite
+    base = _answered(_base(records, Split.CONFIRM), suite, score)
+    void = results.void | _void_cases(manifest, base)
+    entry = _confirmation(
+        manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
+    )
+    again = _answered(entry, suite, score) if entry else None
+    confirmed_base = outcome(suite, Split.CONFIRM, base, base, void) if base.entry.records else None
+    confirmed = outcome(suite, Split.CONFIRM, again, base, void) if again else None
+    choice = results.choice
+    if confirmed and confirmed_base:
+        against = recommend.refuted(suite, choice.objective, confirmed_base, confirmed)
+        choice = replace(choice, refuted=against)
+    return replace(
+        results,
+        void={case.id: void[case.id] for case in suite.cases if case.id in void},
         choice=choice,
         confirmed_base=confirmed_base,
         confirmed=confirmed,
-        confirmed_samples=(*before_late, *own_late),
+        confirmed_samples=(*base.samples, *(again.samples if again else ())),
         finished=finished,
-        timelines=epochs,
     )
 
 
@@ -107,8 +119,27 @@ class _Entry:
         return next((record.settings for record in self.records), None)
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """A variant (or the base) on one split with its scored answers."""
+
+    entry: _Entry
+    samples: tuple[Sample, ...]
+    table: ScoreTable
+
+
+def _answered(entry: _Entry, suite: Suite, score: Scorer) -> _Answered:
+    samples = _samples(entry, suite, score)
+    return _Answered(entry, samples, score_table(samples, suite.reducer))
+
+
+def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
+    return _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is split), {})
+
+
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
-    """Every variant of the plan in its order, then those that only have records (adapters trained elsewhere)."""
+    """Return every variant of the plan in its order, then those that only have records (adapters trained elsewhere)."""
+    records = [r for r in records if r.variant != BASE and r.split is Split.MAIN]
     known = {key: v for v in manifest.plan.variants for key in (v.id, v.name)}
     found: dict[str, list[TrialRecord]] = {v.name: [] for v in manifest.plan.variants}
     for record in records:
@@ -154,7 +185,7 @@ def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
     )
 
 
-def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: _Entry | None) -> _Entry | None:
+def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry | None:
     """The chosen variant's trials under fresh seeds; what an earlier choice left behind confirms nothing."""
     if chosen is None:
         return None
@@ -168,6 +199,13 @@ def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen:
 
 
 # --- which cases count -------------------------------------------------------------------------------------------
+
+
+def _void_cases(manifest: RunManifest, base: _Answered) -> dict[str, str]:
+    suite = manifest.suite
+    if manifest.model.shape_only:
+        return {case.id: MEANINGLESS for case in suite.cases}
+    return void_cases(suite, {s.case: s.score for s in reducers.reduced(base.samples, suite.reducer)})
 
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
@@ -196,24 +234,13 @@ def _void(case: Case, score: Score | None, drawn: bool) -> str:
 # --- outcomes ----------------------------------------------------------------------------------------------------
 
 
-def outcome(
-    suite: Suite,
-    split: Split,
-    entry: _Entry,
-    samples: Sequence[Sample],
-    base_samples: Sequence[Sample],
-    void: Mapping[str, str],
-) -> Outcome:
+def outcome(suite: Suite, split: Split, own: _Answered, base: _Answered, void: Mapping[str, str]) -> Outcome:
     """One variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
 
     Costs are means over the seeds that succeeded; where none did, over those that tried.
     """
-    records = entry.records
-    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case not in void]
-    verdicts = [s for s in reducers.reduced(samples, suite.reducer) if s.case not in void and s.score.value is not None]
-    base_verdicts = reducers.reduced(base_samples, suite.reducer)
-    before = {s.case: s.score.passed for s in base_verdicts if s.score.value is not None}
-    flips = [(before[s.case], s.score.passed) for s in verdicts if s.case in before]
+    entry, records = own.entry, own.entry.records
+    fixed, broken = _flips(base.table, own.table, void)
     trainings = tuple(r.training for r in records if r.training)
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
     return Outcome(
@@ -223,10 +250,10 @@ def outcome(
         statuses=tuple(r.status for r in records),
         seeds=tuple(r.seed for r in records),
         messages=tuple(r.message for r in records),
-        rates=_rates(suite, split, counted) if samples else {},
-        fixed=sum(not was and now for was, now in flips),
-        broken=sum(was and not now for was, now in flips),
-        truncated=sum(s.truncated for s in samples),
+        rates=_rates(suite, split, own.table, void) if own.samples else {},
+        fixed=fixed,
+        broken=broken,
+        truncated=sum(s.answer.truncated for s in own.samples),
         costs=_costs(finished),
         trainable_parameters=max((t.trainable_parameters for t in trainings), default=0),
         supervised_tokens=_mean([r.training.supervised_tokens for r in finished if r.training]),
@@ -235,25 +262,31 @@ def outcome(
         logs=tuple(r.log for r in records),
         shortages=tuple(r.shortage for r in records),
         bases=tuple(r.basis for r in records),
-        safety=_safety(suite, samples, base_samples, void),
+        safety=_safety(suite, own.table, base.table, void),
         elsewhere=entry.settings is None and entry.name != BASE,
-        changes={} if entry.name == BASE else _changes(suite, samples, base_samples, void),
+        changes={} if entry.name == BASE else _changes(suite, own.table, base.table, void),
     )
 
 
-def _labelled(suite: Suite, found: Outcome, samples: Sequence[Sample], labels: Mapping[str, LeakLabel]) -> Outcome:
-    """With its rates by label, of the roles whose counted cases have several."""
-    roles = {case.id: case.role for case in suite.cases}
-    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case in labels]
-    marks: dict[Role, dict[LeakLabel, list[bool]]] = {}
-    for sample in counted:
-        marks.setdefault(roles[sample.case], {}).setdefault(labels[sample.case], []).append(sample.score.passed)
-    rates = {
-        role: {label: Rate(sum(own[label]), len(own[label])) for label in LeakLabel if label in own}
-        for role in Role
-        if len(own := marks.get(role, {})) > 1
-    }
-    return replace(found, by_label=rates)
+def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[int, int]:
+    """Return over all seeds how many cases the base fails and this passes, and the reverse."""
+    shared = [case for case in own.cells if case in base.cells and case not in void]
+    turns = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
+    return sum(not was and now for was, now in turns), sum(was and not now for was, now in turns)
+
+
+def _labelled(
+    suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak], void: Mapping[str, str]
+) -> Outcome:
+    """Add the rates by label, for the roles whose counted cases have several labels."""
+    by_label: dict[Role, dict[LeakLabel, Rate]] = {}
+    for role in Role:
+        cases = _counting(suite, (role,), void)
+        rates = {label: table.rate([case for case in cases if found[case].label is label]) for label in LeakLabel}
+        known = {label: rate for label, rate in rates.items() if rate.total}
+        if len(known) > 1:
+            by_label[role] = known
+    return replace(of, by_label=by_label)
 
 
 def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
@@ -261,73 +294,51 @@ def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     found = [dict(each.changes) for each in outcomes]
     for role in Role:
         having = [own for own in found if role in own]
-        for own, change in zip(having, changes.holm([own[role] for own in having]), strict=True):
+        for own, change in zip(having, changes.adjusted_for_family([own[role] for own in having]), strict=True):
             own[role] = change
     return tuple(replace(each, changes=own) for each, own in zip(outcomes, found, strict=True))
 
 
-def objective_marks(
-    suite: Suite, base: Outcome, answers: Iterable[Sequence[Sample]], void: Mapping[str, str]
-) -> dict[str, changes.Marks]:
-    """By variant, its marks on the cases that choose."""
-    cases = _counting(suite, (recommend.objective_of(suite, base),), void)
-    return {own[0].variant: changes.marks(own, suite.reducer, cases) for own in answers if own}
+def objective_tables(
+    suite: Suite, objective: Role, tables: Mapping[str, ScoreTable], void: Mapping[str, str]
+) -> dict[str, ScoreTable]:
+    """Return each variant's scores on the cases that choose."""
+    cases = _counting(suite, (objective,), void)
+    return {name: table.on(cases) for name, table in tables.items()}
 
 
 def _counting(suite: Suite, roles: Collection[Role], void: Mapping[str, str]) -> list[str]:
     return [case.id for case in suite.cases if case.role in roles and case.id not in void]
 
 
-def _pair(
-    suite: Suite,
-    roles: Collection[Role],
-    samples: Sequence[Sample],
-    base: Sequence[Sample],
-    void: Mapping[str, str],
-    of: Callable[[Iterable[Sample], Reducer, Iterable[str]], changes.Marks] = changes.marks,
-) -> changes.Pair | None:
-    """The base's marks and a variant's on the cases of these roles that count."""
-    cases = _counting(suite, roles, void)
-    before, after = (of(side, suite.reducer, cases) for side in (base, samples))
-    return changes.pair(suite, before, after)
-
-
-def _changes(
-    suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]
-) -> dict[Role, Change]:
+def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> dict[Role, Change]:
     import numpy as np
 
     rng, found = np.random.default_rng(0), {}
     for role in Role:
-        if pair := _pair(suite, (role,), samples, base, void):
-            graded = _pair(suite, (role,), samples, base, void, of=changes.values)
-            scores = changes.score_change(graded, rng) if graded else None
-            found[role] = replace(changes.change(role, pair, suite.margin, rng), scores=scores)
+        cases = [case for case in suite.cases if case.role is role and case.id not in void]
+        shares, grades = pair(cases, base, own), pair(cases, base, own, measure=graded)
+        if shares and grades:
+            scores = changes.score_change(grades, rng)
+            found[role] = replace(changes.change(role, shares, suite.margin, rng), scores=scores)
     return found
 
 
-def _safety(suite: Suite, samples: Sequence[Sample], base: Sequence[Sample], void: Mapping[str, str]) -> Safety | None:
-    """What was lost, from the cases that have a score of the base; of repeats, their mean.
-
-    An answer that cannot be scored counts as failed: it may be the training that made it so.
-    """
-    cases = _counting(suite, recommend.GUARDED, void)
-    before, after = (changes.marks(side, suite.reducer, cases) for side in (base, samples))
-    seeds = {sample.seed for sample in samples}
-    pair = changes.pair(suite, before, {case: {**dict.fromkeys(seeds, 0.0), **after.get(case, {})} for case in before})
-    if pair is None:
+def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> Safety | None:
+    """Return what was lost on the cases that have a score of the base; an answer without a score counts as failed."""
+    before = base.on(_counting(suite, recommend.GUARDED, void))
+    found = pair(suite.cases, before, own.on(before.cells).failing(before.cells, own.seeds))
+    if found is None:
         return None
-    found = stats.non_inferiority(pair.before, pair.after, suite.margin / 100, pair.groups)
-    return Safety(100 * found.loss + 0.0, 100 * found.upper, pair.before.shape[1], found.needed)  # no -0.0
+    shown = stats.non_inferiority(found.before, found.after, suite.margin / 100, found.groups)
+    return Safety(100 * shown.loss + 0.0, 100 * shown.upper, found.before.shape[1], shown.needed)  # no -0.0
 
 
-def _rates(suite: Suite, split: Split, counted: Iterable[Sample]) -> dict[Role, Rate]:
-    """By role, in the order in which `Role` names them; a role of which every case is void keeps its 0 of 0."""
-    role_of = {case.id: case.role for case in suite.of(split)}
-    passes: dict[Role, list[bool]] = {role: [] for role in Role if role in role_of.values()}
-    for sample in counted:
-        passes[role_of[sample.case]].append(sample.score.passed)
-    return {role: Rate(sum(marks), len(marks)) for role, marks in passes.items()}
+def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str]) -> dict[Role, Rate]:
+    """Return rates by role, in the order in which `Role` names them; a role of which every case is void has 0 of 0."""
+    cases = suite.of(split)
+    asked = {role: [case.id for case in cases if case.role is role] for role in Role}
+    return {role: table.rate(id for id in own if id not in void) for role, own in asked.items() if own}
 
 
 def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
@@ -380,9 +391,9 @@ def _mean(counts: Sequence[int]) -> int:
 
 
 def _timeline(
-    suite: Suite, entry: _Entry, score: Scorer, base: Sequence[Sample], void: Mapping[str, str], objective: Role
+    suite: Suite, entry: _Entry, score: Scorer, base: _Answered, void: Mapping[str, str], objective: Role
 ) -> Timeline | None:
-    """Of the seeds that were asked after every epoch; None where none was."""
+    """Return the timeline of the seeds that were asked after every epoch, or None where none was."""
     records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
     if not records or entry.settings is None:
         return None
@@ -391,7 +402,7 @@ def _timeline(
         for number in sorted({each.epoch for record in records for each in record.timeline})
     ]
     last = _epoch(suite, entry, entry.settings.epochs, records, score, void)
-    return timelines.timeline(suite, entry.name, [*epochs, last], base, void, objective)
+    return timelines.timeline(suite, entry.name, [*epochs, last], base.table, void, objective)
 
 
 def _at(record: TrialRecord, epoch: int) -> TrialRecord:
@@ -402,9 +413,8 @@ def _at(record: TrialRecord, epoch: int) -> TrialRecord:
 def _epoch(
     suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer, void: Mapping[str, str]
 ) -> timelines.Epoch:
-    samples = _samples(replace(entry, records=tuple(records)), suite, score)
-    counted = [s for s in reducers.counting(samples, suite.reducer) if s.case not in void]
-    return timelines.Epoch(number, samples, _rates(suite, Split.MAIN, counted))
+    table = _answered(replace(entry, records=tuple(records)), suite, score).table
+    return timelines.Epoch(number, table, _rates(suite, Split.MAIN, table, void))
 
 
 # --- records to samples ------------------------------------------------------------------------------------------
@@ -418,10 +428,5 @@ def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
         for case in asked:
             for repeat, answer in enumerate(record.answers.get(case.id, ())):
                 verdict = score(case, answer)
-                samples.append(
-                    Sample(
-                        entry.name, record.seed, case.id, answer.text, answer.tokens, answer.truncated, verdict, repeat,
-                        answer.likelihood, answer.reference, answer.choices,
-                    )
-                )  # fmt: skip
+                samples.append(Sample(entry.name, record.seed, case.id, answer, verdict, repeat))
     return tuple(samples)

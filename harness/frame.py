@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import stability
-from harness.leaks import leaks
+from harness.leaks import of_results
 from harness.records import (
     Case,
     Change,
@@ -64,7 +64,7 @@ class Run:
         import pandas as pd
 
         cases = {case.id: case for case in self.results.run.suite.cases}
-        found = leaks(self.results.run.suite)
+        found = of_results(self.results)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
             _row(self.results, cases[sample.case], found[sample.case].label, split, sample)
@@ -89,7 +89,7 @@ class Run:
 def samples(results: Results) -> Iterator[dict[str, Any]]:
     """The lines of samples.jsonl: lm-evaluation-harness's field names where the idea is the same, then ours."""
     numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
-    found = leaks(results.run.suite)
+    found = of_results(results)
     for split, sample in _each(results):
         case = results.run.suite.cases[numbers[sample.case]]
         yield {
@@ -97,8 +97,8 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "doc": {"id": case.id, "messages": [asdict(m) for m in case.messages], "description": case.description},
             "target": case.reference,
             "arguments": [[asdict(m) for m in case.messages], asdict(results.run.suite.decoding)],
-            "resps": [[sample.answer]],
-            "filtered_resps": [sample.answer],
+            "resps": [[sample.answer.text]],
+            "filtered_resps": [sample.answer.text],
             "variant": sample.variant,
             "seed": sample.seed,
             "case": case.id,
@@ -111,10 +111,10 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "score": sample.score.value,
             "error": sample.score.error,
             "checks": [asdict(check) for check in sample.score.checks],
-            "tokens": sample.tokens,
-            "truncated": sample.truncated,
-            "perplexity": _perplexity(sample.likelihood),
-            "reference_perplexity": _perplexity(sample.reference),
+            "tokens": sample.answer.tokens,
+            "truncated": sample.answer.truncated,
+            "perplexity": _perplexity(sample.answer.likelihood),
+            "reference_perplexity": _perplexity(sample.answer.reference),
             "void": results.void.get(case.id, ""),
         }
 
@@ -290,10 +290,10 @@ def _each(results: Results) -> Iterator[tuple[Split, Sample]]:
 
 def _row(results: Results, case: Case, leak: LeakLabel, split: Split, sample: Sample) -> tuple[Any, ...]:
     # A column of strings refuses half of a surrogate pair, which a model can well produce.
-    answer = sample.answer.encode("utf-8", "backslashreplace").decode()
+    answer = sample.answer.text.encode("utf-8", "backslashreplace").decode()
     first = (sample.variant, sample.seed, case.id, sample.repeat, split.value, case.role.value, leak.value)
-    second = (sample.score.passed, sample.score.value, answer, sample.truncated, case.id in results.void)
-    return (*first, *second, _perplexity(sample.likelihood), _perplexity(sample.reference))
+    second = (sample.score.passed, sample.score.value, answer, sample.answer.truncated, case.id in results.void)
+    return (*first, *second, _perplexity(sample.answer.likelihood), _perplexity(sample.answer.reference))
 
 
 def _perplexity(found: Likelihood | None) -> float | None:

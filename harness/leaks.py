@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.records import Case, Example, Leak, LeakLabel, Rate, Role, Sample, Suite
+from harness.records import Case, Example, Leak, LeakLabel, Results, Role, Suite
 
 WORDS_CHANGED = 0.25
 """A near-duplicate's largest share of words that were changed, put in or left out."""
@@ -35,17 +35,9 @@ def leaks(suite: Suite) -> dict[str, Leak]:
     return {case.id: rows.leak(case.prompt) for case in suite.cases}
 
 
-def rates_by_leak(
-    suite: Suite, samples: Iterable[Sample], void: Iterable[str] = ()
-) -> dict[tuple[Role, LeakLabel], Rate]:
-    """What passed of the samples of one variant, by role and label; void cases and answers without a score left out."""
-    found, cases, uncounted = leaks(suite), {case.id: case for case in suite.cases}, frozenset(void)
-    passes: dict[tuple[Role, LeakLabel], list[bool]] = {}
-    for sample in samples:
-        if sample.case not in uncounted and sample.score.value is not None:
-            key = (cases[sample.case].role, found[sample.case].label)
-            passes.setdefault(key, []).append(sample.score.passed)
-    return {key: Rate(sum(marks), len(marks)) for key, marks in sorted(passes.items())}
+def of_results(results: Results) -> dict[str, Leak]:
+    """Return the labels that the results hold; results of an older harness have none, and they are computed."""
+    return results.leaks or leaks(results.run.suite)
 
 
 def misplaced(suite: Suite) -> tuple[str, ...]:

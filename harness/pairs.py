@@ -1,6 +1,6 @@
-"""Pairs two runs by variant, case and seed into a `Comparison`: what was asked otherwise, then what came of it.
+"""Pairs two runs by variant, case and seed into a `Comparison`: which questions differ, then which results differ.
 
-Nothing here judges: `gate` does, and a page of two runs only shows.
+Nothing here decides: `gate` does, and the page of two runs only shows.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from harness import stats
+from harness.analysis.score_table import Pair, ScoreTable, score_table
+from harness.analysis.score_table import pair as paired
 from harness.baseline import samples
 from harness.compare import void_cases
 from harness.records import (
     Answer,
     Baseline,
+    BaselineVariant,
     Case,
     Comparison,
     CostChange,
-    Difference,
     Estimate,
     Fingerprint,
     Flip,
     Machine,
     Measurement,
     Message,
+    Mismatch,
     PhaseCost,
     Policy,
     Rate,
     Reducer,
     Role,
     RoleChange,
-    Row,
     Sample,
     Score,
     Side,
@@ -41,7 +43,7 @@ from harness.records import (
     SuiteChange,
     VariantChange,
 )
-from harness.reducers import counting, reduced, shares
+from harness.reducers import reduced, scored
 from harness.scorers import Need, needs
 
 Scorer = Callable[[Case, Answer], Score]
@@ -80,7 +82,7 @@ def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comp
     )
 
 
-def _couples(before: Baseline, after: Baseline) -> Iterator[tuple[Row, Row]]:
+def _couples(before: Baseline, after: Baseline) -> Iterator[tuple[BaselineVariant, BaselineVariant]]:
     """By the row's own name where both have one, else by equal settings; in the later run's order."""
     by_name = {row.name: row for row in before.variants if row.named}
     by_settings = {row.settings: row for row in before.variants if row.settings}
@@ -142,15 +144,15 @@ def _kept_enough(old: Case, new: Case) -> bool:
     return same and needs(old.assertions, Need.LOG_PROBABILITIES)
 
 
-def _obstacles(before: Baseline, after: Baseline) -> Iterator[Difference]:
+def _obstacles(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
     if before.model.digest != after.model.digest:
         named = before.model.name != after.model.name
-        yield Difference(
+        yield Mismatch(
             "model",
             *(m.name if named else f"{m.name} with digest {m.digest[:12]}" for m in (before.model, after.model)),
         )
     if before.training_rows != after.training_rows:
-        yield Difference("training rows", *_rows(before.training_rows, after.training_rows))
+        yield Mismatch("training rows", *_rows(before.training_rows, after.training_rows))
     for field in fields(before.suite.decoding):
         yield from _different(f"decoding {field.name}", before.suite.decoding, after.suite.decoding, field.name)
     for name in ("repeats", "reducer"):
@@ -158,10 +160,10 @@ def _obstacles(before: Baseline, after: Baseline) -> Iterator[Difference]:
     yield from _different("compute dtype", before.provenance.machine, after.provenance.machine, "compute_dtype")
 
 
-def _different(what: str, before: object, after: object, name: str) -> Iterator[Difference]:
+def _different(what: str, before: object, after: object, name: str) -> Iterator[Mismatch]:
     old, new = getattr(before, name), getattr(after, name)
     if old != new:
-        yield Difference(what, _told(old), _told(new))
+        yield Mismatch(what, _told(old), _told(new))
 
 
 def _told(value: object) -> str:
@@ -180,13 +182,13 @@ def _rows(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
     return sides[0], sides[1]
 
 
-def _changed(before: Baseline, after: Baseline) -> Iterator[Difference]:
+def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
     """What may have made the difference: it is allowed, and named."""
     old, new = before.provenance, after.provenance
     for name in dict.fromkeys([*old.versions, *new.versions]):
         versions = old.versions.get(name, ""), new.versions.get(name, "")
         if versions[0] != versions[1]:
-            yield Difference(name, *versions)
+            yield Mismatch(name, *versions)
     yield from _different("Python", old, new, "python")
     yield from _different("engine", before, after, "engine")
     for field in fields(Machine):
@@ -204,12 +206,13 @@ class _Judged:
     def __init__(self, run: Baseline, cases: Mapping[str, Case], again: Mapping[str, Scorer]) -> None:
         self.run, self.cases, self._again = run, cases, again
         self._samples: dict[int, list[Sample]] = {}
+        self._tables: dict[int, ScoreTable] = {}
 
     @property
     def reducer(self) -> Reducer:
         return self.run.suite.reducer
 
-    def samples(self, row: Row) -> list[Sample]:
+    def samples(self, row: BaselineVariant) -> list[Sample]:
         if id(row) not in self._samples:
             stored = {id: case for id, case in self.cases.items() if id not in self._again}
             found = samples(row, stored)
@@ -221,28 +224,27 @@ class _Judged:
     def base_verdicts(self) -> dict[str, Score]:
         return {sample.case: sample.score for sample in reduced(self.samples(self.run.base), self.reducer)}
 
-    def marks(self, row: Row) -> dict[str, dict[int, float]]:
-        """By case and seed, the share passed; cases without a score under a seed lack it."""
-        found: dict[str, dict[int, float]] = {}
-        for (case, seed), share in shares(counting(self.samples(row), self.reducer)).items():
-            found.setdefault(case, {})[seed] = share
-        lost = [seed for seed, status in zip(row.seeds, row.statuses, strict=True) if status in _NO_ANSWERS]
-        for case in self.cases if lost else ():
-            found.setdefault(case, {}).update(dict.fromkeys(lost, 0.0))
-        return found
+    def table(self, row: BaselineVariant) -> ScoreTable:
+        """Return the variant's scores; a seed that diverged or ran out of memory fails every case."""
+        if id(row) not in self._tables:
+            lost = [seed for seed, status in zip(row.seeds, row.statuses, strict=True) if status in _NO_ANSWERS]
+            table = score_table(self.samples(row), self.reducer)
+            self._tables[id(row)] = table.failing(self.cases, lost) if lost else table
+        return self._tables[id(row)]
 
-    def answering(self, row: Row) -> list[int]:
+    def answering(self, row: BaselineVariant) -> list[int]:
         """Seeds that count: those that succeeded, and those whose failure is a result."""
         statuses = zip(row.seeds, row.statuses, strict=True)
         return [seed for seed, status in statuses if status is Status.SUCCEEDED or status in _NO_ANSWERS]
 
 
-def _variant(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str], tests: int) -> VariantChange:
+def _variant(
+    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str], tests: int
+) -> VariantChange:
     return VariantChange(
         name=new.name,
         settings=tuple(_settings(old, new)),
         drift=tuple(drift(old.fingerprints, new.fingerprints)),
-        seeds_before=old.seeds,
         seeds_after=new.seeds,
         failures_before=tuple(_failures(old)),
         failures_after=tuple(_failures(new)),
@@ -254,55 +256,51 @@ def _variant(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, 
     )
 
 
-def _settings(old: Row, new: Row) -> Iterator[Difference]:
+def _settings(old: BaselineVariant, new: BaselineVariant) -> Iterator[Mismatch]:
     if old.settings and new.settings:
         for field in fields(old.settings):
             yield from _different(field.name, old.settings, new.settings, field.name)
 
 
-def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterator[Difference]:
+def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterator[Mismatch]:
     """Fields in which what was really trained differs; nothing where a side has no fingerprint."""
     if before and after:
         for field in fields(Fingerprint):
             old, new = (sorted({str(getattr(one, field.name)) for one in side}) for side in (before, after))
             if old != new:
-                yield Difference(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
+                yield Mismatch(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
 
 
-def _unscored(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str]) -> int:
+def _unscored(was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str]) -> int:
     """What makes an answer impossible to score may be the very change that is looked for."""
     seeds = was.answering(old), now.answering(new)
     if not seeds[0] or not seeds[1]:
         return 0
-    sides = [{id for id, own in side.marks(row).items() if set(of) <= own.keys()} for side, row, of in
-             zip((was, now), (old, new), seeds, strict=True)]  # fmt: skip
-    return len({id for id in was.cases if id not in void} & sides[0] - sides[1])
+    cases = [id for id in was.cases if id not in void]
+    before, after = was.table(old).whole(cases, seeds[0]), now.table(new).whole(cases, seeds[1])
+    return len(set(before) - set(after))
 
 
-def _failures(row: Row, *, but: Collection[Status] = ()) -> Iterator[str]:
+def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator[str]:
     for seed, status, message in zip(row.seeds, row.statuses, row.messages, strict=True):
         if status is not Status.SUCCEEDED and status not in but:
             yield f"seed {seed}: {status}" + (f": {message}" if message else "")
 
 
-def _roles(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
+def _roles(
+    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str], tests: int
+) -> Iterator[RoleChange]:
     seeds = was.answering(old), now.answering(new)
     if not seeds[0] or not seeds[1]:
         return
-    marks = was.marks(old), now.marks(new)
     for role in Role:
-        cases = [
-            id
-            for id, case in was.cases.items()
-            if case.role is role and id not in void
-            and all(set(own) <= marks[side].get(id, {}).keys() for side, own in enumerate(seeds))
-        ]  # fmt: skip
-        if cases:
-            tables = [np.array([[marks[side][id][seed] for id in cases] for seed in seeds[side]]) for side in (0, 1)]
-            yield _role(role, tables[0], tables[1], [was.cases[id].group for id in cases], tests)
+        cases = [case for case in was.cases.values() if case.role is role and case.id not in void]
+        if found := paired(cases, was.table(old), now.table(new), seeds=seeds):
+            yield _role(role, found, tests)
 
 
-def _role(role: Role, before: stats.Scores, after: stats.Scores, groups: Sequence[str], tests: int) -> RoleChange:
+def _role(role: Role, found: Pair, tests: int) -> RoleChange:
+    before, after, groups = found.before, found.after, found.groups
     moved = stats.retrained_difference(before, after)
     worse, better = (
         stats.decline(*sides, np.random.default_rng(0), groups) for sides in ((before, after), (after, before))
@@ -345,7 +343,9 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 # --- single cases ------------------------------------------------------------------------------------------------
 
 
-def _flips(was: _Judged, now: _Judged, old: Row, new: Row, void: Mapping[str, str]) -> list[Flip]:
+def _flips(
+    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str]
+) -> list[Flip]:
     verdicts = _verdicts(was, old), _verdicts(now, new)
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
     found = []
@@ -364,12 +364,11 @@ def _moved(flip: Flip) -> float:
     return (flip.after.value or 0.0) - (flip.before.value or 0.0)
 
 
-def _verdicts(side: _Judged, row: Row) -> dict[str, list[Sample]]:
+def _verdicts(side: _Judged, row: BaselineVariant) -> dict[str, list[Sample]]:
     """By case, one sample per seed that has a score."""
     found: dict[str, list[Sample]] = {}
-    for sample in reduced(side.samples(row), side.reducer):
-        if sample.score.value is not None:
-            found.setdefault(sample.case, []).append(sample)
+    for sample in scored(reduced(side.samples(row), side.reducer)):
+        found.setdefault(sample.case, []).append(sample)
     return found
 
 
@@ -387,8 +386,8 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
         critical=critical,
         before=rates[0],
         after=rates[1],
-        answer_before=first.answer,
-        answer_after=second.answer,
+        answer_before=first.answer.text,
+        answer_after=second.answer.text,
         reason=failing.score.error or next((c.reason for c in failing.score.checks if not c.passed), ""),
     )
 
@@ -396,7 +395,7 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 # --- costs -------------------------------------------------------------------------------------------------------
 
 
-def _costs(before: Baseline, after: Baseline, old: Row, new: Row) -> Iterator[CostChange]:
+def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", _memory)):
         was, now = (tuple(figure(cost) for cost in _whole(row)) for row in (old, new))
         if was and now:
@@ -404,7 +403,7 @@ def _costs(before: Baseline, after: Baseline, old: Row, new: Row) -> Iterator[Co
             yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=figure is _seconds), resident)
 
 
-def _whole(row: Row) -> tuple[PhaseCost, ...]:
+def _whole(row: BaselineVariant) -> tuple[PhaseCost, ...]:
     """Costs of trainings that were not broken off: what a part of one took is no saving."""
     if len(row.costs) != len(row.statuses):  # of those that were stored, it is not known whose
         return row.costs if all(status is Status.SUCCEEDED for status in row.statuses) else ()

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.core.names import BASE
+
 if TYPE_CHECKING:
     from harness.records import Case, Decision, Flip, Results, Sample, Score, Suite
 
 HALF = 0.5
 SUITE_FILE = "suite.yaml"
-BASE = "base"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -191,13 +192,9 @@ class CaseItem(_Item):
         old = next(case for case in run.results.run.suite.cases if case.id == self.case.id)
         if (old.assertions, old.threshold) == (self.case.assertions, self.case.threshold):
             return sample.score
-        from harness.records import Answer
         from harness.scorers import Scoring, score
 
-        given = Answer(
-            "", sample.answer, sample.tokens, sample.truncated, sample.likelihood, sample.reference, sample.choices
-        )
-        return score(self.case, given, Scoring(Path(self.suite.folder)))
+        return score(self.case, sample.answer, Scoring(Path(self.suite.folder)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, self.case.line - 1 if self.case.line else None, self.case.id
@@ -235,10 +232,10 @@ def _told(case: Case, run: _Run, marks: Iterable[tuple[Sample, Score]], passed: 
     for sample, score in marks:
         total += 1
         if not score.passed:
-            failing.setdefault(sample.answer, ([], score))[0].append(sample.seed)
+            failing.setdefault(sample.answer.text, ([], score))[0].append(sample.seed)
     base = run.base.get(case.id, [])
     lines = [f"{run.variant} passes under {passed} of {total} seeds ({case.role})", f"prompt: {plain(case.prompt)}"]
-    lines += [f"base:   {plain(base[0].answer)}"] if base else []
+    lines += [f"base:   {plain(base[0].answer.text)}"] if base else []
     for answer, (seeds, score) in failing.items():
         lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, seeds))})")
         why = [f"{check.assertion}: {check.reason}" for check in score.checks if not check.passed] or [score.error]

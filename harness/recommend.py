@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-import numpy as np
-
-from harness.changes import Marks, Pair, change, pair, points, standard_error
+from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
+from harness.changes import points, standard_error
 from harness.records import GIB, Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
 from harness.wording import listed, plural
 
@@ -34,13 +33,13 @@ def choose(
     suite: Suite,
     base: Outcome,
     variants: Sequence[Outcome],
-    marks: Mapping[str, Marks] = MappingProxyType({}),
+    tables: Mapping[str, ScoreTable] = MappingProxyType({}),
     caps: Caps = NO_CAPS,
 ) -> Choice:
     """The cheapest variant within one standard error of the best, among those that keep what the base could do.
 
     The error is that of the paired difference from the best, over cases and over training seeds where there are
-    several, from each variant's `marks` on the objective; without marks only ties are within it. (Breiman et al.,
+    several, from each variant's `tables` on the objective; without tables only ties are within it. (Breiman et al.,
     Classification and Regression Trees, 1984, section 3.4.3, take the error of the best's own mean: on the same cases
     the difference is known far better.)
     """
@@ -63,7 +62,7 @@ def choose(
         why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
     else:
         return _chosen(
-            suite, base, variants, marks, caps, _Field(objective, tuple(safe), tuple(fitting), best, unscored)
+            suite, base, variants, tables, caps, _Field(objective, tuple(safe), tuple(fitting), best, unscored)
         )
     return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
 
@@ -81,48 +80,49 @@ class _Field:
 
 
 def _chosen(
-    suite: Suite, base: Outcome, variants: Sequence[Outcome], marks: Mapping[str, Marks], caps: Caps, among: _Field
+    suite: Suite,
+    base: Outcome,
+    variants: Sequence[Outcome],
+    tables: Mapping[str, ScoreTable],
+    caps: Caps,
+    among: _Field,
 ) -> Choice:
     best, floor = among.best, _share(base.rates.get(among.objective))
     within = [
         v for v in among.fitting
-        if _share(v.rates.get(among.objective)) > floor and _behind(suite, marks, best, v, among.objective) is not None
+        if _share(v.rates.get(among.objective)) > floor and _behind(suite, tables, best, v, among.objective) is not None
     ]  # fmt: skip
     pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
-    pair = None if pick is best else _pair_of(suite, marks, best, pick)
-    behind = (
-        change(among.objective, pair, suite.margin, np.random.default_rng(0), trained_before=True) if pair else None
-    )
     reasons = (
         _objective(among.objective, base, pick),
         _keeping(suite, pick),
         *_failed_to_score(among.unscored[pick.name]),
-        *_rivals(suite, marks, pick, within, among),
+        *_rivals(suite, tables, pick, within, among),
         *_over([v for v in among.safe if v not in among.fitting], caps),
         *_left_out(suite, variants),
     )
-    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name, behind)
+    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name)
 
 
-def _pair_of(suite: Suite, marks: Mapping[str, Marks], best: Outcome, variant: Outcome) -> Pair | None:
-    return pair(suite, marks.get(best.name, {}), marks.get(variant.name, {}))
+def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome) -> Pair | None:
+    return pair(suite.cases, tables.get(best.name, ScoreTable()), tables.get(variant.name, ScoreTable()))
 
 
 def _behind(
-    suite: Suite, marks: Mapping[str, Marks], best: Outcome, variant: Outcome, objective: Role
+    suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome, objective: Role
 ) -> tuple[float, float] | None:
     """Points by which a variant passes less than the best, and their standard error; None where that is exceeded."""
     gap = 100 * (_share(best.rates.get(objective)) - _share(variant.rates.get(objective)))
-    found = _pair_of(suite, marks, best, variant)
+    found = _pair_of(suite, tables, best, variant)
     error = standard_error(found) if found and variant is not best else 0.0
     return (gap, error) if gap <= error + 1e-9 else None
 
 
 def _held(base: Outcome, variant: Outcome) -> Outcome:
-    """With answers that could not be scored counted as not passed: it may be the training that made them so."""
+    """Return the variant with answers that have no score counted as failed (rule 4 of `score_table`)."""
     seeds = sum(status is Status.SUCCEEDED for status in variant.statuses) / max(1, len(base.seeds))
     asked = {role: round(rate.total * seeds) for role, rate in base.rates.items()}
-    rates = {role: Rate(rate.passed, max(rate.total, asked.get(role, 0))) for role, rate in variant.rates.items()}
+    rates = {role: failing_rate(rate, asked.get(role, 0)) for role, rate in variant.rates.items()}
     return replace(variant, rates=rates)
 
 
@@ -242,7 +242,7 @@ def _bound(suite: Suite, variant: Outcome) -> str:
 
 
 def _rivals(
-    suite: Suite, marks: Mapping[str, Marks], pick: Outcome, within: Sequence[Outcome], among: _Field
+    suite: Suite, tables: Mapping[str, ScoreTable], pick: Outcome, within: Sequence[Outcome], among: _Field
 ) -> tuple[str, ...]:
     """Why it and not another: what it saves of those that pass about as many, and who comes next."""
     objective, others = among.objective, [v for v in among.fitting if v is not pick]
@@ -261,7 +261,7 @@ def _rivals(
         words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
     if equal:
         words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same price.")
-    if (found := _behind(suite, marks, among.best, pick, objective)) and found[0] > 0:
+    if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
         words.append(
             f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "

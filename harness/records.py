@@ -20,7 +20,9 @@ from harness.core.settings import Trial as Trial
 from harness.core.settings import Variant as Variant
 
 FORMAT = 1
-"""Version of every file the harness writes. Newer ones are refused, older ones upgraded."""
+"""Version of every file the harness writes, except results.json. Newer ones are refused, older ones upgraded."""
+RESULTS_FORMAT = 2
+"""Version of results.json. Since 2 a sample holds its `Answer`."""
 TEMPLATE_DATE = "26 Jul 2024"
 """What chat templates are told that ask for today's date: what Llama 3.1's says where it is told none."""
 GIB = 2**30
@@ -818,14 +820,9 @@ class Sample:
     variant: str
     seed: int
     case: str
-    answer: str
-    tokens: int
-    truncated: bool
+    answer: Answer
     score: Score
     repeat: int = 0
-    likelihood: Likelihood | None = None
-    reference: Likelihood | None = None
-    choices: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -956,8 +953,6 @@ class Choice:
     """What the confirmation says against the choice, in words."""
     best: str | None = None
     """The eligible variant that passes most; `variant` is the cheapest within one standard error of it."""
-    behind: Change | None = None
-    """`variant` against `best`, where these are two."""
 
 
 @dataclass(frozen=True)
@@ -1032,14 +1027,16 @@ class Results:
     """The parity checks of this run's exports (`harness parity`)."""
     timelines: tuple[Timeline, ...] = ()
     """Of the variants that were asked after every epoch (`harness run --timeline`)."""
+    leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
+    """Case id to whether the training rows hold its prompt; empty in files of before, and then computed when needed."""
 
 
 # --- one run held against another --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An answer as a baseline keeps it: once, for all seeds that gave it."""
+class StoredAnswer:
+    """An answer in a baseline: stored once for all seeds that gave it."""
 
     text: str
     seeds: tuple[int, ...]
@@ -1058,7 +1055,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Row:
+class BaselineVariant:
     """One variant of a baseline (or its base: `settings` None) over all its seeds."""
 
     name: str
@@ -1072,7 +1069,7 @@ class Row:
     costs: tuple[PhaseCost, ...]
     """Of each training."""
     trainable_parameters: int
-    answers: dict[str, tuple[Kept, ...]]
+    answers: dict[str, tuple[StoredAnswer, ...]]
     """By case."""
 
 
@@ -1090,15 +1087,15 @@ class Baseline:
     model: ModelRef
     engine: str
     provenance: Provenance
-    base: Row
-    variants: tuple[Row, ...]
+    base: BaselineVariant
+    variants: tuple[BaselineVariant, ...]
     digest: str = ""
     """Over all else in the file, so that an edit by hand is noticed."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One thing that is not the same on both sides, in words; empty on a side that has no such thing."""
+class Mismatch:
+    """One thing in which two runs differ, in words; empty on a side that does not have it."""
 
     what: str
     before: str
@@ -1184,10 +1181,9 @@ class VariantChange:
     """One variant (or the base) before and after."""
 
     name: str
-    settings: tuple[Difference, ...]
-    drift: tuple[Difference, ...]
+    settings: tuple[Mismatch, ...]
+    drift: tuple[Mismatch, ...]
     """What differs between their fingerprints, beyond what the settings say or because of it."""
-    seeds_before: tuple[int, ...]
     seeds_after: tuple[int, ...]
     failures_before: tuple[str, ...]
     failures_after: tuple[str, ...]
@@ -1237,9 +1233,9 @@ class Comparison:
 
     before: Side
     after: Side
-    obstacles: tuple[Difference, ...]
+    obstacles: tuple[Mismatch, ...]
     """Why answers cannot be compared: another model, other training rows, another decoding, another compute dtype."""
-    changed: tuple[Difference, ...]
+    changed: tuple[Mismatch, ...]
     """Library versions and machine: the suspects, when something is worse."""
     suite: SuiteChange
     void: dict[str, str]

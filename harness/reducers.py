@@ -36,15 +36,12 @@ def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
     """The samples that pass rates count: every repeat by itself, or their one verdict; none without a score."""
     found = tuple(samples) if reducer is Reducer.MEAN else reduced(samples, reducer)
-    return tuple(sample for sample in found if sample.score.value is not None)
+    return scored(found)
 
 
-def shares(samples: Iterable[Sample]) -> dict[tuple[str, int], float]:
-    """By case and seed, the share of one variant's samples that passed."""
-    marks: dict[tuple[str, int], list[bool]] = {}
-    for sample in samples:
-        marks.setdefault((sample.case, sample.seed), []).append(sample.score.passed)
-    return {key: fmean(own) for key, own in marks.items()}
+def scored(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """The samples that have a score."""
+    return tuple(sample for sample in samples if sample.score.value is not None)
 
 
 def combined(scores: Sequence[Score], reducer: Reducer) -> Score:

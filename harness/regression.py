@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import gate
 from harness.baseline import reduced
-from harness.compare import BASE
+from harness.core.names import BASE
 from harness.errors import StoreError, UsageError
 from harness.pairs import judgement_of, pair
 from harness.records import (

@@ -56,6 +56,7 @@ from harness.records import (
     Training,
     TrialRecord,
 )
+from harness.storage.upgrades import newest, upgraded
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -189,13 +190,13 @@ def _decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
     version = data.get("format")
     if not isinstance(version, int):
         raise _damaged(path, "it has no format version")
-    if version > FORMAT:
-        message = f"{path} has format {version}, and this harness reads up to {FORMAT}"
+    if version > newest(kind):
+        message = f"{path} has format {version}, and this harness reads up to {newest(kind)}"
         raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
     from pydantic import ValidationError
 
     try:
-        value: T = _validated(kind, json.dumps(data))
+        value: T = _validated(kind, json.dumps(upgraded(data, kind)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

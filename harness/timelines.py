@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness import reducers
-from harness.changes import Marks, marks, pair, standard_error
-from harness.records import EpochRates, Milestone, Rate, Role, Sample, Split, Suite, Timeline
-
-MAJORITY = 0.5
+from harness.analysis.score_table import ScoreTable, pair
+from harness.changes import standard_error
+from harness.records import EpochRates, Milestone, Rate, Role, Split, Suite, Timeline
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """The samples, over all seeds, of the adapters as they were after so many epochs."""
+    """The scores, over all seeds, of a variant's adapters after `number` epochs."""
 
     number: float
-    samples: tuple[Sample, ...]
+    table: ScoreTable
     rates: dict[Role, Rate]
 
 
@@ -25,32 +23,21 @@ def timeline(
     suite: Suite,
     variant: str,
     epochs: Sequence[Epoch],
-    base: Sequence[Sample],
+    base: ScoreTable,
     void: Mapping[str, str],
     objective: Role,
 ) -> Timeline:
     """One variant's epochs, the last one last."""
-    before = _passed(suite, base)
-    after = [_passed(suite, epoch.samples) for epoch in epochs]
-    numbers = [epoch.number for epoch in epochs]
-    asked = [case for case in suite.of(Split.MAIN) if case.id not in void and case.id in after[-1]]
+    numbers, tables = [epoch.number for epoch in epochs], [epoch.table for epoch in epochs]
+    asked = [case for case in suite.of(Split.MAIN) if case.id not in void and case.id in tables[-1].cells]
     found = tuple(
-        _milestone(case.id, case.role, before.get(case.id, False), [own.get(case.id, False) for own in after], numbers)
+        _milestone(case.id, case.role, base.majority(case.id), [own.majority(case.id) for own in tables], numbers)
         for case in asked
     )
     cases = [case.id for case in asked if case.role is objective]
-    by_epoch = [marks(epoch.samples, suite.reducer, cases) for epoch in epochs]
+    by_epoch = [own.on(cases) for own in tables]
     rates = tuple(EpochRates(epoch.number, epoch.rates) for epoch in epochs)
     return Timeline(variant, rates, found, _enough(suite, numbers, by_epoch))
-
-
-def _passed(suite: Suite, samples: Sequence[Sample]) -> dict[str, bool]:
-    """By case, whether more than half of the seeds pass it."""
-    verdicts: dict[str, list[bool]] = {}
-    for sample in reducers.reduced(samples, suite.reducer):
-        if sample.score.value is not None:
-            verdicts.setdefault(sample.case, []).append(sample.score.passed)
-    return {case: sum(own) > MAJORITY * len(own) for case, own in verdicts.items()}
 
 
 def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numbers: Sequence[float]) -> Milestone:
@@ -62,19 +49,19 @@ def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numb
     return Milestone(case, role, None, since if before or turn >= 0 else None)
 
 
-def _enough(suite: Suite, numbers: Sequence[float], by_epoch: Sequence[Marks]) -> float | None:
+def _enough(suite: Suite, numbers: Sequence[float], by_epoch: Sequence[ScoreTable]) -> float | None:
     """The first epoch within one standard error of the best; None where no epoch passes anything."""
     shares = [_mean(own) for own in by_epoch]
     best = max(range(len(shares)), key=lambda n: shares[n], default=None)
     if best is None or not shares[best]:
         return None
     for n, own in enumerate(by_epoch):
-        found = pair(suite, own, by_epoch[best])
+        found = pair(suite.cases, own, by_epoch[best])
         if found and 100 * (shares[best] - shares[n]) <= standard_error(found) + 1e-9:
             return numbers[n]
     return numbers[best]
 
 
-def _mean(own: Marks) -> float:
-    every = [share for seeds in own.values() for share in seeds.values()]
+def _mean(own: ScoreTable) -> float:
+    every = [cell.share for seeds in own.cells.values() for cell in seeds.values()]
     return sum(every) / len(every) if every else 0.0

@@ -35,13 +35,13 @@ from harness.provenance import Profile, machine, provenance
 from harness.records import (
     FORMAT,
     Baseline,
+    BaselineVariant,
     Decision,
-    Kept,
     ModelRef,
     Policy,
     Role,
-    Row,
     RunManifest,
+    StoredAnswer,
     TrialRecord,
     Verdict,
 )
@@ -87,7 +87,7 @@ def side(run: Baseline, seeds: Sequence[int]) -> Baseline:
     return replace(run, variants=(chosen,))
 
 
-def _of(given: Iterable[Kept], seeds: set[int]) -> tuple[Kept, ...]:
+def _of(given: Iterable[StoredAnswer], seeds: set[int]) -> tuple[StoredAnswer, ...]:
     kept = (replace(each, seeds=tuple(seed for seed in each.seeds if seed in seeds)) for each in given)
     return tuple(each for each in kept if each.seeds)
 
@@ -111,14 +111,14 @@ def tally(decisions: Iterable[Decision]) -> dict[str, int]:
 # --- simulated and injected --------------------------------------------------------------------------------------
 
 
-def repassed(row: Row, seeds: Sequence[int], passes: Callable[[str, int], bool]) -> Row:
+def repassed(row: BaselineVariant, seeds: Sequence[int], passes: Callable[[str, int], bool]) -> BaselineVariant:
     """The row with made-up verdicts."""
     answers = {}
     for case in row.answers:
         sides: dict[bool, list[int]] = {True: [], False: []}
         for seed in seeds:
             sides[passes(case, seed)].append(seed)
-        answers[case] = tuple(Kept("", tuple(own), 1, ok, float(ok)) for ok, own in sides.items() if own)
+        answers[case] = tuple(StoredAnswer("", tuple(own), 1, ok, float(ok)) for ok, own in sides.items() if own)
     return replace(row, seeds=tuple(seeds), statuses=row.statuses[:1] * len(seeds), messages=("",) * len(seeds),
                    costs=(), answers=answers)  # fmt: skip
 
@@ -136,7 +136,7 @@ def simulated(rng: random.Random, run: Baseline) -> Baseline:
     return replace(run, variants=(repassed(row, range(SIDE), passes),))
 
 
-def _share(row: Row, case: str) -> float:
+def _share(row: BaselineVariant, case: str) -> float:
     """Never 0 or 1: half a pass and half a failure are added."""
     passed = sum(len(kept.seeds) for kept in row.answers[case] if kept.passed)
     return (passed + 0.5) / (len(row.seeds) + 1)

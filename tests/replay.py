@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import suite_generator as generator
 
 from harness import benchmark, changes, compare, stats
+from harness.analysis.score_table import ScoreTable, pair, score_tables
 from harness.executors.inline import Inline
 from harness.pocket import corpus
 from harness.records import (
@@ -151,8 +152,8 @@ def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
     the rest: neither is the truly best eligible one, nor would it be right to recommend it. Its fresh cases go unasked.
     """
     results = benchmark.assemble(manifest, records)
-    answers = [[s for s in results.samples if s.variant == variant.name] for variant in results.variants]
-    marks = compare.objective_marks(manifest.suite, results.base, answers, results.void)
+    tables = score_tables(results.samples, manifest.suite.reducer)
+    marks = compare.objective_tables(manifest.suite, results.choice.objective, tables, results.void)
     safe = [v for v in results.variants if v.safety and not _unsafe(v.safety, manifest.suite.margin)]
     best = max(safe, key=lambda v: _quality(marks[v.name]))
     within = {v.name for v in safe if not _far(manifest.suite, marks[best.name], marks[v.name])}
@@ -163,14 +164,14 @@ def _unsafe(found: Safety, margin: float) -> bool:
     return 100 * stats.wilson(found.lost / 100, found.cases, DOUBT)[0] > margin
 
 
-def _far(suite: Suite, best: changes.Marks, other: changes.Marks) -> bool:
-    pair = changes.pair(suite, best, other)
+def _far(suite: Suite, best: ScoreTable, other: ScoreTable) -> bool:
+    found = pair(suite.cases, best, other)
     gap = 100 * (_quality(best) - _quality(other))
-    return pair is not None and gap - DOUBT * changes.standard_error(pair) > CLOSE
+    return found is not None and gap - DOUBT * changes.standard_error(found) > CLOSE
 
 
-def _quality(marks: changes.Marks) -> float:
-    return fmean(share for own in marks.values() for share in own.values())
+def _quality(table: ScoreTable) -> float:
+    return fmean(cell.share for own in table.cells.values() for cell in own.values())
 
 
 @dataclass(frozen=True)

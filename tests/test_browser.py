@@ -316,8 +316,8 @@ def test_comparing_with_others(load: Open) -> None:
     page.locator("#with").select_option(label=finished[-1])
     assert card.locator("h5").all_text_contents() == ["Base", finished[0], finished[-1], "Reference"]
     for name, place in ((finished[0], ".new"), (finished[-1], ".third")):
-        answers = {visible(s.answer) for s in whole.samples if s.case == "c001" and s.variant == name}
-        base = next(s.answer for s in whole.samples if s.case == "c001" and s.variant == "base")
+        answers = {visible(s.answer.text) for s in whole.samples if s.case == "c001" and s.variant == name}
+        base = next(s.answer.text for s in whole.samples if s.case == "c001" and s.variant == "base")
         texts = card.locator(f"{place} .txt").all_text_contents()
         assert {visible(base) if text == "Same answer as the base" else text for text in texts} == answers
     fixed = sum(1 for card in page.locator("#main-cases .case[data-flip=fixed]").all() if card)
@@ -330,7 +330,9 @@ def test_words_that_differ_are_marked(load: Open) -> None:
     whole = made()
     texts = {"base": "The answer is blue today.", whole.variants[0].name: "The answer is green today."}
     samples = tuple(
-        replace(s, answer=texts.get(s.variant, "The answer is red, as today.")) if s.case == "c001" else s
+        replace(s, answer=replace(s.answer, text=texts.get(s.variant, "The answer is red, as today.")))
+        if s.case == "c001"
+        else s
         for s in whole.samples
     )
     page = load(render(replace(whole, samples=samples), now="now"))

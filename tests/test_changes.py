@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from build import case, suite
 from scipy.stats import sem
 
 from harness import changes, stats
-from harness.changes import Pair, change, holm, pair, standard_error
-from harness.records import Change, Reducer, Role, Sample, Score, Verdict
+from harness.analysis.score_table import Pair
+from harness.changes import adjusted_for_family, change, standard_error
+from harness.records import Change, Role, Verdict
 from harness.stats import Scores
 
 MARGIN = 10.0
 
 
-def judge(before: Scores, after: Scores, **more: bool) -> Change:
+def judge(before: Scores, after: Scores) -> Change:
     groups = ("",) * before.shape[1]
-    return change(Role.RETAIN, Pair(before, after, groups), MARGIN, np.random.default_rng(0), **more)
+    return change(Role.RETAIN, Pair(before, after, groups), MARGIN, np.random.default_rng(0))
 
 
 def passes(cases: int, *lost: int) -> Scores:
@@ -111,39 +109,14 @@ def test_the_number_that_would_do_does() -> None:
     assert judge(passes(few.needed, 1), passes(few.needed, 1, 1)).verdict is Verdict.UNCHANGED
 
 
-def test_seeds_on_both_sides_count() -> None:
-    """Between two trained variants, one seed on either side leaves its noise unknown."""
-    assert judge(passes(80, 40), passes(80, 0, 0), trained_before=True).seed_noise is None
-    assert judge(passes(80, 40, 41), passes(80, 0, 0), trained_before=True).verdict is Verdict.IMPROVED
-
-
 def test_one_of_many_may_look_worse() -> None:
     """A drop that stands alone is not called one when it is the worst of twelve variants."""
     drop, same = judge(passes(80, 0), passes(80, 5, 5)), judge(passes(80, 0), passes(80, 0, 0))
     assert drop.verdict is Verdict.REGRESSED
-    alone, together = holm([drop])[0], holm([drop] + [same] * 11)[0]
+    alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]
     assert alone.verdict is Verdict.REGRESSED
     assert together.verdict is Verdict.INCONCLUSIVE
     assert "one of 12 variants" in together.reason
-
-
-def sample(name: str, seed: int, passed: bool, *, value: float | None = 1.0) -> Sample:
-    return Sample("a", seed, name, "", 1, False, Score(name, passed, value))
-
-
-def test_pairs_hold_the_cases_that_both_have() -> None:
-    """Cases without a score under some seed, and those that one side lacks, are in no pair."""
-    asked = suite([replace(case(name), group="g") for name in ("one", "two", "three", "four")])
-    names = [each.id for each in asked.cases]
-    before = changes.marks([sample(name, 0, True) for name in names[:3]], Reducer.MEAN, names)
-    after = [sample(name, seed, name == "one") for name in names for seed in (1, 2)]
-    after[2] = replace(after[2], score=Score("two", False, None, error="no"))
-    found = pair(asked, before, changes.marks(after, Reducer.MEAN, names))
-    assert found is not None
-    assert found.before.tolist() == [[1.0, 1.0]]
-    assert found.after.tolist() == [[1.0, 0.0], [1.0, 0.0]]
-    assert found.groups == ("g", "g")
-    assert pair(asked, before, {}) is None
 
 
 def test_standard_error_is_of_the_difference() -> None:

@@ -95,7 +95,7 @@ def test_void_cases_are_shown_not_counted() -> None:
     found = run(record(ONE, ALL_GOOD), base=BASE | {"keep": "bad"})
     assert found.base.rates[Role.RETAIN] == found.variants[0].rates[Role.RETAIN] == Rate(0, 0)
     assert found.variants[0].fixed == 2
-    assert [s.answer for s in found.samples if s.case == "keep"] == ["bad", "good"]
+    assert [s.answer.text for s in found.samples if s.case == "keep"] == ["bad", "good"]
 
 
 def test_rates_pool_the_seeds() -> None:

@@ -35,7 +35,7 @@ def test_columns() -> None:
 def test_leaks_are_told() -> None:
     """A frame and samples.jsonl say of every answer whether the training rows hold its prompt, the latter which row."""
     rows = (Example((Message("user", SMALL.run.suite.cases[0].prompt), Message("assistant", "So.")), 4),)
-    made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)))
+    made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)), leaks={})
     table = Run(made).frame().set_index("case").leak
     assert set(table[SMALL.run.suite.cases[0].id]) == {"seen"}
     assert "unseen" in set(table)

@@ -305,7 +305,10 @@ def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
 def test_odd_texts_survive(tmp_path: Path) -> None:
     """Quotes, control characters, foreign scripts and half a surrogate pair do not make a baseline look edited."""
     results = twins.results()
-    odd = [replace(s, answer=build.HOSTILE[n % len(build.HOSTILE)]) for n, s in enumerate(results.samples)]
+    odd = [
+        replace(s, answer=replace(s.answer, text=build.HOSTILE[n % len(build.HOSTILE)]))
+        for n, s in enumerate(results.samples)
+    ]
     store = stored(replace(results, samples=tuple(odd)), tmp_path / "run")
     assert read_baseline(regression.bless(store, "odd", tmp_path)).name == "odd"
 
@@ -452,7 +455,8 @@ def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
     """An answer can neither send control characters to a terminal, nor leave its code in Markdown, nor annotate."""
     results = twins.results(dict.fromkeys(LEARN[:4], SEEDS))
     bad = tuple(
-        replace(s, answer=hostile) if not s.score.passed and s.variant != "base" else s for s in results.samples
+        replace(s, answer=replace(s.answer, text=hostile)) if not s.score.passed and s.variant != "base" else s
+        for s in results.samples
     )
     found = gate.decide(pair(twins.run(), regression.reduced(replace(results, samples=bad), "hostile")), POLICY)
     said, page = words.text(found), words.markdown(found)

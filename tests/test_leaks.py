@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from build import results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import leaks
-from harness.leaks import misplaced, rates_by_leak
-from harness.records import Assertion, Case, Example, Leak, LeakLabel, Message, Rate, Role, Suite
+from harness.leaks import misplaced
+from harness.records import Assertion, Case, Example, Leak, LeakLabel, Message, Role, Suite
 from harness.suites import load_suite
 
 WORKSHOP = load_suite(Path(__file__).parent.parent / "suites" / "workshop")
@@ -120,17 +119,6 @@ def test_labels_are_quick() -> None:
     begun = time.process_time()
     leaks.leaks(asked)
     assert time.process_time() - begun < 1
-
-
-def test_pass_rates_by_label() -> None:
-    """Rates by role and label count what the rates by role count."""
-    found = results(3, 24, failures=False)
-    for variant in found.variants:
-        own = [s for s in found.samples if s.variant == variant.name]
-        split = rates_by_leak(found.run.suite, own, found.void)
-        for role, rate in variant.rates.items():
-            parts = [part for (of, _), part in split.items() if of is role]
-            assert Rate(sum(p.passed for p in parts), sum(p.total for p in parts)) == rate
 
 
 # --- what validate says ------------------------------------------------------------------------------------------

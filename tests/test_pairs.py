@@ -158,7 +158,10 @@ def test_log_probabilities_are_kept_where_they_judge() -> None:
     weighing = replace(CASES[0].assertions[0], type="reference-perplexity")
     made = results(cases=(replace(CASES[0], assertions=(weighing,)), *CASES[1:]))
     likely = Likelihood(-1.0, 2)
-    found = reduced(replace(made, samples=tuple(replace(s, reference=likely) for s in made.samples)), "run")
+    found = reduced(
+        replace(made, samples=tuple(replace(s, answer=replace(s.answer, reference=likely)) for s in made.samples)),
+        "run",
+    )
     assert [kept.reference for kept in found.variants[0].answers["learn 0"]] == [likely]
     assert [kept.reference for kept in found.variants[0].answers["learn 1"]] == [None]
 
@@ -208,5 +211,5 @@ def test_p_values_hold_the_family() -> None:
 def test_seeds_need_not_be_the_same() -> None:
     """Runs under other seeds, and more of them, are compared all the same."""
     found = pair(run(), run(seeds=(7, 8, 9))).variants[0]
-    assert (found.seeds_before, found.seeds_after) == (SEEDS, (7, 8, 9))
+    assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]

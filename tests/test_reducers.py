@@ -11,6 +11,7 @@ from build import case, manifest, record, score, suite, variants
 from harness import frame
 from harness.compare import assemble
 from harness.records import (
+    Answer,
     Check,
     Decoding,
     Likelihood,
@@ -63,7 +64,7 @@ def test_scores_of_repeats_become_one(
 
 
 def sample(variant: str, seed: int, repeat: int, value: float | None) -> Sample:
-    return Sample(variant, seed, "c", f"text {repeat}", 3, False, scores(value)[0], repeat)
+    return Sample(variant, seed, "c", Answer("", f"text {repeat}", 3, False), scores(value)[0], repeat)
 
 
 MANY = [sample("v", 0, 1, 0), sample("v", 0, 0, 1), sample("v", 1, 0, 0), sample("w", 0, 0, 1), sample("v", 0, 2, None)]
@@ -81,7 +82,7 @@ def test_repeats_are_told_from_seeds_and_variants() -> None:
 def test_the_first_repeat_stands_for_all() -> None:
     """With the verdict of all; where there is one repeat, the sample is as it was."""
     first, *others = reduced(MANY, Reducer.MEAN)
-    assert (first.answer, first.score.value, first.score.passed) == ("text 0", 0.5, True)
+    assert (first.answer.text, first.score.value, first.score.passed) == ("text 0", 0.5, True)
     assert others == [MANY[2], MANY[3]]
 
 
@@ -170,7 +171,7 @@ def test_log_probabilities_are_in_the_frame() -> None:
     """As perplexities; missing where they are, and never infinite."""
     results = run(Reducer.MEAN)
     first, second, *rest = results.samples
-    likely = replace(first, likelihood=Likelihood(0.0, 3), reference=Likelihood(-1e6, 2))
+    likely = replace(first, answer=replace(first.answer, likelihood=Likelihood(0.0, 3), reference=Likelihood(-1e6, 2)))
     table = frame.Run(replace(results, samples=(likely, second, *rest))).frame()
     assert table.perplexity.iloc[0] == 1
     assert table[["perplexity", "reference_perplexity"]].isna().to_numpy().sum() == 2 * len(table) - 1

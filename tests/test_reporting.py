@@ -108,7 +108,7 @@ def test_hostile_text_in_two_runs() -> None:
     """Hostile answers of two runs show as text on their page, and steer neither Markdown nor a spreadsheet."""
 
     def with_bad(sample: Sample) -> Sample:
-        return replace(sample, answer=BAD) if sample.case in LOST else sample
+        return replace(sample, answer=replace(sample.answer, text=BAD)) if sample.case in LOST else sample
 
     after = twins.results(LOST)
     after = replace(after, samples=tuple(map(with_bad, after.samples)))

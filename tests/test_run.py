@@ -108,7 +108,7 @@ def test_a_sweep_goes_on_on_another_machine(finished: Path, tmp_path: Path) -> N
 def answers_of(folder: Path) -> dict[str, Any]:
     """Of all that a run found: answers, verdicts, how trials ended, and what was chosen."""
     found = findings(folder)
-    samples = [(s.variant, s.seed, s.case, s.answer, s.score.passed) for s in found.pop("samples")]
+    samples = [(s.variant, s.seed, s.case, s.answer.text, s.score.passed) for s in found.pop("samples")]
     del found["steps"]
     return found | {"samples": samples}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 from statistics import NormalDist
 
@@ -329,6 +330,14 @@ def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
         stats.decline(*(trainings(rng, seeds, shares, spread) for _ in range(2)), rng) <= 0.05 for _ in range(pairs)
     )
     assert alarms / pairs <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / pairs)
+
+
+@pytest.mark.parametrize("test", stats.DECLINE_TESTS)
+def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
+    """Where two sides differ in their seeds only, each test by itself has a p-value of 5% in at most 5% of pairs."""
+    rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
+    alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
+    assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from harness import paste
+from harness.analysis.score_table import score_table
+from harness.core.names import BASE
 from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
-from harness.records import ExportKind, ExportRecord, ModelRef, Results, Role, Sample
+from harness.records import ExportKind, ExportRecord, ModelRef, Reducer, Results, Role, Sample
 from harness.stats import Interval, rate
 
 EXAMPLES = 5
@@ -30,27 +30,18 @@ class Evidence:
 def evidence(source: Source, results: Results) -> Evidence:
     """The evidence for the exported adapter: its variant under its seed."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
-    of_base = {s.case: s.answer for s in _samples(results) if s.variant == "base"}
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
     cases = {case.id: case for case in results.run.suite.cases}
-    counted = [s for s in own if s.case not in results.void and s.score.value is not None]
-    by_role = {role: [s for s in counted if cases[s.case].role is role] for role in Role}
-    rates = {role: rate(_shares(some)) for role, some in by_role.items() if some}
-    shown = [s for s in own if s.repeat == 0 and s.answer != of_base.get(s.case)][:EXAMPLES]
-    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer) for s in shown))
+    table = score_table(own, Reducer.MEAN)
+    counted = [case for case in table.cells if case not in results.void]
+    by_role = {role: [case for case in counted if cases[case].role is role] for role in Role}
+    rates = {role: rate(table.scores(some, [source.seed])) for role, some in by_role.items() if some}
+    shown = [s for s in own if s.repeat == 0 and s.answer.text != of_base.get(s.case)][:EXAMPLES]
+    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown))
 
 
 def _samples(results: Results) -> list[Sample]:
     return [*results.samples, *results.confirmed_samples]
-
-
-def _shares(samples: Sequence[Sample]) -> Any:
-    """[1, cases]: the share of a case's repeats that passed."""
-    import numpy as np
-
-    by_case: dict[str, list[bool]] = {}
-    for sample in samples:
-        by_case.setdefault(sample.case, []).append(sample.score.passed)
-    return np.array([[fmean(passed) for passed in by_case.values()]])
 
 
 def card(source: Source, record: ExportRecord, found: Evidence, repository: str) -> str:

@@ -18,9 +18,9 @@ from harness.records import (
     Comparison,
     CostChange,
     Decision,
-    Difference,
     Judgement,
     Measurement,
+    Mismatch,
     Policy,
     Reason,
     RoleChange,
@@ -29,8 +29,8 @@ from harness.records import (
 )
 from harness.wording import plural
 
-_GRAVITY = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
-"""The first of these that anything calls for is the whole's."""
+GRAVITY = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
+"""Verdicts, the gravest first: the verdict on a run is the first of these that applies to any part of it."""
 REPEATS = 3
 """Fewer trainings tell nothing of how far their costs differ by themselves."""
 SURE = 0.999
@@ -57,21 +57,21 @@ def _obstacles(comparison: Comparison) -> Iterator[str]:
         yield "the two suites have no case in common that was asked alike and counts for this base"
 
 
-def changed(difference: Difference) -> str:
+def changed(mismatch: Mismatch) -> str:
     """`learning_rate: 0.001 -> 0.01`."""
-    return f"{difference.what}: {difference.before or 'none'} -> {difference.after or 'none'}"
+    return f"{mismatch.what}: {mismatch.before or 'none'} -> {mismatch.after or 'none'}"
 
 
 def gravest(verdicts: Sequence[Verdict]) -> Verdict:
     """UNCHANGED where there are none."""
-    return next((verdict for verdict in _GRAVITY if verdict in verdicts), Verdict.UNCHANGED)
+    return next((verdict for verdict in GRAVITY if verdict in verdicts), Verdict.UNCHANGED)
 
 
 def judge(variant: VariantChange, policy: Policy) -> Judgement:
     """The verdict on one variant, with everything that it rests on, the gravest first."""
     reasons = [*_critical(variant), *(_role(role, policy) for role in variant.roles), *_unknown(variant)]
     reasons += [reason for cost in variant.costs if (reason := _cost(cost, policy))]
-    reasons.sort(key=lambda reason: _GRAVITY.index(reason.verdict))
+    reasons.sort(key=lambda reason: GRAVITY.index(reason.verdict))
     return Judgement(variant.name, gravest([reason.verdict for reason in reasons]), tuple(reasons))
 
 

@@ -13,9 +13,9 @@ from harness.records import (
     Comparison,
     CostChange,
     Decision,
-    Difference,
     Flip,
     Judgement,
+    Mismatch,
     Rate,
     Reason,
     RoleChange,
@@ -110,8 +110,8 @@ def _not_compared(cost: CostChange) -> str:
     return f"{cost.what} {amount(cost.before)}, now {amount(cost.after)}: not compared: {cost.hindrance}"
 
 
-def _listed(title: str, differences: Sequence[Difference]) -> list[str]:
-    return ["", title, *(f"  {changed(difference)}" for difference in differences)] if differences else []
+def _listed(title: str, mismatches: Sequence[Mismatch]) -> list[str]:
+    return ["", title, *(f"  {changed(mismatch)}" for mismatch in mismatches)] if mismatches else []
 
 
 def _suite_lines(comparison: Comparison) -> Iterator[str]:

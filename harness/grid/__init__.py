@@ -15,9 +15,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from harness.core.names import BASE
 from harness.core.settings import AXES, Plan, Settings, Trial, Variant
 from harness.errors import GridError, HarnessError, Place
-from harness.grid.forms import RESERVED, Grid, read_grid
+from harness.grid.forms import Grid, read_grid
 from harness.grid.names import NAMELESS, differing, label
 from harness.yamltext import Document, nearest, parse_yaml, raise_all, read_text, shown
 
@@ -173,7 +174,7 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
 def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
     # Rows with names need no telling apart, and adding one must not rename the others.
     names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
-    taken: set[str] = {RESERVED}
+    taken: set[str] = {BASE}
     variants = []
     for cell in cells:
         name = cell.name or label(cell.settings, names)

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
+from harness.core.names import BASE
 from harness.core.settings import AXES, Axis
 from harness.yamltext import Document, Form, Line, Text, fit, nearest, shown
 
-RESERVED = "base"
 NAMED_MODULES: dict[str, tuple[str, ...]] = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "qv": ("q_proj", "v_proj"),
@@ -72,8 +72,8 @@ def _several(value: Any) -> Any:
 
 
 def _free(name: str) -> str:
-    if name.strip().casefold() == RESERVED:
-        raise ValueError(f'the name "{RESERVED}" is taken by the untrained model\nChoose another name.')
+    if name.strip().casefold() == BASE:
+        raise ValueError(f'the name "{BASE}" is taken by the untrained model\nChoose another name.')
     return name.strip()
 
 

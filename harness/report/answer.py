@@ -8,6 +8,7 @@ from math import sqrt
 
 from harness import reducers, wording
 from harness.advise import TOY, advise
+from harness.core.names import BASE
 from harness.core.settings import AXES
 from harness.records import (
     Case,
@@ -235,7 +236,7 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
     """What was gained, from the cases that took no part in the choice where there are any; then what was lost."""
     late = any(sample.variant == compared for sample in results.confirmed_samples)
     samples = reducers.reduced(results.confirmed_samples if late else results.samples, results.run.suite.reducer)
-    base = {s.case: s for s in samples if s.variant == "base"}
+    base = {s.case: s for s in samples if s.variant == BASE}
     tuned: dict[str, Sample] = {}
     for sample in samples:
         if sample.variant == compared:
@@ -243,11 +244,11 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
     role = {case.id: case for case in results.run.suite.cases}
     pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base and id not in results.void]
     gained = [p for p in pairs if p[2].score.passed and not p[1].score.passed]
-    gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer) > 300))
+    gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer.text) > 300))
     broken = [p for p in pairs if p[1].score.passed and not p[2].score.passed]
     return tuple(
         Excerpt(
-            words.anchor(case.id), _clip(case.prompt), _clip(old.answer), old.score.passed, _clip(new.answer),
+            words.anchor(case.id), _clip(case.prompt), _clip(old.answer.text), old.score.passed, _clip(new.answer.text),
             new.score.passed,
         )
         for case, old, new in (*_varied(gained)[:most], *_varied(broken)[:2])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness import reducers
-from harness.leaks import leaks
+from harness.leaks import of_results
 from harness.records import Case, Check, Leak, LeakLabel, Message, Results, Sample, Split
 from harness.report import difference
 from harness.report.difference import Piece
@@ -129,7 +129,7 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case = _by_case(results, samples)
     notes = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
-    found = leaks(results.run.suite)
+    found = of_results(results)
     return tuple(
         _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, notes, found[case.id])
         for case in results.run.suite.of(split)
@@ -218,7 +218,7 @@ def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[st
     groups: dict[tuple[object, ...], _Group] = {}
     for sample in samples:
         note, score = notes[sample.variant, sample.seed, sample.case], sample.score
-        key = (sample.answer, sample.truncated, score.passed, score.checks, note)
+        key = (sample.answer.text, sample.answer.truncated, score.passed, score.checks, note)
         group = groups.setdefault(key, _Group(sample, note))
         group.who.setdefault(sample.variant, []).append(sample.seed)
     seeds: dict[str, int] = {}
@@ -229,14 +229,14 @@ def _grouped(samples: Iterable[Sample], base: Sample | None, numbers: Mapping[st
 
 
 def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds: Mapping[str, int]) -> Given:
-    sample, score = group.sample, group.sample.score
-    same = base is not None and (base.answer, base.truncated) == (sample.answer, sample.truncated)
+    answer, score = group.sample.answer, group.sample.score
+    same = base is not None and (base.answer.text, base.answer.truncated) == (answer.text, answer.truncated)
     known = same and base is not None and base.score.checks == score.checks
-    found = difference.difference(base.answer, sample.answer) if base and not same else None
+    found = difference.difference(base.answer.text, answer.text) if base and not same else None
     return Given(
-        text=Text("") if same else Text.of(sample.answer, found.new if found else ()),
+        text=Text("") if same else Text.of(answer.text, found.new if found else ()),
         same_as_base=same,
-        truncated=sample.truncated,
+        truncated=answer.truncated,
         passed=None if score.value is None else score.passed,
         error=score.error,
         failed=() if known else tuple(check for check in score.checks if not check.passed),
@@ -262,7 +262,7 @@ def _flip(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> Flip:
     """The page's script repeats this for the variant that a reader selects; the words are the same there."""
     if void:
         return Flip("void")
-    scored = [s for s in tuned if s.score.value is not None]
+    scored = reducers.scored(tuned)
     if not base or base[0].score.value is None or not scored:
         return Flip("none")
     passes, asked = sum(s.score.passed for s in scored), len(scored)

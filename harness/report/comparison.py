@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from harness import wording
+from harness.core.names import BASE
+from harness.gate import GRAVITY
 from harness.records import (
     Comparison,
     CostChange,
     Decision,
-    Difference,
     Flip,
     Judgement,
     Measurement,
+    Mismatch,
     RoleChange,
     Side,
     VariantChange,
@@ -31,8 +33,6 @@ TITLES = {
     Verdict.INCONCLUSIVE: "It cannot be told whether anything is worse",
     Verdict.NOT_COMPARABLE: "These runs cannot be compared",
 }
-GRAVITY = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
-"""In the order in which a reader wants to know."""
 SUITE = {
     "asked_otherwise": "asked in other words, so left out",
     "gone": "only in the earlier suite",
@@ -75,8 +75,8 @@ class Changed:
     name: str
     verdict: Verdict | None
     reasons: tuple[str, ...]
-    settings: tuple[Difference, ...]
-    drift: tuple[Difference, ...]
+    settings: tuple[Mismatch, ...]
+    drift: tuple[Mismatch, ...]
     failures: tuple[str, ...]
     roles: tuple[Rated, ...]
     costs: tuple[Cost, ...]
@@ -107,8 +107,8 @@ class ComparisonPage:
     reasons: tuple[str, ...]
     before: Side
     after: Side
-    obstacles: tuple[Difference, ...]
-    changed: tuple[Difference, ...]
+    obstacles: tuple[Mismatch, ...]
+    changed: tuple[Mismatch, ...]
     suite: tuple[tuple[str, tuple[str, ...]], ...]
     void: int
     missing: tuple[str, ...]
@@ -223,7 +223,7 @@ def _told(figure: Measurement | None) -> str:
 
 
 def _cards(found: Comparison) -> Iterator[Card]:
-    for number, (name, flips) in enumerate([("base", found.base), *((v.name, v.flips) for v in found.variants)]):
+    for number, (name, flips) in enumerate([(BASE, found.base), *((v.name, v.flips) for v in found.variants)]):
         for flip in flips:
             yield _card(number, name, flip)
 

@@ -126,7 +126,7 @@ def _alike(pairs: Sequence[tuple[str, str]], objective: Role, marks: rates.Table
 
 
 @dataclass(frozen=True)
-class Difference:
+class Gap:
     """How much more of the objective one variant passes than another, in points; `told`: the interval excludes 0."""
 
     text: str
@@ -140,7 +140,7 @@ class Pairwise:
     """Every variant (rows) against every other (columns)."""
 
     names: tuple[tuple[int, str], ...]
-    rows: tuple[tuple[Difference | None, ...], ...]
+    rows: tuple[tuple[Gap | None, ...], ...]
     unclear: int
     pairs: int
 
@@ -182,9 +182,9 @@ def _turned(found: stats.Interval | None) -> stats.Interval | None:
     return stats.Interval(-found.value, -found.high, -found.low, found.cases) if found else None
 
 
-def _words(found: stats.Interval | None) -> Difference:
+def _words(found: stats.Interval | None) -> Gap:
     if found is None:
-        return Difference(words.ABSENT, "unclear", "no case in common")
+        return Gap(words.ABSENT, "unclear", "no case in common")
     told = "better" if found.low > 0 else "worse" if found.high < 0 else "unclear"
     hint = f"{100 * found.low:+.0f} to {100 * found.high:+.0f} points"
-    return Difference(f"{100 * found.value + 0.0:+.0f}", told, hint)
+    return Gap(f"{100 * found.value + 0.0:+.0f}", told, hint)

@@ -99,6 +99,6 @@ def _lines(results: Results, rows: Sequence[answers.LedgerRow], place: int) -> I
         given = next(
             (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
         )
-        said = f": {code(given.answer)}" if given else ""
+        said = f": {code(given.answer.text)}" if given else ""
         head = f"{code(row.case.id)} ({row.case.role.value}), {row.flips[place].words}"
         yield f"{head}: asked {code(row.case.prompt)}{said}"

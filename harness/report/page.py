@@ -100,7 +100,7 @@ def page(results: Results, now: str) -> Page:
         confirm_cases=answers.cases(results, Split.CONFIRM, compared, numbers),
         ledger=answers.ledger(results),
         void=len(results.void),
-        truncated=sum(sample.truncated for sample in (*results.samples, *results.confirmed_samples)),
+        truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=costs.failures(results),
         phases=costs.phases(results),
         together=costs.together(results),

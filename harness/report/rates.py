@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING
 
-from harness import reducers, stats
+from harness import stats
+from harness.analysis.score_table import ScoreTable, score_tables
 from harness.records import Case, Results, Role, Sample
-
-if TYPE_CHECKING:
-    from harness.stats import Scores
+from harness.stats import Scores
 
 
 @dataclass(frozen=True)
@@ -27,23 +25,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Marks:
-    """What one variant (or the base) scored on one role's cases that count: shares passed, by seed and case."""
+    """Shares passed by one variant (or the base) on one role's cases that have a score under every one of its seeds."""
 
-    seeds: tuple[int, ...]
     cases: tuple[str, ...]
     groups: tuple[str, ...]
-    by: Mapping[tuple[str, int], float]
-
-    @property
-    def scores(self) -> Scores:
-        """`(seeds, cases)`."""
-        import numpy as np
-
-        return np.array([[self.by[case, seed] for case in self.cases] for seed in self.seeds], dtype=np.float64)
+    scores: Scores
+    """`(seeds, cases)`."""
 
     @property
     def span(self) -> Span | None:
-        if not self.cases or not self.seeds:
+        if not self.scores.size:
             return None
         found = stats.rate(self.scores, self.groups)
         return Span(found.low, found.high)
@@ -54,24 +45,17 @@ Table = dict[tuple[str, Role], Marks]
 
 
 def marks(results: Results, samples: Sequence[Sample]) -> Table:
-    """Of every variant that has samples. Void cases and those without a score under some seed are left out."""
-    cases = {case.id: case for case in results.run.suite.cases if case.id not in results.void}
-    by_name: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_name.setdefault(sample.variant, []).append(sample)
-    found: Table = {}
-    for name, own in by_name.items():
-        seeds = tuple(dict.fromkeys(sample.seed for sample in own))
-        shares = reducers.shares(reducers.counting(own, results.run.suite.reducer))
-        for role in Role:
-            asked = [case for case in cases.values() if case.role is role]
-            found[name, role] = _of(asked, seeds, shares)
-    return found
+    """Return the marks of every variant that has samples, without void cases."""
+    suite = results.run.suite
+    by_role = {role: [c for c in suite.cases if c.role is role and c.id not in results.void] for role in Role}
+    tables = score_tables(samples, suite.reducer)
+    return {(name, role): _of(cases, table) for name, table in tables.items() for role, cases in by_role.items()}
 
 
-def _of(asked: Iterable[Case], seeds: tuple[int, ...], shares: Mapping[tuple[str, int], float]) -> Marks:
-    whole = [case for case in asked if all((case.id, seed) in shares for seed in seeds)]
-    return Marks(seeds, tuple(c.id for c in whole), tuple(c.group for c in whole), shares)
+def _of(asked: Sequence[Case], table: ScoreTable) -> Marks:
+    groups = {case.id: case.group for case in asked}
+    whole = table.whole(groups, table.seeds)
+    return Marks(tuple(whole), tuple(groups[case] for case in whole), table.scores(whole, table.seeds))
 
 
 def reference_losses(results: Results, role: Role) -> dict[str, float]:
@@ -79,7 +63,7 @@ def reference_losses(results: Results, role: Role) -> dict[str, float]:
     asked = {case.id for case in results.run.suite.cases if case.role is role and case.id not in results.void}
     totals: dict[str, list[tuple[float, int]]] = {}
     for sample in results.samples:
-        found = sample.reference
+        found = sample.answer.reference
         if sample.case in asked and found and found.tokens and isfinite(found.total):
             totals.setdefault(sample.variant, []).append((found.total, found.tokens))
     return {name: -sum(t for t, _ in own) / sum(n for _, n in own) for name, own in totals.items()}

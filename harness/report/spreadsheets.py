@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.leaks import leaks
+from harness.leaks import of_results
 from harness.records import Decision, Measurement, Outcome, Results, Split
 from harness.report import answers, rates
 from harness.report.variants import differing, verdict
@@ -108,7 +108,7 @@ def _plain(value: object) -> Value:
 
 
 def _cases(results: Results) -> Iterator[Sequence[Value]]:
-    found = leaks(results.run.suite)
+    found = of_results(results)
     yield ("case", "role", "group", "leak", "void", "base", *(variant.name for variant in results.variants))
     for row in answers.ledger(results):
         case = row.case

@@ -65,7 +65,7 @@ def rates(results: Results) -> dict[str, dict[str, str]]:
 
 
 def answers(results: Results) -> dict[tuple[str, int, str, int], str]:
-    return {(s.variant, s.seed, s.case, s.repeat): s.answer for s in results.samples}
+    return {(s.variant, s.seed, s.case, s.repeat): s.answer.text for s in results.samples}
 
 
 def same_by_variant(one: dict[Any, str], other: dict[Any, str]) -> dict[str, str]:

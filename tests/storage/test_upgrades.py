@@ -1,0 +1,53 @@
+"""Files that an older harness wrote are read in the newest shape."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import StoreError
+from harness.records import FORMAT, RESULTS_FORMAT, Results
+from harness.store import RunStore, read_record
+
+OLD = Path(__file__).parent / "results-format-1.json"
+"""A part of the results of `harness run suites/workshop`, as the harness of format 1 wrote them."""
+
+
+def test_the_samples_of_format_1_hold_answers() -> None:
+    """A sample's answer has the text, tokens and log-probabilities that stood beside it, and an empty key."""
+    stored: dict[str, Any] = json.loads(OLD.read_text(encoding="utf-8"))
+    found = read_record(OLD, Results)
+    assert (stored["format"], found.format) == (FORMAT, RESULTS_FORMAT)
+    for name in ("samples", "confirmed_samples"):
+        for old, new in zip(stored[name], getattr(found, name), strict=True):
+            answer = new.answer
+            assert (answer.key, answer.text) == ("", old["answer"])
+            assert (answer.tokens, answer.truncated) == (old["tokens"], old["truncated"])
+            assert (answer.likelihood.total, answer.reference.total) == (
+                old["likelihood"]["total"],
+                old["reference"]["total"],
+            )
+            assert (new.variant, new.seed, new.case) == (old["variant"], old["seed"], old["case"])
+
+
+def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path) -> None:
+    """Once they are written again, they are read as what they were upgraded to."""
+    store = RunStore(tmp_path)
+    shutil.copy(OLD, tmp_path / "results.json")
+    once = store.results()
+    store.write_results(once, (), "")
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["format"] == RESULTS_FORMAT
+    assert store.results() == once
+
+
+@pytest.mark.parametrize("samples", [5, [5], [{"answer": 5}], [{}]])
+def test_damaged_samples_are_one_error(tmp_path: Path, samples: Any) -> None:
+    """An old file whose samples are not what they should be is called damaged, as any other."""
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(json.loads(OLD.read_text(encoding="utf-8")) | {"samples": samples}), encoding="utf-8")
+    with pytest.raises(StoreError, match=r"is damaged: samples"):
+        read_record(path, Results)
