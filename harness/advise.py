@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from harness import compare, paste, recommend
 from harness.analysis.score_table import score_tables
+from harness.core.claims import gpu_of, short_claim
+from harness.core.quantities import gib
 from harness.recommend import Caps
 from harness.records import (
-    GIB,
     Basis,
     Change,
     Choice,
-    Measurement,
+    Machine,
     Outcome,
     Phase,
     Recommendation,
@@ -34,7 +35,7 @@ def advise(results: Results, caps: Caps = recommend.NO_CAPS) -> Recommendation:
     best = next((v for v in results.variants if v.name == choice.variant), None)
     if best is None or best.settings is None:
         return Recommendation(None, None, "Nothing is recommended.", (), choice.reasons)
-    reasons = (*choice.reasons, *_costs(best))
+    reasons = (*choice.reasons, *_costs(best, results.run.provenance.machine))
     if results.run.model.toy:
         headline = f"Best in this demonstration: {best.name}."
         return Recommendation(None, best.name, headline, reasons, (TOY, *_missing(results, choice, best)))
@@ -110,19 +111,14 @@ def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed:
     return (f"{where}, on {choice.objective} cases, {best.name} is not shown to be better: {change.reason}",)
 
 
-def _costs(best: Outcome) -> Sequence[str]:
-    """What it took, with what that says: a CPU's minutes are not told, since nobody trains a real model there."""
-    train = next((cost for cost in best.costs if cost.phase is Phase.TRAIN), None)
+def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
+    """What the best took, with what may be claimed of it. A CPU's minutes are left out: nobody trains there."""
+    train = best.cost(Phase.TRAIN)
     peak = recommend.gpu_memory(best)
     if train is None or peak is None:
         return ("No GPU was measured, so its memory and minutes on one are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
-    took = f"Training it took {minutes} minutes ({_claim(train.seconds)})"
+    took = f"Training it took {minutes} minutes ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
-    other = (f"Minutes of {train.seconds.device} are not those of a T4.",) if emulated else ()
-    return (f"{took}, and at most {peak.value / GIB:.1f} GiB ({_claim(peak)}).", *other)
-
-
-def _claim(figure: Measurement) -> str:
-    never = ", with its memory capped; never run on a T4" if figure.basis is Basis.EMULATED else ""
-    return f"{figure.basis} on {figure.device}{never}"
+    other = (f"Minutes of {train.seconds.device} are not those of {gpu_of(machine)}.",) if emulated else ()
+    return (f"{took}, and at most {gib(peak.value)} ({short_claim(peak, machine)}).", *other)

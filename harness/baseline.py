@@ -28,7 +28,7 @@ from harness.scorers import Need, needs
 
 
 def reduced(results: Results, name: str) -> Baseline:
-    """What a run found on the cases that choose, without weights, training rows, or the place where it lies."""
+    """Return a run's results on the cases that choose, without training rows and without paths."""
     run = results.run
     cases = {case.id: case for case in run.suite.of(Split.MAIN)}
     by_variant: dict[str, list[Sample]] = {}

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from harness import adapters, compare, limits, reporting
 from harness.budget import Budget
+from harness.core import profiles
 from harness.core.settings import fusible
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
 from harness.grid import load_plan, trial_id
 from harness.models import resolve
-from harness.provenance import Profile, machine, now, provenance, stack_versions
+from harness.provenance import machine, now, provenance, stack_versions
 from harness.records import (
     FORMAT,
     Case,
@@ -52,7 +53,7 @@ class Request:
     suite: Path
     grid: str = "quick"
     model: str = "pocket"
-    profile: Profile = Profile.AUTO
+    profile: profiles.Profile = profiles.AUTO
     seeds: tuple[int, ...] | None = None
     """Replace the grid's own."""
     confirm_seeds: int = 3

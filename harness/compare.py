@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness import changes, recommend, reducers, stats, timelines
 from harness.analysis.score_table import ScoreTable, graded, pair, score_table
+from harness.core.costs import comparable, mean, pool
 from harness.core.names import BASE
 from harness.leaks import leaks as contamination
 from harness.records import (
@@ -18,7 +19,6 @@ from harness.records import (
     Choice,
     Leak,
     LeakLabel,
-    Measurement,
     Outcome,
     Phase,
     PhaseCost,
@@ -108,7 +108,7 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is known of one variant (or the base) on one split: a record per seed, missing ones filled in."""
+    """One variant (or the base) on one split: a record for each seed, with a stand-in where a trial was not run."""
 
     name: str
     records: tuple[TrialRecord, ...]
@@ -157,14 +157,14 @@ def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Ent
 
 
 def _axes(rows: Sequence[Settings]) -> list[str]:
-    """The settings in which these rows differ, in the order in which `Settings` names them."""
+    """Return the settings in which these rows differ, in the order in which `Settings` names them."""
     return [f.name for f in fields(Settings) if len({getattr(row, f.name) for row in rows}) > 1]
 
 
 def _complete(
     variant: Variant, seeds: Sequence[int], records: Sequence[TrialRecord], split: Split = Split.MAIN
 ) -> tuple[TrialRecord, ...]:
-    """One record per seed: a trial that has none was not run, and its row says so instead of vanishing."""
+    """Return one record per seed; for a trial that was not run it says so."""
     by_seed = {record.seed: record for record in records}
     order = [*seeds, *(seed for seed in by_seed if seed not in seeds)]
     return tuple(by_seed.get(seed) or _not_run(variant, seed, split) for seed in order)
@@ -186,7 +186,7 @@ def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
 
 
 def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry | None:
-    """The chosen variant's trials under fresh seeds; what an earlier choice left behind confirms nothing."""
+    """Return the chosen variant's trials under fresh seeds, without those of an earlier choice."""
     if chosen is None:
         return None
     variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
@@ -209,7 +209,7 @@ def _void_cases(manifest: RunManifest, base: _Answered) -> dict[str, str]:
 
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
-    """Case id to the reason why this base makes the case say nothing: it is shown, not counted."""
+    """Return the cases that tell nothing about training this base, with the reason: they are shown, not counted."""
     drawn = suite.decoding.temperature > 0
     reasons = {case.id: _void(case, base_scores.get(case.id), drawn) for case in suite.cases}
     return {case: reason for case, reason in reasons.items() if reason}
@@ -235,9 +235,9 @@ def _void(case: Case, score: Score | None, drawn: bool) -> str:
 
 
 def outcome(suite: Suite, split: Split, own: _Answered, base: _Answered, void: Mapping[str, str]) -> Outcome:
-    """One variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
+    """Summarise one variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
 
-    Costs are means over the seeds that succeeded; where none did, over those that tried.
+    Costs are means over the seeds that succeeded, or over all seeds that were tried if none succeeded.
     """
     entry, records = own.entry, own.entry.records
     fixed, broken = _flips(base.table, own.table, void)
@@ -290,7 +290,7 @@ def _labelled(
 
 
 def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """The same with the p-values of their changes adjusted for there being so many of them."""
+    """Adjust the p-values of the outcomes' changes for the number of variants."""
     found = [dict(each.changes) for each in outcomes]
     for role in Role:
         having = [own for own in found if role in own]
@@ -342,45 +342,17 @@ def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str
 
 
 def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
-    """Mean seconds and largest peaks by phase."""
+    """Return mean seconds and largest peaks by phase."""
     costs = [cost for record in records for cost in _costs_of(record)]
     by_phase = [[c for c in costs if c.phase is phase] for phase in Phase]
-    return tuple(_pooled(same) for same in by_phase if same)
+    return tuple(pool(comparable(same), mean) for same in by_phase if same)
 
 
 def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
-    """A trial that died in training may have told its cost only there."""
+    """Return a trial's costs; if it failed in training, that phase's cost may be stored in the training only."""
     known = {cost.phase for cost in record.costs}
     inner = record.training.cost if record.training else None
     return (*record.costs, inner) if inner and inner.phase not in known else record.costs
-
-
-def _pooled(costs: Sequence[PhaseCost]) -> PhaseCost:
-    first = costs[0].seconds
-    # Seconds of another device or basis (a trial reused from elsewhere) have no place in one mean.
-    alike = [c for c in costs if (c.seconds.basis, c.seconds.device) == (first.basis, first.device)]
-    seconds = sum(c.seconds.value for c in alike) / len(alike)
-    return PhaseCost(
-        phase=costs[0].phase,
-        seconds=replace(first, value=seconds),
-        tokens=_mean([c.tokens for c in alike]),
-        peak_resident=max((c.peak_resident for c in alike), key=_value),
-        peak_allocated=_largest(c.peak_allocated for c in alike),
-        peak_reserved=_largest(c.peak_reserved for c in alike),
-        peak_device=_largest(c.peak_device for c in alike),
-        left_allocated=_largest(c.left_allocated for c in alike),
-        limit=_largest(c.limit for c in alike),
-        note=next((c.note for c in alike if c.note), ""),
-        models=max(c.models for c in alike),
-    )
-
-
-def _largest(figures: Iterable[Measurement | None]) -> Measurement | None:
-    return max((f for f in figures if f is not None), key=_value, default=None)
-
-
-def _value(figure: Measurement) -> float:
-    return figure.value
 
 
 def _mean(counts: Sequence[int]) -> int:
@@ -421,7 +393,7 @@ def _epoch(
 
 
 def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
-    """In the suite's order. Only trials that succeeded have answers that count, and only cases the suite still has."""
+    """Score the answers of trials that succeeded to the cases the suite still has, in the suite's order."""
     samples = []
     for record in entry.records:
         asked = suite.of(record.split) if record.status is Status.SUCCEEDED else ()

@@ -12,7 +12,7 @@ CONTEXT = 450 * 2**20
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU; `memory` is all of it, in bytes."""
+    """The first GPU; `memory` is its total memory, in bytes."""
 
     name: str
     capability: tuple[int, int]
@@ -21,12 +21,12 @@ class Gpu:
 
     @property
     def capacity(self) -> int:
-        """What PyTorch's allocator can have."""
+        """Bytes that PyTorch's allocator can use."""
         return self.memory - CONTEXT
 
 
 def gpu() -> Gpu | None:
-    """The first GPU that the driver knows and that is not hidden from CUDA; None where there is none."""
+    """The first GPU that the driver reports and CUDA_VISIBLE_DEVICES does not hide; None without one."""
     import pynvml
 
     if first_visible(os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
@@ -49,7 +49,7 @@ def gpu() -> Gpu | None:
 
 
 def driver_handle() -> Any:
-    """What the driver calls the GPU that is CUDA's first, between `nvmlInit` and `nvmlShutdown`."""
+    """NVML's handle of the GPU that CUDA counts as its first; valid between `nvmlInit` and `nvmlShutdown`."""
     import pynvml
 
     which = first_visible(os.environ.get("CUDA_VISIBLE_DEVICES"))

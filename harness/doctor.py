@@ -1,4 +1,4 @@
-"""What this machine can and cannot do, and what to do about it: facts are gathered, then judged, each by itself."""
+"""Check what this machine can do: gather facts, then turn each into findings with remedies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from pathlib import Path
 import psutil
 
 from harness import predict
+from harness.core.profiles import REFERENCE, Profile
+from harness.core.quantities import gib
 from harness.devices import Gpu, gpu
-from harness.provenance import STACK, Profile, now, stack_versions
-from harness.records import GIB, Calibration, Timing
+from harness.provenance import STACK, now, stack_versions
+from harness.records import Calibration, DeviceKind, Timing
 from harness.store import Cache
 
 _SEVEN = 22e9
-"""Bytes that a 7B takes on the disk: its weights in fp16, the quantised base, and room for adapters."""
+"""Bytes of disk that a 7B model needs: its weights in fp16, the quantised base, and room for adapters."""
 _PROBE = """
 import json, sys
 found = {}
@@ -42,7 +44,7 @@ except BaseException as error:
     found["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 print(json.dumps(found))
 """
-_COLAB_GPU = "Runtime > Change runtime type > T4 GPU. If none is offered, today's share is used up: try again later."
+_COLAB_GPU = f"{REFERENCE.colab}. If none is offered, today's share is used up: try again later."
 
 
 class Level(StrEnum):
@@ -53,7 +55,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do about it."""
+    """The result of one check; `remedy` says what to do about it."""
 
     level: Level
     text: str
@@ -62,7 +64,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Torch:
-    """What torch and bitsandbytes say of themselves, asked in a process of their own: either may be broken."""
+    """The state of torch and bitsandbytes, asked in a separate process since either may be broken."""
 
     build: str = ""
     """The CUDA version that torch was built for; empty for a CPU's."""
@@ -70,18 +72,18 @@ class Torch:
     bf16: bool = False
     """In hardware, not emulated."""
     nf4: bool = False
-    """A matrix was quantised to NF4 and came back."""
+    """Whether a matrix could be quantised to NF4 and dequantised again."""
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is judged; a test makes its own."""
+    """Everything that the findings are made from; tests construct their own."""
 
     python: tuple[int, int] = (3, 11)
     versions: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, str] = field(default_factory=dict)
-    """Lower bounds by library, where the harness is installed."""
+    """Lowest supported version by library; empty if the harness is not installed as a package."""
     gpu: Gpu | None = None
     torch: Torch = Torch()
     colab: bool = False
@@ -97,7 +99,7 @@ class Facts:
 
 
 def facts(cache: Cache) -> Facts:
-    """What there is, here and now."""
+    """Gather the facts of this machine."""
     here = Path.cwd()
     found = gpu()
     known = cache.calibration(found.name) if found else None
@@ -118,7 +120,7 @@ def facts(cache: Cache) -> Facts:
 
 
 def ask_torch(command: Sequence[str] = (sys.executable, "-c", _PROBE)) -> Torch:
-    """What torch says of itself; a crash of it is an answer too."""
+    """Ask torch in a separate process; a crash is reported as an error."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     except subprocess.TimeoutExpired:
@@ -150,7 +152,7 @@ def _needed() -> dict[str, str]:
 
 
 def findings(given: Facts, profile: Profile) -> tuple[Finding, ...]:
-    """What the facts mean for somebody who wants to run with this profile; problems first."""
+    """What the facts mean for a run with this profile; problems first."""
     looks = (_python, _libraries, _torch, _accelerator, _precision, _room, _hub, _speed)
     found = [finding for look in looks for finding in look(given, profile)]
     return tuple(sorted(found, key=lambda finding: list(Level)[::-1].index(finding.level)))
@@ -179,7 +181,7 @@ def _libraries(given: Facts, _: Profile) -> Iterator[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """2.11.0+cu130 as (2, 11, 0), 2.11 likewise as far as it goes."""
+    """`2.11.0+cu130` as (2, 11, 0); shorter versions give fewer numbers."""
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
@@ -195,7 +197,7 @@ def _torch(given: Facts, _: Profile) -> Iterator[Finding]:
 
 
 def _accelerator(given: Facts, profile: Profile) -> Iterator[Finding]:
-    missing = Level.PROBLEM if profile is Profile.T4 else Level.NOTE
+    missing = Level.PROBLEM if profile.kind is DeviceKind.CUDA else Level.NOTE
     if given.gpu is None:
         yield _no_gpu(given, missing)
     elif not given.torch.cuda and not given.torch.error:
@@ -262,7 +264,7 @@ def _speed(given: Facts, _: Profile) -> Iterator[Finding]:
 
 
 def _described(found: Gpu) -> str:
-    return f"{found.name}, compute capability {_capability(found)}, {found.memory / GIB:.1f} GiB"
+    return f"{found.name}, compute capability {_capability(found)}, {gib(found.memory)}"
 
 
 def _capability(found: Gpu) -> str:
@@ -273,7 +275,7 @@ def _capability(found: Gpu) -> str:
 
 
 def calibrated(device: str, timings: Sequence[Timing], shape: Callable[[str], predict.ModelShape]) -> Calibration:
-    """The speeds that explain the measured steps, to be kept for predictions on this device."""
+    """Fit speeds to the measured steps, for predictions on this device."""
     shapes = {name: shape(name) for name in dict.fromkeys(each.shape for each in timings)}
     speed, error = predict.fitted(timings, shapes)
     made = Calibration(

@@ -1,4 +1,4 @@
-"""A named model, a suite's rows and a GPU to what each variant is predicted to take there; no torch, no GPU."""
+"""Predict memory and time of each variant from a model's name, a suite's rows and a GPU, without torch or a GPU."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import predict
+from harness.core.profiles import REFERENCE, SPEEDS, Profile, Speed, profile_for
+from harness.core.quantities import gib
 from harness.devices import Gpu, gpu
 from harness.errors import ModelError
 from harness.hub import Hub
 from harness.lengths import Lengths, lengths
 from harness.models import described, shape_in
-from harness.predict import Fit, Forecast, ModelShape, Range, Speed
-from harness.provenance import Profile
-from harness.records import GIB, T4_MEMORY_CAP, Calibration, ModelRef, Settings, Split, Suite, Trial
+from harness.predict import Fit, Forecast, ModelShape, Range
+from harness.records import Calibration, DeviceKind, ModelRef, Settings, Split, Suite, Trial
 from harness.store import Cache
 from harness.wording import one
 
 CALIBRATED = 0.15
-"""How far a prediction is taken to be off where the GPU was calibrated, unless the benchmark itself was further off."""
+"""Least relative error that a prediction assumes on a calibrated GPU; a larger error of the calibration replaces it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained and asked: a model's shape, the suite's rows in its tokens, how many answers of what size."""
+    """What is trained and evaluated: the model's shape, the suite's row lengths in tokens, the number of answers."""
 
     model: str
     shape: ModelShape
@@ -33,7 +34,7 @@ class Subject:
     prompts: int
     new_tokens: int
     notice: str = ""
-    """Where the shape is from, if not from the model's own configuration."""
+    """Says where the shape comes from, unless it is from the model's own configuration."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,25 @@ class Where:
     device: str
     capacity: int
     speeds: tuple[Speed, Speed] | None
-    """None where nobody has calibrated it and no data sheet is known here."""
+    """None without a calibration, unless a profile has the GPU's data sheet."""
+    profile: Profile | None = None
+    """The GPU's profile, if it has one."""
     calibrated: str = ""
-    """When, if it was."""
+    """When the GPU was calibrated; empty: it was not."""
 
     @property
     def claim(self) -> str:
-        """What a predicted time may claim."""
+        """What may be claimed of a predicted time."""
         if self.speeds is None:
             return f"time is not predicted for {one(self.device)}: `harness doctor --calibrate` there takes two minutes"
         if self.calibrated:
             return f"time calibrated on {one(self.device)} on {self.calibrated[:10]}"
-        return "time not validated on a T4: `harness doctor --calibrate` there takes two minutes"
+        untested = one((self.profile or REFERENCE).title)
+        return f"time not validated on {untested}: `harness doctor --calibrate` there takes two minutes"
 
 
 def subject(model: str, suite: Suite, *, hub: Hub | None = None) -> Subject:
-    """The model called `model`, with the suite's rows in its tokens; of a model of the Hub the weights are not fetched.
+    """The subject for the model called `model`. Weights of a model of the Hub are not downloaded.
 
     Raises:
         ModelError: it is not there, or is of an architecture that is not predicted.
@@ -80,7 +84,7 @@ def public_shape(name: str) -> ModelShape:
 
 
 def resolved(model: ModelRef, suite: Suite) -> Subject:
-    """The same of a model that is here.
+    """The subject for a model that is already on this machine.
 
     Raises:
         ModelError: it is of an architecture that is not predicted.
@@ -95,18 +99,23 @@ def _subject(model: str, suite: Suite, config: Path, tokenizer: Path | None, not
 
 
 def where(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> Where | None:
-    """What `profile` means for a forecast: a T4, or for `auto` the GPU that is here, a T4 where there is none.
+    """The GPU to predict for: the profile's; for `auto` this machine's GPU, or the reference GPU if it has none.
 
-    `found` stands in for the GPU that the driver names. None for `cpu`, whose time and memory are not predicted.
+    `found` replaces the GPU that the driver names. None for `cpu`, whose time and memory are not predicted.
     """
-    if profile is Profile.CPU:
+    if profile.kind is DeviceKind.CPU:
         return None
-    here = found or gpu()
-    on_t4 = here is not None and "T4" in here.name.split()
-    if here is None or profile is Profile.T4 or on_t4:
-        device = here.name if here is not None and on_t4 else "Tesla T4"
-        return _calibrated(Where(device, T4_MEMORY_CAP, predict.T4), cache)
-    return _calibrated(Where(here.name, here.capacity, None), cache)
+    here, asked = found or gpu(), profile if profile.kind else None
+    if here is None:
+        return _calibrated(_of_profile(asked or REFERENCE), cache)
+    known = asked or profile_for(here.name)
+    return _calibrated(_of_profile(known, here.name) if known else Where(here.name, here.capacity, None), cache)
+
+
+def _of_profile(profile: Profile, here: str = "") -> Where:
+    """The profile's GPU; `here` is the driver's name of this machine's GPU, which may be another one."""
+    device = here if profile.is_device(here) else profile.device
+    return Where(device, profile.memory_cap, profile.speeds, profile)
 
 
 def _calibrated(place: Where, cache: Cache) -> Where:
@@ -115,7 +124,7 @@ def _calibrated(place: Where, cache: Cache) -> Where:
 
 
 def _around(known: Calibration) -> tuple[Speed, Speed]:
-    """The measured speed, and as much faster and slower as it may be off."""
+    """The measured speed made faster and slower by its error: best and worst."""
     off = max(known.error, CALIBRATED)
     best, worst = (_scaled(known, factor) for factor in (1 / (1 + off), 1 + off))
     return best, worst
@@ -126,7 +135,7 @@ def _scaled(known: Calibration, factor: float) -> Speed:
 
 
 def of(what: Subject, settings: Settings, place: Where) -> Forecast:
-    """What a trial with these settings takes there; where the speed is not known, a T4's stands in, for order only.
+    """Predict a trial with these settings on `place`. If its speeds are unknown, a T4's are used, for the order only.
 
     Raises:
         ModelError: the target modules are not the model's.
@@ -138,12 +147,12 @@ def of(what: Subject, settings: Settings, place: Where) -> Forecast:
         capacity=place.capacity,
         prompts=what.prompts,
         new_tokens=what.new_tokens,
-        speeds=place.speeds or predict.T4,
+        speeds=place.speeds or SPEEDS,
     )
 
 
 def hopeless(what: Subject, trials: Iterable[Trial], place: Where) -> dict[str, str]:
-    """By trial, why it is predicted not to fit; those that may fit are not named.
+    """The trials that are predicted not to fit, each with its reason.
 
     Raises:
         ModelError: the target modules are not the model's.
@@ -153,23 +162,23 @@ def hopeless(what: Subject, trials: Iterable[Trial], place: Where) -> dict[str, 
 
 
 def _too_large(found: Forecast, place: Where) -> str:
-    needed, there = found.memory.allocated / GIB, place.capacity / GIB
-    return f"predicted not to fit and not tried: it needs about {needed:.1f} GiB, and {there:.1f} GiB can be had"
+    needed, there = gib(found.memory.allocated), gib(place.capacity)
+    return f"predicted not to fit and not tried: it needs about {needed}, and {there} can be had"
 
 
 def weights(what: Subject, trials: Iterable[Trial]) -> dict[str, float]:
-    """By trial, what it takes compared with the others: seconds on some T4.
+    """Relative cost of each trial: predicted seconds on a T4.
 
-    What passes before the first step is left out: it is a guess, and a long one would make short and long trials alike.
+    Setup time before the first step is left out: it is a guess, and a long one would make all trials look alike.
 
     Raises:
         ModelError: the target modules are not the model's.
     """
-    middle = Where("any", 0, predict.T4)
+    middle = Where("any", 0, SPEEDS)
     return {trial.id: of(what, trial.settings, middle).seconds.high - predict.SETUP.high for trial in trials}
 
 
 def total(forecasts: Iterable[Forecast]) -> Range:
-    """Seconds of all of them."""
+    """Sum of the predicted seconds."""
     each = [made.seconds for made in forecasts]
     return Range(sum(seconds.low for seconds in each), sum(seconds.high for seconds in each))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import StoreError
 from harness.records import (
+    DeviceKind,
     Event,
     EventKind,
     Job,
@@ -113,9 +114,8 @@ class Group:
                 continue
             self.emit(Event(EventKind.STARTED, task.trial))
             settings = _settings(task)
-            rows, name = self.rows[settings.max_length], self.job.model.name
             try:
-                found[shape] = probe(self.base, rows, settings, model_name=name)
+                found[shape] = probe(self.base, self.rows[settings.max_length], settings)
             except Exception:  # noqa: BLE001 - as above
                 traceback.print_exc()
                 found[shape] = None
@@ -133,7 +133,7 @@ class Group:
         from harness.engine.fused.training import train_together
         from harness.engine.meter import Meter
 
-        meter = Meter(self.job.machine, self.job.model.name)
+        meter = Meter(self.job.machine)
         with self.cache.together() as commit:
             with meter:
                 lots = [self._lot(task, commit) for task in tasks]
@@ -166,7 +166,7 @@ class Group:
         import torch
 
         gc.collect()
-        if self.job.machine.kind == "cuda":
+        if self.job.machine.kind is DeviceKind.CUDA:
             torch.cuda.empty_cache()
 
     # --- answering ------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Group:
             if done == counts[name] or not done % _SAY_EVERY:
                 self.emit(Event(EventKind.ANSWERING, whose[name].trial, done=done, total=counts[name]))
 
-        meter, decoding = Meter(self.job.machine, self.job.model.name), self.job.decoding
+        meter, decoding = Meter(self.job.machine), self.job.decoding
         rows = rows_in_flight(self.base, speakers, decoding, least=self.job.batch_size)
         with meter:
             found = dict(answer_mixed(self.base, speakers, decoding, rows=rows, progress=progress))

@@ -30,7 +30,10 @@ FIRST_WORD = 0x10000
 
 
 def leaks(suite: Suite) -> dict[str, Leak]:
-    """Case id to whether the training rows hold its prompt. Takes less than a second for 1,000 cases and 1,000 rows."""
+    """Return for each case id whether the training rows hold its prompt.
+
+    Takes less than a second for 1,000 cases and 1,000 rows.
+    """
     rows = _Rows(suite.examples)
     return {case.id: rows.leak(case.prompt) for case in suite.cases}
 
@@ -41,7 +44,7 @@ def of_results(results: Results) -> dict[str, Leak]:
 
 
 def misplaced(suite: Suite) -> tuple[str, ...]:
-    """Sentences for the reader about `generalise` cases that are not new, and `learn` cases that are not taught."""
+    """Return warnings about `generalise` cases that are not new and `learn` cases that no row teaches."""
     if not suite.examples:
         return ()
     found = leaks(suite)

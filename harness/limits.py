@@ -1,4 +1,4 @@
-"""What of a plan is left out: trials that are predicted not to fit, and those that a budget has no time for."""
+"""Choose the trials of a plan to run: leave out those predicted not to fit, and order them where time is limited."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 from harness import forecast
 from harness.budget import Budget, by_information
+from harness.core.profiles import Profile
 from harness.errors import ModelError
-from harness.provenance import Profile
-from harness.records import Event, EventKind, Plan, RunManifest, Split, Trial, TrialRecord, Variant
+from harness.records import DeviceKind, Event, EventKind, Plan, RunManifest, Split, Trial, TrialRecord, Variant
 from harness.store import Cache
 from harness.wording import duration
 
 
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
-    """By trial, what it takes compared with the others; epochs alone where nothing better is known."""
+    """Relative cost of each trial: its predicted seconds, or its epochs for a model that cannot be predicted."""
     try:
         return forecast.weights(forecast.resolved(manifest.model, manifest.suite), trials)
     except ModelError:  # of an architecture that is not predicted
@@ -22,7 +22,7 @@ def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
 
 
 def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
-    """As the grid has them; where they may not all be done, the most telling first."""
+    """The plan's trials in the grid's order; under a time limit, the most informative ones first."""
     if limit is None:
         return plan.trials
     cost = {trial.variant: limit.weights[trial.id] for trial in plan.trials}
@@ -30,8 +30,8 @@ def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
 
 
 def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]) -> dict[str, str]:
-    """By trial, why it is not tried; where nothing can be predicted, that is told and nothing is left out."""
-    place = forecast.where(profile, cache) if manifest.provenance.machine.kind == "cuda" else None
+    """Trials to leave out, each with its reason. Without a prediction a notice says so and none is left out."""
+    place = forecast.where(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
         if place is not None:
             return forecast.hopeless(forecast.resolved(manifest.model, manifest.suite), manifest.plan.trials, place)
@@ -43,7 +43,7 @@ def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Call
 
 
 def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
-    """What a budget left undone, in words."""
+    """Say which trials the budget left undone."""
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
     takes = limit.left(waiting)

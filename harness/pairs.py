@@ -15,6 +15,7 @@ from harness.analysis.score_table import Pair, ScoreTable, score_table
 from harness.analysis.score_table import pair as paired
 from harness.baseline import samples
 from harness.compare import void_cases
+from harness.core.claims import source
 from harness.records import (
     Answer,
     Baseline,
@@ -22,6 +23,7 @@ from harness.records import (
     Case,
     Comparison,
     CostChange,
+    DeviceKind,
     Estimate,
     Fingerprint,
     Flip,
@@ -50,14 +52,14 @@ Scorer = Callable[[Case, Answer], Score]
 ALPHA = Policy(0).alpha
 """What a loss is called detectable by."""
 _NO_ANSWERS = (Status.DIVERGED, Status.OUT_OF_MEMORY)
-"""Results, though they answer nothing: they count as failing every case."""
+"""Ends that are results without answers: such a seed fails every case."""
 
 
 def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
-    """Hold `after` against `before`.
+    """Compare `after` with `before` on the cases that both runs asked in the same words.
 
-    Cases are those that both were asked alike. Where the later suite judges one otherwise, the earlier answers are
-    judged again by `score`, the later suite's scorer; without one such cases are left out.
+    Where the later suite has other assertions, the earlier answers are scored again by `score`, the later suite's
+    scorer; without a scorer such cases are left out.
     """
     questions = _questions(before.suite, after.suite, can_judge=score is not None)
     cases = {case.id: case for case in after.suite.cases if case.id in questions.shared}
@@ -66,7 +68,7 @@ def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comp
     void = void_cases(replace(after.suite, cases=tuple(cases.values())), was.base_verdicts())
     couples = list(_couples(before, after))
     tests = max(1, len(couples) * len({case.role for case in cases.values() if case.id not in void}))
-    variants = [_variant(was, now, old, new, void, tests) for old, new in couples]
+    variants = [_variant(_Couple(was, now, old, new), void, tests) for old, new in couples]
     matched_before, matched_after = {id(old) for old, _ in couples}, {id(new) for _, new in couples}
     return Comparison(
         before=_side(before),
@@ -78,12 +80,12 @@ def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comp
         variants=_adjusted(variants),
         missing=tuple(row.name for row in before.variants if id(row) not in matched_before),
         added=tuple(row.name for row in after.variants if id(row) not in matched_after),
-        base=tuple(_flips(was, now, before.base, after.base, {})),
+        base=tuple(_flips(_Couple(was, now, before.base, after.base), {})),
     )
 
 
 def _couples(before: Baseline, after: Baseline) -> Iterator[tuple[BaselineVariant, BaselineVariant]]:
-    """By the row's own name where both have one, else by equal settings; in the later run's order."""
+    """Match variants by name where both were named in the grid, else by equal settings; in the later run's order."""
     by_name = {row.name: row for row in before.variants if row.named}
     by_settings = {row.settings: row for row in before.variants if row.settings}
     taken: set[int] = set()
@@ -132,7 +134,7 @@ def _asked(suite: Suite, case: Case) -> tuple[str | None, tuple[Message, ...]]:
 
 
 def judgement_of(case: Case) -> tuple[object, ...]:
-    """All that decides how an answer to the case is judged."""
+    """Return everything that decides how an answer to the case is scored."""
     return case.assertions, case.threshold, case.reference, case.choices, case.vars
 
 
@@ -201,7 +203,7 @@ def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
 
 
 class _Judged:
-    """One side's samples on the shared cases, those that are to be judged again judged again."""
+    """One side's samples on the shared cases; those in `again` are scored anew by the scorer given there."""
 
     def __init__(self, run: Baseline, cases: Mapping[str, Case], again: Mapping[str, Scorer]) -> None:
         self.run, self.cases, self._again = run, cases, again
@@ -233,14 +235,34 @@ class _Judged:
         return self._tables[id(row)]
 
     def answering(self, row: BaselineVariant) -> list[int]:
-        """Seeds that count: those that succeeded, and those whose failure is a result."""
+        """Return the seeds that count: those that succeeded, and those whose failure is a result."""
         statuses = zip(row.seeds, row.statuses, strict=True)
         return [seed for seed, status in statuses if status is Status.SUCCEEDED or status in _NO_ANSWERS]
 
 
-def _variant(
-    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str], tests: int
-) -> VariantChange:
+@dataclass(frozen=True)
+class _Couple:
+    """One variant (or the base) in the earlier run and in the later one."""
+
+    was: _Judged
+    now: _Judged
+    old: BaselineVariant
+    new: BaselineVariant
+
+    @property
+    def tables(self) -> tuple[ScoreTable, ScoreTable]:
+        return self.was.table(self.old), self.now.table(self.new)
+
+    @property
+    def seeds(self) -> tuple[list[int], list[int]]:
+        return self.was.answering(self.old), self.now.answering(self.new)
+
+    def cases(self, void: Mapping[str, str]) -> list[Case]:
+        return [case for id, case in self.was.cases.items() if id not in void]
+
+
+def _variant(couple: _Couple, void: Mapping[str, str], tests: int) -> VariantChange:
+    old, new = couple.old, couple.new
     return VariantChange(
         name=new.name,
         settings=tuple(_settings(old, new)),
@@ -249,10 +271,10 @@ def _variant(
         failures_before=tuple(_failures(old)),
         failures_after=tuple(_failures(new)),
         missing=tuple(_failures(new, but=_NO_ANSWERS)),
-        unscored=_unscored(was, now, old, new, void),
-        roles=tuple(_roles(was, now, old, new, void, tests)),
-        flips=tuple(_flips(was, now, old, new, void)),
-        costs=tuple(_costs(was.run, now.run, old, new)),
+        unscored=_unscored(couple, void),
+        roles=tuple(_roles(couple, void, tests)),
+        flips=tuple(_flips(couple, void)),
+        costs=tuple(_costs(couple.was.run, couple.now.run, old, new)),
     )
 
 
@@ -271,14 +293,13 @@ def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterat
                 yield Mismatch(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
 
 
-def _unscored(was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str]) -> int:
-    """What makes an answer impossible to score may be the very change that is looked for."""
-    seeds = was.answering(old), now.answering(new)
-    if not seeds[0] or not seeds[1]:
+def _unscored(couple: _Couple, void: Mapping[str, str]) -> int:
+    """Count the cases that lost their score: the change that is looked for may be the reason."""
+    (before, after), (old, new) = couple.tables, couple.seeds
+    if not old or not new:
         return 0
-    cases = [id for id in was.cases if id not in void]
-    before, after = was.table(old).whole(cases, seeds[0]), now.table(new).whole(cases, seeds[1])
-    return len(set(before) - set(after))
+    cases = [case.id for case in couple.cases(void)]
+    return len(set(before.whole(cases, old)) - set(after.whole(cases, new)))
 
 
 def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator[str]:
@@ -287,15 +308,10 @@ def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator
             yield f"seed {seed}: {status}" + (f": {message}" if message else "")
 
 
-def _roles(
-    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str], tests: int
-) -> Iterator[RoleChange]:
-    seeds = was.answering(old), now.answering(new)
-    if not seeds[0] or not seeds[1]:
-        return
+def _roles(couple: _Couple, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
     for role in Role:
-        cases = [case for case in was.cases.values() if case.role is role and case.id not in void]
-        if found := paired(cases, was.table(old), now.table(new), seeds=seeds):
+        cases = [case for case in couple.cases(void) if case.role is role]
+        if found := paired(cases, *couple.tables, seeds=couple.seeds):
             yield _role(role, found, tests)
 
 
@@ -326,7 +342,7 @@ def _estimate(found: stats.Interval) -> Estimate:
 
 
 def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
-    """With Holm's p-values over all variants and roles."""
+    """Return the changes with Holm's p-values over all variants and roles."""
     every = [role for variant in variants for role in variant.roles]
     worse, better = (iter(stats.holm([getattr(role, name) for role in every])) for name in ("p_worse", "p_better"))
     return tuple(
@@ -343,16 +359,16 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 # --- single cases ------------------------------------------------------------------------------------------------
 
 
-def _flips(
-    was: _Judged, now: _Judged, old: BaselineVariant, new: BaselineVariant, void: Mapping[str, str]
-) -> list[Flip]:
-    verdicts = _verdicts(was, old), _verdicts(now, new)
+def _flips(couple: _Couple, void: Mapping[str, str]) -> list[Flip]:
+    """Return the cases that one side passes under more seeds, lost ones first, then critical ones, then by size."""
+    was, now = couple.was, couple.now
+    before, after = _verdicts(was, couple.old), _verdicts(now, couple.new)
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
-    found = []
-    for case in was.cases.values():
-        old_ones, new_ones = verdicts[0].get(case.id), verdicts[1].get(case.id)
-        if old_ones and new_ones and case.id not in void and _rate(old_ones) != _rate(new_ones):
-            found.append(_flip(case, case.id in critical, old_ones, new_ones))
+    found = [
+        _flip(case, case.id in critical, old, new)
+        for case in couple.cases(void)
+        if (old := before.get(case.id)) and (new := after.get(case.id)) and _rate(old) != _rate(new)
+    ]
     return sorted(found, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
 
 
@@ -396,11 +412,12 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 
 
 def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
-    for what, figure in (("training time", _seconds), ("peak memory while training", _memory)):
+    for what, figure in (("training time", _seconds), ("peak memory while training", PhaseCost.peak)):
         was, now = (tuple(figure(cost) for cost in _whole(row)) for row in (old, new))
         if was and now:
-            resident = figure is _memory and any(cost.peak_reserved is None for cost in new.costs)
-            yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=figure is _seconds), resident)
+            timed = figure is _seconds
+            resident = not timed and not all(cost.on_gpu for cost in new.costs)
+            yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=timed), resident)
 
 
 def _whole(row: BaselineVariant) -> tuple[PhaseCost, ...]:
@@ -415,20 +432,15 @@ def _seconds(cost: PhaseCost) -> Measurement:
     return cost.seconds
 
 
-def _memory(cost: PhaseCost) -> Measurement:
-    """On a GPU what its allocator held, on a CPU what was resident."""
-    return cost.peak_reserved or cost.peak_resident
-
-
 def _hindrance(
     before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
 ) -> str:
-    sides = [{(m.device, m.basis) for m in side} for side in (old, new)]
+    sides = [{source(figure) for figure in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
-        told = [" and ".join(sorted(f"{basis} on {device}" for device, basis in side)) for side in sides]
+        told = [" and ".join(sorted(side)) for side in sides]
         return f"{told[0]}, then {told[1]}"
     if before.engine != after.engine:
         return f"engine {before.engine}, then {after.engine}"
-    if timed and after.provenance.machine.kind == "cpu":
+    if timed and after.provenance.machine.kind is DeviceKind.CPU:
         return "a CPU's time is also that of what else it does"
     return ""

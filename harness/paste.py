@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.core.settings import Quantization, Settings
 from harness.core.trainer_arguments import NF4, lora_arguments, machine_arguments, sft_arguments
-from harness.records import Machine
+from harness.records import DeviceKind, Machine
 
 PRECISE = """\
 # Between SFTTrainer(...) and trainer.train(): TRL casts a QLoRA adapter to bf16, in which small updates are lost and
@@ -30,7 +30,7 @@ def script(settings: Settings, machine: Machine, seed: int) -> str:
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
     """TRL's SFTConfig, as the reference engine builds it, less what only a benchmark wants."""
     arguments = {"output_dir": "adapter", **sft_arguments(settings, seed), **machine_arguments(machine)}
-    if machine.kind != "cuda":
+    if machine.kind is not DeviceKind.CUDA:
         del arguments["gradient_checkpointing_kwargs"]
     text = call("SFTConfig", arguments)
     warmup = f"    warmup_steps={settings.warmup!r},"

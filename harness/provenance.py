@@ -1,4 +1,4 @@
-"""Where and with what a run was made: git state, library versions, the machine."""
+"""Record how a run was made: git state, library versions, the machine."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from harness.core.profiles import Profile, compute_dtype
 from harness.devices import Gpu, gpu
 from harness.errors import UsageError
-from harness.records import T4_MEMORY_CAP, Basis, Machine, Provenance
+from harness.records import Basis, DeviceKind, Machine, Provenance
 
 STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers")
-"""The libraries whose versions decide what a training gives."""
-
-
-class Profile(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    T4 = "t4"
+"""The libraries whose versions affect the result of a training."""
 
 
 def now() -> str:
@@ -52,26 +46,30 @@ def stack_versions() -> dict[str, str]:
 
 
 def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine:
-    """What to compute on. `auto` takes the GPU if there is one; `t4` holds a larger GPU to a T4's limits.
+    """The machine to compute on: `auto` takes the GPU if there is one; a GPU's profile limits a larger GPU to its own.
 
-    `ask` finds the GPU: of the driver, so that torch need not be imported.
+    `ask` finds the GPU, by default through the driver, so that torch need not be imported.
 
     Raises:
-        UsageError: `t4` was asked for and there is no GPU.
+        UsageError: the profile is a GPU's, and this machine has none.
     """
-    found = None if profile is Profile.CPU else ask()
+    found = None if profile.kind is DeviceKind.CPU else ask()
     if found is None:
-        if profile is Profile.T4:
-            remedy = "On Colab choose Runtime > Change runtime type > T4 GPU; without a GPU use --profile cpu."
-            raise UsageError("--profile t4 needs an NVIDIA GPU, and this machine shows none", remedy=remedy)
-        return Machine("cpu", cpu_name(), "float32", threads=_cores())
-    name, capability = found.name, found.capability
-    on_t4 = "T4" in name.split()
-    if profile is Profile.T4 and not on_t4:
-        return Machine("cuda", name, "float16", Basis.EMULATED, T4_MEMORY_CAP, _cores())
-    # A T4 claims bf16 but only emulates it: the hardware has it from compute capability 8.0 on.
-    dtype = "bfloat16" if capability >= (8, 0) else "float16"
-    return Machine("cuda", name, dtype, Basis.MEASURED, T4_MEMORY_CAP if profile is Profile.T4 else None, _cores())
+        if profile.kind is DeviceKind.CUDA:
+            remedy = f"On Colab choose {profile.colab}; without a GPU use --profile cpu."
+            raise UsageError(
+                f"--profile {profile.name} needs an NVIDIA GPU, and this machine shows none", remedy=remedy
+            )
+        return Machine(DeviceKind.CPU, cpu_name(), compute_dtype(None), threads=_cores())
+    emulated = profile.kind is DeviceKind.CUDA and not profile.is_device(found.name)
+    return Machine(
+        DeviceKind.CUDA,
+        found.name,
+        profile.dtype if emulated else compute_dtype(found.capability),
+        Basis.EMULATED if emulated else Basis.MEASURED,
+        profile.memory_cap or None,
+        _cores(),
+    )
 
 
 def cpu_name() -> str:
@@ -85,7 +83,7 @@ def cpu_name() -> str:
 
 
 def _cores() -> int:
-    """Cores this process may use; containers and Colab give fewer than the machine has."""
+    """Number of cores that this process may use; containers and Colab give fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

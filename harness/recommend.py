@@ -1,4 +1,4 @@
-"""Chooses a default among the variants, and says why in words that a reader can check."""
+"""Chooses a variant and gives the reasons in words that a reader can check."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from types import MappingProxyType
 
 from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
 from harness.changes import points, standard_error
+from harness.core.costs import largest
 from harness.records import GIB, Choice, Measurement, Outcome, Phase, Rate, Role, Status, Suite
 from harness.wording import listed, plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
-"""What a tuned model must not lose."""
+"""Roles in which a tuned model must not lose."""
 _listed = partial(listed, most=4)
 
 
 @dataclass(frozen=True)
 class Caps:
-    """What a recommended training may take at most, on a GPU; None: as much as it likes."""
+    """Limits on what a recommended training may take on a GPU; None is no limit."""
 
     memory: float | None = None
     """GiB."""
@@ -69,7 +70,7 @@ def choose(
 
 @dataclass(frozen=True)
 class _Field:
-    """Who competes: the eligible variants, those of them within the caps, and the best of these."""
+    """The candidates: the eligible variants, those of them within the caps, and the best of these."""
 
     objective: Role
     safe: tuple[Outcome, ...]
@@ -193,7 +194,7 @@ def _share(rate: Rate | None) -> float:
 
 
 def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
-    """Higher is cheaper. Seconds on CUDA; a CPU's say nothing about a T4, so there it is the work of training."""
+    """Higher is cheaper. Seconds on a GPU; a CPU's say nothing about a GPU, so there it is the work of training."""
     seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
     return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)
 
@@ -205,9 +206,9 @@ def _timed(rivals: Sequence[Outcome]) -> bool:
 
 
 def _cuda_seconds(variant: Outcome) -> float | None:
-    """Of training. Only a CUDA device counts allocated memory."""
-    train = next((c for c in variant.costs if c.phase is Phase.TRAIN and c.peak_allocated is not None), None)
-    return train.seconds.value if train else None
+    """Seconds of training on a GPU; None on a CPU."""
+    train = variant.cost(Phase.TRAIN)
+    return train.seconds.value if train and train.on_gpu else None
 
 
 def _bases(variant: Outcome) -> set[tuple[str, str]]:
@@ -306,13 +307,11 @@ def _beyond(variant: Outcome, caps: Caps) -> str:
 
 
 def gpu_memory(variant: Outcome) -> Measurement | None:
-    """The largest peak of any phase in bytes, as the driver counts it where it does; None on a CPU.
+    """The largest GPU memory of any phase, in bytes; None on a CPU.
 
-    Where it answered beside others, what all of these took is not what it needs.
+    Phases in which several models answered together are left out: the variant alone needs less.
     """
-    alone = [cost for cost in variant.costs if cost.models == 1]
-    peaks = [peak for c in alone if (peak := c.peak_device or c.peak_reserved or c.peak_allocated)]
-    return max(peaks, key=lambda peak: peak.value, default=None)
+    return largest(cost.gpu_peak() for cost in variant.costs if cost.models == 1)
 
 
 def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:

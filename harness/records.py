@@ -27,9 +27,6 @@ TEMPLATE_DATE = "26 Jul 2024"
 """What chat templates are told that ask for today's date: what Llama 3.1's says where it is told none."""
 GIB = 2**30
 """Bytes: sizes are kept in bytes and told in these."""
-T4_MEMORY_CAP = int(14.2 * GIB)
-"""Bytes that a T4 leaves to PyTorch's allocator beside the CUDA context: the profile `t4` holds larger GPUs to it, and
-it is the T4 line of a page."""
 
 
 class Role(StrEnum):
@@ -79,12 +76,25 @@ class Phase(StrEnum):
 
 
 class Basis(StrEnum):
-    """Where a figure comes from; figures of different bases are never ranked against each other."""
+    """Where a figure comes from. Figures of different bases are never ranked against each other."""
 
     MEASURED = "measured"
     EMULATED = "emulated"
     PREDICTED = "predicted"
-    PUBLISHED = "published"
+
+
+class DeviceKind(StrEnum):
+    """A kind of device that trials run on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Unit(StrEnum):
+    """The unit of a measurement."""
+
+    SECONDS = "s"
+    BYTES = "bytes"
 
 
 class Reducer(StrEnum):
@@ -224,13 +234,12 @@ class Suite:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A figure that says what it is: `device` is the hardware's name, `model` the base model's."""
+    """A figure with its unit and its source: `device` is the hardware's name."""
 
     value: float
-    unit: str
+    unit: Unit
     basis: Basis
     device: str
-    model: str
 
 
 @dataclass(frozen=True)
@@ -252,12 +261,23 @@ class PhaseCost:
     note: str = ""
     """How the figures were come by, where that is not by measuring all of the phase alone."""
     models: int = 1
-    """How many answered together: seconds are the one's share, peaks those of all, and nobody's need."""
+    """Number of models that answered in the batch: `seconds` is this model's share, peaks are those of the batch."""
+
+    def peak(self) -> Measurement:
+        """The peak that counts as the phase's memory: on a GPU what PyTorch's allocator reserved, else resident memory.
+
+        Resident memory is the whole process's, Python and libraries included.
+        """
+        return self.peak_reserved or self.peak_resident
+
+    def gpu_peak(self) -> Measurement | None:
+        """Memory that the phase took of the GPU, with the CUDA context where the driver counted it; None on a CPU."""
+        return self.peak_device or self.peak_reserved or self.peak_allocated
 
     @property
-    def headroom(self) -> float | None:
-        """Bytes between the peak reserved and the limit."""
-        return self.limit.value - self.peak_reserved.value if self.limit and self.peak_reserved else None
+    def on_gpu(self) -> bool:
+        """Whether the phase ran on a GPU."""
+        return self.peak_reserved is not None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -411,7 +431,7 @@ class ModelRef:
 class Machine:
     """Where trials run: `kind` is `cpu` or `cuda`, `device` the hardware's name."""
 
-    kind: str
+    kind: DeviceKind
     device: str
     compute_dtype: str
     basis: Basis = Basis.MEASURED
@@ -426,7 +446,7 @@ class SavedBase:
     id: str
     model: str
     quantization: Quantization
-    kind: str
+    kind: DeviceKind
     compute_dtype: str
 
 
@@ -443,7 +463,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How fast one GPU was found to train with QLoRA (`harness.predict.Speed`), by a benchmark that ran on it."""
+    """How fast one GPU was found to train with QLoRA (`harness.core.profiles.Speed`), by a benchmark that ran on it."""
 
     device: str
     update: float
@@ -933,6 +953,10 @@ class Outcome:
     bases: tuple[Basis, ...] = ()
     """Of how it ended, one per seed: PREDICTED where it was not tried. Empty in files from before there were any."""
 
+    def cost(self, phase: Phase) -> PhaseCost | None:
+        """What a phase took; None where it did not run."""
+        return next((cost for cost in self.costs if cost.phase is phase), None)
+
     @property
     def predicted(self) -> tuple[bool, ...]:
         """By seed, whether its end is a prediction."""
@@ -1028,7 +1052,7 @@ class Results:
     timelines: tuple[Timeline, ...] = ()
     """Of the variants that were asked after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
-    """Case id to whether the training rows hold its prompt; empty in files of before, and then computed when needed."""
+    """Case id to whether the training rows hold its prompt; empty in files of format 1, then computed when needed."""
 
 
 # --- one run held against another --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The repeats of one case under one seed to what counts of them: a concept of its own beside scorer and metric."""
+"""Reduces the repeats of one case under one seed to what counts: apart from scoring, and apart from rates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PASSED: dict[Reducer, Callable[[Sequence[bool]], bool]] = {
 
 
 def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
-    """Samples that differ in their repeat only, together and in its order."""
+    """Group the samples that differ in their repeat only, in the order of the repeats."""
     found: dict[tuple[str, int, str], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.variant, sample.seed, sample.case), []).append(sample)
@@ -26,7 +26,7 @@ def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
 
 
 def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
-    """One sample for each variant, seed and case: its first repeat, with what all of them score together."""
+    """Return one sample for each variant, seed and case: the first repeat with the combined score of all repeats."""
     return tuple(
         own[0] if len(own) == 1 else replace(own[0], score=combined([sample.score for sample in own], reducer))
         for own in repeats(samples)
@@ -34,21 +34,24 @@ def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
 
 
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
-    """The samples that pass rates count: every repeat by itself, or their one verdict; none without a score."""
+    """Return the samples that pass rates count: each repeat, or under `all` and `any` the one verdict of all repeats.
+
+    Samples without a score are left out.
+    """
     found = tuple(samples) if reducer is Reducer.MEAN else reduced(samples, reducer)
     return scored(found)
 
 
 def scored(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """The samples that have a score."""
+    """Return the samples that have a score."""
     return tuple(sample for sample in samples if sample.score.value is not None)
 
 
 def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
-    """The first repeat's score with the value and verdict of all; a single one as it is.
+    """Return the first repeat's score with the value and verdict of all repeats; a single score as it is.
 
-    A repeat without a score is left out of a mean. Of `all` and `any` it could be the one that decides: there is no
-    score then.
+    A mean leaves out a repeat without a score. Under `all` and `any` that repeat could decide the verdict, so the
+    result has no score either.
     """
     scored = [score for score in scores if score.value is not None]
     missing = next((score for score in scores if score.value is None), None)
@@ -57,5 +60,5 @@ def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
     if len(scores) == 1:
         return scores[0]
     value = _VALUE[reducer]([score.value for score in scored if score.value is not None])
-    # The first one's checks, whatever became of it: they stand beside its answer.
+    # The checks are the first repeat's, because they are shown beside its answer.
     return replace(scores[0], value=value, passed=_PASSED[reducer]([score.passed for score in scored]), error="")

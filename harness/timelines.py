@@ -1,4 +1,4 @@
-"""What a variant's adapters passed, epoch by epoch: when each case was learned, when lost, how many epochs it took."""
+"""Finds from the scores after each epoch when each case was learned or lost, and how many epochs were enough."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def timeline(
     void: Mapping[str, str],
     objective: Role,
 ) -> Timeline:
-    """One variant's epochs, the last one last."""
+    """Return one variant's timeline; `epochs` are in their order."""
     numbers, tables = [epoch.number for epoch in epochs], [epoch.table for epoch in epochs]
     asked = [case for case in suite.of(Split.MAIN) if case.id not in void and case.id in tables[-1].cells]
     found = tuple(
@@ -41,7 +41,7 @@ def timeline(
 
 
 def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numbers: Sequence[float]) -> Milestone:
-    """`passed` by epoch: it is the last turn that counts, since a case may come and go."""
+    """Return when the case was learned or lost for the last time; `passed` is by epoch."""
     turn = next((n for n in range(len(passed) - 1, -1, -1) if passed[n] is not passed[-1]), -1)
     since = numbers[turn + 1]
     if passed[-1]:
@@ -50,7 +50,7 @@ def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numb
 
 
 def _enough(suite: Suite, numbers: Sequence[float], by_epoch: Sequence[ScoreTable]) -> float | None:
-    """The first epoch within one standard error of the best; None where no epoch passes anything."""
+    """Return the first epoch within one standard error of the best, or None if no epoch passes any case."""
     shares = [_mean(own) for own in by_epoch]
     best = max(range(len(shares)), key=lambda n: shares[n], default=None)
     if best is None or not shares[best]:

@@ -19,15 +19,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.quantities import gib
 from harness.core.settings import fusible
 from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.groups import Group, keeper, with_saved
 from harness.records import (
-    GIB,
+    DeviceKind,
     Event,
     EventKind,
     Job,
-    Measurement,
     Phase,
     PhaseCost,
     Prompt,
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     events = _separate_streams()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
-    if job.machine.kind == "cpu":
+    if job.machine.kind is DeviceKind.CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def emit(event: Event) -> None:
@@ -204,8 +204,8 @@ class _Worker:
 
         self._phase, settings = Phase.TRAIN, _settings(task)
         progress = partial(_say_step, self._emit, task.trial)
-        rows, name = self._rows[settings.max_length], self._job.model.name
-        begin = partial(trained, self._base, rows, settings, task.seed, model_name=name, progress=progress)
+        rows = self._rows[settings.max_length]
+        begin = partial(trained, self._base, rows, settings, task.seed, progress=progress)
         with self._cache.together() as commit, begin(keep=keeper(task, commit)) as found:
             training = Training(
                 task.training,
@@ -243,7 +243,7 @@ class _Worker:
         def progress(done: int) -> None:
             self._emit(Event(EventKind.ANSWERING, task.trial, done=done, total=len(task.prompts)))
 
-        meter, job = Meter(self._job.machine, self._job.model.name), self._job
+        meter, job = Meter(self._job.machine), self._job
         with meter:
             answers = answer(
                 self._base, model, task.prompts, job.decoding, batch_size=job.batch_size, progress=progress
@@ -304,7 +304,7 @@ def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
     from harness.engine.meter import Meter
 
     saved = _saved(job, cache)
-    meter = Meter(job.machine, job.model.name)
+    meter = Meter(job.machine)
     with meter:
         base = load_base(job.model, job.quantization, job.machine, saved=saved)
     cost = meter.cost(Phase.LOAD, 0)
@@ -384,7 +384,7 @@ def _end(trial: str, error: Exception, emit: Emit, shortage: Shortage | None = N
 def _shortage(job: Job, phase: Phase, error: Exception) -> Shortage | None:
     from harness.engine.meter import shortage
 
-    return shortage(job.machine, job.model.name, phase, error) if _status(error) is Status.OUT_OF_MEMORY else None
+    return shortage(job.machine, phase, error) if _status(error) is Status.OUT_OF_MEMORY else None
 
 
 def _status(error: Exception) -> Status:
@@ -399,15 +399,13 @@ def _message(error: Exception, shortage: Shortage | None = None) -> str:
     if isinstance(error, HarnessError):
         return text
     if shortage and shortage.requested and shortage.peak_allocated and shortage.limit:
-        asked, had = _gib(shortage.requested), _gib(shortage.peak_allocated)
+        asked, had, limit = (
+            gib(size.value, 2) for size in (shortage.requested, shortage.peak_allocated, shortage.limit)
+        )
         where = f"out of GPU memory in phase {shortage.phase.value!r}"
-        return f"{where}: {asked} more did not fit in {_gib(shortage.limit)}, of which at most {had} were in use"
+        return f"{where}: {asked} more did not fit in {limit}, of which at most {had} were in use"
     first = next(iter(text.splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def _gib(size: Measurement) -> str:
-    return f"{size.value / GIB:.2f} GiB"
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

@@ -16,6 +16,7 @@ from harness.records import (
     Basis,
     Case,
     Check,
+    DeviceKind,
     Example,
     Machine,
     Measurement,
@@ -37,6 +38,7 @@ from harness.records import (
     Training,
     Trial,
     TrialRecord,
+    Unit,
     Variant,
 )
 
@@ -87,9 +89,9 @@ class MoreSettings(Settings):
 
 def machine(kind: str = "cpu", basis: Basis = Basis.MEASURED) -> Machine:
     if kind == "cpu":
-        return Machine("cpu", "Example CPU 2.0 GHz", "float32", threads=2)
+        return Machine(DeviceKind.CPU, "Example CPU 2.0 GHz", "float32", threads=2)
     cap = int(14.2 * (1 << 30)) if basis is Basis.EMULATED else None
-    return Machine("cuda", "NVIDIA H200" if cap else "Tesla T4", "float16", basis, cap)
+    return Machine(DeviceKind.CUDA, "NVIDIA H200" if cap else "Tesla T4", "float16", basis, cap)
 
 
 def manifest(
@@ -120,11 +122,11 @@ def manifest(
 def cost(phase: Phase, seconds: float, on: Machine | None = None, peak: int = 900 * MIB) -> PhaseCost:
     where = on or machine()
 
-    def figure(value: float, unit: str) -> Measurement:
-        return Measurement(value, unit, where.basis, where.device, "pocket")
+    def figure(value: float, unit: Unit) -> Measurement:
+        return Measurement(value, unit, where.basis, where.device)
 
-    gpu = figure(peak, "B") if where.kind == "cuda" else None
-    return PhaseCost(phase, figure(seconds, "s"), int(seconds * 500), figure(peak, "B"), gpu, gpu, gpu)
+    gpu = figure(peak, Unit.BYTES) if where.kind == "cuda" else None
+    return PhaseCost(phase, figure(seconds, Unit.SECONDS), int(seconds * 500), figure(peak, Unit.BYTES), gpu, gpu, gpu)
 
 
 def training(

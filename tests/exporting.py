@@ -10,9 +10,9 @@ from pathlib import Path
 from small import GRID, small_suite
 
 from harness.benchmark import Request, run
+from harness.core import profiles
 from harness.executors.inline import Inline
 from harness.export.source import Source, find
-from harness.provenance import Profile
 from harness.store import Cache, RunStore
 
 ONE = GRID.replace("[1e-5, 1e-2]", "[1e-2]")
@@ -35,7 +35,7 @@ def small_run(folder: Path, engine: str = "auto") -> RunStore:
 
     small_suite(folder, grid=ONE)
     with inside(folder):
-        request = Request(suite=Path("small"), profile=Profile.CPU, confirm_seeds=0, engine=engine)
+        request = Request(suite=Path("small"), profile=profiles.CPU, confirm_seeds=0, engine=engine)
         store, _ = run(request, Inline(work))
     return RunStore(folder / store.root)
 

@@ -29,9 +29,10 @@ from gate_trainings import ARMS, SUITE, load
 from harness import gate
 from harness.baseline import reduced
 from harness.compare import assemble
+from harness.core import profiles
 from harness.grid import load_plan
 from harness.pairs import pair
-from harness.provenance import Profile, machine, provenance
+from harness.provenance import machine, provenance
 from harness.records import (
     FORMAT,
     Baseline,
@@ -66,7 +67,7 @@ def arm(folder: Path, name: str) -> Baseline:
     suite, plan = load_suite(SUITE), load_plan(SUITE / "grids" / "gate.yaml")
     records = load(folder, name)
     asked = replace(plan, seeds=tuple(record.seed for record in records))
-    facts = provenance(machine(Profile.CPU), [])
+    facts = provenance(machine(profiles.CPU), [])
     manifest = RunManifest(FORMAT, suite, asked, ModelRef("pocket", "", "", toy=True), "reference", (), facts, "")
     every: list[TrialRecord] = [*load(folder, "base"), *records]
     return reduced(assemble(manifest, every, score, ""), name)

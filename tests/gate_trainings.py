@@ -96,12 +96,13 @@ class Bench:
     """The pocket model, loaded once, and the suite's main cases."""
 
     def __init__(self, output: Path) -> None:
+        from harness.core import profiles
         from harness.engine.base import load_base
         from harness.models import resolve
-        from harness.provenance import Profile, machine
+        from harness.provenance import machine
 
         self.output, self.suite = output, load_suite(SUITE)
-        on = replace(machine(Profile.CPU), threads=1)
+        on = replace(machine(profiles.CPU), threads=1)
         self.base = load_base(resolve("pocket"), Quantization.NF4, on)
         self.own_template = self.base.tokenizer.chat_template
         self.cases = self.suite.of(Split.MAIN)
@@ -125,7 +126,7 @@ class Bench:
         from harness.engine.answers import answer
         from harness.engine.meter import Meter
 
-        with Meter(self.base.machine, "pocket") as meter:
+        with Meter(self.base.machine) as meter:
             made = answer(self.base, model, [_prompt(c) for c in self.cases], self.suite.decoding, progress=_nothing)
         cost = meter.cost(Phase.ANSWER_AFTER, sum(each.tokens for each in made))
         return {case.id: (each,) for case, each in zip(self.cases, made, strict=True)}, cost
@@ -142,7 +143,7 @@ class Bench:
         if arm.all_tokens:
             rows = [replace(row, labels=list(row.input_ids)) for row in rows]
         with tempfile.TemporaryDirectory() as folder:
-            with trained(self.base, rows, arm.settings, seed, model_name="pocket", progress=_nothing) as found:
+            with trained(self.base, rows, arm.settings, seed, progress=_nothing) as found:
                 training = Training(
                     f"{names[0]}-{seed}", found.status, found.message, found.steps, found.cost,
                     found.trainable_parameters, found.supervised_tokens, found.fingerprint,

@@ -28,6 +28,7 @@ import suite_generator as generator
 
 from harness import benchmark, changes, compare, stats
 from harness.analysis.score_table import ScoreTable, pair, score_tables
+from harness.core import profiles
 from harness.executors.inline import Inline
 from harness.pocket import corpus
 from harness.records import (
@@ -131,7 +132,7 @@ def rerun(seed: int, output: Path) -> None:
     """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
-    asked = benchmark.prepare(benchmark.Request(suite=folder / "suite", profile=benchmark.Profile.CPU, seeds=(seed,)))
+    asked = benchmark.prepare(benchmark.Request(suite=folder / "suite", profile=profiles.CPU, seeds=(seed,)))
     facts = asked.provenance
     manifest = replace(asked, provenance=replace(facts, machine=replace(facts.machine, threads=1)))
     store = RunStore(folder / "run")

@@ -13,13 +13,15 @@ from training import one_core
 
 from harness.cli import main
 from harness.cli.tables import calibration_line
+from harness.core import profiles
+from harness.core.profiles import Speed
 from harness.devices import Gpu
 from harness.doctor import Facts, Finding, Level, Torch, ask_torch, calibrated, findings
 from harness.engine import calibrate
 from harness.forecast import public_shape
 from harness.models import POCKET
-from harness.predict import ModelShape, Speed, batches, fitted, training_seconds
-from harness.provenance import STACK, Profile
+from harness.predict import ModelShape, batches, fitted, training_seconds
+from harness.provenance import STACK
 from harness.records import GIB, Settings, Timing
 from harness.store import Cache
 
@@ -31,12 +33,12 @@ LAPTOP = Facts(versions=VERSIONS, torch=CPU, memory=16 * GIB, disk=10**11)
 COLAB = replace(LAPTOP, gpu=T4, torch=replace(GPU, bf16=False), colab=True)
 
 
-def judged(given: Facts, profile: Profile = Profile.AUTO) -> dict[Level, list[Finding]]:
+def judged(given: Facts, profile: profiles.Profile = profiles.AUTO) -> dict[Level, list[Finding]]:
     found = findings(given, profile)
     return {level: [finding for finding in found if finding.level is level] for level in Level}
 
 
-def only(level: Level, given: Facts, profile: Profile = Profile.AUTO) -> Finding:
+def only(level: Level, given: Facts, profile: profiles.Profile = profiles.AUTO) -> Finding:
     """The one finding of a level, which says what to do."""
     (found,) = judged(given, profile)[level]
     assert found.remedy
@@ -48,12 +50,12 @@ def only(level: Level, given: Facts, profile: Profile = Profile.AUTO) -> Finding
 
 def test_a_colab_with_its_t4_has_no_problem() -> None:
     """A T4 is named with its memory, computes in fp16, and only wants to be calibrated once."""
-    found = judged(COLAB, Profile.T4)
+    found = judged(COLAB, profiles.T4)
     assert not found[Level.PROBLEM]
     text = " ".join(finding.text for finding in found[Level.FINE])
     assert "Tesla T4, compute capability 7.5, 15.0 GiB, driver 580.1" in text
     assert "no bf16 in hardware at compute capability 7.5" in text
-    assert "--calibrate" in only(Level.NOTE, COLAB, Profile.T4).remedy
+    assert "--calibrate" in only(Level.NOTE, COLAB, profiles.T4).remedy
     assert not judged(replace(COLAB, calibrated="2026-01-02T03:04:05"))[Level.NOTE]
 
 
@@ -77,7 +79,7 @@ def test_a_laptop_has_no_problem() -> None:
 def test_a_colab_without_its_gpu_is_named_as_such(change: Mapping[str, bool], words: str) -> None:
     """A Colab runtime of another kind is called what it is, with where to change it; under `t4` that is a problem."""
     given = replace(LAPTOP, colab=True, **change)  # type: ignore[arg-type]
-    for profile, level in ((Profile.AUTO, Level.NOTE), (Profile.T4, Level.PROBLEM)):
+    for profile, level in ((profiles.AUTO, Level.NOTE), (profiles.T4, Level.PROBLEM)):
         found = only(level, given, profile)
         assert words in found.text
         assert "Change runtime type > T4 GPU" in found.remedy
@@ -100,7 +102,7 @@ def test_a_colab_without_its_gpu_is_named_as_such(change: Mapping[str, bool], wo
 def test_a_problem_says_what_to_do(given: Facts, words: str, remedy: str) -> None:
     """Whatever would stop a run is a problem, is first, and has its remedy."""
     found = only(Level.PROBLEM, given)
-    assert findings(given, Profile.AUTO)[0] == found
+    assert findings(given, profiles.AUTO)[0] == found
     assert words in found.text
     assert remedy in found.remedy
 
@@ -116,7 +118,7 @@ def test_a_problem_says_what_to_do(given: Facts, words: str, remedy: str) -> Non
 def test_a_gpu_that_cannot_be_used(given: Facts, words: str) -> None:
     """A GPU that torch or bitsandbytes cannot use is no problem for a CPU's run, and one for a T4's."""
     assert any(words in finding.text for finding in judged(given)[Level.NOTE])
-    assert any(words in finding.text for finding in judged(given, Profile.T4)[Level.PROBLEM])
+    assert any(words in finding.text for finding in judged(given, profiles.T4)[Level.PROBLEM])
 
 
 def test_little_disk_and_no_hub_are_noted() -> None:

@@ -235,7 +235,7 @@ def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(
         return trained(base, rows, settings, *rest, **more)
 
     monkeypatch.setattr("harness.engine.fused.probe.trained", spied)
-    found = probe(base, rows, given, model_name="pocket")
+    found = probe(base, rows, given)
     assert [len(step) for step in seen] == [4, 4, 4, 4, 2]
     assert seen[0] == seen[1] == seen[2]
     assert sorted(seen[3]) == [16, 17, 18, 19]
@@ -254,7 +254,7 @@ def test_a_probe_takes_no_more_rows_than_there_are(base: Base, monkeypatch: pyte
         return trained(base, rows, settings, *rest, **more)
 
     monkeypatch.setattr("harness.engine.fused.probe.trained", spied)
-    found = probe(base, rows, replace(SHORT, batch_size=8), model_name="pocket")
+    found = probe(base, rows, replace(SHORT, batch_size=8))
     assert seen == [3, 3, 3]
     assert (found.per_epoch, found.last) == (1, found.whole)
 

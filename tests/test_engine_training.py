@@ -28,7 +28,7 @@ from harness.errors import EngineError, GridError
 from harness.grid.forms import NAMED_MODULES
 from harness.models import resolve
 from harness.predict import updates
-from harness.records import Phase, Quantization, Scheduler, Settings, Status
+from harness.records import DeviceKind, Phase, Quantization, Scheduler, Settings, Status
 
 ONE_STEP = replace(SHORT, epochs=0.5)
 
@@ -168,19 +168,19 @@ def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("kind", "dtype", "expected"),
     [
-        ("cpu", "float32", (False, False)),
-        ("cpu", "bfloat16", (False, False)),
-        ("cuda", "float16", (True, False)),
-        ("cuda", "bfloat16", (False, True)),
+        (DeviceKind.CPU, "float32", (False, False)),
+        (DeviceKind.CPU, "bfloat16", (False, False)),
+        (DeviceKind.CUDA, "float16", (True, False)),
+        (DeviceKind.CUDA, "bfloat16", (False, True)),
     ],
 )
 def test_mixed_precision_is_always_said(
-    base: Base, tmp_path: Path, kind: str, dtype: str, expected: tuple[bool, bool]
+    base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
 ) -> None:
     """fp16 and bf16 follow the machine: SFTConfig's own default is bf16, which a T4 only emulates."""
     import torch
 
-    if dtype == "bfloat16" and kind == "cuda" and not torch.cuda.is_available():
+    if dtype == "bfloat16" and kind is DeviceKind.CUDA and not torch.cuda.is_available():
         pytest.skip("transformers refuses bf16 without a GPU")
     there = replace(base, machine=replace(base.machine, kind=kind, compute_dtype=dtype))
     made = sft_arguments(there, SHORT, 0, str(tmp_path))
@@ -372,7 +372,7 @@ def test_progress_is_told_step_by_step(base: Base) -> None:
     from harness.engine.reference import trained
 
     told: list[tuple[int, int]] = []
-    with trained(base, rows_of(base), SHORT, 0, model_name="pocket", progress=lambda s, n: told.append((s.step, n))):
+    with trained(base, rows_of(base), SHORT, 0, progress=lambda s, n: told.append((s.step, n))):
         assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -404,7 +404,7 @@ def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
     with training(base, ONE_STEP) as found:
         left = weakref.ref(next(p for p in found.model.parameters() if p.requires_grad))
     del found
-    with Meter(base.machine, "pocket") as meter:
+    with Meter(base.machine) as meter:
         assert left() is None
     assert meter.cost(Phase.TRAIN, 0).peak_resident.value > 0
 

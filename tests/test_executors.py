@@ -30,10 +30,11 @@ from harness.records import (
     Quantization,
     Shortage,
     Status,
+    Unit,
 )
 from harness.store import encode_line, write_record
 
-SIZE = Measurement(2.0**31, "bytes", Basis.EMULATED, "NVIDIA H200", "none")
+SIZE = Measurement(2.0**31, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
 SHORT = Shortage(Phase.TRAIN, SIZE, SIZE, SIZE, None, SIZE, SIZE, 2**34)
 SAID = (
     Event(EventKind.LOADED),

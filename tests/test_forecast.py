@@ -12,12 +12,12 @@ from small import small_suite
 
 from harness import forecast
 from harness.cli import main
+from harness.core import profiles
 from harness.devices import CONTEXT, Gpu
 from harness.errors import ModelError
 from harness.models import POCKET
-from harness.predict import SETUP, T4, Fit
-from harness.provenance import Profile
-from harness.records import GIB, T4_MEMORY_CAP, Calibration, Settings
+from harness.predict import SETUP, Fit
+from harness.records import GIB, Calibration, Settings
 from harness.store import Cache
 from harness.suites import load_suite
 
@@ -68,41 +68,41 @@ def test_another_architecture_is_not_predicted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("profile", "gpu", "device", "capacity", "speeds"),
     [
-        (Profile.T4, H100, "Tesla T4", T4_MEMORY_CAP, T4),
-        (Profile.T4, COLAB, "Tesla T4", T4_MEMORY_CAP, T4),
-        (Profile.AUTO, COLAB, "Tesla T4", T4_MEMORY_CAP, T4),
-        (Profile.AUTO, H100, H100.name, H100.memory - CONTEXT, None),
+        (profiles.T4, H100, "Tesla T4", profiles.T4.memory_cap, profiles.SPEEDS),
+        (profiles.T4, COLAB, "Tesla T4", profiles.T4.memory_cap, profiles.SPEEDS),
+        (profiles.AUTO, COLAB, "Tesla T4", profiles.T4.memory_cap, profiles.SPEEDS),
+        (profiles.AUTO, H100, H100.name, H100.memory - CONTEXT, None),
     ],
 )
 def test_where_it_is_predicted_for(
-    cache: Cache, profile: Profile, gpu: Gpu, device: str, capacity: int, speeds: object
+    cache: Cache, profile: profiles.Profile, gpu: Gpu, device: str, capacity: int, speeds: object
 ) -> None:
     """A T4 is taken from its data sheet wherever one stands; another GPU's memory is known, its time is not."""
     place = forecast.where(profile, cache, found=gpu)
     assert place
     assert (place.device, place.capacity, place.speeds) == (device, capacity, speeds)
-    assert forecast.where(Profile.CPU, cache, found=gpu) is None
+    assert forecast.where(profiles.CPU, cache, found=gpu) is None
 
 
 def test_a_calibrated_gpu_says_so(cache: Cache) -> None:
     """Once a benchmark has run on a GPU, time there lies close around what it found, and says when that was."""
-    before = forecast.where(Profile.AUTO, cache, found=H100)
+    before = forecast.where(profiles.AUTO, cache, found=H100)
     cache.commit_calibration(calibration(H100.name))
-    after = forecast.where(Profile.AUTO, cache, found=H100)
+    after = forecast.where(profiles.AUTO, cache, found=H100)
     assert before
     assert after
     assert "time is not predicted" in before.claim
     assert after.claim == "time calibrated on an NVIDIA H100 80GB HBM3 on 2026-01-02"
     made = forecast.of(forecast.subject("pocket", SUITE), Settings(), after)
     assert (made.seconds.high - SETUP.high) / (made.seconds.low - SETUP.low) == pytest.approx(1.15**2)
-    other = forecast.where(Profile.T4, cache, found=H100)
+    other = forecast.where(profiles.T4, cache, found=H100)
     assert other
     assert "not validated on a T4" in other.claim
 
 
 def test_the_whole_grid_is_summed(cache: Cache) -> None:
     """The time of several trials is the sum of theirs."""
-    place = forecast.where(Profile.T4, cache, found=H100)
+    place = forecast.where(profiles.T4, cache, found=H100)
     assert place
     made = forecast.of(forecast.subject("pocket", SUITE), Settings(), place)
     both = forecast.total([made, made])

@@ -33,6 +33,7 @@ from harness.records import (
     Role,
     Settings,
     Status,
+    Unit,
     Verdict,
 )
 from harness.store import RunStore, read_baseline, read_record
@@ -203,8 +204,8 @@ def test_a_training_that_broke_off_saves_nothing() -> None:
 # --- costs -------------------------------------------------------------------------------------------------------
 
 
-def measured(*values: float, unit: str = "s") -> tuple[Measurement, ...]:
-    return tuple(Measurement(value, unit, Basis.MEASURED, "Tesla T4", "llama") for value in values)
+def measured(*values: float, unit: Unit = Unit.SECONDS) -> tuple[Measurement, ...]:
+    return tuple(Measurement(value, unit, Basis.MEASURED, "Tesla T4") for value in values)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from build import suite as made_suite
 
 from harness import limits
 from harness.budget import Budget
+from harness.core import profiles
 from harness.models import POCKET, resolve
-from harness.provenance import Profile
 from harness.records import Event, Machine, RunManifest, Settings, Split, Variant
 from harness.store import Cache
 
@@ -36,7 +36,7 @@ def manifest(on: Machine, model: str = "shape:llama-2-7b") -> RunManifest:
 
 def left_out(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
     told: list[Event] = []
-    found = limits.hopeless(of, Profile.T4, cache, told.append)
+    found = limits.hopeless(of, profiles.T4, cache, told.append)
     return found, [event.message for event in told]
 
 

@@ -11,9 +11,9 @@ from exporting import inside
 from test_sweep import A, Workers, nobody, sweep
 
 from harness.benchmark import Request, run
+from harness.core import profiles
 from harness.core.names import BASE
 from harness.executors.inline import Inline
-from harness.provenance import Profile
 from harness.records import Event, EventKind, Results, Split, TrialRecord
 from harness.runner.listeners import Listener, Listeners
 from harness.store import RunStore
@@ -60,7 +60,7 @@ def test_a_run_passes_its_results_on(trained_run: RunStore) -> None:
     """A listener of `run` gets every record, and last the results; a run that is finished already is no exception."""
     tracker = Tracker("tracker")
     with inside(trained_run.root.parents[2]):
-        request = Request(suite=Path("small"), profile=Profile.CPU, confirm_seeds=0)
+        request = Request(suite=Path("small"), profile=profiles.CPU, confirm_seeds=0)
         run(request, Inline(nobody), [tracker])
     assert len([line for line in tracker.sent if line.endswith(" 1")]) == len(trained_run.records())
     assert tracker.sent[-1] == f"tracker: small in {trained_run.root.name}"

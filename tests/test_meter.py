@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from harness.engine.meter import Meter, requested, shortage
-from harness.records import Basis, Machine, Measurement, Phase, PhaseCost
+from harness.records import Basis, DeviceKind, Machine, Measurement, Phase, PhaseCost, Unit
 
-MACHINE = Machine("cpu", "Example CPU", "float32")
+MACHINE = Machine(DeviceKind.CPU, "Example CPU", "float32")
 LARGE = 200_000_000
 """Large enough that the allocator gives it back to the system at once."""
 
@@ -25,7 +25,7 @@ def large() -> Any:
 
 def seen(hold: bool) -> PhaseCost:
     """A phase that has 200 MB for as long as it takes to be looked at, or has nothing."""
-    with Meter(MACHINE, "pocket") as meter:
+    with Meter(MACHINE) as meter:
         held = large() if hold else None
         time.sleep(0.3)
         del held
@@ -47,12 +47,10 @@ def test_what_is_still_held_counts_for_the_later_phase() -> None:
 
 
 def test_a_figure_says_where_it_is_from() -> None:
-    """Unit, basis, device and model; a CPU has no figures of a GPU."""
+    """A figure has its unit, basis and device; a CPU has no figures of a GPU."""
     cost = seen(False)
     assert (cost.phase, cost.tokens, cost.seconds.unit, cost.peak_resident.unit) == (Phase.TRAIN, 100, "s", "bytes")
-    assert {(f.basis, f.device, f.model) for f in (cost.seconds, cost.peak_resident)} == {
-        (Basis.MEASURED, "Example CPU", "pocket")
-    }
+    assert {(f.basis, f.device) for f in (cost.seconds, cost.peak_resident)} == {(Basis.MEASURED, "Example CPU")}
     assert (cost.peak_allocated, cost.peak_reserved, cost.peak_device) == (None, None, None)
     assert cost.seconds.value >= 0.3
     assert cost.tokens_per_second == pytest.approx(100 / cost.seconds.value)
@@ -63,7 +61,7 @@ def test_a_phase_that_raises_is_left_as_it_came() -> None:
     import threading
 
     threads = threading.active_count()
-    with pytest.raises(ValueError, match="mine"), Meter(MACHINE, "pocket"):
+    with pytest.raises(ValueError, match="mine"), Meter(MACHINE):
         raise ValueError("mine")
     assert threading.active_count() == threads
 
@@ -85,19 +83,22 @@ def test_the_request_that_failed_is_read(message: str, size: float | None) -> No
 
 def test_a_shortage_is_measured_where_it_happened() -> None:
     """Its phase, what was asked for and what the process had; a CPU has no allocator's figures and no limit."""
-    found = shortage(MACHINE, "pocket", Phase.ANSWER_AFTER, RuntimeError("you tried to allocate 4096 bytes."))
+    found = shortage(MACHINE, Phase.ANSWER_AFTER, RuntimeError("you tried to allocate 4096 bytes."))
     assert found.requested is not None
-    assert (found.phase, found.requested.value, found.requested.model) == (Phase.ANSWER_AFTER, 4096, "pocket")
+    assert (found.phase, found.requested.value) == (Phase.ANSWER_AFTER, 4096)
     assert found.resident.value == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
     assert (found.peak_allocated, found.device, found.limit, found.memory_cap) == (None, None, None, None)
 
 
-def test_headroom_is_what_is_left_of_the_limit() -> None:
-    """In bytes, from the peak reserved; none where nothing limits."""
+def test_one_rule_chooses_the_peak() -> None:
+    """A phase's peak is what the allocator reserved, on a CPU resident memory; its GPU peak is the driver's."""
     cost = seen(False)
-    assert cost.headroom is None
-    assert replace(cost, peak_reserved=figure(12), limit=figure(14)).headroom == 2
+    assert (cost.peak(), cost.gpu_peak(), cost.on_gpu) == (cost.peak_resident, None, False)
+    reserved = replace(cost, peak_allocated=figure(10), peak_reserved=figure(12))
+    assert (reserved.peak(), reserved.gpu_peak(), reserved.on_gpu) == (figure(12), figure(12), True)
+    assert replace(reserved, peak_device=figure(13)).peak() == figure(12)
+    assert replace(reserved, peak_device=figure(13)).gpu_peak() == figure(13)
 
 
 def figure(value: float) -> Measurement:
-    return Measurement(value, "bytes", Basis.MEASURED, "Example GPU", "pocket")
+    return Measurement(value, Unit.BYTES, Basis.MEASURED, "Example GPU")

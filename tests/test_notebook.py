@@ -21,7 +21,7 @@ from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.errors import UsageError
 from harness.export.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.export.source import Source
-from harness.records import Case, Example, Message, Quantization, Settings, Split
+from harness.records import Case, DeviceKind, Example, Message, Quantization, Settings, Split
 from harness.store import RunStore, verify_manifest
 
 HOSTILE = [
@@ -109,7 +109,7 @@ def test_the_settings_are_the_variants(trained_run: RunStore) -> None:
 def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
     """The dtype that a GPU computed in, no quantisation where there was none, and the revision of the Hub."""
     source = source_of(trained_run)
-    machine = replace(source.run.provenance.machine, kind="cuda", compute_dtype="bfloat16")
+    machine = replace(source.run.provenance.machine, kind=DeviceKind.CUDA, compute_dtype="bfloat16")
     model = replace(source.model, name="owner/name", revision="0123abc", toy=False)
     run = replace(source.run, model=model, provenance=replace(source.run.provenance, machine=machine))
     variant = replace(source.variant, settings=Settings(quantization=Quantization.NONE))

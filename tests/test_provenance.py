@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core import profiles
 from harness.devices import Gpu, first_visible
 from harness.errors import UsageError
-from harness.provenance import Profile, machine
-from harness.records import T4_MEMORY_CAP, Basis
+from harness.provenance import machine
+from harness.records import Basis
 
 T4 = Gpu("Tesla T4", (7, 5), 15 << 30)
 H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
@@ -16,15 +17,15 @@ H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
 @pytest.mark.parametrize(
     ("profile", "found", "expected"),
     [
-        (Profile.AUTO, H100, ("cuda", "bfloat16", Basis.MEASURED, None)),
-        (Profile.AUTO, T4, ("cuda", "float16", Basis.MEASURED, None)),
-        (Profile.T4, T4, ("cuda", "float16", Basis.MEASURED, T4_MEMORY_CAP)),
-        (Profile.T4, H100, ("cuda", "float16", Basis.EMULATED, T4_MEMORY_CAP)),
-        (Profile.CPU, H100, ("cpu", "float32", Basis.MEASURED, None)),
-        (Profile.AUTO, None, ("cpu", "float32", Basis.MEASURED, None)),
+        (profiles.AUTO, H100, ("cuda", "bfloat16", Basis.MEASURED, None)),
+        (profiles.AUTO, T4, ("cuda", "float16", Basis.MEASURED, None)),
+        (profiles.T4, T4, ("cuda", "float16", Basis.MEASURED, profiles.T4.memory_cap)),
+        (profiles.T4, H100, ("cuda", "float16", Basis.EMULATED, profiles.T4.memory_cap)),
+        (profiles.CPU, H100, ("cpu", "float32", Basis.MEASURED, None)),
+        (profiles.AUTO, None, ("cpu", "float32", Basis.MEASURED, None)),
     ],
 )
-def test_machine(profile: Profile, found: Gpu | None, expected: tuple[str, str, Basis, int | None]) -> None:
+def test_machine(profile: profiles.Profile, found: Gpu | None, expected: tuple[str, str, Basis, int | None]) -> None:
     """A GPU computes in what it has in hardware; what another one says under `t4` is called emulated."""
     on = machine(profile, ask=lambda: found)
     assert (on.kind, on.compute_dtype, on.basis, on.memory_cap) == expected
@@ -34,7 +35,7 @@ def test_machine(profile: Profile, found: Gpu | None, expected: tuple[str, str, 
 def test_a_t4_needs_a_gpu() -> None:
     """`t4` without a GPU is refused with a remedy."""
     with pytest.raises(UsageError, match="--profile cpu"):
-        machine(Profile.T4, ask=lambda: None)
+        machine(profiles.T4, ask=lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ ABSENT = ModuleNotFoundError("No module named 'kernels'", name="kernels")
 LOADED = """
 from harness.engine.base import load_base
 from harness.models import resolve
-from harness.provenance import Profile, machine
+from harness.core import profiles
+from harness.provenance import machine
 from harness.records import Quantization
-load_base(resolve("pocket"), Quantization.NF4, machine(Profile.CPU))
+load_base(resolve("pocket"), Quantization.NF4, machine(profiles.CPU))
 """
 
 

@@ -18,7 +18,7 @@ from harness.records import Basis, Choice, Message, Results, Status
 from harness.report import render
 from harness.report.charts import NARROW, WIDE
 from harness.report.tradeoff import WITHIN, Point, labels
-from harness.report.words import anchor, claim, setting, visible
+from harness.report.words import anchor, setting, visible
 
 VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
@@ -357,20 +357,6 @@ def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
     assert "T4 14.2 GiB" in page.id("memory-trade-off").all("svg")[0].text
     assert "T4" not in page.id("trade-off").all("svg")[0].text
     assert all(word in page.id("cost").text for word in ("Peak allocated", "Peak reserved", "Peak on device"))
-
-
-@pytest.mark.parametrize(
-    ("basis", "words"),
-    [
-        (Basis.MEASURED, "measured on X"),
-        (Basis.EMULATED, "emulated: X capped at 2.0 GiB; never run on a T4"),
-        (Basis.PREDICTED, "predicted; not validated on a T4"),
-        (Basis.PUBLISHED, "published figure for X"),
-    ],
-)
-def test_words_per_basis(basis: Basis, words: str) -> None:
-    """Each basis has its own words."""
-    assert claim(basis, "X", 2 << 30) == words
 
 
 def test_confirmed_figures_lead() -> None:

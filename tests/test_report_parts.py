@@ -11,8 +11,8 @@ import pytest
 from build import machine, results
 from test_report import parse
 
+from harness.core import profiles
 from harness.devices import Gpu
-from harness.provenance import Profile
 from harness.provenance import machine as machine_of
 from harness.records import (
     GIB,
@@ -80,7 +80,7 @@ def test_each_basis_has_its_own_mark() -> None:
 
 def test_the_t4_line_is_where_trials_are_capped() -> None:
     """The line stands at the memory that the profile `t4` holds a trial to on a larger GPU."""
-    held = machine_of(Profile.T4, ask=lambda: Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB))
+    held = machine_of(profiles.T4, ask=lambda: Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB))
     assert held.memory_cap is not None
     assert tradeoff._memory(made("cuda")).limit == held.memory_cap / GIB
 

@@ -16,7 +16,7 @@ from harness.engine.base import Base, load_base
 from harness.engine.quantized import save_base, size_of, weights
 from harness.errors import EngineError, ModelError, StoreError
 from harness.models import POCKET, resolve
-from harness.records import FORMAT, Machine, Quantization, SavedBase, Suite
+from harness.records import FORMAT, DeviceKind, Machine, Quantization, SavedBase, Suite
 from harness.storage.keys import Setup
 from harness.store import Cache, write_record
 
@@ -187,15 +187,15 @@ def test_a_base_that_cannot_be_kept_stops_nothing(tmp_path: Path, capfd: pytest.
 def test_a_base_is_named_by_what_made_it(suite: Suite) -> None:
     """Model, device kind, dtype, quantisation and the libraries that quantise each make another base; rows do not."""
     versions = {"torch": "2.13", "transformers": "5.23", "bitsandbytes": "0.50", "trl": "1.16"}
-    one = Setup(suite, resolve("pocket"), Machine("cpu", "A", "float32"), "reference", versions)
+    one = Setup(suite, resolve("pocket"), Machine(DeviceKind.CPU, "A", "float32"), "reference", versions)
     others = [
         replace(one, model=replace(one.model, digest="other")),
-        replace(one, machine=Machine("cuda", "A", "float32")),
-        replace(one, machine=Machine("cpu", "A", "float16")),
+        replace(one, machine=Machine(DeviceKind.CUDA, "A", "float32")),
+        replace(one, machine=Machine(DeviceKind.CPU, "A", "float16")),
         replace(one, versions=versions | {"bitsandbytes": "0.51"}),
     ]
     alike = [
-        replace(one, machine=Machine("cpu", "B", "float32", memory_cap=5)),
+        replace(one, machine=Machine(DeviceKind.CPU, "B", "float32", memory_cap=5)),
         replace(one, versions=versions | {"trl": "1.17"}),
         replace(one, suite=replace(suite, examples=())),
     ]

@@ -42,6 +42,7 @@ from harness.records import (
     Training,
     Trial,
     TrialRecord,
+    Unit,
 )
 from harness.runner.listeners import Listener
 from harness.storage.keys import Setup
@@ -363,7 +364,7 @@ def test_what_a_killed_worker_did_last_is_said(tmp_path: Path, kinds: list[Event
 
 def short(on: Machine) -> Shortage:
     """Of a training on that machine, under its cap."""
-    size = Measurement(2.0**30, "bytes", on.basis, on.device, "none")
+    size = Measurement(2.0**30, Unit.BYTES, on.basis, on.device)
     return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
 
 

@@ -33,6 +33,7 @@ from harness.records import (
     Status,
     Task,
     Training,
+    Unit,
 )
 from harness.store import Cache, verify_manifest
 from harness.worker import _end, _message, _status, work
@@ -312,7 +313,7 @@ def test_shortage_on_a_gpu_is_told_in_words() -> None:
     """What was asked for, what was in use, and the limit, with the phase."""
 
     def size(gib: float) -> Measurement:
-        return Measurement(gib * 2**30, "bytes", Basis.EMULATED, "NVIDIA H200", "m")
+        return Measurement(gib * 2**30, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
 
     short = Shortage(Phase.TRAIN, size(1.5), size(3), size(13), size(13.5), size(15), size(14.2), int(14.2 * 2**30))
     assert _message(RuntimeError("CUDA out of memory. Tried to allocate ..."), short) == (

@@ -33,11 +33,11 @@ from harness.engine.rows import Row
 from harness.engine.shapes import make_base
 from harness.models import POCKET
 from harness.predict import Coefficients, batches, memory, shape_of
-from harness.records import Machine, ModelRef, Quantization, Settings
+from harness.records import DeviceKind, Machine, ModelRef, Quantization, Settings
 
 COUNTED = Coefficients(12.0, 0.0, (0.0, 0.0), 0.0, "counted by hand")
 """Three fp32 tensors of scores while the softmax is differentiated; no workspaces, no buffers inside of kernels."""
-ON = Machine("cpu", "CPU", "bfloat16", threads=1)
+ON = Machine(DeviceKind.CPU, "CPU", "bfloat16", threads=1)
 LAYERS = 3
 NON_REENTRANT = {"use_reentrant": False}
 WORDS = 64

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.core import profiles
 from harness.engine.answers import answer
 from harness.engine.base import Base
 from harness.engine.reference import Keep, Trained, TrainingLog, build_trainer, trained
 from harness.engine.rows import Row, tokenize
-from harness.provenance import Profile, machine
+from harness.provenance import machine
 from harness.records import Answer, Decoding, Example, Machine, Message, Prompt, Settings
 from harness.suites import load_suite
 
@@ -26,7 +27,7 @@ SUITE = load_suite(Path(__file__).parent.parent / "suites" / "workshop")
 
 
 def one_core() -> Machine:
-    return replace(machine(Profile.CPU), threads=1)
+    return replace(machine(profiles.CPU), threads=1)
 
 
 def rows_of(base: Base, count: int = 8) -> list[Row]:
@@ -51,9 +52,7 @@ def ask(
 def training(
     base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0, keep: Keep | None = None
 ) -> Any:
-    return trained(
-        base, rows or rows_of(base), settings, seed, model_name="pocket", progress=lambda step, total: None, keep=keep
-    )
+    return trained(base, rows or rows_of(base), settings, seed, progress=lambda step, total: None, keep=keep)
 
 
 def trained_once(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Trained:

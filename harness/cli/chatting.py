@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.profiles import AUTO
 from harness.errors import ExportError
 from harness.export.gguf import GgufRequest, to_gguf
 from harness.export.llama import check_binding, converter
 from harness.export.merged import MergeRequest, merge_of, to_merged
 from harness.export.source import Source, saved_base
-from harness.provenance import Profile, machine
+from harness.provenance import machine
 from harness.records import Decoding, GgufType, Machine, Message, Parity, Prompt, Stage
 from harness.store import RunStore
 
@@ -76,7 +77,7 @@ def _messages(source: Source, question: str) -> tuple[Message, ...]:
 
 def here(source: Source) -> Machine:
     """This machine, with the compute precision of the run."""
-    return replace(machine(Profile.AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
+    return replace(machine(AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
 
 
 def check_parity(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell, *, allow_code: bool) -> Parity:

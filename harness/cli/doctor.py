@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.look import PROFILE
+from harness.core.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
-    from harness.provenance import Profile
     from harness.records import Calibration, Machine, Timing
 
 
@@ -29,15 +29,14 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     from harness.cli.tables import calibration_line, findings_table
     from harness.doctor import Level, facts, findings
     from harness.export.llama import install
-    from harness.provenance import Profile
     from harness.storage.locations import CACHE
     from harness.store import Cache
 
     if install_llama_cpp:
         install(click.echo)
         return 0
-    cache, on = Cache(CACHE), _gpu(Profile(profile)) if calibrate else None
-    found = findings(facts(cache), Profile(profile))
+    cache, on = Cache(CACHE), _gpu(PROFILES[profile]) if calibrate else None
+    found = findings(facts(cache), PROFILES[profile])
     findings_table(found)
     if any(finding.level is Level.PROBLEM for finding in found):
         return 2
@@ -55,9 +54,10 @@ def _gpu(profile: Profile) -> Machine:
     """
     from harness.errors import UsageError
     from harness.provenance import machine
+    from harness.records import DeviceKind
 
     on = machine(profile)
-    if on.kind != "cuda":
+    if on.kind is not DeviceKind.CUDA:
         remedy = "Run it where trainings will run."
         raise UsageError("--calibrate times a GPU, and this machine shows none", remedy=remedy)
     return on

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.places import PLACE
+from harness.core.profiles import PROFILES, help_text
 
 SUITE = click.argument("suite", type=PLACE)
 SKIP = click.option(
@@ -47,10 +48,10 @@ MODEL = click.option(
 )
 PROFILE = click.option(
     "--profile",
-    type=click.Choice(["auto", "cpu", "t4"]),
+    type=click.Choice(list(PROFILES)),
     default="auto",
     show_default=True,
-    help="auto uses a GPU if there is one; t4 limits a larger GPU to a T4's memory and precision.",
+    help=help_text(),
 )
 SEEDS = click.option(
     "--seed",
@@ -98,7 +99,6 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     from harness.forecast import where
     from harness.grid import load_plan
     from harness.models import check_name
-    from harness.provenance import Profile
     from harness.storage.locations import CACHE
     from harness.store import Cache
     from harness.suites import load_suite
@@ -106,7 +106,7 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     check_name(model)
-    plan_table(loaded, planned, model, where(Profile(profile), Cache(CACHE)))
+    plan_table(loaded, planned, model, where(PROFILES[profile], Cache(CACHE)))
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
 from harness.cli.places import PLACE
+from harness.core.profiles import PROFILES
 
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 CODE = click.option(
@@ -107,13 +108,12 @@ def run(
     from harness.budget import seconds
     from harness.cli.progress import Display
     from harness.executors.processes import Processes
-    from harness.provenance import Profile
 
     request = benchmark.Request(
         suite=suite,
         grid=grid,
         model=model,
-        profile=Profile(profile),
+        profile=PROFILES[profile],
         seeds=seeds or None,
         confirm_seeds=confirm_seeds,
         output=output,

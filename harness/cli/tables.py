@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness import forecast, predict
+from harness.core.quantities import gib
 from harness.doctor import Finding
 from harness.errors import ModelError
 from harness.forecast import Subject, Where
@@ -89,7 +90,7 @@ class _Outlook:
         place, known = self.place, predict.coefficients()
         yield (
             f"Predicted for {self.subject.model} on {one(place.device)}, of which a training can have "
-            f"{place.capacity / GIB:.1f} GiB; nothing was measured. Memory is the allocated peak, {known.claim}."
+            f"{gib(place.capacity)}; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
             whole = forecast.total(self.made[variant] for variant in self.trials if variant in self.made)

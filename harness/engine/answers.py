@@ -11,7 +11,7 @@ from harness.engine.batches import in_batches
 from harness.engine.drawing import Chooser
 from harness.engine.likelihood import evaluate, likelihood
 from harness.engine.rows import render
-from harness.records import Answer, Decoding, Prompt
+from harness.records import Answer, Decoding, DeviceKind, Prompt
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -58,7 +58,7 @@ def _generate(base: Base, model: Any, asked: Sequence[_Asked], decoding: Decodin
 
     tokenizer, width = base.tokenizer, max(len(one.ids) for one in asked)
     # On a CPU fewer than four rows would go through another matrix product than many and round differently.
-    rows = [*asked, *[asked[0]] * (4 - len(asked))] if base.machine.kind == "cpu" else list(asked)
+    rows = [*asked, *[asked[0]] * (4 - len(asked))] if base.machine.kind is DeviceKind.CPU else list(asked)
     pads = [width - len(one.ids) for one in rows]
     ids = [[tokenizer.pad_token_id] * pad + one.ids for one, pad in zip(rows, pads, strict=True)]
     mask = [[0] * pad + [1] * (width - pad) for pad in pads]

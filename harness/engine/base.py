@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.profiles import profile_of
 from harness.core.trainer_arguments import NF4
 from harness.engine.quiet import overlook_kernels
 from harness.errors import EngineError, GridError, ModelError
-from harness.records import TEMPLATE_DATE, Machine, ModelRef, Quantization, Settings
+from harness.records import TEMPLATE_DATE, DeviceKind, Machine, ModelRef, Quantization, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             use_safetensors=True,
             dtype=dtype,
             attn_implementation="sdpa",
-            device_map={"": 0 if machine.kind == "cuda" else "cpu"},
+            device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,
         )
@@ -89,20 +90,22 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
 
 
 def keep_to(machine: Machine) -> None:
-    """Hold this process to the machine's limits: threads, and under the profile `t4` what a T4 has.
+    """Hold this process to the machine's limits: threads, and under a GPU's profile that GPU's memory and kernels.
 
-    That is its memory, as far as PyTorch's allocator hands it out, and no attention kernel that asks for a later GPU
-    (FlashAttention needs compute capability 8.0, as does cuDNN's; memory-efficient attention runs on a T4).
+    The memory is what PyTorch's allocator hands out. Memory-efficient attention stays enabled: it runs on a T4, too.
     """
     import torch
 
     if machine.threads:
         torch.set_num_threads(machine.threads)
-    if machine.kind == "cuda" and machine.memory_cap:
+    held = profile_of(machine)
+    if machine.kind is DeviceKind.CUDA and machine.memory_cap:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
+        # A cap without a profile is a T4's of an earlier version, or a test's.
+        if held is None or not held.flash_attention:
+            torch.backends.cuda.enable_flash_sdp(False)
+            torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:
@@ -260,7 +263,7 @@ def _openable(base: Base) -> list[tuple[Any, torch.Tensor]]:
 
     layers = [module for module in base.model.modules() if isinstance(module, Linear4bit)]
     size = sum(layer.in_features * layer.out_features for layer in layers) * base.model.dtype.itemsize
-    if base.machine.kind != "cpu" or 4 * size > psutil.virtual_memory().available:
+    if base.machine.kind is not DeviceKind.CPU or 4 * size > psutil.virtual_memory().available:
         return []
     return [(layer, dequantize_4bit(layer.weight, layer.weight.quant_state).to(base.model.dtype)) for layer in layers]
 

@@ -23,7 +23,7 @@ from harness.engine.reference import trained
 from harness.engine.rows import Row
 from harness.engine.shapes import make_base
 from harness.errors import EngineError
-from harness.records import Machine, ModelRef, Quantization, Settings, Step, Timing
+from harness.records import DeviceKind, Machine, ModelRef, Quantization, Settings, Step, Timing
 
 BENCHMARKS = (
     Timing("tinyllama-1.1b", 2, 1, 16),
@@ -101,7 +101,7 @@ def _base(machine: Machine, shape: Path, layers: int, tokenizer: Path, folder: P
 def _timed(base: Base, given: Timing) -> Timing:
     settings = Settings(
         learning_rate=1e-5, epochs=STEPS, warmup=0, rank=16, alpha=32, batch_size=given.rows, max_length=given.length,
-        optimizer="paged_adamw_8bit" if base.machine.kind == "cuda" else "adamw_torch",
+        optimizer="paged_adamw_8bit" if base.machine.kind is DeviceKind.CUDA else "adamw_torch",
     )  # fmt: skip
     rows = [Row([_TOKEN] * given.length, [_TOKEN] * given.length)] * given.rows
     ends: list[float] = []
@@ -111,7 +111,7 @@ def _timed(base: Base, given: Timing) -> Timing:
 
     with (
         contextlib.redirect_stdout(io.StringIO()),
-        trained(base, rows, settings, 0, model_name=given.shape, progress=ended) as found,
+        trained(base, rows, settings, 0, progress=ended) as found,
     ):
         # Random weights may overflow fp16 at every loss scale that is tried: that takes as long as if they had not.
         if len(ends) != STEPS:

@@ -17,7 +17,7 @@ from typing import Self
 import psutil
 
 from harness.devices import driver_handle
-from harness.records import Machine, Measurement, Phase, PhaseCost, Shortage
+from harness.records import DeviceKind, Machine, Measurement, Phase, PhaseCost, Shortage, Unit
 
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
@@ -30,8 +30,8 @@ _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 class Meter:
     """`with Meter(...) as meter: work()`, then `meter.cost(phase, tokens)`."""
 
-    def __init__(self, machine: Machine, model: str) -> None:
-        self._machine, self._model = machine, model
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -48,7 +48,7 @@ class Meter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._machine.kind == "cuda" and error is None:
+        if self._machine.kind is DeviceKind.CUDA and error is None:
             import torch
 
             torch.cuda.synchronize()
@@ -63,11 +63,11 @@ class Meter:
 
     def _look(self) -> None:
         self._resident = max(self._resident, self._process.memory_info().rss)
-        if self._machine.kind == "cuda":
+        if self._machine.kind is DeviceKind.CUDA:
             self._device = max(self._device, _driver_bytes())
 
     def _reset_cuda(self) -> None:
-        if self._machine.kind == "cuda":
+        if self._machine.kind is DeviceKind.CUDA:
             import torch
 
             # What an earlier phase reserved and no longer uses is not this phase's.
@@ -75,8 +75,8 @@ class Meter:
             torch.cuda.reset_peak_memory_stats()
 
     def cost(self, phase: Phase, tokens: int) -> PhaseCost:
-        seconds, resident = self._figure(self.seconds, "s"), self._figure(self._resident)
-        if self._machine.kind != "cuda":
+        seconds, resident = self._figure(self.seconds, Unit.SECONDS), self._figure(self._resident)
+        if self._machine.kind is not DeviceKind.CUDA:
             return PhaseCost(phase, seconds, tokens, resident)
         import torch
 
@@ -92,8 +92,8 @@ class Meter:
             limit=self._figure(_limit(self._machine)),
         )
 
-    def _figure(self, value: float, unit: str = "bytes") -> Measurement:
-        return _measurement(self._machine, self._model, value, unit)
+    def _figure(self, value: float, unit: Unit = Unit.BYTES) -> Measurement:
+        return _measurement(self._machine, value, unit)
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -104,15 +104,15 @@ def out_of_memory(error: Exception) -> bool:
     return typed or any(words in str(error) for words in _NO_MEMORY)
 
 
-def shortage(machine: Machine, model: str, phase: Phase, error: Exception) -> Shortage:
+def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
     """What is known of a phase that ended because memory did; to be asked before anything else is measured."""
 
     def figure(value: float) -> Measurement:
-        return _measurement(machine, model, value, "bytes")
+        return _measurement(machine, value, Unit.BYTES)
 
     asked, resident = requested(str(error)), psutil.Process().memory_info().rss
     wanted = figure(asked) if asked is not None else None
-    if machine.kind != "cuda":
+    if machine.kind is not DeviceKind.CUDA:
         return Shortage(phase, wanted, figure(resident))
     import torch
 
@@ -135,8 +135,8 @@ def requested(message: str) -> int | None:
     return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 
 
-def _measurement(machine: Machine, model: str, value: float, unit: str) -> Measurement:
-    return Measurement(value, unit, machine.basis, machine.device, model)
+def _measurement(machine: Machine, value: float, unit: Unit) -> Measurement:
+    return Measurement(value, unit, machine.basis, machine.device)
 
 
 def _limit(machine: Machine) -> int:

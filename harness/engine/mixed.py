@@ -19,7 +19,7 @@ from harness.engine.drawing import choose, generator_of
 from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.likelihood import evaluate_all
 from harness.engine.rows import Row, render
-from harness.records import Answer, Decoding, Prompt
+from harness.records import Answer, Decoding, DeviceKind, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def _longest(base: Base, prompts: Iterable[Prompt]) -> int:
 
 def rows_in_flight(base: Base, speakers: Sequence[Speaker], decoding: Decoding, *, least: int) -> int:
     """How many rows to answer at once: on a GPU as many as its free memory holds keys and values of."""
-    if base.machine.kind == "cpu":
+    if base.machine.kind is DeviceKind.CPU:
         return least
     from harness.engine.fused.width import free_bytes
 
@@ -201,7 +201,7 @@ class _Flight:
         self._rows, self._join_tokens = rows, join_tokens
         self._ends = _ends(base)
         # On a CPU fewer than four rows would go through another matrix product than many and round differently.
-        self._least = 4 if base.machine.kind == "cpu" else 1
+        self._least = 4 if base.machine.kind is DeviceKind.CPU else 1
         self._seats: list[_Seat] = []
         self._cache: Cache | None = None
         self._seating: Seating

@@ -17,7 +17,7 @@ from harness.engine.base import Base
 from harness.engine.likelihood import likelihood, texts_of
 from harness.engine.rows import IGNORED, Row, follow, render
 from harness.errors import EngineError
-from harness.records import Answer, Decoding, Likelihood, Message, Prompt
+from harness.records import Answer, Decoding, DeviceKind, Likelihood, Message, Prompt
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class Torch:
 
     def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
         greedy = replace(decoding, temperature=0.0)
-        size = 64 if self.base.machine.kind == "cpu" else 16
+        size = 64 if self.base.machine.kind is DeviceKind.CPU else 16
         return answer(self.base, self.model, prompts, greedy, batch_size=size, progress=_silent)
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor:

@@ -22,7 +22,7 @@ from harness.engine.fingerprint import described, trained_on
 from harness.engine.meter import Meter
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
-from harness.records import Fingerprint, Phase, PhaseCost, Settings, Status, Step
+from harness.records import DeviceKind, Fingerprint, Phase, PhaseCost, Settings, Status, Step
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,7 +68,6 @@ def trained(
     settings: Settings,
     seed: int,
     *,
-    model_name: str,
     progress: Progress,
     keep: Keep | None = None,
 ) -> Iterator[Trained]:
@@ -83,7 +82,7 @@ def trained(
     if base.quantization is not settings.quantization:
         raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")
     with untouched(base.model), tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        meter = Meter(base.machine, model_name)
+        meter = Meter(base.machine)
         with meter:
             check_trainable(base.model)
             log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress, keep=keep)
@@ -318,7 +317,7 @@ def lora_config(settings: Settings) -> LoraConfig:
 def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
     from trl import SFTConfig
 
-    cuda = base.machine.kind == "cuda"
+    cuda = base.machine.kind is DeviceKind.CUDA
     return SFTConfig(
         output_dir=folder,
         **trainer_arguments.sft_arguments(settings, seed),

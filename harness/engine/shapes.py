@@ -41,7 +41,7 @@ def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folde
     skeleton = _skeleton(ref, getattr(torch, machine.compute_dtype))
     tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
     never = [tokenizer.eos_token_id, skeleton.config.eos_token_id, *range(len(tokenizer), skeleton.config.vocab_size)]
-    device = torch.device("cuda" if machine.kind == "cuda" else "cpu")
+    device = torch.device(machine.kind.value)
     write_shards(_tensors(skeleton, quantization, device, never), folder)
     config = skeleton.config
     if quantization is Quantization.NF4:

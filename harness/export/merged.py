@@ -12,7 +12,7 @@ from harness.export.folders import begin, commit, copy, existing, staging
 from harness.export.record import precision_words, record_of, write_json
 from harness.export.source import Source, check_base, saved_base
 from harness.export.texts import config_of, generation_config_of, plain_files, tokenizer_config_of
-from harness.records import ExportKind, ExportRecord, MergeMode
+from harness.records import DeviceKind, ExportKind, ExportRecord, MergeMode
 from harness.store import digest
 
 SHARD_SIZE = 2_000_000_000
@@ -55,7 +55,11 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     """
     mode = mode_of(source, request.mode)
     final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
-    again = mode is MergeMode.NF4_EXACT and source.run.provenance.machine.kind != "cpu" and saved_base(source) is None
+    again = (
+        mode is MergeMode.NF4_EXACT
+        and source.run.provenance.machine.kind is not DeviceKind.CPU
+        and saved_base(source) is None
+    )
     record = _merged_record(source, mode, request.dtype, again=again)
     if existing(final, record):
         return final

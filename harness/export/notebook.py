@@ -19,7 +19,7 @@ from harness.export.folders import begin, commit, existing
 from harness.export.merged import DTYPE
 from harness.export.record import record_of
 from harness.export.source import Source, check_real
-from harness.records import Case, ExportKind, Message, Quantization, Split
+from harness.records import Case, DeviceKind, ExportKind, Message, Quantization, Split
 from harness.store import write_text
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def cells(text: str) -> Iterator[Cell]:
 def parameters(source: Source, dtype: str) -> str:
     """The parameters cell: one name a line, with a comment."""
     machine, suite, settings = source.run.provenance.machine, source.run.suite, source.settings
-    compute = machine.compute_dtype if machine.kind == "cuda" else FP16
+    compute = machine.compute_dtype if machine.kind is DeviceKind.CUDA else FP16
     where = "of the model on the Hub" if source.model.revision else "None: the newest revision, or a folder"
     lines = [
         _line(

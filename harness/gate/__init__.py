@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 
 from harness import stats
+from harness.core.quantities import MIB
 from harness.records import (
     Comparison,
     CostChange,
@@ -24,6 +25,7 @@ from harness.records import (
     Policy,
     Reason,
     RoleChange,
+    Unit,
     VariantChange,
     Verdict,
 )
@@ -153,7 +155,7 @@ def tolerance(cost: CostChange, policy: Policy) -> float:
 
 
 def _floor(cost: CostChange, policy: Policy) -> float:
-    if cost.before[0].unit == "s":
+    if cost.before[0].unit is Unit.SECONDS:
         return policy.slower
     return policy.resident if cost.resident else policy.larger
 
@@ -165,4 +167,4 @@ def _mean(figures: Sequence[Measurement]) -> float:
 def amount(figures: Sequence[Measurement]) -> str:
     """The mean, with its unit."""
     mean = _mean(figures)
-    return f"{mean:.1f} s" if figures[0].unit == "s" else f"{mean / (1 << 20):.0f} MiB"
+    return f"{mean:.1f} s" if figures[0].unit is Unit.SECONDS else f"{mean / MIB:.0f} MiB"

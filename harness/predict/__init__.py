@@ -1,4 +1,4 @@
-"""What a trial takes before any GPU is touched: settings, a model's shape and its rows' lengths to memory and time.
+"""Predict a trial's memory and time from its settings, the model's shape and the lengths of its rows, without a GPU.
 
 shapes   config.json to sizes          memory  the allocator's worst moment, term by term
 lengths  rows to batches and steps     speed   batches to seconds
@@ -17,35 +17,27 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
+from harness.core.profiles import SPEEDS, Speed
 from harness.predict.lengths import Batches, batches, updates
 from harness.predict.memory import Coefficients, Memory, Moment, memory
 from harness.predict.shapes import ModelShape, shape_of
-from harness.predict.speed import Speed, answering_seconds, fitted, training_seconds
+from harness.predict.speed import answering_seconds, fitted, training_seconds
 from harness.records import Settings
 
 __all__ = [
-    "SETUP", "T4", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
-    "Speed", "answering_seconds", "batches", "coefficients", "fit", "fitted", "forecast", "memory", "reserved",
+    "SETUP", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
+    "answering_seconds", "batches", "coefficients", "fit", "fitted", "forecast", "memory", "reserved",
     "shape_of", "training_seconds", "updates",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Range:
-    """A figure that is only known to lie between two."""
+    """Lower and upper bound of a figure."""
 
     low: float
     high: float
 
-
-T4 = (
-    Speed(update=0.02, launch=1e-3, dequantise=18e-12, flops=20e12),
-    Speed(update=0.1, launch=5e-3, dequantise=36e-12, flops=6e12),
-)
-"""A T4 at its best and at its worst. Its data sheet has 320 GB/s and 65 TFLOP/s in fp16 tensor cores, its 70 W sustain
-about a third of that. A dequantised parameter is written and read in 2 bytes each, at 80% and at 40% of the bandwidth.
-Launching is the host's, whatever the GPU: hosts of H100s took 3 to 4.5 ms, and on a slower GPU part of it is hidden.
-The range holds what was published for Llama-2-7b on Alpaca, 1.61 s a sample (README of unsloth, December 2023)."""
 
 SETUP = Range(1.0, 8.0)
 """Seconds before a training's first step: making adapters and trainer, and for the first of a process, what it imports
@@ -53,7 +45,7 @@ and compiles. By reports/gpu/t4/t4-sweep.json, in which trainings of four short 
 
 
 class Fit(StrEnum):
-    """Whether a trial is predicted to fit; only what is out of reach of the prediction's error is called either."""
+    """Whether a trial is predicted to fit. `CLOSE`: the prediction's error does not allow a decision."""
 
     FITS = "fits"
     CLOSE = "close"
@@ -66,13 +58,13 @@ class Forecast:
 
     memory: Memory
     reserved: Range
-    """Bytes that the allocator takes from the GPU, fragments among them."""
+    """Bytes that the allocator reserves on the GPU, with fragmentation."""
     fit: Fit | None
-    """None where there is no limit to hold it to."""
+    """None if there is no limit."""
     training: Range
-    """Seconds, with making the trainer."""
+    """Seconds, including the trainer's setup."""
     answering: Range
-    """Seconds, for the suite's cases."""
+    """Seconds to answer the suite's cases."""
     updates: int
 
     @property
@@ -82,7 +74,7 @@ class Forecast:
 
 @cache
 def coefficients() -> Coefficients:
-    """Those that come with the harness, as tests/fit_predict.py wrote them."""
+    """The fitted coefficients that come with the harness, written by tests/fit_predict.py."""
     given = json.loads((files(__package__) / "coefficients.json").read_text(encoding="utf-8"))
     low, high = given["fragments"]
     names = ("scores", "constant", "error", "source", "measured")
@@ -97,10 +89,10 @@ def forecast(
     capacity: float | None = None,
     prompts: int = 0,
     new_tokens: int = 0,
-    speeds: tuple[Speed, Speed] = T4,
+    speeds: tuple[Speed, Speed] = SPEEDS,
     known: Coefficients | None = None,
 ) -> Forecast:
-    """Memory and time of a training on rows of these many tokens, and of answering `prompts` prompts after it.
+    """Predict memory and time of a training on rows of `lengths` tokens, and of answering `prompts` prompts after it.
 
     `capacity` is what the allocator may reserve, in bytes; `speeds` are the GPU's at its best and at its worst.
 
@@ -123,13 +115,13 @@ def forecast(
 
 
 def reserved(held: Memory, allocated: float, known: Coefficients) -> Range:
-    """Bytes that the allocator takes from the GPU where it hands out so many: the base lies in it without gaps."""
+    """Bytes that the allocator reserves on the GPU for `allocated` bytes; the base's share has no fragmentation."""
     low, high = known.fragments
     return Range(*(allocated + share * max(0.0, allocated - held.base) for share in (low, high)))
 
 
 def fit(held: Memory, known: Coefficients, capacity: float | None) -> Fit | None:
-    """Fragments can be given back when memory runs short, so only what is allocated is sure not to fit."""
+    """Compare the prediction with `capacity`. Fragments can be freed, so only allocated memory proves a misfit."""
     if capacity is None:
         return None
     if reserved(held, held.allocated * (1 + known.error), known).high <= capacity:

@@ -1,4 +1,4 @@
-"""Lengths of training rows to what a trainer makes of them: batches, padding, steps."""
+"""Compute batches, padding and steps of a training from the lengths of its rows."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from harness.records import Settings
 
 @dataclass(frozen=True)
 class Batches:
-    """A training's batches. Rows are shuffled, so that what a batch is padded to is an expectation."""
+    """A training's batches. Rows are shuffled, so the padded length of a batch is an expected value."""
 
     updates: int
     """Optimizer steps."""
     forwards: int
-    """Batches that go through the model, over all epochs."""
+    """Number of batches over all epochs."""
     rows: int
     """Rows of a full batch."""
     longest: int
     """Tokens of the longest row: every epoch has a batch that is padded to it."""
     padded: bool
-    """Rows of one batch may differ in length, so that attention is given a mask."""
+    """Whether rows of one batch may differ in length, so that attention needs a mask."""
     alike: int
     """Rows of the largest batch that may be of the longest rows alone, and so without a mask."""
     tokens: float
-    """Tokens that go through the model over all epochs, padding among them."""
+    """Tokens over all epochs, including padding."""
 
 
 def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
-    """What transformers' Trainer makes of rows of these many tokens, each of them cut at `max_length`."""
+    """The batches that transformers' Trainer makes of rows of `lengths` tokens, each truncated to `max_length`."""
     cut = sorted(min(length, settings.max_length) for length in lengths) or [settings.max_length]
     if settings.packing:
         cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)

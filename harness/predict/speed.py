@@ -1,10 +1,11 @@
-"""Shape and batches to seconds on a GPU: four speeds, and how often a training asks for each."""
+"""Predict seconds on a GPU from four speeds and from how often a training needs each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from harness.core.profiles import Speed
 from harness.predict.lengths import Batches
 from harness.predict.shapes import ModelShape
 from harness.records import Timing
@@ -15,22 +16,8 @@ ANSWER_BATCH = 16
 """Prompts that a GPU answers at once (harness.sweep)."""
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What a GPU does when it trains with QLoRA, measured or taken from its data sheet."""
-
-    update: float
-    """Seconds that an optimizer step takes besides: the trainer's own work."""
-    launch: float
-    """Seconds that one pass through one layer takes however small it is: kernels being launched."""
-    dequantise: float
-    """Seconds for each parameter that is dequantised, written and read again."""
-    flops: float
-    """Floating-point operations a second in the matrix products."""
-
-
 def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
-    """Of a training: launching and dequantising for every batch, products for every token.
+    """Seconds of a training: launching and dequantising for every batch, matrix products for every token.
 
     A product of a token with a matrix is 2 operations a parameter. The base's matrices are used three times (their own
     gradient is never wanted); the head twice; attention's two products of T x T are counted for the longest row.
@@ -47,13 +34,13 @@ def _per_token(shape: ModelShape, length: int) -> float:
 
 
 def answering_seconds(shape: ModelShape, prompts: int, new_tokens: int, speed: Speed) -> float:
-    """Of answering: each token of a batch of prompts is one pass through all layers, dequantising included."""
+    """Seconds of answering: each token of a batch of prompts is one pass through all layers, with dequantising."""
     rounds = -(-prompts // ANSWER_BATCH)
     return rounds * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
 
 
 def fitted(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:
-    """The speeds that explain measured steps best, and by how much they miss the worst of them.
+    """The speeds that fit measured steps best, and their largest relative error on these steps.
 
     Least squares of relative errors, none of the four below zero (Lawson and Hanson, Solving Least Squares Problems,
     1974, chapter 23).
@@ -71,6 +58,6 @@ def fitted(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple
 
 
 def _parts(step: Timing, shape: ModelShape) -> tuple[float, float, float, float]:
-    """How often one optimizer step asks for each of the four."""
+    """How often one optimizer step needs each of the four speeds."""
     operations = step.rows * step.length * _per_token(shape, step.length)
     return 1.0, float(PASSES * shape.layers), float(PASSES * shape.quantised), operations

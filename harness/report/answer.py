@@ -8,11 +8,14 @@ from math import sqrt
 
 from harness import reducers, wording
 from harness.advise import TOY, advise
+from harness.core.claims import claim, gpu_of
 from harness.core.names import BASE
+from harness.core.quantities import quantity
 from harness.core.settings import AXES
 from harness.records import (
     Case,
     Change,
+    DeviceKind,
     Machine,
     Outcome,
     Phase,
@@ -26,7 +29,6 @@ from harness.records import (
 )
 from harness.report import rates, words
 from harness.report.rates import Span
-from harness.report.variants import phase
 
 
 @dataclass(frozen=True)
@@ -207,17 +209,17 @@ def _epochs(results: Results) -> str:
 
 
 def _cost_words(best: Outcome, machine: Machine) -> str:
-    train = phase(best, Phase.TRAIN)
+    train = best.cost(Phase.TRAIN)
     if train is None:
         return ""
-    peak = train.peak_reserved or train.peak_resident
-    what = "reserved on the GPU" if train.peak_reserved else "of main memory, Python and libraries included"
-    told = words.claim(train.seconds.basis, train.seconds.device, machine.memory_cap)
+    what = "reserved on the GPU" if train.on_gpu else "of main memory, Python and libraries included"
+    told = claim(train.seconds, machine)
     told += f", {train.note}" if train.note else ""
-    told = f"Training took {words.measured(train.seconds)} and at most {words.measured(peak)} {what}; {told}."
-    if machine.kind != "cpu":
+    told = f"Training took {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {told}."
+    if machine.kind is not DeviceKind.CPU:
         return told
-    return f"{told} A CPU's time and memory say nothing about a GPU: whether it fits a T4, this run cannot tell."
+    fits = f"whether it fits {gpu_of(machine)}, this run cannot tell"
+    return f"{told} A CPU's time and memory say nothing about a GPU: {fits}."
 
 
 def waiting(results: Results) -> str:

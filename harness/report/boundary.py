@@ -1,4 +1,4 @@
-"""Which trainings fit: rank by length by batch, with what each took, and where memory ran out."""
+"""Chart of the trainings that fit in memory, by rank, length and batch, and of those that ran out of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.claims import machine_claim
 from harness.records import GIB, Outcome, Phase, Results, Settings, Status
-from harness.report.charts import CHOSEN, INK, Chart, Table, configured, data, svg
-from harness.report.words import machine_claim, visible
+from harness.report.charts import CHOSEN, INK, Chart, DataTable, configured, data, svg
+from harness.report.words import visible
 
 ID = "boundary"
 NONE = "✖"
 CELL, ROW = (42, 27), 24
-"""Widths of a cell on a desk and on a telephone, and its height, in pixels."""
+"""Widths of a cell on a wide and on a narrow screen, and its height, in pixels."""
 _TITLE = 100
-"""What "tokens of a row" takes."""
+"""Width of the text "tokens of a row", in pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class _Tried:
 
 
 def boundary(results: Results) -> Chart | None:
-    """None where no GPU ran, and where everything fitted a model whose answers are worth more than this."""
+    """Draw the chart; None if no GPU ran, or if everything fitted and the model's answers mean something."""
     tried = _tried(results.variants)
     crossed = any(each.reserved is None for each in tried)
     if not any(each.reserved is not None for each in tried) or not (crossed or results.run.model.shape_only):
@@ -56,19 +57,19 @@ def boundary(results: Results) -> Chart | None:
 
 
 def _tried(variants: Sequence[Outcome]) -> tuple[_Tried, ...]:
-    """Those of which it is known whether they fit."""
+    """The variants of which it is known whether they fit."""
     found = []
     for variant in variants:
-        train = next((cost for cost in variant.costs if cost.phase is Phase.TRAIN), None)
+        train = variant.cost(Phase.TRAIN)
         short = Status.OUT_OF_MEMORY in variant.statuses
-        reserved = train.peak_reserved.value / GIB if train and train.peak_reserved else None
+        reserved = train.peak().value / GIB if train and train.on_gpu else None
         if variant.settings and (short or reserved is not None):
             found.append(_Tried(variant.name, variant.settings, None if short else reserved, any(variant.predicted)))
     return tuple(found)
 
 
 def _cells(tried: Sequence[_Tried]) -> dict[tuple[int, int, int], float | None]:
-    """By rank, batch and length: what the largest took, None if one did not fit."""
+    """Largest memory by rank, batch and length; None if one of the trainings did not fit."""
     cells: dict[tuple[int, int, int], float | None] = {}
     for each in tried:
         place = (each.settings.rank, each.settings.batch_size, each.settings.max_length)
@@ -104,8 +105,8 @@ def _spec(tried: Sequence[_Tried], width: int, columns: int) -> dict[str, Any]:
     return configured(panel.facet(facet, columns=columns, spacing=22))
 
 
-def _table(tried: Sequence[_Tried]) -> Table:
-    return Table(
+def _table(tried: Sequence[_Tried]) -> DataTable:
+    return DataTable(
         ("Rank", "Batch", "Length", "Accumulation", "Optimizer", "Reserved (GiB)", "Variant"),
         tuple(
             (

@@ -35,7 +35,9 @@ POINTS = 100
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
+    """The numbers of a chart, as text."""
+
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -50,7 +52,7 @@ class Chart:
     svg: Markup
     narrow: Markup
     """The same, drawn for a telephone."""
-    table: Table
+    table: DataTable
     note: str = ""
     narrow_note: str = ""
 
@@ -177,7 +179,7 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
     return configured((band + lines + ends).properties(width=306, height=95).facet(facet, columns=columns, spacing=18))
 
 
-def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) -> Table:
+def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) -> DataTable:
     last = max(s.step for _, _, t in runs for s in t.steps)
     at = sorted({max(1, round(last * n / 10)) for n in range(11)})
     rows = []
@@ -186,7 +188,7 @@ def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) ->
         seed = _seed_of(variant, training)
         cells = [number(values[s]) if s in values else "" for s in at]
         rows.append((str(n), variant.name, seed, *cells))
-    return Table(("#", "Variant", "Seed", *(f"step {s}" for s in at)), tuple(rows))
+    return DataTable(("#", "Variant", "Seed", *(f"step {s}" for s in at)), tuple(rows))
 
 
 def _seed_of(variant: Outcome, training: Training) -> str:
@@ -253,14 +255,14 @@ def _epochs_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], columns: 
     return configured(lines.properties(width=300, height=110).facet(facet, columns=columns, spacing=18))
 
 
-def _epochs_table(results: Results) -> Table:
+def _epochs_table(results: Results) -> DataTable:
     roles = [role for role in Role if role in results.base.rates]
     rows = [
         (t.variant, f"{e.epoch:g}", *(percent(e.rates.get(role)) for role in roles))
         for t in results.timelines
         for e in t.epochs
     ]
-    return Table(("Variant", "Epoch", *(role.value for role in roles)), tuple(rows))
+    return DataTable(("Variant", "Epoch", *(role.value for role in roles)), tuple(rows))
 
 
 @dataclass(frozen=True)

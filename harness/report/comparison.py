@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from harness import wording
+from harness.core.claims import source
 from harness.core.names import BASE
+from harness.core.quantities import quantity
 from harness.gate import GRAVITY
 from harness.records import (
     Comparison,
@@ -212,11 +214,11 @@ def _mean(figures: Sequence[Measurement]) -> Measurement | None:
         return None
     first = figures[0]
     value = fmean(figure.value for figure in figures)
-    return Measurement(value, first.unit, first.basis, first.device, first.model)
+    return replace(first, value=value)
 
 
 def _told(figure: Measurement | None) -> str:
-    return f"{words.measured(figure)}, {figure.basis} on {figure.device}" if figure else words.ABSENT
+    return f"{quantity(figure)}, {source(figure)}" if figure else words.ABSENT
 
 
 # --- answers -----------------------------------------------------------------------------------------------------

@@ -1,23 +1,54 @@
-"""Where time and memory went by phase, what did not finish, and what is needed to repeat it all."""
+"""Time and memory by phase, the trials that did not finish, and the facts needed to repeat the run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from harness import wording
-from harness.records import GIB, Outcome, Phase, PhaseCost, Results, Status, Suite, Together
+from harness.core.claims import claim, machine_claim
+from harness.core.costs import largest
+from harness.core.quantities import gib, quantity
+from harness.records import (
+    DeviceKind,
+    Machine,
+    Measurement,
+    Outcome,
+    Phase,
+    PhaseCost,
+    Results,
+    Status,
+    Suite,
+    Together,
+)
 from harness.report import words
-from harness.report.tables import Cell, Column, Row
+from harness.report.tables import Cell, Column, TableRow
 
 NOTEBOOK = "13.8 of 15.0 GB"
-"""What the workshop's notebook needed on its T4, as published with it: its costliest step, after two restarts."""
+"""GPU memory that the workshop's notebook needed on a T4, as published with it: its costliest step."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """One kind of memory peak, with its column's title and hint."""
+
+    figure: Callable[[PhaseCost], Measurement | None]
+    title: str
+    hint: str
+
+
 MEMORY = (
-    ("peak_resident", "Peak resident", "Main memory of the whole process, Python and libraries included"),
-    ("peak_allocated", "Peak allocated", "GPU memory that tensors took"),
-    ("peak_reserved", "Peak reserved", "GPU memory that torch's allocator held"),
-    ("peak_device", "Peak on device", "GPU memory of the process as the driver counts it, CUDA context included"),
+    _Memory(
+        lambda c: c.peak_resident, "Peak resident", "Main memory of the whole process, Python and libraries included"
+    ),
+    _Memory(lambda c: c.peak_allocated, "Peak allocated", "GPU memory that tensors took"),
+    _Memory(lambda c: c.peak_reserved, "Peak reserved", "GPU memory that torch's allocator held"),
+    _Memory(
+        lambda c: c.peak_device,
+        "Peak on device",
+        "GPU memory of the process as the driver counts it, CUDA context included",
+    ),
 )
 
 
@@ -44,25 +75,26 @@ def failures(results: Results) -> tuple[Failure, ...]:
 
 
 def together(results: Results) -> str:
-    """What the passes took in which trials were trained side by side; empty where there were none."""
-    passes: dict[str, Together] = {}
-    for _, _, outcome in _everyone(results):
-        for training in outcome.training:
-            if (own := training.together) and own.cost.seconds.value >= _seconds(passes.get(own.id)):
-                passes[own.id] = own
-    if not passes:
+    """Total time of the passes that trained several trials at once, as a sentence; empty without such passes."""
+    shared = _shared(results)
+    if not shared:
         return ""
-    trials = sum(own.trials for own in passes.values())
-    whole = wording.duration(sum(own.cost.seconds.value for own in passes.values()))
-    how = "one pass" if len(passes) == 1 else f"{len(passes)} passes"
+    trials = sum(own.trials for own in shared)
+    whole = wording.duration(sum(own.cost.seconds.value for own in shared))
+    how = "one pass" if len(shared) == 1 else f"{len(shared)} passes"
     return (
         f"{trials} trials were trained side by side in {how} over the base, which took {whole}. Their own time and "
         "memory are what each takes alone, scaled from a short probe."
     )
 
 
-def _seconds(own: Together | None) -> float:
-    return own.cost.seconds.value if own else 0.0
+def _shared(results: Results) -> list[Together]:
+    """The passes that trained several trials at once, each by the record of the trial that ended last in it."""
+    found = [own for _, _, outcome in _everyone(results) for t in outcome.training if (own := t.together)]
+    longest: dict[str, Together] = {}
+    for own in found:
+        longest[own.id] = max(longest.get(own.id, own), own, key=lambda one: one.cost.seconds.value)
+    return list(longest.values())
 
 
 def _everyone(results: Results) -> list[tuple[int, str, Outcome]]:
@@ -73,72 +105,72 @@ def _everyone(results: Results) -> list[tuple[int, str, Outcome]]:
 
 
 def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
-    """Where the run's time went: what each phase took over all trials, and its largest memory."""
+    """Rows of the table by phase: total time over all trials, its share of the run, and the largest memory peaks."""
     spent = [(c, len(o.seeds)) for _, _, o in _everyone(results) for c in o.costs]
     totals = {phase: sum(c.seconds.value * n for c, n in spent if c.phase is phase) for phase in Phase}
     whole = sum(totals.values()) or 1.0
+    kinds = _memory(results)
     return tuple(
         (
             Cell(words.PHASES[phase]),
             Cell(wording.duration(total)),
             Cell(f"{100 * total / whole:.0f}%", share=total / whole),
-            *(Cell(words.measured(peak)) for peak in _peaks([c for c, _ in spent if c.phase is phase], results)),
+            *(Cell(words.measured(largest(each.figure(c) for c, _ in spent if c.phase is phase))) for each in kinds),
         )
         for phase, total in totals.items()
         if any(c.phase is phase for c, _ in spent)
     )
 
 
-def _memory(results: Results) -> list[tuple[str, str, str]]:
+def _memory(results: Results) -> list[_Memory]:
     every = [cost for _, _, outcome in _everyone(results) for cost in outcome.costs]
-    return [each for each in MEMORY if any(getattr(cost, each[0]) for cost in every)]
-
-
-def _peaks(costs: Sequence[PhaseCost], results: Results) -> list[Any]:
-    return [
-        max((f for c in costs if (f := getattr(c, name))), key=lambda f: float(f.value), default=None)
-        for name, _, _ in _memory(results)
-    ]
+    return [each for each in MEMORY if any(map(each.figure, every))]
 
 
 def columns(results: Results) -> tuple[Column, ...]:
-    return (
-        Column("Phase", "What was done", number=False),
-        Column("Time", "Wall time, mean over seeds"),
-        Column("Tokens/s", "Tokens trained or generated per second"),
-        *(Column(title, hint) for _, title, hint in _memory(results)),
-        Column("Where from", "Basis and device of the row's figures", number=False),
-    )
+    return tuple(column for column, _ in _pairs(results))
 
 
-def by_variant(results: Results) -> tuple[Row, ...]:
+def by_variant(results: Results) -> tuple[TableRow, ...]:
+    pairs = _pairs(results)
     return tuple(
-        Row(number, name, name == results.choice.variant, number == 0, _cost_cells(results, cost))
+        TableRow(number, name, name == results.choice.variant, number == 0, tuple(cell(cost) for _, cell in pairs))
         for number, name, outcome in _everyone(results)
         for cost in outcome.costs
     )
 
 
-def _cost_cells(results: Results, cost: PhaseCost) -> tuple[Cell, ...]:
-    rate = cost.tokens_per_second
-    cap = results.run.provenance.machine.memory_cap
-    return (
-        Cell(words.PHASES[cost.phase]),
-        Cell(words.measured(cost.seconds)),
-        Cell(f"{rate:,.0f}" if rate else words.ABSENT),
-        *(Cell(words.measured(getattr(cost, name))) for name, _, _ in _memory(results)),
-        Cell(", ".join(filter(None, (words.claim(cost.seconds.basis, cost.seconds.device, cap), cost.note)))),
-    )
+def _pairs(results: Results) -> list[tuple[Column, Callable[[PhaseCost], Cell]]]:
+    """Columns of the table by variant and phase, each with the function that makes its cell."""
+    machine = results.run.provenance.machine
+    return [
+        (Column("Phase", "What was done", number=False), lambda cost: Cell(words.PHASES[cost.phase])),
+        (Column("Time", "Wall time, mean over seeds"), lambda cost: Cell(quantity(cost.seconds))),
+        (Column("Tokens/s", "Tokens trained or generated per second"), _rate),
+        *((Column(each.title, each.hint), partial(_peak, each)) for each in _memory(results)),
+        (Column("Where from", "Basis and device of the row's figures", number=False), partial(_source, machine)),
+    ]
+
+
+def _rate(cost: PhaseCost) -> Cell:
+    return Cell(f"{cost.tokens_per_second:,.0f}" if cost.tokens_per_second else words.ABSENT)
+
+
+def _peak(kind: _Memory, cost: PhaseCost) -> Cell:
+    return Cell(words.measured(kind.figure(cost)))
+
+
+def _source(machine: Machine, cost: PhaseCost) -> Cell:
+    return Cell(", ".join(filter(None, (claim(cost.seconds, machine), cost.note))))
 
 
 def passes(results: Results) -> tuple[str, ...]:
-    """What passes took in which the fused engine trained several trials at once: no trial's own cost, so apart."""
-    shared = {t.together.id: t.together for _, _, outcome in _everyone(results) for t in outcome.training if t.together}
+    """One line for each pass in which the fused engine trained several trials; its cost belongs to no single trial."""
+    machine = results.run.provenance.machine
     return tuple(
-        f"{wording.plural(one.trials, 'trial')} together in {words.measured(one.cost.seconds)}, at most "
-        f"{words.measured(one.cost.peak_reserved or one.cost.peak_resident)} "
-        f"({words.claim(one.cost.seconds.basis, one.cost.seconds.device, results.run.provenance.machine.memory_cap)})"
-        for one in shared.values()
+        f"{wording.plural(one.trials, 'trial')} together in {quantity(one.cost.seconds)}, at most "
+        f"{quantity(one.cost.peak())} ({claim(one.cost.seconds, machine)})"
+        for one in _shared(results)
     )
 
 
@@ -146,7 +178,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     run = results.run
     facts, machine = run.provenance, run.provenance.machine
     commit = (facts.git_commit or "not in a git repository") + (" with uncommitted changes" if facts.git_dirty else "")
-    cap = f", memory capped at {machine.memory_cap / GIB:.1f} GiB" if machine.memory_cap else ""
+    cap = f", memory capped at {gib(machine.memory_cap)}" if machine.memory_cap else ""
     threads = f", {wording.plural(machine.threads, 'thread')}" if machine.threads else ""
     return (
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),
@@ -157,7 +189,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Confirmation seeds", wording.listed(run.confirm_seeds)),
         ("Engine", run.engine),
         ("Device", f"{machine.device} ({machine.kind}), computing in {machine.compute_dtype}{threads}{cap}"),
-        ("Basis of all figures", words.machine_claim(machine)),
+        ("Basis of all figures", machine_claim(machine)),
         ("Harness's git commit", commit),
         ("Python", f"{facts.python}, {facts.platform}"),
         ("Started", words.moment(facts.started)),
@@ -176,19 +208,19 @@ def _decoding(suite: Suite) -> str:
 
 
 def notebook(results: Results) -> tuple[str, ...]:
-    """What the workshop's notebook needed, in words; empty for toys. Beside a CPU's figures it stands apart."""
+    """Sentences that compare the run with the workshop's notebook; empty for toy models."""
+    machine = results.run.provenance.machine
     if results.run.model.toy:
         return ()
     published = f"The workshop's notebook: {NOTEBOOK} of GPU memory for its merge, after two restarts of its runtime"
-    if results.run.provenance.machine.kind != "cuda":
+    if machine.kind is not DeviceKind.CUDA:
         return (f"{published} (published, on a T4). Main memory of a CPU run cannot be set beside it.",)
     every = [c for _, _, outcome in _everyone(results) for c in outcome.costs]
-    every += [t.together.cost for _, _, outcome in _everyone(results) for t in outcome.training if t.together]
-    peak = max((p for c in every if (p := c.peak_device or c.peak_reserved)), key=lambda p: p.value, default=None)
+    peak = largest(cost.gpu_peak() for cost in (*every, *(own.cost for own in _shared(results))))
     if peak is None:
         return (f"{published} (published, on a T4).",)
-    told = words.claim(peak.basis, peak.device, results.run.provenance.machine.memory_cap)
+    size = f"{peak.value / 1e9:.1f} GB"
     return (
         f"{published} (published, on a T4, in GB of 10⁹ bytes).",
-        f"This run, from loading to the last answer, without a restart: {peak.value / 1e9:.1f} GB at most ({told}).",
+        f"This run, from loading to the last answer, without a restart: {size} at most ({claim(peak, machine)}).",
     )

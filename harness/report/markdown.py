@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import wording
+from harness.core.claims import machine_claim
 from harness.gate.words import code
 from harness.records import Results, Split
 from harness.report import answer, answers, rates, words
@@ -28,7 +29,7 @@ def summary(results: Results) -> str:
     reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
     blocks += [_bullets(reasons), head.confirmation, _roles(head)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
-    machine = words.machine_claim(run.provenance.machine)
+    machine = machine_claim(run.provenance.machine)
     blocks.append(f"Time and memory {code(machine)}. Repeat it with {code(run.provenance.command)}.")
     return "\n\n".join(block for block in blocks if block) + "\n"
 

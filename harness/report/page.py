@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.core.claims import machine_claim
 from harness.records import Basis, Phase, Results, Split
 from harness.report import answer, answers, boundary, charts, costs, effects, rates, tradeoff, variants, words
 from harness.report.answer import Excerpt, Headline
@@ -11,7 +12,7 @@ from harness.report.answers import CaseView, LedgerRow
 from harness.report.charts import Chart
 from harness.report.costs import Failure
 from harness.report.effects import Effect, Pairwise
-from harness.report.tables import Cell, Column, Row
+from harness.report.tables import Cell, Column, TableRow
 from harness.stability import Stability, told
 
 
@@ -40,7 +41,7 @@ class Page:
     """Of the figures in them."""
     columns: tuple[Column, ...]
     peak_hint: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     common: tuple[tuple[str, str], ...]
     effects: tuple[Effect, ...]
     pairwise: Pairwise | None
@@ -59,7 +60,7 @@ class Page:
     phases: tuple[tuple[Cell, ...], ...]
     together: str
     cost_columns: tuple[Column, ...]
-    costs: tuple[Row, ...]
+    costs: tuple[TableRow, ...]
     passes: tuple[str, ...]
     notebook: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -78,7 +79,7 @@ def page(results: Results, now: str) -> Page:
         title=f"{run.suite.name} · {run.model.name}",
         banner=words.toy_banner(run.model) if run.model.toy else run.model.note,
         waiting=answer.waiting(results),
-        claim=words.machine_claim(run.provenance.machine),
+        claim=machine_claim(run.provenance.machine),
         headline=answer.headline(results, compared, marks),
         excerpts=answer.excerpts(results, compared),
         fits=fits,
@@ -114,6 +115,6 @@ def page(results: Results, now: str) -> Page:
 
 
 def _bases(results: Results) -> tuple[str, ...]:
-    found = [c.seconds.basis.value for v in results.variants for c in v.costs if c.phase is Phase.TRAIN]
+    found = [train.seconds.basis.value for v in results.variants if (train := v.cost(Phase.TRAIN))]
     found += [basis.value for v in results.variants for basis in v.bases if basis is Basis.PREDICTED]
     return tuple(dict.fromkeys(found))

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 from harness.leaks import of_results
-from harness.records import Decision, Measurement, Outcome, Results, Split
+from harness.records import (
+    Decision,
+    Estimate,
+    Flip,
+    Measurement,
+    Mismatch,
+    Outcome,
+    PhaseCost,
+    Results,
+    Role,
+    RoleChange,
+    Split,
+    VariantChange,
+)
 from harness.report import answers, rates
 from harness.report.variants import differing, verdict
 from harness.report.words import visible
@@ -28,32 +43,68 @@ def tables(results: Results) -> dict[str, str]:
 def comparison_tables(decision: Decision) -> dict[str, str]:
     """File name to content: `changes.csv`, `flips.csv`, `environment.csv`."""
     found = decision.comparison
+    return {
+        "changes.csv": _text(
+            _table(_change_columns(decision), [(v, role) for v in found.variants for role in v.roles])
+        ),
+        "flips.csv": _text(_table(_FLIPS, [(v.name, flip) for v in found.variants for flip in v.flips])),
+        "environment.csv": _text(_table(_ENVIRONMENT, (*found.obstacles, *found.changed))),
+    }
+
+
+T = TypeVar("T")
+_Columns = Sequence[tuple[str, Callable[[T], Value]]]
+"""A table's columns from left to right: the heading of each, and what makes its value of a row's subject."""
+
+
+def _table(columns: _Columns[T], subjects: Iterable[T]) -> Iterator[Sequence[Value]]:
+    yield [heading for heading, _ in columns]
+    for subject in subjects:
+        yield [value(subject) for _, value in columns]
+
+
+_Change = tuple[VariantChange, RoleChange]
+
+
+def _change_columns(decision: Decision) -> _Columns[_Change]:
     judged = {judgement.variant: judgement.verdict.value for judgement in decision.variants}
-    changes: list[Sequence[Value]] = [
-        ("variant", "verdict", "role", "cases", "before", "before_low", "before_high", "after", "after_low",
-         "after_high", "difference", "difference_low", "difference_high", "p_worse_adjusted")
-    ]  # fmt: skip
-    flips: list[Sequence[Value]] = [
-        ("variant", "case", "role", "critical", "seeds_passed_before", "seeds_before", "seeds_passed_after",
-         "seeds_after", "answer_before", "answer_after")
-    ]  # fmt: skip
-    for variant in found.variants:
-        for role in variant.roles:
-            parts = [x for e in (role.before, role.after, role.difference) for x in (e.value, e.low, e.high)]
-            changes.append(
-                (variant.name, judged.get(variant.name), role.role.value, role.cases, *parts, role.worse_adjusted)
-            )
-        for flip in variant.flips:
-            rates = (flip.before.passed, flip.before.total, flip.after.passed, flip.after.total)
-            flips.append(
-                (variant.name, flip.case, flip.role.value, str(flip.critical), *rates, flip.answer_before,
-                 flip.answer_after)
-            )  # fmt: skip
-    environment = [
-        ("what", "before", "now"),
-        *((d.what, d.before, d.after) for d in (*found.obstacles, *found.changed)),
+    return [
+        ("variant", lambda of: of[0].name),
+        ("verdict", lambda of: judged.get(of[0].name)),
+        ("role", lambda of: of[1].role.value),
+        ("cases", lambda of: of[1].cases),
+        *_interval("before", lambda role: role.before),
+        *_interval("after", lambda role: role.after),
+        *_interval("difference", lambda role: role.difference),
+        ("p_worse_adjusted", lambda of: of[1].worse_adjusted),
     ]
-    return {"changes.csv": _text(changes), "flips.csv": _text(flips), "environment.csv": _text(environment)}
+
+
+def _interval(heading: str, estimate: Callable[[RoleChange], Estimate]) -> _Columns[_Change]:
+    return [
+        (heading, lambda of: estimate(of[1]).value),
+        (f"{heading}_low", lambda of: estimate(of[1]).low),
+        (f"{heading}_high", lambda of: estimate(of[1]).high),
+    ]
+
+
+_FLIPS: _Columns[tuple[str, Flip]] = (
+    ("variant", lambda of: of[0]),
+    ("case", lambda of: of[1].case),
+    ("role", lambda of: of[1].role.value),
+    ("critical", lambda of: str(of[1].critical)),
+    ("seeds_passed_before", lambda of: of[1].before.passed),
+    ("seeds_before", lambda of: of[1].before.total),
+    ("seeds_passed_after", lambda of: of[1].after.passed),
+    ("seeds_after", lambda of: of[1].after.total),
+    ("answer_before", lambda of: of[1].answer_before),
+    ("answer_after", lambda of: of[1].answer_after),
+)
+_ENVIRONMENT: _Columns[Mismatch] = (
+    ("what", lambda of: of.what),
+    ("before", lambda of: of.before),
+    ("now", lambda of: of.after),
+)
 
 
 def _text(rows: Iterable[Sequence[Value]]) -> str:
@@ -74,29 +125,44 @@ def _safe(value: Value) -> Value:
 def _variants(results: Results) -> Iterator[Sequence[Value]]:
     marks = rates.marks(results, results.samples)
     losses = rates.reference_losses(results, results.choice.objective)
-    roles, axes = list(results.base.rates), differing(results)
-    heads = [f"{role}_{what}" for role in roles for what in ("passed", "asked", "rate", "low", "high")]
-    yield (
-        "variant", "chosen", "status", "eligible", "why", *heads, "points_lost", "points_lost_below", "fixed", "broken",
-        "reference_loss_nats_per_token", "trainable_parameters", "supervised_tokens", *axes,
-    )  # fmt: skip
-    for outcome in (results.base, *results.variants):
-        base = outcome is results.base
-        told = None if base else verdict(results, outcome)
-        figures: list[Value] = []
-        for role in roles:
-            rate, own = outcome.rates.get(role), marks.get((outcome.name, role))
-            span = own.span if own and rate else None
-            figures += [rate.passed, rate.total, rate.value] if rate else [None] * 3
-            figures += [span.low, span.high] if span else [None] * 2
-        safety = outcome.safety
-        yield (
-            outcome.name, str(outcome.name == results.choice.variant), ", ".join(outcome.statuses),
-            told.word if told else None, told.why if told else None, *figures, safety.lost if safety else None,
-            safety.upper if safety else None, None if base else outcome.fixed, None if base else outcome.broken,
-            losses.get(outcome.name), outcome.trainable_parameters, outcome.supervised_tokens,
-            *(_plain(outcome.differs.get(axis)) for axis in axes),
-        )  # fmt: skip
+    told = {variant.name: verdict(results, variant) for variant in results.variants}
+    columns: _Columns[Outcome] = [
+        ("variant", lambda of: of.name),
+        ("chosen", lambda of: str(of.name == results.choice.variant)),
+        ("status", lambda of: ", ".join(of.statuses)),
+        ("eligible", lambda of: told[of.name].word if of.name in told else None),
+        ("why", lambda of: told[of.name].why if of.name in told else None),
+        *(column for role in results.base.rates for column in _role(role, marks)),
+        ("points_lost", lambda of: of.safety.lost if of.safety else None),
+        ("points_lost_below", lambda of: of.safety.upper if of.safety else None),
+        ("fixed", lambda of: None if of is results.base else of.fixed),
+        ("broken", lambda of: None if of is results.base else of.broken),
+        ("reference_loss_nats_per_token", lambda of: losses.get(of.name)),
+        ("trainable_parameters", lambda of: of.trainable_parameters),
+        ("supervised_tokens", lambda of: of.supervised_tokens),
+        *((axis, partial(_setting, axis)) for axis in differing(results)),
+    ]
+    return _table(columns, (results.base, *results.variants))
+
+
+def _role(role: Role, marks: rates.Table) -> _Columns[Outcome]:
+    """Figures of one role; empty where the outcome has no rate, or no interval."""
+
+    def span(of: Outcome) -> rates.Span | None:
+        own = marks.get((of.name, role))
+        return own.span if own and role in of.rates else None
+
+    return [
+        (f"{role}_passed", lambda of: of.rates[role].passed if role in of.rates else None),
+        (f"{role}_asked", lambda of: of.rates[role].total if role in of.rates else None),
+        (f"{role}_rate", lambda of: of.rates[role].value if role in of.rates else None),
+        (f"{role}_low", lambda of: found.low if (found := span(of)) else None),
+        (f"{role}_high", lambda of: found.high if (found := span(of)) else None),
+    ]
+
+
+def _setting(name: str, outcome: Outcome) -> Value:
+    return _plain(outcome.differs.get(name))
 
 
 def _plain(value: object) -> Value:
@@ -109,33 +175,42 @@ def _plain(value: object) -> Value:
 
 def _cases(results: Results) -> Iterator[Sequence[Value]]:
     found = of_results(results)
-    yield ("case", "role", "group", "leak", "void", "base", *(variant.name for variant in results.variants))
-    for row in answers.ledger(results):
-        case = row.case
-        flips = (f"{flip.short} {flip.share}".strip() for flip in row.flips)
-        yield (
-            case.id, case.role.value, case.group, found[case.id].label.value, results.void.get(case.id, ""), row.base,
-            *flips,
-        )  # fmt: skip
+    columns: _Columns[answers.LedgerRow] = [
+        ("case", lambda of: of.case.id),
+        ("role", lambda of: of.case.role.value),
+        ("group", lambda of: of.case.group),
+        ("leak", lambda of: found[of.case.id].label.value),
+        ("void", lambda of: results.void.get(of.case.id, "")),
+        ("base", lambda of: of.base),
+        *((variant.name, partial(_flip, n)) for n, variant in enumerate(results.variants)),
+    ]
+    return _table(columns, answers.ledger(results))
+
+
+def _flip(place: int, row: answers.LedgerRow) -> Value:
+    flip = row.flips[place]
+    return f"{flip.short} {flip.share}".strip()
+
+
+_COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
+    ("variant", lambda of: of[0]),
+    ("split", lambda of: of[1].value),
+    ("phase", lambda of: of[2].phase.value),
+    ("seconds", lambda of: of[2].seconds.value),
+    ("tokens", lambda of: of[2].tokens),
+    ("peak_resident_bytes", lambda of: _bytes(of[2].peak_resident)),
+    ("peak_allocated_bytes", lambda of: _bytes(of[2].peak_allocated)),
+    ("peak_reserved_bytes", lambda of: _bytes(of[2].peak_reserved)),
+    ("peak_device_bytes", lambda of: _bytes(of[2].peak_device)),
+    ("basis", lambda of: of[2].seconds.basis.value),
+    ("device", lambda of: of[2].seconds.device),
+)
 
 
 def _costs(results: Results) -> Iterator[Sequence[Value]]:
-    yield (
-        "variant", "split", "phase", "seconds", "tokens", "peak_resident_bytes", "peak_allocated_bytes",
-        "peak_reserved_bytes", "peak_device_bytes", "basis", "device",
-    )  # fmt: skip
     late = [(Split.CONFIRM, outcome) for outcome in (results.confirmed_base, results.confirmed) if outcome]
-    for split, outcome in [*((Split.MAIN, o) for o in (results.base, *results.variants)), *late]:
-        yield from _phases(split, outcome)
-
-
-def _phases(split: Split, outcome: Outcome) -> Iterator[Sequence[Value]]:
-    for cost in outcome.costs:
-        peaks = (cost.peak_resident, cost.peak_allocated, cost.peak_reserved, cost.peak_device)
-        yield (
-            outcome.name, split.value, cost.phase.value, cost.seconds.value, cost.tokens, *map(_bytes, peaks),
-            cost.seconds.basis.value, cost.seconds.device,
-        )  # fmt: skip
+    every = [*((Split.MAIN, outcome) for outcome in (results.base, *results.variants)), *late]
+    return _table(_COSTS, [(outcome.name, split, cost) for split, outcome in every for cost in outcome.costs])
 
 
 def _bytes(figure: Measurement | None) -> Value:

@@ -1,4 +1,4 @@
-"""Rows and columns as the page's tables have them, whatever they are about."""
+"""Rows and columns of the page's tables, whatever they are about."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from harness.report.rates import Span
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, what it is sorted by (last of all where that is empty), and a smaller second line."""
+    """One cell: its text, its sort key (an empty one sorts last), and a smaller second line."""
 
     text: str
     sort: float | str = ""
     under: str = ""
     share: float | None = None
-    """Of a bar behind the text, 0 to 1."""
+    """Length of the bar behind the text, from 0 to 1."""
     span: Span | None = None
-    """The interval that the bar's end lies in."""
+    """The interval drawn at the bar's end."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def groups(columns: Sequence[Column]) -> list[Group]:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
+    """One variant's (or the base's) row of a table, its cells in the order of the table's columns."""
+
     number: int
     name: str
     chosen: bool

@@ -1,4 +1,4 @@
-"""Quality against what it costs, in time and in memory: the two drawings that a default is picked from."""
+"""Charts of pass rate against training time and against memory, from which a default is picked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from math import ceil, floor, log, log10
 from statistics import median
 from typing import Any
 
-from harness.records import GIB, T4_MEMORY_CAP, Basis, Measurement, Outcome, Phase, Results, Role, Status
+from harness.core.claims import gpu_of, machine_claim
+from harness.core.profiles import REFERENCE, profile_of
+from harness.core.quantities import MIB, gib, quantity
+from harness.records import GIB, Basis, Measurement, Outcome, Phase, PhaseCost, Results, Role, Status
 from harness.report import rates
 from harness.report.charts import (
     BASE,
@@ -19,17 +22,14 @@ from harness.report.charts import (
     OTHER,
     WIDE,
     Chart,
-    Table,
+    DataTable,
     configured,
     data,
     svg,
 )  # fmt: skip
 from harness.report.words import (
     ABSENT,
-    MIB,
     counts,
-    machine_claim,
-    measured,
     parameters,
     percent,
     status,
@@ -38,12 +38,11 @@ from harness.report.words import (
 
 CHOSEN_KIND, WITHIN, BEYOND = "Best", "Keeps what the base could do", "Loses too much of it, or may"
 FREE = 4
-"""Points by which a label stands above a line."""
+"""Points of pass rate by which a label stands above the front's line."""
 SHAPES = {
     Basis.MEASURED: "circle",
     Basis.EMULATED: "diamond",
     Basis.PREDICTED: "square",
-    Basis.PUBLISHED: "triangle-up",
 }
 
 
@@ -70,7 +69,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is laid against quality: `cost` gives a variant's figure, its words, and where it is from."""
+    """The cost axis of a chart: `cost` gives a variant's figure, its text and its source."""
 
     id: str
     title: str
@@ -79,7 +78,7 @@ class Axis:
     cost: Callable[[Outcome], Cost]
     log: bool
     tick: str
-    """Vega's expression for a tick's label."""
+    """Vega expression for the label of a tick."""
     limit: float | None = None
     limit_label: str = ""
     note: str = ""
@@ -94,7 +93,7 @@ class Cost:
 
 
 def trade_offs(results: Results, marks: rates.Table) -> tuple[Chart, ...]:
-    """Pass rate on the objective against training's time and against its memory."""
+    """Two charts of the pass rate on the objective: against training time, and against memory."""
     return tuple(_chart(results, axis, marks) for axis in (_time(results), _memory(results)))
 
 
@@ -102,16 +101,16 @@ def trade_offs(results: Results, marks: rates.Table) -> tuple[Chart, ...]:
 
 
 def on_cuda(variants: Sequence[Outcome]) -> bool:
-    """GPU figures are an axis only where every training ran on CUDA: only there is allocated memory counted."""
-    train = [c for v in variants for c in v.costs if c.phase is Phase.TRAIN]
-    return bool(train) and all(c.peak_allocated is not None for c in train)
+    """Whether every training ran on a GPU: only then are GPU figures an axis."""
+    train = [cost for variant in variants if (cost := variant.cost(Phase.TRAIN))]
+    return bool(train) and all(cost.on_gpu for cost in train)
 
 
 def _time(results: Results) -> Axis:
     if on_cuda(results.variants):
         return Axis(
             "trade-off", "Training time (minutes)", "Minutes", "how long training takes",
-            lambda v: _figure(_seconds(v), 60.0), log=True, tick="datum.label",
+            lambda v: _cost(v, lambda train: train.seconds, 60.0), log=True, tick="datum.label",
         )  # fmt: skip
     return Axis(
         "trade-off", "Training work (trained tokens × trainable parameters)", "Tokens × parameters",
@@ -124,46 +123,33 @@ def _time(results: Results) -> Axis:
 
 def _memory(results: Results) -> Axis:
     machine = results.run.provenance.machine
+    held = profile_of(machine) or REFERENCE
     if on_cuda(results.variants):
         return Axis(
             "memory-trade-off", "Peak GPU memory while training, as torch reserves it (GiB)", "Peak GPU memory (GiB)",
-            "how much GPU memory it needs", lambda v: _figure(_reserved(v), GIB), log=False, tick="datum.label",
-            limit=T4_MEMORY_CAP / GIB, limit_label=f"T4 {T4_MEMORY_CAP / GIB:.1f} GiB",
-            note="The dotted line is what torch can be given on a T4. What ran out of memory needs more than where it "
-            f"stands. Figures {machine_claim(machine)}.",
+            "how much GPU memory it needs", lambda v: _cost(v, PhaseCost.peak, GIB), log=False, tick="datum.label",
+            limit=held.memory_cap / GIB, limit_label=f"{held.title} {gib(held.memory_cap)}",
+            note=f"The dotted line is what torch can be given on {gpu_of(machine)}. What ran out of memory needs more "
+            f"than where it stands. Figures {machine_claim(machine)}.",
         )  # fmt: skip
     return Axis(
         "memory-trade-off", "Peak main memory of the process while training (MiB)", "Peak memory (MiB)",
-        "how much main memory it needs", lambda v: _figure(_resident(v), MIB), log=False, tick="datum.label",
+        "how much main memory it needs", lambda v: _cost(v, lambda train: train.peak_resident, MIB), log=False,
+        tick="datum.label",
         note="Main memory of a CPU run, Python and libraries included. It does not say what a GPU would need.",
     )  # fmt: skip
 
 
-def _figure(found: Measurement | None, unit: float) -> Cost:
-    return Cost(found.value / unit, measured(found), found.basis, found.device) if found else Cost(None, ABSENT)
-
-
-def _train(variant: Outcome) -> Any:
-    return next((c for c in variant.costs if c.phase is Phase.TRAIN), None)
-
-
-def _seconds(variant: Outcome) -> Measurement | None:
-    cost = _train(variant)
-    return cost.seconds if cost else None
-
-
-def _reserved(variant: Outcome) -> Measurement | None:
-    cost = _train(variant)
-    return cost.peak_reserved if cost else None
-
-
-def _resident(variant: Outcome) -> Measurement | None:
-    cost = _train(variant)
-    return cost.peak_resident if cost else None
+def _cost(variant: Outcome, figure: Callable[[PhaseCost], Measurement], unit: float) -> Cost:
+    train = variant.cost(Phase.TRAIN)
+    if train is None:
+        return Cost(None, ABSENT)
+    found = figure(train)
+    return Cost(found.value / unit, quantity(found), found.basis, found.device)
 
 
 def _work(results: Results, variant: Outcome) -> Cost:
-    """Of a training that stopped, what the whole of it would have been: an epoch has as many tokens as another's."""
+    """Work of the training. For one that stopped, of the whole: each epoch has the same tokens."""
     tokens: float = variant.supervised_tokens
     if not _finished(variant) and variant.settings:
         whole = [v.supervised_tokens / v.settings.epochs for v in results.variants if _finished(v) and v.settings]
@@ -173,7 +159,7 @@ def _work(results: Results, variant: Outcome) -> Cost:
 
 
 def _asked(variant: Outcome) -> float:
-    """Bytes that a training would have held, had it been given what it asked for in vain; 0 where that is not known."""
+    """Bytes that a training would have held if its last request had succeeded; 0 if that is unknown."""
     short = [s for s in variant.shortages if s and s.requested]
     return max(((s.peak_allocated.value if s.peak_allocated else 0) + s.requested.value for s in short if s.requested),
                default=0.0)  # fmt: skip
@@ -201,7 +187,7 @@ def _chart(results: Results, axis: Axis, marks: rates.Table) -> Chart:
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
         narrow=svg(_spec(points, axis, axis.short, height, NARROW), f"{axis.id}-narrow"),
-        table=Table(
+        table=DataTable(
             ("#", "Variant", axis.title, f"Pass rate on {objective}", "95% interval", "Mark", "Where from"),
             tuple(
                 (str(p.number), p.name, p.shown_cost, p.shown_quality, str(p.span or ""), p.kind, p.basis.value)
@@ -238,7 +224,7 @@ def _point(
 
 
 def front(points: Sequence[Point]) -> list[list[Point]]:
-    """Those that no cheaper one equals, among eligible variants, by cost; one front per basis and device."""
+    """Eligible variants that no cheaper one equals, ordered by cost; one front for each basis and device."""
     found = []
     for source in dict.fromkeys((p.basis, p.device) for p in points):
         known = [p for p in points if (p.basis, p.device) == source and p.eligible and p.quality is not None and p.cost]
@@ -290,7 +276,7 @@ def _spec(points: Sequence[Point], axis: Axis, title: str, base: float | None, w
 
 
 def _domain(costs: Sequence[float], axis: Axis) -> list[float]:
-    """With room on the right for names; the limit is within it."""
+    """Bounds of the cost axis, including the limit, with room on the right for names."""
     known = [*costs, *([axis.limit] if axis.limit else [])] or [1.0, 10.0]
     low, high = min(known), max(known)
     if axis.log:
@@ -315,7 +301,7 @@ def _y(field: str = "quality:Q") -> Any:
 
 
 def _marks(points: Sequence[Point], x: Any) -> Any:
-    """Full where a variant is eligible, hollow where not; the shape is the figure's basis."""
+    """One mark per variant: filled if it is eligible, otherwise hollow; the shape shows the figure's basis."""
     import altair as alt
 
     rows = [
@@ -397,7 +383,7 @@ def _names(shown: Sequence[dict[str, Any]], x: Any) -> Any:
 def labels(
     points: Sequence[Point], domain: Sequence[float], base: float | None, width: int, logarithmic: bool = True
 ) -> list[dict[str, Any]]:
-    """A label beside each mark, moved up or down where it would cover another one."""
+    """A label beside each mark, moved up or down if it would cover another label."""
     taken = [] if base is None else [_base_label(100 * base, width)]
     lines = {point.number for line in front(points) for point in line}
     found = []
@@ -412,7 +398,7 @@ def labels(
 
 
 def _place(cost: float, domain: Sequence[float], logarithmic: bool) -> float:
-    """As a share of the width."""
+    """Position of a cost on the axis, as a share of the width."""
     if logarithmic:
         return log(cost / domain[0]) / log(domain[1] / domain[0])
     return (cost - domain[0]) / (domain[1] - domain[0])
@@ -420,7 +406,7 @@ def _place(cost: float, domain: Sequence[float], logarithmic: bool) -> float:
 
 @dataclass(frozen=True)
 class _Box:
-    """Where a label lies: from `left` to `right` as shares of the width, `at` as its height in points."""
+    """Place of a label: `left` and `right` as shares of the width, `at` as its height in points."""
 
     left: float
     right: float
@@ -431,7 +417,7 @@ class _Box:
 
 
 def _label(point: Point, among: int, width: int) -> str:
-    """The name, or the number where names would be too many or too long."""
+    """The variant's name, or its number if names would be too many or too long."""
     named = width > NARROW and (among <= 14 or point.kind == CHOSEN_KIND)
     return point.name if named else f"#{point.number}"
 
@@ -441,7 +427,7 @@ def _base_label(at: float, width: int) -> _Box:
 
 
 def _free(left: float, right: float, wish: float, base: float | None, taken: Sequence[_Box]) -> _Box:
-    """The place nearest to the wished one that is within the drawing, off the base's line and free; else the wish."""
+    """The free place nearest to `wish`, within the drawing and off the base's line; `wish` if there is none."""
     steps = sorted(range(-60, 61), key=lambda step: (abs(step), step))
     boxes = [_Box(left, right, wish + step) for step in steps if 2 <= wish + step <= 102]
     clear = (

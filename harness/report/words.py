@@ -6,11 +6,9 @@ import hashlib
 import re
 from typing import Any
 
-from harness.records import GIB, Basis, Machine, Measurement, ModelRef, Phase, Rate, Role, Status
-from harness.wording import duration
+from harness.core.quantities import quantity
+from harness.records import Measurement, ModelRef, Phase, Rate, Role, Status
 
-MIB = 1 << 20
-"""What of a T4's memory torch can be given, CUDA's own context left aside."""
 ABSENT = "–"
 
 ROLES = {
@@ -80,16 +78,8 @@ def counts(rate: Rate | None) -> str:
     return "no case counts" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
 
 
-def memory(value: float) -> str:
-    return f"{value / GIB:.2f} GiB" if value >= GIB else f"{value / MIB:.0f} MiB"
-
-
 def measured(figure: Measurement | None) -> str:
-    if figure is None:
-        return ABSENT
-    if figure.unit in ("s", "seconds"):
-        return duration(figure.value)
-    return memory(figure.value) if figure.unit in ("B", "bytes") else f"{figure.value:,.4g} {figure.unit}"
+    return quantity(figure) if figure else ABSENT
 
 
 def parameters(count: int) -> str:
@@ -130,23 +120,6 @@ def moment(stamp: str) -> str:
     """`2026-01-02T03:24:05.123+00:00` as people write it; anything else as it is."""
     found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::[\d.]+)?(Z|\+00:00)?(.*)$", stamp)
     return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
-
-
-# --- what a number may claim -------------------------------------------------------------------------------------
-
-
-def claim(basis: Basis, device: str, cap: int | None = None) -> str:
-    """Where a figure comes from, as DESIGN demands it to be said."""
-    if basis is Basis.EMULATED:
-        limit = f" capped at {cap / GIB:.1f} GiB" if cap else ", with its memory capped"
-        return f"emulated: {device}{limit}; never run on a T4"
-    if basis is Basis.PREDICTED:
-        return "predicted; not validated on a T4"
-    return f"published figure for {device}" if basis is Basis.PUBLISHED else f"measured on {device}"
-
-
-def machine_claim(machine: Machine) -> str:
-    return claim(machine.basis, machine.device, machine.memory_cap)
 
 
 def toy_banner(model: ModelRef) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness import adapters
-from harness.records import AdapterRef, Job, Prompt, Snapshot, Status, Task, Training
+from harness.records import AdapterRef, DeviceKind, Job, Prompt, Snapshot, Status, Task, Training
 from harness.runner.goals import Goal
 from harness.runner.recorder import Recorder
 from harness.store import Cache
 
-_BATCH = {"cpu": 64, "cuda": 16}
+_BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
 """Prompts answered in one batch. On a T4, 16 leave room for the keys and values of a 7B model."""
 
 

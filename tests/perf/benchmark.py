@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.provenance import Profile, machine, stack_versions
+from harness.core import profiles
+from harness.provenance import machine, stack_versions
 from harness.records import Results
 from harness.store import find_run
 
@@ -85,7 +86,7 @@ def figures(grid: str) -> dict[str, Any]:
     a, b = answers(one), answers(other)
     return {
         "command": f"python tests/perf/benchmark.py --grid {grid}",
-        "machine": machine(Profile.CPU).device,
+        "machine": machine(profiles.CPU).device,
         "cores": len(os.sched_getaffinity(0)),
         "versions": stack_versions(),
         "times": times,

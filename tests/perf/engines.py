@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.core import profiles
 from harness.engine.adapters import attached
 from harness.engine.answers import answer
 from harness.engine.base import Base, load_base
@@ -34,7 +35,7 @@ from harness.engine.mixed import Speaker, answer_mixed, read_adapter, rows_in_fl
 from harness.engine.reference import trained
 from harness.engine.rows import IGNORED, Row, render
 from harness.models import resolve
-from harness.provenance import Profile, machine, stack_versions
+from harness.provenance import machine, stack_versions
 from harness.records import Answer, Decoding, Message, Prompt, Quantization, Settings
 from harness.suites import load_suite
 
@@ -108,7 +109,7 @@ def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *
     clock = Clock()
     with (
         contextlib.redirect_stdout(io.StringIO()),
-        trained(base, rows, share, seed, model_name="perf", progress=clock.tick),
+        trained(base, rows, share, seed, progress=clock.tick),
     ):
         pass
     return clock.timing(whole)
@@ -170,7 +171,7 @@ def asked(count: int) -> tuple[Prompt, ...]:
 def gpu(quick: bool) -> Iterator[Workload]:
     from harness.engine.shapes import make_base
 
-    on = machine(Profile.T4)
+    on = machine(profiles.T4)
     ref = resolve("shape:llama-2-7b")
     with tempfile.TemporaryDirectory() as folder:
         make_base(ref, Quantization.NF4, on, Path(folder))
@@ -185,7 +186,7 @@ def gpu(quick: bool) -> Iterator[Workload]:
 
 @contextlib.contextmanager
 def cpu(quick: bool) -> Iterator[Workload]:
-    on = replace(machine(Profile.CPU), threads=1)
+    on = replace(machine(profiles.CPU), threads=1)
     base = load_base(resolve("pocket"), Quantization.NF4, on)
     settings = Settings(learning_rate=1e-4, rank=16, alpha=32, warmup=0, batch_size=1)
     yield Workload(

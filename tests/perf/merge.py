@@ -28,9 +28,9 @@ from harness.engine.shapes import make_base
 from harness.export import shards
 from harness.models import resolve
 from harness.provenance import cpu_name
-from harness.records import Machine, ModelRef, Quantization
+from harness.records import DeviceKind, Machine, ModelRef, Quantization
 
-ON = Machine("cpu", "CPU", "float16", threads=1)
+ON = Machine(DeviceKind.CPU, "CPU", "float16", threads=1)
 SHARD_SIZE = 2_000_000_000
 CHUNK = 1 << 25
 """Elements cast and written at once by the baseline."""

@@ -45,7 +45,7 @@ def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
     return replace(settings, **{axis.name: axis.default for axis in AXES.values() if not axis.cost}, max_length=longest)
 
 
-def probe(base: Base, rows: Sequence[Row], settings: Settings, *, model_name: str) -> Probe:
+def probe(base: Base, rows: Sequence[Row], settings: Settings) -> Probe:
     """Train an epoch of few steps: one that loads kernels, some that are timed, one of the longest rows, and the last.
 
     Memory peaks in that of the longest rows, and only when the optimizer has its state: not in the first.
@@ -65,7 +65,7 @@ def probe(base: Base, rows: Sequence[Row], settings: Settings, *, model_name: st
     def tick(*_: Any) -> None:
         ticks.append(time.perf_counter())
 
-    with trained(base, chosen, few, 0, model_name=model_name, progress=tick) as found:
+    with trained(base, chosen, few, 0, progress=tick) as found:
         cost = found.cost
     whole = (ticks[TIMED] - ticks[0]) / TIMED
     last = ticks[-1] - ticks[-2] if rest else whole

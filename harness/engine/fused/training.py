@@ -23,7 +23,7 @@ from harness.engine.fused.stack import Adapter, PassRow, Stack
 from harness.engine.reference import Keep, TrainingLog, sft_arguments
 from harness.engine.rows import IGNORED, Row
 from harness.errors import EngineError
-from harness.records import Fingerprint, Status, Step
+from harness.records import DeviceKind, Fingerprint, Status, Step
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """(model, ids, labels), all (rows, tokens), to the log-probability of each label but the first; 0 where ignored."""
-PASS_TOKENS = {"cpu": 2048, "cuda": 4096}
+PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 """Padded tokens that go through the base at once, unless one row alone has more."""
-OVERHEAD = {"cpu": 100, "cuda": 1024}
+OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """What a pass costs beside its tokens, in tokens: on a GPU, dequantising the base and starting kernels."""
 EVEN = 1.25
 """How many times the padded tokens passes may have in which no trial has more rows than another."""
@@ -125,7 +125,7 @@ class _Run:
 
         self._base = base
         kind, precision = base.machine.kind, base.machine.compute_dtype
-        self._autocast = precision if kind == "cuda" and precision in ("float16", "bfloat16") else None
+        self._autocast = precision if kind is DeviceKind.CUDA and precision in ("float16", "bfloat16") else None
         self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
         self._log_probabilities = log_probabilities or _fused_head(base)
         self._lots, self._configs = list(lots), [one.config for one in begun]
@@ -139,7 +139,7 @@ class _Run:
         room = torch.empty(max(each.size for each in self._learners), dtype=wide(base), device=base.device)
         for learner in self._learners:
             learner.collect_in(room)
-        if kind == "cuda":
+        if kind is DeviceKind.CUDA:
             checkpoint(base.model)
         base.model.train()
 
@@ -275,7 +275,7 @@ def _fused_head(base: Base) -> LogProbabilities:
     On a CPU that scores every position. Where the model does nothing to its logits, those with a label are enough.
     """
     config = base.model.config.get_text_config()
-    if base.machine.kind == "cpu" and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
+    if base.machine.kind is DeviceKind.CPU and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
         return _labelled_only
     from trl.trainer.utils import add_fused_lm_head
 

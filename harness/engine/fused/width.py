@@ -8,11 +8,11 @@ from typing import Any
 import psutil
 
 from harness.engine.base import Base
-from harness.records import Settings
+from harness.records import DeviceKind, Settings
 
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
-WIDEST = {"cpu": 8, "cuda": 16}
+WIDEST = {DeviceKind.CPU: 8, DeviceKind.CUDA: 16}
 """More gain little, and a worker that is killed loses its pass."""
 _SPARE = 0.85
 """Of what is free: allocators fragment, and estimates err."""
@@ -28,7 +28,7 @@ def width(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
 
 def free_bytes(base: Base) -> int:
     """What may still be allocated: under the machine's cap, or else on its device."""
-    if base.machine.kind == "cpu":
+    if base.machine.kind is DeviceKind.CPU:
         return int(psutil.virtual_memory().available)
     import torch
 
@@ -75,5 +75,5 @@ def activations(base: Base, tokens: int) -> int:
     config = base.model.config.get_text_config()
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
     layer = tokens * (16 * hidden + 6 * inner)
-    kept = tokens * hidden if base.machine.kind == "cuda" else layer
+    kept = tokens * hidden if base.machine.kind is DeviceKind.CUDA else layer
     return int((kept * config.num_hidden_layers + layer) * base.model.dtype.itemsize)
