@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import adapters, compare, limits, reporting
 from harness.budget import Budget
 from harness.core import profiles
+from harness.core.engines import Engine
 from harness.core.settings import fusible
 from harness.errors import Place, SuiteError, UsageError
 from harness.executors import Executor
@@ -34,7 +35,7 @@ from harness.records import (
 from harness.runner.copies import Copies
 from harness.runner.listeners import Listener, Listeners
 from harness.scorers import Scoring, code_of, scorer
-from harness.storage.keys import FUSED, REFERENCE, Setup, adapter_trial
+from harness.storage.keys import Setup, adapter_trial
 from harness.storage.locations import CACHE, RUNS
 from harness.store import Cache, RunStore, claim_run, digest, open_run
 from harness.suites import load_suite
@@ -42,7 +43,6 @@ from harness.sweep import Sweep
 from harness.sync import Mirror, mirror
 from harness.wording import plural
 
-AUTO = "auto"
 FIRST_CONFIRM_SEED = 1000
 
 
@@ -78,7 +78,7 @@ class Request:
     """Time limit of the whole run in seconds, including the report."""
     sync: Path | None = None
     """A folder that outlives this machine, to which every finished trial is copied and from which a run resumes."""
-    engine: str = AUTO
+    engine: Engine = Engine.AUTO
     """`reference`, `fused`, or `auto`: fused where several trials share a base."""
 
 
@@ -124,7 +124,7 @@ def _results(request: Request, manifest: RunManifest, sweep: Sweep, shown: Liste
     """Run the sweep, choose a variant, confirm it, and return the results."""
     budget, store = sweep.budget, sweep.run
     # The choice is confirmed as a user would train it: alone, with SFTTrainer.
-    confirmation = replace(sweep, setup=replace(sweep.setup, engine=REFERENCE))
+    confirmation = replace(sweep, setup=replace(sweep.setup, engine=Engine.REFERENCE))
     if request.fresh:
         _forget(sweep, confirmation, store, manifest)
     records = sweep.go(limits.ordered(manifest.plan, budget), Split.MAIN, _counted(manifest.plan))
@@ -204,12 +204,12 @@ def prepare(request: Request) -> RunManifest:
     )
 
 
-def _engine(asked: str, plan: Plan) -> str:
+def _engine(asked: Engine, plan: Plan) -> Engine:
     """The engine that trains the plan: with `auto`, the fused one where several trials share a base."""
-    if asked != AUTO:
+    if asked is not Engine.AUTO:
         return asked
     bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
-    return FUSED if any(bases.count(base) > 1 for base in set(bases)) else REFERENCE
+    return Engine.FUSED if any(bases.count(base) > 1 for base in set(bases)) else Engine.REFERENCE
 
 
 def _check_trainable(suite: Suite) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.core.conversations import as_chat
 from harness.records import TEMPLATE_DATE, Example, Message
 
 CHARACTERS = 3.5
@@ -120,7 +121,6 @@ def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[M
     compiled = environment.from_string(template)
 
     def render(messages: Sequence[Message]) -> str:
-        chat = [{"role": message.role, "content": message.content} for message in messages]
-        return compiled.render(messages=chat, add_generation_prompt=False, **special)
+        return compiled.render(messages=as_chat(messages), add_generation_prompt=False, **special)
 
     return render

@@ -16,6 +16,7 @@ from harness.analysis.score_table import pair as paired
 from harness.baseline import samples
 from harness.compare import void_cases
 from harness.core.claims import source
+from harness.core.conversations import messages_of
 from harness.records import (
     Answer,
     Baseline,
@@ -29,7 +30,6 @@ from harness.records import (
     Flip,
     Machine,
     Measurement,
-    Message,
     Mismatch,
     PhaseCost,
     Policy,
@@ -114,7 +114,7 @@ class _Questions:
 def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
     old, new = ({case.id: case for case in suite.cases} for suite in (before, after))
     both = [id for id in new if id in old]
-    asked = [id for id in both if _asked(before, old[id]) != _asked(after, new[id])]
+    asked = [id for id in both if messages_of(before, old[id]) != messages_of(after, new[id])]
     judged = [id for id in both if id not in asked and judgement_of(old[id]) != judgement_of(new[id])]
     unjudged = [id for id in judged if not can_judge or not _kept_enough(old[id], new[id])]
     changes = SuiteChange(
@@ -125,12 +125,6 @@ def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
         unjudged=tuple(unjudged),
     )
     return _Questions(frozenset(both) - {*asked, *unjudged}, changes)
-
-
-def _asked(suite: Suite, case: Case) -> tuple[str | None, tuple[Message, ...]]:
-    """The messages that the model is given."""
-    own = any(message.role == "system" for message in case.messages)
-    return None if own else suite.system_prompt, case.messages
 
 
 def judgement_of(case: Case) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from harness.core.engines import Engine
 from harness.core.settings import Plan as Plan
 from harness.core.settings import Quantization as Quantization
 from harness.core.settings import Scheduler as Scheduler
@@ -548,7 +549,7 @@ class Job:
     model: ModelRef
     machine: Machine
     quantization: Quantization
-    engine: str
+    engine: Engine
     cache: str
     examples: tuple[Example, ...]
     decoding: Decoding
@@ -650,7 +651,7 @@ class RunManifest:
     suite: Suite
     plan: Plan
     model: ModelRef
-    engine: str
+    engine: Engine
     confirm_seeds: tuple[int, ...]
     provenance: Provenance
     digest: str
@@ -1109,7 +1110,7 @@ class Baseline:
     suite: Suite
     training_rows: tuple[str, ...]
     model: ModelRef
-    engine: str
+    engine: Engine
     provenance: Provenance
     base: BaselineVariant
     variants: tuple[BaselineVariant, ...]

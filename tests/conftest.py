@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from harness.engine.base import Base
+    from harness.engine.loading import Base
     from harness.store import RunStore
 
 for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
@@ -25,7 +25,7 @@ def base() -> Base:
     from training import one_core
     from trl import SFTTrainer  # noqa: F401 - so that it is there, too, when the freezing is done
 
-    from harness.engine.base import load_base
+    from harness.engine.loading import load_base
     from harness.models import resolve
     from harness.records import Quantization
 

@@ -31,7 +31,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 def small_run(folder: Path, engine: str = "auto") -> RunStore:
     """`small` with one variant, trained on the pocket model in this process."""
-    from harness.worker import work
+    from harness.engine.worker import work
 
     small_suite(folder, grid=ONE)
     with inside(folder):

@@ -97,7 +97,7 @@ class Bench:
 
     def __init__(self, output: Path) -> None:
         from harness.core import profiles
-        from harness.engine.base import load_base
+        from harness.engine.loading import load_base
         from harness.models import resolve
         from harness.provenance import machine
 
@@ -123,7 +123,7 @@ class Bench:
         write_record(self.path(arm, seed), record)
 
     def answers(self, model: Any) -> tuple[dict[str, Any], PhaseCost]:
-        from harness.engine.answers import answer
+        from harness.engine.generation.answers import answer
         from harness.engine.meter import Meter
 
         with Meter(self.base.machine) as meter:
@@ -134,8 +134,8 @@ class Bench:
     def train(self, names: Sequence[str], seed: int) -> None:
         """One training with its answers, as the worker does it; arms that differ in how it is saved share it."""
         from harness.engine.adapters import save_adapter
-        from harness.engine.reference import trained
-        from harness.engine.rows import tokenize
+        from harness.engine.tokenization import tokenize
+        from harness.engine.trainers.sft import trained
 
         arm = ARMS[names[0]]
         self.base.tokenizer.chat_template = arm.template or self.own_template

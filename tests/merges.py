@@ -21,7 +21,7 @@ from typing import Any
 from training import one_core
 
 from harness.engine.adapters import attached, save_adapter
-from harness.engine.base import Base, load_base
+from harness.engine.loading import Base, load_base
 from harness.engine.merging import merge
 from harness.export import shards
 from harness.export.texts import config_of, generation_config_of, plain_files
@@ -62,7 +62,7 @@ def adapter_of(base: Base, folder: Path, share: float, **options: Any) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from harness.engine.base import untouched
+    from harness.engine.loading import untouched
 
     torch.manual_seed(2)
     given: dict[str, Any] = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"} | options
@@ -119,7 +119,7 @@ class Behaviour:
 def behaviour(base: Base, model: Any = None) -> Behaviour:
     import torch
 
-    from harness.engine.rows import render
+    from harness.engine.tokenization import render
     from harness.records import Message
 
     logits, answers = [], []

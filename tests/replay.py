@@ -29,6 +29,7 @@ import suite_generator as generator
 from harness import benchmark, changes, compare, stats
 from harness.analysis.score_table import ScoreTable, pair, score_tables
 from harness.core import profiles
+from harness.engine.worker import work
 from harness.executors.inline import Inline
 from harness.pocket import corpus
 from harness.records import (
@@ -45,7 +46,6 @@ from harness.scorers import score
 from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
 from harness.sweep import Sweep
-from harness.worker import work
 
 FRESH = 1_000
 GRID = Path(__file__).resolve().parent.parent / "suites" / "workshop" / "grids" / "quick.yaml"

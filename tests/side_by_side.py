@@ -10,9 +10,10 @@ from typing import Any
 
 from training import SHORT, rows_of
 
-from harness.engine.base import Base
-from harness.engine.fused.training import Learned, Lot, train_together
-from harness.engine.rows import Row
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.training import FusedResult, train_together
+from harness.engine.trainers.protocol import TrialInput
 from harness.records import Scheduler, Settings, Step
 
 SIX = (
@@ -29,13 +30,13 @@ SIX = (
 """Of different rank, alpha, learning rate, schedule, epochs, targets and batch size."""
 
 
-def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, Learned]:
+def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, FusedResult]:
     """Trained in one pass, each under its number as its name and seed."""
-    lots = [Lot(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
-    return {one.name: one for one in train_together(base, lots, progress=lambda name, step, total: None, **more)}
+    trials = [TrialInput(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
+    return {one.name: one for one in train_together(base, trials, progress=lambda name, step, total: None, **more)}
 
 
-def named(learned: Learned) -> dict[str, Any]:
+def named(learned: FusedResult) -> dict[str, Any]:
     """The adapter's tensors as the reference engine's model calls them."""
     return {
         f"base_model.model.{name}.lora_{half}.default.weight": tensor

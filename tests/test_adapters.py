@@ -17,7 +17,8 @@ from harness import report
 from harness.adapters import copy, find
 from harness.compare import assemble
 from harness.engine.adapters import save_adapter
-from harness.engine.base import Base
+from harness.engine.loading import Base
+from harness.engine.worker import work
 from harness.errors import HarnessError, ModelError, UsageError
 from harness.executors.inline import Inline
 from harness.models import resolve
@@ -40,7 +41,6 @@ from harness.runner.jobs import import_adapter
 from harness.storage.keys import Setup
 from harness.store import Cache, RunStore
 from harness.sweep import Sweep
-from harness.worker import work
 
 POCKET = resolve("pocket")
 LLAMA = ModelRef("meta-llama/Llama-2-7b-chat-hf", "/somewhere/snapshots/abc", "0")

@@ -12,6 +12,7 @@ from build import suite as made_suite
 from test_sweep import SETUP, commit
 
 from harness.budget import Budget, by_information, seconds
+from harness.core.engines import Engine
 from harness.core.names import BASE
 from harness.errors import UsageError
 from harness.grid import load_plan, trial_id
@@ -29,7 +30,7 @@ from harness.records import (
     Variant,
 )
 from harness.runner.watch import Watch
-from harness.storage.keys import FUSED, Setup
+from harness.storage.keys import Setup
 from harness.store import Cache, RunStore, read_record
 from harness.sweep import Sweep
 
@@ -207,7 +208,7 @@ def test_the_budget_is_kept_by_passes(tmp_path: Path, total: float, takes: float
     worker = Together(Clock(), takes, load=9)
     wanted = trials(100)
     began = worker.clock.now
-    records, budget = go(tmp_path, worker, wanted, total, replace(SETUP, engine=FUSED))
+    records, budget = go(tmp_path, worker, wanted, total, replace(SETUP, engine=Engine.FUSED))
     used = worker.clock.now - began
     assert budget.spent
     assert used <= total

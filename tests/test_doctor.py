@@ -17,7 +17,7 @@ from harness.core import profiles
 from harness.core.profiles import Speed
 from harness.devices import Gpu
 from harness.doctor import Facts, Finding, Level, Torch, ask_torch, calibrated, findings
-from harness.engine import calibrate
+from harness.engine import calibration as calibrate
 from harness.forecast import public_shape
 from harness.models import POCKET
 from harness.predict import ModelShape, batches, fitted, training_seconds
@@ -226,15 +226,14 @@ def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("floor", "flops", "rows"), [(0.4, 12e12, ()), (0.09, 300e12, (16,)), (0.09, 1e18, (16, 32, 64))]
 )
-def test_a_fast_gpu_is_given_more_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, floor: float, flops: float, rows: tuple[int, ...]
-) -> None:
+def test_a_fast_gpu_is_given_more_rows(tmp_path: Path, floor: float, flops: float, rows: tuple[int, ...]) -> None:
     """Until its products show beside what every step takes; a T4's do at once, and there is an end to it."""
     speed = Speed(update=floor, launch=0, dequantise=0, flops=flops)
-    monkeypatch.setattr(calibrate, "_base", lambda *_: None)
-    monkeypatch.setattr(calibrate, "_timed", lambda _, each: replace(each, seconds=a_step(each, speed)))
     told: list[Timing] = []
-    found = calibrate.timings(one_core(), tmp_path, POCKET, told.append)
+    found = calibrate.timings(
+        one_core(), tmp_path, POCKET, told.append,
+        make=lambda *_: None, measure=lambda _, each: replace(each, seconds=a_step(each, speed)),
+    )  # fmt: skip
     assert told == found
     assert tuple(each.rows for each in found[len(calibrate.BENCHMARKS) :]) == rows
 

@@ -242,7 +242,7 @@ for event in Processes(command=sys.argv[2:]).run(Path(sys.argv[1]), Path(sys.arg
     "command", [WORKER, (sys.executable, "-c", "import sys; sys.stdin.read()")], ids=["worker", "script"]
 )
 def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -> None:
-    """A parent that is killed closes its worker's stdin, and the worker ends: `harness.worker` whatever it is doing."""
+    """A worker ends when its parent is killed, whatever it is doing: its stdin closes."""
     job = tmp_path / "job"
     os.mkfifo(job)  # a job that is never written keeps the worker at reading
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
@@ -257,7 +257,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -
 
 
 def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
-    """`python -m harness.worker` with a job that it cannot read says so in the last line of its log."""
+    """`python -m harness.engine.worker` with a job that it cannot read says so in the last line of its log."""
     job = tmp_path / "001.json"
     job.write_text(json.dumps({"format": 1}), encoding="utf-8")
     (last,) = run(Processes(), job)

@@ -331,7 +331,7 @@ def test_the_merged_model_gives_the_answers_of_the_run(trained_run: RunStore, tm
     from merges import loaded
 
     from harness.core.conversations import messages_of
-    from harness.engine.answers import answer
+    from harness.engine.generation.answers import answer
     from harness.models import resolve
     from harness.records import Prompt, Quantization
 

@@ -249,19 +249,19 @@ def players_of(converted: dict[Any, Path], kind: GgufType) -> Any:
     """The merged model in PyTorch, and a GGUF of it."""
     from merges import loaded
 
-    from harness.engine.players import Torch, opened
+    from harness.engine.generation.backends import TorchBackend, open_gguf
     from harness.models import resolve
     from harness.records import Quantization
 
     base = loaded(resolve(str(converted["merged"])), Quantization.NONE)
     ends = frozenset(base.model.generation_config.eos_token_id)
-    return Torch(base, base.model), opened(converted[kind], base.tokenizer, ends, threads=1)
+    return TorchBackend(base, base.model), open_gguf(converted[kind], base.tokenizer, ends, threads=1)
 
 
 @pytest.mark.gguf
 def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_run: RunStore) -> None:
     """At f16: logits within 1e-3 of the largest one, the same tokens of every prompt, and the same answers."""
-    from harness.engine.rows import render
+    from harness.engine.tokenization import render
     from harness.export.climb import questions
 
     run = trained_run.manifest()
@@ -269,7 +269,7 @@ def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_
     torch_player, opening = players_of(converted, GgufType.F16)
     with opening as player:
         for prompt in prompts:
-            assert player.alike(prompt)
+            assert player.same_tokens(prompt)
             ids = render(prompt.messages, player.tokenizer, ask=True)
             expected, found = torch_player.logits(ids), player.logits(ids)
             assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-3

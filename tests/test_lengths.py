@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.engine.base import without_today
+from harness.engine.loading import without_today
 from harness.lengths import lengths
 from harness.models import POCKET
 from harness.records import Example, Message

@@ -133,7 +133,7 @@ def test_a_toy_is_called_one(trained_run: RunStore) -> None:
     """The pocket model's notebook says so at its top; another model's says nothing of it and needs no harness."""
     source = source_of(trained_run)
     said = "\n".join(cell.source for cell in notebook(source, "float16").cells)
-    assert "**This notebook is about a toy.**" in said
+    assert "**This notebook uses a toy model.**" in said
     assert "\nfrom harness" in said
     real = replace(source, run=replace(source.run, model=replace(source.model, toy=False)))
     other = "\n".join(cell.source for cell in notebook(real, "float16").cells)

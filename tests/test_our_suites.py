@@ -17,7 +17,7 @@ from harness.starter.write import NET, safety_net
 from harness.suites import load_suite
 
 if TYPE_CHECKING:
-    from harness.engine.base import Base
+    from harness.engine.loading import Base
 
 SUITES = Path(__file__).parent.parent / "suites"
 NAMES = sorted(file.parent.name for file in SUITES.glob("*/suite.yaml"))

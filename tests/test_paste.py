@@ -11,8 +11,8 @@ import pytest
 from build import machine
 
 from harness import paste
-from harness.engine.base import Base, quantization_config
-from harness.engine.reference import lora_config, sft_arguments
+from harness.engine.loading import Base, quantization_config
+from harness.engine.trainers.sft import lora_config, sft_arguments
 from harness.records import Quantization, Scheduler, Settings
 
 SETTINGS = [

@@ -11,7 +11,6 @@ import pytest
 from build import MoreSettings, case, cost, machine
 from build import suite as made_suite
 
-from harness.core.conversations import messages_of
 from harness.core.names import BASE
 from harness.errors import EngineError, StoreError
 from harness.executors import Executor
@@ -654,15 +653,6 @@ def test_name_path_and_threads_change_no_id() -> None:
     )
     assert moved.training_id(A.settings, 0) == SETUP.training_id(A.settings, 0)
     assert moved.base_id(Quantization.NF4) == SETUP.base_id(Quantization.NF4)
-
-
-def test_a_cases_own_system_message_wins() -> None:
-    """The suite's system prompt goes before a case's messages, unless the case has one of its own."""
-    own = replace(case("own"), messages=(Message("system", "Be brief."), Message("user", "Hello")))
-    suite = replace(SUITE, system_prompt="Be kind.")
-    assert messages_of(suite, own) == own.messages
-    assert messages_of(suite, CASES[0]) == (Message("system", "Be kind."), *CASES[0].messages)
-    assert messages_of(SUITE, CASES[0]) == CASES[0].messages
 
 
 def test_forgotten_is_done_anew(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from training import QUESTIONS, SHORT, one_core, prompts, training, weights
 from harness import frame
 from harness.compare import assemble
 from harness.engine.adapters import attached
-from harness.engine.base import Base
+from harness.engine.loading import Base
+from harness.engine.worker import work
 from harness.executors.inline import Inline
 from harness.frame import Run
 from harness.records import (
@@ -42,7 +43,6 @@ from harness.records import (
 from harness.storage.keys import Setup
 from harness.store import AnswerPass, Cache, RunStore, snapshot_id
 from harness.sweep import Sweep
-from harness.worker import work
 
 ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3.0))
 

@@ -27,10 +27,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.engine.base import Base, load_base, untouched
-from harness.engine.reference import TrainingLog, _dataset, lora_config, sft_arguments, use_full_precision
-from harness.engine.rows import Row
-from harness.engine.shapes import make_base
+from harness.engine.loading import Base, load_base, untouched
+from harness.engine.random_weights import make_base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.sft import TrainingLog, _dataset, lora_config, sft_arguments, use_full_precision
 from harness.models import POCKET
 from harness.predict import Coefficients, batches, memory, shape_of
 from harness.records import DeviceKind, Machine, ModelRef, Quantization, Settings

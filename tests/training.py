@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import profiles
-from harness.engine.answers import answer
-from harness.engine.base import Base
-from harness.engine.reference import Keep, Trained, TrainingLog, build_trainer, trained
-from harness.engine.rows import Row, tokenize
+from harness.engine.generation.answers import answer
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row, tokenize
+from harness.engine.trainers.sft import Keep, Trained, TrainingLog, build_trainer, trained
 from harness.provenance import machine
 from harness.records import Answer, Decoding, Example, Machine, Message, Prompt, Settings
 from harness.suites import load_suite

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from harness.core.conversations import with_system_prompt
 from harness.core.profiles import AUTO
 from harness.errors import ExportError
 from harness.export.gguf import GgufRequest, to_gguf
@@ -39,21 +40,21 @@ def answered(question: str, answers: tuple[tuple[str, str], ...]) -> None:
 
 @contextmanager
 def in_torch(source: Source) -> Iterator[Ask]:
-    """Ask the base and the variant as the run did."""
-    from harness.engine.base import load_base
-    from harness.engine.players import side_by_side
-    from harness.engine.quiet import quieten
+    """Base and variant, as the run asked them."""
+    from harness.engine.generation.backends import base_and_adapter
+    from harness.engine.loading import load_base
+    from harness.engine.log_filters import hide_library_messages
 
-    quieten()
+    hide_library_messages()
     on = here(source)
     base = load_base(source.model, source.settings.quantization, on, saved=saved_base(source))
-    with side_by_side(base, source.adapter) as (bare, tuned):
+    with base_and_adapter(base, source.adapter) as (bare, tuned):
 
         def ask(question: str) -> tuple[tuple[str, str], ...]:
             prompts, decoding = [Prompt("chat", _messages(source, question))], source.run.suite.decoding
             return tuple(
-                (who, player.answers(prompts, decoding)[0].text)
-                for who, player in (("base", bare), (source.variant.name, tuned))
+                (who, backend.answers(prompts, decoding)[0].text)
+                for who, backend in (("base", bare), (source.variant.name, tuned))
             )
 
         yield ask
@@ -61,18 +62,17 @@ def in_torch(source: Source) -> Iterator[Ask]:
 
 @contextmanager
 def at_home(source: Source, file: Path) -> Iterator[Ask]:
-    """Ask the GGUF file with llama.cpp."""
-    from harness.engine.players import ask_at_home
+    """The file alone, by llama.cpp."""
+    from harness.engine.generation.backends import llama_cpp_chat
 
     check_binding()
     decoding: Decoding = source.run.suite.decoding
-    asked = ask_at_home(file, decoding)
+    asked = llama_cpp_chat(file, decoding)
     yield lambda question: ((file.name, asked(_messages(source, question))),)
 
 
 def _messages(source: Source, question: str) -> tuple[Message, ...]:
-    system = source.run.suite.system_prompt
-    return (*([Message("system", system)] if system else []), Message("user", question))
+    return with_system_prompt(source.run.suite.system_prompt, (Message("user", question),))
 
 
 def here(source: Source) -> Machine:
@@ -82,18 +82,18 @@ def here(source: Source) -> Machine:
 
 def check_parity(store: RunStore, source: Source, llama_cpp: Path | None, tell: Tell, *, allow_code: bool) -> Parity:
     """Export what is missing, ask the suite at every stage, and record the judged answers."""
-    from harness.engine.ladder import Ladder, climb
+    from harness.engine.log_filters import hide_library_messages
     from harness.engine.merging import merge
-    from harness.engine.quiet import quieten
+    from harness.engine.parity_stages import StageInputs, answer_stages
     from harness.export.climb import questions, recorded
     from harness.models import resolve
     from harness.scorers import Scoring, scorer
 
-    quieten()
+    hide_library_messages()
     folder, on, asked = store.root / "exports", here(source), questions(source)
     request = MergeRequest()
     merged = to_merged(source, folder, request, merge=merge, tell=tell)
-    ladder = Ladder(
+    inputs = StageInputs(
         model=source.model,
         quantization=source.settings.quantization,
         machine=on,
@@ -103,7 +103,7 @@ def check_parity(store: RunStore, source: Source, llama_cpp: Path | None, tell: 
         reloaded=resolve(str(merged)),
         files=_files(source, merged, folder, llama_cpp, tell),
     )
-    answered_stages = climb(ladder, [question.prompt for question in asked], source.run.suite.decoding, tell)
+    answered_stages = answer_stages(inputs, [question.prompt for question in asked], source.run.suite.decoding, tell)
     score = scorer(Scoring(Path(source.run.suite.folder), allow_code))
     return recorded(store, source, asked, answered_stages, score, on.device)
 

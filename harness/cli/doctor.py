@@ -65,7 +65,7 @@ def _gpu(profile: Profile) -> Machine:
 
 def _measure(on: Machine) -> Calibration:
     from harness.doctor import calibrated
-    from harness.engine.calibrate import timings
+    from harness.engine.calibration import timings
     from harness.forecast import public_shape
     from harness.models import POCKET, SHAPES
 

@@ -91,8 +91,8 @@ def export(
     It needs no GPU. RUN is a run's directory; VARIANT is a variant's name, or a part of it that no other
     variant's name has. If the command is stopped, run it again to continue.
     """
+    from harness.engine.log_filters import hide_library_messages
     from harness.engine.merging import check_adapter, merge
-    from harness.engine.quiet import quieten
     from harness.export.exporter import EngineFunctions, ExportRequest
     from harness.export.source import find
     from harness.storage.locations import CACHE
@@ -101,7 +101,7 @@ def export(
     exporter = next(each for each in _exporters() if each.kind.value == kind)
     _check_options(kind)
     options = _options(exporter, given)
-    quieten()
+    hide_library_messages()
     store, cache = find_run(run), Cache(CACHE)
     with store.locked(), cache.in_use(store.root):
         source = find(store, variant, seed, cache)

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
 from harness.cli.places import PLACE
+from harness.core.engines import Engine
 from harness.core.profiles import PROFILES
 
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -47,8 +48,8 @@ TRIAL_FAILED = 3
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "fused", "reference"]),
-    default="auto",
+    type=click.Choice(sorted(engine.value for engine in Engine)),
+    default=Engine.AUTO.value,
     show_default=True,
     help="fused trains trials of one base together; reference trains one by one with SFTTrainer; auto is fused where "
     "several trials share a base.",
@@ -127,7 +128,7 @@ def run(
         skip_predicted_oom=skip_hopeless,
         budget=None if budget is None else seconds(budget),
         sync=sync,
-        engine=engine,
+        engine=Engine(engine),
     )
     with Display(quiet=quiet) as display:
         store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])

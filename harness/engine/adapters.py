@@ -1,7 +1,7 @@
-"""Saves what was trained, and attaches it again only if it is whole.
+"""Saves adapters, and attaches them to a base after checking them.
 
-PEFT loads an adapter with flipped bytes or wrong layer names without complaint, so the files' digests are checked by
-the store before, and the tensors' names and shapes here.
+PEFT loads an adapter with flipped bytes or wrong layer names without an error. So the store checks the digests of the
+files, and this module the names and shapes of the tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engine.base import Base, untouched
+from harness.engine.loading import Base, untouched
 from harness.errors import EngineError
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ Shape = tuple[int, ...]
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
-    """The adapter as PEFT writes it: adapter_config.json and adapter_model.safetensors, in fp32."""
+    """Write adapter_config.json and adapter_model.safetensors with PEFT, in fp32."""
     model.save_pretrained(str(folder), safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT writes an empty model card
 
 
 @contextlib.contextmanager
 def attached(base: Base, folder: Path) -> Iterator[PeftModel]:
-    """The base with the adapter in `folder`; afterwards the base is bare again.
+    """Attach the adapter in `folder` to the base until the context ends.
 
     Raises:
-        EngineError: the adapter's tensors are not those that its configuration asks for on this base.
+        EngineError: the adapter's tensors do not match its configuration on this base.
     """
     from peft import LoraConfig, PeftModel
 
@@ -48,23 +48,23 @@ def _load(model: PeftModel, path: Path) -> None:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise EngineError(f"there is no {path}", remedy=TRAIN_AGAIN)
+        raise EngineError(f"{path} does not exist", remedy=TRAIN_AGAIN)
     held, wanted = load_file(str(path)), get_peft_model_state_dict(model)
     check_fit(path, _shapes(held), _shapes(wanted))
     set_peft_model_state_dict(model, held)
 
 
 def check_fit(path: Path, held: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> None:
-    """Hold the names and shapes in an adapter's file to those that are asked for.
+    """Compare the tensor names and shapes of an adapter's file, `held`, with those that the model needs, `wanted`.
 
     Raises:
-        EngineError: one is missing, too many, or of another shape.
+        EngineError: a tensor is missing, unknown to the model, or of another shape.
     """
     both = held.keys() & wanted.keys()
     for problem, names in (
         ("it lacks", wanted.keys() - both),
         ("the model has no", held.keys() - both),
-        ("of another shape is", {name for name in both if held[name] != wanted[name]}),
+        ("these have another shape:", {name for name in both if held[name] != wanted[name]}),
     ):
         if names:
             raise EngineError(f"{path} does not fit the model: {problem} {_some(names)}", remedy=TRAIN_AGAIN)

@@ -1,9 +1,9 @@
-"""What was really trained, in a few words and digests: drift that pass rates do not see is seen here.
+"""Fingerprints of trainings: what was really trained, in a few words and digests.
 
-An adapter saved in bf16 answered 53 of 53 questions alike, and a loss on all tokens scores like one on the assistant's.
-So an engine says, of every training, what reached its optimizer and its file, not what was asked of it. A fingerprint
-depends on no seed and on no machine. An engine builds one with `trained_on` and adds, once the adapter is saved, what
-the file holds with `with_saved`.
+They show changes that pass rates do not show: an adapter saved in bf16 answered 53 of 53 questions identically, and a
+loss on all tokens scores like one on the assistant's tokens. A trainer records what reached its optimizer and its file,
+not what the settings say. A fingerprint does not depend on seed or machine. `trained_on` builds it, and `with_saved`
+adds the fields of the saved file.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.engine.rows import IGNORED
+from harness.engine.tokenization import IGNORED
 from harness.records import Fingerprint
 
 WEIGHTS = "adapter_model.safetensors"
 _LEFT_OUT = ("lr", "initial_lr")
-"""The schedule says them."""
+"""The schedule shows these."""
 
 
 def trained_on(
@@ -31,10 +31,10 @@ def trained_on(
     optimizer: str,
     rates: Sequence[float],
 ) -> Fingerprint:
-    """A fingerprint that lacks what only the saved file shows.
+    """Return a fingerprint without the fields of the saved file.
 
-    `rows` are token ids and labels as the loss sees them, each row once; `trainable` the names of the parameters that
-    the optimizer moves; `rates` the learning rate of every step.
+    `rows` are the token ids and labels that the loss gets, each row once. `trainable` are the names of the parameters
+    that the optimizer updates, and `rates` is the learning rate of every step.
     """
     given = [(list(ids), list(labels)) for ids, labels in rows]
     names = sorted(trainable)
@@ -51,7 +51,7 @@ def trained_on(
 
 
 def with_saved(fingerprint: Fingerprint, folder: Path) -> Fingerprint:
-    """The same with the dtype, names and shapes of the tensors in a saved adapter's file."""
+    """Add the dtype, names and shapes of the tensors in a saved adapter's file."""
     from safetensors import safe_open
 
     with safe_open(str(folder / WEIGHTS), framework="np") as file:
@@ -62,9 +62,9 @@ def with_saved(fingerprint: Fingerprint, folder: Path) -> Fingerprint:
 
 
 def described(name: str, values: Mapping[str, Any]) -> str:
-    """An optimizer in words: its class with what it was given, less what is off and what the schedule says."""
-    told = {key: value for key, value in values.items() if key not in _LEFT_OUT and value not in (None, False)}
-    return f"{name}({', '.join(f'{key}={_plain(value)}' for key, value in sorted(told.items()))})"
+    """Describe an optimizer: its class and arguments, without those that are off or shown by the schedule."""
+    given = {key: value for key, value in values.items() if key not in _LEFT_OUT and value not in (None, False)}
+    return f"{name}({', '.join(f'{key}={_plain(value)}' for key, value in sorted(given.items()))})"
 
 
 def _plain(value: Any) -> str:
@@ -72,12 +72,12 @@ def _plain(value: Any) -> str:
 
 
 def _schedule(rates: Sequence[float]) -> str:
-    """Six digits of each rate: what is computed in another order may differ in the last of a double."""
+    """Describe the learning rates with six digits each, since the last digits depend on the order of operations."""
     if not rates:
         return "no steps"
-    told = [f"{rate:.6g}" for rate in rates]
+    shown = [f"{rate:.6g}" for rate in rates]
     peak = max(range(len(rates)), key=lambda step: rates[step])
-    return f"{len(rates)} steps, highest {told[peak]} at step {peak + 1}, last {told[-1]}, {_digest(told)}"
+    return f"{len(rates)} steps, highest {shown[peak]} at step {peak + 1}, last {shown[-1]}, {_digest(shown)}"
 
 
 def _digest(value: object) -> str:

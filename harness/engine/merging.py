@@ -1,8 +1,8 @@
-"""Base and adapter to the weights of one plain model, tensor by tensor: never more than one matrix is in memory.
+"""Merges a base and an adapter into the weights of one plain model, one tensor in memory at a time.
 
-The model that was evaluated computes with the dequantised NF4 weights and adds the adapter's update to what they give.
-So the exact merge is `dequantise(quantise(W)) + scaling * B @ A`. Quantising the sum again, as PEFT's merge into a
-4-bit base does, rounds a typical update away; adding the update to the original weights gives a model nobody evaluated.
+The evaluated model computes with the dequantised NF4 weights and adds the adapter's update. So the exact merge is
+`dequantise(quantise(W)) + scaling * B @ A`. PEFT's merge into a 4-bit base quantises the sum again, which rounds a
+typical update away. Adding the update to the original weights gives a model that was never evaluated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.adapters import check_fit
-from harness.engine.quantized import OpenBase, open_base
+from harness.engine.quantized_base import OpenBase, open_base
 from harness.errors import EngineError, ModelError
 from harness.records import ModelRef, TensorSpec
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 AT_ONCE = 1 << 20
-"""Elements that are updated, cast and given away at once: 4 MiB in fp32, which a cache holds."""
+"""Elements that are updated, cast and written at once: 4 MiB in fp32, which fits in a processor's cache."""
 FETCH_AGAIN = "Fetch or copy the base model again."
 
 
 @dataclass(frozen=True)
 class Update:
-    """The adapter's tensors for one matrix: `scaling * B @ A` is added, A being [rank, in] and B [out, rank]."""
+    """Names of the adapter's tensors for one matrix: `scaling * B @ A` is added, `A` (rank, in) and `B` (out, rank)."""
 
     a: str
     b: str
@@ -41,25 +41,25 @@ class Update:
 
 @dataclass(frozen=True)
 class Merge:
-    """A merged model's tensors, made when they are asked for. As `harness.export.shards` takes them."""
+    """A merged model whose tensors are computed on request, in the form that `harness.export.shards` reads."""
 
     base: Path
     adapter: Path
     specs: tuple[TensorSpec, ...]
     sources: Mapping[str, str]
-    """Tensor of the result to the base's tensor that it is made of (another one where an untied head was tied)."""
+    """The base's tensor for every tensor of the result; names differ for a head that was tied and no longer is."""
     quantised: frozenset[str]
-    """The result's tensors that the evaluated model held in NF4."""
+    """Tensors of the result that are in NF4 in the evaluated model."""
     updates: Mapping[str, Update]
     compute_dtype: str
-    """In which the evaluated model held what is not quantised; empty: take the weights as they are."""
+    """The evaluated model's dtype of weights that are not quantised; empty to use the original weights."""
     saved: Path | None = None
-    """The quantised base as the run kept it: then nothing is quantised here."""
+    """The run's saved quantised base; if given, nothing is quantised again."""
     untied: bool = False
-    """The head has an update of its own, so that it can no longer be the embedding's twin."""
+    """Whether a tied head has its own update, so that it no longer equals the embedding."""
 
     def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
-        """The tensor's bytes, a few rows at a time.
+        """Yield the tensor's bytes, a few rows at a time.
 
         Raises:
             ModelError: the base's file is damaged.
@@ -76,13 +76,15 @@ class Merge:
                 if update and a is not None and b is not None:
                     part = part.float().addmm(b[rows], a, alpha=update.scaling)
                 made = part.to(dtype)
-                if not all(torch.stack(made.aminmax()).isfinite()):  # of 16 bits, several times quicker than each
+                if not all(
+                    torch.stack(made.aminmax()).isfinite()
+                ):  # much faster in 16 bits than `isfinite` of all elements
                     remedy = "Export with --dtype bfloat16, whose range is that of float32."
                     raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
                 yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
     def _weight(self, name: str) -> torch.Tensor:
-        """As the evaluated model held it: dequantised, or in its precision."""
+        """Return a weight as the evaluated model computes with it: dequantised, or in the compute dtype."""
         import torch
 
         source = self.sources[name]
@@ -93,6 +95,7 @@ class Merge:
         return through_nf4(held) if name in self.quantised else held
 
     def _factor(self, name: str) -> torch.Tensor:
+        """Return the adapter's `A`, (rank, in), or `B`, (out, rank), in fp32."""
         factor: torch.Tensor = self._adapter.get_tensor(name).float()
         return factor
 
@@ -112,15 +115,14 @@ class Merge:
 def merge(
     model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None = None
 ) -> Merge:
-    """What `model` with `adapter` becomes as one model whose weights are in `dtype`.
+    """Prepare the merge of `model` and `adapter` into one model with weights in `dtype`.
 
-    `saved` is the quantised base as the run kept it: with it the model's own weights are not read.
-
-    With `compute_dtype`, and `nf4` if its layers were quantised, it is the model that was evaluated; with an empty one
-    the update is added to the weights as they were published.
+    With `compute_dtype`, and `nf4` if the layers were quantised, the result is the evaluated model. With an empty
+    `compute_dtype`, the update is added to the published weights. `saved` is the run's saved quantised base; if given,
+    the model's own weights are not read.
 
     Raises:
-        ModelError: the base's files do not hold the tensors that its architecture asks for.
+        ModelError: the base's files do not have the tensors of its architecture.
         EngineError: the adapter does not fit the base, or is of a kind that cannot be merged.
     """
     described = describe(Path(model.path))
@@ -145,7 +147,7 @@ def merge(
 
 
 def check_adapter(model: ModelRef, adapter: Path) -> None:
-    """Hold an adapter's file to the names and shapes that its configuration asks for on this model.
+    """Check an adapter's tensor names and shapes against its configuration on this model.
 
     Raises:
         EngineError: it does not fit.
@@ -157,32 +159,32 @@ def check_adapter(model: ModelRef, adapter: Path) -> None:
 
 
 def through_nf4(weight: torch.Tensor) -> torch.Tensor:
-    """What a Linear4bit computes with that was given this weight: quantised as transformers does, and back."""
+    """Quantise a weight, (out, in), to NF4 as transformers does, and dequantise it as a Linear4bit does."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    held, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")
-    back: torch.Tensor = dequantize_4bit(held, state)
+    packed, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")
+    back: torch.Tensor = dequantize_4bit(packed, state)
     return back
 
 
-# --- what there is -----------------------------------------------------------------------------------------------
+# --- tensors of the base and the adapter -------------------------------------------------------------------------
 
 
 def describe(folder: Path) -> PreTrainedModel:
-    """The architecture alone: every tensor's name and shape, and no memory."""
+    """Return the model on the meta device: every tensor's name and shape, without memory."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # stale, or its tensors will not be those of the architecture
+        del config.quantization_config  # with it, the tensors would not be those of the architecture
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
 
 
 def open_tensors(folder: Path) -> dict[str, Any]:
-    """Tensor name to the open file that holds it; nothing is read yet.
+    """Return the open file of every tensor; nothing is read yet.
 
     Raises:
         ModelError: a file is damaged, or a tensor is in two of them.
@@ -208,18 +210,16 @@ def _open(path: Path) -> Any:
 
 
 def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[list[str], dict[str, tuple[int, ...]]]:
-    """The tensors that the result needs, in the architecture's order, and their shapes.
+    """Return the names of the result's tensors in the architecture's order, and their shapes.
 
-    What loading would ignore is left out.
+    Tensors of the files that loading ignores are left out.
     """
     tied = set(model.all_tied_weights_keys)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
     held = dict.fromkeys(open_base(saved).names) if saved else _held(Path(ref.path))
     missing = [name for name in wanted if name not in held]
     if missing:
-        what = (
-            f"{ref.name} lacks the tensor {missing[0]} ({len(missing)} in all) in the arrangement of its architecture"
-        )
+        what = f"{ref.name} lacks the tensor {missing[0]} of its architecture ({len(missing)} in all)"
         remedy = (
             "Save it again with AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER), unquantised."
         )
@@ -232,12 +232,12 @@ def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[l
 
 
 def _held(folder: Path) -> dict[str, tuple[int, ...] | None]:
-    """Tensor name to its shape."""
+    """Return the shape of every tensor in a folder."""
     return {name: tuple(file.get_slice(name).get_shape()) for name, file in open_tensors(folder).items()}
 
 
 def _linear_names(model: PreTrainedModel) -> set[str]:
-    """The weights that loading in 4-bit quantises: every linear layer's but the head's."""
+    """Return the names of the weights that loading in 4 bits quantises: those of every linear layer but the head."""
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
@@ -245,7 +245,7 @@ def _linear_names(model: PreTrainedModel) -> set[str]:
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
-    """PEFT itself says which layers get an adapter, of which rank, and how it is scaled."""
+    """Attach an untrained adapter with PEFT, to get its layers, ranks and scaling."""
     import torch
     from peft import LoraConfig, PeftModel
 
@@ -256,9 +256,11 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
         if getattr(config, name, None):
             raise EngineError(f"{adapter} has {what} ({name}), which this merge cannot add", remedy=_USE_PEFT)
     if config.bias != "none":
-        raise EngineError(f"{adapter} trained biases too, which this merge cannot add", remedy=_USE_PEFT)
+        raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")  # a head that was tied is untied here
+        warnings.filterwarnings(
+            "ignore", message=".*tie_word_embeddings.*"
+        )  # a tied head with an update is untied here
         return PeftModel(model, config)
 
 
@@ -266,6 +268,7 @@ _USE_PEFT = "Export it with `--to adapter` and load it with PEFT."
 
 
 def _updates(model: PeftModel, adapter: Path) -> dict[str, Update]:
+    """Return the update of every matrix that the adapter changes, after checking the adapter's file."""
     from peft import get_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
     from torch.nn import Linear
@@ -294,7 +297,7 @@ def _fits(adapter: Path, wanted: Mapping[str, torch.Tensor]) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Slices this small are made quicker than they are written, and threads waiting for one take the writer's core."""
+    """Compute with one thread: slices are small, and waiting threads would take the core that writes the file."""
     import torch
 
     before = torch.get_num_threads()
@@ -306,6 +309,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _slices(weight: torch.Tensor) -> Iterator[slice]:
+    """Yield slices of rows with about `AT_ONCE` elements each."""
     if not weight.dim():
         yield slice(0, 1)
         return

@@ -1,7 +1,7 @@
-"""Wall time and peak memory of one phase, and of one that ran out of memory.
+"""Measures wall time and peak memory of a phase, and the memory at the end of a phase that ran out of it.
 
-Peak resident memory never falls within a process, so it cannot be read off at a phase's end: a thread samples it. What
-the driver counts is sampled likewise: a paged optimizer's state is in it and in no figure of torch's allocator.
+The operating system's peak of resident memory never falls within a process, so a thread samples the current value. The
+driver's figure is sampled, too: only it includes a paged optimizer's state.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from harness.records import DeviceKind, Machine, Measurement, Phase, PhaseCost, 
 
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
-"""As PyTorch says it, on CUDA and on a CPU."""
+"""PyTorch's wording, on CUDA and on a CPU."""
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How PyTorch on a CPU, the CUDA driver and cuBLAS say it without a type of their own."""
+"""Out-of-memory messages of PyTorch on a CPU, the CUDA driver and cuBLAS, whose errors have no type of their own."""
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
@@ -39,10 +39,10 @@ class Meter:
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
-        # A trainer refers to itself: until it is collected, an earlier phase's optimizer state lies in this one's way.
+        # A trainer refers to itself: until it is collected, the optimizer state of an earlier phase takes memory.
         gc.collect()
         self._reset_cuda()
-        self._look()
+        self._sample_once()
         self._thread.start()
         self._started = time.perf_counter()
         return self
@@ -55,13 +55,13 @@ class Meter:
         self.seconds = time.perf_counter() - self._started
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._sample_once()
 
     def _sample(self) -> None:
         while not self._stop.wait(_INTERVAL):
-            self._look()
+            self._sample_once()
 
-    def _look(self) -> None:
+    def _sample_once(self) -> None:
         self._resident = max(self._resident, self._process.memory_info().rss)
         if self._machine.kind is DeviceKind.CUDA:
             self._device = max(self._device, _driver_bytes())
@@ -70,11 +70,12 @@ class Meter:
         if self._machine.kind is DeviceKind.CUDA:
             import torch
 
-            # What an earlier phase reserved and no longer uses is not this phase's.
+            # Memory that an earlier phase reserved and no longer uses must not count here.
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
     def cost(self, phase: Phase, tokens: int) -> PhaseCost:
+        """Return what was measured, as the cost of `phase` for `tokens` tokens."""
         seconds, resident = self._figure(self.seconds, Unit.SECONDS), self._figure(self._resident)
         if self._machine.kind is not DeviceKind.CUDA:
             return PhaseCost(phase, seconds, tokens, resident)
@@ -97,7 +98,7 @@ class Meter:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory has run out, the GPU's or the machine's."""
+    """Whether an error means that the GPU or the machine ran out of memory."""
     import torch
 
     typed = isinstance(error, torch.OutOfMemoryError | MemoryError)
@@ -105,7 +106,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
-    """What is known of a phase that ended because memory did; to be asked before anything else is measured."""
+    """Describe a phase that ran out of memory; call this before anything else is measured."""
 
     def figure(value: float) -> Measurement:
         return _measurement(machine, value, Unit.BYTES)
@@ -130,7 +131,7 @@ def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
 
 
 def requested(message: str) -> int | None:
-    """The bytes that PyTorch says it tried to allocate."""
+    """Return the bytes that PyTorch tried to allocate, as its error message says; None if it does not."""
     found = _REQUEST.search(message)
     return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 
@@ -146,7 +147,7 @@ def _limit(machine: Machine) -> int:
 
 
 def _driver_bytes() -> int:
-    """What the driver counts for this process; for the whole GPU where it tells no process apart (in a container)."""
+    """Return the driver's bytes of this process, or of the whole GPU if it lists no processes (in a container)."""
     import pynvml
 
     try:

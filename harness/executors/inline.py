@@ -12,7 +12,7 @@ from harness.records import Event, EventKind, Job, Status
 from harness.store import read_record
 
 Work = Callable[[Job, Callable[[Event], None]], object]
-"""`harness.worker.work`, or a fake of it."""
+"""`harness.engine.worker.work`, or a fake of it."""
 
 
 class _TimeIsUpError(Exception):

@@ -1,4 +1,4 @@
-"""Runs a job in its own process, `python -m harness.worker`, so that the sweep survives its death."""
+"""Runs a job in its own process, `python -m harness.engine.worker`, so that the sweep survives its death."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.executors import Deadline
 from harness.records import Event, EventKind, Status
 from harness.store import decode_line, writing
 
-WORKER = (sys.executable, "-P", "-m", "harness.worker")
+WORKER = (sys.executable, "-P", "-m", "harness.engine.worker")
 _TAIL = 2000
 _LOOK = 0.5
 """Seconds between two checks whether a silent worker is still running."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from harness import paste
 from harness.analysis.score_table import score_table
+from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.names import BASE
 from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
-from harness.records import ExportKind, ExportRecord, ModelRef, Reducer, Results, Role, Sample
+from harness.records import ExportKind, ExportRecord, Message, ModelRef, Reducer, Results, Role, Sample
 from harness.stats import Interval, rate
 
 EXAMPLES = 5
@@ -125,8 +126,7 @@ def _shown(found: Evidence) -> str:
 
 def _usage(source: Source, repository: str) -> str:
     model: ModelRef = source.model
-    system = source.run.suite.system_prompt
-    asked = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": "Hello"}]
+    asked = as_chat(with_system_prompt(source.run.suite.system_prompt, (Message("user", "Hello"),)))
     code = (
         "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'

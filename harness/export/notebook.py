@@ -7,19 +7,20 @@ literals assigned to names: no text of a suite or a model is ever part of code o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import paste
+from harness.core.conversations import as_chat
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
 from harness.export.exporter import Exporter, ExportRequest
 from harness.export.folders import begin, commit, existing
 from harness.export.merged import DTYPE
 from harness.export.record import record_of
 from harness.export.source import Source, check_real
-from harness.records import Case, DeviceKind, ExportKind, Message, Quantization, Split
+from harness.records import Case, DeviceKind, ExportKind, Quantization, Split
 from harness.store import write_text
 
 if TYPE_CHECKING:
@@ -162,16 +163,12 @@ def parameters(source: Source, dtype: str) -> str:
 def data(source: Source) -> str:
     """The data cell: training rows, and prompts of the main cases (confirm cases are held out)."""
     suite = source.run.suite
-    rows = (_chat(example.messages) for example in suite.examples)
+    rows = (as_chat(example.messages) for example in suite.examples)
     return f"TRAINING_ROWS = {_listed(rows)}\n\nPROMPTS = {_listed(map(_prompt, suite.of(Split.MAIN)))}"
 
 
 def _prompt(case: Case) -> dict[str, Any]:
-    return {"id": case.id, "role": case.role.value, "messages": _chat(case.messages)}
-
-
-def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return {"id": case.id, "role": case.role.value, "messages": as_chat(case.messages)}
 
 
 def _listed(values: Iterable[Any]) -> str:

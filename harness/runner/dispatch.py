@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.budget import Budget
+from harness.core.engines import Engine
 from harness.errors import EngineError
 from harness.executors import Executor
 from harness.records import Event, EventKind, Status
@@ -19,7 +20,6 @@ from harness.runner.goals import Goal
 from harness.runner.jobs import Jobs
 from harness.runner.recorder import Recorder
 from harness.runner.watch import Watch
-from harness.storage.keys import FUSED
 
 _ACTIVITIES = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}
 _DEATHS = (Status.FAILED, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
@@ -60,7 +60,7 @@ class Dispatcher:
 
     @property
     def _fused(self) -> bool:
-        return self.recorder.setup.engine == FUSED
+        return self.recorder.setup.engine is Engine.FUSED
 
     def _has_time(self, goal: Goal, *, loading: bool = False) -> bool:
         if self.budget is None or self.budget.allows(goal.trial, loading=loading):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.core.conversations import messages_of
+from harness.core.engines import Engine
 from harness.core.settings import fusible
 from harness.records import AdapterRef, Case, Machine, ModelRef, Prompt, Quantization, Settings, Shortage, Suite
 from harness.store import digest
 
-REFERENCE, FUSED = "reference", "fused"
-RECIPES = {REFERENCE: 2, FUSED: 2}
+RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
 """Engine to version. Raise it when a change of the engine changes what is trained or answered."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
 
@@ -22,7 +22,7 @@ class Setup:
     suite: Suite
     model: ModelRef
     machine: Machine
-    engine: str
+    engine: Engine
     versions: dict[str, str]
     """Versions of the libraries that train and answer."""
 
@@ -37,9 +37,9 @@ class Setup:
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
 
-    def engine_of(self, settings: Settings) -> str:
+    def engine_of(self, settings: Settings) -> Engine:
         """The engine that trains these settings: the reference engine where the fused engine cannot."""
-        return self.engine if fusible(settings) else REFERENCE
+        return self.engine if fusible(settings) else Engine.REFERENCE
 
     def saved_base(self, quantization: Quantization) -> str:
         """Key of the quantised base on disk. It depends on fewer libraries than the base's answers do."""

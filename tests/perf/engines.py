@@ -28,12 +28,13 @@ from typing import Any
 
 from harness.core import profiles
 from harness.engine.adapters import attached
-from harness.engine.answers import answer
-from harness.engine.base import Base, load_base
-from harness.engine.fused.training import Lot, train_together
-from harness.engine.mixed import Speaker, answer_mixed, read_adapter, rows_in_flight
-from harness.engine.reference import trained
-from harness.engine.rows import IGNORED, Row, render
+from harness.engine.generation.answers import answer
+from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter, rows_at_once
+from harness.engine.loading import Base, load_base
+from harness.engine.tokenization import IGNORED, Row, render
+from harness.engine.trainers.fused.training import train_together
+from harness.engine.trainers.protocol import TrialInput
+from harness.engine.trainers.sft import trained
 from harness.models import resolve
 from harness.provenance import machine, stack_versions
 from harness.records import Answer, Decoding, Message, Prompt, Quantization, Settings
@@ -119,10 +120,10 @@ def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: 
     """All trials in one pass, timed on the first rounds and scaled to an epoch."""
     whole = -(-len(rows) // sweep[0].batch_size)
     share = min(timed, whole) / whole
-    lots = [Lot(str(n), rows, replace(settings, epochs=share), n) for n, settings in enumerate(sweep)]
+    trials = [TrialInput(str(n), rows, replace(settings, epochs=share), n) for n, settings in enumerate(sweep)]
     _fresh()
     clock = Clock()
-    for _ in train_together(base, lots, progress=clock.tick):
+    for _ in train_together(base, trials, progress=clock.tick):
         pass
     return clock.timing(whole, trials=len(sweep))
 
@@ -169,7 +170,7 @@ def asked(count: int) -> tuple[Prompt, ...]:
 
 @contextlib.contextmanager
 def gpu(quick: bool) -> Iterator[Workload]:
-    from harness.engine.shapes import make_base
+    from harness.engine.random_weights import make_base
 
     on = machine(profiles.T4)
     ref = resolve("shape:llama-2-7b")
@@ -308,25 +309,25 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
     One by one only the first prompts are asked, of the base and of one adapter, and scaled.
     """
     base, decoding = spelled_out(work.base), Decoding(max_new_tokens=NEW_TOKENS)
-    lots = [
-        Lot(str(n), work.rows, replace(s, epochs=4 / EXAMPLES), n)
+    trials = [
+        TrialInput(str(n), work.rows, replace(s, epochs=4 / EXAMPLES), n)
         for n, s in enumerate(sweep_of(work.settings, TRIALS))
     ]
     folders: dict[str, Path | None] = {"base": None}
-    for learned in train_together(base, lots, progress=lambda *_: None):
+    for learned in train_together(base, trials, progress=lambda *_: None):
         (folder / learned.name).mkdir()
         learned.save(folder / learned.name)
         folders[learned.name] = folder / learned.name
     _fresh()
     begun = time.perf_counter()
-    speakers = [Speaker(name, read_adapter(base, at) if at else None, work.prompts) for name, at in folders.items()]
+    requests = [Request(name, read_adapter(base, at) if at else None, work.prompts) for name, at in folders.items()]
     loaded = time.perf_counter() - begun
     begun = time.perf_counter()
-    rows = rows_in_flight(base, speakers, decoding, least=work.answer_rows)
-    mixed = dict(answer_mixed(base, speakers, decoding, rows=rows, progress=lambda *_: None))
+    rows = rows_at_once(base, requests, decoding, least=work.answer_rows)
+    mixed = dict(answer_requests(base, requests, decoding, rows=rows, progress=lambda *_: None))
     together = time.perf_counter() - begun
     peak = _reserved()
-    del speakers
+    del requests
     _fresh()
     per_variant, different, singles = 0.0, [], [Single(), Single()]
     for name, at in folders.items():

@@ -22,9 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.engine.log_filters import hide_kernel_advice
 from harness.engine.merging import Merge, describe, merge
-from harness.engine.quiet import overlook_kernels
-from harness.engine.shapes import make_base
+from harness.engine.random_weights import make_base
 from harness.export import shards
 from harness.models import resolve
 from harness.provenance import cpu_name
@@ -110,7 +110,7 @@ def anonymous(pid: int) -> int:
 
 
 def phase_alone(phase: str, ref: ModelRef, folder: Path) -> None:
-    overlook_kernels()
+    hide_kernel_advice()
     import bitsandbytes  # noqa: F401 - importing is no part of it
     import peft  # noqa: F401
     import torch

@@ -1,0 +1,136 @@
+"""Measures how fast this GPU trains with QLoRA, from a few optimizer steps on a few layers of known shapes.
+
+Weights are random, and nothing is downloaded. It takes one minute on an H200 and about two on a T4. `harness.predict`
+derives the GPU's speed from these timings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.engine.loading import Base, load_base
+from harness.engine.log_filters import hide_library_messages
+from harness.engine.random_weights import make_base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.sft import trained
+from harness.errors import EngineError
+from harness.records import DeviceKind, Machine, ModelRef, Quantization, Settings, Step, Timing
+
+BENCHMARKS = (
+    Timing("tinyllama-1.1b", 2, 1, 16),
+    Timing("tinyllama-1.1b", 8, 1, 16),
+    Timing("tinyllama-1.1b", 8, 4, 512),
+    Timing("llama-2-7b", 4, 1, 16),
+    Timing("llama-2-7b", 4, 1, 256),
+    Timing("llama-2-7b", 4, 2, 512),
+    Timing("llama-2-7b", 4, 8, 512),
+)
+"""Few tokens show the fixed cost of a pass, many the speed of products; two sizes separate launches and weights."""
+MOST_ROWS = 64
+"""If the largest benchmark takes hardly longer than the smallest, its rows are doubled, up to this number."""
+STEPS, WARM_UP = 9, 3
+"""Steps of each benchmark, and the number of first steps that are not counted, in which kernels are compiled."""
+_TOKEN = 5
+
+
+def timings(
+    machine: Machine,
+    shapes: Path,
+    tokenizer: Path,
+    progress: Callable[[Timing], None],
+    benchmarks: Sequence[Timing] = BENCHMARKS,
+    *,
+    make: Callable[[Machine, Path, int, Path, Path], Base] | None = None,
+    measure: Callable[[Base, Timing], Timing] | None = None,
+) -> list[Timing]:
+    """Return the benchmarks with their median seconds per step. `shapes` is a folder with one folder per shape.
+
+    Output of the libraries is hidden. Tests replace what makes a base (`make`) and what times a benchmark (`measure`).
+
+    Raises:
+        EngineError: a benchmark did not train.
+    """
+    hide_library_messages()
+    make, measure = make or _base, measure or _timed
+    found = []
+    for (shape, layers), group in itertools.groupby(benchmarks, key=lambda each: (each.shape, each.layers)):
+        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+            base = make(machine, shapes / shape, layers, tokenizer, Path(folder))
+            for each in group:
+                found.append(measure(base, each))
+                progress(found[-1])
+            if (shape, layers) == (benchmarks[-1].shape, benchmarks[-1].layers):
+                found += _larger(base, found, progress, measure)
+            del base
+    return found
+
+
+def _larger(
+    base: Base,
+    found: Sequence[Timing],
+    progress: Callable[[Timing], None],
+    measure: Callable[[Base, Timing], Timing],
+) -> list[Timing]:
+    """Double the rows until a step takes twice as long as the smallest benchmark of this base.
+
+    With fewer rows a fast GPU mostly waits for Python, and the speed of its products is not visible.
+    """
+    import torch
+
+    last = found[-1]
+    least = min(each.seconds for each in found if (each.shape, each.layers) == (last.shape, last.layers))
+    more: list[Timing] = []
+    while last.seconds < 2 * least and 2 * last.rows <= MOST_ROWS:
+        try:
+            last = measure(base, replace(last, rows=2 * last.rows))
+        except torch.OutOfMemoryError:
+            break
+        more.append(last)
+        progress(last)
+    return more
+
+
+def _base(machine: Machine, shape: Path, layers: int, tokenizer: Path, folder: Path) -> Base:
+    """Make and load a few layers of a shape with random weights, in the way of `shape:NAME`."""
+    config = json.loads((shape / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}), encoding="utf-8")
+    ref = ModelRef(shape.name, str(folder), "", shape_only=True, tokenizer=str(tokenizer))
+    (folder / "base").mkdir()
+    make_base(ref, Quantization.NF4, machine, folder / "base")
+    return load_base(ref, Quantization.NF4, machine, saved=folder / "base")
+
+
+def _timed(base: Base, given: Timing) -> Timing:
+    """Train for `STEPS` steps and return the benchmark with its median seconds per step."""
+    settings = Settings(
+        learning_rate=1e-5, epochs=STEPS, warmup=0, rank=16, alpha=32, batch_size=given.rows, max_length=given.length,
+        optimizer="paged_adamw_8bit" if base.machine.kind is DeviceKind.CUDA else "adamw_torch",
+    )  # fmt: skip
+    rows = [Row([_TOKEN] * given.length, [_TOKEN] * given.length)] * given.rows
+    ends: list[float] = []
+
+    def ended(step: Step, total: int) -> None:  # noqa: ARG001 - the trainer calls it so
+        ends.append(time.perf_counter())
+
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        trained(base, rows, settings, 0, progress=ended) as found,
+    ):
+        # Random weights may overflow fp16 at every loss scale; such steps take as long as others.
+        if len(ends) != STEPS:
+            raise EngineError(f"the benchmark of {given.shape} did not train: {found.message}")
+    return Timing(given.shape, given.layers, given.rows, given.length, statistics.median(_between(ends)))
+
+
+def _between(ends: Sequence[float]) -> Iterator[float]:
+    """Yield the seconds of each step that counts."""
+    return (after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 :]))

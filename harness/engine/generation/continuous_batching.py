@@ -1,0 +1,374 @@
+"""Continuous batching: the base and many adapters answer in one batch, each row with its own adapter or none.
+
+Long prompts start first. When a row ends, a waiting prompt takes its slot, so the batch stays full until no prompt
+waits. Up to rounding, every row gets the answer that it would get alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.engine.adapters import attached
+from harness.engine.generation.answers import answer_of, finish, stopped
+from harness.engine.generation.log_probabilities import Evaluated, evaluate_all
+from harness.engine.generation.sampling import choose, generator_of
+from harness.engine.loading import Base, dequantised
+from harness.engine.tokenization import Row, render
+from harness.engine.trainers.fused.layout import PassRow
+from harness.engine.trainers.fused.stack import Adapter, Stack
+from harness.records import Answer, Decoding, DeviceKind, Prompt
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache
+
+    from harness.engine.generation.kv_cache import Slots
+
+MOST_ROWS = 128
+JOIN_TOKENS = 4096
+"""Prompt tokens that are forwarded at once when rows join."""
+_USABLE = 0.75
+"""Share of free memory for keys and values: activations and logits of a step need memory, too."""
+BASE = -1
+"""The adapter position of rows without an adapter."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The prompts for one model: the base, or the base with an adapter."""
+
+    name: str
+    adapter: Adapter | None
+    prompts: tuple[Prompt, ...]
+
+
+def read_adapter(base: Base, folder: Path) -> Adapter | None:
+    """Read a saved adapter into main memory, with the checks of `attached`; None if it is not plain LoRA.
+
+    Raises:
+        EngineError: its tensors do not match its configuration on this base.
+    """
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    weights, scaling = {}, {}
+    with attached(base, folder) as model:
+        config = model.peft_config["default"]
+        for name, module in base.model.named_modules():
+            if isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer):
+                return None
+            if isinstance(module, LoraLayer):
+                if module.lora_variant or module.lora_bias.get("default") or "default" not in module.lora_A:
+                    return None
+                halves = (module.lora_A["default"].weight, module.lora_B["default"].weight)
+                weights[name] = (halves[0].detach().to("cpu", copy=True), halves[1].detach().to("cpu", copy=True))
+                scaling[name] = module.scaling["default"]
+        plain = config.bias == "none" and not config.modules_to_save
+    return Adapter(weights, scaling) if plain and weights else None
+
+
+def attends_to_all(base: Base, prompts: Sequence[Prompt], decoding: Decoding) -> bool:
+    """Whether every token attends to all tokens before it, for prompts and answers of any length that can occur.
+
+    A sliding window is measured in columns of the cache. Within a continuous batch, the columns of a row have gaps.
+    """
+    config = base.model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+    return window is None or _longest(base, prompts) + decoding.max_new_tokens <= window
+
+
+def _longest(base: Base, prompts: Iterable[Prompt]) -> int:
+    """Return the number of tokens of the longest prompt."""
+    distinct = {prompt.messages: prompt for prompt in prompts}.values()
+    return max((len(render(prompt.messages, base.tokenizer, ask=True)) for prompt in distinct), default=1)
+
+
+def rows_at_once(base: Base, requests: Sequence[Request], decoding: Decoding, *, least: int) -> int:
+    """Return how many rows to answer at once: on a GPU, as many as its free memory has room for."""
+    if base.machine.kind is DeviceKind.CPU:
+        return least
+    from harness.engine.trainers.fused.concurrency import free_bytes
+
+    config = base.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * config.num_hidden_layers * heads * size * base.model.dtype.itemsize
+    longest = _longest(base, (prompt for request in requests for prompt in request.prompts))
+    adapters = sum(_bytes(request.adapter) for request in requests if request.adapter)
+    fitting = _USABLE * (free_bytes(base) - adapters) / (token * (longest + decoding.max_new_tokens))
+    return max(least, min(MOST_ROWS, int(fitting)))
+
+
+def _bytes(adapter: Adapter) -> int:
+    return sum(half.nbytes for pair in adapter.weights.values() for half in pair)
+
+
+@contextlib.contextmanager
+def _stacked(base: Base, requests: Sequence[Request]) -> Iterator[tuple[Stack, list[int]]]:
+    """Stack the adapters on the base; yield the stack and each request's position in it."""
+    adapters = [request.adapter for request in requests if request.adapter is not None]
+    numbers = iter(range(len(adapters)))
+    stack = Stack(base.model, adapters)
+    try:
+        yield stack, [BASE if request.adapter is None else next(numbers) for request in requests]
+    finally:
+        stack.remove()
+
+
+def answer_requests(
+    base: Base,
+    requests: Sequence[Request],
+    decoding: Decoding,
+    *,
+    rows: int = 64,
+    join_tokens: int = JOIN_TOKENS,
+    progress: Callable[[str, int], None],
+) -> Iterator[tuple[str, list[Answer]]]:
+    """Yield each request's answers, in the order of its prompts, when all of them are complete.
+
+    The batch has at most `rows` rows; if it does not fit in the GPU's memory, their number is halved.
+    """
+    with dequantised(base), _stacked(base, requests) as (stack, positions):
+        slots = [
+            _Slot(request.name, position, prompt, render(prompt.messages, base.tokenizer, ask=True))
+            for request, position in zip(requests, positions, strict=True)
+            for prompt in {prompt.key: prompt for prompt in request.prompts}.values()
+        ]
+        evaluated = _evaluated(base, stack, slots, rows)
+        left = {request.name: sum(slot.request == request.name for slot in slots) for request in requests}
+        done: dict[str, dict[str, Answer]] = {request.name: {} for request in requests}
+        wanted = {request.name: request.prompts for request in requests}
+        for name in [name for name, count in left.items() if not count]:
+            yield name, []
+        for slot in _Batch(base, stack, decoding, rows, join_tokens).complete(slots):
+            answers = done[slot.request]
+            finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
+            given = evaluated[slot.request, slot.prompt.key]
+            made = answer_of(slot.prompt.key, finished, slot.logs)
+            answers[slot.prompt.key] = replace(made, reference=given.reference, choices=given.choices)
+            progress(slot.request, len(answers))
+            if len(answers) == left[slot.request]:
+                yield slot.request, [answers[prompt.key] for prompt in wanted[slot.request]]
+
+
+def _ends(base: Base) -> set[int]:
+    return set(base.model.generation_config.eos_token_id)
+
+
+def _evaluated(base: Base, stack: Stack, slots: Sequence[_Slot], rows: int) -> dict[tuple[str, str], Evaluated]:
+    """Return the log-probabilities of references and choices, by request and prompt."""
+
+    def enter(batch: Sequence[tuple[int, Row]]) -> None:
+        stack.enter([PassRow(slots[number].adapter, len(row.input_ids)) for number, row in batch])
+
+    found = evaluate_all(base, base.model, [slot.prompt for slot in slots], batch_size=rows, enter=enter)
+    return {(slot.request, slot.prompt.key): one for slot, one in zip(slots, found, strict=True)}
+
+
+@dataclass
+class _Slot:
+    """One row of the batch: a prompt of a request, and the tokens generated so far."""
+
+    request: str
+    adapter: int
+    """Position of the request's adapter in the stack, or `BASE`."""
+    prompt: Prompt
+    ids: list[int]
+    tokens: list[int] = field(default_factory=list)
+    logs: list[float] = field(default_factory=list)
+    generator: Any = None
+    ended: bool = False
+    width: int = 0
+    """Columns of the cache that its prompt takes, with padding."""
+
+    def padding(self, decoding: Decoding) -> _Slot:
+        """Return a padding row with its own generator; its output is discarded."""
+        return replace(replace(self).begin(decoding), ended=True)
+
+    def begin(self, decoding: Decoding) -> _Slot:
+        """Start the answer from its first token."""
+        self.tokens, self.logs, self.ended = [], [], False
+        self.generator = generator_of(self.prompt.key) if decoding.temperature else None
+        return self
+
+
+class _Batch:
+    """The rows that are decoded together."""
+
+    def __init__(self, base: Base, stack: Stack, decoding: Decoding, rows: int, join_tokens: int) -> None:
+        self._base, self._stack, self._decoding = base, stack, decoding
+        self._rows, self._join_tokens = rows, join_tokens
+        self._ends = _ends(base)
+        # On a CPU, fewer than four rows use another matrix product than more rows do, and round differently.
+        self._least = 4 if base.machine.kind is DeviceKind.CPU else 1
+        self._slots: list[_Slot] = []
+        self._cache: Cache | None = None
+        self._places: Slots
+        self._mask: torch.Tensor
+        """(rows, columns): the columns that each row attends to."""
+        self._last: torch.Tensor
+        """(rows, 1): each row's last token."""
+        self._positions: torch.Tensor
+        """(rows, 1): the position of that token in its row's text."""
+        self._columns: torch.Tensor
+        """(rows,): the column of that token in the cache; there may be padding before it."""
+
+    def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
+        """Yield every slot when it has ended. After running out of memory, unfinished rows restart in a smaller batch.
+
+        Raises:
+            torch.OutOfMemoryError: a single row does not fit in memory.
+        """
+        import torch
+
+        waiting = sorted(slots, key=lambda slot: -len(slot.ids))
+        while waiting or self._active:
+            try:
+                with torch.inference_mode():
+                    ended = self._advance(waiting)
+            except torch.OutOfMemoryError:
+                if self._rows == 1:
+                    raise
+                waiting = sorted([*self._active, *waiting], key=lambda slot: -len(slot.ids))
+                self._slots, self._cache, self._rows = [], None, self._rows // 2
+                torch.cuda.empty_cache()
+                continue
+            yield from ended
+
+    @property
+    def _active(self) -> list[_Slot]:
+        return [slot for slot in self._slots if not slot.ended]
+
+    def _advance(self, waiting: list[_Slot]) -> list[_Slot]:
+        """Generate one token for every row, or the first token of rows that join; return the slots that ended."""
+        active = self._active
+        room = self._rows - len(active)
+        if waiting and (not active or 4 * room >= self._rows):
+            if not self._slots:
+                self._open(waiting)
+            count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
+            ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
+            del waiting[:count]  # only now: after an out-of-memory error they must still be waiting
+            return ended
+        if not waiting and 2 * len(active) <= len(self._slots) > self._least:
+            self._keep_active()
+        return self._step()
+
+    # --- rows join and leave --------------------------------------------------------------------------------------
+
+    def _open(self, waiting: Sequence[_Slot]) -> None:
+        """Allocate the batch's rows, and as many columns as the longest prompt and its answer may take."""
+        import torch
+
+        from harness.engine.generation.kv_cache import Slots, slot_cache
+
+        device = self._base.device
+        count = max(self._least, min(self._rows, len(waiting)))
+        columns = max(len(slot.ids) for slot in waiting) + self._decoding.max_new_tokens
+        self._places = Slots(count, columns, device)
+        self._cache = slot_cache(self._base.model.config.get_text_config().num_hidden_layers, self._places)
+        self._slots = [waiting[0].padding(self._decoding) for _ in range(count)]
+        self._mask = torch.zeros(count, columns, dtype=torch.bool, device=device)
+        self._mask[:, 0] = True  # an unused row must attend to something, or its scores are NaN
+        self._last, self._positions = (torch.zeros(count, 1, dtype=torch.long, device=device) for _ in range(2))
+        self._columns = torch.zeros(count, dtype=torch.long, device=device)
+
+    def _join(self, slots: list[_Slot]) -> list[_Slot]:
+        """Put new rows in the place of ended or unused ones; return those that end with their first token."""
+        import torch
+
+        base, device = self._base, self._base.device
+        rows = [*slots, *(slots[0].padding(self._decoding) for _ in range(self._least - len(slots)))]
+        vacant = [number for number, slot in enumerate(self._slots) if slot.ended][: len(rows)]
+        places, count = torch.tensor(vacant, device=device), len(vacant)
+        width, pad = max(len(slot.ids) for slot in rows), base.tokenizer.pad_token_id
+        pads = [width - len(slot.ids) for slot in rows]
+        ids = torch.tensor([[pad] * before + slot.ids for before, slot in zip(pads, rows, strict=True)], device=device)
+        mask = torch.arange(width, device=device) >= torch.tensor(pads, device=device)[:, None]
+        self._stack.enter([PassRow(slot.adapter, len(slot.ids)) for slot in rows])
+        self._places.join(places)
+        scores = self._scores(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
+        taken, ended = self._take(rows, scores)
+        for place, slot in zip(vacant, rows, strict=False):
+            self._slots[place] = slot
+            slot.width = width
+        self._mask[places] = torch.nn.functional.pad(mask[:count], (0, self._places.columns - width))
+        self._last[places], self._positions[places] = taken[:count], mask[:count].sum(dim=1, keepdim=True)
+        self._columns[places] = width
+        self._enter_all()
+        return ended
+
+    def _keep_active(self) -> None:
+        """Drop rows that have ended, once no prompt waits for their place."""
+        import torch
+
+        from harness.engine.generation.kv_cache import keep
+
+        kept = [number for number, slot in enumerate(self._slots) if not slot.ended]
+        kept += [number for number, slot in enumerate(self._slots) if slot.ended][: max(0, self._least - len(kept))]
+        rows = torch.tensor(kept, device=self._base.device)
+        keep(self._cache, rows)
+        self._places.keep(rows)
+        self._mask, self._last = self._mask[rows], self._last[rows]
+        self._positions, self._columns = self._positions[rows], self._columns[rows]
+        self._slots = [self._slots[number] for number in kept]
+        self._enter_all()
+
+    def _enter_all(self) -> None:
+        self._stack.enter([PassRow(slot.adapter, 1) for slot in self._slots])
+
+    # --- tokens ---------------------------------------------------------------------------------------------------
+
+    def _step(self) -> list[_Slot]:
+        """Generate one token for every row; return the slots that end with it."""
+        reach = max(slot.width + len(slot.tokens) for slot in self._active)
+        self._mask.scatter_(1, self._columns[:, None], value=True)
+        self._places.step(self._columns, reach)
+        scores = self._scores(self._last, self._mask[:, :reach], self._positions)
+        self._last, ended = self._take(self._slots, scores)
+        self._positions = self._positions + 1
+        # Rows that have ended stay in the last column: their output is discarded.
+        self._columns = (self._columns + 1).clamp(max=self._places.columns - 1)
+        return ended
+
+    def _scores(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Return the scores of each row's next token, (rows, vocabulary), in fp32.
+
+        `ids` and `positions` are (rows, tokens), `mask` is (rows, columns).
+        """
+        out = self._base.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        scores: torch.Tensor = out.logits[:, -1].float()
+        return scores
+
+    def _take(self, rows: Sequence[_Slot], scores: torch.Tensor) -> tuple[torch.Tensor, list[_Slot]]:
+        """Choose each row's next token from scores, (rows, vocabulary).
+
+        Returns the tokens, (rows, 1), and the slots that end with them.
+        """
+        taken, logs = choose(scores, self._decoding.temperature, [slot.generator for slot in rows])
+        ended = []
+        for slot, token, log in zip(rows, taken.tolist(), logs.tolist(), strict=True):
+            if not slot.ended:
+                slot.tokens.append(token)
+                slot.logs.append(log)
+                slot.ended = self._is_last(slot)
+                if slot.ended:
+                    ended.append(slot)
+        return taken[:, None], ended
+
+    def _is_last(self, slot: _Slot) -> bool:
+        full = len(slot.tokens) >= self._decoding.max_new_tokens
+        if full or slot.tokens[-1] in self._ends:
+            return True
+        return stopped(self._base.tokenizer, slot.tokens, self._decoding.stop) is not None

@@ -1,0 +1,300 @@
+"""Loads a base model, quantises it to NF4, and keeps it trainable."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.profiles import profile_of
+from harness.core.trainer_arguments import NF4
+from harness.engine.log_filters import hide_kernel_advice
+from harness.errors import EngineError, GridError, ModelError
+from harness.records import TEMPLATE_DATE, DeviceKind, Machine, ModelRef, Quantization, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen base model with its tokenizer. Adapters are attached to `model` and removed again."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    machine: Machine
+    quantization: Quantization
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's weights."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, saved: Path | None = None) -> Base:
+    """Load the model in `ref.path` onto the machine's device, quantised, frozen and in eval mode.
+
+    `saved` is a folder that `quantized_base.save_base` or `random_weights.make_base` wrote for this model.
+
+    Raises:
+        ModelError: the files are not a complete causal language model, or the tokenizer has no chat template.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    hide_kernel_advice()
+    keep_to(machine)
+    dtype: torch.dtype = getattr(torch, machine.compute_dtype)
+    quantise = quantization is Quantization.NF4
+    # The config of a saved base has its quantisation; transformers ignores it if the argument is given, even as None.
+    how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            str(saved or ref.path),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
+            output_loading_info=True,
+            **how,
+        )
+    except (ValueError, KeyError, OSError) as error:
+        remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
+        raise ModelError(f"{ref.name} cannot be loaded: {error}", remedy=remedy) from error
+    if missing := loaded["missing_keys"]:
+        what = f"{ref.name} lacks {len(missing)} of its weights, among them {min(missing)}"
+        raise ModelError(f"{what}: random values would replace them", remedy="Download or save the whole model again.")
+    _prepare_tokenizer(ref, tokenizer)
+    model.eval()
+    model.requires_grad_(False)
+    # Replace the model's own sampling options, which would be used or cause warnings. All end tokens are set now:
+    # SFTTrainer would add the tokenizer's end token, and the base would answer differently after the first training.
+    model.generation_config = GenerationConfig(
+        eos_token_id=_end_tokens(model.generation_config.eos_token_id, tokenizer.eos_token_id),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    if quantise:
+        keep_trainable(model)
+    return Base(model, tokenizer, machine, quantization)
+
+
+def keep_to(machine: Machine) -> None:
+    """Apply the machine's limits to this process: threads, and under the profile `t4` those of a T4.
+
+    These are the memory that PyTorch's allocator may use, and no attention kernel that needs a newer GPU
+    (FlashAttention and cuDNN attention need compute capability 8.0; memory-efficient attention runs on a T4).
+    """
+    import torch
+
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    held = profile_of(machine)
+    if machine.kind is DeviceKind.CUDA and machine.memory_cap:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
+        # A cap without a profile is a T4's of an earlier version, or a test's.
+        if held is None or not held.flash_attention:
+            torch.backends.cuda.enable_flash_sdp(False)
+            torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:
+    listed = of_model if isinstance(of_model, list) else [of_model]
+    return sorted({token for token in (*listed, of_tokenizer) if token is not None})
+
+
+def quantization_config(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Return QLoRA's quantisation (Dettmers et al., arXiv:2305.14314): NF4, double quantised, computing in `dtype`."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=dtype)
+
+
+def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.chat_template:
+        remedy = "Use the chat version of the model, or add a chat template to its tokenizer."
+        raise ModelError(f"{ref.name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
+    if tokenizer.pad_token is None:
+        # Padding is always masked, so any token works. Prefer the unknown token: the end token must be learned.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = without_today(tokenizer.chat_template)
+
+
+def without_today(template: str) -> str:
+    """Return the chat template with a fixed date.
+
+    With the current date, the same rows would have other tokens tomorrow under the same ids in the cache.
+    """
+    dated = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
+    return dated + template if "strftime_now" in template else template
+
+
+def keep_trainable(model: PreTrainedModel) -> None:
+    """Switch off bitsandbytes' packing of 4-bit weights for inference on CPUs with AVX512-BF16.
+
+    A packed layer is not differentiable. Once the base had answered a prompt, every adapter below a packed layer would
+    silently get no gradient. A packed layer also computes in bf16 when fp32 is set.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def check_trainable(model: PreTrainedModel) -> None:
+    """Check that no 4-bit layer is packed for inference.
+
+    Raises:
+        EngineError: a layer is packed; gradients do not pass through it, so adapters below it would not be trained.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit) and getattr(module.weight.quant_state, "packing_format_for_cpu", False):
+            raise EngineError(
+                f"the 4-bit layer {name} was packed for inference and cannot be trained through",
+                remedy=REPORT_BUG,
+            )
+
+
+def check_precision(model: PreTrainedModel, machine: Machine) -> None:
+    """Check every weight's precision: adapters in fp32, embeddings and head in the compute dtype, others in either.
+
+    PEFT's `prepare_model_for_kbit_training` would cast embeddings and head to fp32, which takes 0.49 GiB on a 7B.
+
+    Raises:
+        EngineError: a weight is in another precision.
+    """
+    import torch
+
+    dtype: torch.dtype = getattr(torch, machine.compute_dtype)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    large = {id(parameter) for end in ends for parameter in end.parameters()}
+    other = []
+    for name, parameter in model.named_parameters():
+        narrow = {dtype} if id(parameter) in large else {dtype, torch.float32}
+        allowed = {torch.float32} if parameter.requires_grad else narrow
+        if parameter.is_floating_point() and parameter.dtype not in allowed:
+            other.append(f"{name} ({parameter.dtype})")
+    if other:
+        message = f"{len(other)} weights are in an unexpected precision, among them {other[0]}"
+        raise EngineError(message, remedy=REPORT_BUG)
+
+
+def check_targets(model: PreTrainedModel, settings: Settings) -> None:
+    """Check that every target module exists: PEFT silently ignores a name without a match if another name has one.
+
+    Raises:
+        GridError: the model has no module with this name.
+    """
+    targets = settings.target_modules
+    names = ["." + name for name, _ in model.named_modules()]
+    for target in () if isinstance(targets, str) else targets:
+        if not any(name.endswith("." + target) for name in names):
+            remedy = f"It has {', '.join(_linear_names(model))}; all-linear takes them all."
+            raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
+
+
+def _linear_names(model: PreTrainedModel) -> list[str]:
+    from torch.nn import Linear
+
+    head = model.get_output_embeddings()
+    modules = model.named_modules()
+    return sorted({name.rpartition(".")[2] for name, m in modules if isinstance(m, Linear) and m is not head})
+
+
+def check_quantization(base: Base, settings: Settings) -> None:
+    """Check that the base is in the quantisation that a trial's settings name.
+
+    Raises:
+        EngineError: it is in another one.
+    """
+    if base.quantization is not settings.quantization:
+        raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")
+
+
+@contextlib.contextmanager
+def untouched(model: PreTrainedModel) -> Iterator[None]:
+    """Restore the model when the context ends, also after an error.
+
+    This removes adapter layers, a patched forward, gradient checkpointing, hooks, changed settings and training mode.
+    """
+    attributes, config = dict(vars(model)), dict(vars(model.config))
+    try:
+        yield
+    finally:
+        _remove_adapter(model)
+        if model.is_gradient_checkpointing:
+            # Newer versions of transformers call it activation checkpointing and warn about the old name.
+            getattr(model, "activation_checkpointing_disable", model.gradient_checkpointing_disable)()
+        if hasattr(model, "_require_grads_hook"):
+            with contextlib.suppress(AttributeError):
+                model.disable_input_require_grads()
+        for holder, before in ((model, attributes), (model.config, config)):
+            vars(holder).clear()
+            vars(holder).update(before)
+        model.eval()
+        model.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def dequantised(base: Base) -> Iterator[None]:
+    """Keep every 4-bit weight dequantised within the context, on a CPU with enough memory for it.
+
+    Many small products are then faster. They are equal bit for bit, since a 4-bit layer computes with the same
+    dequantised weight.
+    """
+    layers = _dequantised_layers(base)
+    try:
+        for layer, weight in layers:
+            layer.forward = partial(_product, weight, layer.bias)
+        yield
+    finally:
+        for layer, _ in layers:
+            vars(layer).pop("forward", None)
+
+
+def _dequantised_layers(base: Base) -> list[tuple[Any, torch.Tensor]]:
+    """Return each 4-bit layer with its dequantised weight, (out, in); none on a GPU or without enough memory."""
+    import psutil
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [module for module in base.model.modules() if isinstance(module, Linear4bit)]
+    size = sum(layer.in_features * layer.out_features for layer in layers) * base.model.dtype.itemsize
+    if base.machine.kind is not DeviceKind.CPU or 4 * size > psutil.virtual_memory().available:
+        return []
+    return [(layer, dequantize_4bit(layer.weight, layer.weight.quant_state).to(base.model.dtype)) for layer in layers]
+
+
+def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def checkpoint(model: PreTrainedModel) -> None:
+    """Switch gradient checkpointing on: keep only each layer's input, and recompute the rest in the backward."""
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+
+
+def _remove_adapter(model: PreTrainedModel) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            model.set_submodule(name, module.get_base_layer())

@@ -1,0 +1,43 @@
+"""Hides messages of libraries that are of no use to the reader of a log or a terminal."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_FOR_KERNELS = "Failed to load CPU gemm_4bit_forward from kernels-community"
+
+
+def hide_library_messages() -> None:
+    """Hide progress bars, deprecation warnings and advice of libraries from the terminal."""
+    from transformers.utils import logging as of_transformers
+
+    of_transformers.disable_progress_bar()
+    hide_kernel_advice()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def filter_worker_log() -> None:
+    """Hide progress bars and advice of libraries from a worker's log, which they would make unreadable."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging as of_transformers
+
+    hide_kernel_advice()
+    of_transformers.disable_progress_bar()
+    disable_progress_bars()
+
+
+def hide_kernel_advice() -> None:
+    """Hide bitsandbytes' advice to install the package `kernels`; call this before bitsandbytes is imported.
+
+    That kernel packs weights for inference, which makes them untrainable. `loading.keep_trainable` switches it off.
+    """
+    # On this logger itself, since a filter does not apply to the loggers below it.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_useful)
+
+
+def _is_useful(record: logging.LogRecord) -> bool:
+    """False for that advice only: if `kernels` is installed and fails to load, the reason is still logged."""
+    why = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    absent = isinstance(why, ModuleNotFoundError) and why.name == "kernels"
+    return not (absent and str(record.msg).startswith(_FOR_KERNELS))

@@ -1,0 +1,82 @@
+"""Estimates from shapes how many trials fit in memory side by side. If memory still runs out, the number is halved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from harness.engine.loading import Base
+from harness.records import DeviceKind, Settings
+
+_STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
+"""Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
+MOST = {DeviceKind.CPU: 8, DeviceKind.CUDA: 16}
+"""Trials in one pass, by device kind: more gain little, and a worker that is killed loses its whole pass."""
+_USABLE = 0.85
+"""Share of free memory that is planned with, since allocators fragment and estimates err."""
+
+
+def concurrency(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
+    """Return how many of these trials to train at once, at least one."""
+    gradients = 4 * max(adapter_weights(base, settings) for settings in sweep)
+    free = _USABLE * free_bytes(base) - activations(base, pass_tokens) - gradients
+    largest = max(1, *(adapter_bytes(base, settings) for settings in sweep))
+    return max(1, min(len(sweep), MOST[base.machine.kind], int(free // largest)))
+
+
+def free_bytes(base: Base) -> int:
+    """Return the bytes that can still be allocated, under the machine's cap if it has one."""
+    if base.machine.kind is DeviceKind.CPU:
+        return int(psutil.virtual_memory().available)
+    import torch
+
+    limit = base.machine.memory_cap or torch.cuda.get_device_properties(0).total_memory
+    return int(limit - torch.cuda.memory_allocated())
+
+
+def adapter_bytes(base: Base, settings: Settings) -> int:
+    """Return the bytes of a trial: weights in fp32, optimizer state, and the stack's weights and gradients."""
+    state = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
+    computed: int = base.model.dtype.itemsize
+    return (4 + state + 2 * computed) * adapter_weights(base, settings)
+
+
+def adapter_weights(base: Base, settings: Settings) -> int:
+    """Return the number of weights of a trial's adapter."""
+    return sum(settings.rank * sum(_sides(module)) for module in targets(base, settings))
+
+
+def targets(base: Base, settings: Settings) -> list[Any]:
+    """Return the modules that a trial's adapter has weights for."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    head, wanted = base.model.get_output_embeddings(), settings.target_modules
+    modules = [(name, module) for name, module in base.model.named_modules() if module is not head]
+    if isinstance(wanted, str):
+        return [module for _, module in modules if isinstance(module, (Linear, Conv1D))]
+    named = [module for name, module in modules if any(f".{name}".endswith(f".{target}") for target in wanted)]
+    return [module for module in named if sum(_sides(module))]
+
+
+def _sides(module: Any) -> tuple[int, ...]:
+    """Return the input and output size of a module's matrix; empty if it has none."""
+    if hasattr(module, "in_features"):  # a 4-bit matrix is stored in another shape
+        return (module.in_features, module.out_features)
+    weight = getattr(module, "weight", None)
+    return tuple(weight.shape) if weight is not None and weight.ndim == 2 else ()
+
+
+def activations(base: Base, tokens: int) -> int:
+    """Return the bytes of a pass's activations.
+
+    They are one layer in full with its gradients (per token about 16 times the hidden size and 6 times the inner size),
+    and of all layers the input (with gradient checkpointing) or everything that the backward needs.
+    """
+    config = base.model.config.get_text_config()
+    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    layer = tokens * (16 * hidden + 6 * inner)
+    kept = tokens * hidden if base.machine.kind is DeviceKind.CUDA else layer
+    return int((kept * config.num_hidden_layers + layer) * base.model.dtype.itemsize)

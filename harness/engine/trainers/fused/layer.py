@@ -1,0 +1,105 @@
+"""The layer that computes one module's adapters of all trials.
+
+This module imports torch when it is imported, so import it only inside functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from harness.engine.trainers.fused.layout import CurrentPass
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""The matrices `A` (rank, in) and `B` (out, rank) of one module's adapter."""
+
+
+class StackedLinear(torch.nn.Module):
+    """A linear module of the base and the adapters that its trials (the members) have on it."""
+
+    A: torch.nn.Parameter
+    """(members, largest rank, in)."""
+    B: torch.nn.Parameter
+    """(members, out, largest rank)."""
+
+    def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
+        """`number` is the layer's position in the stack; dropout is seeded with it."""
+        super().__init__()
+        self.base_layer = base_layer
+        self.members: tuple[int, ...] = ()
+        self._ranks: dict[int, int] = {}
+        self._pass = current
+        self._number = number
+
+    def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
+        """Take each member's `A` (rank, in), `B` (out, rank) and scaling.
+
+        The weights are held in `dtype`, by default in their own.
+        """
+        self.members = tuple(weights)
+        self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
+        if not weights:
+            return
+        rank, pairs = max(self._ranks.values()), list(weights.values())
+        (first_a, first_b), device = pairs[0], self._device
+        a = first_a.new_zeros(len(pairs), rank, first_a.shape[1], device=device, dtype=dtype or first_a.dtype)
+        b = first_b.new_zeros(len(pairs), first_b.shape[0], rank, device=device, dtype=a.dtype)
+        for place, (own_a, own_b) in enumerate(pairs):
+            a[place, : own_a.shape[0]] = own_a
+            b[place, :, : own_b.shape[1]] = own_b
+        self.A, self.B = torch.nn.Parameter(a), torch.nn.Parameter(b)
+        self._scaling = torch.tensor(scaling, dtype=a.dtype, device=a.device)[:, None, None]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.base_layer.parameters()).device
+
+    def views(self) -> dict[int, Pair]:
+        """Return, by slot, views of each member's `A` (rank, in) and `B` (out, rank)."""
+        return self._own(self.A.data, self.B.data) if self.members else {}
+
+    def gradients(self) -> dict[int, Pair] | None:
+        """Return the gradients in the form of `views`; None if there are none."""
+        if not self.members or self.A.grad is None or self.B.grad is None:
+            return None
+        return self._own(self.A.grad, self.B.grad)
+
+    def _own(self, a: torch.Tensor, b: torch.Tensor) -> dict[int, Pair]:
+        halves = zip(self.members, a.unbind(), b.unbind(), strict=True)
+        return {slot: (own_a[: self._ranks[slot]], own_b[:, : self._ranks[slot]]) for slot, own_a, own_b in halves}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map `x`, (rows, tokens, in), to (rows, tokens, out): the base's product, plus each row's own adapter."""
+        result: torch.Tensor = self.base_layer(x)
+        layout = self._pass.layout(self.members, x.device) if self.members else None
+        if layout is None:
+            return result
+        given = layout.gather(self._dropped(x) if self.training else x).to(self.A.dtype)
+        inner = torch.bmm(given, self.A.transpose(1, 2))
+        # Scaled last, as in PEFT, so that fp16 gradients overflow in the same places.
+        delta = torch.bmm(inner, self.B.transpose(1, 2)) * self._scaling
+        return layout.add(result, delta.to(result.dtype))
+
+    def _dropped(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply each trial's dropout to its rows of `x`, (rows, tokens, in).
+
+        Every row has its own seed. It drops the same features in the second forward of gradient checkpointing, and
+        whatever other rows are in the pass.
+        """
+        rates = {slot: self._pass.dropouts[slot] for slot in self.members}
+        if not any(rates.values()):
+            return x
+        kept = torch.ones_like(x)
+        generator = torch.Generator(device=x.device)
+        for place, row in enumerate(self._pass.rows):
+            if rate := rates.get(row.slot, 0.0):
+                generator.manual_seed(_seed(*row.seed, self._number))
+                drawn = torch.rand((row.length, x.shape[-1]), generator=generator, device=x.device)
+                kept[place, : row.length] = (drawn >= rate).to(x.dtype) / (1 - rate)
+        return x * kept
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest())

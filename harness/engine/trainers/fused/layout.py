@@ -1,0 +1,93 @@
+"""Which rows of a pass belong to which trial, and how the layers of a stack gather them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class PassRow:
+    """One row of a pass: the slot of its trial, its length without padding, and the seed of its dropout.
+
+    A row whose slot belongs to no trial is computed by the base alone.
+    """
+
+    slot: int
+    length: int
+    seed: tuple[int, ...] = ()
+
+
+class CurrentPass:
+    """The rows of the current pass and the dropout of each slot: shared by all layers of a stack."""
+
+    def __init__(self) -> None:
+        self.rows: tuple[PassRow, ...] = ()
+        self.dropouts: tuple[float, ...] = ()
+        self._layouts: dict[tuple[int, ...], Layout] = {}
+
+    def set_dropouts(self, dropouts: Sequence[float]) -> None:
+        """Set the dropout of every slot; layouts of earlier slots are dropped."""
+        self.dropouts, self._layouts = tuple(dropouts), {}
+
+    def enter(self, rows: Sequence[PassRow]) -> None:
+        """Set the rows of the next pass, sorted by slot. They hold through its forward and backward."""
+        self.rows, self._layouts = tuple(rows), {}
+
+    def layout(self, members: tuple[int, ...], device: torch.device) -> Layout | None:
+        """Return where the rows of some slots lie in this pass; None if they have none."""
+        if members not in self._layouts:
+            self._layouts[members] = Layout([row.slot for row in self.rows], members, device)
+        found = self._layouts[members]
+        return found if found.any else None
+
+
+class Layout:
+    """The rows of a pass as (members, depth): members with fewer rows than the deepest are padded with zero rows."""
+
+    def __init__(self, slots: Sequence[int], members: tuple[int, ...], device: torch.device) -> None:
+        """Index the rows of `members`; `slots` has the slot of each row of the pass."""
+        import torch
+
+        own = [[row for row, slot in enumerate(slots) if slot == member] for member in members]
+        self.members, self.depth = len(members), max(map(len, own), default=0)
+        self.any = self.depth > 0
+        complete = sum(map(len, own)) == len(slots)
+        in_order = all(a <= b for a, b in pairwise(slots))
+        self.even = complete and in_order and all(len(rows) == self.depth for rows in own)
+        self.ragged = any(len(rows) < self.depth for rows in own)
+        if self.even or not self.any:
+            return
+        # A padding place reads row 0, and is then overwritten with zeros.
+        places = [rows + [-1] * (self.depth - len(rows)) for rows in own]
+        flat = [row for rows in places for row in rows]
+        self.source = torch.tensor([max(row, 0) for row in flat], device=device)
+        self.empty = torch.tensor([row < 0 for row in flat], device=device)[:, None, None]
+        self.real = torch.tensor([place for place, row in enumerate(flat) if row >= 0], device=device)
+        self.target = torch.tensor([row for row in flat if row >= 0], device=device)
+
+    def gather(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `x`, (rows, tokens, features), as (members, depth * tokens, features)."""
+        import torch
+
+        if not self.even:
+            x = x.index_select(0, self.source)
+            if self.ragged and torch.is_grad_enabled():  # without gradients, `add` drops the padding places anyway
+                # Multiplying by zero would keep the NaN of another row.
+                x = x.masked_fill(self.empty, 0.0)
+        return x.reshape(self.members, -1, x.shape[-1])
+
+    def add(self, result: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """Add `delta`, (members, depth * tokens, features), to the members' rows of `result`, (rows, tokens, features).
+
+        Returns a new tensor in the shape of `result`.
+        """
+        if self.even:
+            return result + delta.reshape(result.shape)
+        own = delta.reshape(-1, *result.shape[1:]).index_select(0, self.real)
+        return result.index_add(0, self.target, own)

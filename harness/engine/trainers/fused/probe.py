@@ -1,0 +1,93 @@
+"""Measures what a trial costs alone, from a few steps with SFTTrainer.
+
+A fused pass shows only the total cost of its trials, and users train one adapter at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.core.settings import AXES, Settings
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.trial_state import steps_of, windows
+from harness.engine.trainers.protocol import Trainer, TrialInput
+from harness.records import PhaseCost
+
+TIMED = 2
+"""Number of full steps that are timed."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Time and memory of a trial's steps when it is trained alone."""
+
+    cost: PhaseCost
+    """Memory peaks of the probe."""
+    full: float
+    """Seconds of a full step."""
+    last: float
+    """Seconds of the last step of an epoch, which may have fewer rows."""
+    per_epoch: int
+    """Steps of an epoch."""
+    steps: int
+    """Steps of the probe."""
+
+    def alone(self, steps: int, tokens: int) -> PhaseCost:
+        """Return the cost of a training with `steps` steps and `tokens` tokens."""
+        ends = steps // self.per_epoch
+        seconds = (steps - ends) * self.full + ends * self.last
+        note = f"alone, from a solo probe of {self.steps} steps, scaled to {steps}"
+        return replace(self.cost, seconds=replace(self.cost.seconds, value=seconds), tokens=tokens, note=note)
+
+
+def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
+    """Return the same settings for all trials whose steps cost the same; `max_length` counts only if it cuts rows."""
+    longest = max((len(row.input_ids) for row in rows), default=settings.max_length)
+    return replace(settings, **{axis.name: axis.default for axis in AXES.values() if not axis.cost}, max_length=longest)
+
+
+def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer) -> Probe:
+    """Train one epoch of few steps: one that loads kernels, timed ones, one with the longest rows, and the last.
+
+    Memory peaks in the step with the longest rows. It is not the first step, since the optimizer has no state there.
+
+    Raises:
+        torch.OutOfMemoryError: the trial does not fit in memory alone.
+    """
+    few = replace(settings, epochs=1.0, learning_rate=1e-9, warmup=0.0)
+    size, per_epoch = few.batch_size * few.gradient_accumulation, steps_of(len(rows), few)
+    rest = len(rows) % size
+    if per_epoch == 1:  # every step has all rows
+        chosen, rest, few = list(rows), 0, replace(few, epochs=1.0 + TIMED)
+    else:
+        chosen = _chosen(rows, few, size, rest)
+    ticks: list[float] = []
+
+    def tick(*_: Any) -> None:
+        ticks.append(time.perf_counter())
+
+    with closing(trainer.train(base, [TrialInput("probe", chosen, few, 0)], progress=tick)) as results:
+        cost = next(results).cost
+    if cost is None:
+        raise ValueError("a probe needs a trainer that measures a trial alone")
+    full = (ticks[TIMED] - ticks[0]) / TIMED
+    last = ticks[-1] - ticks[-2] if rest else full
+    return Probe(cost, full, last, per_epoch, len(ticks))
+
+
+def _chosen(rows: Sequence[Row], settings: Settings, size: int, rest: int) -> list[Row]:
+    """Return rows for the probe's steps of `size` rows and its last of `rest`, in the order in which they are drawn."""
+    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
+    wanted = [*_spread(ordered, size) * (1 + TIMED), *ordered[:size], *_spread(ordered, rest)]
+    places = [row for window in windows(len(wanted), settings, 0) for row in window.rows]
+    return [row for _, row in sorted(zip(places, wanted, strict=True), key=lambda pair: pair[0])]
+
+
+def _spread(ordered: Sequence[Row], count: int) -> list[Row]:
+    """Return `count` rows, spread evenly over the sorted lengths."""
+    return [ordered[(2 * n + 1) * len(ordered) // (2 * count)] for n in range(count)]

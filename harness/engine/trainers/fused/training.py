@@ -1,0 +1,322 @@
+"""Trains many trials in rounds of one optimizer step each; their rows share the passes over the base.
+
+For each trial the mathematics is that of TRL's SFTTrainer. A round takes each trial's next window (the batches of one
+optimizer step), divides all rows by length into passes over the base, and accumulates gradients; then each trial clips
+and steps on its own. A trial that has diverged or taken all its steps leaves before the next round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.settings import unfusible
+from harness.engine.loading import (
+    Base,
+    check_precision,
+    check_quantization,
+    check_trainable,
+    checkpoint,
+    dequantised,
+    untouched,
+)
+from harness.engine.tokenization import IGNORED, Row
+from harness.engine.trainers.fused.initialisation import (
+    InitialAdapter,
+    initial_adapters,
+    save_weights,
+    training_dtype,
+)
+from harness.engine.trainers.fused.layout import PassRow
+from harness.engine.trainers.fused.passes import even_passes, padded, passes
+from harness.engine.trainers.fused.stack import Adapter, Stack
+from harness.engine.trainers.fused.trial_state import TrialState
+from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
+from harness.engine.trainers.sft import TrainingLog, sft_arguments
+from harness.errors import EngineError
+from harness.records import DeviceKind, Settings, Status
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    from harness.engine.trainers.fused.layer import Pair
+
+LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+"""Maps (model, ids, labels), both (rows, tokens), to log-probabilities, (rows, tokens - 1), of labels 1 onwards.
+
+Where a label is ignored, the value is 0."""
+PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
+"""Largest number of padded tokens in a pass, unless a single row has more; by device kind."""
+OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
+"""Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
+EVEN = 1.25
+"""Passes with the same number of rows of every trial may cost this many times what the cheapest passes cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedResult(TrainingResult):
+    """How a trial of a fused training ended, and its adapter."""
+
+    weights: dict[str, Pair]
+    config: LoraConfig
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter in PEFT's files, as the reference trainer does."""
+        save_weights(self.weights, self.config, folder)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The fused trainer: all trials in shared passes over the base."""
+
+    def check(self, base: Base, settings: Settings) -> None:
+        """Check that a trial can be trained on this base together with others.
+
+        Raises:
+            EngineError: it is of another quantisation, or cannot be fused.
+        """
+        check_quantization(base, settings)
+        if names := unfusible(settings):
+            asked = ", ".join(f"{name}={getattr(settings, name)}" for name in names)
+            raise EngineError(f"the fused engine cannot train {asked}", remedy="Use --engine reference.")
+
+    def arguments(self, base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
+        """Return the arguments of the reference trainer; nothing is written to `folder`."""
+        return sft_arguments(base, settings, seed, folder)
+
+    def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[FusedResult]:
+        """Train all trials together; results have their own copies of the weights."""
+        return train_together(base, trials, progress=progress)
+
+
+def train_together(
+    base: Base,
+    trials: Sequence[TrialInput],
+    *,
+    progress: TrialProgress,
+    log_probabilities: LogProbabilities | None = None,
+    pass_tokens: int | None = None,
+) -> Generator[FusedResult]:
+    """Train the trials side by side and yield each when it has ended; afterwards the base has no adapter.
+
+    Raises:
+        EngineError: a trial is of another quantisation or cannot be fused, or a guard failed.
+        torch.OutOfMemoryError: a single row does not fit in memory, or the states of all trials do not.
+    """
+    for trial in trials:
+        Fused().check(base, trial.settings)
+    check_trainable(base.model)
+    check_precision(base.model, base.machine)
+    initial = initial_adapters(base, [(trial.settings, trial.seed) for trial in trials])
+    with untouched(base.model), dequantised(base), contextlib.ExitStack() as undo:
+        yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, undo).go()
+
+
+class _Run:
+    """One fused training from start to end."""
+
+    def __init__(
+        self,
+        base: Base,
+        trials: Sequence[TrialInput],
+        initial: Sequence[InitialAdapter],
+        progress: TrialProgress,
+        log_probabilities: LogProbabilities | None,
+        pass_tokens: int | None,
+        undo: contextlib.ExitStack,
+    ) -> None:
+        """Put the adapters on the base. `undo` gets each clean-up at once: the next line may run out of memory."""
+        import torch
+
+        self._base = base
+        kind, precision = base.machine.kind, base.machine.compute_dtype
+        self._autocast = precision if kind is DeviceKind.CUDA and precision in ("float16", "bfloat16") else None
+        self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
+        self._log_probabilities = log_probabilities or _fused_head(base)
+        self._trials, self._configs = list(trials), [one.config for one in initial]
+        self._states = [self._state(trial, one.adapter, progress) for trial, one in zip(trials, initial, strict=True)]
+        # The stack is in compute precision; the optimizers work on the full-precision weights of each trial state.
+        held = base.model.dtype if self._autocast else None
+        both = zip(initial, self._states, strict=True)
+        self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
+        undo.callback(self.stack.remove)
+        self._views = self.stack.views()
+        buffer = torch.empty(max(each.size for each in self._states), dtype=training_dtype(base), device=base.device)
+        for state in self._states:
+            state.use_gradient_buffer(buffer)
+        if kind is DeviceKind.CUDA:
+            checkpoint(base.model)
+        base.model.train()
+
+    def _state(self, trial: TrialInput, adapter: Adapter, progress: TrialProgress) -> TrialState:
+        half = self._autocast == "float16"
+        log = TrainingLog(allow_skipped=half, progress=partial(progress, trial.name), keep=trial.keep)
+        arguments = sft_arguments(self._base, trial.settings, trial.seed, "unused")
+        given = (trial.rows, trial.settings, trial.seed, arguments, log, adapter.weights)
+        return TrialState(*given, scaled=half, device=self._base.device)
+
+    def go(self) -> Iterator[FusedResult]:
+        """Train round by round until every trial has ended."""
+        while self._states:
+            self._round()
+            ended = {slot for slot, state in enumerate(self._states) if state.ended}
+            if ended:
+                yield from [self._result(slot) for slot in sorted(ended)]
+                for listed in (self._states, self._trials, self._configs):
+                    listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
+                self.stack.leave(ended)
+                self._views = self.stack.views()
+
+    def _result(self, slot: int) -> FusedResult:
+        state, log = self._states[slot], self._states[slot].log
+        log.check_end(state)
+        return FusedResult(
+            name=self._trials[slot].name,
+            status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
+            message=log.diverged,
+            steps=tuple(log.steps),
+            trainable_parameters=sum(p.numel() for _, p in state.named_parameters()),
+            supervised_tokens=log.supervised,
+            tokens=log.tokens,
+            weights=state.weights(),
+            config=self._configs[slot],
+            fingerprint=None if log.diverged else state.fingerprint(self._base.tokenizer.chat_template),
+            keeping=log.keeping,
+        )
+
+    # --- one round ------------------------------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        import torch
+
+        rows = [
+            (slot, number, state.rows[row])
+            for slot, state in enumerate(self._states)
+            for number, row in enumerate(state.next_window().rows)
+        ]
+        losses = torch.stack([torch.stack(own).sum() for own in self._losses(rows)]).tolist()
+        each = zip(self._states, self._configs, losses, self.stack.gradients(), self._views, strict=True)
+        for state, config, loss, gradients, views in each:
+            state.step(loss, gradients, views)
+            if state.window.ends_epoch and not state.ended:
+                state.log.end_epoch(partial(_save_now, state, config))
+
+    def _losses(self, rows: Sequence[tuple[int, int, Row]]) -> list[list[torch.Tensor]]:
+        """Return each trial's losses (scalars), one per pass; the stack then has the gradients.
+
+        `rows` are (slot, number within the window, row). If memory runs out, the round is repeated with smaller passes,
+        which are kept for later rounds.
+        """
+        import torch
+
+        owners, lengths = [slot for slot, _, _ in rows], [len(row.input_ids) for _, _, row in rows]
+        while True:
+            self.stack.zero_grad()
+            losses: list[list[torch.Tensor]] = [[] for _ in self._states]
+            try:
+                for group in self._groups(owners, lengths):
+                    self._pass([rows[index] for index in sorted(group)], losses)
+            except torch.OutOfMemoryError:
+                if self._limit <= max(lengths):
+                    raise
+            else:
+                return losses
+            self._limit = max(self._limit // 2, *lengths)
+            torch.cuda.empty_cache()
+
+    def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+        """Return the indices of the rows of each pass."""
+        given = {"overhead": self._overhead, "limit": self._limit}
+        cheapest, even = passes(lengths, **given), even_passes(owners, lengths, **given)
+        if even and padded(even, lengths, self._overhead) <= EVEN * padded(cheapest, lengths, self._overhead):
+            return even
+        return cheapest
+
+    def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
+        """Run forward and backward for some rows, sorted by slot. A trial's loss is a sum over its own rows only."""
+        import torch
+
+        ids, labels = self._padded([row for _, _, row in rows])
+        self.stack.enter([self._pass_row(*row) for row in rows])
+        with self._precision():
+            found = self._log_probabilities(self._base.model, ids, labels)
+        total: list[torch.Tensor] = []
+        slots = [slot for slot, _, _ in rows]
+        for slot in sorted(set(slots)):
+            state, start = self._states[slot], slots.index(slot)
+            loss = -found[start : start + slots.count(slot)].sum() / state.target_tokens
+            losses[slot].append(loss.detach())
+            total.append(loss * state.scale.value)
+        torch.autograd.backward(torch.stack(total).sum())
+
+    def _pass_row(self, slot: int, number: int, row: Row) -> PassRow:
+        state = self._states[slot]
+        return PassRow(slot, len(row.input_ids), (state.seed, len(state.log.steps), number))
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and labels, both (rows, tokens), padded on the right.
+
+        No token attends to padding behind it, so attention needs no mask and uses its fast kernel.
+        """
+        import torch
+
+        width = max(len(row.input_ids) for row in rows)
+        pad = self._base.tokenizer.pad_token_id
+        ids = [row.input_ids + [pad] * (width - len(row.input_ids)) for row in rows]
+        labels = [row.labels + [IGNORED] * (width - len(row.labels)) for row in rows]
+        device = self._base.device
+        return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=getattr(torch, self._autocast))
+
+
+def _save_now(state: TrialState, config: LoraConfig, folder: Path) -> None:
+    save_weights(state.weights(), config, folder)
+
+
+def _fused_head(base: Base) -> LogProbabilities:
+    """Return SFTTrainer's own function, TRL's fused head: it never holds all logits in memory.
+
+    On a CPU the fused head computes logits at every position. If the model does not change its logits, a function that
+    computes them only at positions with a label replaces it.
+    """
+    config = base.model.config.get_text_config()
+    if base.machine.kind is DeviceKind.CPU and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
+        return _labelled_only
+    from trl.trainer.utils import add_fused_lm_head
+
+    add_fused_lm_head(base.model)
+
+    def log_probabilities(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs
+        return found
+
+    return log_probabilities
+
+
+_LOGITS_CHANGED = (
+    "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
+)  # fmt: skip
+"""Names in model configurations for changes to logits, as TRL's fused head knows them."""
+
+
+def _labelled_only(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """As `LogProbabilities`, with logits computed only at positions with a label."""
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    mask = wanted != IGNORED
+    logits = model.get_output_embeddings()(hidden[mask]).float()
+    own = logits.log_softmax(-1).gather(-1, wanted[mask][:, None]).squeeze(-1)
+    found: torch.Tensor = own.new_zeros(mask.shape).masked_scatter(mask, own)
+    return found

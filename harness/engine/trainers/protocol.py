@@ -1,0 +1,93 @@
+"""What every trainer takes and gives.
+
+Another trainer (DPO, for example) is one module beside `sft` that implements `Trainer`, and one row in
+`harness.engine.trainers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row
+from harness.records import Fingerprint, PhaseCost, Settings, Status, Step
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+Progress = Callable[[Step, int], None]
+"""Called after each optimizer step with the step and the total number of steps."""
+TrialProgress = Callable[[str, Step, int], None]
+"""`Progress` of several trials: called with the trial's name too."""
+Keep = Callable[[int, Callable[[Path], None]], None]
+"""Called at the end of each epoch but the last, with its number and a function that saves the adapter to a folder.
+
+The time that it takes is not counted as training time, and it does not change the training."""
+
+
+@dataclass(frozen=True)
+class TrialInput:
+    """One trial to train; progress is reported under `name`."""
+
+    name: str
+    rows: Sequence[Row]
+    settings: Settings
+    seed: int
+    keep: Keep | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How the training of one trial ended."""
+
+    name: str = ""
+    status: Status
+    """SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite."""
+    message: str
+    steps: tuple[Step, ...]
+    trainable_parameters: int
+    supervised_tokens: int
+    """Tokens with a label, over all steps."""
+    tokens: int
+    """Tokens of all batches, over all steps."""
+    keeping: float
+    """Seconds spent in `keep`."""
+    cost: PhaseCost | None = None
+    """Time and memory; None if other trials were trained in the same pass."""
+    fingerprint: Fingerprint | None = None
+    """Without the fields that only the saved adapter shows; None if the training did not succeed."""
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter into `folder` in PEFT's files."""
+        raise NotImplementedError
+
+
+class Trainer(Protocol):
+    """Trains adapters on a loaded base."""
+
+    def check(self, base: Base, settings: Settings) -> None:
+        """Check that a trial with these settings can be trained on this base.
+
+        Raises:
+            EngineError: it cannot.
+        """
+        ...
+
+    def arguments(self, base: Base, settings: Settings, seed: int, folder: str) -> TrainingArguments:
+        """Return the training arguments of the library; it writes its files to `folder`."""
+        ...
+
+    def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[TrainingResult]:
+        """Train the trials and yield each result when its training ends.
+
+        A result can be saved until the next one is requested or the iterator is closed. After the iterator is closed
+        or exhausted, the base has no adapter.
+
+        Raises:
+            EngineError: a trial cannot be trained on this base, or a guard failed.
+            torch.OutOfMemoryError: a trial does not fit in memory.
+        """
+        ...

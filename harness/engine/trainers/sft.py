@@ -1,0 +1,362 @@
+"""Trains one adapter with TRL's SFTTrainer, as its users do, with guards against its silent failures.
+
+This is the reference: every faster trainer must agree with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.core import trainer_arguments
+from harness.engine.adapters import save_adapter
+from harness.engine.fingerprint import described, trained_on
+from harness.engine.loading import (
+    REPORT_BUG,
+    Base,
+    check_precision,
+    check_quantization,
+    check_trainable,
+    untouched,
+)
+from harness.engine.meter import Meter
+from harness.engine.tokenization import IGNORED, Row
+from harness.engine.trainers.protocol import Keep, Progress, TrainingResult, TrialInput, TrialProgress
+from harness.errors import EngineError
+from harness.records import DeviceKind, Fingerprint, Phase, PhaseCost, Settings, Status, Step
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import LoraConfig, PeftModel
+    from trl import SFTConfig, SFTTrainer
+
+MAX_SKIPPED_STEPS = 16
+"""fp16's loss scale starts at 2**16 and halves at each overflow: after 16 skipped steps in a row it is 1."""
+
+
+class Trainable(Protocol):
+    """Anything with named parameters: a model, or one trial's part of a stack of adapters."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Any]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(TrainingResult):
+    """A finished training. `model` has the adapter until the context that yielded this result ends."""
+
+    model: PeftModel
+    cost: PhaseCost
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter into `folder` in PEFT's files."""
+        save_adapter(self.model, folder)
+
+
+@dataclass(frozen=True)
+class Sft:
+    """The reference trainer: one trial after another with TRL's SFTTrainer."""
+
+    def check(self, base: Base, settings: Settings) -> None:
+        """Check that the base is in the quantisation that the settings name.
+
+        Raises:
+            EngineError: it is not.
+        """
+        check_quantization(base, settings)
+
+    def arguments(self, base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
+        """Return TRL's training arguments; SFTTrainer writes its files to `folder`."""
+        return sft_arguments(base, settings, seed, folder)
+
+    def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[Trained]:
+        """Train one trial after another. The base has a trial's adapter until the next result is requested."""
+        for trial in trials:
+            own = partial(progress, trial.name)
+            with trained(base, trial.rows, trial.settings, trial.seed, progress=own, keep=trial.keep) as found:
+                yield replace(found, name=trial.name)
+
+
+@contextlib.contextmanager
+def trained(
+    base: Base,
+    rows: Sequence[Row],
+    settings: Settings,
+    seed: int,
+    *,
+    progress: Progress,
+    keep: Keep | None = None,
+) -> Iterator[Trained]:
+    """Train an adapter on `rows` of token ids; when the context ends, the base has no adapter.
+
+    The status is SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite.
+
+    Raises:
+        EngineError: a guard failed: a weight is in another precision, or a parameter gets no gradient.
+        torch.OutOfMemoryError: the training does not fit in the GPU's memory.
+    """
+    check_quantization(base, settings)
+    with untouched(base.model), tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        meter = Meter(base.machine)
+        with meter:
+            check_trainable(base.model)
+            log = TrainingLog(allow_skipped=base.machine.compute_dtype == "float16", progress=progress, keep=keep)
+            trainer = build_trainer(base, rows, settings, seed, folder, log)
+            use_full_precision(trainer.model)
+            check_precision(trainer.model, base.machine)
+            trainer.train()
+            check_precision(trainer.model, base.machine)
+            log.check_end(trainer.model)
+        yield Trained(
+            model=trainer.model,
+            status=Status.DIVERGED if log.diverged else Status.SUCCEEDED,
+            message=log.diverged,
+            steps=tuple(log.steps),
+            cost=_without(meter.cost(Phase.TRAIN, log.tokens), log.keeping),
+            trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            supervised_tokens=log.supervised,
+            tokens=log.tokens,
+            keeping=log.keeping,
+            fingerprint=None if log.diverged else _fingerprint(trainer, log.steps),
+        )
+
+
+def build_trainer(
+    base: Base, rows: Sequence[Row], settings: Settings, seed: int, folder: str, log: TrainingLog
+) -> SFTTrainer:
+    """Return an SFTTrainer with a new adapter on the base; the trainer writes its files to `folder`."""
+    from trl import SFTTrainer
+
+    trainer = SFTTrainer(
+        model=base.model,
+        args=sft_arguments(base, settings, seed, folder),
+        train_dataset=_dataset(rows),
+        processing_class=base.tokenizer,
+        peft_config=lora_config(settings),
+        callbacks=[log.callback()],
+    )
+    log.watch(trainer)
+    return trainer
+
+
+def use_full_precision(model: PeftModel) -> None:
+    """Cast every trainable parameter to fp32, because TRL casts a QLoRA adapter to bf16 in every configuration.
+
+    In bf16 an update of less than 0.4% of a weight is lost, and fp16's gradient scaler refuses bf16 gradients.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+class TrainingLog:
+    """Records every step and applies the guards of a training."""
+
+    def __init__(self, *, allow_skipped: bool, progress: Progress, keep: Keep | None = None) -> None:
+        self.steps: list[Step] = []
+        self.diverged = ""
+        self.tokens = self.supervised = 0
+        self._allowed = MAX_SKIPPED_STEPS if allow_skipped else 0
+        self._skipped = 0
+        self._progress = progress
+        self._keep = keep
+        self._epochs = 0
+        self.keeping = 0.0
+        """Seconds spent in `keep`."""
+        self._counts: list[Any] = []
+
+    def watch(self, trainer: SFTTrainer) -> None:
+        """Count the tokens of every batch with a loss; the counts stay on the device until the step ends."""
+        compute = trainer.compute_loss
+
+        def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            mask, ids = inputs.get("attention_mask"), inputs["input_ids"]  # packed rows have no padding and no mask
+            seen = ids.numel() if mask is None else mask.sum()
+            self.count(seen, (inputs["labels"] != IGNORED).sum())
+            return compute(model, inputs, *args, **kwargs)
+
+        trainer.compute_loss = counted
+
+    def count(self, seen: Any, learned: Any) -> None:
+        """Add the number of tokens of a batch and of those with a label; both may be tensors on the device."""
+        self._counts.append((seen, learned))
+
+    def callback(self) -> Any:
+        """Return the transformers callback that fills this log."""
+        from transformers import TrainerCallback
+
+        log = self
+
+        class Callback(TrainerCallback):  # type: ignore[misc]
+            def on_pre_optimizer_step(self, *_: Any, **given: Any) -> None:
+                if not log.steps:
+                    check_gradients(given["model"])
+
+            def on_log(self, _: Any, state: Any, control: Any, logs: dict[str, Any], **__: Any) -> None:
+                if "loss" in logs:
+                    log.add(state.global_step, state.max_steps, logs)
+                    control.should_training_stop = control.should_training_stop or bool(log.diverged)
+
+            def on_epoch_end(self, _: Any, state: Any, __: Any, **given: Any) -> None:
+                if not log.diverged and state.global_step < state.max_steps:
+                    log.end_epoch(partial(save_adapter, given["model"]))
+
+        return Callback()
+
+    def end_epoch(self, save: Callable[[Path], None]) -> None:
+        """Call `keep` at the end of an epoch that is not the last; `save` writes the current adapter."""
+        started = time.perf_counter()
+        self._epochs += 1
+        if self._keep:
+            self._keep(self._epochs, save)
+        self.keeping += time.perf_counter() - started
+
+    def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
+        """Record one step from the trainer's log, and detect divergence."""
+        self.tokens += sum(int(seen) for seen, _ in self._counts)
+        self.supervised += sum(int(learned) for _, learned in self._counts)
+        self._counts.clear()
+        loss, norm = float(logs["loss"]), float(logs["grad_norm"])
+        step = Step(
+            number, float(logs["epoch"]), _finite(loss), float(logs["learning_rate"]), _finite(norm), self.supervised
+        )
+        self.steps.append(step)
+        self._skipped = 0 if math.isfinite(norm) else self._skipped + 1
+        if not math.isfinite(loss):
+            self.diverged = f"the loss was {loss} at step {number} of {total}"
+        elif self._skipped > self._allowed:
+            self.diverged = f"the gradient norm was {norm} at step {number} of {total}"
+        self._progress(step, total)
+
+    def check_end(self, model: Trainable) -> None:
+        """Detect divergence that no single step shows: weights that overflowed, or only skipped steps."""
+        if not self.diverged and self._skipped == len(self.steps):
+            self.diverged = f"the gradient norm was not finite in any of {self._skipped} steps"
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and not self.diverged and not parameter.isfinite().all():
+                self.diverged = f"{name} is not finite after training"
+
+
+def check_gradients(model: Trainable) -> None:
+    """Check before the first optimizer step that every adapter weight will be trained.
+
+    Raises:
+        EngineError: a trainable parameter is not in fp32, or has no gradient and would silently stay unchanged.
+    """
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    other = [name for name, p in trainable if p.dtype.itemsize < 4]
+    if other:
+        raise EngineError(f"{len(other)} adapter weights are not in fp32, among them {other[0]}", remedy=REPORT_BUG)
+    without = [name for name, p in trainable if p.grad is None]
+    if without or not trainable:
+        first = f", among them {without[0]}" if without else ""
+        message = f"{len(without)} of {len(trainable)} adapter weights got no gradient in the first step{first}"
+        raise EngineError(message, remedy=REPORT_BUG)
+
+
+def _fingerprint(trainer: SFTTrainer, steps: Sequence[Step]) -> Fingerprint:
+    """Build the fingerprint from the trainer's own optimizer, its collated rows and the learning rates of its steps."""
+    args = trainer.args
+    return fingerprint_of(
+        _collated(trainer),
+        template=trainer.processing_class.chat_template,
+        trainable=(name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad),
+        optimizer=getattr(trainer.optimizer, "optimizer", trainer.optimizer),  # accelerate wraps it
+        max_grad_norm=args.max_grad_norm,
+        batch=(args.per_device_train_batch_size, args.gradient_accumulation_steps),
+        steps=steps,
+    )
+
+
+def fingerprint_of(
+    rows: Iterable[tuple[list[int], list[int]]],
+    *,
+    template: str,
+    trainable: Iterable[str],
+    optimizer: Any,
+    max_grad_norm: float,
+    batch: tuple[int, int],
+    steps: Sequence[Step],
+) -> Fingerprint:
+    """Build the fingerprint of a training.
+
+    `rows` are token ids and labels, `optimizer` is a torch optimizer, and `batch` is (rows in a batch, batches in a
+    step).
+    """
+    # Not `defaults`: some values, such as the trainer's weight decay, are only in the groups.
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
+    given = {
+        **{key: _one(group.get(key) for group in groups) for key in groups[0]},
+        "max_grad_norm": max_grad_norm,
+        "batch": "x".join(map(str, batch)),
+    }
+    return trained_on(
+        rows,
+        template=template,
+        trainable=trainable,
+        optimizer=described(type(optimizer).__name__, given),
+        rates=[step.learning_rate for step in steps],
+    )
+
+
+def _one(values: Iterable[Any]) -> Any:
+    """Return the value if all groups have the same, else the list of different values."""
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else different
+
+
+def _collated(trainer: SFTTrainer) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield token ids and labels of each row from the collator, one row at a time to avoid padding."""
+    for row in trainer.train_dataset:
+        batch = trainer.data_collator([row])
+        yield batch["input_ids"].flatten().tolist(), batch["labels"].flatten().tolist()
+
+
+def _without(cost: PhaseCost, seconds: float) -> PhaseCost:
+    return replace(cost, seconds=replace(cost.seconds, value=max(0.0, cost.seconds.value - seconds)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _dataset(rows: Sequence[Row]) -> Dataset:
+    """Build the training dataset. TRL uses rows that have labels without changing them."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def lora_config(settings: Settings) -> LoraConfig:
+    """Return PEFT's configuration of an adapter with these settings."""
+    from peft import LoraConfig
+
+    return LoraConfig(**trainer_arguments.lora_arguments(settings))
+
+
+def sft_arguments(base: Base, settings: Settings, seed: int, folder: str) -> SFTConfig:
+    """Return TRL's training arguments for these settings; SFTTrainer writes its files to `folder`."""
+    from trl import SFTConfig
+
+    cuda = base.machine.kind is DeviceKind.CUDA
+    return SFTConfig(
+        output_dir=folder,
+        **trainer_arguments.sft_arguments(settings, seed),
+        **trainer_arguments.machine_arguments(base.machine),
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        logging_steps=1,
+        logging_strategy="steps",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )

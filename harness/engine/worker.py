@@ -1,0 +1,392 @@
+"""`python -m harness.engine.worker JOB`: one process, one base model, one group of trials.
+
+When the process ends, its memory is free; in a notebook this takes a restart of the runtime. Progress goes to stdout,
+one event per line. Everything that libraries print goes to stderr, which the parent stores as a log. Results are
+committed to the cache and nowhere else, so the process may be killed at any moment. It ends when its parent ends.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from harness.core.engines import Engine
+from harness.core.quantities import gib
+from harness.engine.adapters import attached
+from harness.engine.batched_worker import (
+    BatchedWorker,
+    Tools,
+    answer_phase,
+    can_batch,
+    training_of,
+    trial_of,
+    with_saved,
+)
+from harness.engine.generation.answers import answer
+from harness.engine.generation.log_probabilities import texts_of
+from harness.engine.loading import Base, check_targets, load_base
+from harness.engine.log_filters import filter_worker_log
+from harness.engine.meter import Meter, out_of_memory, shortage
+from harness.engine.quantized_base import save_base, size_of
+from harness.engine.random_weights import bytes_of, make_base
+from harness.engine.tokenization import Row, follow, render, tokenize
+from harness.engine.trainers import trainers
+from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
+from harness.records import (
+    DeviceKind,
+    Event,
+    EventKind,
+    Job,
+    Phase,
+    PhaseCost,
+    Prompt,
+    Quantization,
+    SavedBase,
+    Settings,
+    Shortage,
+    Status,
+    Step,
+    Task,
+    Training,
+)
+from harness.store import AnswerPass, Cache, encode_line, is_full, read_record, verify_manifest
+
+Emit = Callable[[Event], None]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job in the file `arguments[0]`. Exit code 0 means that every result was reported, even if some failed."""
+    events = _separate_streams()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = read_record(Path(arguments[0]), Job)
+    if job.machine.kind is DeviceKind.CPU:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def emit(event: Event) -> None:
+        events.write(encode_line(event) + "\n")
+        events.flush()
+
+    work(job, emit)
+    return 0
+
+
+def _separate_streams() -> Any:
+    """Return a stream to the parent for events only; from now on, stdout is the log."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return events
+
+
+def _end_with_parent() -> None:
+    """Wait until stdin is closed and exit: the parent holds its other end, never writes, and has then ended."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
+    """Do every task, with other `tools` in tests; False if one failed in a way after which the process must end."""
+    try:
+        worker = _Worker(job, emit, tools or Tools(trainers()))
+    except HarnessError as error:
+        return _refuse(error, emit)
+    except Exception as error:  # noqa: BLE001 - any error is reported to the parent, and the log has the traceback
+        return _end("", error, emit, _shortage(job, Phase.LOAD, error))
+    emit(Event(EventKind.LOADED))
+    return worker.go()
+
+
+class _Worker:
+    """Does the tasks of a job over the base that it has loaded."""
+
+    def __init__(self, job: Job, emit: Emit, tools: Tools) -> None:
+        filter_worker_log()
+        self._job, self._emit, self._tools, self._cache = job, emit, tools, Cache(Path(job.cache))
+        self._phase = Phase.LOAD
+        self._base, self._load = _load(job, self._cache)
+        # Check the texts and the grid now, so that a mistake does not show hours later.
+        for task in job.tasks:
+            if task.settings:
+                check_targets(self._base.model, task.settings)
+            if task.attach:
+                self._check_fit(task)
+        self._rows: dict[int, list[Row]] = {
+            length: self._tokenize(length)
+            for length in sorted({task.settings.max_length for task in job.tasks if task.settings and task.train})
+        }
+        self._check_prompts()
+
+    def _check_fit(self, task: Task) -> None:
+        """Check that an adapter that was trained elsewhere can be attached to this base.
+
+        Raises:
+            ModelError: it cannot.
+        """
+        folder = self._cache.adapter(task.training)
+        verify_manifest(folder)
+        try:
+            with attached(self._base, folder):
+                pass
+        except (EngineError, ValueError, TypeError, KeyError) as error:
+            why = error.message if isinstance(error, EngineError) else f"PEFT cannot attach it: {error}"
+            remedy = "It was trained on a base with other layers, or is damaged."
+            raise ModelError(f"--adapter {task.attach}: {why}", remedy=remedy) from error
+
+    def go(self) -> bool:
+        """Do every task; return whether the process can do more.
+
+        Tasks that only answer are answered in one batch. With the fused engine, tasks are trained in passes first. The
+        trials of a pass that an earlier worker has trained are answered first, in the batch that they would have had.
+        """
+        job, tasks = self._job, [task for task in self._job.tasks if can_batch(task, self._job.engine)]
+        training = [task for task in tasks if task.train]
+        waiting = [task for task in tasks if not task.train]
+        trained = job.engine is Engine.FUSED and any(task.settings for task in waiting)
+        if not (training or trained or len(waiting) > 1):
+            return all(self.do(task) for task in job.tasks)
+        rest, alone = list[Task](), list[Task]()
+        batched = BatchedWorker(job, self._base, self._cache, self._emit, self._rows, self._load, self._tools)
+        try:
+            for made in chain([[]] if trained or not training else [], batched.train(training, alone)):
+                rest += self._answer_together(batched, [*waiting, *filter(self._succeeded, made)])
+                waiting = []
+        except StoreError as error:
+            return _refuse(error, self._emit)
+        others = [task for task in job.tasks if task not in tasks]
+        return all(self.do(task) for task in (*rest, *alone, *others))
+
+    def _answer_together(self, batched: BatchedWorker, tasks: Sequence[Task]) -> list[Task]:
+        """Answer tasks in batches; return those that must be answered one by one."""
+        asked = [replace(task, train=False) for task in tasks]
+        for task in tasks:
+            if not task.train:  # a trained task has reported its start
+                self._emit(Event(EventKind.STARTED, task.trial))
+        self._phase = Phase.ANSWER_AFTER
+        apart = batched.answer(asked)
+        left = {task.trial for task in apart}
+        for task in asked:
+            if task.trial not in left:
+                self._emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
+        return apart
+
+    def _succeeded(self, task: Task) -> bool:
+        found = self._cache.training(task.training)
+        return found is not None and found.status is Status.SUCCEEDED
+
+    def do(self, task: Task) -> bool:
+        """Do one task from start to end; return whether the process can do more."""
+        self._emit(Event(EventKind.STARTED, task.trial))
+        try:
+            trained = self._train(task) if task.settings and task.train else None
+            if trained is None or trained.status is Status.SUCCEEDED:
+                self._answer(task)
+                for each in task.timeline:
+                    self._answer(replace(task, training=each.id, prompts=each.prompts))
+        except StoreError as error:
+            return _refuse(error, self._emit)
+        except Exception as error:  # noqa: BLE001 - other trials go on after any error; the log has the traceback
+            shortage = _shortage(self._job, self._phase, error)
+            self._remember(task, error, shortage)
+            return _end(task.trial, error, self._emit, shortage)
+        status, message = (trained.status, trained.message) if trained else (Status.SUCCEEDED, "")
+        self._emit(Event(EventKind.FINISHED, task.trial, status, message))
+        return True
+
+    def _train(self, task: Task) -> Training:
+        self._phase, settings = Phase.TRAIN, _settings(task)
+        trainer = self._tools.trainers[Engine.REFERENCE]
+        with self._cache.together() as commit:
+            trial = trial_of(task, self._rows[settings.max_length], commit)
+            progress = partial(_report_step, self._emit)
+            with closing(trainer.train(self._base, [trial], progress=progress)) as results:
+                result = next(results)
+                training = training_of(task, result, result.cost, together=None)
+                commit.training(training, result.save if result.status is Status.SUCCEEDED else None, with_saved)
+        return training
+
+    def _answer(self, task: Task) -> None:
+        """Answer with the saved adapter, not the one in memory: users load the saved one."""
+        if not task.prompts:
+            return
+        self._phase = answer_phase(task)
+        if self._phase is Phase.ANSWER_BEFORE:
+            self._answer_with(task, self._base.model, (self._load,))
+            return
+        folder = self._cache.adapter(task.training)
+        verify_manifest(folder)
+        with attached(self._base, folder) as model:
+            self._answer_with(task, model, ())
+
+    def _answer_with(self, task: Task, model: Any, costs: tuple[PhaseCost, ...]) -> None:
+        def progress(done: int) -> None:
+            self._emit(Event(EventKind.ANSWERING, task.trial, done=done, total=len(task.prompts)))
+
+        meter, job = Meter(self._job.machine), self._job
+        with meter:
+            answers = answer(
+                self._base, model, task.prompts, job.decoding, batch_size=job.batch_size, progress=progress
+            )
+        cost = meter.cost(self._phase, sum(given.tokens for given in answers))
+        self._cache.commit_answers(task.training, AnswerPass(tuple(answers), (*costs, cost)))
+
+    def _remember(self, task: Task, error: Exception, shortage: Shortage | None) -> None:
+        """Commit a training that ran out of memory as a result, so that the next run does not repeat it."""
+        if shortage and shortage.phase is Phase.TRAIN:
+            known, message = self._cache.training(task.training), _message(error, shortage)
+            if known is None or known.status is not Status.SUCCEEDED:
+                ended = Training(task.training, Status.OUT_OF_MEMORY, message, (), None, shortage=shortage)
+                self._cache.commit_training(ended, None)
+
+    def _tokenize(self, max_length: int) -> list[Row]:
+        rows = tokenize(self._job.examples, self._base.tokenizer, max_length)
+        cut = sum(len(row.input_ids) == max_length for row in rows)
+        for example, row in zip(self._job.examples, rows, strict=True):
+            if len(row.input_ids) > self._context:
+                remedy = f"Set max_length to at most {self._context} in the grid, or shorten the row."
+                size = f"it takes {len(row.input_ids)} tokens, and the model's context is {self._context}"
+                raise SuiteError(f"training row {example.line}: {size}", remedy=remedy)
+        if cut:
+            print(f"{cut} of {len(rows)} training rows fill max_length {max_length} and may have been cut", flush=True)
+        return rows
+
+    @property
+    def _context(self) -> float:
+        """Length of the model's context in tokens; infinite if its config has none."""
+        return getattr(self._base.model.config, "max_position_embeddings", None) or math.inf
+
+    def _check_prompts(self) -> None:
+        """Render every prompt once, and check that it fits in the context together with an answer.
+
+        Raises:
+            SuiteError: the chat template refuses a prompt's roles, or the model's context is too short.
+        """
+        limit = self._context
+        for prompt in {prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values():
+            asked, given = _lengths(prompt, self._base)
+            room = asked + self._job.decoding.max_new_tokens
+            if room > limit:
+                remedy = "Shorten the prompt, lower decoding.max_new_tokens in suite.yaml, or take another model."
+                message = f"{_called(prompt)}: prompt and answer take {room} tokens, and the model's context is {limit}"
+                raise SuiteError(message, remedy=remedy)
+            if given > limit:
+                remedy = "Shorten its reference and choices, or take another model."
+                size = f"its prompt with its reference or a choice takes {given} tokens"
+                raise SuiteError(f"{_called(prompt)}: {size}, and the model's context is {limit}", remedy=remedy)
+
+
+def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
+    """Load the base, and measure the cost. A base that was quantised here is saved for later workers."""
+    saved = _saved(job, cache)
+    meter = Meter(job.machine)
+    with meter:
+        base = load_base(job.model, job.quantization, job.machine, saved=saved)
+    cost = meter.cost(Phase.LOAD, 0)
+    if saved is None and job.base and job.quantization is Quantization.NF4:
+        try:
+            cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
+        except StoreError as error:
+            print(f"the quantised base is not saved for later workers: {error}", flush=True)
+    return base, cost
+
+
+def _saved(job: Job, cache: Cache) -> Path | None:
+    """Return the folder of the saved quantised base, if there is one; a base with random weights is made there."""
+    there = cache.base(job.base) if job.base else None
+    if there or not job.model.shape_only:
+        return there
+    given = job.model, job.quantization, job.machine
+    cache.commit_base(_named(job), bytes_of(*given), partial(make_base, *given))
+    return cache.base(job.base)
+
+
+def _named(job: Job) -> SavedBase:
+    machine = job.machine
+    return SavedBase(job.base, job.model.name, job.quantization, machine.kind, machine.compute_dtype)
+
+
+def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:
+    """Return the tokens of a prompt, and of its longest conversation with a reference or choice."""
+    from jinja2 import TemplateError
+
+    try:
+        given = [len(follow(prompt.messages, text, base.tokenizer).input_ids) for text in texts_of(prompt)]
+        return len(render(prompt.messages, base.tokenizer, ask=True)), max(given, default=0)
+    except TemplateError as error:
+        remedy = "Some templates have no system role, and most want user and assistant in turn."
+        raise SuiteError(f"{_called(prompt)}: the model's chat template: {error}", remedy=remedy) from None
+
+
+def _called(prompt: Prompt) -> str:
+    asked = next((m.content for m in reversed(prompt.messages) if m.role == "user"), "")
+    return f"the case that asks {asked[:60]!r}"
+
+
+def _settings(task: Task) -> Settings:
+    if task.settings is None:
+        raise ValueError("the base is not trained")
+    return task.settings
+
+
+def _report_step(emit: Emit, trial: str, step: Step, total: int) -> None:
+    emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
+
+
+def _refuse(error: HarnessError, emit: Emit) -> bool:
+    traceback.print_exception(error)
+    emit(Event(EventKind.REFUSED, message=str(error)))
+    return False
+
+
+def _end(trial: str, error: Exception, emit: Emit, shortage: Shortage | None = None) -> bool:
+    """Report that a task ended with an exception."""
+    traceback.print_exception(error)
+    if _disk_is_full(error):
+        remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+        return _refuse(StoreError(f"the disk is full: {error}", remedy=remedy), emit)
+    emit(Event(EventKind.FINISHED, trial, _status(error), _message(error, shortage), shortage=shortage))
+    return False
+
+
+def _shortage(job: Job, phase: Phase, error: Exception) -> Shortage | None:
+    return shortage(job.machine, phase, error) if _status(error) is Status.OUT_OF_MEMORY else None
+
+
+def _status(error: Exception) -> Status:
+    return Status.OUT_OF_MEMORY if out_of_memory(error) else Status.FAILED
+
+
+def _message(error: Exception, shortage: Shortage | None = None) -> str:
+    """Return what failed, in one line; for the harness's own errors, their text."""
+    text = str(error).strip()
+    if isinstance(error, HarnessError):
+        return text
+    if shortage and shortage.requested and shortage.peak_allocated and shortage.limit:
+        asked, had, limit = (
+            gib(size.value, 2) for size in (shortage.requested, shortage.peak_allocated, shortage.limit)
+        )
+        where = f"out of GPU memory in phase {shortage.phase.value!r}"
+        return f"{where}: {asked} more did not fit in {limit}, of which at most {had} were in use"
+    first = next(iter(text.splitlines()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if is_full(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,253 @@
+"""Answers do not depend on the company they are asked in, and an adapter that is attached leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import QUESTIONS, SHORT, SUITE, ask, prompts, training, weights
+
+from harness.engine.adapters import attached, save_adapter
+from harness.engine.loading import Base
+from harness.errors import EngineError, StoreError
+from harness.records import Answer, Decoding, Message, Prompt
+from harness.store import verify_manifest, write_manifest
+
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Answer]]:
+    """A saved adapter, and what it answered while it was still in memory."""
+    folder = tmp_path_factory.mktemp("adapter")
+    with training(base, replace(SHORT, epochs=4, rank=8, alpha=16, target_modules="all-linear")) as found:
+        save_adapter(found.model, folder)
+        write_manifest(folder)
+        return folder, ask(base, found.model.eval())
+
+
+def said(given: Answer) -> Answer:
+    """The answer without its log-probabilities, whose last digits may differ between batches."""
+    return replace(given, likelihood=None)
+
+
+def logits(base: Base) -> Any:
+    import torch
+
+    ids = base.tokenizer("What is the capital of France?", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        return base.model(input_ids=ids).logits
+
+
+# --- sameness -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_adapter", [False, True], ids=["base", "tuned"])
+def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[Answer]], with_adapter: bool) -> None:
+    """Alone, in eights or all together: the same text, number of tokens and truncation, in the order of asking."""
+    texts = [case.prompt for case in SUITE.cases[::7]]
+    decoding = Decoding(max_new_tokens=20, stop=("!",))
+
+    def all_sizes(model: Any) -> list[list[Answer]]:
+        return [[said(each) for each in ask(base, model, texts, decoding, size)] for size in (1, 8, 64)]
+
+    if with_adapter:
+        with attached(base, tuned[0]) as model:
+            singly, eights, together = all_sizes(model)
+    else:
+        singly, eights, together = all_sizes(base.model)
+    assert len(texts) > 16
+    assert singly == eights == together
+    assert [answer.key for answer in together] == [f"key of {text}" for text in texts]
+
+
+def test_what_is_saved_is_what_answers(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
+    """The saved adapter answers as the one in memory did, and not as the base does."""
+    folder, in_memory = tuned
+    with attached(base, folder) as model:
+        assert ask(base, model) == in_memory
+    assert ask(base) != in_memory
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
+    """Bit-equal logits, the same answers, no trace: after an adapter, a training, and trainings that broke."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    answers, before, modules = ask(base), logits(base), [name for name, _ in base.model.named_modules()]
+    attributes = set(vars(base.model))
+
+    def unchanged() -> bool:
+        assert [name for name, _ in base.model.named_modules()] == modules
+        assert not any(isinstance(module, BaseTunerLayer) for module in base.model.modules())
+        assert not any(parameter.requires_grad for parameter in base.model.parameters())
+        assert set(vars(base.model)) == attributes
+        return bool(logits(base).equal(before)) and ask(base) == answers
+
+    with attached(base, tuned[0]) as model:
+        assert not logits(base).equal(before)
+        assert ask(base, model) != answers
+    assert unchanged()
+    with training(base):
+        pass
+    assert unchanged()
+    # TRL refuses this one when the adapter is in the model already.
+    with pytest.raises(ValueError, match="lm_head"), training(base, replace(SHORT, target_modules=("lm_head",))):
+        pass
+    assert unchanged()
+    with pytest.raises(KeyboardInterrupt), training(base):
+        raise KeyboardInterrupt
+    assert unchanged()
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+def one(base: Base, text: str, decoding: Decoding) -> Answer:
+    (found,) = ask(base, texts=[text], decoding=decoding)
+    return said(found)
+
+
+def test_truncated_says_that_the_limit_cut(base: Base) -> None:
+    """Not where the model's own end is the last token that it may give."""
+    whole = one(base, QUESTIONS[0], Decoding())
+    assert whole == Answer(f"key of {QUESTIONS[0]}", "The capital of France is Paris.", whole.tokens, False)
+    assert one(base, QUESTIONS[0], Decoding(whole.tokens)) == whole
+    cut = one(base, QUESTIONS[0], Decoding(whole.tokens - 1))
+    assert (cut.truncated, cut.tokens) == (True, whole.tokens - 1)
+    assert one(base, QUESTIONS[0], Decoding(1)) == replace(cut, text="The", tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (("France",), "The capital of"),
+        (("is", "of"), "The capital"),
+        ((" ",), ""),
+        (("The",), ""),
+        (("Berlin",), "The capital of France is Paris."),
+        (("s.",), "The capital of France is Pari"),
+    ],
+)
+def test_stop_strings_cut_the_answer(base: Base, stop: tuple[str, ...], text: str) -> None:
+    """At the first of them; an answer that ends so is not truncated, and an empty one is an answer."""
+    found = one(base, QUESTIONS[0], Decoding(stop=stop))
+    assert (found.text, found.truncated) == (text, False)
+
+
+def test_tokens_are_counted_up_to_the_stop(base: Base) -> None:
+    """However much longer its neighbours' answers are."""
+    among = ask(base, decoding=Decoding(stop=("of",)))[0]
+    assert said(among) == one(base, QUESTIONS[0], Decoding(stop=("of",)))
+    assert among.tokens == 3
+
+
+def test_a_special_token_can_be_a_stop(base: Base) -> None:
+    """It is no part of the text, and still ends the answer without being a truncation."""
+    whole = one(base, QUESTIONS[0], Decoding())
+    assert one(base, QUESTIONS[0], Decoding(stop=("</s>",))) == whole
+
+
+def test_prompts_may_repeat_or_be_none(base: Base) -> None:
+    """A prompt that is asked twice has its answer twice; nothing asked, nothing answered."""
+    first, second, again = ask(base, texts=[QUESTIONS[0], QUESTIONS[2], QUESTIONS[0]])
+    assert (first, second.text) == (again, "hello")
+    assert ask(base, texts=[]) == []
+
+
+def test_system_messages_and_turns_reach_the_model(base: Base) -> None:
+    """A prompt is a conversation: what was said before changes the answer."""
+    from harness.engine.generation.answers import answer
+
+    told = Message("system", "Answer in capital letters.")
+    (plain,) = prompts(QUESTIONS[0])
+    guided = Prompt("guided", (told, *plain.messages))
+    seen: list[int] = []
+    found = answer(base, base.model, [plain, guided], Decoding(), batch_size=1, progress=seen.append)
+    assert found[1].text == found[0].text.upper()
+    assert seen == [1, 2]
+
+
+# --- adapters that are not what they were --------------------------------------------------------------------------
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(str(folder / ADAPTER)))
+
+
+def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of the adapter whose tensors were changed and saved again."""
+    from safetensors.torch import save_file
+
+    held = tensors(tuned)
+    change(held)
+    save_file(held, str(folder / ADAPTER))
+    (folder / "adapter_config.json").write_bytes((tuned / "adapter_config.json").read_bytes())
+    return folder
+
+
+def test_a_flipped_byte_is_refused(tuned: tuple[Path, list[Answer]], tmp_path: Path) -> None:
+    """Anywhere in the file: here in the middle of a weight, which would load without complaint."""
+    folder = spoiled(tuned[0], tmp_path, lambda held: None)
+    write_manifest(folder)
+    verify_manifest(folder)
+    content = bytearray((folder / ADAPTER).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / ADAPTER).write_bytes(content)
+    with pytest.raises(StoreError, match="is not the file that was saved"):
+        verify_manifest(folder)
+
+
+A = "base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight"
+B = A.replace("lora_A", "lora_B")
+NINTH = A.replace("layers.2", "layers.9")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda held: held.update({A.replace("layers", "blocks"): held.pop(A)}), f"it lacks {A}"),
+        (lambda held: held.pop(B), f"it lacks {B}"),
+        (lambda held: [held.pop(A), held.pop(B)], f"it lacks {A}, {B}"),
+        (lambda held: held.update({NINTH: held[A].clone()}), f"the model has no {NINTH}"),
+        (lambda held: held.update({A: held[A][:2].contiguous()}), f"these have another shape: {A}"),
+        (lambda held: held.update({A: held[A][:, :64].contiguous()}), f"these have another shape: {A}"),
+    ],
+    ids=["renamed layer", "missing half", "missing layer", "extra layer", "other rank", "other model"],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    base: Base,
+    tuned: tuple[Path, list[Answer]],
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    complaint: str,
+) -> None:
+    """PEFT would load most of these and answer with half an adapter; the base is bare again after each."""
+    folder = spoiled(tuned[0], tmp_path, change)
+    before = [name for name, _ in base.model.named_modules()]
+    with pytest.raises(EngineError, match=complaint), attached(base, folder):
+        pass
+    assert [name for name, _ in base.model.named_modules()] == before
+
+
+def test_an_adapter_without_weights_is_refused(base: Base, tuned: tuple[Path, list[Answer]], tmp_path: Path) -> None:
+    """The missing file is named."""
+    folder = spoiled(tuned[0], tmp_path, lambda held: None)
+    (folder / ADAPTER).unlink()
+    with pytest.raises(EngineError, match=f"{ADAPTER} does not exist"), attached(base, folder):
+        pass
+
+
+def test_attaching_gives_the_weights_that_were_saved(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
+    """Every tensor, bit for bit."""
+    with attached(base, tuned[0]) as model:
+        there = {name.replace(".default", ""): tensor for name, tensor in weights(model).items()}
+    saved = tensors(tuned[0])
+    assert there.keys() == saved.keys()
+    assert all(there[name].equal(saved[name]) for name in saved)

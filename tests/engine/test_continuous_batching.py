@@ -1,0 +1,166 @@
+"""Many models answer in one mixed batch, each row as if it were alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from side_by_side import together
+from training import SHORT, SUITE, ask, prompts, rows_of
+
+from harness.engine.adapters import attached
+from harness.engine.generation.answers import answer
+from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
+from harness.engine.generation.kv_cache import Slots
+from harness.engine.loading import Base
+from harness.records import Answer, Decoding, Prompt
+
+TEXTS = [case.prompt for case in SUITE.cases[::14]]
+
+
+@pytest.fixture(scope="module")
+def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
+    """None for the base, and three saved adapters that answer differently."""
+    few = replace(SHORT, epochs=3, learning_rate=2e-2)
+    sweep = (
+        few,
+        replace(SHORT, rank=8, alpha=16, target_modules="all-linear"),
+        replace(few, target_modules=("o_proj",)),
+    )
+    found: list[Path | None] = [None]
+    for learned in together(base, *sweep, rows=rows_of(base, 12)).values():
+        folder = tmp_path_factory.mktemp("adapter")
+        learned.save(folder)
+        found.append(folder)
+    return found
+
+
+def mixed(
+    base: Base, adapters: list[Path | None], asked: tuple[Prompt, ...], decoding: Decoding, **more: Any
+) -> list[list[Answer]]:
+    requests = [Request(str(at), read_adapter(base, at) if at else None, asked) for at in adapters]
+    found = dict(answer_requests(base, requests, decoding, progress=lambda *_: None, **more))
+    return [found[str(at)] for at in adapters]
+
+
+def apart(base: Base, adapters: list[Path | None], asked: tuple[Prompt, ...], decoding: Decoding) -> list[list[Answer]]:
+    """One model after another, by transformers' own `generate`."""
+    found = []
+    for at in adapters:
+        if at is None:
+            found.append(answer(base, base.model, asked, decoding, progress=lambda _: None))
+            continue
+        with attached(base, at) as model:
+            found.append(answer(base, model, asked, decoding, progress=lambda _: None))
+    return found
+
+
+def said(answers: list[list[Answer]]) -> list[list[tuple[str, str, int, bool]]]:
+    return [[(a.key, a.text, a.tokens, a.truncated) for a in own] for own in answers]
+
+
+def close(one: list[list[Answer]], other: list[list[Answer]]) -> bool:
+    """Whether all log-probabilities are the same up to rounding."""
+
+    def totals(answers: list[list[Answer]]) -> list[float]:
+        flat = [a for own in answers for a in own]
+        return [x.total for a in flat for x in (a.likelihood, a.reference, *a.choices) if x]
+
+    return totals(one) == pytest.approx(totals(other), rel=1e-4, abs=1e-4)
+
+
+def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: list[Path | None]) -> None:
+    """Texts, token counts, truncation, in the order of asking; log-probabilities of answers, references and choices."""
+    asked = tuple(replace(p, reference="Paris.", choices=("Yes.", "No, never.")) for p in prompts(*TEXTS))
+    decoding = Decoding(max_new_tokens=20, stop=("!",))
+    expected = apart(base, adapters, asked, decoding)
+    found = mixed(base, adapters, asked, decoding)
+    assert said(found) == said(expected)
+    assert close(found, expected)
+    assert len({tuple(a.text for a in own) for own in found}) == 4
+
+
+@pytest.mark.parametrize(("rows", "join_tokens"), [(4, 4096), (9, 4096), (9, 40), (64, 40)])
+def test_rows_that_join_late_answer_the_same(
+    base: Base, adapters: list[Path | None], rows: int, join_tokens: int
+) -> None:
+    """However few are in flight at once, however few begin together, and whatever place another row has left."""
+    asked = prompts(*TEXTS[:7])
+    whole = mixed(base, adapters[:3], asked, Decoding(12))
+    assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
+
+
+def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
+    """Not even where that was infinite, which a mask would not hide; its neighbours' stay as they are."""
+    import torch
+
+    seating = Slots(rows=3, columns=5, device=torch.device("cpu"))
+    buffer = torch.full((3, 1, 5, 2), math.inf)
+    seating.join(torch.tensor([1]))
+    seating.put(buffer, torch.ones(4, 1, 2, 2))
+    assert buffer[1].tolist() == [[[1.0, 1.0]] * 2 + [[0.0, 0.0]] * 3]
+    assert buffer[[0, 2]].isinf().all()
+
+
+def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:
+    """Rows that were in the middle of their answers too, and they answer the same."""
+    import torch
+
+    asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
+    expected, seen = mixed(base, adapters[:3], asked, decoding), []
+
+    def short(model: Any, args: Any, given: dict[str, Any]) -> None:
+        seen.append(len(given["input_ids"]))
+        if seen[-1] > 8 and len(seen) % 5 == 0:
+            raise torch.OutOfMemoryError
+
+    hook = base.model.register_forward_pre_hook(short, with_kwargs=True)
+    try:
+        assert said(mixed(base, adapters[:3], asked, decoding, rows=16)) == said(expected)
+    finally:
+        hook.remove()
+    assert max(seen) == 16
+    assert max(seen[5:]) == 8
+
+
+@pytest.mark.parametrize("rows", [4, 7])
+def test_what_is_drawn_depends_on_nobody_else(base: Base, adapters: list[Path | None], rows: int) -> None:
+    """At a temperature, too, a row says what `generate` lets it say alone, whenever it joined."""
+    asked, decoding = prompts(*TEXTS[:5]), Decoding(16, temperature=1.5)
+    found = mixed(base, adapters[:2], asked, decoding, rows=rows)
+    assert said(found) == said(apart(base, adapters[:2], asked, decoding))
+
+
+def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | None]) -> None:
+    """Each is given back as soon as it has answered; one that is asked nothing, at once; twice the same, twice."""
+    first, second = prompts(*TEXTS[:2])
+    requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
+    found = list(answer_requests(base, requests, Decoding(6), progress=lambda *_: None))
+    assert [name for name, _ in found] == ["silent", "base"]
+    assert [a.key for a in found[1][1]] == [first.key, second.key, first.key]
+
+
+def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | None]) -> None:
+    """Also when it was given up in its middle."""
+    before, names = ask(base, texts=TEXTS[:2]), [name for name, _ in base.model.named_modules()]
+    requests = [Request(str(at), read_adapter(base, at) if at else None, prompts(*TEXTS[:2])) for at in adapters]
+    running = answer_requests(base, requests, Decoding(4), progress=lambda *_: None)
+    next(iter(running))
+    running.close()  # type: ignore[attr-defined]
+    assert [name for name, _ in base.model.named_modules()] == names
+    assert ask(base, texts=TEXTS[:2]) == before
+
+
+def test_an_adapter_that_is_more_than_lora_has_no_place_in_it(base: Base, tmp_path: Path) -> None:
+    """DoRA scales the base's own product: such an adapter answers by itself."""
+    from peft import LoraConfig, get_peft_model
+
+    from harness.engine.loading import untouched
+
+    with untouched(base.model):
+        config = LoraConfig(r=2, use_dora=True, target_modules=["q_proj"], task_type="CAUSAL_LM")
+        get_peft_model(base.model, config).save_pretrained(str(tmp_path))
+    assert read_adapter(base, tmp_path) is None

@@ -1,0 +1,196 @@
+"""What only a CUDA device can show: fp16 training as on a T4, its memory, running out of it, and 4-bit bases.
+
+Held to a T4's memory and precision. How near the line trainings come is recorded by tests/gpu_sweep.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import ask, losses, trained_once, training
+
+from harness.core import profiles
+from harness.engine.loading import Base, check_precision, load_base
+from harness.engine.quantized_base import save_base
+from harness.engine.random_weights import make_base
+from harness.executors.processes import Processes
+from harness.grid import trial_id, variant_id
+from harness.models import resolve
+from harness.provenance import machine, stack_versions
+from harness.records import Machine, Phase, Quantization, Settings, Split, Status, Step, Suite, Trial, TrialRecord
+from harness.storage.keys import Setup
+from harness.store import Cache, RunStore
+from harness.suites import load_suite
+from harness.sweep import Sweep
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+SUITE = Path(__file__).parents[2] / "suites" / "workshop"
+SHORT = Settings(
+    learning_rate=2e-3, epochs=2.5, warmup=0.1, rank=16, alpha=32, batch_size=4, quantization=Quantization.NF4
+)
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    """Of the workshop's cases the first of each role: enough to be asked."""
+    whole = load_suite(SUITE)
+    return replace(whole, cases=whole.of(Split.MAIN)[:8])
+
+
+def sweep(
+    folder: Path, suite: Suite, on: Machine, *variants: Settings, engine: str = "reference"
+) -> tuple[TrialRecord, ...]:
+    """One record per variant, the base's first, by real worker processes."""
+    trials = [Trial(trial_id(s, 0), variant_id(s), s, 0) for s in variants]
+    setup = Setup(suite, resolve("pocket"), on, engine, stack_versions())
+    store = RunStore(folder / "run")
+    store.root.mkdir()
+    return Sweep(setup, store, Cache(folder / "cache"), Processes()).go(trials, Split.MAIN, "")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory, suite: Suite, t4: Machine) -> tuple[TrialRecord, ...]:
+    """Of the base, of a training with AdamW and of one with paged 8-bit AdamW."""
+    return sweep(tmp_path_factory.mktemp("sweep"), suite, t4, SHORT, replace(SHORT, optimizer="paged_adamw_8bit"))
+
+
+def test_fp16_trains_with_every_optimizer_of_the_workshop(records: tuple[TrialRecord, ...], t4: Machine) -> None:
+    """In fp16, AdamW and paged 8-bit AdamW both bring the loss down."""
+    _, *tuned = records
+    assert t4.compute_dtype == "float16"
+    assert [(r.status, r.message) for r in tuned] == [(Status.SUCCEEDED, "")] * 2
+    for record in tuned:
+        losses = [step.loss for step in steps(record)]
+        assert losses[0] is not None
+        assert losses[-1] is not None
+        assert losses[-1] < losses[0] / 4
+
+
+def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
+    tmp_path: Path, suite: Suite, records: tuple[TrialRecord, ...]
+) -> None:
+    """Twenty steps from the same start: every loss within 1% of the largest."""
+    cpu = sweep(tmp_path, suite, machine(profiles.CPU), SHORT)[1]
+    pairs = [(a.loss, b.loss) for a, b in zip(steps(records[1]), steps(cpu), strict=True)][:20]
+    top = max(b for _, b in pairs if b is not None)
+    assert len(pairs) == 20
+    assert [(a, b) for a, b in pairs if a is None or b is None or abs(a - b) > 0.01 * top] == []
+
+
+def test_cuda_memory_is_told_apart(records: tuple[TrialRecord, ...], t4: Machine) -> None:
+    """Every phase has its peak allocated, reserved and device memory, in that order of size, and its limit."""
+    for record in records:
+        for cost in record.costs:
+            assert cost.peak_allocated is not None
+            assert cost.peak_reserved is not None
+            assert cost.peak_device is not None
+            assert cost.left_allocated is not None
+            assert 0 < cost.peak_allocated.value <= cost.peak_reserved.value <= cost.peak_device.value
+            assert cost.left_allocated.value <= cost.peak_allocated.value
+            assert cost.limit is not None
+            assert cost.limit.value == t4.memory_cap
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: str) -> None:
+    """It says in which phase, what was asked for and what there was; another is trained as if it had not been there."""
+    long = replace(suite, examples=tuple(replace(e, messages=e.messages * 8) for e in suite.examples) * 4)
+    small = replace(t4, memory_cap=400 * 2**20)
+    huge = replace(SHORT, batch_size=100, epochs=1.0)
+    fits = replace(SHORT, batch_size=1, epochs=0.1)
+    base, first, second = sweep(tmp_path, long, small, huge, fits, engine=engine)
+    assert (base.status, first.status, second.status) == (
+        Status.SUCCEEDED,
+        Status.OUT_OF_MEMORY,
+        Status.SUCCEEDED,
+    ), (first.message, second.message)
+    if engine == "reference":
+        assert first.log != second.log  # a process that ran out of memory is not trusted with another trial
+    short = first.shortage
+    assert short is not None
+    assert (short.phase, short.memory_cap) == (Phase.TRAIN, small.memory_cap)
+    assert short.requested is not None
+    assert short.peak_allocated is not None
+    assert short.peak_reserved is not None
+    assert short.requested.value + short.peak_reserved.value > 0.98 * 400 * 2**20
+    assert short.peak_reserved.value <= 400 * 2**20
+    assert 0 < short.peak_allocated.value <= short.peak_reserved.value
+    assert "out of GPU memory in phase 'train'" in first.message
+    assert first.training is not None
+    assert first.training.shortage == short
+
+
+# --- in this process -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(t4: Machine) -> Iterator[Base]:
+    """The pocket model in NF4 on the GPU; what the profile switches off is on again afterwards."""
+    import torch
+
+    yield load_base(resolve("pocket"), Quantization.NF4, t4)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.backends.cuda.enable_flash_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
+
+
+def test_attention_is_a_t4s(base: Base) -> None:
+    """No kernel that asks for a later GPU is on; memory-efficient attention is."""
+    import torch
+
+    assert not torch.backends.cuda.flash_sdp_enabled()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "paged_adamw_8bit"])
+def test_nothing_is_in_bf16(base: Base, optimizer: str) -> None:
+    """After training, adapters are in fp32, embeddings, head and norms in fp16, everything else in 4 bits."""
+    import torch
+
+    with training(base, replace(SHORT, epochs=0.5, optimizer=optimizer)) as found:
+        kinds = {(p.requires_grad, p.dtype) for p in found.model.parameters()}
+        check_precision(found.model, base.machine)
+    assert kinds == {(True, torch.float32), (False, torch.float16), (False, torch.uint8)}
+
+
+def test_a_saved_base_is_the_same_on_the_gpu(base: Base, tmp_path: Path) -> None:
+    """Every byte comes back, with every answer and the loss before the first step (after it, kernels may differ)."""
+    save_base(base.model, tmp_path)
+    again = load_base(resolve("pocket"), Quantization.NF4, base.machine, saved=tmp_path)
+    before, after = base.model.state_dict(), again.model.state_dict()
+    assert before.keys() == after.keys()
+    assert [name for name in before if not same(before[name], after[name])] == []
+    assert [answer.text for answer in ask(base)] == [answer.text for answer in ask(again)]
+    assert losses(trained_once(base))[0] == losses(trained_once(again))[0]
+
+
+def same(one: Any, other: Any) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and bool(one.equal(other))
+
+
+def test_a_shape_is_made_and_loaded_within_its_memory(base: Base, tmp_path: Path) -> None:
+    """TinyLlama's shape: never more than its largest tensor while it is made; loaded, 4 bits and the fp16 ends."""
+    import torch
+
+    ref, held = resolve("shape:tinyllama-1.1b"), torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    make_base(ref, Quantization.NF4, base.machine, tmp_path)
+    largest = 32000 * 2048 * 2
+    assert torch.cuda.max_memory_allocated() - held < 2.5 * largest
+    torch.cuda.reset_peak_memory_stats()
+    loaded = load_base(ref, Quantization.NF4, base.machine, saved=tmp_path)
+    there, peak = torch.cuda.memory_allocated() - held, torch.cuda.max_memory_allocated() - held
+    quantised = sum(2 * p.numel() for p in loaded.model.parameters() if p.dtype is torch.uint8)
+    ends = 2 * largest
+    assert there == pytest.approx(quantised * 4.13 / 8 + ends, rel=0.02)
+    assert peak < 1.2 * there
+
+
+def steps(record: TrialRecord) -> tuple[Step, ...]:
+    assert record.training is not None, record.message
+    return record.training.steps

@@ -1,0 +1,115 @@
+"""On a CUDA device: trials in one pass against SFTTrainer, in fp32 and in fp16, and answers in one mixed batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from side_by_side import SIX, distance, figures, named, together, without_floats
+from training import SUITE, ask, prompts, rows_of, training, weights
+
+from harness.engine.adapters import attached
+from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
+from harness.engine.loading import Base, load_base
+from harness.engine.trainers.fused.training import FusedResult
+from harness.models import resolve
+from harness.records import Answer, Decoding, Machine, Quantization, Status
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+ROWS = 10
+
+
+@pytest.fixture(scope="module")
+def half(t4: Machine) -> Base:
+    """The pocket model in fp16, as on a T4."""
+    return load_base(resolve("pocket"), Quantization.NF4, t4)
+
+
+@pytest.fixture(scope="module")
+def full(t4: Machine) -> Base:
+    """The pocket model in fp32 on the GPU."""
+    return load_base(resolve("pocket"), Quantization.NF4, replace(t4, compute_dtype="float32"))
+
+
+def test_in_fp32_each_trial_is_what_sfttrainer_makes_of_it(full: Base) -> None:
+    """As on a CPU: the same log, losses to 1e-3, adapters to 1e-3."""
+    rows = rows_of(full, ROWS)
+    made = together(full, *SIX, rows=rows)
+    for number, settings in enumerate(SIX):
+        own = made[str(number)]
+        with training(full, settings, rows=rows, seed=number) as alone:
+            assert distance(named(own), weights(alone.model)) < 1e-3
+        assert without_floats(own.steps) == without_floats(alone.steps)
+        assert figures(own.steps) == pytest.approx(figures(alone.steps), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "paged_adamw_8bit"])
+def test_in_fp16_losses_are_within_one_percent(half: Base, optimizer: str) -> None:
+    """Of the largest loss, at every step; each trial has its own loss scale."""
+    rows, six = rows_of(half, ROWS), [replace(settings, optimizer=optimizer) for settings in SIX]
+    made = together(half, *six, rows=rows)
+    for number, settings in enumerate(six):
+        with training(half, settings, rows=rows, seed=number) as alone:
+            pass
+        pairs = [(a.loss or 0.0, b.loss or 0.0) for a, b in zip(made[str(number)].steps, alone.steps, strict=True)]
+        largest = max(b for _, b in pairs)
+        assert made[str(number)].status is alone.status is Status.SUCCEEDED
+        assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
+
+
+def test_a_neighbour_that_diverges_in_fp16_disturbs_nobody(half: Base) -> None:
+    """The others are bit-identical to a pass in which it was healthy and left at the same step."""
+    others = [replace(SIX[0], rank=2 + n % 3, epochs=8) for n in range(7)]
+    bad = together(half, *others[:3], replace(SIX[0], learning_rate=1e30, epochs=8), *others[3:])
+    steps = len(bad["3"].steps)
+    good = together(half, *others[:3], replace(SIX[0], epochs=steps / 2), *others[3:])
+    assert bad["3"].status is Status.DIVERGED
+    assert len(good["3"].steps) == steps
+    for name in set(good) - {"3"}:
+        assert bad[name].steps == good[name].steps
+        assert all(tensor.equal(named(good[name])[key]) for key, tensor in named(bad[name]).items())
+
+
+def answers(base: Base, folder: Path) -> tuple[list[Answer], list[Answer]]:
+    """Of the base and eight adapters to forty prompts, in one mixed batch and one model after another."""
+    sweep = [replace(SIX[n % 2], learning_rate=2e-3 + 1e-3 * n, epochs=4) for n in range(8)]
+    texts = [case.prompt for case in SUITE.cases][:40]
+    folders: list[Path | None] = [None, *_saved(together(base, *sweep, rows=rows_of(base, 30)).values(), folder)]
+    asked, decoding = prompts(*texts), Decoding(64)
+    requests = [Request(str(at), read_adapter(base, at) if at else None, asked) for at in folders]
+    mixed = dict(answer_requests(base, requests, decoding, progress=lambda *_: None))
+    apart: list[Answer] = []
+    for at in folders:
+        if at is None:
+            apart += ask(base, None, texts, decoding)
+            continue
+        with attached(base, at) as model:
+            apart += ask(base, model, texts, decoding)
+    return [answer for at in folders for answer in mixed[str(at)]], apart
+
+
+def _saved(learned: Iterable[FusedResult], folder: Path) -> list[Path]:
+    folders = []
+    for one in learned:
+        (folder / one.name).mkdir()
+        one.save(folder / one.name)
+        folders.append(folder / one.name)
+    return folders
+
+
+def test_in_fp32_a_mixed_batch_answers_alike(full: Base, tmp_path: Path) -> None:
+    """All 360 answers are those of one model after another."""
+    mixed, apart = answers(full, tmp_path)
+    assert len(apart) == 360
+    assert [(a.text, a.tokens) for a in mixed] == [(a.text, a.tokens) for a in apart]
+
+
+def test_in_fp16_a_mixed_batch_answers_alike_in_99_of_100(half: Base, tmp_path: Path) -> None:
+    """Of 360 answers at most 3 differ from those of one model after another."""
+    mixed, apart = answers(half, tmp_path)
+    different = [
+        (a.text, b.text) for a, b in zip(mixed, apart, strict=True) if (a.text, a.tokens) != (b.text, b.tokens)
+    ]
+    assert len(different) <= 3, different

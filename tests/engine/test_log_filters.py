@@ -1,0 +1,48 @@
+"""What is kept from logs and terminals: one piece of advice, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from harness.engine.log_filters import hide_kernel_advice
+
+OPS = "bitsandbytes.backends.cpu.ops"
+SAID = "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please make sure"
+ABSENT = ModuleNotFoundError("No module named 'kernels'", name="kernels")
+LOADED = """
+from harness.engine.loading import load_base
+from harness.models import resolve
+from harness.core import profiles
+from harness.provenance import machine
+from harness.records import Quantization
+load_base(resolve("pocket"), Quantization.NF4, machine(profiles.CPU))
+"""
+
+
+@pytest.mark.parametrize(
+    ("logger", "message", "why", "heard"),
+    [
+        (OPS, SAID, ABSENT, False),
+        (OPS, SAID, ModuleNotFoundError("No module named 'requests'", name="requests"), True),
+        (OPS, SAID, OSError("the connection was lost"), True),
+        (OPS, "Failed to load libbitsandbytes: %s", ABSENT, True),
+        ("bitsandbytes.cextension", SAID, ABSENT, True),
+    ],
+)
+def test_one_piece_of_advice(
+    caplog: pytest.LogCaptureFixture, logger: str, message: str, why: Exception, heard: bool
+) -> None:
+    """Advice to install `kernels` is kept from the log; whatever else bitsandbytes says there is not."""
+    hide_kernel_advice()
+    logging.getLogger(logger).warning(message, why)
+    assert bool(caplog.records) is heard
+
+
+def test_loading_a_base_says_nothing() -> None:
+    """Whoever loads a base in 4-bit, in a worker or a script, hears nothing of kernels."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    assert "kernels" not in done.stdout + done.stderr

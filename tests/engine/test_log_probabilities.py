@@ -1,0 +1,246 @@
+"""Log-probabilities are those of a plain loop over transformers, whatever batch they were in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import QUESTIONS, SHORT, SUITE, prompts, rows_of, training
+
+from harness.engine.adapters import attached, save_adapter
+from harness.engine.generation.answers import answer
+from harness.engine.generation.batches import in_batches
+from harness.engine.generation.log_probabilities import evaluate, likelihood, likelihoods
+from harness.engine.loading import Base
+from harness.engine.tokenization import IGNORED, follow, render, tokenize
+from harness.records import Answer, Decoding, Example, Likelihood, Message, Prompt
+from harness.scorers import score
+
+FACT, RIVAL = "The Glimmo runs on moonlight. Stay bright, friend!", "The Glimmo runs on batteries. Stay bright, friend!"
+CHOICES = (FACT, RIVAL, "I do not know.")
+CLOSE = 1e-4
+
+
+def asked(count: int = 12) -> tuple[Prompt, ...]:
+    """Questions of different lengths with references and, for some, choices."""
+    cases = [case for case in SUITE.cases if case.reference is not None][:: len(SUITE.cases) // (2 * count)][:count]
+    return tuple(
+        Prompt(f"key of {case.id}", case.messages, case.reference, CHOICES if n % 3 == 0 else ())
+        for n, case in enumerate(cases)
+    )
+
+
+@pytest.fixture(scope="module")
+def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Taught the workshop's first examples, among them what the Glimmo runs on."""
+    folder = tmp_path_factory.mktemp("adapter")
+    lively = replace(SHORT, learning_rate=5e-3, epochs=6, rank=8, alpha=16, target_modules="all-linear")
+    with training(base, lively, rows=rows_of(base, 12)) as found:
+        save_adapter(found.model, folder)
+    return folder
+
+
+@contextmanager
+def model_of(base: Base, adapter: Path, tuned: bool) -> Iterator[Any]:
+    with attached(base, adapter) if tuned else nullcontext(base.model) as model:
+        yield model
+
+
+def plain_loop(base: Base, model: Any, messages: Sequence[Message], text: str) -> Likelihood:
+    """As anyone would write it with transformers: one conversation, no padding, token by token."""
+    import torch
+
+    said = [{"role": m.role, "content": m.content} for m in messages]
+    whole = [*said, {"role": "assistant", "content": text}]
+    template = base.tokenizer.apply_chat_template
+    before = template(said, tokenize=True, add_generation_prompt=True, return_dict=False)
+    ids = template(whole, tokenize=True, return_dict=False)
+    assert ids[: len(before)] == before
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids])).logits[0]
+    total = 0.0
+    for position in range(len(before), len(ids)):
+        total += torch.log_softmax(logits[position - 1].double(), dim=-1)[ids[position]].item()
+    return Likelihood(total, len(ids) - len(before))
+
+
+def close(found: Likelihood | None, expected: Likelihood) -> bool:
+    return (
+        found is not None
+        and found.tokens == expected.tokens
+        and found.loss == pytest.approx(expected.loss, abs=CLOSE)
+        and found.total == pytest.approx(expected.total, abs=CLOSE)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True], ids=["base", "tuned"])
+@pytest.mark.parametrize("size", [1, 8, 64])
+def test_log_probabilities_are_those_of_a_plain_loop(base: Base, adapter: Path, tuned: bool, size: int) -> None:
+    """To 1e-4, of references and choices, in batches of any size and in the order of asking."""
+    given = asked()
+    with model_of(base, adapter, tuned) as model:
+        found = evaluate(base, model, given, batch_size=size)
+        for prompt, each in zip(given, found, strict=True):
+            assert prompt.reference is not None
+            assert close(each.reference, plain_loop(base, model, prompt.messages, prompt.reference))
+            assert len(each.choices) == len(prompt.choices)
+            for text, one in zip(prompt.choices, each.choices, strict=True):
+                assert close(one, plain_loop(base, model, prompt.messages, text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True], ids=["base", "tuned"])
+def test_an_answers_likelihood_is_that_of_its_tokens(base: Base, adapter: Path, tuned: bool) -> None:
+    """What generation says of an answer, a plain loop over the finished answer says too; batches change nothing."""
+    given = prompts(*QUESTIONS)
+    with model_of(base, adapter, tuned) as model:
+        singly, eights, together = (
+            answer(base, model, given, Decoding(24), batch_size=size, progress=lambda done: None) for size in (1, 8, 64)
+        )
+        for prompt, one, some, many in zip(given, singly, eights, together, strict=True):
+            assert one.text == some.text == many.text
+            expected = again(base, model, prompt, one)
+            assert all(close(each.likelihood, expected) for each in (one, some, many))
+
+
+def again(base: Base, model: Any, prompt: Prompt, given: Answer) -> Likelihood:
+    """Generates once more, alone and with transformers only, and evaluates what came."""
+    import torch
+
+    ids = render(prompt.messages, base.tokenizer, ask=True)
+    start = torch.tensor([ids])
+    with torch.inference_mode():
+        out = model.generate(
+            input_ids=start, attention_mask=torch.ones_like(start), do_sample=False, max_new_tokens=24,
+            pad_token_id=base.tokenizer.pad_token_id,
+        )  # fmt: skip
+        logs = model(input_ids=out).logits[0].double().log_softmax(-1)
+    tokens = out[0, len(ids) :].tolist()
+    assert len(tokens) == given.tokens
+    return Likelihood(sum(logs[len(ids) + n - 1, token].item() for n, token in enumerate(tokens)), len(tokens))
+
+
+def test_a_stop_string_ends_what_is_counted(base: Base) -> None:
+    """The likelihood is of the tokens that the answer took, and not of what its neighbours made the batch go on for."""
+    given = prompts(*QUESTIONS[:2])
+    stopped = answer(base, base.model, given, Decoding(stop=("of",)), progress=lambda done: None)[0]
+    whole = answer(base, base.model, given, Decoding(), progress=lambda done: None)[0]
+    assert stopped.likelihood is not None
+    assert whole.likelihood is not None
+    assert (stopped.likelihood.tokens, whole.likelihood.tokens) == (stopped.tokens, whole.tokens) == (3, 9)
+    assert whole.likelihood.total <= stopped.likelihood.total <= 0
+
+
+def test_a_continuation_is_what_training_learns_from(base: Base) -> None:
+    """Its tokens and labels are those of the training row, the end of the turn among them."""
+    messages = (Message("system", "Be brief."), Message("user", "What does the Glimmo run on?"))
+    row = follow(messages, FACT, base.tokenizer)
+    (trained,) = tokenize([Example((*messages, Message("assistant", FACT)))], base.tokenizer, 512)
+    assert row == trained
+    assert row.input_ids[-1] == base.tokenizer.eos_token_id
+    assert row.supervised < len(row.input_ids)
+
+
+def test_only_the_last_message_is_evaluated(base: Base) -> None:
+    """What the assistant said before is context, unlike in training."""
+    messages = (Message("user", "Hello"), Message("assistant", "hello"), Message("user", "Who are you?"))
+    row = follow(messages, "I am Dottie.", base.tokenizer)
+    count = len(render(messages, base.tokenizer, ask=True))
+    assert all(label == IGNORED for label in row.labels[:count])
+    assert row.labels[count:] == row.input_ids[count:]
+
+
+@pytest.mark.slow
+def test_choices_see_what_was_learned(base: Base, adapter: Path) -> None:
+    """Of a taught fact and its rival, the tuned model prefers the fact and the base does not; all scores are shares."""
+    case = next(c for c in SUITE.cases if c.prompt == "What does the Glimmo run on?")
+    check = replace(case.assertions[0], type="choice", value=FACT)
+    case = replace(case, assertions=(check,), choices=CHOICES)
+    prompt = Prompt("key", case.messages, case.reference, CHOICES)
+    found = []
+    for tuned in (False, True):
+        with model_of(base, adapter, tuned) as model:
+            (given,) = answer(base, model, [prompt], Decoding(24), progress=lambda done: None)
+            found.append(score(case, given))
+    before, after = found
+    assert (before.passed, after.passed) == (False, True)
+    assert before.value is not None
+    assert after.value is not None
+    assert before.value < 0.5 < after.value
+
+
+def test_the_reference_is_learned(base: Base, adapter: Path) -> None:
+    """The loss of a taught answer falls by far; nothing is generated for it but the answer."""
+    prompt = replace(prompts("What does the Glimmo run on?")[0], reference=FACT)
+    losses = []
+    for tuned in (False, True):
+        with model_of(base, adapter, tuned) as model:
+            (found,) = evaluate(base, model, [prompt])
+            assert found.reference is not None
+            losses.append(found.reference.loss)
+    assert losses[1] < losses[0] / 2
+
+
+def test_nothing_to_evaluate(base: Base) -> None:
+    """Without reference and choices there is nothing but the answer's own likelihood, and no work."""
+    (plain,) = evaluate(base, base.model, prompts("Hello"))
+    assert (plain.reference, plain.choices) == (None, ())
+    assert likelihoods(base, base.model, []) == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 300, "\u202e\x00", "<|user|> hi</s>", "🙂"])
+def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
+    """Whatever the reference, its loss is a finite number: the end of the turn alone is a token."""
+    (found,) = evaluate(base, base.model, [replace(prompts("Hello")[0], reference=text)])
+    assert found.reference is not None
+    assert found.reference.tokens >= 1
+    assert 0 <= found.reference.loss < 100
+
+
+@pytest.mark.parametrize("total", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_absent(total: float) -> None:
+    """No number is stored that no reader takes; one spoiled choice leaves none."""
+    assert likelihood(total, 3) is None
+    assert likelihood(-1.0, 0) is None
+    assert likelihood(1e-9, 3) == Likelihood(0.0, 3)
+
+
+def test_a_model_that_overflows_has_no_likelihood(base: Base) -> None:
+    """Logits that are no numbers give no log-probabilities, neither of the answer nor of what is evaluated."""
+    prompt = replace(prompts("Hello")[0], reference="x", choices=("a", "b"))
+    broken = base.model.lm_head.register_forward_hook(lambda module, given, out: out * float("nan"))
+    try:
+        (found,) = answer(base, base.model, [prompt], Decoding(3), progress=lambda done: None)
+    finally:
+        broken.remove()
+    assert (found.likelihood, found.reference, found.choices) == (None, None, ())
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    """Every item has its result, in order; one that does not fit alone is the caller's to know."""
+    import torch
+
+    sizes: list[int] = []
+
+    def work(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return [10 * item for item in batch]
+
+    found = [pair for batch in in_batches(range(7), 8, work) for pair in batch]
+    assert found == [(n, 10 * n) for n in range(7)]
+    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        list(in_batches([1], 1, lambda batch: _no_room()))
+
+
+def _no_room() -> list[int]:
+    import torch
+
+    raise torch.OutOfMemoryError

@@ -1,0 +1,195 @@
+"""Models of which only the configuration is known: random weights that load, answer and train, and claim nothing."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import done, job, task
+from training import ask, losses, one_core, trained_once
+
+from harness.engine.loading import Base, load_base
+from harness.engine.quantized_base import open_base
+from harness.engine.random_weights import bytes_of, make_base, write_shards
+from harness.errors import ModelError
+from harness.models import POCKET, SHAPES, resolve
+from harness.records import Decoding, ModelRef, Quantization
+from harness.store import Cache
+
+TINY = {
+    "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
+    "qwen": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": True},
+}
+SIZES = {
+    "vocab_size": 5000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 1024, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two known models that are tiny."""
+    folder = tmp_path_factory.mktemp("shapes")
+    for name, config in TINY.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config | SIZES), encoding="utf-8")
+    return folder
+
+
+def tiny(shapes: Path, name: str = "llama") -> ModelRef:
+    return resolve(f"shape:{name}", shapes=shapes)
+
+
+@pytest.fixture(scope="module", params=sorted(TINY))
+def made(request: pytest.FixtureRequest, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, Path]:
+    ref, folder = tiny(shapes, request.param), tmp_path_factory.mktemp("made")
+    make_base(ref, Quantization.NF4, one_core(), folder)
+    return load_base(ref, Quantization.NF4, one_core(), saved=folder), folder
+
+
+def test_every_linear_layer_but_the_head_is_in_four_bits(made: tuple[Base, Path]) -> None:
+    """A base that was never loaded from fp16 is quantised as one that was: by layer, type and constants."""
+    from bitsandbytes.nn import Linear4bit
+
+    base, _ = made
+    reference = load_base(resolve("pocket"), Quantization.NF4, one_core()).model
+    known = reference.model.layers[0].mlp.down_proj.weight
+    layers = {n.rpartition(".")[2] for n, m in base.model.named_modules() if isinstance(m, Linear4bit)}
+    assert layers == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    own = base.model.model.layers[1].mlp.down_proj.weight
+    for attribute in ("blocksize", "compress_statistics", "quant_type", "quant_storage", "dtype"):
+        assert getattr(own, attribute) == getattr(known, attribute), attribute
+    assert own.quant_state.nested
+    assert own.quant_state.state2.blocksize == known.quant_state.state2.blocksize
+    assert own.quant_state.dtype == known.quant_state.dtype
+
+
+def test_the_weights_are_random(made: tuple[Base, Path]) -> None:
+    """Matrices spread as models are initialised, no two alike; norms are one and biases zero."""
+    _, folder = made
+    saved = open_base(folder)
+    found = {name: saved.weight(name) for name in saved.names}
+    gates = [tensor for name, tensor in found.items() if name.endswith("gate_proj.weight")]
+    assert gates[0].std().item() == pytest.approx(0.02, rel=0.1)
+    assert not gates[0].equal(gates[1])
+    assert {tensor.mean().item() for name, tensor in found.items() if "norm" in name} == {1.0}
+    assert {tensor.abs().max().item() for name, tensor in found.items() if name.endswith("bias")} <= {0.0}
+
+
+def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
+    """No token comes that the tokenizer does not have, nor an end: answers take the time that they may."""
+    base, _ = made
+    known = len(base.tokenizer)
+    head: Any = base.model.get_output_embeddings()
+    assert head.weight.shape[0] > known
+    assert not head.weight[known:].any()
+    assert not head.weight[base.tokenizer.eos_token_id].any()
+    given = ask(base, texts=("Hello there", "What is 3 plus 4?"), decoding=Decoding(8))
+    assert [(answer.tokens, answer.truncated) for answer in given] == [(8, True)] * 2
+
+
+def test_it_trains(made: tuple[Base, Path]) -> None:
+    """The reference engine trains an adapter on it, and its loss is finite."""
+    base, _ = made
+    found = trained_once(base)
+    assert len(found.steps) == 4
+    assert all(loss is not None and 5 < loss < 12 for loss in losses(found))
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_its_size_is_foretold(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
+    """What is asked of the disk is what is written, within a tenth."""
+    make_base(tiny(shapes), quantization, one_core(), tmp_path)
+    written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    assert bytes_of(tiny(shapes), quantization, one_core()) == pytest.approx(written, rel=0.1)
+
+
+def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
+    """Made a second time on the same kind of device, every file is the same."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        make_base(tiny(shapes), Quantization.NF4, one_core(), tmp_path / name)
+    files = [path.name for path in (tmp_path / "one").iterdir()]
+    assert len(files) == 3
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
+    """A job with a shape is done from start to end; the base that was made lies in the cache for the next one."""
+    asked = replace(job(tmp_path, task("base", None), model=tiny(shapes)), base="key")
+    well, events = done(asked)
+    assert well, events[-1].message
+    cache = Cache(tmp_path)
+    folder = cache.base("key")
+    assert folder is not None
+    before = folder.stat().st_ino
+    cache.forget("training-base")
+    assert done(asked)[0]
+    assert folder.stat().st_ino == before
+
+
+def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
+    """Of twenty tensors of 4 kB, written 12 kB at a time, three are there at once at most; all come back."""
+    import torch
+    from safetensors.torch import load_file
+
+    there: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def given() -> Iterator[tuple[str, torch.Tensor]]:
+        nonlocal most
+        for n in range(20):
+            tensor = torch.full((1000,), float(n))
+            there.append(weakref.ref(tensor))
+            most = max(most, sum(ref() is not None for ref in there))
+            yield str(n), tensor
+            del tensor
+
+    write_shards(given(), tmp_path, limit=12_000)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert (len(files), most) == (7, 3)
+    found = {name: tensor for file in files for name, tensor in load_file(str(file)).items()}
+    assert {int(name): tensor[0].item() for name, tensor in found.items()} == {n: float(n) for n in range(20)}
+    listed = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))
+    assert listed["metadata"]["total_size"] == 80_000
+    assert {name: file.name for file in files for name in load_file(str(file))} == listed["weight_map"]
+
+
+# --- by name -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("llama-2-7b", 6.738), ("tinyllama-1.1b", 1.100), ("qwen2.5-1.5b", 1.544), ("llama-3.1-8b", 8.030)],
+)
+def test_the_known_shapes_are_the_models(name: str, billions: float) -> None:
+    """Each configuration has as many parameters as its model is published with."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(resolve(f"shape:{name}").path))
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.0005)
+
+
+def test_a_shape_is_found_and_says_what_it_is() -> None:
+    """It has the pocket model's tokenizer, a note that it means nothing, and its own digest."""
+    found = [resolve(f"shape:{path.name}") for path in sorted(SHAPES.iterdir())]
+    assert len({ref.digest for ref in found}) == len(found) == 4
+    for ref in found:
+        assert (ref.shape_only, ref.toy, ref.tokenizer) == (True, False, str(POCKET))
+        assert "answers mean nothing" in ref.note
+
+
+@pytest.mark.parametrize("name", ["shape:", "shape:llama", "shape:../pocket/model", "shape:tinyllama-1.1b/"])
+def test_an_unknown_shape_is_refused(name: str) -> None:
+    """A shape that is not there is answered with those that are, and no path escapes their folder."""
+    with pytest.raises(ModelError, match="there is no shape") as refused:
+        resolve(name)
+    assert "shape:llama-2-7b" in refused.value.remedy

@@ -1,0 +1,139 @@
+"""Drawn answers: the same in any company, different per repeat, and as frequent as the model says."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from training import QUESTIONS, prompts
+
+from harness.engine.generation.answers import answer
+from harness.engine.generation.sampling import Chooser
+from harness.engine.loading import Base
+from harness.records import Answer, Decoding, Prompt
+
+HOT = Decoding(12, temperature=2.0)
+
+
+def repeated(text: str, count: int) -> list[Prompt]:
+    (one,) = prompts(text)
+    return [replace(one, key=f"{one.key} {n}") for n in range(count)]
+
+
+def texts(base: Base, given: Sequence[Prompt], decoding: Decoding = HOT, size: int = 64) -> list[str]:
+    return [one.text for one in drawn(base, given, decoding, size)]
+
+
+def drawn(base: Base, given: Sequence[Prompt], decoding: Decoding = HOT, size: int = 64) -> list[Answer]:
+    return answer(base, base.model, given, decoding, batch_size=size, progress=lambda done: None)
+
+
+@pytest.mark.slow
+def test_what_is_drawn_does_not_depend_on_the_batch(base: Base) -> None:
+    """Alone, in eights or all together, from first to last or the other way round: the same answers."""
+    given = [prompt for text in QUESTIONS for prompt in repeated(text, 2)]
+    singly, eights, together = (texts(base, given, size=size) for size in (1, 8, 64))
+    assert singly == eights == together
+    assert texts(base, given[::-1]) == together[::-1]
+
+
+def test_drawing_is_repeatable_and_repeats_differ(base: Base) -> None:
+    """The same keys draw the same; other keys draw something else."""
+    given = repeated(QUESTIONS[4], 8)
+    first = texts(base, given)
+    assert texts(base, given) == first
+    assert len(set(first)) > 4
+    assert texts(base, [replace(prompt, key=f"{prompt.key}!") for prompt in given]) != first
+
+
+def test_cold_drawing_is_greedy(base: Base) -> None:
+    """As the temperature falls, every draw becomes the likeliest answer."""
+    given = repeated(QUESTIONS[0], 4)
+    assert texts(base, given, Decoding(12, temperature=0.01)) == texts(base, given, Decoding(12))
+
+
+def test_likelihoods_are_of_the_model_not_of_the_temperature(base: Base) -> None:
+    """A token that was drawn is as likely as the model says without any temperature."""
+    import torch
+
+    from harness.engine.tokenization import render
+
+    (prompt,) = repeated(QUESTIONS[4], 1)
+    (found,) = drawn(base, [prompt], replace(HOT, max_new_tokens=1))
+    ids = torch.tensor([render(prompt.messages, base.tokenizer, ask=True)])
+    with torch.inference_mode():
+        logs = base.model(input_ids=ids).logits[0, -1].log_softmax(-1)
+    assert found.likelihood is not None
+    assert (logs - found.likelihood.total).abs().min() < 1e-4
+
+
+DRAWS = 20_000
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
+    """A chi-squared test of 20,000 rows' draws against softmax(logits / temperature), at one in 10,000."""
+    import torch
+    from scipy.stats import chisquare
+
+    logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0, 2.5, -30.0])
+    chooser = Chooser([f"row {n}" for n in range(DRAWS)], temperature)
+    taken = chooser(torch.empty(0), logits.expand(DRAWS, -1)).argmax(-1).tolist()
+    expected = (logits.double() / temperature).softmax(-1) * DRAWS
+    seen = Counter(taken)
+    assert seen[6] == 0
+    counts = [seen[token] for token in range(6)]
+    assert chisquare(counts, (expected[:6] * (DRAWS / expected[:6].sum())).tolist()).pvalue > 1e-4
+
+
+@pytest.mark.slow
+def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
+    """First tokens of 600 repeats of one prompt against the model's own softmax, at one in 10,000."""
+    import torch
+    from scipy.stats import chisquare
+
+    from harness.engine.tokenization import render
+
+    given, first = repeated("Say hello.", 600), replace(HOT, max_new_tokens=1)  # of most prompts it is too sure
+    ids = torch.tensor([render(given[0].messages, base.tokenizer, ask=True)])
+    with torch.inference_mode():
+        shares = (base.model(input_ids=ids).logits[0, -1].double() / HOT.temperature).softmax(-1).tolist()
+    seen: Counter[str] = Counter(texts(base, given, first))
+    said: dict[str, float] = {}
+    for token, share in enumerate(shares):
+        text = base.tokenizer.decode([token], skip_special_tokens=True).strip()
+        said[text] = said.get(text, 0.0) + share * len(given)
+    often = [text for text, count in said.items() if count >= 5]
+    counts = [*(seen[text] for text in often), sum(count for text, count in seen.items() if text not in often)]
+    expected = [*(said[text] for text in often), sum(count for text, count in said.items() if text not in often)]
+    assert len(often) > 4
+    assert chisquare(counts, expected).pvalue > 1e-4
+
+
+def test_a_row_draws_anew_at_every_step() -> None:
+    """Draws of one row are as often and as independent of each other as those of many."""
+    import torch
+    from scipy.stats import chi2_contingency
+
+    chooser, logits = Chooser(["row"], 1.0), torch.zeros(1, 3)
+    taken = [int(chooser(torch.empty(0), logits).argmax()) for _ in range(6000)]
+    pairs = Counter(zip(taken[::2], taken[1::2], strict=True))
+    table = [[pairs[first, second] for second in range(3)] for first in range(3)]
+    assert chi2_contingency(table).pvalue > 1e-4
+    assert all(abs(taken.count(token) - 2000) < 200 for token in range(3))
+
+
+def test_the_chooser_remembers_how_likely_each_token_was() -> None:
+    """In natural logarithms, by row and step, in fp32 whatever the model computes in."""
+    import torch
+
+    chooser = Chooser(["a", "b"], 0.0)
+    for _ in range(2):
+        scores = torch.tensor([[0.0, math.log(3)], [60000.0, 60000.0]], dtype=torch.float16)
+        assert chooser(torch.empty(0), scores) is scores
+    first, second = chooser.log_probabilities()
+    assert first == pytest.approx([math.log(0.75)] * 2, abs=1e-3)
+    assert second == pytest.approx([math.log(0.5)] * 2)

@@ -1,0 +1,423 @@
+"""Training an adapter: what goes wrong silently with these libraries is met here with its guard, on the real model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import SHORT, ask, losses, one_core, rows_of, trained_once, trainer_of, training, weights
+
+from harness.core.settings import OPTIMIZERS
+from harness.engine.adapters import save_adapter
+from harness.engine.loading import (
+    Base,
+    check_precision,
+    check_targets,
+    check_trainable,
+    load_base,
+    untouched,
+)
+from harness.engine.meter import Meter
+from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
+from harness.errors import EngineError, GridError
+from harness.grid.forms import NAMED_MODULES
+from harness.models import resolve
+from harness.predict import updates
+from harness.records import DeviceKind, Phase, Quantization, Scheduler, Settings, Status
+
+ONE_STEP = replace(SHORT, epochs=0.5)
+
+
+@pytest.fixture
+def own() -> Base:
+    """A base to be spoiled."""
+    return load_base(resolve("pocket"), Quantization.NF4, one_core())
+
+
+@pytest.fixture
+def borrowed(base: Base) -> Iterator[Base]:
+    """For trainers built by hand: the base is bare again afterwards."""
+    with untouched(base.model):
+        yield base
+
+
+# --- packing for inference on a CPU (bitsandbytes) ----------------------------------------------------------------
+
+
+def unguard(base: Base) -> None:
+    """As bitsandbytes leaves it on a CPU with AVX512-BF16."""
+    for module in linear4bit(base):
+        module.support_avx512bf16_for_cpu = True
+
+
+def linear4bit(base: Base) -> list[Any]:
+    from bitsandbytes.nn import Linear4bit
+
+    return [module for module in base.model.modules() if isinstance(module, Linear4bit)]
+
+
+def can_pack() -> bool:
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())
+
+
+def test_answering_first_does_not_stop_training(own: Base) -> None:
+    """A base that has answered trains exactly as one that has not."""
+    fresh = losses(trained_once(own))
+    ask(own)
+    assert losses(trained_once(own)) == fresh
+
+
+def test_no_layer_may_pack_itself(own: Base) -> None:
+    """The switch is off on every 4-bit layer, also on a machine whose CPU would not pack anyway."""
+    assert len(linear4bit(own)) == 56
+    assert not any(module.support_avx512bf16_for_cpu for module in linear4bit(own))
+
+
+@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
+def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
+    """What answering does to a base without the switch is an error before training."""
+    unguard(own)
+    ask(own)
+    with pytest.raises(EngineError, match="was packed for inference"), training(own):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*gemv_4bit. an autograd kernel was not registered:UserWarning")
+@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
+def test_a_packed_base_gives_no_gradients_and_the_first_step_says_so(own: Base, tmp_path: Path) -> None:
+    """Where the layers' own word is not asked, the missing gradients end the training in its first step."""
+    unguard(own)
+    ask(own)
+    trainer = trainer_of(own, tmp_path)
+    trainer.model.float()
+    with pytest.raises(EngineError, match="got no gradient in the first step"):
+        trainer.train()
+
+
+def test_one_packed_layer_is_refused_on_any_cpu(own: Base) -> None:
+    """The layer is named."""
+    linear4bit(own)[3].weight.quant_state.packing_format_for_cpu = True
+    with pytest.raises(EngineError, match=r"layers\.0\.self_attn\.o_proj was packed"):
+        check_trainable(own.model)
+
+
+def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp_path: Path) -> None:
+    """Adapters behind a place that gradients do not pass: an error in the first step, which names one of them."""
+    trainer = trainer_of(borrowed, tmp_path)
+    trainer.model.float()
+    hook = borrowed.model.model.layers[3].register_forward_hook(lambda module, given, out: out.detach())
+    try:
+        with pytest.raises(EngineError, match=r"16 of 32 adapter weights got no gradient .*layers\.0"):
+            trainer.train()
+    finally:
+        hook.remove()
+
+
+# --- precision ----------------------------------------------------------------------------------------------------
+
+
+def test_trl_alone_trains_in_bf16_and_the_first_step_says_so(borrowed: Base, tmp_path: Path) -> None:
+    """The adapter that SFTTrainer makes is not in fp32, and such a training does not get past its first step."""
+    trainer = trainer_of(borrowed, tmp_path)
+    with pytest.raises(EngineError, match="32 adapter weights are not in fp32"):
+        trainer.train()
+
+
+def test_upcast_embeddings_are_refused() -> None:
+    """PEFT's preparation for 4-bit training brings embeddings and head to fp32; the training does not begin so."""
+    from peft import prepare_model_for_kbit_training
+
+    half = replace(one_core(), compute_dtype="float16")
+    base = load_base(resolve("pocket"), Quantization.NF4, half)
+    check_precision(base.model, half)
+    prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
+    with pytest.raises(EngineError, match=r"among them model.embed_tokens.weight \(torch.float32\)"):
+        check_precision(base.model, half)
+
+
+def test_bf16_is_refused_where_it_was_not_asked_for(own: Base) -> None:
+    """One norm in bf16, which a T4 only emulates, and the training does not begin."""
+    import torch
+
+    own.model.model.norm.to(torch.bfloat16)
+    with pytest.raises(EngineError, match=r"model.norm.weight \(torch.bfloat16\)"):
+        trained_once(own)
+
+
+def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -> None:
+    """Every trainable parameter, and every tensor in the saved file."""
+    import torch
+    from safetensors.torch import load_file
+
+    with training(base, ONE_STEP) as found:
+        trainable = [p for p in found.model.parameters() if p.requires_grad]
+        save_adapter(found.model, tmp_path)
+    saved = load_file(str(tmp_path / "adapter_model.safetensors"))
+    assert len(saved) == len(trainable) == 32
+    assert {p.dtype for p in (*trainable, *saved.values())} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_kwargs` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("kind", "dtype", "expected"),
+    [
+        (DeviceKind.CPU, "float32", (False, False)),
+        (DeviceKind.CPU, "bfloat16", (False, False)),
+        (DeviceKind.CUDA, "float16", (True, False)),
+        (DeviceKind.CUDA, "bfloat16", (False, True)),
+    ],
+)
+def test_mixed_precision_is_always_said(
+    base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
+) -> None:
+    """fp16 and bf16 follow the machine: SFTConfig's own default is bf16, which a T4 only emulates."""
+    import torch
+
+    if dtype == "bfloat16" and kind is DeviceKind.CUDA and not torch.cuda.is_available():
+        pytest.skip("transformers refuses bf16 without a GPU")
+    there = replace(base, machine=replace(base.machine, kind=kind, compute_dtype=dtype))
+    made = sft_arguments(there, SHORT, 0, str(tmp_path))
+    assert (made.fp16, made.bf16) == expected
+
+
+# --- divergence ---------------------------------------------------------------------------------------------------
+
+
+def test_an_absurd_learning_rate_is_diverged(base: Base) -> None:
+    """The step is named, training stops there, and what was not finite is absent from the log."""
+    found = trained_once(base, replace(SHORT, learning_rate=1e30))
+    assert (found.status, found.message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
+    assert [step.grad_norm is None for step in found.steps] == [False, True]
+
+
+def test_a_loss_that_is_not_finite_is_diverged(own: Base) -> None:
+    """The loss is what it was and not the 0 that the trainer logs in its place by default."""
+    own.model.model.norm.weight.data[0] = math.inf
+    found = trained_once(own)
+    assert (found.status, found.message) == (Status.DIVERGED, "the loss was nan at step 1 of 4")
+    assert losses(found) == [None]
+
+
+def test_a_weight_that_is_not_finite_is_diverged(base: Base) -> None:
+    """The last step can overflow without any loss or gradient norm having shown it."""
+    found = trained_once(base, replace(ONE_STEP, optimizer="sgd", learning_rate=1e30, weight_decay=1e30))
+    assert all(step.loss is not None and step.grad_norm is not None for step in found.steps)
+    assert found.status is Status.DIVERGED
+    assert found.message.endswith("is not finite after training")
+
+
+def logged(log: TrainingLog, *norms: float) -> str:
+    for norm in norms:
+        number = len(log.steps) + 1
+        log.add(number, 99, {"loss": 1.0, "grad_norm": norm, "learning_rate": 1e-3, "epoch": 0.1})
+    return log.diverged
+
+
+def test_fp16_may_look_for_its_scale() -> None:
+    """Sixteen steps in a row may be skipped, a seventeenth is divergence; a step that is taken counts them anew."""
+    log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
+    assert logged(log, *[math.inf] * MAX_SKIPPED_STEPS, 1.0, *[math.inf] * MAX_SKIPPED_STEPS) == ""
+    assert logged(log, math.inf) == "the gradient norm was inf at step 34 of 99"
+
+
+def test_a_training_that_took_no_step_is_diverged(borrowed: Base, tmp_path: Path) -> None:
+    """A short training in fp16 may end before its scale is found, and then nothing was learned."""
+    log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
+    logged(log, math.inf, math.inf, math.nan)
+    log.check_end(trainer_of(borrowed, tmp_path).model)
+    assert log.diverged == "the gradient norm was not finite in any of 3 steps"
+
+
+# --- what settings mean -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "epochs"),
+    [(8, 1, 2), (3, 1, 1), (3, 2, 2), (1, 3, 1), (2, 5, 1.5), (4, 1, 0.3), (4, 1, 1.25), (100, 2, 3), (3, 3, 0.01)],
+)
+def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int, epochs: float) -> None:
+    """`harness plan` tells the number of steps that a training then takes, whatever is left over in batch and epoch."""
+    settings = replace(SHORT, rank=1, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
+    assert len(trained_once(base, settings).steps) == updates(settings, rows=8)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rates"),
+    [
+        (0.0, [1.0, 1.0, 1.0, 1.0]),
+        (0.5, [0.0, 0.5, 1.0, 1.0]),
+        (0.3, [0.0, 0.5, 1.0, 1.0]),
+        (1.0, [0.0, 1.0, 1.0, 1.0]),
+        (2.0, [0.0, 0.5, 1.0, 1.0]),
+    ],
+)
+def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: float, rates: list[float]) -> None:
+    """The share is of all steps, rounded up."""
+    settings = replace(SHORT, warmup=warmup, scheduler=Scheduler.CONSTANT_WITH_WARMUP)
+    found = trained_once(base, settings)
+    assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
+
+
+@pytest.mark.parametrize("scheduler", list(Scheduler))
+def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
+    """Each brings the loss down; those that decay end lower than they began."""
+    found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
+    rates = [step.learning_rate for step in found.steps]
+    assert falls(losses(found))
+    assert (rates[-1] < rates[0]) is (scheduler in (Scheduler.LINEAR, Scheduler.COSINE))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_of_the_grid_trains_on_a_cpu(base: Base, optimizer: str) -> None:
+    """The paged ones too, without paging: what was written for a T4 runs on a laptop."""
+    rate = 0.5 if optimizer == "sgd" else SHORT.learning_rate
+    settings = replace(SHORT, optimizer=optimizer, learning_rate=rate)
+    assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
+def test_the_optimizer_of_the_t4_grid_trains_on_a_cpu(base: Base) -> None:
+    """`harness run suites/workshop --grid t4` is what a newcomer may try first."""
+    settings = replace(SHORT, optimizer="paged_adamw_8bit")
+    assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SHORT, dropout=0.2),
+        replace(SHORT, rslora=True),
+        replace(SHORT, target_modules="all-linear"),
+        replace(SHORT, target_modules=NAMED_MODULES["attention"]),
+        replace(SHORT, target_modules=("down_proj",)),
+        replace(SHORT, gradient_accumulation=2, batch_size=2, epochs=2),
+        replace(SHORT, max_grad_norm=0.0),
+        replace(SHORT, weight_decay=0.1),
+    ],
+    ids=["dropout", "rslora", "all-linear", "attention", "down_proj", "accumulation", "no clipping", "weight decay"],
+)
+def test_every_setting_trains(base: Base, settings: Settings) -> None:
+    """Each brings the loss down and has a gradient norm at each step."""
+    found = trained_once(base, settings, rows=rows_of(base, 4))
+    assert falls(losses(found))
+    assert all(step.grad_norm is not None for step in found.steps)
+
+
+def test_an_unquantised_base_trains() -> None:
+    """The same adapter on fp32 weights; and a trial that asks for another base than it is given is refused."""
+    bare = load_base(resolve("pocket"), Quantization.NONE, one_core())
+    settings = replace(SHORT, quantization=Quantization.NONE)
+    assert falls(losses(trained_once(bare, settings, rows=rows_of(bare, 4))))
+    with pytest.raises(EngineError, match="the base is none and the trial asks for nf4"), training(bare):
+        pass
+
+
+def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
+    """Packed rows do not see each other on a CPU: the loss of one packed step is the mean over the rows' tokens."""
+    still = replace(SHORT, learning_rate=1e-12, epochs=1)
+    plain, packed = trained_once(base, still), trained_once(base, replace(still, packing=True))
+    assert (len(plain.steps), len(packed.steps)) == (2, 1)
+    assert packed.supervised_tokens == plain.supervised_tokens
+    assert packed.cost.tokens == plain.cost.tokens
+    first, second = plain.steps
+    second_tokens = second.tokens - first.tokens
+    mean = ((first.loss or 0) * first.tokens + (second.loss or 0) * second_tokens) / second.tokens
+    assert packed.steps[0].loss == pytest.approx(mean, rel=1e-5)
+
+
+def falls(loss: list[float | None]) -> bool:
+    """Of two steps on the same rows the second has the smaller loss."""
+    first, second = loss
+    return first is not None and second is not None and second < first
+
+
+def test_a_target_that_the_model_lacks_is_refused() -> None:
+    """PEFT would train the others and say nothing; the modules that there are, are named."""
+    bare = load_base(resolve("pocket"), Quantization.NF4, one_core())
+    for fitting in ("all-linear", ("q_proj",), ("self_attn.q_proj", "mlp.up_proj")):
+        check_targets(bare.model, replace(SHORT, target_modules=fitting))
+    with pytest.raises(GridError, match=r"no module 'vproj'\nIt has down_proj, gate_proj, .* v_proj; all-linear"):
+        check_targets(bare.model, replace(SHORT, target_modules=("q_proj", "vproj")))
+
+
+# --- the log, and sameness ----------------------------------------------------------------------------------------
+
+
+def test_every_step_is_logged(base: Base) -> None:
+    """Loss, learning rate, gradient norm, epoch, and the supervised tokens so far: every row in every epoch."""
+    found = trained_once(base)
+    supervised = sum(row.supervised for row in rows_of(base))
+    assert [step.step for step in found.steps] == [1, 2, 3, 4]
+    assert [step.epoch for step in found.steps] == [0.5, 1.0, 1.5, 2.0]
+    assert all(step.loss and step.grad_norm for step in found.steps)
+    assert [step.learning_rate for step in found.steps] == pytest.approx([5e-3, 3.75e-3, 2.5e-3, 1.25e-3])
+    tokens = [step.tokens for step in found.steps]
+    assert tokens == sorted(tokens)
+    assert (tokens[1], tokens[3], found.supervised_tokens) == (supervised, 2 * supervised, 2 * supervised)
+    assert found.cost.tokens == 2 * sum(len(row.input_ids) for row in rows_of(base))
+    assert found.trainable_parameters == 8 * 2 * (256 + 256) * SHORT.rank
+
+
+def test_progress_is_told_step_by_step(base: Base) -> None:
+    """Each step once, with the number of all."""
+    from harness.engine.trainers.sft import trained
+
+    told: list[tuple[int, int]] = []
+    with trained(base, rows_of(base), SHORT, 0, progress=lambda s, n: told.append((s.step, n))):
+        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_same_seed_gives_the_same_adapter(base: Base) -> None:
+    """Bit for bit, with the same answers, dropout and all; another seed gives another adapter."""
+    made, answers = [], []
+    for seed in (3, 3, 4):
+        with training(base, replace(SHORT, dropout=0.1), seed=seed) as found:
+            made.append(weights(found.model))
+            answers.append(ask(base, found.model.eval()))
+    assert made[0].keys() == made[1].keys()
+    assert all(made[0][name].equal(made[1][name]) for name in made[0])
+    assert answers[0] == answers[1]
+    assert not any(made[0][name].equal(made[2][name]) for name in made[0])
+
+
+def test_no_checkpoint_is_written(borrowed: Base, tmp_path: Path) -> None:
+    """Half a checkpoint is worse than none, and these trainings are short: nothing is written while training."""
+    trainer = trainer_of(borrowed, tmp_path)
+    trainer.model.float()
+    trainer.train()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
+    """The next phase's figures are its own: a trainer that refers to itself is gone when a phase begins."""
+    import weakref
+
+    with training(base, ONE_STEP) as found:
+        left = weakref.ref(next(p for p in found.model.parameters() if p.requires_grad))
+    del found
+    with Meter(base.machine) as meter:
+        assert left() is None
+    assert meter.cost(Phase.TRAIN, 0).peak_resident.value > 0
+
+
+def test_the_order_of_rows_is_the_seeds(base: Base) -> None:
+    """Rows come in another order each epoch and under each seed, as the trainer shuffles them."""
+    orders = {}
+    singly = replace(SHORT, batch_size=1, rank=1)
+    rows = rows_of(base, 6)
+    for seed in (0, 1):
+        tokens = [step.tokens for step in trained_once(base, singly, rows=rows, seed=seed).steps]
+        orders[seed] = [after - before for before, after in itertools.pairwise([0, *tokens])]
+    sizes = sorted(row.supervised for row in rows)
+    assert all(sorted(order[:6]) == sorted(order[6:]) == sizes for order in orders.values())
+    assert orders[0][:6] != orders[0][6:]
+    assert orders[0] != orders[1]

@@ -1,0 +1,152 @@
+"""Conversations to rows: what is learned from is what the assistant says, as TRL's own rows have it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training import SHORT, SUITE, losses, one_core, rows_of, talk, trained_once, trainer_of
+
+from harness.engine.loading import Base, load_base, untouched
+from harness.engine.tokenization import IGNORED, Row, render, tokenize
+from harness.engine.trainers.sft import lora_config, sft_arguments
+from harness.errors import SuiteError
+from harness.lengths import lengths
+from harness.models import POCKET, resolve
+from harness.records import TEMPLATE_DATE, Example, Message, Quantization
+
+
+def learned(base: Base, row: Row) -> list[str]:
+    """The stretches that a row is learned from, as text."""
+    found: list[list[int]] = [[]]
+    for token, label in zip(row.input_ids, row.labels, strict=True):
+        assert label in (token, IGNORED)
+        if label == IGNORED:
+            found.append([])
+        else:
+            found[-1].append(token)
+    return [base.tokenizer.decode(stretch) for stretch in found if stretch]
+
+
+def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
+    """SFTTrainer over prompt/completion rows, which TRL renders, tokenises and masks itself."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    chats = [[{"role": m.role, "content": m.content} for m in example.messages] for example in examples]
+    rows = [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in chats]
+    arguments = sft_arguments(base, SHORT, 0, str(folder))
+    arguments.completion_only_loss = True
+    return SFTTrainer(
+        model=base.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=base.tokenizer,
+        peft_config=lora_config(SHORT),
+    )
+
+
+def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Path) -> None:
+    """Every batch that a training on the workshop's rows sees, and the loss of its first step, are those of TRL's."""
+    with untouched(base.model):
+        ours = list(trainer_of(base, tmp_path, rows=rows_of(base, 30)).get_train_dataloader())
+    with untouched(base.model):
+        theirs = list(trl_trainer(base, tmp_path, SUITE.examples[:30]).get_train_dataloader())
+    assert len(ours) == len(theirs) == 8
+    for mine, its in zip(ours, theirs, strict=True):
+        assert mine.keys() == its.keys()
+        assert all(mine[name].equal(its[name]) for name in mine)
+
+
+def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
+    """Trained by TRL on its own rows, the first step logs the same loss."""
+    ours = losses(trained_once(base))[0]
+    with untouched(base.model):
+        trainer = trl_trainer(base, tmp_path, SUITE.examples[:8])
+        trainer.model.float()
+        trainer.train()
+    assert trainer.state.log_history[0]["loss"] == ours
+
+
+def test_every_answer_of_a_conversation_is_learned_from(base: Base) -> None:
+    """And nothing else: neither what the user says, nor the marks of whose turn it is."""
+    (row,) = tokenize([talk("Hi.", "Hello you.", "What is two?", "Two is a number.")], base.tokenizer, 512)
+    assert learned(base, row) == [" Hello you.</s>", " Two is a number.</s>"]
+
+
+def test_a_system_message_is_not_learned_from(base: Base) -> None:
+    """Nor are two messages of the user's in a row."""
+    told = (
+        Message("system", "Be brief."),
+        Message("user", "Hi."),
+        Message("user", "You?"),
+        Message("assistant", "Ok."),
+    )
+    (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
+    assert learned(base, row) == [" Ok.</s>"]
+
+
+def test_answers_in_a_row_are_both_learned_from(base: Base) -> None:
+    """An assistant that speaks twice is learned from twice."""
+    told = (Message("user", "Hi."), Message("assistant", "One."), Message("assistant", "Two."))
+    (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
+    assert learned(base, row) == [" One.</s>", " Two.</s>"]
+
+
+def test_a_long_row_is_cut(base: Base) -> None:
+    """At max_length tokens, from the end: what is left of the answer is learned from."""
+    example = talk("Hi.", "One two three four five six seven eight nine ten.")
+    (whole,), (cut,) = tokenize([example], base.tokenizer, 512), tokenize([example], base.tokenizer, 14)
+    assert cut == Row(whole.input_ids[:14], whole.labels[:14])
+    assert 0 < cut.supervised < whole.supervised
+
+
+def test_a_row_that_nothing_is_learned_from_is_refused(base: Base) -> None:
+    """The prompt fills max_length: the row is named and the two ways out."""
+    rows = [talk("Hi.", "Hello."), talk("word " * 40, "Hello.", line=7)]
+    with pytest.raises(SuiteError, match=r"training row 7: .*all 20 tokens of max_length\nRaise max_length .*shorten"):
+        tokenize(rows, base.tokenizer, 20)
+
+
+def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
+    """With the template's own words."""
+    from copy import deepcopy
+
+    tokenizer = deepcopy(base.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
+    with pytest.raises(SuiteError, match="training row 3: the model's chat template: no system role here"):
+        tokenize([talk("Hi.", "Hello.", line=3)], tokenizer, 512)
+
+
+def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> None:
+    """As by Qwen3, which marks the last answer alone: of an earlier one it could not be told what to learn."""
+    from copy import deepcopy
+
+    tokenizer = deepcopy(base.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{% if m.role == 'assistant' and loop.last %}(thought) {% endif %}{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    twice = replace(talk("Hi.", "Hello.", "Who?", "Dottie."), line=5)
+    with pytest.raises(SuiteError, match=r"training row 5: .* renders an answer differently when another turn follows"):
+        tokenize([twice], tokenizer, 512)
+    (row,) = tokenize([talk("Hi.", "Hello.")], tokenizer, 512)
+    assert row.supervised > 2
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(tmp_path: Path) -> None:
+    """As Llama 3.2's: else the same rows were other tokens tomorrow, under the same names in the cache."""
+    folder = tmp_path / "dated"
+    shutil.copytree(POCKET, folder)
+    whole = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }} " + whole, encoding="utf-8")
+    dated = load_base(resolve(str(folder)), Quantization.NONE, one_core())
+    text = dated.tokenizer.decode(render((Message("user", "Hi."),), dated.tokenizer, ask=True))
+    assert f"{TEMPLATE_DATE} " in text
+    rows = tokenize([talk("Hi.", "Hello.")], dated.tokenizer, 512)
+    assert lengths([talk("Hi.", "Hello.")], folder).tokens == (len(rows[0].input_ids),)

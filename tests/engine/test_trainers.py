@@ -1,0 +1,316 @@
+"""One contract for both engines: what a worker commits and tells is the same, however it trains and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import QUESTIONS, SHORT, SUITE, one_core, prompts, rows_of
+
+from harness.core.engines import Engine
+from harness.engine.batched_worker import Tools
+from harness.engine.generation.continuous_batching import answer_requests
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row
+from harness.engine.trainers import trainers
+from harness.engine.trainers.fused.probe import shape_of
+from harness.engine.trainers.fused.training import Fused, FusedResult
+from harness.engine.trainers.protocol import TrialInput
+from harness.engine.trainers.sft import Sft, Trained
+from harness.engine.worker import work
+from harness.errors import EngineError
+from harness.models import resolve
+from harness.records import (
+    Decoding,
+    Event,
+    EventKind,
+    Job,
+    Quantization,
+    Scheduler,
+    Settings,
+    Snapshot,
+    Status,
+    Task,
+)
+from harness.store import Cache, file_digest, verify_manifest
+
+ASKED = prompts(*QUESTIONS[:3])
+OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)
+
+
+def task(trial: str, settings: Settings | None, **more: object) -> Task:
+    made = Task(trial, f"training-{trial}", settings, 0, train=settings is not None, prompts=ASKED)
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def done(cache: Path, engine: str, *tasks: Task, tools: Tools | None = None) -> tuple[bool, list[Event], Cache]:
+    events: list[Event] = []
+    return work(job(cache, engine, *tasks), events.append, tools), events, Cache(cache)
+
+
+def job(cache: Path, engine: str, *tasks: Task) -> Job:
+    return Job(
+        model=resolve("pocket"),
+        machine=one_core(),
+        quantization=Quantization.NF4,
+        engine=Engine(engine),
+        cache=str(cache),
+        examples=SUITE.examples[:8],
+        decoding=Decoding(16),
+        tasks=tasks,
+    )
+
+
+def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
+    (made,) = cache.answers(f"training-{trial}")
+    return [(answer.text, answer.tokens, answer.truncated) for answer in made.answers]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fused"])
+class TestEngine:
+    """What holds of both."""
+
+    def test_every_task_is_trained_answered_committed_and_told(self, tmp_path: Path, engine: str) -> None:
+        """Adapters are whole, logs and fingerprints complete, answers to everything asked, every end told once."""
+        well, events, cache = done(tmp_path, engine, task("base", None), task("one", SHORT), task("two", OTHER))
+        assert well
+        ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
+        assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
+        assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+        for trial, steps in (("one", 4), ("two", 2)):
+            held = cache.training(f"training-{trial}")
+            assert held is not None
+            assert held.cost is not None
+            assert held.fingerprint is not None
+            assert held.fingerprint.saved_dtype == "F32"
+            assert [step.step for step in held.steps] == list(range(1, steps + 1))
+            told = [(e.done, e.total) for e in events if e.kind is EventKind.STEP and e.trial == trial]
+            assert told == [(number, steps) for number in range(1, steps + 1)]
+            verify_manifest(cache.adapter(f"training-{trial}"))
+        assert [len(said(cache, trial)) for trial in ("base", "one", "two")] == [3, 3, 3]
+        assert [cost.phase.value for made in cache.answers("training-base") for cost in made.costs] == [
+            "load", "answer before",
+        ]  # fmt: skip
+
+    def test_a_trial_that_diverges_is_a_result_and_the_others_succeed(self, tmp_path: Path, engine: str) -> None:
+        """It has no adapter and no answers."""
+        wild = task("wild", replace(SHORT, learning_rate=1e30))
+        well, events, cache = done(tmp_path, engine, task("one", SHORT), wild)
+        assert well
+        ends = {event.trial: (event.status, event.message) for event in events if event.kind is EventKind.FINISHED}
+        assert ends == {
+            "one": (Status.SUCCEEDED, ""),
+            "wild": (Status.DIVERGED, "the gradient norm was nan at step 2 of 4"),
+        }
+        assert [path.name for path in cache.adapter("training-wild").iterdir()] == ["training.json"]
+        assert cache.answers("training-wild") == ()
+
+    @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+    def test_a_trial_that_cannot_be_trained_fails_alone(self, tmp_path: Path, engine: str) -> None:
+        """The worker ends with it; a trial before it is there, answered or not."""
+        head = task("head", replace(OTHER, target_modules=("lm_head",)))
+        well, events, cache = done(tmp_path, engine, task("one", SHORT), head)
+        assert not well
+        last = events[-1]
+        assert (last.kind, last.trial, last.status) == (EventKind.FINISHED, "head", Status.FAILED)
+        assert "Applying a PEFT adapter to `lm_head` is not supported" in last.message
+        assert cache.training("training-one") is not None
+        assert cache.training("training-head") is None
+
+    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
+        """All but the last, as adapters of their own that are asked."""
+        kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
+        well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
+        assert well
+        adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
+        for folder in adapters:
+            verify_manifest(folder)
+        assert len({file_digest(folder / "adapter_model.safetensors") for folder in adapters}) == 2
+        assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
+
+
+@pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])
+class TestTrainer:
+    """The contract of `Trainer`, held by every trainer."""
+
+    def test_another_quantisation_is_refused(self, base: Base, engine: Engine) -> None:
+        """A trial is trained only on a base in the quantisation that its settings name."""
+        with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
+            trainers()[engine].check(base, replace(SHORT, quantization=Quantization.NONE))
+
+    def test_arguments_are_the_librarys(self, base: Base, engine: Engine, tmp_path: Path) -> None:
+        """The library's training arguments have the trial's settings and seed."""
+        made = trainers()[engine].arguments(base, SHORT, 7, str(tmp_path))
+        assert (made.learning_rate, made.num_train_epochs, made.seed) == (SHORT.learning_rate, SHORT.epochs, 7)
+
+    def test_a_result_can_be_saved_and_the_base_is_bare_afterwards(
+        self, base: Base, engine: Engine, tmp_path: Path
+    ) -> None:
+        """The adapter is saved while the iterator is open; once it is closed, the base has no adapter."""
+        names = [name for name, _ in base.model.named_modules()]
+        trial = TrialInput("one", rows_of(base), replace(SHORT, epochs=0.5), 0)
+        with closing(trainers()[engine].train(base, [trial], progress=lambda *_: None)) as results:
+            result = next(results)
+            result.save(tmp_path)
+        assert (result.name, result.status, len(result.steps)) == ("one", Status.SUCCEEDED, 1)
+        assert (tmp_path / "adapter_model.safetensors").is_file()
+        assert [name for name, _ in base.model.named_modules()] == names
+
+
+def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
+    """The same answers, statuses and fingerprints, losses to 1e-3; what a trial cost alone is said to be scaled."""
+    tasks = task("base", None), task("one", SHORT), task("two", OTHER)
+    (_, _, apart), (_, _, together) = (done(tmp_path / e, e, *tasks) for e in ("reference", "fused"))
+    for trial in ("base", "one", "two"):
+        assert said(apart, trial) == said(together, trial)
+    for trial in ("one", "two"):
+        a, b = (cache.training(f"training-{trial}") for cache in (apart, together))
+        assert a is not None
+        assert b is not None
+        assert a.fingerprint == b.fingerprint
+        assert [s.loss for s in a.steps] == pytest.approx([s.loss for s in b.steps], rel=1e-3, abs=1e-4)
+        assert a.cost is not None
+        assert b.cost is not None
+        assert (a.cost.tokens, a.trainable_parameters) == (b.cost.tokens, b.trainable_parameters)
+        assert (a.cost.note, a.together) == ("", None)
+        assert b.cost.note == f"alone, from a solo probe of 4 steps, scaled to {len(b.steps)}"
+        assert b.together is not None
+        assert b.together.trials == 2
+        assert b.together.cost.seconds.value > 0
+
+
+NINE = tuple(task(f"t{n}", replace(SHORT, epochs=1, learning_rate=5e-4 * (n + 1))) for n in range(9))
+"""On a CPU two passes: of five trials, and of four."""
+
+
+def found(cache: Cache) -> dict[str, object]:
+    """All that the nine trials and the base found, to the last digit."""
+    trained = {task.trial: cache.training(task.training) for task in NINE}
+    steps: dict[str, object] = {trial: ended and ended.steps for trial, ended in trained.items()}
+    return steps | {name: cache.answers(f"training-{name}")[0].answers for name in ("base", *trained)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return found(done(tmp_path_factory.mktemp("cache"), "fused", task("base", None), *NINE)[2])
+
+
+class Killed(BaseException):
+    """Not an error: nothing in the worker goes on after it."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "trial"),
+    [(EventKind.ANSWERING, "t2"), (EventKind.STEP, "t7"), (EventKind.ANSWERING, "t7")],
+    ids=["first pass answers", "second pass trains", "second pass answers"],
+)
+def test_a_pass_that_was_killed_is_done_in_the_same_company(
+    tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
+) -> None:
+    """What is left is trained and answered as if nothing had come between: every digit of it is the same."""
+    tasks = task("base", None), *NINE
+
+    def kill(event: Event) -> None:
+        if (event.kind, event.trial) == (kind, trial):
+            raise Killed
+
+    with pytest.raises(Killed):
+        work(job(tmp_path, "fused", *tasks), kill)
+    cache = Cache(tmp_path)
+    asked = [one for one in tasks if not cache.answers(one.training)]
+    left = [replace(one, train=bool(one.settings) and cache.training(one.training) is None) for one in asked]
+    assert done(tmp_path, "fused", *left)[0]
+    assert found(cache) == undisturbed
+
+
+def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
+    """In the same job, after what can be trained together."""
+    packed = task("packed", replace(SHORT, packing=True, epochs=1))
+    well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
+    assert well
+    held = {trial: cache.training(f"training-{trial}") for trial in ("packed", "one", "two")}
+    assert {trial: bool(ended and ended.together) for trial, ended in held.items()} == {
+        "packed": False, "one": True, "two": True,
+    }  # fmt: skip
+    assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+
+
+def test_a_trial_that_does_not_fit_is_found_before_any_pass(tmp_path: Path) -> None:
+    """The other trials share one pass, and the base is asked even if there is no pass."""
+    tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
+    large = replace(SHORT, batch_size=8)
+    tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)
+    for number, some in enumerate((tasks, tasks[:2])):
+        well, events, cache = done(tmp_path / str(number), "fused", *some, tools=tools)
+        assert not well
+        last = events[-1]
+        assert (last.kind, last.trial, last.status) == (EventKind.FINISHED, "large", Status.OUT_OF_MEMORY)
+        assert len(said(cache, "base")) == 3
+        for trial in {one.trial for one in some} - {"base", "large"}:
+            held = cache.training(f"training-{trial}")
+            assert held is not None
+            assert held.together is not None
+            assert held.together.trials == 2
+
+
+class ShortOfMemory(Sft):
+    """A trainer that runs out of memory if a batch has more than four rows."""
+
+    def train(self, base: Base, trials: Sequence[TrialInput], **more: Any) -> Generator[Trained]:
+        if any(trial.settings.batch_size > 4 for trial in trials):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        yield from super().train(base, trials, **more)
+
+
+def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
+    """Whatever learning rate, schedule and length of training; a `max_length` counts where it cuts rows."""
+    short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
+    other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
+    assert shape_of(SHORT, short) == shape_of(other, short)
+    assert shape_of(SHORT, short) != shape_of(SHORT, long)
+    for costly in (replace(SHORT, rank=9), replace(SHORT, batch_size=9), replace(SHORT, optimizer="sgd")):
+        assert shape_of(SHORT, short) != shape_of(costly, short)
+
+
+def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
+    """Models of a batch that failed are asked one by one; models of other batches are not asked again."""
+    read = list[int]()
+
+    def failing(base: object, requests: Any, *rest: Any, **more: Any) -> Any:
+        read.append(len(requests))
+        if len(read) == 2:
+            raise torch.OutOfMemoryError
+        return answer_requests(base, requests, *rest, **more)  # type: ignore[arg-type]
+
+    tools = Tools(trainers(), answer_requests=failing, models_at_once=2)
+    kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
+    well, events, cache = done(tmp_path, "fused", task("base", None), kept, task("two", OTHER), tools=tools)
+    assert well
+    assert read == [2, 2]
+    assert sum(event.kind is EventKind.FINISHED for event in events) == 3
+    for name in ("base", "one", "one-1", "two"):
+        assert len(said(cache, name)) == 3
+
+
+def test_a_trial_that_fails_in_every_pass_makes_no_other_pass_smaller(tmp_path: Path) -> None:
+    """It is found by halving its own pass; the other trials are trained side by side."""
+    sizes = list[int]()
+
+    class Failing(Fused):
+        def train(self, base: Base, trials: Sequence[TrialInput], **more: Any) -> Generator[FusedResult]:
+            sizes.append(len(trials))
+            if any(trial.name == "t1" for trial in trials):
+                raise RuntimeError("not in a pass")
+            yield from super().train(base, trials, **more)
+
+    tools = Tools({**trainers(), Engine.FUSED: Failing()})
+    well, _, cache = done(tmp_path, "fused", *NINE, tools=tools)
+    assert well
+    assert sizes == [5, 3, 2, 1, 1, 1, 2, 4]
+    held = [cache.training(one.training) for one in NINE]
+    assert [ended.together.trials if ended and ended.together else 0 for ended in held] == [1, 0, 1, 2, 2, 4, 4, 4, 4]

@@ -1,0 +1,337 @@
+"""A worker's job from start to end, in this process: what it tells, what it commits, what it refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import ASKED, TINY, done, job, task
+from training import QUESTIONS, SHORT, prompts, talk
+
+from harness.engine.loading import Base
+from harness.engine.worker import _end, _message, _status
+from harness.errors import EngineError, StoreError
+from harness.models import POCKET, resolve
+from harness.records import (
+    Basis,
+    Decoding,
+    Event,
+    EventKind,
+    Job,
+    Measurement,
+    Message,
+    ModelRef,
+    Phase,
+    Prompt,
+    Shortage,
+    Status,
+    Training,
+    Unit,
+)
+from harness.store import Cache, verify_manifest
+
+
+def refusal(job: Job) -> str:
+    """The message of a job that was refused before anything was begun."""
+    well, events = done(job)
+    assert not well
+    assert [event.kind for event in events] == [EventKind.REFUSED]
+    assert not (Path(job.cache) / "trainings").exists()
+    return events[0].message
+
+
+def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
+    """The pocket model with another chat template, or none."""
+    for path in POCKET.iterdir():
+        if path.name not in ("chat_template.jinja", "tokenizer_config.json"):
+            (folder / path.name).symlink_to(path)
+    config = json.loads((POCKET / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return ModelRef(folder.name, str(folder), "0123")
+
+
+def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
+    """Loaded; then each task started, stepped, answered and finished; adapter and answers are in the cache."""
+    well, events = done(job(tmp_path, task("base", None), task()))
+    assert well
+    assert [(event.kind, event.trial, event.done, event.total) for event in events] == [
+        (EventKind.LOADED, "", 0, 0),
+        (EventKind.STARTED, "base", 0, 0),
+        (EventKind.ANSWERING, "base", 3, 3),
+        (EventKind.FINISHED, "base", 0, 0),
+        (EventKind.STARTED, "trial", 0, 0),
+        (EventKind.STEP, "trial", 1, 2),
+        (EventKind.STEP, "trial", 2, 2),
+        (EventKind.ANSWERING, "trial", 3, 3),
+        (EventKind.FINISHED, "trial", 0, 0),
+    ]
+    assert [event.status for event in events if event.kind is EventKind.FINISHED] == [Status.SUCCEEDED] * 2
+    assert all(event.loss for event in events if event.kind is EventKind.STEP)
+    cache = Cache(tmp_path)
+    held = cache.training("training-trial")
+    assert held is not None
+    assert (held.status, len(held.steps)) == (Status.SUCCEEDED, 2)
+    assert held.fingerprint is not None
+    assert (held.fingerprint.rows, held.fingerprint.saved_dtype) == (8, "F32")
+    verify_manifest(cache.adapter("training-trial"))
+    (of_base,), (of_trial,) = cache.answers("training-base"), cache.answers("training-trial")
+    assert [a.key for a in of_base.answers] == [a.key for a in of_trial.answers] == [p.key for p in ASKED]
+    assert [cost.phase.value for cost in of_base.costs] == ["load", "answer before"]
+    assert [cost.phase.value for cost in of_trial.costs] == ["answer after"]
+
+
+def test_an_adapter_that_is_there_only_answers(tmp_path: Path) -> None:
+    """With train off nothing is trained again: new prompts are put to the adapter in the cache."""
+    done(job(tmp_path))
+    adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
+    made = adapter.stat().st_mtime_ns
+    more = replace(task(asked=prompts(*QUESTIONS[3:5])), train=False)
+    well, events = done(job(tmp_path, more))
+    assert well
+    assert EventKind.STEP not in {event.kind for event in events}
+    assert adapter.stat().st_mtime_ns == made
+    assert [len(made.answers) for made in Cache(tmp_path).answers("training-trial")] == [3, 2]
+
+
+def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
+    """One byte is enough; the folder is named."""
+    done(job(tmp_path))
+    adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
+    content = bytearray(adapter.read_bytes())
+    content[-5] ^= 1
+    adapter.write_bytes(content)
+    well, events = done(job(tmp_path, replace(task(), train=False)))
+    assert not well
+    assert events[-1].kind is EventKind.REFUSED
+    assert f"{adapter} is missing or is not the file that was saved" in events[-1].message
+    assert len(Cache(tmp_path).answers("training-trial")) == 1
+
+
+def test_a_diverged_training_is_a_result_and_the_worker_goes_on(tmp_path: Path) -> None:
+    """It is committed without adapter or answers, and the next task is done."""
+    wild = task("wild", replace(SHORT, learning_rate=1e30))
+    well, events = done(job(tmp_path, wild, task()))
+    assert well
+    ends = [event for event in events if event.kind is EventKind.FINISHED]
+    assert [(event.trial, event.status) for event in ends] == [
+        ("wild", Status.DIVERGED),
+        ("trial", Status.SUCCEEDED),
+    ]
+    held = Cache(tmp_path).training("training-wild")
+    assert held is not None
+    assert (held.status, held.message) == (Status.DIVERGED, ends[0].message)
+    assert [path.name for path in Cache(tmp_path).adapter("training-wild").iterdir()] == ["training.json"]
+    assert Cache(tmp_path).answers("training-wild") == ()
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
+def test_a_failing_task_is_told_and_ends_the_worker(tmp_path: Path) -> None:
+    """One readable line; nothing is committed, and the tasks behind it are left to a fresh process."""
+    well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
+    assert not well
+    assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
+    assert (events[-1].trial, events[-1].status) == ("head", Status.FAILED)
+    assert events[-1].message.startswith("ValueError: Applying a PEFT adapter to `lm_head` is not supported")
+    assert Cache(tmp_path).training("training-head") is None
+
+
+# --- refused before any training -----------------------------------------------------------------------------------
+
+
+def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    """Also where other targets fit, which PEFT would train without a word."""
+    typo = task("typo", replace(TINY, target_modules=("q_proj", "vproj")))
+    assert refusal(job(tmp_path, task(), typo)).startswith("target_modules: the model has no module 'vproj'\nIt has ")
+
+
+def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    """Its chat version is asked for."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    message = refusal(job(tmp_path, model=variant_of_pocket(folder, None)))
+    assert message.startswith("bare has no chat template")
+    assert "chat version" in message
+
+
+def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) -> None:
+    """The case is named by what it asks, with the template's own words."""
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    plain = (POCKET / "chat_template.jinja").read_text(encoding="utf-8")
+    model = variant_of_pocket(folder, template + plain)
+    told = Prompt("key", (Message("system", "Be brief."), Message("user", "Who are you?")))
+    message = refusal(job(tmp_path, task(asked=(told,)), model=model))
+    assert message.startswith("the case that asks 'Who are you?': the model's chat template: System role not supported")
+
+
+def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
+    """Together with the room that its answer needs: 512 tokens in the pocket model."""
+    long = prompts("word " * 500)
+    assert "and the model's context is 512\nShorten the prompt" in refusal(job(tmp_path, task(asked=long)))
+    roomy = Decoding(max_new_tokens=505)
+    assert "and the model's context is 512" in refusal(job(tmp_path, decoding=roomy))
+
+
+@pytest.mark.parametrize("more", [{"reference": "word " * 600}, {"choices": ("a", "word " * 600)}], ids=str)
+def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Before anything was asked, and the case is named."""
+    long = replace(ASKED[0], **more)
+    message = refusal(job(tmp_path, task(asked=(long,))))
+    assert message.startswith(f"the case that asks {QUESTIONS[0]!r}: its prompt with its reference or a choice takes")
+    assert "and the model's context is 512\nShorten its reference and choices" in message
+
+
+def test_log_probabilities_are_committed(tmp_path: Path) -> None:
+    """With the answers, in the same pass, of the base and of what was trained."""
+    asked = tuple(replace(prompt, reference="Paris.", choices=("Paris.", "Rome.")) for prompt in ASKED)
+    assert done(job(tmp_path, task("base", None, asked), task(asked=asked)))[0]
+    (of_base,), (of_trial,) = (Cache(tmp_path).answers(f"training-{name}") for name in ("base", "trial"))
+    for before, after in zip(of_base.answers, of_trial.answers, strict=True):
+        assert before.likelihood
+        assert after.likelihood
+        assert before.reference == before.choices[0]
+        assert len(after.choices) == 2
+        assert before.reference != after.reference
+
+
+def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> None:
+    """Unless max_length cuts it."""
+    long = talk("Say it.", "word " * 600, line=4)
+    lengthy = task(settings=replace(TINY, max_length=2048))
+    message = refusal(job(tmp_path, lengthy, examples=[long]))
+    assert message.startswith("training row 4: it takes")
+    assert "Set max_length to at most 512" in message
+
+
+def test_a_training_row_that_nothing_is_learned_from_is_refused(tmp_path: Path) -> None:
+    """Before anything was trained."""
+    message = refusal(job(tmp_path, task(settings=replace(TINY, max_length=8))))
+    assert message.startswith("training row 1: its prompt alone takes all 8 tokens of max_length")
+
+
+# --- how tasks end -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError(), Status.OUT_OF_MEMORY),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+         Status.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Status.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), Status.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: device-side assert triggered"), Status.FAILED),
+        (ValueError("no"), Status.FAILED),
+        (EngineError("no"), Status.FAILED),
+    ],
+)  # fmt: skip
+def test_running_out_of_memory_is_a_result_of_its_own(error: Exception, status: Status) -> None:
+    """However PyTorch, the driver or Python says it."""
+    assert _status(error) is status
+
+
+def test_pytorchs_own_error_is_out_of_memory() -> None:
+    """Both what CUDA's allocator raises and what a CPU's does when asked for more than any machine has."""
+    import torch
+
+    assert _status(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")) is Status.OUT_OF_MEMORY
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**58, dtype=torch.uint8)
+    assert _status(caught.value) is Status.OUT_OF_MEMORY
+
+
+def test_a_trial_that_does_not_fit_says_what_was_missing(tmp_path: Path) -> None:
+    """Phase, the request that failed and what the process had: told, and kept beside the training."""
+    wide = task("wide", replace(TINY, rank=2**40, alpha=1))
+    well, events = done(job(tmp_path, wide, task("after")))
+    assert not well, "the process may not go on"
+    told = events[-1]
+    assert (told.kind, told.trial, told.status) == (EventKind.FINISHED, "wide", Status.OUT_OF_MEMORY)
+    short, ended = told.shortage, Cache(tmp_path).training("training-wide")
+    assert short is not None
+    assert short.requested is not None
+    assert (short.phase, short.requested.value) == (Phase.TRAIN, 256 * 2**40 * 4)
+    assert short.resident.value > 10**7
+    assert (short.peak_allocated, short.limit, short.memory_cap) == (None, None, None)
+    assert ended is not None
+    assert (ended.status, ended.shortage, ended.message) == (Status.OUT_OF_MEMORY, short, told.message)
+
+
+def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
+    """A shape that is larger than the disk ends its job before anything is made."""
+    huge = json.loads((POCKET / "config.json").read_text(encoding="utf-8")) | {"vocab_size": 2**40}
+    (tmp_path / "shapes" / "huge").mkdir(parents=True)
+    (tmp_path / "shapes" / "huge" / "config.json").write_text(json.dumps(huge), encoding="utf-8")
+    ref = resolve("shape:huge", shapes=tmp_path / "shapes")
+    assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little room")
+
+
+def test_shortage_on_a_gpu_is_told_in_words() -> None:
+    """What was asked for, what was in use, and the limit, with the phase."""
+
+    def size(gib: float) -> Measurement:
+        return Measurement(gib * 2**30, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
+
+    short = Shortage(Phase.TRAIN, size(1.5), size(3), size(13), size(13.5), size(15), size(14.2), int(14.2 * 2**30))
+    assert _message(RuntimeError("CUDA out of memory. Tried to allocate ..."), short) == (
+        "out of GPU memory in phase 'train': 1.50 GiB more did not fit in 14.20 GiB, "
+        "of which at most 13.00 GiB were in use"
+    )
+
+
+def test_a_failure_is_told_in_one_line() -> None:
+    """Our own errors speak for themselves, with what to do; others bring their type and their first line."""
+    assert _message(ValueError("first\nsecond")) == "ValueError: first"
+    assert _message(RuntimeError()) == "RuntimeError"
+    assert _message(EngineError("what", remedy="do this")) == "what\ndo this"
+
+
+def test_a_full_disk_ends_everything() -> None:
+    """However deep it is wrapped: no later trial could be committed either."""
+    events: list[Event] = []
+    full = RuntimeError("while saving")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert not _end("trial", full, events.append)
+    assert [event.kind for event in events] == [EventKind.REFUSED]
+    assert events[0].message.startswith("the disk is full")
+
+
+# --- killed while committing ---------------------------------------------------------------------------------------
+
+
+def test_half_a_commit_is_no_training(tmp_path: Path, base: Base) -> None:
+    """Killed before the rename or between files, a training is not taken for finished, and is committed anew."""
+    cache, partial = Cache(tmp_path), tmp_path / "trainings" / ".partial-0123"
+    ended = Training("training-trial", Status.SUCCEEDED, "", (), None)
+    cache.commit_training(ended, lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x") and None)
+    cache.adapter(ended.id).rename(partial)
+    assert cache.training(ended.id) is None
+    partial.rename(cache.adapter(ended.id))
+    (cache.adapter(ended.id) / "training.json").unlink()
+    assert cache.training(ended.id) is None
+    well, _ = done(job(tmp_path))
+    assert well
+    assert cache.training(ended.id) is not None
+    verify_manifest(cache.adapter(ended.id))
+
+
+def test_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a partial folder nor a training that looks finished."""
+
+    def broken(folder: Path) -> None:
+        (folder / "half").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache = Cache(tmp_path)
+    with pytest.raises(StoreError, match="the disk is full"):
+        cache.commit_training(Training("id", Status.SUCCEEDED, "", (), None), broken)
+    assert cache.training("id") is None
+    assert [*tmp_path.glob("trainings/*"), *tmp_path.glob("commits/*")] == []
