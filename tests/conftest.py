@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,15 @@ import pytest
 if TYPE_CHECKING:
     from harness.engine.loading import Base
     from harness.store import RunStore
+
+with contextlib.suppress(ImportError):  # the browser's tests are run without hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes depends on what else the machine does.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
+
+pytest.register_assert_rewrite("tests.support.closeness")
 
 for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ.setdefault(name, "1")
@@ -40,4 +50,8 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """A finished run of one variant, really trained: what tests add to it are exports and ladders, never answers."""
     from exporting import small_run
 
-    return small_run(tmp_path_factory.mktemp("trained"))
+    from harness.store import find_run
+    from tests.support.shared import made_once
+
+    folder = made_once(tmp_path_factory, "trained", small_run)
+    return find_run(next(folder.glob("reports/runs/*")))

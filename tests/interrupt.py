@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
-from small import findings, run, small_suite, start
+from small import LIMIT, findings, run, small_suite, start
 
 
 def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable[[str], None]) -> Iterator[str]:
@@ -31,7 +33,7 @@ def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable
             victim = kill(process.pid, rng)
             tell(f"killed the {victim} after {moment:.1f} s")
             yield victim
-        process.communicate(timeout=300)
+        process.communicate(timeout=LIMIT)
         if process.returncode == 0:
             return
 
@@ -46,23 +48,29 @@ def kill(parent: int, rng: random.Random) -> str:
     return "parent"
 
 
-def rounds(folder: Path, kills: int, rng: random.Random, tell: Callable[[str], None]) -> int:
-    """As many disturbed runs as `kills` need; how many of them found anything else than the undisturbed one."""
-    alone = folder / "alone"
-    small_suite(alone)
+def undisturbed(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, Any], float]:
+    """What a run finds that is left alone, and the seconds it takes."""
+    small_suite(folder)
     began = time.monotonic()
-    code, _, error = run(alone)
-    longest, expected = time.monotonic() - began, findings(alone) if code == 0 else None
-    if expected is None:
+    code, _, error = run(folder)
+    seconds = time.monotonic() - began
+    if code:
         raise SystemExit(f"the undisturbed run ended with {code}:\n{error}")
-    tell(f"undisturbed: {longest:.1f} s")
+    tell(f"undisturbed: {seconds:.1f} s")
+    return findings(folder), seconds
+
+
+def disturbed(
+    folder: Path, kills: int, rng: random.Random, tell: Callable[[str], None], expected: dict[str, Any], longest: float
+) -> int:
+    """Kill runs until there were as many kills; count the runs that found anything else than expected."""
     done = different = number = 0
     while done < kills:
         number += 1
-        disturbed = folder / f"disturbed-{number}"
-        small_suite(disturbed)
-        done += sum(1 for _ in interrupted(disturbed, rng, longest, tell))
-        found = findings(disturbed)
+        place = folder / f"disturbed-{number}"
+        small_suite(place)
+        done += sum(1 for _ in interrupted(place, rng, longest, tell))
+        found = findings(place)
         other = [what for what in expected if found[what] != expected[what]]
         different += bool(other)
         tell(f"run {number}: {f'DIFFERENT {other}' if other else 'the same'} after {done} kills in all")
@@ -74,8 +82,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    tell = partial(print, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        different = rounds(Path(folder), given.kills, random.Random(given.seed), lambda text: print(text, flush=True))
+        expected, seconds = undisturbed(Path(folder) / "alone", tell)
+        different = disturbed(Path(folder), given.kills, random.Random(given.seed), tell, expected, seconds)
     return 1 if different else 0
 
 

@@ -31,6 +31,8 @@ seeds: [0]
 settings: {epochs: 4, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8}
 axes: {learning_rate: [1e-5, 1e-2]}
 """
+LIMIT = 1800
+"""Seconds after which a run is taken to hang; far above what one takes on a busy machine."""
 RUN = Path("reports/runs/small-quick-pocket")
 
 
@@ -69,7 +71,7 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `harness run small`."""
     process = start(folder, *options)
-    out, error = process.communicate(timeout=300)
+    out, error = process.communicate(timeout=LIMIT)
     return process.returncode, out, error
 
 

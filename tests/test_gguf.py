@@ -164,16 +164,13 @@ def test_a_converter_that_fails_leaves_no_file(trained_run: RunStore, tmp_path: 
     assert not [path for path in tmp_path.rglob("*.gguf") if not path.name.startswith(".partial-")]
 
 
-def test_what_the_converter_lacks_is_said_before_anything_is_merged(
-    trained_run: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_converter_lacks_is_said_before_anything_is_merged(trained_run: RunStore, tmp_path: Path) -> None:
     """sentencepiece, for a tokenizer that is read with it; another model needs none."""
     (tmp_path / llama.CONVERTER).touch()
     source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
     check_tools(source, request)
-    monkeypatch.setattr(llama.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match="with sentencepiece") as refused:
-        check_tools(source, request)
+        check_tools(source, request, installed=lambda package: False)
     assert "pip install sentencepiece" in refused.value.remedy
     llama.check_tokenizer(tmp_path)
 

@@ -228,7 +228,7 @@ def test_its_cells_run_and_its_answers_are_the_runs(tmp_path: Path, capsys: Any)
     book = nbformat.read(path, as_version=4)
     (tmp_path / "colab").mkdir()
     resources = {"metadata": {"path": str(tmp_path / "colab")}}
-    NotebookClient(book, timeout=300, kernel_name="python3", resources=resources).execute()
+    NotebookClient(book, timeout=1800, kernel_name="python3", resources=resources).execute()
     answers = json.loads((tmp_path / "colab" / "answers.json").read_text(encoding="utf-8"))
     before, after = sorted(store.records(), key=lambda record: record.settings is not None)
     wanted = {case.id for case in run.suite.of(Split.MAIN)}

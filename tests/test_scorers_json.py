@@ -50,7 +50,7 @@ def test_a_hostile_schema_is_an_error_of_its_case(schema: Any, answer: str, reas
     """A schema that would hang, fetch, recurse or break gives no score within seconds, and the reason."""
     start = time.process_time()
     found = scored("is-json", schema, answer)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 10
     assert found.value is None
     assert reason in found.error
 

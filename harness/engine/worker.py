@@ -64,8 +64,11 @@ from harness.store import AnswerPass, Cache, encode_line, is_full, read_record, 
 Emit = Callable[[Event], None]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Do the job in the file `arguments[0]`. Exit code 0 means that every result was reported, even if some failed."""
+def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
+    """Do the job in the file `arguments[0]`. Exit code 0 means that every result was reported, even if some failed.
+
+    `sent` is called after each event that was sent to the parent.
+    """
     events = _separate_streams()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     def emit(event: Event) -> None:
         events.write(encode_line(event) + "\n")
         events.flush()
+        if sent:
+            sent(event)
 
     work(job, emit)
     return 0

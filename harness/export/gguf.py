@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.export.exporter import Exporter, ExportRequest, option
 from harness.export.folders import RECORD, begin, commit, existing
-from harness.export.llama import Run, check_binding, check_tokenizer, command, converter
+from harness.export.llama import Run, check_binding, check_tokenizer, command, converter, installed
 from harness.export.merged import MergeOptions, export_merged
 from harness.export.source import Source
 from harness.records import ExportKind, ExportRecord, GgufType
@@ -55,14 +56,14 @@ class GgufRequest:
     llama_cpp: Path | None = None
 
 
-def check_tools(source: Source, request: GgufRequest) -> None:
+def check_tools(source: Source, request: GgufRequest, installed: Callable[[str], bool] = installed) -> None:
     """Check that llama.cpp's tools are installed, before anything is merged.
 
     Raises:
         ExportError: one is missing.
     """
     converter(request.llama_cpp)
-    check_tokenizer(Path(source.model.tokenizer or source.model.path))
+    check_tokenizer(Path(source.model.tokenizer or source.model.path), installed)
     if request.kind is GgufType.Q4_K_M:
         check_binding()
 

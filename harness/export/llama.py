@@ -62,18 +62,23 @@ def check_binding() -> None:
     Raises:
         ExportError: it is not.
     """
-    if importlib.util.find_spec("llama_cpp") is None:
+    if not installed("llama_cpp"):
         remedy = f"{_SET_UP}, or: pip install 'qlora-harness[gguf]'."
         raise ExportError("this needs llama.cpp's Python binding, llama-cpp-python", remedy=remedy)
 
 
-def check_tokenizer(folder: Path) -> None:
+def installed(package: str) -> bool:
+    """Whether this Python has the package."""
+    return importlib.util.find_spec(package) is not None
+
+
+def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) -> None:
     """Check that the package with which the converter reads this model's tokenizer is installed.
 
     Raises:
         ExportError: it is not.
     """
-    if (folder / "tokenizer.model").is_file() and importlib.util.find_spec(_TOKENIZERS) is None:
+    if (folder / "tokenizer.model").is_file() and not installed(_TOKENIZERS):
         remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
         raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
 
@@ -87,7 +92,7 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
         ExportError: there is no compiler, or pip cannot download or build it.
     """
     run = run or command
-    there = (home() / CONVERTER).is_file() and importlib.util.find_spec(_TOKENIZERS) is not None
+    there = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
     if there and _installed() == VERSION:
         tell(f"llama.cpp is set up: {home()}")
         return home()

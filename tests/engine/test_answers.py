@@ -1,4 +1,4 @@
-"""Answers do not depend on the company they are asked in, and an adapter that is attached leaves no trace."""
+"""Texts do not depend on the batch in which they are asked, and an adapter that is attached leaves no trace."""
 
 from __future__ import annotations
 

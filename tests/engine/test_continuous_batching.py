@@ -17,6 +17,7 @@ from harness.engine.generation.continuous_batching import Request, answer_reques
 from harness.engine.generation.kv_cache import Slots
 from harness.engine.loading import Base
 from harness.records import Answer, Decoding, Prompt
+from tests.support.closeness import assert_same_answers
 
 TEXTS = [case.prompt for case in SUITE.cases[::14]]
 
@@ -62,16 +63,6 @@ def said(answers: list[list[Answer]]) -> list[list[tuple[str, str, int, bool]]]:
     return [[(a.key, a.text, a.tokens, a.truncated) for a in own] for own in answers]
 
 
-def close(one: list[list[Answer]], other: list[list[Answer]]) -> bool:
-    """Whether all log-probabilities are the same up to rounding."""
-
-    def totals(answers: list[list[Answer]]) -> list[float]:
-        flat = [a for own in answers for a in own]
-        return [x.total for a in flat for x in (a.likelihood, a.reference, *a.choices) if x]
-
-    return totals(one) == pytest.approx(totals(other), rel=1e-4, abs=1e-4)
-
-
 def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: list[Path | None]) -> None:
     """Texts, token counts, truncation, in the order of asking; log-probabilities of answers, references and choices."""
     asked = tuple(replace(p, reference="Paris.", choices=("Yes.", "No, never.")) for p in prompts(*TEXTS))
@@ -79,7 +70,8 @@ def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: li
     expected = apart(base, adapters, asked, decoding)
     found = mixed(base, adapters, asked, decoding)
     assert said(found) == said(expected)
-    assert close(found, expected)
+    for own, alone in zip(found, expected, strict=True):
+        assert_same_answers(own, alone)
     assert len({tuple(a.text for a in own) for own in found}) == 4
 
 

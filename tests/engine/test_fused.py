@@ -17,6 +17,7 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from side_by_side import SIX, distance, figures, named, together, without_floats
+from torch.overrides import TorchFunctionMode
 from training import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
 
 from harness.engine.adapters import attached, save_adapter
@@ -194,30 +195,32 @@ def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
     assert not model.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize(
+    ("operation", "call"),
+    [(torch.Tensor.new_zeros, 9), (torch.empty, 1)],
+    ids=["a layer's adapters", "room for gradients"],
+)
 def test_memory_that_runs_out_while_adapters_are_put_on_the_base_leaves_it_bare(
-    base: Base, monkeypatch: pytest.MonkeyPatch
+    base: Base, operation: Any, call: int
 ) -> None:
     """Else the next ones would lie on the layers of these, and be saved under names that no other model has."""
-    fill, calls = StackedLinear.fill, list[int]()
+    with pytest.raises(torch.OutOfMemoryError), ShortOfMemory(operation, call):
+        together(base, SHORT)
+    assert not [name for name, module in base.model.named_modules() if isinstance(module, StackedLinear)]
 
-    def short_of_memory(self: StackedLinear, *given: Any, **more: Any) -> None:
-        calls.append(1)
-        if len(calls) == 5:
+
+class ShortOfMemory(TorchFunctionMode):
+    """Runs out of memory at the given call of an operation of PyTorch."""
+
+    def __init__(self, operation: Any, call: int) -> None:
+        super().__init__()
+        self._operation, self._left = operation, call
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._left -= func is self._operation
+        if not self._left:
             raise torch.OutOfMemoryError
-        fill(self, *given, **more)
-
-    monkeypatch.setattr(StackedLinear, "fill", short_of_memory)
-    with pytest.raises(torch.OutOfMemoryError):
-        together(base, SHORT)
-    assert not [name for name, module in base.model.named_modules() if isinstance(module, StackedLinear)]
-    monkeypatch.setattr(torch, "empty", _no_room)
-    with pytest.raises(torch.OutOfMemoryError):
-        together(base, SHORT)
-    assert not [name for name, module in base.model.named_modules() if isinstance(module, StackedLinear)]
-
-
-def _no_room(*_: Any, **__: Any) -> Any:
-    raise torch.OutOfMemoryError
+        return func(*args, **(kwargs or {}))
 
 
 # --- what a trial costs alone -------------------------------------------------------------------------------------

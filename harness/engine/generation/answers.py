@@ -1,4 +1,8 @@
-"""Answers prompts with one model, in left-padded batches, by greedy decoding or sampling."""
+"""Answers prompts with one model, in left-padded batches, by greedy decoding or sampling.
+
+In full precision the texts do not depend on how the prompts are batched. Log-probabilities are bit-identical only in
+batches of the same rows; otherwise they differ by rounding (see `continuous_batching`).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ def answer(
     """Return one answer per prompt, in the order of the prompts. `model` is the base with or without an adapter.
 
     Rows of similar length share a batch, so that there is little padding. Each row samples with its own generator, so
-    its answer does not depend on the other rows, up to rounding. A batch that does not fit in the GPU's memory is
+    in full precision its text does not depend on the other rows. A batch that does not fit in the GPU's memory is
     halved.
     """
     distinct = list({prompt.key: prompt for prompt in prompts}.values())

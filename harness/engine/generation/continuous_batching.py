@@ -1,7 +1,8 @@
 """Continuous batching: the base and many adapters answer in one batch, each row with its own adapter or none.
 
 Long prompts start first. When a row ends, a waiting prompt takes its slot, so the batch stays full until no prompt
-waits. Up to rounding, every row gets the answer that it would get alone.
+waits. In full precision, a row gets the same text as in any other batch. Its log-probabilities are bit-identical only
+in a batch of the same rows: on some processors the rounding of a matrix product depends on its number of rows.
 """
 
 from __future__ import annotations
