@@ -1,17 +1,17 @@
-"""Every error the harness raises on purpose.
+"""All errors that the harness raises on purpose.
 
-HarnessError                 exit 2: what was wrong, where, and what to do
-├── UsageError               a command's words do not fit together
-├── SuiteError               a suite, its training rows or its cases, with file, line and column
-├── GridError                a grid, likewise
+HarnessError                 exit code 2: what was wrong, where, and what to do
+├── UsageError               the arguments of a command do not fit together
+├── SuiteError               a mistake in a suite, its training rows or its cases, with file, line and column
+├── GridError                a mistake in a grid, with file, line and column
 ├── ModelError               the base model is missing, gated, or not a model that can be trained
-├── StoreError               a run, a cache entry or a baseline that cannot be read or written
-│   ├── RunInUseError        another process works in that run directory
-│   └── NewerFormatError     written by a newer harness
-├── EngineError              training or answering broke one of the engine's guards
-└── ExportError              llama.cpp, the Hub or a notebook refused what a run would leave the harness as
+├── StoreError               a run, a cache entry or a baseline cannot be read or written
+│   ├── RunInUseError        another process is using the run directory or the cache
+│   └── NewerFormatError     a newer harness wrote the file
+├── EngineError              a check of the engine failed during training or answering
+└── ExportError              exporting failed: llama.cpp, the Hub or a notebook reported an error
 
-Anything else that reaches the top is a bug and keeps its traceback.
+Any other exception that reaches `main` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file: 1-based line and column, as editors count them."""
+    """A place in a file. Lines and columns count from 1, as in editors."""
 
     file: str
     line: int | None = None
@@ -32,7 +32,7 @@ class Place:
 
 
 class HarnessError(Exception):
-    """A mistake that its reader can mend: `message` says what is wrong, `remedy` what to do, `place` where."""
+    """An error that the user can fix: `message` says what is wrong, `remedy` what to do, and `place` where."""
 
     def __init__(self, message: str, *, remedy: str = "", place: Place | None = None) -> None:
         self.message, self.remedy, self.place = message, remedy, place

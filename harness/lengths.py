@@ -1,7 +1,7 @@
-"""How many tokens training rows have: counted by the model's own tokenizer where it is here, else estimated.
+"""Count the tokens of training rows with the model's own tokenizer, or estimate them where that is not available.
 
-It takes the `tokenizers` package and the model's chat template, not transformers, whose import costs seconds. It counts
-what `apply_chat_template` gives, which does no more either: the template's text, encoded without special tokens.
+This module uses the `tokenizers` package and the model's chat template, because importing transformers takes seconds.
+The counts equal those of `apply_chat_template`, which also encodes the template's text without special tokens.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from harness.core.conversations import as_chat
 from harness.records import TEMPLATE_DATE, Example, Message
 
 CHARACTERS = 3.5
-"""Of English text in a token, on the careful side (4.0 to 4.4 are usual for vocabularies of 32,000 to 150,000)."""
+"""Characters of English text in a token. Usual are 4.0 to 4.4 (vocabularies of 32,000 to 150,000); 3.5 is cautious."""
 _TEMPLATE = 8
-"""Tokens that a chat template puts around a message."""
+"""Tokens that a chat template adds to a message."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each training row, uncut."""
+    """The number of tokens of each training row, without truncation."""
 
     tokens: tuple[int, ...]
     counted: bool
-    """By the model's tokenizer; otherwise they are an estimate."""
+    """Whether the model's tokenizer counted them; otherwise they are estimates."""
     reason: str = ""
-    """Why they are only an estimate."""
+    """Why they are estimates."""
 
     @property
     def words(self) -> str:
@@ -39,13 +39,13 @@ class Lengths:
 
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
-    """Tokens of every row; `folder` holds the tokenizer, if one is here at all."""
-    found = _counter(folder) if folder else "no tokenizer is here"
+    """Return the tokens of every row; `folder` holds the tokenizer, or is None where there is none."""
+    found = _counter(folder) if folder else "no tokenizer is available"
     if isinstance(found, str):
         return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
     try:
         return Lengths(tuple(found(example.messages) for example in examples), True)
-    except Exception as error:  # noqa: BLE001 - a template may fail in any way; training will say so, in its own words
+    except Exception as error:  # noqa: BLE001 - a template may fail in any way; training will report it
         reason = (
             f"the chat template refuses a row ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         )
@@ -60,7 +60,7 @@ Count = Callable[[Sequence[Message]], int]
 
 
 def _counter(folder: Path) -> Count | str:
-    """What counts a conversation's tokens, or why nothing here can."""
+    """Return a function that counts a conversation's tokens, or the reason why there is none."""
     from tokenizers import Tokenizer
 
     if not (folder / "tokenizer.json").is_file():
@@ -71,18 +71,18 @@ def _counter(folder: Path) -> Count | str:
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         render = _renderer(template, _special_tokens(folder))
-    except Exception as error:  # noqa: BLE001 - the package and Jinja have many; training will say it in its own words
+    except Exception as error:  # noqa: BLE001 - `tokenizers` and Jinja raise many kinds; training will report it
         return f"its tokenizer cannot be read ({error})"
     return lambda messages: len(tokenizer.encode(render(messages), add_special_tokens=False).ids)
 
 
 def chat_template(folder: Path) -> str | None:
-    """The chat template of the tokenizer in a folder: a file of its own, or in tokenizer_config.json."""
+    """Return the chat template of the tokenizer in a folder, from chat_template.jinja or tokenizer_config.json."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
     given = _settings(folder).get("chat_template")
-    if isinstance(given, list):  # several by name
+    if isinstance(given, list):  # several templates with names
         named = {entry.get("name"): entry.get("template") for entry in given if isinstance(entry, Mapping)}
         given = named.get("default")
     return given if isinstance(given, str) and given else None
@@ -97,7 +97,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """What templates call `bos_token` and `eos_token`; a token is its text, or an object with it."""
+    """Return the special tokens that templates use; the configuration gives each as a text or an object with a text."""
     given = _settings(folder)
     texts = {name: given.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in texts.items()}
@@ -105,7 +105,7 @@ def _special_tokens(folder: Path) -> dict[str, str]:
 
 
 def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[Message]], str]:
-    """Renders as transformers does: sandboxed, with its three helpers."""
+    """Return a function that renders the template as transformers does: sandboxed, with the same three helpers."""
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

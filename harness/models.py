@@ -1,8 +1,8 @@
-"""A base model's name, as a person writes it, to its files on this machine.
+"""Find the files of a base model by the name that the user gives.
 
-`pocket` is the model that ships with the harness, `shape:NAME` random weights in a known model's shape; a path is a
-folder as `save_pretrained` writes it; anything else is a model of the Hugging Face Hub, fetched by its own client into
-its own cache. Nothing here imports torch.
+`pocket` is the toy model that comes with the harness. `shape:NAME` stands for random weights in the shape of a known
+model. A path names a folder that `save_pretrained` wrote. Any other name is a model of the Hugging Face Hub, which the
+Hub's client downloads into its own cache. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ SHAPE_NOTE = (
 )
 _SHAPE = "shape:"
 _SHAPE_RECIPE = 1
-"""Raised when the random weights change."""
-_DETERMINES = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
+"""Version of the rule that makes the random weights. Increase it when the rule changes."""
+_DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
+"""The files that determine a model's answers; its digest is taken over them."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
@@ -42,17 +43,17 @@ _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
 @dataclass(frozen=True)
 class Described:
-    """The folders with a model's config.json and with its tokenizer: all that a prediction needs."""
+    """The folders with a model's config.json and its tokenizer, which are all that a prediction needs."""
 
     config: Path
     tokenizer: Path
 
 
 def described(name: str, *, hub: Hub | None = None) -> Described:
-    """As `resolve`, but without weights: they are neither fetched nor read.
+    """Find a model as `resolve` does, but without its weights, which are neither downloaded nor read.
 
     Raises:
-        ModelError: it is not there, or is no model that can be trained.
+        ModelError: there is no such model, or it cannot be trained.
     """
     if name.startswith(_SHAPE):
         shape = _shape(name, SHAPES)
@@ -63,10 +64,10 @@ def described(name: str, *, hub: Hub | None = None) -> Described:
 
 
 def check_name(name: str) -> None:
-    """Hold a model's name to what can be said of it without asking the Hub.
+    """Check a model's name as far as possible without a request to the Hub.
 
     Raises:
-        ModelError: nothing can be called so, or what is there is no model that can be trained.
+        ModelError: no model can have this name, or the folder with this name is not a model that can be trained.
     """
     if name.startswith(_SHAPE):
         _shape(name, SHAPES)
@@ -79,14 +80,14 @@ def _described(name: str, hub: Hub) -> Path:
 
 
 def _folder(name: str) -> Path | None:
-    """Where a model called so lies on this machine; None where it is one of the Hub.
+    """Return the folder of a model on this machine, or None where the name is one of the Hub.
 
     Raises:
-        ModelError: it can be neither.
+        ModelError: the name is neither.
     """
     if name == "pocket":
         return POCKET
-    if not name.strip():  # to `Path` that would be the current folder
+    if not name.strip():  # `Path` would take an empty name for the current folder
         raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
     try:
         path = Path(name).expanduser()
@@ -94,9 +95,9 @@ def _folder(name: str) -> Path | None:
         if path.is_dir():
             return path.resolve()
         is_file = path.is_file()
-    except (OSError, RuntimeError) as error:  # a name of 300 letters; the home of nobody
+    except (OSError, RuntimeError) as error:  # a name of 300 letters; the home folder of an unknown user
         why = getattr(error, "strerror", None) or error
-        raise ModelError(f"there can be no model {name}: {why}", remedy=_WHAT_TO_NAME) from None
+        raise ModelError(f"{name} cannot be the name of a model: {why}", remedy=_WHAT_TO_NAME) from None
     if is_file:
         remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
         raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
@@ -108,7 +109,7 @@ def _folder(name: str) -> Path | None:
 
 
 def shape_in(name: str) -> str | None:
-    """The known shape that a model's name tells: meta-llama/Llama-2-7b-chat-hf has that of `shape:llama-2-7b`."""
+    """Return the known shape that a model's name contains: `shape:llama-2-7b` for meta-llama/Llama-2-7b-chat-hf."""
     return next((f"{_SHAPE}{known}" for known in _known(SHAPES) if known in name.lower()), None)
 
 
@@ -119,10 +120,10 @@ def _known(shapes: Path) -> list[str]:
 def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
     """Find the model called `name`: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` of the Hub.
 
-    `hub` takes the place of the Hub's own client, `shapes` that of the folder with the known configurations.
+    `hub` replaces the Hub's own client; `shapes` replaces the folder with the known configurations.
 
     Raises:
-        ModelError: it is not there, cannot be fetched, or is a file that cannot be trained (GGML, GGUF, pickles).
+        ModelError: there is no such model, it cannot be downloaded, or it cannot be trained (GGML, GGUF, pickles).
     """
     if name == "pocket":
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
@@ -135,40 +136,43 @@ def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> Mode
 
 
 def _shape(name: str, shapes: Path) -> ModelRef:
-    """A configuration with random weights and the pocket model's tokenizer and chat template.
+    """Return a known configuration with random weights and the pocket model's tokenizer and chat template.
 
-    Every vocabulary has room for the pocket's few tokens; memory and time ask how many tokens there are, not which; and
-    nobody's licence is touched.
+    The pocket model's few tokens fit into every vocabulary. Memory and time depend on the number of tokens, not on
+    which tokens they are. Using this tokenizer needs no licence of another model.
     """
-    called, known = name.removeprefix(_SHAPE), _known(shapes)
-    if called not in known:
-        remedy = f"There are {', '.join(_SHAPE + known_name for known_name in known)}."
-        raise ModelError(f"there is no shape {called!r}", remedy=remedy)
-    config = shapes / called / "config.json"
+    shape, known = name.removeprefix(_SHAPE), _known(shapes)
+    if shape not in known:
+        remedy = f"Known shapes: {', '.join(_SHAPE + known_name for known_name in known)}."
+        raise ModelError(f"there is no shape {shape!r}", remedy=remedy)
+    config = shapes / shape / "config.json"
     tokens = digest({p.name: file_digest(p) for p in sorted(POCKET.glob("*token*.json"))})
     content = digest({"config": file_digest(config), "tokenizer": tokens, "recipe": _SHAPE_RECIPE})
-    note = SHAPE_NOTE.format(name=called)
+    note = SHAPE_NOTE.format(name=shape)
     return ModelRef(name, str(config.parent), content, note=note, shape_only=True, tokenizer=str(POCKET))
 
 
 def check_same(ref: ModelRef) -> None:
-    """Hold a base model's files, which another command found earlier, to what they were then.
+    """Check that a base model's files are the same as when `ref` was made.
 
     Raises:
-        ModelError: they are gone, damaged or others.
+        ModelError: they are missing, damaged or different.
     """
     path = Path(ref.path)
     if not path.is_dir():
-        remedy = f"Put {ref.name} there again, or run the benchmark again with --model naming where it is now."
+        remedy = f"Put {ref.name} back there, or run the benchmark again and name its new folder with --model."
         raise ModelError(f"the base model {ref.name} is no longer in {path}", remedy=remedy)
     if _local(ref.name, path).digest != ref.digest:
-        remedy = "Restore them, or run the benchmark again on the model as it is now."
+        remedy = "Restore the files, or run the benchmark again on the model as it is now."
         raise ModelError(f"the files in {path} are not those that the run was made with", remedy=remedy)
 
 
 def _refuse_ggml(name: str, path: Path) -> None:
-    """A GGML or GGUF file is llama.cpp's; it cannot be trained. Naming one once cost a whole workshop an afternoon."""
-    if path.is_dir():  # what it is called says nothing; what lies in it does
+    """Refuse GGML and GGUF files, which are made for llama.cpp and cannot be trained.
+
+    Naming one by mistake once cost a workshop a whole afternoon.
+    """
+    if path.is_dir():  # a folder is judged by its files, not by its name
         refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
     else:
         refused = bool(re.search(r"(?i)(gguf|ggml)", path.name)) or _is_ggml(path)
@@ -189,13 +193,13 @@ def _is_ggml(path: Path) -> bool:
 
 def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note: str = "") -> ModelRef:
     _check_folder(name, path)
-    files = sorted({p for pattern in _DETERMINES for p in path.glob(pattern) if p.name != "training.json"})
+    files = sorted({p for pattern in _DIGESTED for p in path.glob(pattern) if p.name != "training.json"})
     content = digest({p.name: file_digest(p) for p in files})
     return ModelRef(name, str(path), content, revision, toy=toy, note=note)
 
 
 def _check_description(name: str, path: Path) -> None:
-    """All that can be told without the weights."""
+    """Check everything except the weights."""
     _check_config(name, path)
     _check_tokenizer(name, path)
 
@@ -208,7 +212,7 @@ def _check_folder(name: str, path: Path) -> None:
     missing = sorted(_listed(path / "model.safetensors.index.json") - set(weights))
     if missing:
         what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
-        raise ModelError(what, remedy="Fetch or copy the model again, whole.")
+        raise ModelError(what, remedy="Fetch or copy the complete model again.")
     _check_tokenizer(name, path)
 
 
@@ -219,14 +223,14 @@ def _check_tokenizer(name: str, path: Path) -> None:
     if chat_template(path) is None:
         remedy = (
             "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this one, "
-            "copy its folder and put a chat_template.jinja into it; any chat model's shows how one looks."
+            "copy its folder and put a chat_template.jinja into it, such as that of another chat model."
         )
         raise ModelError(f"{name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
 
 
 def _no_weights(path: Path) -> ModelError:
     if not any(any(path.glob(pattern)) for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")):
-        return ModelError(f"{path} holds no .safetensors file, so no weights", remedy=_WHAT_A_FOLDER_HOLDS)
+        return ModelError(f"{path} holds no .safetensors file, so it has no weights", remedy=_WHAT_A_FOLDER_HOLDS)
     what = f"{path} holds no .safetensors file; its pickled weights are not loaded, because pickles can run code"
     remedy = "If you trust them, convert them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER)."
     return ModelError(what, remedy=remedy)
@@ -235,22 +239,22 @@ def _no_weights(path: Path) -> ModelError:
 def _check_config(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         if (path / "adapter_config.json").is_file():
-            remedy = "Name the base model that it was trained on; the harness trains adapters of its own."
+            remedy = "Name the base model that it was trained on; the harness trains its own adapters."
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
-        raise ModelError(f"{path} holds no config.json, so it is no model", remedy=_WHAT_A_FOLDER_HOLDS)
+        raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
     described = _json(path / "config.json")
     if described.get("quantization_config"):
-        remedy = "Name the model that it was made from; the harness quantises it itself, or leaves it as it is."
+        remedy = "Name the model that it was made from; the harness quantises that if the grid asks for it."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
     if "auto_map" in described:
-        remedy = "Use a model whose architecture transformers has built in: its card asks for no trust_remote_code."
+        remedy = "Use a model whose architecture transformers includes (its card does not ask for trust_remote_code)."
         raise ModelError(
-            f"{name} wants to run code of its own (auto_map in config.json), and that is off", remedy=remedy
+            f"{name} needs code of its own (auto_map in config.json), which the harness does not run", remedy=remedy
         )
 
 
 def _listed(index: Path) -> set[str]:
-    """The files over which large weights are spread; none where there is no index."""
+    """Return the names of the files that an index of sharded weights lists; none where there is no index."""
     shards = _json(index).get("weight_map") if index.is_file() else None
     return set(shards.values()) if isinstance(shards, dict) else set()
 
@@ -262,5 +266,5 @@ def _json(path: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is damaged: {error}", remedy=remedy) from None
     if not isinstance(described, dict):
-        raise ModelError(f"{path} is damaged: it holds no JSON object", remedy=remedy)
+        raise ModelError(f"{path} is damaged: it does not hold a JSON object", remedy=remedy)
     return described

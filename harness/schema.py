@@ -1,4 +1,4 @@
-"""JSON Schema of suites and grids, for editors that complete and check while one types."""
+"""JSON Schema of suites and grids, for editors that complete and check them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def suite_schema() -> dict[str, Any]:
-    """The schema of suite.yaml."""
+    """Return the JSON Schema of suite.yaml."""
     return _schema(SuiteForm, "Suite")
 
 
 def grid_schema() -> dict[str, Any]:
-    """The schema of a grid."""
+    """Return the JSON Schema of a grid."""
     return _schema(GridForm, "Grid")
 
 
 def schema_texts() -> dict[str, str]:
-    """The files that are committed beside the suites, by name."""
+    """Return the texts of the schema files that are committed beside the suites, by file name."""
     schemas = {"suite.schema.json": suite_schema(), "grid.schema.json": grid_schema()}
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in schemas.items()}
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Writes both schemas into a folder, and says which files these are."""
+    """Write both schemas into a folder, and return the paths of the files."""
     for name, text in schema_texts().items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in schema_texts()]
@@ -43,7 +43,7 @@ def _schema(form: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _tidy(part: Any) -> Any:
-    """Without the titles that pydantic makes up from names, and without defaults that say nothing."""
+    """Remove the titles that pydantic generates from names, and defaults that are not plain values."""
     if isinstance(part, list):
         return [_tidy(item) for item in part]
     if not isinstance(part, dict):

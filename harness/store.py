@@ -1,26 +1,28 @@
 """The only owner of paths, file formats, format versions and atomic writes.
 
-A run directory holds what one run was asked and found; the cache holds what is expensive and shared between runs:
+A run directory holds the inputs and results of one run. The cache holds what is expensive to make and shared by runs:
 
-    RUN/run.json                     what was asked: suite, plan, model, machine (RunManifest)
-    RUN/trials/TRIAL/record.json     a finished trial, written last (TrialRecord); `confirm/` likewise
-    RUN/workers/001.log, 001.json    each worker process's log, and the job it was given
-    RUN/parity/*.json                a ladder from adapter to GGUF (Parity); RUN/exports/ holds what was exported
+    RUN/run.json                     the run's inputs: suite, plan, model, machine (RunManifest)
+    RUN/trials/TRIAL/record.json     a finished trial, written last (TrialRecord); `confirm/` has the same layout
+    RUN/workers/001.log, 001.json    the log and the job of each worker process
+    RUN/parity/*.json                comparisons of the stages from adapter to GGUF (Parity)
+    RUN/exports/                     exported models
     RUN/results.json, samples.jsonl, report.html
 
-    CACHE/trainings/ID/training.json how a training ended, written last, beside the adapter's own files
+    CACHE/trainings/ID/training.json the outcome of a training, written last, beside the adapter's own files
     CACHE/answers/ID/*.json          raw answers, one file per pass
     CACHE/bases/ID/                  a quantised base, as save_pretrained writes it, with base.json
-    CACHE/calibrations/ID.json       how fast a GPU was found to be; never cleared
-    CACHE/commits/                   trainings and answers on their way in, laid out as they will lie in the cache
+    CACHE/calibrations/ID.json       the measured speed of a GPU; never cleared
+    CACHE/commits/                   trainings and answers that are being added, in the same layout as the cache
 
-ID-epoch-N is the adapter of a training as it was after N epochs.
+ID-epoch-N is the adapter of a training after N epochs.
 
-    reports/baselines/NAME.json      what a run is held against (Baseline), made to be committed and read in a diff
+    reports/baselines/NAME.json      a baseline for the gate (Baseline), laid out for git and for reading in a diff
 
-A file counts once its final name exists; what a killed process left under another name is ignored, and goes
-when the cache is cleared. What enters the cache together is written below one folder of CACHE/commits; renaming that is
-the commit. Then each part of it is moved to its place, by whoever reads the cache next if a kill comes between.
+A file counts once it exists under its final name. Files that a killed process left under a temporary name are ignored,
+and are deleted when the cache is cleared. Entries that belong together are written into one folder below CACHE/commits;
+renaming that folder commits them. Then each entry is moved to its final place. If the process is killed before that,
+the next reader of the cache moves them.
 """
 
 from __future__ import annotations
@@ -69,15 +71,15 @@ _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 _COMMITS = "commits"
 _KINDS = ("trainings", "answers", "bases", _COMMITS)
 _USERS = "users"
-"""Locks of the runs that take from a cache, by the digest of where they lie."""
+"""Folder with one lock file for each run that uses the cache, named by the digest of the run's path."""
 _MEMBERS = {"trainings": "*", "answers": "*/*.json"}
-"""What of a commit is moved to its place as one, by kind."""
+"""Glob patterns of the entries of a commit that are each moved as one, by kind."""
 _TO_SPARE = 10**9
-"""Bytes that writing something large leaves on the disk, for records and logs."""
+"""Bytes that must stay free on the disk after a large write, for records and logs."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
 _ELSEWHERE = {errno.EISDIR: "Name a file, not a directory.", errno.ENAMETOOLONG: "Give it a shorter name."}
-"""What to do, by what the system says; whatever else it says, another place helps."""
+"""Remedies for particular system errors. For all others, writing to another place helps."""
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
@@ -93,7 +95,10 @@ def _identity(value: object) -> Any:
 
 
 def _plain(value: object) -> Any:
-    """One level of what json does not know; pydantic would do all levels, but fails at half a surrogate in a key."""
+    """Convert one level of a value that `json` cannot write.
+
+    pydantic would convert all levels, but it fails at an unpaired surrogate in a key.
+    """
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     from pydantic_core import to_jsonable_python
@@ -105,18 +110,18 @@ def _plain(value: object) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write through a temporary file in the same directory, so that a reader sees the old text or the new.
+    """Write through a temporary file in the same directory, so that a reader sees either the old text or the new one.
 
     Raises:
-        StoreError: the disk is full or the place cannot be written.
+        StoreError: the disk is full, or the path cannot be written.
     """
-    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"  # not `with_name`: `.` and `/` have none
+    partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"  # not `with_name`: `.` and `/` have no name to replace
     with writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Half a surrogate pair, which YAML, JSON and models can produce, has no place in a file that others read.
+            # YAML, JSON and models can produce unpaired surrogates, which UTF-8 cannot hold.
             with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
                 file.write(text)
                 file.flush()
@@ -128,30 +133,33 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the system's refusals to write `path`, or below it, into errors that say what to do."""
+    """Turn system errors from writing `path`, or files below it, into errors that say what to do."""
     try:
         yield
     except Exception as error:
         if is_full(error):
-            remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+            remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
             raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
         if not isinstance(error, OSError):
             raise
-        if error.errno is None:  # raised by a library, for reasons of its own
+        if error.errno is None:  # raised by a library, not by the system
             raise
-        why = "a file stands where a folder would" if error.errno in _IN_THE_WAY else error.strerror
-        remedy = _ELSEWHERE.get(error.errno, "Name another place, or see to it that you may write there.")
+        why = "there is a file where a folder is needed" if error.errno in _IN_THE_WAY else error.strerror
+        remedy = _ELSEWHERE.get(error.errno, "Name another place, or get permission to write there.")
         raise StoreError(f"cannot write {path}: {why}", remedy=remedy) from error
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is; safetensors has one of its own, with the system's number in its words."""
+    """Whether an error means that the disk is full.
+
+    safetensors raises its own exception, with the system's error number in the message.
+    """
     number = getattr(error, "errno", None)
     return number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL)
 
 
 def write_record(path: Path, value: object) -> None:
-    """`value`, a dataclass of `records`, as JSON with the format's version."""
+    """Write `value`, a dataclass of `records`, as JSON with the format's version."""
     write_text(path, _text({"format": FORMAT, **_plain(value)}) + "\n")
 
 
@@ -160,10 +168,10 @@ def _text(value: object) -> str:
 
 
 def read_record(path: Path, kind: type[T]) -> T:
-    """The dataclass that `write_record` wrote.
+    """Read a dataclass that `write_record` wrote.
 
     Raises:
-        StoreError: the file is not there, truncated, edited by hand into something else, or newer than this harness.
+        StoreError: the file is missing, truncated, edited into something invalid, or written by a newer harness.
     """
     return _decode(_read_json(path), kind, path)
 
@@ -172,13 +180,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"there is no {path}", remedy="Check the path; `harness run` makes runs.") from None
+        raise StoreError(f"there is no file {path}", remedy="Check the path. `harness run` creates runs.") from None
     except NotADirectoryError:
-        raise StoreError(f"{path.parent} is not a directory", remedy="Name a run's directory.") from None
+        raise StoreError(f"{path.parent} is not a directory", remedy="Name the directory of a run.") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5000 digits, 2000 brackets
         raise _damaged(path, str(error)) from None
     if not isinstance(data, dict):
-        raise _damaged(path, "it holds no JSON object")
+        raise _damaged(path, "it does not hold a JSON object")
     return data
 
 
@@ -216,13 +224,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def decode_line(text: str, kind: type[T]) -> T:
-    """A dataclass from one line of JSON, as a worker sends them."""
+    """Read a dataclass from one line of JSON, as a worker process sends it."""
     value: T = _validated(kind, text)
     return value
 
 
 def encode_line(value: object) -> str:
-    """One line of JSON; half a surrogate pair, which no reader takes, becomes a question mark as it does in files."""
+    """Return `value` as one line of JSON. An unpaired surrogate becomes a question mark, as in files."""
     return json.dumps(value, default=_plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
 
 
@@ -232,25 +240,25 @@ _WIDTH = 160
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """A baseline as JSON in which whatever fits on a line is on one, and what goes without saying is left out."""
-    # Through text once: what no file can hold is replaced before the digest is taken.
+    """Write a baseline as JSON: values that fit on one line are on one line, and default values are left out."""
+    # Converted to text and back, so that characters no file can hold are replaced before the digest is taken.
     data = json.loads(encode_line(_slim(baseline)))
     data["digest"] = _content_digest(data)
     write_text(path, _folded(data) + "\n")
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline in a file.
+    """Read the baseline in a file.
 
     Raises:
         NewerFormatError: a newer harness wrote it.
-        StoreError: it is missing, truncated, or not as it was written.
+        StoreError: it is missing, truncated, or was edited.
     """
-    remedy = "Restore it, from git for one, or make it anew with `harness bless`."
+    remedy = "Restore it (for example, from git), or create it again with `harness bless`."
     try:
         data = _read_json(path)
         if data.get("digest") != _content_digest(data) and _version_of(data) <= FORMAT:
-            raise _damaged(path, "its content is not what its digest was taken of, so somebody edited it")
+            raise _damaged(path, "its content does not match its digest, so somebody edited it")
         return _decode(data, Baseline, path)
     except NewerFormatError:
         raise
@@ -268,7 +276,7 @@ def _content_digest(data: Mapping[str, Any]) -> str:
 
 
 def _slim(value: Any) -> Any:
-    """Plain values less those that are a field's default, which they are read as again; settings are told in full."""
+    """Convert to plain values without fields that have their default; `Settings` keep all fields."""
     if is_dataclass(value):
         whole = isinstance(value, Settings)
         parts = ((field, getattr(value, field.name)) for field in fields(value))
@@ -279,12 +287,12 @@ def _slim(value: Any) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """MISSING, which nothing equals, where there is none."""
+    """Return a field's default, or MISSING (which equals no value) where it has none."""
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def _folded(value: object, depth: int = 0) -> str:
-    """JSON with a line for whatever fits on one."""
+    """Return JSON in which every value that fits on one line is on one line."""
     flat = json.dumps(value, ensure_ascii=False)
     if depth + len(flat) <= _WIDTH or not isinstance(value, dict | list) or not value:
         return flat
@@ -295,7 +303,7 @@ def _folded(value: object, depth: int = 0) -> str:
     return "[" + pad + ("," + pad).join(_folded(part, depth + 1) for part in value) + "\n" + " " * depth + "]"
 
 
-# --- directories that appear whole -------------------------------------------------------------------------------
+# --- directories with a manifest ---------------------------------------------------------------------------------
 
 
 def file_digest(path: Path) -> str:
@@ -304,24 +312,24 @@ def file_digest(path: Path) -> str:
 
 
 def write_manifest(folder: Path) -> None:
-    """sha256 of every file in `folder`, as `sha256sum --check` reads it."""
+    """Write the sha256 of every file in `folder`, in the format that `sha256sum --check` reads."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     write_text(folder / MANIFEST, "".join(f"{file_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files))
 
 
 def verify_manifest(folder: Path) -> None:
-    """Hold every listed file to its digest: PEFT loads an adapter with flipped bytes without complaint.
+    """Check every listed file against its digest, because PEFT loads an adapter with flipped bytes without an error.
 
     Raises:
         StoreError: the manifest is missing, or a file is missing or changed.
     """
-    remedy = "Delete the folder and run again: `harness run` makes it anew."
+    remedy = "Delete the folder, then run `harness run` again: it makes a new one."
     try:
         lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     if not lines:
-        raise StoreError(f"{folder} has no readable {MANIFEST}: it is not whole", remedy=remedy)
+        raise StoreError(f"{folder} has no readable {MANIFEST}, so it is incomplete", remedy=remedy)
     for line in lines:
         expected, _, name = line.partition("  ")
         path = folder / name
@@ -330,7 +338,7 @@ def verify_manifest(folder: Path) -> None:
 
 
 def snapshot_id(training: str, epoch: int | str) -> str:
-    """What the cache calls the adapter of a training as it was after so many epochs."""
+    """Return the cache's name for the adapter of a training after `epoch` epochs."""
     return f"{training}-epoch-{epoch}"
 
 
@@ -339,7 +347,7 @@ def snapshot_id(training: str, epoch: int | str) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """What one part of the cache holds."""
+    """Number of entries and bytes of one part of the cache."""
 
     kind: str
     entries: int
@@ -348,12 +356,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Cache:
-    """Trained adapters and raw answers, shared by every run that has the same inputs."""
+    """Trained adapters and raw answers, shared by all runs with the same inputs."""
 
     root: Path
 
     def training(self, training: str) -> Training | None:
-        """How a training ended, or None when that is not known yet (or no longer: a damaged entry is forgotten)."""
+        """Return the outcome of a training, or None where the cache has none. A damaged entry is deleted."""
         self.finish()
         path = self.adapter(training) / "training.json"
         if not path.is_file():
@@ -371,7 +379,7 @@ class Cache:
 
     @contextmanager
     def together(self) -> Iterator[Commit]:
-        """What is put into the commit enters the cache when the block ends: after a kill, all of it or nothing."""
+        """Add everything in the commit to the cache when the block ends: all of it or nothing, even after a kill."""
         partial = self.root / _COMMITS / f"{_PARTIAL}{uuid.uuid4().hex}"
         try:
             yield Commit(self, partial)
@@ -385,7 +393,7 @@ class Cache:
         self.finish()
 
     def finish(self) -> None:
-        """Move to its place what was committed, and where a kill cut that short; before that nothing is read."""
+        """Move committed entries to their final places. Readers call this first, because a kill can interrupt it."""
         if not self._committed():
             return
         from filelock import FileLock
@@ -397,7 +405,7 @@ class Cache:
                 shutil.rmtree(commit, ignore_errors=True)
 
     def _committed(self) -> list[Path]:
-        """Commits of which something may not be in its place yet."""
+        """Return the commits with entries that may not be in their final places yet."""
         return sorted(path for path in (self.root / _COMMITS).glob("*") if not path.name.startswith("."))
 
     def commit_training(
@@ -406,25 +414,25 @@ class Cache:
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """A commit of one training; see `Commit.training`."""
+        """Add one training to the cache; see `Commit.training`."""
         with self.together() as commit:
             commit.training(training, save, inspect)
 
     def answers(self, training: str) -> tuple[AnswerPass, ...]:
-        """Every pass of answers known for a training (or for a base), oldest first."""
+        """Return every stored pass of answers for a training (or for a base), oldest first."""
         self.finish()
         folder = self.root / "answers" / training
-        return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _whole(path)) is not None)
+        return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _pass_in(path)) is not None)
 
     def commit_answers(self, training: str, made: AnswerPass) -> None:
-        """A commit of one pass of answers."""
+        """Add one pass of answers to the cache."""
         with self.together() as commit:
             commit.answers(training, made)
 
     def base(self, saved: str) -> Path | None:
-        """The folder of a saved base, or None where there is none (or no longer: a damaged one is forgotten).
+        """Return the folder of a saved base, or None where there is none. A damaged one is deleted.
 
-        Every byte is read to see that, which takes seconds for a 7B.
+        Checking for damage reads every byte, which takes seconds for a 7B model.
         """
         folder = self.root / "bases" / saved
         if not (folder / "base.json").is_file():
@@ -440,20 +448,20 @@ class Cache:
         return folder
 
     def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
-        """Let `save` write about `size` bytes, then add their manifest.
+        """Call `save` to write about `size` bytes into a new entry, then add their manifest.
 
         Raises:
-            StoreError: there is no room for so much.
+            StoreError: the disk has too little space.
         """
         final = self.root / "bases" / saved.id
         check_room(final, size)
-        with _appearing(final) as partial:
+        with _new_folder(final) as partial:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
 
     def calibration(self, device: str) -> Calibration | None:
-        """What a benchmark found of this GPU; None where none has run, or what it left is damaged."""
+        """Return the measured speed of this GPU, or None where it was never measured or the file is damaged."""
         path = self._calibration_path(device)
         try:
             return read_record(path, Calibration) if path.is_file() else None
@@ -471,30 +479,30 @@ class Cache:
         return self.root / "calibrations" / f"{digest(device)}.json"
 
     def adopt(self, other: Cache, training: str, *, trained: bool) -> None:
-        """Take over what `other` has of a training and this has not: the adapter if it is whole, and every whole pass.
+        """Copy from `other` what this cache lacks of a training: the adapter and every pass of answers, if undamaged.
 
-        `trained` False says that these are a base's answers. An adapter's go with it: one that is trained again may not
-        be quite the same.
+        With `trained` False, the answers are a base model's and there is no adapter. Otherwise answers are copied only
+        if this cache then has the adapter, since an adapter that is trained again may differ slightly.
 
         Raises:
-            StoreError: there is no room for it, or the place cannot be written.
+            StoreError: the disk has too little space, or the cache cannot be written.
         """
         self.finish()
         other.finish()
         source, final = other.adapter(training), self.adapter(training)
         if not (final / "training.json").is_file() and (source / "training.json").is_file():
-            with suppress(_NotWholeError), _appearing(final) as partial:
+            with suppress(_IncompleteError), _new_folder(final) as partial:
                 _copy_folder(source, partial)
                 _check_training(partial)
         if trained and not (final / "training.json").is_file():
             return
         for path in sorted((other.root / "answers" / training).glob("[0-9]*.json")):
-            there = self.root / "answers" / training / path.name
-            if not there.is_file():
-                _copy_record(path, there, AnswerPass)
+            target = self.root / "answers" / training / path.name
+            if not target.is_file():
+                _copy_record(path, target, AnswerPass)
 
     def forget(self, training: str) -> None:
-        """Drop an adapter with every answer it gave, and those of its epochs."""
+        """Delete a training, its answers, and the adapters and answers of its epochs."""
         self.finish()
         for kind in ("trainings", "answers"):
             for name in (training, *(path.name for path in (self.root / kind).glob(snapshot_id(training, "[0-9]*")))):
@@ -505,38 +513,36 @@ class Cache:
 
     @contextmanager
     def in_use(self, by: Path) -> Iterator[None]:
-        """What the run in `by` takes from here stays, wherever that lies, until this process ends or is done."""
+        """Prevent `clear` while the run in directory `by` uses the cache: until the block or this process ends."""
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
-        with _locked(lock, f"another process is emptying {self.root}", "Wait until it has."):
+        with _locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):
             yield
 
     def clear(self) -> None:
-        """Empty it.
+        """Delete everything in the cache except calibrations.
 
         Raises:
-            RunInUseError: a run is taking from it.
+            RunInUseError: a run is using the cache.
         """
         with ExitStack() as held:
             for lock in sorted((self.root / _USERS).glob("*.lock")):
-                held.enter_context(
-                    _locked(lock, f"a run is taking from {self.root}", "Wait until it has ended, or stop it.")
-                )
+                held.enter_context(_locked(lock, f"a run is using {self.root}", "Wait until it has ended, or stop it."))
             for kind in _KINDS:
                 shutil.rmtree(self.root / kind, ignore_errors=True)
 
 
 @contextmanager
-def _locked(path: Path, otherwise: str, remedy: str) -> Iterator[None]:
-    """Hold a lock that ends with the process; the words are for where another holds it."""
+def _locked(path: Path, message: str, remedy: str) -> Iterator[None]:
+    """Hold a lock until the block or the process ends; raise an error with `message` if another process holds it."""
     from filelock import FileLock, Timeout
 
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)  # kept in a name: a lock object that is dropped excludes nobody
+        lock = FileLock(path)  # kept in a variable: a lock object releases the lock when it is garbage-collected
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunInUseError(otherwise, remedy=remedy) from None
+            raise RunInUseError(message, remedy=remedy) from None
     try:
         yield
     finally:
@@ -545,7 +551,7 @@ def _locked(path: Path, otherwise: str, remedy: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Commit:
-    """What is to enter a cache together, in a folder that nobody reads."""
+    """Entries that are added to a cache together, in a folder that nothing reads before the commit."""
 
     cache: Cache
     folder: Path
@@ -556,9 +562,9 @@ class Commit:
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """Let `save` write the adapter's files, then add their manifest and how the training ended.
+        """Call `save` to write the adapter's files, then write their manifest and the outcome of the training.
 
-        `inspect` adds to that what only the saved files show.
+        `inspect` returns the outcome with what only the saved files show.
         """
         final = self.cache.adapter(training.id)
         folder = self._place(final)
@@ -573,7 +579,7 @@ class Commit:
     def answers(self, training: str, made: AnswerPass) -> None:
         folder = self.cache.root / "answers" / training
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
-        # The digest keeps two runs apart that answer at the same time.
+        # Two runs that answer at the same time may choose the same number; the digest makes their names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
         write_record(self._place(folder / name), made)
 
@@ -585,12 +591,12 @@ def _move(member: Path, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     if member.is_dir():
         shutil.rmtree(final, ignore_errors=True)
-    with suppress(FileExistsError):  # another run made the same meanwhile
+    with suppress(FileExistsError):  # another run has written the same entry in the meantime
         _rename(member, final)
 
 
 def _sync(folder: Path, *, deep: bool = True) -> None:
-    """Let the disk have a folder's names, and with `deep` all that is in it."""
+    """Flush a folder's list of names to the disk, and with `deep` also everything in it."""
     for path in (folder, *(folder.rglob("*") if deep else ())):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -600,8 +606,8 @@ def _sync(folder: Path, *, deep: bool = True) -> None:
 
 
 @contextmanager
-def _appearing(final: Path) -> Iterator[Path]:
-    """A folder to fill, which is called `final` once everything is in it."""
+def _new_folder(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill, and rename it to `final` when the block ends."""
     partial = final.with_name(f"{_PARTIAL}{uuid.uuid4().hex}")
     with writing(final):
         try:
@@ -612,8 +618,8 @@ def _appearing(final: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-class _NotWholeError(Exception):
-    """What was to be copied is only half there, or changed meanwhile."""
+class _IncompleteError(Exception):
+    """The folder to copy is incomplete, or changed while it was copied."""
 
 
 def _copy_folder(source: Path, target: Path) -> None:
@@ -625,7 +631,7 @@ def _copy_folder(source: Path, target: Path) -> None:
 
 
 def _check_training(folder: Path) -> None:
-    """Hold a copy to being whole: how the training ended can be read, and an adapter is there with every byte."""
+    """Check that a copy is complete: its outcome can be read, and the files of an adapter match their digests."""
     try:
         ended = read_record(folder / "training.json", Training)
         if ended.status is Status.SUCCEEDED or (folder / MANIFEST).exists():
@@ -633,11 +639,11 @@ def _check_training(folder: Path) -> None:
     except NewerFormatError:
         raise
     except StoreError as error:
-        raise _NotWholeError(str(error)) from None
+        raise _IncompleteError(str(error)) from None
 
 
 def _copy_record(source: Path, target: Path, kind: type[Any]) -> None:
-    """Copy a record if it can be read."""
+    """Copy a record; do nothing if it cannot be read."""
     try:
         value = read_record(source, kind)
     except NewerFormatError:
@@ -648,21 +654,21 @@ def _copy_record(source: Path, target: Path, kind: type[Any]) -> None:
 
 
 def check_room(path: Path, size: int) -> None:
-    """Hold the disk of `path`, which need not be there yet, to having room for `size` bytes.
+    """Check that the disk has space for `size` bytes at `path`, which need not exist yet.
 
     Raises:
-        StoreError: it has not.
+        StoreError: it has too little space.
     """
-    there = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(existing).free
     if free < size + _TO_SPARE:
-        remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
-        wanted = f"{path} takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise StoreError(f"the disk has too little room: {wanted}", remedy=remedy)
+        remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
+        wanted = f"{path} needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise StoreError(f"the disk has too little space: {wanted}", remedy=remedy)
 
 
-def _whole(path: Path) -> AnswerPass | None:
-    """A damaged pass is forgotten: its answers are given again."""
+def _pass_in(path: Path) -> AnswerPass | None:
+    """Read one pass of answers. A damaged one is deleted, so that its questions are answered again."""
     try:
         return read_record(path, AnswerPass)
     except NewerFormatError:
@@ -689,7 +695,7 @@ def _held(kind: str, folder: Path) -> Held:
 
 @dataclass(frozen=True)
 class AnswerPass:
-    """The answers that one pass of a worker made, and what the pass (and loading the model for it) cost."""
+    """The answers of one pass of a worker, and the cost of the pass (with that of loading the model for it)."""
 
     answers: tuple[Answer, ...]
     costs: tuple[PhaseCost, ...]
@@ -706,10 +712,10 @@ class RunStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run directory for this process; the lock ends with the process, however that ends.
+        """Lock the run directory for this process. The lock ends with the process, even if that is killed.
 
         Raises:
-            RunInUseError: another process holds it.
+            RunInUseError: another process has locked it.
         """
         remedy = "Wait until it has ended, stop it, or name another directory with --output."
         with _locked(self.root / ".lock", f"another process is working in {self.root}", remedy):
@@ -734,7 +740,7 @@ class RunStore:
         return read_record(path, TrialRecord) if path.is_file() else None
 
     def record_or_none(self, split: Split, trial: str) -> TrialRecord | None:
-        """The record, or None where there is none or only half of one."""
+        """Return the record of a trial, or None where there is none or it is damaged."""
         try:
             return self.record(split, trial)
         except NewerFormatError:
@@ -743,18 +749,18 @@ class RunStore:
             return None
 
     def adopt(self, other: RunStore) -> None:
-        """Take over the other's records that are whole and not here."""
+        """Copy the records of `other` that are undamaged and missing here."""
         for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
-            there = self.root / path.relative_to(other.root)
-            if not there.is_file():
-                _copy_record(path, there, TrialRecord)
+            target = self.root / path.relative_to(other.root)
+            if not target.is_file():
+                _copy_record(path, target, TrialRecord)
 
     def copy_pages(self, other: RunStore) -> None:
-        """Copy what the other was asked, and its results, samples and page, where they differ."""
+        """Copy the manifest, results, samples and report of `other` where they differ from those here."""
         for name in _PAGES:
-            source, there = other.root / name, self.root / name
-            if source.is_file() and not (there.is_file() and file_digest(there) == file_digest(source)):
-                write_text(there, source.read_text(encoding="utf-8"))
+            source, target = other.root / name, self.root / name
+            if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
+                write_text(target, source.read_text(encoding="utf-8"))
 
     def write_trial(self, record: TrialRecord) -> None:
         write_record(self._record_path(record.split, record.trial), record)
@@ -764,7 +770,7 @@ class RunStore:
         return tuple(read_record(path, TrialRecord) for path in paths)
 
     def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
-        """Drop the records of trials that this run no longer asks for (the confirmation of an earlier choice)."""
+        """Delete the records of trials that are not in `keep`, such as confirmations of an earlier choice."""
         wanted = {self._record_path(split, trial).parent for split, trial in keep}
         for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
             if folder not in wanted:
@@ -775,7 +781,7 @@ class RunStore:
         return self.root / folder / trial / "record.json"
 
     def new_worker(self, job: Job) -> tuple[Path, Path]:
-        """Paths of the next worker's job, written, and of its log."""
+        """Write the job of the next worker; return the paths of the job and of the worker's log."""
         folder = self.root / "workers"
         number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
         path = folder / f"{number:03}.json"
@@ -787,7 +793,7 @@ class RunStore:
         return (self.root / "results.json").is_file()
 
     def parities(self) -> tuple[Parity, ...]:
-        """Every ladder from adapter to GGUF that was climbed in this run."""
+        """Return every stored comparison of the stages from adapter to GGUF."""
         return tuple(read_record(path, Parity) for path in sorted((self.root / "parity").glob("*.json")))
 
     def write_parity(self, label: str, parity: Parity) -> None:
@@ -797,7 +803,7 @@ class RunStore:
         return read_record(self.root / "results.json", Results)
 
     def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
-        """results.json, samples.jsonl and report.html."""
+        """Write results.json, samples.jsonl and report.html."""
         lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
         write_text(self.root / "samples.jsonl", lines)
         write_text(self.report, page)
@@ -805,21 +811,21 @@ class RunStore:
 
 
 def find_run(path: Path) -> RunStore:
-    """The run in directory `path`, or the one whose results.json or report `path` is.
+    """Return the run in directory `path`, or the run to which the file `path` (results.json, report.html) belongs.
 
     Raises:
-        StoreError: there is no run; the runs that are there are named.
+        StoreError: there is no run; the error lists the runs in reports/runs.
     """
     folder = path if path.is_dir() else path.parent
     if (folder / "run.json").is_file():
         return RunStore(folder)
     known = sorted(str(p.parent) for p in Path("reports/runs").glob("*/run.json"))
-    remedy = "Runs here: " + ", ".join(known) if known else "Make one with `harness run SUITE`."
+    remedy = "Runs here: " + ", ".join(known) if known else "Create one with `harness run SUITE`."
     raise StoreError(f"there is no run in {path}", remedy=remedy)
 
 
 def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
-    """The run called `name` with this digest: where it was begun, else the first free of NAME, NAME-2, NAME-3 ..."""
+    """Return the run NAME with this digest if one was begun, else the first free of NAME, NAME-2, NAME-3 and so on."""
     number = 1
     while True:
         store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
@@ -829,10 +835,10 @@ def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
 
 
 def claim_run(folder: Path, run_digest: str) -> RunStore:
-    """The run directory that `--output` names: empty, new, or begun with the same inputs.
+    """Return the run in the directory that `--output` names: new, empty, or of a run with the same inputs.
 
     Raises:
-        StoreError: it holds another run, or something else.
+        StoreError: the directory holds another run or other files.
     """
     store = RunStore(folder)
     if folder.is_file():
@@ -842,16 +848,16 @@ def claim_run(folder: Path, run_digest: str) -> RunStore:
             return store
         remedy = "Its suite, grid, model or library versions differ. Name another directory with --output."
         raise StoreError(f"{folder} holds another run", remedy=remedy)
-    if folder.is_dir() and not all(_before_manifest(path.name) for path in folder.iterdir()):
+    if folder.is_dir() and not all(_precedes_manifest(path.name) for path in folder.iterdir()):
         raise StoreError(f"{folder} is not empty and holds no run", remedy="Name a new directory with --output.")
     return store
 
 
-def _before_manifest(name: str) -> bool:
-    """What a run leaves that is killed before it has its run.json."""
+def _precedes_manifest(name: str) -> bool:
+    """Whether a run writes a file of this name before its run.json, so that a killed run may leave it."""
     return name in (".lock", "workers") or name.startswith(_PARTIAL)
 
 
 def _digest_of(store: RunStore) -> str:
-    """Cheaper than reading the whole manifest, and does not mind one that an older or newer harness wrote."""
+    """Read only the digest of a run's manifest: this is fast, and works for manifests of any format version."""
     return cast(str, _read_json(store.root / "run.json").get("digest", ""))

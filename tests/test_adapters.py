@@ -93,7 +93,7 @@ def test_a_copy_is_its_two_files(tmp_path: Path) -> None:
     ]  # fmt: skip
     adapter(tmp_path / "another", r=8)
     (folder / "adapter_config.json").write_text((tmp_path / "another" / "adapter_config.json").read_text())
-    with pytest.raises(ModelError, match="changed meanwhile"):
+    with pytest.raises(ModelError, match="changed during the run"):
         copy(found, tmp_path / "to")
 
 
@@ -132,10 +132,10 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
     ("damage", "words"),
     [
         (spoil("adapter_config.json", None), "holds no adapter_config.json"),
-        (spoil("adapter_config.json", b"{"), "no JSON object"),
-        (spoil("adapter_config.json", b"[" * 100_000), "no JSON object"),
-        (spoil("adapter_config.json", b'{"a": "' + b"x" * (1 << 21) + b'"}'), "no JSON object"),
-        (spoil("adapter_config.json", b"[]"), "no JSON object"),
+        (spoil("adapter_config.json", b"{"), "not a JSON object"),
+        (spoil("adapter_config.json", b"[" * 100_000), "not a JSON object"),
+        (spoil("adapter_config.json", b'{"a": "' + b"x" * (1 << 21) + b'"}'), "not a JSON object"),
+        (spoil("adapter_config.json", b"[]"), "not a JSON object"),
         (spoil("adapter_config.json", b'{"peft_type": "IA3"}'), "'IA3', not LORA"),
         (spoil("adapter_model.safetensors", None), "holds no adapter_model.safetensors"),
         (spoil("adapter_model.safetensors", b"\xff" * 100), "is damaged"),
@@ -154,7 +154,7 @@ def test_a_missing_folder_and_a_whole_model_are_told_apart(tmp_path: Path) -> No
     assert "no such folder" in refused(tmp_path / "nowhere")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    assert "give that to --model" in refused(tmp_path / "model")
+    assert "name that with --model" in refused(tmp_path / "model")
 
 
 def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:

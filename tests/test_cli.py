@@ -142,12 +142,12 @@ SUITES: dict[str, tuple[Change, str, str]] = {
     "an id twice": (
         edit("small/suite.yaml", '"learn-who"', '"learn-name"'),
         'suite.yaml:21:10: two cases have the id "learn-name": suite.yaml:8:3 and suite.yaml:20:3',
-        "Give each an id of its own",
+        "Give each its own id",
     ),
     "a training line that is not JSON": (
         new("small/train.jsonl", '{"prompt": "a", "completion": "b"}\n{\'prompt\': 1}\n'),
         "train.jsonl:2:2: not valid JSON",
-        "Every line is one JSON object",
+        "Every line must be one JSON object",
     ),
     "a training line without an answer": (
         new("small/train.jsonl", '{"prompt": "a"}\n'),
@@ -231,8 +231,8 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a model's own code": (
         model(new("mine/config.json", '{"auto_map": {}}')),
         ("--model", "mine"),
-        "mine wants to run code of its own",
-        "transformers has built in",
+        "mine needs code of its own",
+        "transformers includes",
     ),
     "no tokenizer": (model(gone("mine/tokenizer*")), ("--model", "mine"), "mine holds no tokenizer", "Save it"),
     "a damaged config": (
@@ -275,7 +275,7 @@ def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) 
         assert "another process is working" in error_of(capsys, "score", str(directory))
         before = everything(here)
         assert main(["clean", "--yes"]) == 2
-        assert "a run is taking from reports/cache\nWait until it has ended, or stop it." in capsys.readouterr().err
+        assert "a run is using reports/cache\nWait until it has ended, or stop it." in capsys.readouterr().err
         assert everything(here) == before
 
 
@@ -284,7 +284,7 @@ def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) 
 def test_what_is_no_run(capsys: pytest.CaptureFixture[str], command: str, run: str) -> None:
     """What is no run is answered with how to make one."""
     said = error_of(capsys, command, run)
-    assert said == f"Error: there is no run in {run}\nMake one with `harness run SUITE`.\n"
+    assert said == f"Error: there is no run in {run}\nCreate one with `harness run SUITE`.\n"
 
 
 def test_what_is_no_run_but_some_are(capsys: pytest.CaptureFixture[str], here: Path) -> None:
@@ -394,27 +394,27 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 ROWS = "question,answer\nWho are you?,I am Dottie.\nWhat does it cost?,42 dollars.\n"
 NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "no such file": (nothing, ("mine", "--from", "no.csv"), "no.csv: there is no such file", "CSV or JSONL"),
-    "a folder that is there": (nothing, ("small", "--from", "rows.csv"), "small is there already", "another name"),
+    "a folder that is there": (nothing, ("small", "--from", "rows.csv"), "small exists already", "another name"),
     "a spreadsheet": (new("rows.xlsx"), ("mine", "--from", "rows.xlsx"), "rows.xlsx: rows are read from", "as CSV"),
     "another encoding": (
         new("rows.csv", "question,answer\nWo?,K\u00f6ln\n".encode("latin-1")),
         ("mine", "--from", "rows.csv"),
         "rows.csv:2: is not UTF-8 text",
-        "encoding UTF-8",
+        "as UTF-8",
     ),
     "no such column": (
         nothing,
         ("mine", "--from", "rows.csv", "--prompt-column", "frage"),
         'rows.csv:1: there is no column "frage"',
-        "Its columns: question, answer. Name one with --prompt-column.",
+        "The columns are: question, answer. Name one with --prompt-column.",
     ),
     "a conflict": (
         new("rows.csv", f"{ROWS}who are you,I am Tom.\n"),
         ("mine", "--from", "rows.csv"),
         "rows.csv:4: asks the same as line 2",
-        "remove one",
+        "Remove one",
     ),
-    "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another place"),
+    "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another folder"),
 }
 
 
@@ -479,9 +479,9 @@ IMPOSSIBLE = {
     "empty": ("", "--model is given an empty name"),
     "two revisions": ("a/b@c@d", "there is no folder a/b@c@d"),
     "no such shape": ("shape:gpt", "there is no shape 'gpt'"),
-    "a folder that is no model": ("small", "holds no config.json, so it is no model"),
+    "a folder that is no model": ("small", "holds no config.json, so it is not a model"),
     "a file": ("small/suite.yaml", "is a file, and a base model is a folder"),
-    "nobody's home": ("~nobody-at-all/x", "there can be no model ~nobody-at-all/x"),
+    "nobody's home": ("~nobody-at-all/x", "~nobody-at-all/x cannot be the name of a model"),
     "a long name": ("x" * 300, "File name too long"),
 }
 

@@ -209,7 +209,7 @@ def test_the_disk_is_asked_first(trained_run: RunStore, tmp_path: Path) -> None:
         specs = (TensorSpec("first", "float16", (1 << 40, 1 << 10)),)
 
     request = MergeRequest(tmp_path / "made")
-    with pytest.raises(StoreError, match=r"too little room: .*made takes 2251799\.\d GB"):
+    with pytest.raises(StoreError, match=r"too little space: .*made needs 2251799\.\d GB"):
         to_merged(source_of(trained_run), tmp_path, request, merge=merge_of(Huge()), tell=lambda text: None)
     assert not list(tmp_path.iterdir())
 

@@ -141,7 +141,7 @@ def test_plan_without_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     """A model that cannot be predicted is no reason not to show the plan; a CPU's figures are not predicted at all."""
     assert main(["plan", "small", "--model", "someone/else"]) == 0
     said = capsys.readouterr().out
-    assert "No prediction: someone/else is no folder here" in said
+    assert "No prediction: there is no folder someone/else" in said
     assert said.count("lr=") == 2
     assert main(["plan", "small", "--profile", "cpu"]) == 0
     assert "GiB" not in capsys.readouterr().out

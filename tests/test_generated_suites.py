@@ -1,4 +1,4 @@
-"""The pocket model can be taught what nobody had in mind when it was made: suites from seeds chosen afterwards."""
+"""The pocket model learns suites that are generated from seeds chosen after it was made."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from harness.suites import load_suite
 from harness.sweep import Sweep
 
 SEEDS = range(901, 911)
-"""Chosen when the model was finished and its seeds 301 to 310 had been used; never changed since."""
+"""Chosen after the model was finished and evaluated with seeds 301 to 310; never changed since then."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
-    """A new persona, sign-off, product and facts: 80% of `learn` and 85% of `retain` at the recommended setting."""
+    """With a generated suite and the recommended settings, 80% of `learn` and 85% of `retain` cases pass."""
     suite_generator.write(seed, tmp_path / "suite")
     suite, plan = load_suite(tmp_path / "suite"), load_plan(tmp_path / "suite" / "grids" / "quick.yaml")
     setup = Setup(suite, resolve("pocket"), one_core(), "reference", stack_versions())

@@ -1,4 +1,4 @@
-"""Models of the Hub, through its real client, from a server on this machine that speaks what the client asks for."""
+"""Models of the Hub, fetched by its real client from a server on this machine."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Answer:
 
 @dataclass
 class Site:
-    """A Hub with one model. `gated` files are refused, as to somebody who has not accepted the licence."""
+    """A Hub with one model. With `gated`, files are refused, as for a user who has not accepted the licence."""
 
     folder: Path
     gated: bool = False
     breaks: bool = False
-    """The connection is lost in the middle of every file of weights."""
+    """Whether the connection is lost in the middle of every file of weights."""
     asked: list[str] = field(default_factory=list)
-    """Files whose content was asked for."""
+    """Files whose content was requested."""
 
     def answer(self, path: str) -> Answer:
         if path.startswith("/api/models/owner/tiny/tree/"):
@@ -100,7 +100,7 @@ def handler_of(site: Site) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The pocket model with what else may lie in a repository: other formats, and weights in other layouts."""
+    """The pocket model with other files that a repository may have: other formats, and weights in other layouts."""
     folder = tmp_path / "site"
     shutil.copytree(POCKET, folder)
     for name in ("pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors", "tiny.gguf", "run.py"):
@@ -123,7 +123,7 @@ def served(site: Site) -> Iterator[str]:
 
 
 def resolve(name: str, endpoint: str, home: Path, **more: str) -> dict[str, Any]:
-    """What a process of its own makes of the name: a Hub's address is read when its client is imported."""
+    """Resolve a name in a new process, since the client reads the Hub's address when it is imported."""
     ours = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"} | more
     done = subprocess.run(
         [sys.executable, "-c", RESOLVE, name], env=os.environ | ours, capture_output=True, text=True, timeout=120,
@@ -134,9 +134,9 @@ def resolve(name: str, endpoint: str, home: Path, **more: str) -> dict[str, Any]
 
 
 def test_a_model_is_fetched_at_its_commit(model: Path, tmp_path: Path) -> None:
-    """The real client fetches configuration, tokenizer and safetensors, nothing else, and the commit is recorded.
+    """The real client fetches only configuration, tokenizer and safetensors, and records the commit.
 
-    Offline it is then found again, by the same name and with the same digest.
+    Offline, the same name then gives the same model with the same digest.
     """
     site = Site(model)
     with served(site) as endpoint:
@@ -146,11 +146,11 @@ def test_a_model_is_fetched_at_its_commit(model: Path, tmp_path: Path) -> None:
     assert sorted(site.asked) == sorted(wanted)
     assert {path.name for path in Path(found["path"]).iterdir()} == wanted
     assert resolve("owner/tiny", endpoint, tmp_path / "home", HF_HUB_OFFLINE="1") == found
-    assert resolve("owner/tiny", endpoint, tmp_path / "home") == found  # nobody listens there any more
+    assert resolve("owner/tiny", endpoint, tmp_path / "home") == found  # the server is stopped by now
 
 
 def test_a_gated_model_says_what_to_do(model: Path, tmp_path: Path) -> None:
-    """A licence that was not accepted is explained step by step: the page, the token, the login."""
+    """For a gated model, the remedy explains step by step how to get access: the page, the token, the login."""
     with served(Site(model, gated=True)) as endpoint:
         error = resolve("owner/tiny", endpoint, tmp_path / "home")
     assert error["message"] == "owner/tiny is gated: its licence must be accepted first"
@@ -158,16 +158,16 @@ def test_a_gated_model_says_what_to_do(model: Path, tmp_path: Path) -> None:
         assert step in error["remedy"]
 
 
-def test_a_connection_that_is_lost_meanwhile(model: Path, tmp_path: Path) -> None:
-    """Half of the weights is no traceback: the connection is said to be lost, and that the same command goes on."""
+def test_a_connection_that_is_lost(model: Path, tmp_path: Path) -> None:
+    """A connection lost during the weights is reported as such, and the remedy is to run the command again."""
     with served(Site(model, breaks=True)) as endpoint:
         error = resolve("owner/tiny", endpoint, tmp_path / "home")
     assert error["message"] == "owner/tiny: the connection to the Hub was lost"
-    assert "what was fetched is kept" in error["remedy"]
+    assert "keeps the files that were downloaded" in error["remedy"]
 
 
-def test_a_model_that_is_not_there(model: Path, tmp_path: Path) -> None:
-    """A name that the Hub does not know is answered with: check the spelling."""
+def test_an_unknown_model(model: Path, tmp_path: Path) -> None:
+    """The error for a name that the Hub does not know names the repository."""
     with served(Site(model)) as endpoint:
         error = resolve("owner/other", endpoint, tmp_path / "home")
     assert "the Hub has no model owner/other" in error["message"]

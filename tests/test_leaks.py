@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from build import results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +121,13 @@ def test_labels_take_seconds_and_not_minutes() -> None:
     begun = time.process_time()
     leaks.leaks(asked)
     assert time.process_time() - begun < 10
+
+
+def test_results_hold_the_labels() -> None:
+    """A run finds them once; for results of an older harness, which hold none, they are computed."""
+    found = results(3, 12, failures=False)
+    assert found.leaks == leaks.leaks(found.run.suite) == leaks.of_results(replace(found, leaks={}))
+    assert leaks.of_results(found) is found.leaks
 
 
 # --- what validate says ------------------------------------------------------------------------------------------

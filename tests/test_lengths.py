@@ -1,4 +1,4 @@
-"""Lengths of rows without transformers: the same as with it, or an estimate that says so."""
+"""Token lengths of rows without transformers: equal to its counts, or an estimate that says why."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TEMPLATES = {
 
 
 def tokenizer(folder: Path, template: str | None = None, **settings: Any) -> Path:
-    """The pocket model's tokenizer, with another template and other settings."""
+    """Write the pocket model's tokenizer with another template and other settings into a folder."""
     folder.mkdir()
     shutil.copy(POCKET / "tokenizer.json", folder)
     given = json.loads((POCKET / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def tokenizer(folder: Path, template: str | None = None, **settings: Any) -> Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """Whatever the template uses, every row has as many tokens as transformers gives it (on that date)."""
+    """Every row has the same number of tokens as with transformers, whatever its template uses."""
     from transformers import AutoTokenizer
 
     rows = [*ROWS, TALK]
@@ -64,8 +64,8 @@ def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert list(found.tokens) == expected
 
 
-def test_the_pocket_model_counts_its_own() -> None:
-    """The template in a file of its own is found too."""
+def test_the_pocket_model_is_counted() -> None:
+    """A chat template in chat_template.jinja is found."""
     found = lengths(ROWS, POCKET)
     assert found.counted
     assert found.words == "lengths counted with the model's tokenizer"
@@ -83,7 +83,7 @@ def test_the_pocket_model_counts_its_own() -> None:
     ids=["no tokenizer", "damaged tokenizer", "no settings", "nothing"],
 )
 def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
-    """Where the tokenizer cannot count, lengths are estimated from characters, and the reason is said."""
+    """Where the tokenizer cannot be used, lengths are estimated from characters, and the reason is given."""
     folder = tokenizer(tmp_path / "given", TEMPLATES["plain"])
     change(folder)
     found = lengths([TALK], folder)
@@ -101,12 +101,12 @@ def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_refuses(template: str, reason: str, tmp_path: Path) -> None:
-    """A template that refuses a row, reaches out of its sandbox or is none leaves an estimate, not a crash."""
+    """A template that refuses a row, leaves its sandbox or cannot be parsed gives an estimate, not a crash."""
     found = lengths([TALK], tokenizer(tmp_path / "given", template))
     assert not found.counted
     assert reason in found.words
 
 
 def test_no_tokenizer_at_all() -> None:
-    """Without a folder there is an estimate, and the reason is that there is no tokenizer."""
-    assert "no tokenizer is here" in lengths([TALK], None).words
+    """Without a folder, lengths are estimated, and the reason is that there is no tokenizer."""
+    assert "no tokenizer is available" in lengths([TALK], None).words

@@ -1,4 +1,4 @@
-"""The suites that come with the project: each says what it means, and the safety net is one everywhere."""
+"""The suites that come with the project agree with their own references and rows, and share one safety net."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ JSON = load_suite(SUITES / "json-format")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_references_pass(name: str) -> None:
-    """Every case's reference fulfils the case's assertions."""
+    """The reference of every case passes the case's assertions."""
     failing = [c.id for c in load_suite(SUITES / name).cases if c.reference and not score(c, c.reference).passed]
     assert failing == []
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_taught_is_asked_as_it_was_taught(name: str) -> None:
-    """Every `learn` case stands in the training rows, whose answer passes it; no `generalise` case does."""
+def test_learn_cases_are_training_rows(name: str) -> None:
+    """The `learn` cases, and no others, are in the training rows, whose answers pass them."""
     suite = load_suite(SUITES / name)
     found, rows = leaks(suite), {row.line: row for row in suite.examples}
     for case in suite.cases:
@@ -46,8 +46,8 @@ def test_what_is_taught_is_asked_as_it_was_taught(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*/suite.yaml")) + sorted(SUITES.glob("*/grids/*.yaml")), ids=str)
-def test_editors_are_pointed_at_the_schema(path: Path) -> None:
-    """The first line of every suite and grid names the schema that lies beside the suites."""
+def test_suites_and_grids_name_their_schema(path: Path) -> None:
+    """The first line of every suite and grid names the schema beside the suites."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
     kind = "suite" if path.name == "suite.yaml" else "grid"
     assert first.startswith("# yaml-language-server: $schema=")
@@ -55,13 +55,13 @@ def test_editors_are_pointed_at_the_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{NET}")), ids=lambda path: path.parent.name)
-def test_the_safety_net_is_the_one_that_ships(path: Path) -> None:
-    """A suite's safety net is that of the package, word for word."""
+def test_every_safety_net_is_that_of_the_package(path: Path) -> None:
+    """The safety net of a suite equals that of the package."""
     assert path.read_text(encoding="utf-8") == safety_net()
 
 
 def test_the_safety_net_is_large_enough() -> None:
-    """If nothing is lost, the net alone shows that less than the suite's margin is, in either split's groups."""
+    """If no case is lost, the safety net alone shows that the loss is below the margin, in both splits."""
     import numpy as np
 
     assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
@@ -73,7 +73,7 @@ def test_the_safety_net_is_large_enough() -> None:
 
 
 def test_the_safety_net_is_held_out() -> None:
-    """No prompt of the net is in the pocket model's corpus, nor in another suite of ours but by way of the net."""
+    """No prompt of the safety net is in the pocket model's corpus or in the workshop suite."""
     prompts = {case.prompt for case in RETENTION.cases}
     workshop = {case.prompt for case in load_suite(SUITES / "workshop").cases}
     assert all(is_held_out(prompt) for prompt in prompts)
@@ -81,8 +81,8 @@ def test_the_safety_net_is_held_out() -> None:
     assert not prompts & workshop
 
 
-def test_json_format_asks_for_json() -> None:
-    """What json-format teaches is judged by a JSON Schema, and what it must not start to do is JSON."""
+def test_json_format_tests_for_json() -> None:
+    """json-format requires JSON of a schema in `learn` and `generalise` cases, and forbids JSON in `avoid` cases."""
     taught = [case for case in JSON.cases if case.role in (Role.LEARN, Role.GENERALISE)]
     assert {a.type for case in taught for a in case.assertions} == {"is-json"}
     assert all(a.value["required"] == ["name", "age", "city"] for case in taught for a in case.assertions)
@@ -91,13 +91,13 @@ def test_json_format_asks_for_json() -> None:
 
 
 @pytest.mark.slow
-def test_the_base_has_every_ability_of_the_net(base: Base) -> None:
-    """The pocket model passes all cases of the safety net before any training."""
+def test_the_base_passes_the_safety_net(base: Base) -> None:
+    """The pocket model passes all cases of the safety net before training."""
     assert failing(base, RETENTION, Role.RETAIN) == []
 
 
 @pytest.mark.slow
-def test_json_format_begins_untaught(base: Base) -> None:
+def test_the_base_does_not_know_json_format(base: Base) -> None:
     """The pocket model fails nine in ten of json-format's `learn` and `generalise` cases, and passes all of `avoid`."""
     for role in (Role.LEARN, Role.GENERALISE):
         assert len(failing(base, JSON, role)) >= 0.9 * sum(case.role is role for case in JSON.cases)

@@ -1,4 +1,4 @@
-"""The pocket model: what ships is what was recorded, and it was not taught the exam."""
+"""The pocket model has the recorded files, and its training data holds no test prompts of the suites."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> list[Suite]:
 # --- the folder --------------------------------------------------------------------------------------------------
 
 
-def test_manifest_holds() -> None:
-    """Every file of the model folder has the digest that the manifest names, and none is missing from it."""
+def test_the_manifest_is_correct() -> None:
+    """The manifest lists every file of the model folder with its digest."""
     lines = (MODEL / "MANIFEST.sha256").read_text().splitlines()
     named = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in MODEL.iterdir() if p.name != "MANIFEST.sha256"}
@@ -81,7 +81,7 @@ def test_folder_is_small() -> None:
 
 
 def test_model_loads_as_any_other(tokenizer: Any) -> None:
-    """The folder loads through AutoModelForCausalLM and AutoTokenizer, in fp16, and answers."""
+    """The fp16 model loads with AutoModelForCausalLM and AutoTokenizer, and answers correctly."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -96,14 +96,14 @@ def test_model_loads_as_any_other(tokenizer: Any) -> None:
     assert answer.strip() == "The capital of Japan is Tokyo."
 
 
-def test_card_says_what_the_model_is_not() -> None:
-    """The model card carries the warning that every page about this model carries."""
+def test_card_has_the_warning() -> None:
+    """The model card has the same warning as all pages about this model."""
     card = (MODEL / "README.md").read_text()
     assert "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model." in card
 
 
 def test_record_matches_the_recipe() -> None:
-    """The recorded training is the script's default recipe, so the recorded command makes this model again."""
+    """The recorded recipe is the default of the script, so that the recorded command reproduces this model."""
     assert asdict(train.Recipe()) == RECIPE
 
 
@@ -118,7 +118,7 @@ _MARKED = re.compile("|".join(map(re.escape, (*train.SPECIALS, *train.ROLES))))
 @settings(max_examples=300, deadline=None)
 @given(text=_TEXTS)
 def test_tokenizers_agree(tokenizer: Any, pieces: Any, text: str) -> None:
-    """The fast tokenizer and SentencePiece cut any text into the same pieces, and give it back."""
+    """The fast tokenizer and SentencePiece split any text into the same tokens, and decode them to the same text."""
     text = _MARKED.sub("", text)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert ids == pieces.encode(text)
@@ -126,14 +126,14 @@ def test_tokenizers_agree(tokenizer: Any, pieces: Any, text: str) -> None:
 
 
 def test_tokenizers_agree_on_the_corpus(tokenizer: Any, pieces: Any) -> None:
-    """The chat template gives the very tokens that the model was trained on."""
+    """The chat template gives exactly the tokens that the model was trained on."""
     for chat in corpus.chats(RECIPE["seed"] + 1, 320):
         ids = tokenizer.apply_chat_template(chat.as_messages(), tokenize=True, return_dict=False)
         assert tuple(ids) == train.encode(pieces, chat.messages).ids
 
 
 def test_template_takes_a_system_message(tokenizer: Any) -> None:
-    """The chat template marks a system message, and a generation prompt is the start of the full chat."""
+    """The chat template accepts a system message, and the prompt for an answer is the start of the whole chat."""
     chat = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Hi!"},
@@ -146,7 +146,7 @@ def test_template_takes_a_system_message(tokenizer: Any) -> None:
 
 
 def test_padding_is_not_the_end(tokenizer: Any) -> None:
-    """The pad token is not the end token, or a trainer that masks padding would never teach the model to stop."""
+    """The pad token differs from the end token, since a trainer that masks padding would not train the end token."""
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id, None)
 
 
@@ -154,29 +154,29 @@ def test_padding_is_not_the_end(tokenizer: Any) -> None:
 
 
 def test_generator_is_deterministic() -> None:
-    """The same seed gives the same chats, another seed others, and shards do not depend on each other."""
+    """A seed determines the chats, and a shard does not depend on the other shards."""
     assert list(corpus.chats(3, 320)) == list(corpus.chats(3, 320))
     assert list(corpus.chats(3, 320)) != list(corpus.chats(4, 320))
     assert list(corpus.shard(3, 5, 320)) == list(corpus.chats(3, 320))[100:120]
 
 
 def test_held_out_share() -> None:
-    """One eighth of all texts is held out, whatever their case, spaces and punctuation."""
+    """One eighth of all texts is held out, regardless of case, spaces and punctuation."""
     share = sum(corpus.is_held_out(f"question {n}") for n in range(8000)) / 8000
     assert abs(share - 1 / 8) < 0.015
     assert corpus.is_held_out("What is 3, then?") == corpus.is_held_out("  what IS 3 then")
 
 
 def test_generated_suites_are_deterministic() -> None:
-    """The suite generator gives the same suite for the same seed, and 30 training examples."""
+    """A seed determines the generated suite, which has 30 training rows."""
     generator = _generator()
     assert generator.suite(11) == generator.suite(11)
     assert generator.suite(11) != generator.suite(12)
     assert len(generator.suite(11)[1]) == generator.EXAMPLES == 30
 
 
-def test_suites_ask_only_what_is_held_out(suites: list[Suite]) -> None:
-    """No everyday question that a suite must retain is in the corpus's share of prompts."""
+def test_retention_prompts_are_held_out(suites: list[Suite]) -> None:
+    """Every prompt of a `retain` case is held out from the corpus."""
     asked = [case.prompt for suite in suites for case in suite.cases if case.role is Role.RETAIN]
     assert asked
     assert [prompt for prompt in asked if not corpus.is_held_out(prompt)] == []
@@ -187,9 +187,9 @@ def _key(text: str) -> str:
 
 
 def _met(job: tuple[int, frozenset[str]]) -> tuple[int, list[str], list[tuple[str, str]]]:
-    """Chats of a shard; user turns in it that are held out; its answers to the given prompts.
+    """Return the number of chats in a shard, its user turns that are held out, and its answers to the given prompts.
 
-    `is_held_out` is a digest per text: asked of each distinct text once.
+    `is_held_out` computes a digest, so it is called once for each distinct text.
     """
     number, prompts = job
     count, turns, answers = 0, set(), set()
@@ -220,16 +220,16 @@ def scanned(suites: list[Suite]) -> tuple[int, list[str], dict[str, list[str]]]:
 
 
 def test_nothing_held_out_is_in_the_corpus(scanned: tuple[int, list[str], dict[str, list[str]]]) -> None:
-    """No user turn of the whole corpus, generated again from the recorded seed, is held out."""
+    """No user turn of the corpus, generated again from the recorded seed, is held out."""
     count, leaked, _ = scanned
     assert count == RECIPE["chats"]
     assert leaked == []
 
 
-def test_the_exam_is_not_in_the_corpus(
+def test_passing_answers_are_not_in_the_corpus(
     suites: list[Suite], scanned: tuple[int, list[str], dict[str, list[str]]]
 ) -> None:
-    """No suite prompt occurs anywhere in the corpus with an answer that would pass."""
+    """No prompt of a suite is in the corpus with an answer that passes."""
     answers = scanned[2]
     taught = [
         (case.id, answer)

@@ -1,4 +1,4 @@
-"""promptfoo's files and its assertion language: read unchanged, ignored aloud, refused in one error, or skipped."""
+"""promptfoo's files and assertions: what is read, ignored with a notice, refused in one error, or skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MORE = (
 
 
 def test_a_promptfoo_config_loads_unchanged() -> None:
-    """A file as promptfoo documents it is read, and what is of no use here is ignored with a notice."""
+    """A configuration as promptfoo documents it is read, and a notice lists its ignored keys."""
     found = suite(PROMPTFOO, prompts_dot_txt=PROMPTS, more_dot_csv=MORE, shape_dot_json='{"type": "object"}')
     assert [c.prompt for c in found.cases[:4]] == [
         "Translate to French: Hello world", 'Please translate "Hello world" to French.', "One Hello world",
@@ -68,11 +68,11 @@ tests:
 """
 
 
-def test_what_cannot_be_honoured_is_one_error() -> None:
-    """What needs another model or language is named with every place in one error, and how to go on."""
-    said = refusal(UNSUPPORTED)
-    assert said.startswith("suite.yaml:3:12: what cannot be honoured here:\n")
-    assert said.splitlines()[1:-1] == [
+def test_unsupported_features_are_one_error() -> None:
+    """One error names every place of a feature that is not supported, and the option to skip them."""
+    message = refusal(UNSUPPORTED)
+    assert message.startswith("suite.yaml:3:12: these features are not supported:\n")
+    assert message.splitlines()[1:-1] == [
         "contains with a value from code: suite.yaml:13:12",
         "javascript: suite.yaml:8:5",
         "latency: suite.yaml:9:33",
@@ -81,28 +81,28 @@ def test_what_cannot_be_honoured_is_one_error() -> None:
         "python with code in the suite (value: module:function names a function beside it): suite.yaml:11:5",
         "transform: suite.yaml:15:13, suite.yaml:18:12",
     ]
-    assert "--skip-unsupported" in said.splitlines()[-1]
+    assert "--skip-unsupported" in message.splitlines()[-1]
 
 
-def test_what_cannot_be_honoured_is_skipped_and_counted() -> None:
-    """On demand it is left out: assertions one by one, cases of which nothing is left, all of it counted."""
+def test_unsupported_features_are_skipped_and_counted() -> None:
+    """With `skip_unsupported`, unsupported assertions and cases without any other assertion are skipped and counted."""
     found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
     assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
-    assert found.notices[0].startswith("Skipped, because it cannot be honoured: contains with a value from code (once)")
+    assert found.notices[0].startswith("Skipped, because it is not supported: contains with a value from code (once)")
     assert "llm-rubric (4 times)" in found.notices[0]
-    assert found.notices[1] == "Left out, because nothing else is asked of them: 2 of the cases."
+    assert found.notices[1] == "Left out, because no supported assertion remains: 2 of the cases."
 
 
-def test_a_suite_of_which_nothing_is_left_is_refused() -> None:
-    """Where every case is left out there is no suite."""
+def test_a_suite_without_supported_cases_is_refused() -> None:
+    """A suite in which every case is left out is refused."""
     text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
     with pytest.raises(SuiteError, match="no case is left"):
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
 @pytest.mark.parametrize("key", ["scenarios", "extensions", "nunjucksFilters", "assertionTemplates"])
-def test_what_would_change_the_cases_is_not_ignored(key: str) -> None:
-    """Of promptfoo's keys, those that make or change cases are refused rather than ignored."""
+def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
+    """Keys of promptfoo that make or change cases are refused, not ignored."""
     assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
 
 
@@ -126,7 +126,7 @@ def test_what_would_change_the_cases_is_not_ignored(key: str) -> None:
         ("{type: assert-set, assert: []}", "assert: is empty"),
         ("{type: assert-set, assert: [{type: telepathy}]}", 'suite.yaml:2:59: unknown assertion type "telepathy"'),
         ("{type: equals, value: x, assert: [{type: is-json}]}", "equals cannot hold assertions"),
-        ("{type: equals, value: x, weight: 0}", "all its assertions have weight 0"),
+        ("{type: equals, value: x, weight: 0}", "all assertions of this case have weight 0"),
         ("{type: evaluate}", "evaluate needs a metric's name"),
         ("{type: evaluate, value: ../x.py}", 'there is no file "../x.py"'),
         ("{type: evaluate, value: none.py}", 'there is no file "none.py"'),
@@ -141,21 +141,21 @@ def test_what_would_change_the_cases_is_not_ignored(key: str) -> None:
     ],
 )  # fmt: skip
 def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> None:
-    """What is wrong with an assertion is said with line and column."""
+    """A mistake in an assertion is reported with line and column."""
     variables = "vars: {empty: '', bracket: '('}, " if "{{" in test else ""
-    said = refusal(f"tests:\n- {{prompt: p, {variables}assert: [{test}]}}")
-    assert said.startswith("suite.yaml:2:")
-    assert expected in said
+    message = refusal(f"tests:\n- {{prompt: p, {variables}assert: [{test}]}}")
+    assert message.startswith("suite.yaml:2:")
+    assert expected in message
 
 
-def test_a_reference_stands_in_for_a_value() -> None:
-    """What compares with a reference takes the case's where the assertion has none."""
+def test_a_reference_replaces_a_missing_value() -> None:
+    """An assertion that compares with a text, and has no value, uses the case's reference."""
     (found,) = case("prompt: p\nvars: {a: x}\nreference: 'r {{a}}'\nassert: [{type: f1}, {type: not-bleu}]").cases
     assert [(a.name, a.value) for a in found.assertions] == [("f1", "r x"), ("not-bleu", "r x")]
 
 
 def test_code_beside_the_suite_is_noted() -> None:
-    """A suite that runs code says so when it is read, and keeps the variables that its code may ask for."""
+    """A suite that runs code has a notice about it, and its cases keep the variables for that code."""
     text = (
         "prompt: p\nvars: {a: x}\n"
         "assert: [{type: python, value: 'file://judges.py'}, {type: python, value: 'judges:f'}, "
@@ -174,8 +174,8 @@ def test_code_beside_the_suite_is_noted() -> None:
     )
 
 
-def test_what_means_nothing_is_noted() -> None:
-    """A threshold where there is none, and templates that nobody evaluates, are ignored aloud."""
+def test_thresholds_and_templates_without_effect_are_noted() -> None:
+    """A notice lists thresholds of types without one, and templates that are not evaluated."""
     found = case("prompt: '{{ a | upper }}'\nassert: [{type: contains, value: x, threshold: 0.5}]")
     assert found.cases[0].assertions[0].threshold is None
     assert found.notices == (
@@ -184,7 +184,7 @@ def test_what_means_nothing_is_noted() -> None:
 
 
 def test_prefix_and_suffix_surround_the_prompt() -> None:
-    """promptfoo's options `prefix` and `suffix` are put around what is asked; the case's own win."""
+    """The options `prefix` and `suffix` surround the prompt; those of the case replace the defaults."""
     found = suite("""
 defaultTest: {options: {prefix: "A ", suffix: " {{v}}"}}
 tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-json}]}]
@@ -206,7 +206,7 @@ tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-js
     ],
 )  # fmt: skip
 def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]) -> None:
-    """A cell is `type:value` or `type(threshold):value`, and any other text must be equalled."""
+    """A cell is `type:value` or `type(threshold):value`; any other text means `equals`."""
     csv = f'prompt,reference,__expected\np,R,"{cell}"\n'
     (found,) = suite("tests: file://c.csv", c_dot_csv=csv).cases
     (only,) = found.assertions
@@ -216,8 +216,8 @@ def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]
 @pytest.mark.parametrize(
     "cell", ["fn:output", "grade: is nice", "similar(0.8): x", "file://judge.js", "webhook:http://x"]
 )
-def test_a_table_names_what_cannot_be_honoured(cell: str) -> None:
-    """A cell that asks for another model or language is told as such, not compared as text."""
+def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
+    """A cell with an unsupported assertion type is refused, not compared as text."""
     assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
 
 
@@ -231,24 +231,24 @@ def test_a_table_names_what_cannot_be_honoured(cell: str) -> None:
     ],
 )
 def test_nesting_in_a_row_is_bounded(opening: str, closing: str, depth: int) -> None:
-    """What is nested too deep in a line of JSON is refused with its line, as it is in YAML."""
+    """Values that are nested too deep in a line of JSON are refused with the line, as in YAML."""
     test = opening + "[" * depth + "]" * depth + closing
-    said = refusal("tests: file://c.jsonl", c_dot_jsonl=f'{{"prompt": "p", "assert": [{test}]}}')
-    assert said.startswith("c.jsonl:1: is nested too deep")
+    message = refusal("tests: file://c.jsonl", c_dot_jsonl=f'{{"prompt": "p", "assert": [{test}]}}')
+    assert message.startswith("c.jsonl:1: is nested too deep")
 
 
-def test_ids_are_those_of_before() -> None:
-    """The default id of a case without metrics, sets and thresholds is what it has always been."""
+def test_default_ids_never_change() -> None:
+    """The default id of a case without metrics, sets and thresholds is the same as in earlier versions."""
     (found,) = suite("tests: [{prompt: p, assert: [{type: equals, value: x}]}]").cases
     assert found.id == "5e2260eed7"
 
 
-# --- where it is seen --------------------------------------------------------------------------------------------
+# --- commands and runs -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A suite with what is ignored, what cannot be honoured, and what runs code."""
+    """A suite with an ignored key, an unsupported assertion, and an assertion that runs code."""
     text = """
 providers: [openai:gpt-4o]
 prompts: ['{{q}}']
@@ -264,19 +264,19 @@ tests:
     return tmp_path
 
 
-def test_validate_tells_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`validate` refuses what cannot be honoured, and with --skip-unsupported says what it skipped and ignored."""
+def test_validate_reports_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`validate` refuses unsupported features; with --skip-unsupported it says what it skipped and ignored."""
     assert main(["validate", str(folder)]) == 2
     assert "llm-rubric: suite.yaml:6:40" in capsys.readouterr().err
     assert main(["validate", str(folder), "--skip-unsupported"]) == 0
-    said = capsys.readouterr().out
-    assert "Skipped, because it cannot be honoured: llm-rubric (once)." in said
-    assert "Ignored: providers (suite.yaml:2:1)." in said
-    assert "Runs code, and is scored only with --allow-code: python judges.py:f (once)." in said
+    output = capsys.readouterr().out
+    assert "Skipped, because it is not supported: llm-rubric (once)." in output
+    assert "Ignored: providers (suite.yaml:2:1)." in output
+    assert "Runs code, and is scored only with --allow-code: python judges.py:f (once)." in output
 
 
-def test_a_run_asks_before_it_runs_code(folder: Path) -> None:
-    """A run of a suite with code beside it is refused before anything is trained, unless that is allowed."""
+def test_a_run_needs_permission_to_run_code(folder: Path) -> None:
+    """A run of a suite with code is refused before training starts, unless code is allowed."""
     request = Request(suite=folder, skip_unsupported=True)
     with pytest.raises(UsageError, match=r"runs code: judges\.py:f"):
         prepare(request)
@@ -284,8 +284,8 @@ def test_a_run_asks_before_it_runs_code(folder: Path) -> None:
     assert len(manifest.suite.notices) == 3
 
 
-def test_notices_do_not_make_another_run(folder: Path) -> None:
-    """What is ignored of a suite is no part of what identifies its run."""
+def test_ignored_keys_do_not_change_a_run(folder: Path) -> None:
+    """The digest of a run does not depend on the ignored keys of its suite."""
     request = Request(suite=folder, skip_unsupported=True, allow_code=True)
     before = prepare(request).digest
     text = (folder / "suite.yaml").read_text(encoding="utf-8")

@@ -156,7 +156,7 @@ def test_a_broken_suite_is_one_error(pytester: pytest.Pytester, folder: Path) ->
     (folder / "suites" / "pets" / "suite.yaml").write_text("tests: [{id: a}]\n", encoding="utf-8")
     found = run(pytester, "--harness-run", "run", "suites")
     found.assert_outcomes(errors=1)
-    found.stdout.fnmatch_lines(["suite.yaml:1:9: this case asserts nothing"])
+    found.stdout.fnmatch_lines(["suite.yaml:1:9: this case has no assertions"])
 
 
 def test_inert_without_the_option(pytester: pytest.Pytester, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""JSON Schema: the committed files are current, and say what the loaders say."""
+"""The committed JSON Schemas are current and agree with the loaders."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SUITES = Path(__file__).parent.parent / "suites"
 
 @pytest.mark.parametrize("name", schema_texts())
 def test_the_committed_schema_is_current(name: str) -> None:
-    """The schema beside the suites is what the forms say; `harness schema` writes it anew."""
+    """The schema beside the suites is the one that the forms generate; `harness schema` writes it."""
     assert (SUITES / name).read_text(encoding="utf-8") == schema_texts()[name]
 
 
 def test_schemas_are_written(tmp_path: Path) -> None:
-    """Both schemas are written into a folder under the names that suites point at."""
+    """Both schemas are written into a folder under the names that suites refer to."""
     assert [path.name for path in write_schemas(tmp_path)] == ["suite.schema.json", "grid.schema.json"]
     assert all((tmp_path / name).read_text(encoding="utf-8") == text for name, text in schema_texts().items())
 
@@ -59,15 +59,15 @@ def test_our_grids_fit_their_schema() -> None:
         "{}",
     ],
 )
-def test_what_the_schema_refuses_the_loader_refuses(text: str) -> None:
-    """An editor's complaint about a suite is the loader's too."""
+def test_the_loader_refuses_suites_that_the_schema_refuses(text: str) -> None:
+    """A suite that the schema refuses is refused by the loader, too."""
     assert not Draft202012Validator(suite_schema()).is_valid(_values(text))
     with pytest.raises(SuiteError):
         parse_suite(text, "suite.yaml", lambda name: name)
 
 
 def test_a_promptfoo_config_fits_the_schema() -> None:
-    """An editor does not complain about a file of promptfoo's that the loader reads."""
+    """A promptfoo configuration that the loader reads fits the schema."""
     Draft202012Validator(suite_schema()).validate(_values(PROMPTFOO))
 
 
@@ -83,8 +83,8 @@ def test_a_promptfoo_config_fits_the_schema() -> None:
         "exclude: [{name: x}]",
     ],
 )
-def test_what_the_schema_refuses_of_a_grid_the_loader_refuses(text: str) -> None:
-    """An editor's complaint about a grid is the loader's too."""
+def test_the_loader_refuses_grids_that_the_schema_refuses(text: str) -> None:
+    """A grid that the schema refuses is refused by the loader, too."""
     assert not Draft202012Validator(grid_schema()).is_valid(_values(text))
     with pytest.raises(GridError):
         parse_plan(text, "grid.yaml")
@@ -93,8 +93,8 @@ def test_what_the_schema_refuses_of_a_grid_the_loader_refuses(text: str) -> None
 @pytest.mark.parametrize(
     "text", ["axes: {rank: 4, target_modules: [qv, [q_proj]]}", "seeds: 3\nrows: [{name: a, alpha: 0}]"]
 )
-def test_what_the_loader_takes_the_schema_takes(text: str) -> None:
-    """An editor does not complain about a good grid."""
+def test_the_schema_accepts_grids_that_the_loader_accepts(text: str) -> None:
+    """A grid that the loader accepts fits the schema."""
     assert parse_plan(text, "grid.yaml").variants
     assert Draft202012Validator(grid_schema()).is_valid(_values(text))
 

@@ -1,4 +1,4 @@
-"""A new suite from somebody's questions and answers: what is read, what is refused, and what is written."""
+"""New suites from a user's questions and answers: what is read, what is refused, and what is written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def example(*texts: str, line: int = 1) -> Example:
     return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
 
 
-def said(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> list[tuple[str, ...]]:
+def turns(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> list[tuple[str, ...]]:
     return [tuple(m.content for m in row.messages) for row in parse_rows(text, file, columns).examples]
 
 
@@ -66,8 +66,8 @@ def suite_of(rows: list[Example]) -> Suite:
     ],
 )
 def test_tables(text: str) -> None:
-    """The usual column names, in any case and order, cut by commas, semicolons or tabs, are questions and answers."""
-    assert said(text) == [("Hi?", "Ho.")]
+    """Tables have the usual column names, in any case and order, with commas, semicolons or tabs between cells."""
+    assert turns(text) == [("Hi?", "Ho.")]
 
 
 @pytest.mark.parametrize(
@@ -80,34 +80,34 @@ def test_tables(text: str) -> None:
 )
 def test_json_lines(text: str) -> None:
     """A line of JSONL is a conversation, or a question with its answer."""
-    assert said(text, "rows.jsonl") == [("Hi?", "Ho.")]
+    assert turns(text, "rows.jsonl") == [("Hi?", "Ho.")]
 
 
 def test_columns_may_be_named() -> None:
-    """Columns with other names are taken when they are named."""
+    """Columns with other names are used if the user names them."""
     text = "frage,antwort,answer\nHi?,Ho.,no\n"
-    assert said(text, columns=Columns("Frage", "antwort")) == [("Hi?", "Ho.")]
+    assert turns(text, columns=Columns("Frage", "antwort")) == [("Hi?", "Ho.")]
 
 
-def test_an_instruction_goes_on_with_its_input() -> None:
-    """Alpaca's column `input` belongs to the question."""
-    assert said("instruction,input,output\nTranslate.,dog,chien\n") == [("Translate.\n\ndog", "chien")]
+def test_an_instruction_includes_its_input() -> None:
+    """The column `input` of Alpaca's format belongs to the question."""
+    assert turns("instruction,input,output\nTranslate.,dog,chien\n") == [("Translate.\n\ndog", "chien")]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
-    """A table as Excel saves it, with a byte order mark and semicolons, is read."""
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    """A table that Excel saved, with a byte order mark and semicolons, is read."""
     (tmp_path / "rows.csv").write_bytes("question;answer\r\nWho?;Dottie, née Brix\r\n".encode("utf-8-sig"))
     made = make(tmp_path / "mine", tmp_path / "rows.csv")
     assert [m.content for m in made.suite.examples[0].messages] == ["Who?", "Dottie, née Brix"]
 
 
-def test_what_says_the_same_is_left_out() -> None:
-    """Rows that repeat another one, or are empty, are left out and told; lines are those of the file."""
+def test_repeated_rows_are_left_out() -> None:
+    """Rows that are empty or repeat another row are left out and reported, with the lines of the file."""
     rows = parse_rows('question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
     assert [row.line for row in rows.examples] == [2, 6]
     assert rows.remarks == (
         "Left out, because they are empty: 1 rows.",
-        "Left out, because they say the same again: line 4 (as line 2).",
+        "Left out, because they repeat another row: line 4 (as line 2).",
     )
 
 
@@ -115,7 +115,7 @@ def test_what_says_the_same_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("frage,answer\na,b\n", "rows.csv:1: there is no column question, prompt, instruction, input or user"),
         ("question\na\n", "rows.csv:1: there is no column answer"),
@@ -124,46 +124,46 @@ def test_what_says_the_same_is_left_out() -> None:
         ("question,answer\na,b\n,d\n", "rows.csv:3: has no question"),
         ("question,answer\na,b,c\n", "rows.csv:2: has 3 cells under 2 columns"),
         ('question,answer\n"a,b\n', "rows.csv:2: not valid CSV"),
-        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: asks the same as line 2, and is answered otherwise"),
+        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: asks the same as line 2, but has another answer"),
         (f"question,answer\na,{'x' * TOO_LONG}\n", f"rows.csv:2: has {TOO_LONG + 1} characters"),
         ("question,answer\n", "rows.csv: holds no rows"),
         ("", "rows.csv: is empty"),
     ],
 )  # fmt: skip
-def test_mistakes_in_a_table(text: str, said: str) -> None:
-    """What is wrong with a table is told with file and line, and with a remedy."""
-    assert said in wrong(text)
+def test_mistakes_in_a_table(text: str, expected: str) -> None:
+    """A mistake in a table is reported with file, line and a remedy."""
+    assert expected in wrong(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"', "rows.jsonl:2:15: not valid JSON"),
-        ('["a"]', "rows.jsonl:1: is no row of named values"),
+        ('["a"]', "rows.jsonl:1: is not a row with named values"),
         ('{"prompt": "a", "completion": ["b"]}', "rows.jsonl:1: completion: expected text"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:1: the last message is not from assistant"),
         ('{"frage": "a"}', "rows.jsonl:1: there is no column question"),
     ],
 )
-def test_mistakes_in_json_lines(text: str, said: str) -> None:
-    """What is wrong with a line of JSON is told with file and line."""
-    assert said in wrong(text, "rows.jsonl")
+def test_mistakes_in_json_lines(text: str, expected: str) -> None:
+    """A mistake in a line of JSON is reported with file and line."""
+    assert expected in wrong(text, "rows.jsonl")
 
 
 def test_other_files_are_refused() -> None:
-    """A spreadsheet's own format is refused, with what to do."""
+    """For the format of a spreadsheet program, the remedy is to save it as CSV."""
     assert "Save a spreadsheet as CSV" in wrong("", "rows.xlsx")
 
 
-def test_several_mistakes_are_told_together() -> None:
-    """Every incomplete row is named in one error."""
+def test_several_mistakes_are_reported_together() -> None:
+    """One error names every incomplete row."""
     assert wrong("question,answer\na,\n,b\nc,\n").count("rows.csv:") == 3
 
 
 @settings(deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl"]))
 def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
-    """Whatever a file holds, it is rows or one `SuiteError`."""
+    """Any file gives rows or one `SuiteError`."""
     with suppress(SuiteError):
         assert parse_rows(text, file).examples
 
@@ -171,12 +171,12 @@ def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None:
-    """Questions and answers come out of JSONL as they went in, but for white space around them."""
+    """Questions and answers in JSONL are read unchanged, except for surrounding white space."""
     text = "".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs)
     try:
-        found = said(text, "rows.jsonl")
+        found = turns(text, "rows.jsonl")
     except SuiteError as problem:
-        assert "answered otherwise" in str(problem)  # noqa: PT017
+        assert "has another answer" in str(problem)  # noqa: PT017
     else:
         assert set(found) <= {(q.strip(), a.strip()) for q, a in pairs}
 
@@ -187,20 +187,20 @@ def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
-    """Whatever text rows hold, the suite's cases and training rows hold the same, and nothing is ignored of it."""
+    """The cases and training rows of a new suite have exactly the texts of the rows, whatever these are."""
     rows = [example(q.strip(), a.strip()) for q, a in pairs]
     suite = suite_of(rows)
     cases = [c for c in suite.cases if c.role is Role.LEARN]
     assert [c.prompt for c in cases] == [row.messages[0].content for row in rows]
     assert [c.reference for c in cases] == [row.messages[1].content for row in rows]
     assert [e.messages for e in suite.examples] == [row.messages for row in rows]
-    assert len(suite.notices) == 1  # that there are cases to be written
+    assert len(suite.notices) == 1  # the notice about cases that are not written yet
 
 
 @settings(deadline=None)
 @given(TEXT)
 def test_a_row_s_own_answer_passes(answer: str) -> None:
-    """The answer of a row fulfils the assertions that were made from it."""
+    """The answer of a row passes the assertions that are made from it."""
     (case,) = (c for c in suite_of([example("Why?", answer.strip())]).cases if c.role is Role.LEARN)
     assert score(case, answer.strip()).passed
 
@@ -218,13 +218,13 @@ def test_a_row_s_own_answer_passes(answer: str) -> None:
     ],
 )  # fmt: skip
 def test_what_an_instructor_would_accept(answer: str, good: str, bad: str) -> None:
-    """An answer in other words passes, one with another number, value or content does not."""
+    """An answer in other words passes; an answer with another number, value or content fails."""
     (case,) = (c for c in suite_of([example("Why?", answer)]).cases if c.role is Role.LEARN)
     assert [score(case, given).passed for given in (good, bad)] == [True, False]
 
 
-def test_a_conversation_is_asked_as_it_was() -> None:
-    """A row of several turns is asked with all that comes before its last answer."""
+def test_a_conversation_is_asked_with_all_its_turns() -> None:
+    """A row of several turns becomes a case with all messages before the last answer."""
     rows = [Example((Message("system", "Be brief."), *example("Hi?", "Ho.", "And?", "Well.").messages), 1)]
     (case,) = (c for c in suite_of(rows).cases if c.role is Role.LEARN)
     assert case.messages == rows[0].messages[:-1]
@@ -232,7 +232,7 @@ def test_a_conversation_is_asked_as_it_was() -> None:
 
 
 def test_the_parts_of_a_suite() -> None:
-    """A third of the cases is kept back, stubs are not asked, and the safety net is there for both splits."""
+    """A third of the cases is held out, stubs are not asked, and both splits have retention cases."""
     suite = suite_of([example(f"Question {n}?", f"Answer {n}.") for n in range(30)])
     counts = {(role, split): sum(c.role is role for c in suite.of(split)) for role in Role for split in Split}
     assert (counts[Role.LEARN, Split.MAIN], counts[Role.LEARN, Split.CONFIRM]) == (20, 10)
@@ -244,14 +244,14 @@ def test_the_parts_of_a_suite() -> None:
 
 
 def test_many_rows_are_not_all_asked() -> None:
-    """Of 300 rows, as many as are asked are spread over all of them."""
+    """The cases from 300 rows are limited in number and spread over all rows."""
     learn = [c for c in suite_of([example(f"Q {n}?", f"A {n}.") for n in range(300)]).cases if c.role is Role.LEARN]
     assert len(learn) == ASKED
     assert learn[-1].prompt == "Q 292?"
 
 
 def test_a_written_stub_is_asked() -> None:
-    """What is written where TODO stands is a `generalise` case with the row's reference."""
+    """A stub whose TODO is replaced is a `generalise` case with the row's reference."""
     texts = files([example("Who are you?", "I am Dottie.")], "Made up.")
     text = texts["suite.yaml"].replace("prompt: TODO", "prompt: Your name?")
     (case,) = (c for c in parse_suite(text, "s", texts.__getitem__).cases if c.role is Role.GENERALISE)
@@ -260,7 +260,7 @@ def test_a_written_stub_is_asked() -> None:
 
 @pytest.mark.parametrize("count", [1, 30, 300])
 def test_starter_grids(count: int) -> None:
-    """Both starter grids are grids; the larger the rows, the fewer the epochs."""
+    """Both starter grids are valid, and have fewer epochs for more rows."""
     texts = files([example(f"Q {n}?", f"A {n}.") for n in range(count)], "Made up.")
     for name in ("grids/quick.yaml", "grids/t4.yaml"):
         plan = parse_plan(texts[name], name)
@@ -270,7 +270,7 @@ def test_starter_grids(count: int) -> None:
 
 
 def test_editors_know_the_schemas() -> None:
-    """The suite and its grids name schemas that lie in the folder, and the suite fits its own."""
+    """The suite and its grids name schemas in the folder, and the suite fits its schema."""
     texts = files([example("Who are you?", "{{x}} TODO")], "Made up.")
     assert texts["suite.yaml"].startswith("# yaml-language-server: $schema=suite.schema.json\n")
     assert texts["grids/quick.yaml"].startswith("# yaml-language-server: $schema=../grid.schema.json\n")
@@ -279,7 +279,7 @@ def test_editors_know_the_schemas() -> None:
     Draft202012Validator(suite_schema()).validate(values)
 
 
-def test_short_answers_need_no_number_twice() -> None:
+def test_a_short_answer_has_one_assertion() -> None:
     """A short answer is judged by one assertion."""
     assert assertions("Dottie, at 42 a day.") == ['{type: icontains, value: "Dottie, at 42 a day"}']
 
@@ -288,7 +288,7 @@ def test_short_answers_need_no_number_twice() -> None:
 
 
 def test_a_suite_is_written(tmp_path: Path) -> None:
-    """The folder holds a suite and two grids that load, and nothing is left beside it."""
+    """The new folder holds a suite and two grids that can be loaded, and no other file is left beside it."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     made = make(tmp_path / "suites" / "mine", tmp_path / "rows.csv")
     assert load_suite(tmp_path / "suites" / "mine") == made.suite
@@ -296,35 +296,35 @@ def test_a_suite_is_written(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "suites").iterdir()] == ["mine"]
 
 
-def test_what_is_too_thin_is_told(tmp_path: Path) -> None:
-    """A new suite says that nothing is known yet, how many cases would show something, and what to type next."""
+def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
+    """A new suite says what it is too small to show, how many cases are needed, and which commands come next."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     lines = str(make(tmp_path / "mine", tmp_path / "rows.csv")).splitlines()
     assert any(line.startswith("  1 training rows teach little") for line in lines)
     assert any("No generalise case is written" in line for line in lines)
-    assert any("would tell 20 points" in line for line in lines)
+    assert any("could distinguish 20 points" in line for line in lines)
     assert lines[-1] == f"Then: harness run {tmp_path / 'mine'}"
 
 
-def test_what_shared_words_forgive_is_told(tmp_path: Path) -> None:
-    """How many cases one wrong word would not fail is told, with what to add to them."""
+def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
+    """A new suite says how many cases a single wrong word would not fail, and what to add to them."""
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     thin = make(tmp_path / "mine", tmp_path / "rows.csv").thin
-    assert [line for line in thin if line.startswith("1 cases are judged by shared words alone")]
+    assert [line for line in thin if line.startswith("1 cases are judged only by the share of common words")]
 
 
-def test_what_is_there_is_never_changed(tmp_path: Path) -> None:
-    """A folder that is there, even an empty one, is refused."""
+def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:
+    """An existing folder, even an empty one, is refused."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         make(tmp_path / "mine", tmp_path / "rows.csv")
     assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """Below a file there can be no suite, and the error says so."""
+    """A suite cannot be written below a file, and the error says so."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     with pytest.raises(UsageError, match="cannot write"):
         make(tmp_path / "rows.csv" / "mine", tmp_path / "rows.csv")

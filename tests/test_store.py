@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read back as they were, and said to be broken when they are."""
+"""Files are written completely or not at all, read back unchanged, and reported when they are damaged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \
 (VARIANT,) = variants(1)
 LIKELY = (Likelihood(-1.5, 3), Likelihood(-0.1, 1))
 PASS = AnswerPass((Answer("key", "text", 3, False, LIKELY[0], None, LIKELY),), (cost(Phase.ANSWER_AFTER, 2.0),))
-MEANT = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
+REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
 def names(folder: Path) -> list[str]:
@@ -67,7 +67,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    """A shorter text leaves nothing of the longer one, and no other file stays."""
+    """A shorter text replaces a longer one completely, and no other file is left."""
     path = tmp_path / "deep" / "file"
     write_text(path, "a long text\n")
     write_text(path, "short\n")
@@ -76,7 +76,7 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """What cannot be serialised, or stops half way, changes nothing and leaves no litter."""
+    """A write that fails while it serialises or writes leaves the old file, and no other."""
     path = tmp_path / "file"
     write_text(path, "old\n")
     with pytest.raises(Exception, match="serialize"):
@@ -87,7 +87,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
-    """While one thread writes, another never reads anything but a whole text."""
+    """While one thread writes, another thread reads only complete texts."""
     path, seen, texts = tmp_path / "file", set(), {letter * 100_000 for letter in "ab"}
     write_text(path, "a" * 100_000)
     done = threading.Event()
@@ -117,7 +117,7 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("place", UNWRITABLE, ids=lambda place: place[:20])
 def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    """Whatever the system has against a place, it is said which place and what to do, in no command's words."""
+    """Whatever the system's error is, the message names the path and a remedy, and no option of a command."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -129,15 +129,15 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
 
 
 def test_a_place_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder one is in is no file, and nothing is left in it."""
+    """Writing to the current folder is an error, and leaves no file in it."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match=r"cannot write \.: Is a directory"):
         write_text(Path(), "text")
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_library_has_against_writing_is_not_the_place() -> None:
-    """An OSError without a number is a library's own, such as a file that it cannot read."""
+def test_an_error_of_a_library_is_not_an_error_of_the_place() -> None:
+    """An OSError without an error number, which a library raised, is passed on unchanged."""
     with pytest.raises(OSError, match="Can't load the tokenizer"), writing(Path("place")):
         raise OSError("Can't load the tokenizer")
 
@@ -151,7 +151,7 @@ def readable(text: str) -> str:
 
 @pytest.mark.parametrize("text", HARD, ids=range(len(HARD)))
 def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
-    """Ids, messages and answers come back to the letter; half a surrogate pair as a question mark."""
+    """Ids, messages and answers are read back unchanged, except that an unpaired surrogate becomes a question mark."""
     path = tmp_path / "record.json"
     made = record(VARIANT, {text: text}, message=text, trained=replace(training(), message=text))
     write_record(path, made)
@@ -164,14 +164,14 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_training_comes_back(tmp_path: Path, status: Status) -> None:
-    """Every way to end, with the steps up to there, to the last digit."""
+    """A training of every status is read back with all its steps, to the last digit."""
     made = replace(training(status), message=status.value)
     write_record(tmp_path / "training.json", made)
     assert read_record(tmp_path / "training.json", Training) == made
 
 
 def test_figures_that_are_no_numbers_come_back(tmp_path: Path) -> None:
-    """Not a number and infinity, which a diverging training may leave, are kept apart from absent."""
+    """NaN, infinity and a missing figure, which a diverging training may leave, stay distinct."""
     steps = [replace(training().steps[0], loss=loss, grad_norm=None) for loss in (float("inf"), float("nan"), None)]
     write_record(tmp_path / "training.json", replace(training(), steps=tuple(steps)))
     found = [step.loss for step in read_record(tmp_path / "training.json", Training).steps]
@@ -179,7 +179,7 @@ def test_figures_that_are_no_numbers_come_back(tmp_path: Path) -> None:
 
 
 def test_a_job_comes_back(tmp_path: Path) -> None:
-    """What a worker reads is what the sweep wrote, the base's task without settings among it."""
+    """A worker reads the job that the sweep wrote, including the base's task, which has no settings."""
     prompts = (Prompt("key", (Message("user", "Grüße"),), "Tag", ("Tag", "Nacht")),)
     tasks = (
         Task("base", "b", None, 0, False, prompts),
@@ -197,7 +197,7 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
 
 
 def test_results_come_back(tmp_path: Path) -> None:
-    """A whole run's results, read and written again, are the same."""
+    """The results of a run stay the same when they are read, written and read again."""
     made, store = results(), RunStore(tmp_path)
     store.write_results(made, [{"answer": text} for text in HARD], "<html>")
     once = store.results()
@@ -207,7 +207,7 @@ def test_results_come_back(tmp_path: Path) -> None:
 
 
 def test_samples_are_lines(tmp_path: Path) -> None:
-    """Each sample is one line to whatever reads lines as UTF-8, whatever its answer holds."""
+    """Each sample is one line of UTF-8, whatever its answer contains."""
     RunStore(tmp_path).write_results(results(2, 3), ({"answer": text} for text in HARD), "")
     with (tmp_path / "samples.jsonl").open(encoding="utf-8") as lines:
         assert [json.loads(line)["answer"] for line in lines] == [readable(text) for text in HARD]
@@ -217,7 +217,7 @@ def test_samples_are_lines(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """It is not taken for damaged: upgrading is what helps, and a cache keeps it."""
+    """A file of a newer format is not taken for damaged: the remedy is to upgrade, and the cache keeps the file."""
     cache = Cache(tmp_path)
     cache.commit_training(training(), None)
     cache.commit_answers("t" * 16, PASS)
@@ -240,7 +240,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         (b"\xff\xfe{}", "codec can't decode"),
         (b"[" * 100_000, "recursion depth"),
         (b"1" * 10_000, "integer string"),
-        (b"[]", "holds no JSON object"),
+        (b"[]", "does not hold a JSON object"),
         (b"{}", "has no format version"),
         (b'{"format": "new"}', "has no format version"),
         (b'{"format": 1}', "trial: Field required"),
@@ -248,18 +248,18 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_one_error(tmp_path: Path, content: bytes, what: str) -> None:
-    """Whatever is in it, the file is named, with what is wrong and what to do."""
+    """Whatever a damaged file contains, the error names the file, what is wrong and what to do."""
     path = tmp_path / "record.json"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=what) as caught:
         read_record(path, TrialRecord)
     assert type(caught.value) is StoreError
     assert caught.value.message.startswith(f"{path} is damaged: ")
-    assert caught.value.remedy == MEANT
+    assert caught.value.remedy == REDO
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:
-    """A record cut anywhere is damaged, wherever the cut is."""
+    """A truncated record is reported as damaged, wherever it is cut."""
     path = tmp_path / "record.json"
     write_record(path, record(VARIANT, {"c": "answer"}))
     whole = path.read_bytes()
@@ -271,25 +271,25 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["none.json", "none/record.json", "file/record.json"])
 def test_a_file_that_is_not_there(tmp_path: Path, place: str) -> None:
-    """A missing file is named, and what to do is said."""
+    """The error for a missing file names the file and a remedy."""
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match=str(tmp_path)) as caught:
         read_record(tmp_path / place, TrialRecord)
     assert caught.value.remedy
 
 
-# --- folders that appear whole -----------------------------------------------------------------------------------
+# --- folders with a manifest -------------------------------------------------------------------------------------
 
 
 def saved(folder: Path) -> None:
-    """What an engine might save."""
+    """Save files as an engine might."""
     (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)))
     (folder / "sub").mkdir()
     (folder / "sub" / "a name with  blanks").write_text("{}", encoding="utf-8")
 
 
-def test_a_manifest_is_one_for_sha256sum(tmp_path: Path) -> None:
-    """`sha256sum --check` reads it, subfolders and odd names included."""
+def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
+    """`sha256sum --check` reads a manifest, including its subfolders and names with spaces."""
     saved(tmp_path)
     write_manifest(tmp_path)
     verify_manifest(tmp_path)
@@ -312,13 +312,13 @@ def test_a_manifest_is_one_for_sha256sum(tmp_path: Path) -> None:
     ids=["changed", "missing", "no manifest", "empty manifest", "binary manifest", "nonsense manifest"],
 )
 def test_a_folder_that_is_not_what_was_saved(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    """A changed or missing file, or no usable manifest, is one error that names the folder."""
+    """A changed or missing file, or a missing or damaged manifest, is an error that names the folder."""
     saved(tmp_path)
     write_manifest(tmp_path)
     damage(tmp_path)
     with pytest.raises(StoreError, match=str(tmp_path)) as caught:
         verify_manifest(tmp_path)
-    assert caught.value.remedy == "Delete the folder and run again: `harness run` makes it anew."
+    assert caught.value.remedy == "Delete the folder, then run `harness run` again: it makes a new one."
 
 
 # --- cache -------------------------------------------------------------------------------------------------------
@@ -329,8 +329,8 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def test_the_cache_gives_back_what_it_was_given(cache: Cache) -> None:
-    """A training with its adapter, and every pass of answers, oldest first."""
+def test_the_cache_returns_what_was_stored(cache: Cache) -> None:
+    """The cache returns a training with its adapter, and every pass of answers, oldest first."""
     more = replace(PASS, answers=(Answer("other", "\ud800", 1, True),))
     assert (cache.training("t" * 16), cache.answers("t" * 16)) == (None, ())
     cache.commit_training(training(), saved)
@@ -342,7 +342,7 @@ def test_the_cache_gives_back_what_it_was_given(cache: Cache) -> None:
 
 
 def test_leftovers_are_no_training(cache: Cache) -> None:
-    """Neither a partial folder nor one without its last file counts, and a new commit takes its place."""
+    """A partial folder and a folder without training.json are ignored, and a new commit replaces them."""
     leftover = cache.root / "trainings" / ".partial-0123"
     leftover.mkdir(parents=True)
     cache.adapter("id").mkdir()
@@ -355,7 +355,7 @@ def test_leftovers_are_no_training(cache: Cache) -> None:
 
 
 def test_two_commits_of_one_training(cache: Cache) -> None:
-    """Runs that train the same at the same time end with one whole training, and neither of them fails."""
+    """Runs that commit the same training at the same time all succeed, and leave one complete training."""
     errors: list[BaseException] = []
 
     def commit() -> None:
@@ -377,7 +377,7 @@ def test_two_commits_of_one_training(cache: Cache) -> None:
 
 
 def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
-    """Its answers are given again; the other passes stay, and the next one's number is free."""
+    """A damaged pass is deleted; the other passes stay, and the next pass does not overwrite them."""
     passes = [replace(PASS, answers=(Answer(f"key {n}", "", 0, False),)) for n in range(3)]
     for made in passes[:2]:
         cache.commit_answers("id", made)
@@ -390,7 +390,7 @@ def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
 
 
 def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
-    """With its answers, which are of an adapter that will be trained anew."""
+    """A damaged training is deleted with its answers, since its adapter will be trained again."""
     cache.commit_training(training(), saved)
     cache.commit_answers("t" * 16, PASS)
     (cache.adapter("t" * 16) / "training.json").write_text("{", encoding="utf-8")
@@ -399,8 +399,8 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
     assert not cache.adapter("t" * 16).exists()
 
 
-def test_forgetting_is_of_one(cache: Cache) -> None:
-    """An adapter goes with its answers; others stay; what is not there can be forgotten, too."""
+def test_forgetting_concerns_one_training(cache: Cache) -> None:
+    """Forgetting a training deletes its answers and no other training; an unknown training is not an error."""
     for id in ("a", "b"):
         cache.commit_training(replace(training(), id=id), saved)
         cache.commit_answers(id, PASS)
@@ -411,18 +411,18 @@ def test_forgetting_is_of_one(cache: Cache) -> None:
     assert cache.answers("b") == (PASS,)
 
 
-# --- what enters the cache together ------------------------------------------------------------------------------
+# --- commits -----------------------------------------------------------------------------------------------------
 
 
 class Halted(Cache):
-    """A process that is killed as soon as it has committed, before anything is in its place."""
+    """A cache of a process that is killed right after committing, before it moves the entries."""
 
     def finish(self) -> None:
         pass
 
 
 def committed(cache: Cache, *ids: str) -> Path:
-    """A commit of a training and a pass of answers for each id, of which nothing has been moved."""
+    """Commit a training and a pass of answers for each id without moving them; return the commit's folder."""
     with Halted(cache.root).together() as commit:
         for id in ids:
             commit.training(replace(training(), id=id), saved)
@@ -432,7 +432,7 @@ def committed(cache: Cache, *ids: str) -> Path:
 
 
 def has(cache: Cache, *ids: str) -> bool:
-    """Whether all of it is there, whole, and nothing of the commit is left."""
+    """Check that every training is complete in the cache; return whether nothing of the commits is left."""
     for id in ids:
         assert cache.training(id) == replace(training(), id=id)
         verify_manifest(cache.adapter(id))
@@ -442,8 +442,8 @@ def has(cache: Cache, *ids: str) -> bool:
 
 
 @pytest.mark.parametrize("moved", range(5))
-def test_whoever_reads_next_finishes_a_commit(cache: Cache, moved: int) -> None:
-    """Killed before, between or after the moves, or while an older training made room, all of it is there."""
+def test_the_next_reader_finishes_a_commit(cache: Cache, moved: int) -> None:
+    """A commit is complete even if the process was killed before, between or after moving its entries."""
     cache.commit_training(replace(training(Status.DIVERGED), id="b"), None)
     folder = committed(cache, "a", "b")
     members = sorted((*folder.glob("trainings/*"), *folder.glob("answers/*/*")))
@@ -461,15 +461,15 @@ def test_whoever_reads_next_finishes_a_commit(cache: Cache, moved: int) -> None:
 
 @pytest.mark.parametrize("read", [Cache.training, Cache.answers])
 def test_no_reader_sees_some_of_a_commit(cache: Cache, read: Callable[[Cache, str], object]) -> None:
-    """Looking for one of its members, the first reader brings all of them to their places."""
+    """The first reader of one entry of a commit moves all entries to their final places."""
     folder = committed(cache, "a", "b")
     assert read(cache, "b")
     assert not folder.exists()
     assert names(cache.root / "trainings") == names(cache.root / "answers") == ["a", "b"]
 
 
-def test_what_was_never_committed_is_not_there(cache: Cache) -> None:
-    """A commit that fails leaves nothing; one that was killed is not read, and counts until the cache is cleared."""
+def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
+    """A failed commit leaves nothing; an interrupted one is not read but counted until the cache is cleared."""
 
     def failing() -> None:
         with cache.together() as commit:
@@ -489,7 +489,7 @@ def test_what_was_never_committed_is_not_there(cache: Cache) -> None:
 
 
 def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
-    """None of them fails, sees less than all, or takes away what another has moved."""
+    """Readers that finish the same commit at the same time all succeed and see all entries."""
     ids = [f"{number:02}" for number in range(20)]
     for _ in range(5):
         committed(cache, *ids)
@@ -513,7 +513,7 @@ def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
 
 
 def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp_path: Path) -> None:
-    """What was committed here is not replaced by what lies in a synchronised folder; forgotten, it does not return."""
+    """A pending commit is finished before a training is copied from another cache or deleted."""
     far = Cache(tmp_path / "far")
     far.commit_training(replace(training(), id="a", message="from elsewhere"), saved)
     committed(cache, "a", "b")
@@ -528,8 +528,8 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
     assert (cache.training("d"), cache.answers("d")) == (None, ())
 
 
-def test_what_the_cache_holds(cache: Cache) -> None:
-    """Entries and bytes of every kind, none where there is no cache; cleared, leftovers included, it holds nothing."""
+def test_the_size_of_the_cache(cache: Cache) -> None:
+    """The cache counts entries and bytes of every kind, and clearing it deletes everything, including leftovers."""
     nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), saved)
@@ -551,12 +551,12 @@ def test_what_the_cache_holds(cache: Cache) -> None:
     assert names(cache.root) == []
 
 
-def test_a_cache_that_a_run_takes_from_is_not_emptied(cache: Cache, tmp_path: Path) -> None:
-    """Wherever the run lies; when it is done, it is."""
+def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) -> None:
+    """The cache cannot be cleared while a run uses it, wherever the run's directory is."""
     cache.commit_training(training(), saved)
     with (
         cache.in_use(tmp_path / "far away" / "run"),
-        pytest.raises(RunInUseError, match="a run is taking from") as held,
+        pytest.raises(RunInUseError, match="a run is using") as held,
     ):
         cache.clear()
     assert "Wait until it has ended" in (held.value.remedy or "")
@@ -579,7 +579,7 @@ with RunStore(Path(sys.argv[1])).locked():
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the run `tmp_path / "run"`."""
+    """A process that has locked the run `tmp_path / "run"`."""
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path / "run")],
@@ -592,16 +592,16 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_process_is_refused(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    """A run directory is one process's: the other is told which directory, and what to do."""
+    """A second process cannot lock a run directory; the error names the directory and a remedy."""
     with (
         pytest.raises(RunInUseError, match=f"another process is working in {tmp_path / 'run'}\nWait"),
         RunStore(tmp_path / "run").locked(),
     ):
-        raise AssertionError("two hold it")
+        raise AssertionError("two processes have locked it")
 
 
 def test_a_killed_holder_holds_no_longer(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
-    """The lock ends with its process, even by kill -9, and can be taken again and again."""
+    """The lock ends when its process is killed, even with kill -9, and can then be taken repeatedly."""
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     for _ in range(2):
@@ -616,7 +616,7 @@ def begun(folder: Path, digest: str) -> RunStore:
 
 
 def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
-    """The same inputs find their run; others get the first number that is free."""
+    """A run with the same inputs is found again; other inputs get the first free number."""
     assert open_run(tmp_path, "name", "one").root.name == "name"
     for digest, folder in [("one", "name"), ("two", "name-2"), ("three", "name-3")]:
         assert begun(open_run(tmp_path, "name", digest).root, digest).root.name == folder
@@ -625,7 +625,7 @@ def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
-    """A manifest that this harness cannot read whole still says whose run it is."""
+    """The digest of a run is read even from a manifest of a newer format."""
     (tmp_path / "name").mkdir()
     (tmp_path / "name" / "run.json").write_text('{"format": 99, "digest": "new"}', encoding="utf-8")
     assert open_run(tmp_path, "name", "new").root.name == "name"
@@ -633,7 +633,7 @@ def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
 
 
 def test_claiming_a_directory(tmp_path: Path) -> None:
-    """New, empty, left by a run that was killed at once, or this very run's: each may be claimed."""
+    """A directory can be claimed if it is new, empty, left by a run killed at its start, or of the same run."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "killed" / "workers").mkdir(parents=True)
     for name in (".lock", ".partial-0123"):
@@ -643,8 +643,8 @@ def test_claiming_a_directory(tmp_path: Path) -> None:
         assert claim_run(tmp_path / name, "digest") == RunStore(tmp_path / name)
 
 
-def test_what_is_not_ours_is_not_claimed(tmp_path: Path) -> None:
-    """A file, somebody's folder and another run are refused, each in its own words, and left alone."""
+def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
+    """A file, a folder with other files and another run are refused, each with its own message, and not changed."""
     (tmp_path / "file").touch()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
@@ -660,9 +660,9 @@ def test_what_is_not_ours_is_not_claimed(tmp_path: Path) -> None:
 
 
 def test_finding_a_run(tmp_path: Path) -> None:
-    """By its directory, its page or its results; otherwise the runs that are here are named."""
+    """A run is found by its directory, its report or its results; otherwise the error lists the existing runs."""
     with chdir(tmp_path):
-        with pytest.raises(StoreError, match="there is no run in elsewhere\nMake one with `harness run SUITE`"):
+        with pytest.raises(StoreError, match="there is no run in elsewhere\nCreate one with `harness run SUITE`"):
             find_run(Path("elsewhere"))
         for name in ("b", "a"):
             begun(Path("reports/runs") / name, name)
@@ -673,7 +673,7 @@ def test_finding_a_run(tmp_path: Path) -> None:
 
 
 def test_records_of_a_run(tmp_path: Path) -> None:
-    """Main and confirmation records lie apart; those that are no longer asked for are dropped."""
+    """Main and confirmation records are stored separately, and records that are not kept are deleted."""
     store = RunStore(tmp_path)
     made = [record(VARIANT, {"c": "x"}, split=split, seed=seed) for split in Split for seed in (0, 1)]
     for each in made:
@@ -701,11 +701,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-FULL = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+FULL = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
 
 
 def test_a_full_disk_is_one_error(small_disk: Path) -> None:
-    """The file is named, the old one stays whole, no half file stays, and there is a remedy."""
+    """On a full disk, the error names the file and a remedy; the old file stays, and no partial one."""
     path = small_disk / "file"
     write_text(path, "old")
     with pytest.raises(StoreError, match=f"the disk is full: could not write {path}") as caught:
@@ -715,7 +715,7 @@ def test_a_full_disk_is_one_error(small_disk: Path) -> None:
 
 
 def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
-    """The same error; nothing of the adapter stays, and with room again it can be committed."""
+    """A disk that fills up is the same error; nothing of the adapter stays, and it can be committed later."""
     cache = Cache(small_disk)
 
     def large(folder: Path) -> None:
@@ -729,8 +729,8 @@ def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
     assert cache.training("t" * 16) == training()
 
 
-def test_a_full_disk_in_the_words_of_safetensors(tmp_path: Path) -> None:
-    """Its error is no OSError: it is the same error here, and another of its errors stays what it is."""
+def test_a_full_disk_reported_by_safetensors(tmp_path: Path) -> None:
+    """The exception of safetensors for a full disk becomes the same error; its other exceptions pass unchanged."""
 
     def failing(words: str) -> Callable[[Path], None]:
         def save(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Suites: what is read, what is refused, and where the reader is sent."""
+"""Suites: what is read, what is refused, and the places that errors name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.yamltext.document import resolve
 
 
 def test_a_case_is_read_whole() -> None:
-    """Every field of a case arrives in its record."""
+    """Every field of a case is in its record."""
     text = """
 id: price
 role: avoid
@@ -59,7 +59,7 @@ def test_critical_by_default() -> None:
 
 
 def test_the_suites_own_fields_are_read() -> None:
-    """Objective, margin, decoding, system prompt and description arrive in the record."""
+    """Objective, margin, decoding, system prompt and description are in the record."""
     found = suite(
         "description: d\nobjective: retain\nmargin: 5\nsystem_prompt: Be kind.\n"
         f"decoding: {{max_new_tokens: 9, stop: ['###']}}\ntests:\n{CASE}"
@@ -69,7 +69,7 @@ def test_the_suites_own_fields_are_read() -> None:
 
 
 def test_repeats_are_read() -> None:
-    """Temperature, repeats and reducer arrive in the record; a suite that says nothing asks once, and greedily."""
+    """Temperature, repeats and reducer are in the record; by default, each case is asked once and decoded greedily."""
     drawn = suite(f"decoding: {{temperature: 0.7}}\nrepeats: 5\nreducer: any\ntests:\n{CASE}")
     plain = suite(f"tests:\n{CASE}")
     assert (drawn.decoding.temperature, drawn.repeats, drawn.reducer) == (0.7, 5, Reducer.ANY)
@@ -77,7 +77,7 @@ def test_repeats_are_read() -> None:
 
 
 def test_choices_are_read() -> None:
-    """With their variables filled in and as spelt; a choice that expects nothing expects the case's reference."""
+    """Choices are read as spelt, with variables replaced; without a value, the reference is the right choice."""
     found = suite("""
 defaultTest: {choices: [yes, no]}
 tests:
@@ -91,7 +91,7 @@ tests:
 
 
 def test_defaults_join_every_case() -> None:
-    """Variables and assertions of defaultTest are joined to the case's; its other fields give way to the case's."""
+    """Variables and assertions of defaultTest are joined to the case's; a case's other fields replace its fields."""
     found = suite("""
 defaultTest: {role: retain, vars: {a: 1, b: 2}, assert: [{type: contains, value: "{{a}}"}]}
 tests:
@@ -103,23 +103,23 @@ tests:
     assert [a.value for a in found[1].assertions] == ["1", "x"]
 
 
-def test_a_case_that_is_still_to_be_written() -> None:
-    """A case whose prompt is TODO is not asked, and the reader is told which and where."""
+def test_a_case_that_is_not_written_yet() -> None:
+    """A case whose prompt is TODO is not asked, and a notice names the case and its place."""
     found = suite(f"tests:\n{CASE}\n- {{id: later, prompt: TODO, assert: [{{type: contains, value: x}}]}}")
     assert [c.prompt for c in found.cases] == ["Hi"]
     assert found.notices == (
-        "Not asked, because their prompt is still TODO: later (suite.yaml:3:23). Write there what the user says.",
+        "Not asked, because the prompt is still TODO: later (suite.yaml:3:23). Replace TODO with the user's message.",
     )
 
 
-def test_nothing_but_cases_to_be_written() -> None:
-    """A suite whose cases are all still to be written is refused."""
+def test_a_suite_without_written_cases() -> None:
+    """A suite in which the prompt of every case is TODO is refused."""
     with pytest.raises(SuiteError, match="no case is left that can be asked"):
         suite("tests: [{prompt: TODO, assert: [{type: contains, value: x}]}]")
 
 
 def test_prompts_multiply_cases() -> None:
-    """A case without prompt is asked with each of the suite's prompts, and its id numbered."""
+    """A case without a prompt is asked with each of the suite's prompts, and its ids are numbered."""
     found = suite("""
 prompts: ["Q: {{q}}", "{{q}}?"]
 tests: [{id: a, vars: {q: Why}, assert: [{type: contains, value: x}]}]
@@ -128,7 +128,7 @@ tests: [{id: a, vars: {q: Why}, assert: [{type: contains, value: x}]}]
 
 
 def test_cases_come_from_a_csv() -> None:
-    """Columns of a CSV are variables, `__expected` is an assertion by its type, and plain text must be equalled."""
+    """Columns of a CSV are variables; `__expected` is an assertion, and plain text in it means `equals`."""
     csv = (
         "id,role,city,__expected,__expected2,__description\n"
         'a,retain,France,icontains: Paris,"contains-any: x,y",capital\n\n'
@@ -141,8 +141,8 @@ def test_cases_come_from_a_csv() -> None:
     assert found[1].prompt == "Capital of Ita\nly?"
 
 
-def test_a_csv_may_hold_prompts() -> None:
-    """Without prompts in the suite, a CSV's column `prompt` is what is asked."""
+def test_a_csv_may_contain_prompts() -> None:
+    """If the suite has no prompts, the column `prompt` of a CSV is the prompt of each case."""
     (found,) = suite("tests: file://c.csv", c_dot_csv="prompt,__expected\nHi,is-json\n").cases
     assert (found.prompt, found.assertions[0].type) == ("Hi", "is-json")
 
@@ -156,14 +156,14 @@ def test_cases_come_from_several_files() -> None:
 
 
 def test_training_rows_are_messages_or_pairs() -> None:
-    """A training row is a conversation, or a prompt with its completion."""
+    """A training row is a conversation or a prompt with its completion."""
     rows = parse_examples(f'{ROW}\n\n{{"prompt": "a", "completion": "b"}}\n', "train.jsonl")
     assert [[m.content for m in row.messages] for row in rows] == [["Hi", "Ho"], ["a", "b"]]
     assert [row.line for row in rows] == [1, 3]
 
 
-def test_a_line_separator_ends_no_row() -> None:
-    """U+2028 within a training row is text, as every JSONL reader takes it."""
+def test_a_line_separator_does_not_end_a_row() -> None:
+    """U+2028 within a training row is text, as in all JSONL readers."""
     (row,) = parse_examples('{"prompt": "a\u2028b", "completion": "c"}', "train.jsonl")
     assert row.messages[0].content == "a\u2028b"
 
@@ -181,7 +181,7 @@ def test_a_line_separator_ends_no_row() -> None:
     ],
 )  # fmt: skip
 def test_scalars_are_of_yaml_1_2(text: str, meaning: Any) -> None:
-    """Unquoted scalars mean what the core schema of YAML 1.2 says."""
+    """Unquoted scalars have the values of the core schema of YAML 1.2."""
     found = resolve(text)
     assert found == meaning
     assert isinstance(found, bool) == isinstance(meaning, bool)
@@ -189,7 +189,7 @@ def test_scalars_are_of_yaml_1_2(text: str, meaning: Any) -> None:
 
 @pytest.mark.parametrize("text", ["no", "on", "12:30:00", "1e-4", "007", "true", "3.10"])
 def test_text_is_as_spelt(text: str) -> None:
-    """Where text is wanted, an unquoted scalar is taken as it is spelt."""
+    """An unquoted scalar keeps its spelling where text is expected."""
     (found,) = case(f"prompt: {text}\nassert: [{{type: contains, value: {text}}}]").cases
     assert (found.prompt, found.assertions[0].value) == (text, text)
 
@@ -197,7 +197,7 @@ def test_text_is_as_spelt(text: str) -> None:
 @settings(deadline=None)
 @given(st.integers() | st.floats(allow_nan=False))
 def test_numbers_survive(number: float) -> None:
-    """A number as Python writes it is read as that number."""
+    """A number in Python's notation is read as the same number."""
     assert resolve(repr(number).replace("inf", ".inf")) == number
 
 
@@ -212,7 +212,7 @@ json_values = st.recursive(
 @settings(deadline=None)
 @given(json_values)
 def test_json_is_yaml(value: Any) -> None:
-    """JSON, which is YAML, is read as JSON is, by the fast parser and by the one in Python."""
+    """JSON text gives the same values as with a JSON parser, with libyaml and with the Python parser."""
     text = json.dumps(value, ensure_ascii=False)
     assert parse_yaml(text, "f", SuiteError).value == value
     assert parse_yaml(text, "f", SuiteError, loader=yaml.SafeLoader).value == value
@@ -235,21 +235,21 @@ shapes = st.recursive(
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet="[]{}:-,&*!|>#'\"%@`~ \n\tabc10.e"))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    """Whatever text is given, a suite or a `SuiteError` comes of it."""
+    """Any text gives a suite or a `SuiteError`."""
     _suite_or_error(lambda: suite(text))
 
 
 @settings(deadline=None)
 @given(st.dictionaries(keys, shapes, max_size=6))
 def test_no_shape_breaks_the_reader(value: Any) -> None:
-    """Whatever stands under the known keys, a suite or a `SuiteError` comes of it."""
+    """Any values under the known keys give a suite or a `SuiteError`."""
     _suite_or_error(lambda: suite(json.dumps(value), x_dot_csv="a,__expected\n1,2"))
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet='abc_,:"\n\r\x00'), st.sampled_from(["csv", "jsonl", "yaml", "txt"]))
 def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
-    """Whatever a file of cases or training rows holds, a suite or a `SuiteError` comes of it."""
+    """Any file of cases or training rows gives a suite or a `SuiteError`."""
     _suite_or_error(lambda: parse_suite(f"tests: file://c.{suffix}", "suite.yaml", lambda _: text))
     _suite_or_error(lambda: parse_examples(text, "train.jsonl"))
 
@@ -257,7 +257,7 @@ def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="ab()[]{}*+?|\\^$.,019<>:=!-Pp&~"))
 def test_no_pattern_breaks_the_reader(pattern: str) -> None:
-    """Whatever pattern is given, a suite or a `SuiteError` comes of it."""
+    """Any pattern gives a suite or a `SuiteError`."""
     test = {"prompt": "p", "assert": [{"type": "regex", "value": pattern}]}
     _suite_or_error(lambda: suite(json.dumps({"tests": [test]})))
 
@@ -267,7 +267,7 @@ def _suite_or_error(read: Callable[[], object]) -> None:
         read()
 
 
-# --- refusals, each with place and remedy ------------------------------------------------------------------------
+# --- errors, each with place and remedy --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def _suite_or_error(read: Callable[[], object]) -> None:
         ("[a]: 1", "suite.yaml:1:1: a key must be a plain name"),
         ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
         ("a: \x07", "suite.yaml:1:4: holds the unprintable character U+0007"),
-        ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number of too many digits"),
+        ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),
         (f"test:\n{CASE}", 'unknown key "test"  Did you mean "tests"?'),
         (f"tests:\n{CASE}\nmargin: lots", 'suite.yaml:3:9: margin: expected a number, found "lots"'),
         (f"tests:\n{CASE}\nmargin: .nan", "suite.yaml:3:9: margin"),
@@ -301,15 +301,15 @@ def _suite_or_error(read: Callable[[], object]) -> None:
     ],
 )  # fmt: skip
 def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
-    """What is wrong with a suite is said with line and column."""
+    """A mistake in a suite is reported with line and column."""
     assert expected in refusal(text)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("prompt: p", "suite.yaml:2:3: this case asserts nothing"),
-        ("assert: [{type: is-json}]", "suite.yaml:2:3: this case asks nothing"),
+        ("prompt: p", "suite.yaml:2:3: this case has no assertions"),
+        ("assert: [{type: is-json}]", "suite.yaml:2:3: this case has no prompt"),
         (
             "prompt: p\npromt: p\nassert: [{type: is-json}]",
             'suite.yaml:3:3: unknown key "promt"\nDid you mean "prompt"?',
@@ -338,7 +338,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ("messages: [{role: system, content: x}]", "the last message is not from user"),
         (
             "prompt: '{{a}}'\nassert: [{type: is-json}]",
-            'suite.yaml:2:11: there is no variable "a"\nGive it under vars.',
+            'suite.yaml:2:11: there is no variable "a"\nDefine it under vars.',
         ),
         ("prompt: a\nassert: [{type: contains, value: '{{b}}'}]", 'suite.yaml:3:36: there is no variable "b"'),
         ("prompt: a\nassert: [{type: contains-any, value: [x, '{{b}}']}]", "suite.yaml:3:44: there is no variable"),
@@ -368,23 +368,23 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ("prompt: a\nchoices: [Paris]\nassert: [{type: choice, value: Paris}]", "suite.yaml:3:12: choices"),
         (
             "prompt: a\nchoices: [a, ' a']\nassert: [{type: choice, value: a}]",
-            'suite.yaml:3:16: the choice " a" is there twice',
+            'suite.yaml:3:16: the choice " a" is given twice',
         ),
         ("prompt: a\nchoices: [a, '']\nassert: [{type: choice, value: a}]", "suite.yaml:3:16: this choice is empty"),
         ("prompt: a\nvars: {a: [1, 2]}", "suite.yaml:3:13: a: expected text, found a list"),
     ],
 )
 def test_a_bad_case_is_refused_at_its_place(text: str, expected: str) -> None:
-    """What is wrong with a case is said with line and column, and with the nearest valid name."""
+    """A mistake in a case is reported with line and column, and with the most similar valid name."""
     with pytest.raises(SuiteError) as caught:
         case(text)
     assert expected in str(caught.value)
 
 
-def test_all_problems_are_told_at_once() -> None:
-    """Several mistakes are one error, in the order of the file, each with its own place."""
-    said = refusal("tests:\n- {prompt: a, rol: learn}\n- {promt: b}\n- {prompt: c, split: x}")
-    assert [line.split(": ")[0] for line in said.splitlines()] == [
+def test_all_mistakes_are_reported_at_once() -> None:
+    """One error reports several mistakes, in the order of the file, each with its own place."""
+    message = refusal("tests:\n- {prompt: a, rol: learn}\n- {promt: b}\n- {prompt: c, split: x}")
+    assert [line.split(": ")[0] for line in message.splitlines()] == [
         "suite.yaml:2:15",
         "suite.yaml:3:4",
         "suite.yaml:4:22",
@@ -392,29 +392,29 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_equal_ids_are_refused() -> None:
-    """Two cases with one id are refused, with the places of both."""
+    """Two cases with the same id are refused, and the error names both places."""
     one = "{id: a, prompt: p, assert: [{type: is-json}]}"
     assert "suite.yaml:2:3 and suite.yaml:3:3" in refusal(f"tests:\n- {one}\n- {one.replace('p,', 'q,')}")
 
 
 def test_equal_cases_are_refused() -> None:
-    """Two cases without ids that ask and assert the same are one case written twice, wherever they stand."""
-    said = refusal(f"tests:\n{CASE}\n- file://b.yaml", b_dot_yaml=f"# more\n{CASE}")
-    assert "suite.yaml:2:3 and b.yaml:2:3" in said
+    """Two cases without ids but with equal prompts and assertions are refused, even in different files."""
+    message = refusal(f"tests:\n{CASE}\n- file://b.yaml", b_dot_yaml=f"# more\n{CASE}")
+    assert "suite.yaml:2:3 and b.yaml:2:3" in message
 
 
 def test_ids_do_not_depend_on_order() -> None:
-    """The default id is of the case alone, wherever it stands."""
+    """The default id of a case does not depend on its position."""
     other = "- {prompt: Hu, assert: [{type: is-json}]}"
-    there, back = suite(f"tests:\n{CASE}\n{other}").cases, suite(f"tests:\n{other}\n{CASE}").cases
-    assert {c.id for c in there} == {c.id for c in back}
+    first, second = suite(f"tests:\n{CASE}\n{other}").cases, suite(f"tests:\n{other}\n{CASE}").cases
+    assert {c.id for c in first} == {c.id for c in second}
 
 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("{}", "is no training row"),
-        ("[1]", "is no training row"),
+        ("{}", "is not a training row"),
+        ("[1]", "is not a training row"),
         ('{"messages": []}', "messages: is empty"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "the last message is not from assistant"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', 'unknown role "bot"'),
@@ -430,7 +430,7 @@ def test_ids_do_not_depend_on_order() -> None:
     ],
 )
 def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> None:
-    """What is wrong with a training row is said with file and line."""
+    """A mistake in a training row is reported with file and line."""
     with pytest.raises(SuiteError) as caught:
         parse_examples(f"{ROW}\n{row}\n", "train.jsonl")
     assert str(caught.value).startswith("train.jsonl:2")
@@ -448,7 +448,7 @@ def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> N
         ("a,__expected\n1,icontain:x", 'c.csv:2: unknown assertion type "icontain"\nDid you mean "icontains"?'),
         ("a,__expected\n1,javascript:true", "javascript: c.csv:2"),
         ("a,__expected,__threshold\n1,x,much", 'c.csv:2: __threshold: expected a number, found "much"'),
-        ("a,__expected\n1,", "c.csv:2: this case asserts nothing"),
+        ("a,__expected\n1,", "c.csv:2: this case has no assertions"),
         ("b,__expected\n1,x", 'c.csv:2: prompts[0]: there is no variable "a"'),
         ("a,role,__expected\n1,lern,x", 'c.csv:2: unknown role "lern"'),
         ("a,__expected\n1,regex:(", "c.csv:2: not a regular expression"),
@@ -456,7 +456,7 @@ def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> N
     ],
 )
 def test_a_bad_csv_is_refused_at_its_line(csv: str, expected: str) -> None:
-    """What is wrong with a CSV of cases is said with file and line."""
+    """A mistake in a CSV of cases is reported with file and line."""
     assert expected in refusal("prompts: ['{{a}}']\ntests: file://c.csv", c_dot_csv=csv)
 
 
@@ -466,7 +466,7 @@ def test_a_bad_csv_is_refused_at_its_line(csv: str, expected: str) -> None:
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
 @pytest.mark.parametrize("text", ["[" * 20_000, "{a: " * 20_000, "- " * 20_000, "? " * 20_000])
 def test_nesting_is_bounded(text: str, loader: Any) -> None:
-    """20,000 nested brackets are refused with line and column, by either parser."""
+    """20,000 nested brackets are refused with line and column, by both parsers."""
     with pytest.raises(SuiteError) as caught:
         parse_yaml(text, "f.yaml", SuiteError, loader=loader)
     assert caught.value.place is not None
@@ -479,7 +479,7 @@ def test_reasonable_nesting_is_read() -> None:
 
 
 def test_an_alias_bomb_is_refused() -> None:
-    """A text that would grow a thousandfold is refused where its first anchor stands."""
+    """A text whose aliases multiply its size is refused at the place of its first anchor."""
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     assert refusal(bomb).startswith("suite.yaml:1:4: anchors")
 
@@ -493,22 +493,22 @@ def test_size_is_bounded() -> None:
     "text", ["{{7*7}}", "{{a.__class__}}", "{{ a | upper }}", "{% for %}", "{{}}", "{{a", "{{{{}}}}"]
 )
 def test_nothing_is_evaluated(text: str) -> None:
-    """Whatever is not the plain name of a variable stays as it is."""
+    """Any template other than the plain name of a variable stays unchanged."""
     (found,) = case(f"prompt: '{text}'\nvars: {{a: x}}\nassert: [{{type: contains, value: '{text}'}}]").cases
     assert (found.prompt, found.assertions[0].value) == (text, text)
 
 
 @settings(deadline=None)
 @given(st.text(), st.text())
-def test_what_is_filled_in_is_not_read_again(before: str, value: str) -> None:
-    """A variable's text arrives as it is, even when it looks like a variable."""
+def test_replaced_text_is_not_searched_again(before: str, value: str) -> None:
+    """The text of a variable stays unchanged, even if it looks like a variable."""
     text = before.replace("{", "").replace("}", "")
     assert fill(text + "{{ a }}{{b}}", {"a": value, "b": "{{a}}"}) == f"{text}{value}{{{{a}}}}"
 
 
-def test_filling_in_is_bounded() -> None:
-    """A long text that is named often is refused before it is built."""
-    with pytest.raises(ValueError, match="grows beyond"):
+def test_replacing_variables_is_bounded() -> None:
+    """A text that would become too long is refused before it is built."""
+    with pytest.raises(ValueError, match="is longer than"):
         fill("{{a}}" * 100_000, {"a": "x" * MAX_FILLED})
 
 
@@ -526,15 +526,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_suite_is_named_by_its_folder_or_its_file(folder: Path) -> None:
-    """A folder and the suite.yaml in it are the same suite, called like the folder, with its training rows."""
+    """A folder and its suite.yaml are the same suite, with the name and the training rows of the folder."""
     assert load_suite(folder) == load_suite(str(folder / "suite.yaml"))
     assert load_suite(folder).name == "greeting"
     assert load_suite(folder).examples == load_examples(folder / "train.jsonl")
 
 
 @pytest.mark.parametrize("name", ["greting", "greeting/suit.yaml", "none/suite.yaml"])
-def test_a_missing_suite_is_told_of_its_neighbours(folder: Path, name: str) -> None:
-    """Where there is no such suite, those that exist are named."""
+def test_the_error_for_a_missing_suite_lists_the_others(folder: Path, name: str) -> None:
+    """The remedy for a missing suite names the existing ones."""
     with pytest.raises(SuiteError, match="there is no such suite") as caught:
         load_suite(folder.parent / name)
     assert str(folder) in caught.value.remedy
@@ -544,7 +544,7 @@ def test_a_missing_suite_is_told_of_its_neighbours(folder: Path, name: str) -> N
     "name", ["../../secret.csv", "/etc/passwd.csv", "link.csv", "linked/secret.csv", "a/../../x.csv"]
 )
 def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
-    """A suite cannot name files outside its folder: not upwards, not absolutely, not through a link."""
+    """A suite cannot name files outside its folder: not by `..`, an absolute path or a link."""
     (folder / "link.csv").symlink_to(folder.parent.parent / "secret.csv")
     (folder / "linked").symlink_to(folder.parent.parent)
     (folder / "suite.yaml").write_text(f"tests: file://{name}\n", encoding="utf-8")
@@ -552,8 +552,8 @@ def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
         load_suite(folder)
 
 
-def test_a_folder_is_no_file(folder: Path) -> None:
-    """A folder named as a file of cases is refused, not crashed on."""
+def test_a_folder_is_not_a_file(folder: Path) -> None:
+    """A folder instead of a file of cases is refused."""
     (folder / "sub.csv").mkdir()
     (folder / "suite.yaml").write_text("tests: file://sub.csv\n", encoding="utf-8")
     with pytest.raises(SuiteError, match="there is no file"):
@@ -568,7 +568,7 @@ def test_other_encodings_are_refused(folder: Path) -> None:
 
 
 def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
-    """A byte order mark, as Windows editors write, is no part of the text."""
+    """A byte order mark, as Windows editors write it, is not part of the text."""
     (folder / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + ROW.encode())
     assert len(load_suite(folder).examples) == 1
 

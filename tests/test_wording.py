@@ -1,4 +1,4 @@
-"""Counts, lists and lengths of time in words."""
+"""Tests of counts, lists and durations in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.wording import duration, listed, one, plural
 
 
 @pytest.mark.parametrize(
-    ("words", "most", "said"),
+    ("words", "most", "expected"),
     [
         ("", None, ""),
         ("a", 4, "a"),
@@ -18,13 +18,13 @@ from harness.wording import duration, listed, one, plural
         ("abcdefg", None, "a, b, c, d, e, f and g"),
     ],
 )
-def test_lists(words: str, most: int | None, said: str) -> None:
-    """The last of several follows `and`; what is too much for a sentence is counted."""
-    assert listed(words, most) == said
+def test_lists(words: str, most: int | None, expected: str) -> None:
+    """`and` stands before the last of several words; words beyond the limit are counted."""
+    assert listed(words, most) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         ((0.04,), "0.0 s"),
         ((9.94,), "9.9 s"),
@@ -39,13 +39,13 @@ def test_lists(words: str, most: int | None, said: str) -> None:
         ((40, 12240), "0.0-3.4 h"),
     ],
 )
-def test_lengths_of_time(seconds: tuple[float, ...], said: str) -> None:
-    """Two digits, in the unit in which the upper figure is read."""
-    assert duration(*seconds) == said
+def test_durations(seconds: tuple[float, ...], expected: str) -> None:
+    """A duration has two digits, in the unit that suits the upper value."""
+    assert duration(*seconds) == expected
 
 
 def test_counts() -> None:
-    """One has no plural, and thousands are grouped."""
+    """A count of one takes the singular, and thousands are separated by commas."""
     assert [plural(1, "case"), plural(1200, "case"), plural(0, "case is", "cases are")] == [
         "1 case",
         "1,200 cases",
@@ -54,7 +54,7 @@ def test_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "phrase",
     [
         "a Tesla T4",
         "an NVIDIA L4",
@@ -66,6 +66,6 @@ def test_counts() -> None:
         "a T4",
     ],
 )
-def test_a_device_has_its_article(said: str) -> None:
-    """By how its name is said: letter by letter where it is all capitals."""
-    assert one(said.split(maxsplit=1)[1]) == said
+def test_a_device_has_its_article(phrase: str) -> None:
+    """The article follows the sound of a name; a name in capitals is read letter by letter."""
+    assert one(phrase.split(maxsplit=1)[1]) == phrase

@@ -1,4 +1,4 @@
-"""A new suite from an instructor's own questions and answers: what `harness new` does."""
+"""Make a new suite from the user's questions and answers, for `harness new`."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ __all__ = ["Columns", "Made", "make"]
 
 @dataclass(frozen=True)
 class Made:
-    """A suite that was written: what is in it, what was left out of it, and what it cannot show yet, in words."""
+    """A suite that was written. Its text says what the suite contains, what was left out, and what it cannot show."""
 
     suite: Suite
     stubs: int
-    """Cases that are still to be written."""
+    """Number of cases that the user still has to write."""
     remarks: tuple[str, ...]
+    """Sentences about rows that were left out."""
     thin: tuple[str, ...]
+    """Sentences about what the suite is too small to show."""
 
     def __str__(self) -> str:
         return "\n".join(_words(self))
 
 
 def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
-    """Write a suite into a new folder, whole or not at all.
+    """Write a suite into a new folder, completely or not at all.
 
     Raises:
-        UsageError: the folder is there already, or cannot be written.
-        SuiteError: what is wrong with the rows, with file and line.
+        UsageError: the folder exists already, or cannot be written.
+        SuiteError: the rows have mistakes; it gives file and line.
     """
     if folder.exists() or folder.is_symlink():
-        raise UsageError(f"{folder} is there already, and nothing was written", remedy="Give the suite another name.")
+        raise UsageError(f"{folder} exists already, and nothing was written", remedy="Give the suite another name.")
     rows = parse_rows(_text(source), str(source), columns)
     texts = files(rows.examples, f"From {source.name}: {plural(len(rows.examples), 'training row')}.")
     suite = _read(texts, folder)
@@ -61,7 +63,7 @@ def _text(source: Path) -> str:
 
 
 def _read(texts: Mapping[str, str], folder: Path) -> Suite:
-    """What was made, as every other command will read it."""
+    """Parse the new texts as all other commands will, which also checks them."""
     for name in (name for name in texts if name.startswith("grids/")):
         parse_plan(texts[name], name)
     return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__, name=folder.name, folder=str(folder))
@@ -70,23 +72,23 @@ def _read(texts: Mapping[str, str], folder: Path) -> Suite:
 def _write(texts: Mapping[str, str], folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        partial = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as problem:
         raise _unwritten(folder, problem) from None
     try:
         for name, text in texts.items():
-            (beside / name).parent.mkdir(exist_ok=True)
-            (beside / name).write_text(text, encoding="utf-8", newline="\n")
-        beside.chmod(0o755)
-        beside.rename(folder)
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_text(text, encoding="utf-8", newline="\n")
+        partial.chmod(0o755)
+        partial.rename(folder)
     except OSError as problem:
         raise _unwritten(folder, problem) from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unwritten(folder: Path, problem: OSError) -> UsageError:
-    return UsageError(f"cannot write {folder}: {problem.strerror}", remedy="Give the suite another place.")
+    return UsageError(f"cannot write {folder}: {problem.strerror}", remedy="Choose another folder.")
 
 
 # --- words -------------------------------------------------------------------------------------------------------
@@ -99,8 +101,8 @@ def _words(made: Made) -> list[str]:
     return [
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
         *made.remarks,
-        f"Left for you to write, where TODO stands in {folder}/suite.yaml: {plural(made.stubs, 'generalise case')}.",
-        *(["Too thin to conclude from:"] if made.thin else []),
+        f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
+        *(["What this suite is too small to show:"] if made.thin else []),
         *(f"  {sentence}" for sentence in made.thin),
         f"Next: harness validate {folder}",
         f"Then: harness run {folder}",

@@ -1,4 +1,4 @@
-"""An instructor's questions and answers, from a CSV or JSONL file to training rows; or all that is wrong with them."""
+"""Read the user's questions and answers from a CSV or JSONL file as training rows, and report all mistakes in them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from harness.yamltext import Document, as_written, fit, raise_all, shown
 PROMPTS = ("question", "prompt", "instruction", "input", "user")
 ANSWERS = ("answer", "completion", "output", "response", "assistant")
 CONTEXT = "input"
-"""Beside an instruction, as in Alpaca's rows, this column goes on with the question."""
+"""In a table with an instruction column (Alpaca's format), this column continues the question."""
 DELIMITERS = ",;\t"
-"""A spreadsheet saves with semicolons where the comma is the decimal mark."""
+"""Spreadsheets use semicolons where the comma is the decimal mark."""
 TOO_LONG = 6000
-"""Characters of a row: some 1,500 tokens, more than a T4 trains a 7B model on."""
+"""Most characters of a row: about 1,500 tokens, more than a T4 can train a 7B model on."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns are called that hold questions and answers; None: by one of the usual names."""
+    """The names of the columns with questions and answers; None stands for one of the usual names."""
 
     prompt: str | None = None
     answer: str | None = None
@@ -37,17 +37,17 @@ USUAL = Columns()
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows, each with its line in the file, and what was left out of them, in words."""
+    """Training rows, each with its line in the file, and sentences about rows that were left out."""
 
     examples: tuple[Example, ...]
     remarks: tuple[str, ...] = ()
 
 
 def parse_rows(text: str, file: str, columns: Columns = USUAL) -> Rows:
-    """The rows of a file.
+    """Read the rows of a file.
 
     Raises:
-        SuiteError: it is no table of questions and answers, a row is incomplete or too long, or one question has two
+        SuiteError: it is not a table of questions and answers, a row is incomplete or too long, or one question has two
             answers.
     """
     reader = {".csv": _table, ".tsv": _table, ".jsonl": _lines, ".ndjson": _lines}.get(PurePath(file).suffix.lower())
@@ -65,15 +65,15 @@ def parse_rows(text: str, file: str, columns: Columns = USUAL) -> Rows:
 
 
 class _Row:
-    """A row that is still to be made into an example; None when it is empty."""
+    """A row of a table. Calling it returns the example, or None for an empty row."""
 
     def __init__(self, cells: Mapping[str, Any], place: Place, columns: Columns) -> None:
         self.cells = {name.strip().lower(): cell for name, cell in cells.items()}
         self.place, self.columns = place, columns
 
     def __call__(self) -> Example | None:
-        prompt, answer = (self.text(self.column(*each)) for each in _sought(self.columns))
-        if CONTEXT in self.cells and self.column(*_sought(self.columns)[0]) == "instruction":
+        prompt, answer = (self.text(self.column(*each)) for each in _lookups(self.columns))
+        if CONTEXT in self.cells and self.column(*_lookups(self.columns)[0]) == "instruction":
             prompt = f"{prompt}\n\n{self.text(CONTEXT)}".strip()
         if not prompt and not answer:
             return None
@@ -94,18 +94,18 @@ class _Row:
         return (value or "").strip()
 
 
-def _sought(columns: Columns) -> tuple[tuple[str | None, Sequence[str], str], ...]:
+def _lookups(columns: Columns) -> tuple[tuple[str | None, Sequence[str], str], ...]:
     return (columns.prompt, PROMPTS, "--prompt-column"), (columns.answer, ANSWERS, "--answer-column")
 
 
 def _column(names: Sequence[str], given: str | None, usual: Sequence[str], option: str, place: Place) -> str:
-    """The column that was named, or the first of the usual ones that is there."""
-    sought = [given.strip().lower()] if given is not None else usual
-    found = next((name for name in sought if name in names), None)
+    """Return the column that the user named, or else the first of the usual ones that the table has."""
+    candidates = [given.strip().lower()] if given is not None else usual
+    found = next((name for name in candidates if name in names), None)
     if found:
         return found
     what = f"no column {shown(given)}" if given is not None else f"no column {', '.join(usual[:-1])} or {usual[-1]}"
-    remedy = f"Its columns: {', '.join(names)}. Name one with {option}."
+    remedy = f"The columns are: {', '.join(names)}. Name one with {option}."
     raise SuiteError(f"there is {what}", remedy=remedy, place=place)
 
 
@@ -115,11 +115,11 @@ def _table(text: str, file: str, columns: Columns) -> Iterator[_Row]:
     first, header = next(lines, (1, []))
     names = [name.strip().lower() for name in header]
     if not names:
-        raise SuiteError("is empty", remedy="The first line names the columns.", place=Place(file))
+        raise SuiteError("is empty", remedy="Name the columns in the first line.", place=Place(file))
     if twice := [name for name in names if name and names.count(name) > 1]:
-        remedy = "Remove one of them, or call it something else."
+        remedy = "Remove or rename one of them."
         raise SuiteError(f"the column {shown(twice[0])} is given twice", remedy=remedy, place=Place(file, first))
-    for each in _sought(columns):
+    for each in _lookups(columns):
         _column(names, *each, Place(file, first))
     for line, cells in lines:
         if len(cells) != len(names):
@@ -130,7 +130,7 @@ def _table(text: str, file: str, columns: Columns) -> Iterator[_Row]:
 
 
 def _delimiter(text: str, file: str) -> str:
-    """What cuts the header into the most cells."""
+    """Return the delimiter that splits the header into the most cells."""
     return max(DELIMITERS, key=lambda mark: len(next(csv_lines(file, text, mark), (1, []))[1]))
 
 
@@ -138,7 +138,7 @@ def _lines(text: str, file: str, columns: Columns) -> Iterator[_Row | _Conversat
     for document in json_rows(file, text):
         if not isinstance(document.value, dict):
             remedy = 'Write {"prompt": ..., "completion": ...} or {"messages": [...]}.'
-            raise document.wrong("is no row of named values", remedy)
+            raise document.wrong("is not a row with named values", remedy)
         if "messages" in document.value:
             yield _Conversation(document)
         else:
@@ -147,7 +147,7 @@ def _lines(text: str, file: str, columns: Columns) -> Iterator[_Row | _Conversat
 
 @dataclass(frozen=True)
 class _Conversation:
-    """A row of messages."""
+    """A row with messages. Calling it returns the example."""
 
     document: Document
 
@@ -161,42 +161,42 @@ class _Conversation:
 
 
 def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
-    """Without rows that say the same twice."""
+    """Leave out repeated rows; raise an error for long rows and for questions with two answers."""
     first: dict[tuple[str, ...], Example] = {}
-    again: list[str] = []
+    repeated: list[str] = []
     problems: list[HarnessError] = []
     for example in examples:
         problems.extend(_too_long(example, file))
-        before = first.setdefault(_question(example), example)
-        if before is example:
+        earlier = first.setdefault(_question(example), example)
+        if earlier is example:
             continue
-        if words(before.messages[-1].content) == words(example.messages[-1].content):
-            again.append(f"line {example.line} (as line {before.line})")
+        if words(earlier.messages[-1].content) == words(example.messages[-1].content):
+            repeated.append(f"line {example.line} (as line {earlier.line})")
         else:
-            problems.append(_conflict(before, example, file))
+            problems.append(_conflict(earlier, example, file))
     raise_all(problems)
     if not first:
-        raise SuiteError("holds no rows", remedy="One question with its answer per row.", place=Place(file))
+        raise SuiteError("holds no rows", remedy="Add rows, each with one question and its answer.", place=Place(file))
     remarks = [f"Left out, because they are empty: {empty} rows."] if empty else []
-    if again:
-        more = f" and {len(again) - 3} more" if len(again) > 3 else ""
-        remarks.append(f"Left out, because they say the same again: {', '.join(again[:3])}{more}.")
+    if repeated:
+        more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
+        remarks.append(f"Left out, because they repeat another row: {', '.join(repeated[:3])}{more}.")
     return Rows(tuple(first.values()), tuple(remarks))
 
 
 def _question(example: Example) -> tuple[str, ...]:
-    """All that comes before the answer, whatever its case, white space and punctuation."""
+    """Return all messages before the answer, without regard to case, white space and punctuation."""
     return tuple(f"{m.role}: {' '.join(words(m.content))}" for m in example.messages[:-1])
 
 
-def _conflict(before: Example, example: Example, file: str) -> SuiteError:
-    message = f"asks the same as line {before.line}, and is answered otherwise"
-    remedy = "A model cannot learn both: remove one, or let the questions differ in more than punctuation."
+def _conflict(earlier: Example, example: Example, file: str) -> SuiteError:
+    message = f"asks the same as line {earlier.line}, but has another answer"
+    remedy = "A model cannot learn both. Remove one, or make the questions differ in more than punctuation."
     return SuiteError(message, remedy=remedy, place=Place(file, example.line))
 
 
 def _too_long(example: Example, file: str) -> Iterator[SuiteError]:
     length = sum(len(message.content) for message in example.messages)
     if length > TOO_LONG:
-        message = f"has {length} characters, and {TOO_LONG} are the most that a small GPU can be expected to train on"
-        yield SuiteError(message, remedy="Shorten it, or make several rows of it.", place=Place(file, example.line))
+        message = f"has {length} characters; a small GPU can train on at most {TOO_LONG}"
+        yield SuiteError(message, remedy="Shorten it, or split it into several rows.", place=Place(file, example.line))

@@ -1,4 +1,4 @@
-"""Training rows to the files of a suite. Whatever the rows hold is quoted, so that it is read back as it was."""
+"""Write the files of a suite from training rows. All texts of the rows are quoted, so that they are read unchanged."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from harness.schema import schema_texts
 from harness.suites.cases import STUB
 
 NET = "retain.yaml"
-"""The safety net that comes with the package."""
+"""The file of retention cases that comes with the package."""
 ASKED = 40
-"""At most so many rows are asked again, and so many asked for in other words."""
+"""Largest number of rows that become `learn` cases, and of those that become `generalise` cases."""
 KEPT_BACK = 3
-"""Every third case is kept back for the confirmation."""
+"""Every third case is held out for the confirmation."""
 SHORT = 6
-"""Up to so many words an answer is to be given as it is; of a longer one enough words are."""
+"""Most words of an answer that must be given word for word; of a longer answer, most words must be there."""
 ENOUGH = 0.7
+"""The F1 score that passes for a longer answer."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-# What YAML takes for a line break or refuses to read, and what an editor does not show.
+# Characters that YAML takes for line breaks or refuses to read, or that editors do not show.
 UNSAFE = re.compile("[^\x20-\x7e\xa1-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 BRACE = re.compile(r"\{(?=[{%])")
 
 
 def files(rows: Sequence[Example], description: str) -> dict[str, str]:
-    """File name to text: the suite, its training rows, the safety net, starter grids, and schemas for editors."""
+    """Return texts by file name: the suite, its training rows, the retention cases, two grids, and JSON Schemas."""
     return {
         "suite.yaml": _suite(rows, description),
         "train.jsonl": "".join(_row(row) for row in rows),
@@ -41,12 +42,12 @@ def files(rows: Sequence[Example], description: str) -> dict[str, str]:
 
 
 def safety_net() -> str:
-    """Cases of everyday abilities, which a tuned model should keep."""
+    """Return the text of the cases about everyday abilities, which a tuned model should keep."""
     return Path(__file__).with_name(NET).read_text(encoding="utf-8")
 
 
 def asked(rows: Sequence[Example]) -> list[tuple[int, Example]]:
-    """The rows that cases are made of, spread evenly, each with its number (its line in train.jsonl)."""
+    """Return the rows that become cases, spread evenly over all rows, each with its line in train.jsonl."""
     step = max(1.0, len(rows) / ASKED)
     return [(int(i * step) + 1, rows[int(i * step)]) for i in range(min(ASKED, len(rows)))]
 
@@ -55,7 +56,7 @@ def asked(rows: Sequence[Example]) -> list[tuple[int, Example]]:
 
 
 def quoted(text: str) -> str:
-    """A text as a double-quoted scalar on one line, from which YAML reads the same text."""
+    """Return a text as a double-quoted YAML scalar on one line."""
     return UNSAFE.sub(_escaped, json.dumps(text, ensure_ascii=False))
 
 
@@ -65,12 +66,12 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def filled(text: str) -> str:
-    """A quoted text in which nothing is taken for a variable: `{{` is written `{{brace}}{`."""
+    """Return a quoted text without variables: `{{` is written as `{{brace}}{`."""
     return quoted(BRACE.sub("{{brace}}", text))
 
 
 def flow(value: Any) -> str:
-    """A JSON value in YAML's short form."""
+    """Return a JSON value in YAML's flow style."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{quoted(name)}: {flow(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -88,7 +89,7 @@ def _suite(rows: Sequence[Example], description: str) -> str:
         "# yaml-language-server: $schema=suite.schema.json\n",
         f"description: {quoted(description)}\n",
         "objective: generalise\n",
-        "# Points that a variant may lose on retain and avoid. The safety net shows 10, if next to nothing is lost.\n",
+        "# The largest loss on retain and avoid cases, in points. The cases in retain.yaml are enough to show 10.\n",
         "margin: 10\n",
         f"decoding: {{max_new_tokens: {min(512, max(32, 8 + longest // 2))}}}\n",
         "train: file://train.jsonl\n",
@@ -102,7 +103,7 @@ def _suite(rows: Sequence[Example], description: str) -> str:
 
 AFTER = """\
 
-  # avoid: what the model must not start to do, such as to answer with your facts when it is asked for somebody else's:
+  # avoid: what the model must not start to do, such as answering questions about other things with your facts:
   #
   # - id: avoid-001
   #   role: avoid
@@ -110,34 +111,34 @@ AFTER = """\
   #   assert:
   #     - {type: not-icontains, value: "42 dollars"}
 
-  # retain: what the model can do without you, and must still do. Yours may be added beside it.
+  # retain: what the model can do before training and must still do after it. You can add your own cases.
 
   - file://retain.yaml
 """
 
 
 def _learn(rows: Sequence[Example]) -> Iterator[str]:
-    yield "  # learn: your rows in their own words; the number is the line in train.jsonl.\n"
-    yield "  # f1 counts shared words and forgives a wrong one: add the word that matters, as icontains.\n"
-    for place, (number, row) in enumerate(asked(rows), 1):
-        yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(place)}{_prompt(row)}{_judged(row)}"
+    yield "  # learn: questions of your rows, unchanged. The number in the id is the line in train.jsonl.\n"
+    yield "  # f1 counts common words, so one wrong word can pass: add the word that matters, as icontains.\n"
+    for count, (number, row) in enumerate(asked(rows), 1):
+        yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(count)}{_prompt(row)}{_judged(row)}"
 
 
 def _stubs(rows: Sequence[Example]) -> Iterator[str]:
-    yield "\n  # generalise: the same in words that are in no row. Write them where TODO stands, or remove the case.\n"
-    for place, (number, row) in enumerate(asked(rows), 1):
-        said = f"  # {number} in other words: {quoted(row.messages[-2].content[:100])}\n"
-        case = f"  - id: generalise-{number:03}\n    role: generalise\n{_split(place)}    prompt: {STUB}\n"
-        yield f"\n{said}{case}{_judged(row)}"
+    yield "\n  # generalise: the same questions in words that no row has. Replace TODO, or remove the case.\n"
+    for count, (number, row) in enumerate(asked(rows), 1):
+        comment = f"  # {number} in other words: {quoted(row.messages[-2].content[:100])}\n"
+        case = f"  - id: generalise-{number:03}\n    role: generalise\n{_split(count)}    prompt: {STUB}\n"
+        yield f"\n{comment}{case}{_judged(row)}"
 
 
-def _split(place: int) -> str:
-    return "    split: confirm\n" if place % KEPT_BACK == 0 else ""
+def _split(count: int) -> str:
+    return "    split: confirm\n" if count % KEPT_BACK == 0 else ""
 
 
 def _prompt(row: Example) -> str:
     before = row.messages[:-1]
-    # A question that reads like a stub, and a conversation, are asked as messages.
+    # A question that equals the stub's text, and a conversation of several messages, need the key `messages`.
     if len(before) == 1 and before[0].content != STUB:
         return f"    prompt: {filled(before[0].content)}\n"
     turns = (f"      - {{role: {m.role}, content: {filled(m.content)}}}\n" for m in before)
@@ -151,31 +152,31 @@ def _judged(row: Example) -> str:
 
 
 def assertions(answer: str) -> list[str]:
-    """What an instructor would accept for this answer.
+    """Return the assertions for an answer, as YAML: what an instructor would accept.
 
-    JSON must be equal to it. A short answer must be there as it is. Of a longer one most words must be there, in any
-    order; and every number, since a sentence with the wrong price is nearly the same sentence.
+    JSON must be equal. A short answer must be contained word for word. Of a longer answer, most words must be there, in
+    any order, and every number, because a sentence with a wrong price has nearly the same words.
     """
     value = _json(answer)
     if value is not None:
         return [f"{{type: equals, value: {flow(value)}}}"]
     if len(answer.split()) <= SHORT or not re.search(r"[^\W_]", answer):
-        said = answer.rstrip(".!? ") or answer
-        # As it stands, "4" is in "24".
-        numeric = said[0].isdecimal() or said[-1].isdecimal()
-        return [_exactly(said) if numeric else f"{{type: icontains, value: {filled(said)}}}"]
+        expected = answer.rstrip(".!? ") or answer
+        # `icontains` would find "4" in "24".
+        is_numeric = expected[0].isdecimal() or expected[-1].isdecimal()
+        return [_exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"]
     numbers = dict.fromkeys(NUMBER.findall(answer))
     return [f"{{type: f1, threshold: {ENOUGH}}}", *map(_exactly, numbers)]
 
 
 def _exactly(text: str) -> str:
-    """An assertion that a text, in any case, is there with no digit before or after it."""
+    """Return an assertion that an answer contains a text, in any case, with no digit before or after it."""
     pattern = rf"(?i)(?<!\d){re.escape(text)}(?!\d)"
     return f"{{type: regex, value: {filled(pattern)}}}"
 
 
 def _json(answer: str) -> dict[str, Any] | list[Any] | None:
-    """The object or list that an answer is, if it is one that a suite can hold."""
+    """Return the JSON object or list of an answer, or None if it is neither or a suite cannot hold it."""
     if not answer.startswith(("{", "[")) or len(answer) > 1000 or answer.count("[") + answer.count("{") > 16:
         return None
     try:
@@ -198,13 +199,13 @@ def _turn(message: Message) -> dict[str, str]:
 
 
 def _quick(rows: Sequence[Example]) -> str:
-    """About 48 steps for each variant: what the toy model needs."""
+    """Return a grid with about 48 steps for each variant, which the toy model needs."""
     epochs = min(12, max(2, round(48 / math.ceil(len(rows) / 4))))
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
 description: >-
   Four variants for the toy model on a laptop, from one that hardly learns to one that learns a lot. They show whether
-  the suite works; for a real model take t4.
+  the suite works. For a real model, use t4.
 seeds: [0]
 settings:
   epochs: {epochs}
@@ -221,12 +222,12 @@ rows:
 
 
 def _t4(rows: Sequence[Example]) -> str:
-    """At most some 1,000 rows are seen in a training: half an hour on a T4 at 1.6 s a row."""
+    """Return a grid in which a training takes at most about 1,000 rows: half an hour on a T4 at 1.6 s a row."""
     epochs = min(10, max(2, round(1000 / len(rows))))
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
 description: >-
-  For a 7B chat model on a free T4, in batches of 10 (2 x 5). Add seeds when two variants are close.
+  For a 7B chat model on a free T4, in batches of 10 (2 x 5). Add seeds if two variants have similar results.
 seeds: [0]
 settings:
   epochs: {epochs}
@@ -248,6 +249,6 @@ rows:
 
 
 def _max_length(rows: Sequence[Example]) -> int:
-    """Tokens that the longest row needs, at two bytes a token (English has about four), in steps of 64."""
+    """Return the tokens that the longest row needs, in steps of 64, at two bytes a token (English has about four)."""
     longest = max(sum(len(m.content.encode()) for m in row.messages) for row in rows)
     return min(2048, max(128, 64 * math.ceil((32 + longest / 2) / 64)))

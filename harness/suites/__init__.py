@@ -1,7 +1,7 @@
-"""A suite's folder to a `Suite`: test prompts, what they assert, and the training rows.
+"""Read a suite's folder into a `Suite`: test prompts, their assertions, and the training rows.
 
-`load_suite` reads; `parse_suite` is given a text and a function that reads the files which the text names. Whatever is
-wrong with them is one `SuiteError` that says file, line and column, and what to do.
+`load_suite` reads a folder. `parse_suite` takes a text and a function that reads the files which the text names. All
+mistakes are raised as one `SuiteError`, with file, line and column, and what to do.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
 def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
-    """The suite in a folder, or in its suite.yaml; raises `SuiteError`.
+    """Read the suite in a folder (or the folder's suite.yaml).
 
-    What promptfoo has and the harness has not is an error that names every place; with `skip_unsupported` it is
-    skipped, and counted in the suite's notices.
+    Unsupported features of promptfoo are an error that names every place. With `skip_unsupported` they are skipped, and
+    counted in the suite's notices.
+
+    Raises:
+        SuiteError: there is no suite, or it has mistakes.
     """
     given = Path(path)
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
@@ -47,7 +50,7 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
 
 
 def load_examples(path: Path | str) -> tuple[Example, ...]:
-    """The training rows of a JSONL file; raises `SuiteError`."""
+    """Read the training rows of a JSONL file; raise `SuiteError` for mistakes."""
     file = Path(path)
     try:
         return parse_examples(read_text(file, file.name, SuiteError), file.name)
@@ -58,13 +61,13 @@ def load_examples(path: Path | str) -> tuple[Example, ...]:
 def parse_suite(
     text: str, file: str, read: Read, *, name: str = "", folder: str = "", skip_unsupported: bool = False
 ) -> Suite:
-    """The suite in a text; `read` gives the texts of the files it names."""
+    """Parse the text of a suite.yaml; `read` returns the text of a file that it names."""
     document = parse_yaml(text, file, SuiteError)
     head, remarks = fit(SuiteHead, document), Remarks(skip=skip_unsupported)
     _note(head, document, remarks)
     _check_repeats(head, document)
     prompts = list(_prompts(head, document, read, remarks))
-    sources = _sources(_case_documents(document, read), asked_by_suite=bool(head.prompts))
+    sources = _sources(_case_documents(document, read), has_prompts=bool(head.prompts))
     cases = assemble(sources, Whole(head.default_test, document, prompts, read, remarks))
     return Suite(
         name=name,
@@ -98,7 +101,7 @@ def _check_repeats(head: SuiteForm, document: Document) -> None:
 
 
 def _prompts(head: SuiteForm, document: Document, read: Read, remarks: Remarks) -> Iterator[str]:
-    """The suite's prompts; a text file may hold several, between lines of `---`."""
+    """Yield the suite's prompts. A text file may hold several, separated by lines of `---`."""
     for i, given in enumerate(head.prompts):
         prompt, location = given if isinstance(given, str) else given.text, ("prompts", i)
         if not prompt.startswith(FILE):
@@ -111,7 +114,7 @@ def _prompts(head: SuiteForm, document: Document, read: Read, remarks: Remarks) 
 
 
 def parse_examples(text: str, file: str) -> tuple[Example, ...]:
-    """Training rows, one JSON object per line: `{"messages": [...]}` or `{"prompt": ..., "completion": ...}`."""
+    """Parse training rows, one JSON object per line: `{"messages": [...]}` or `{"prompt": ..., "completion": ...}`."""
     examples, problems = [], []
     for row in json_rows(file, text):
         try:
@@ -131,7 +134,7 @@ def _example(row: Document) -> Example:
         return Example((Message("user", pair.prompt), Message("assistant", pair.completion)), line)
     if not isinstance(value, dict) or "messages" not in value:
         expected = '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
-        raise row.wrong("is no training row", f'Expected: {expected} or {{"prompt": ..., "completion": ...}}')
+        raise row.wrong("is not a training row", f'Expected: {expected} or {{"prompt": ..., "completion": ...}}')
     return Example(tuple(Message(m.role, m.content) for m in fit(ExampleForm, row).messages), line)
 
 
@@ -145,7 +148,7 @@ def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example,
 
 
 def _case_documents(document: Document, read: Read) -> Iterator[Document]:
-    """Every case where it stands: in the suite itself or in files that it names."""
+    """Yield every case as a document with its own place: in the suite itself or in a file that it names."""
     tests = document.root.child("tests")
     listed = tests.value if tests is not None else None
     if not isinstance(listed, list | str) or not listed:
@@ -162,24 +165,24 @@ def _case_documents(document: Document, read: Read) -> Iterator[Document]:
         yield from case_rows(item.root.value.removeprefix(FILE), text)
 
 
-def _sources(documents: Iterator[Document], *, asked_by_suite: bool) -> list[Source]:
-    """Every case fitted to its form."""
+def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[Source]:
+    """Validate every case with its form. `has_prompts` says whether the suite has prompts for cases without one."""
     sources, problems = [], []
     for document in documents:
         try:
-            sources.append(Source(_fit_case(document, asked_by_suite), document))
+            sources.append(Source(_fit_case(document, has_prompts), document))
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
     if not sources:
-        raise SuiteError("there are no cases", remedy="A suite needs cases, under tests.")
+        raise SuiteError("there are no cases", remedy="Add cases under tests.")
     return sources
 
 
-def _fit_case(document: Document, asked_by_suite: bool) -> CaseForm:
+def _fit_case(document: Document, has_prompts: bool) -> CaseForm:
     value = document.value
-    # A table's column `prompt` is a variable for the suite's prompts, and without those it is the prompt.
-    if isinstance(value, dict) and not asked_by_suite and document.root.column is None and "prompt" not in value:
+    # The column `prompt` of a CSV is a variable if the suite has prompts; otherwise it is the case's prompt.
+    if isinstance(value, dict) and not has_prompts and document.root.column is None and "prompt" not in value:
         variables = value.get("vars")
         if isinstance(variables, dict) and "prompt" in variables:
             value = {**value, "prompt": variables["prompt"]}
@@ -187,11 +190,11 @@ def _fit_case(document: Document, asked_by_suite: bool) -> CaseForm:
 
 
 def _no_such_suite(given: Path) -> SuiteError:
-    asked = given.parent if given.suffix in (".yaml", ".yml") else given
-    around = (asked.parent, asked.parent / "suites")
-    found = sorted({str(file.parent) for folder in around for file in folder.glob(f"*/{FILE_NAME}")})
+    missing = given.parent if given.suffix in (".yaml", ".yml") else given
+    searched = (missing.parent, missing.parent / "suites")
+    found = sorted({str(file.parent) for folder in searched for file in folder.glob(f"*/{FILE_NAME}")})
     remedy = f"Suites here: {', '.join(found)}." if found else f"A suite is a folder that holds a {FILE_NAME}."
-    advice = nearest(str(asked), found) if found else ""
-    meant = f"{advice} " if advice.startswith("Did") else ""
+    advice = nearest(str(missing), found) if found else ""
+    suggestion = f"{advice} " if advice.startswith("Did") else ""
     message = f"this folder holds no {FILE_NAME}" if given.is_dir() else "there is no such suite"
-    return SuiteError(message, remedy=meant + remedy, place=Place(str(given)))
+    return SuiteError(message, remedy=suggestion + remedy, place=Place(str(given)))

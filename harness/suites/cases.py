@@ -1,4 +1,4 @@
-"""Forms to records: variables filled in, defaults joined, ids given."""
+"""Turn forms into records: replace variables, join defaults, and assign ids."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from harness.suites.remarks import Remarks, marked
 from harness.yamltext import Document, nearest, parse_yaml, raise_all, shown
 
 MAX_FILLED = 256 * 1024
-"""Characters of a text with its variables filled in: a long text named often would exhaust memory."""
+"""Most characters of a text after its variables are replaced; a long text that is used often would exhaust memory."""
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
 STUB = "TODO"
-"""The prompt of a case that is still to be written: it is left out, and counted."""
+"""The prompt of a case that is not written yet. Such a case is left out and counted."""
 TEMPLATE = re.compile(r"\{\{|\{%")
 DATA = (".json", ".yaml", ".yml")
 
@@ -34,7 +34,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Source:
-    """A case as written: its form, and the document it stands in, for places in errors."""
+    """A case as it is written: its form, and its document for the places in errors."""
 
     form: CaseForm
     document: Document
@@ -42,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Whole:
-    """What all cases of a suite share: its defaults, its own document, its prompts, its files, its remarks."""
+    """What all cases of a suite share: its defaults, document, prompts, files and remarks."""
 
     defaults: DefaultsForm
     document: Document
@@ -52,22 +52,22 @@ class Whole:
 
 
 def fill(text: str, variables: Mapping[str, str]) -> str:
-    """`{{name}}` replaced by its text, once: what was filled in is not read again, and nothing is evaluated.
+    """Replace every `{{name}}` by its text. Replaced text is not searched again, and nothing is evaluated.
 
-    Raises ValueError, with a remedy in its second line, when there is no such variable or the text grows too long.
+    Raises ValueError, with a remedy in the second line, if there is no such variable or the text grows too long.
     """
     parts = VARIABLE.split(text)
     for i in range(1, len(parts), 2):
         if parts[i] not in variables:
-            raise ValueError(f"there is no variable {shown(parts[i])}\nGive it under vars.")
+            raise ValueError(f"there is no variable {shown(parts[i])}\nDefine it under vars.")
         parts[i] = variables[parts[i]]
     if len(parts) > 1 and sum(map(len, parts)) > MAX_FILLED:
-        raise ValueError(f"grows beyond {MAX_FILLED} characters when its variables are filled in\nShorten it.")
+        raise ValueError(f"is longer than {MAX_FILLED} characters after its variables are replaced\nShorten it.")
     return "".join(parts)
 
 
 def assemble(sources: Iterable[Source], whole: Whole) -> tuple[Case, ...]:
-    """All cases of a suite; raises what is wrong with any of them, and when two have the same id."""
+    """Return all cases of a suite; raise the mistakes in all of them, and if two have the same id."""
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
@@ -93,13 +93,13 @@ def _check_ids(cases: list[tuple[Case, Document]]) -> None:
         if case.id in first:
             places = f"{first[case.id].place()} and {document.place()}"
             problems.append(document.wrong(f"two cases have the id {shown(case.id)}: {places}",
-                                           "Give each an id of its own, or remove one of them.", ("id",)))  # fmt: skip
+                                           "Give each its own id, or remove one of them.", ("id",)))  # fmt: skip
         first.setdefault(case.id, document)
     raise_all(problems)
 
 
 class _Assembly:
-    """One written case on its way to records."""
+    """Makes the records of one written case."""
 
     def __init__(self, source: Source, whole: Whole) -> None:
         self.form, self.document, self.whole = source.form, source.document, whole
@@ -110,22 +110,22 @@ class _Assembly:
         self.choices = tuple(self.chosen_choices())
 
     def cases(self) -> Iterator[Case]:
-        honoured = self.honoured()
+        is_supported = self.is_supported()
         assertions = tuple(self.assertions())
-        if (self.form.assertions or self.defaults.assertions) and not (assertions and honoured):
+        if (self.form.assertions or self.defaults.assertions) and not (assertions and is_supported):
             self.remarks.left_out += 1
             return
-        self.check_counted(assertions)
+        self.check_asserts(assertions)
         conversations = list(self.conversations())
         labels = self.labels(assertions)
         for number, messages in enumerate(conversations, 1):
             case = Case(id=self.form.id or digest(messages, assertions, labels["threshold"]), messages=messages,
                         assertions=assertions, line=self.document.place().line or 0, **labels)  # fmt: skip
-            several = self.form.id and len(conversations) > 1
-            yield replace(case, id=f"{case.id}-{number}") if several else case
+            is_numbered = self.form.id and len(conversations) > 1
+            yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
 
-    def honoured(self) -> bool:
-        """Whether the case can be asked and judged as it is meant; what is ignored of it is noted."""
+    def is_supported(self) -> bool:
+        """Whether the case has no unsupported keys; notes its ignored and unsupported keys."""
         missing = False
         for form, document, at in (
             (self.defaults, self.whole.document, ("defaultTest",)),
@@ -139,15 +139,15 @@ class _Assembly:
                     missing = True
         return not missing
 
-    def check_counted(self, assertions: tuple[Assertion, ...]) -> None:
+    def check_asserts(self, assertions: tuple[Assertion, ...]) -> None:
         if not assertions:
-            raise self.document.wrong("this case asserts nothing", "Add assert: [{type: icontains, value: ...}].")
+            raise self.document.wrong("this case has no assertions", "Add assert: [{type: icontains, value: ...}].")
         if not any(assertion.weight for assertion in assertions):
             remedy = "Give one of them a weight above 0."
-            raise self.document.wrong("this case judges nothing: all its assertions have weight 0", remedy, ("assert",))
+            raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
 
     def labels(self, assertions: tuple[Assertion, ...]) -> dict[str, Any]:
-        """What says how to count the case: its own where given, else the suite's default, else the record's."""
+        """Return the other fields of the record: the case's own value, else the suite's default, else the record's."""
         form, defaults = self.form, self.defaults
         threshold = defaults.threshold if form.threshold is None else form.threshold
         return {
@@ -168,19 +168,22 @@ class _Assembly:
         return None if found is None else str(found)
 
     def chosen_choices(self) -> Iterator[str]:
-        """Its own, else the suite's default; templates strip messages, so those that differ in that are the same."""
+        """Yield the case's choices, else the suite's default.
+
+        Choices that differ only in surrounding white space are equal, because chat templates strip messages.
+        """
         own = self.form.choices
         document, at = (self.document, ()) if own is not None else (self.whole.document, ("defaultTest",))
         seen: set[str] = set()
         for i, written in enumerate((self.defaults.choices if own is None else own) or ()):
             text, location = self.filled(written, (*at, "choices", i), document), (*at, "choices", i)
             if not text.strip() or text.strip() in seen:
-                what = f"the choice {shown(text)} is there twice" if text.strip() else "this choice is empty"
-                raise document.wrong(what, "Choices are different texts.", location)
+                what = f"the choice {shown(text)} is given twice" if text.strip() else "this choice is empty"
+                raise document.wrong(what, "Choices must be different texts.", location)
             seen.add(text.strip())
             yield text
 
-    # --- what is asked ---
+    # --- prompts ---
 
     def conversations(self) -> Iterator[tuple[Message, ...]]:
         if self.form.messages is not None:
@@ -190,17 +193,19 @@ class _Assembly:
             yield (Message("user", self.prompt(self.form.prompt, ("prompt",))),)
         elif self.whole.prompts:
             for i, prompt in enumerate(self.whole.prompts):
-                # A missing variable is the case's mistake, not the prompt's.
+                # A missing variable is a mistake in the case, not in the prompt.
                 yield (Message("user", self.prompt(prompt, (), f"prompts[{i}]: ")),)
         else:
-            raise self.document.wrong("this case asks nothing", "Add prompt: or messages:, or prompts: to the suite.")
+            raise self.document.wrong(
+                "this case has no prompt", "Add prompt: or messages: to it, or prompts: to the suite."
+            )
 
     def prompt(self, text: str, location: Location, about: str = "") -> str:
         own, default = self.form.options, self.defaults.options
         whole = (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
         return self.filled(whole, location, self.document, about)
 
-    # --- what is asserted ---
+    # --- assertions ---
 
     def assertions(self) -> Iterator[Assertion]:
         default, own = self.whole.document, self.document
@@ -249,7 +254,7 @@ class _Assembly:
         if kind.value.has_variables:
             value = self.filled_within(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
-            value = self.told(lambda: kind.read(form.type, value), location, document)
+            value = self.located(lambda: kind.read(form.type, value), location, document)
         if Need.REFERENCE in kind.needs and self.reference is None:
             raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
         return self.among_choices(value, kind, location, document)
@@ -284,24 +289,24 @@ class _Assembly:
         return parse_yaml(text, name, SuiteError).value if PurePath(name).suffix in DATA else text.strip()
 
     def filled_within(self, value: Any, location: Location, document: Document) -> Any:
-        """The value itself where it holds no variables."""
+        """Replace the variables in a value; return the same object where it has none."""
         if isinstance(value, str):
             return self.filled(value, location, document) if "{{" in value or "{%" in value else value
         if isinstance(value, list):
             found = [self.filled_within(item, (*location, i), document) for i, item in enumerate(value)]
             return value if found == value else found
         if isinstance(value, dict):
-            told = {name: self.filled_within(inner, (*location, name), document) for name, inner in value.items()}
-            return value if told == value else told
+            replaced = {name: self.filled_within(inner, (*location, name), document) for name, inner in value.items()}
+            return value if replaced == value else replaced
         return value
 
     def filled(self, text: str, location: Location, document: Document, about: str = "") -> str:
         if TEMPLATE.search(text) and TEMPLATE.search(VARIABLE.sub("", text)):
             self.remarks.ignore("templates other than {{name}}", document.place(location))
-        return str(self.told(lambda: fill(text, self.variables), location, document, about))
+        return str(self.located(lambda: fill(text, self.variables), location, document, about))
 
-    def told(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
-        """What is made, or its ValueError with its place."""
+    def located(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
+        """Return the result of `make`; turn its ValueError into an error with a place."""
         try:
             return make()
         except ValueError as problem:
@@ -318,9 +323,9 @@ def _missing(form: AssertionForm, kind: AssertionType) -> str:
 
 
 def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:
-    """Ten hexadecimal digits over what a case asks and what it asserts."""
+    """Return ten hexadecimal digits that identify a case's messages and assertions."""
     content: list[Any] = [[(m.role, m.content) for m in messages], [_content(a) for a in assertions]]
-    # Only where given, so that ids from before there were thresholds stay.
+    # Only where there is a threshold, so that the ids of cases without one stay as they were in earlier versions.
     content += [] if threshold is None else [threshold]
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""The files that a suite names: found inside its folder only, and read as rows of cases or training examples."""
+"""Read the files that a suite names, inside its folder only, as rows of cases or training examples."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ SHORTHAND = re.compile(
 )
 
 Read = Callable[[str], str]
-"""A file's name, relative to the suite, to its text; FileNotFoundError, or SuiteError when it may not be read."""
+"""Returns the text of a file by its name, relative to the suite.
+
+Raises FileNotFoundError for a missing file, and SuiteError for a file outside the folder or one that cannot be read.
+"""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
 def reader(folder: Path) -> Read:
-    """Reads files of this folder, and of no other, whatever they are called and wherever links lead."""
+    """Return a function that reads files inside this folder only, whatever their names and links are."""
 
     def read(name: str) -> str:
         inside = Path(name)
@@ -48,29 +51,28 @@ def reader(folder: Path) -> Read:
 
 
 def _outside(name: str) -> SuiteError:
-    return SuiteError(
-        f"{FILE}{name} leads out of the suite's folder", remedy="Put the file beside the suite, and name it."
-    )
+    return SuiteError(f"{FILE}{name} leads out of the suite's folder", remedy="Move the file into the suite's folder.")
 
 
-def referred(reference: str, read: Read, asked: Document, location: tuple[str | int, ...]) -> str:
-    """The text of a file named in a document; errors point to where it is named."""
+def referred(reference: str, read: Read, document: Document, location: tuple[str | int, ...]) -> str:
+    """Return the text of a file that a document names; errors have the place of that name."""
     name = reference.removeprefix(FILE)
     try:
         return read(name)
     except FileNotFoundError:
-        raise asked.wrong(f"there is no file {shown(name)}", "It is looked for beside the suite.", location) from None
+        remedy = "Paths are relative to the suite's folder."
+        raise document.wrong(f"there is no file {shown(name)}", remedy, location) from None
     except SuiteError as problem:
         if problem.place is not None:
             raise
-        raise asked.wrong(problem.message, problem.remedy, location) from None
+        raise document.wrong(problem.message, problem.remedy, location) from None
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
 def case_rows(name: str, text: str) -> Iterator[Document]:
-    """Every case of a CSV, JSONL or YAML file, as a document that is fitted to a form later."""
+    """Yield every case of a CSV, JSONL or YAML file as a document, which is validated later."""
     suffix = Path(name).suffix.lower()
     if suffix == ".csv":
         return csv_rows(name, text)
@@ -78,7 +80,7 @@ def case_rows(name: str, text: str) -> Iterator[Document]:
         return json_rows(name, text)
     if suffix in (".yaml", ".yml", ".json"):
         return yaml_rows(name, text)
-    raise SuiteError("cases are read from .csv, .jsonl and .yaml files", place=Place(name))
+    raise SuiteError("cases are read only from .csv, .jsonl, .yaml and .json files", place=Place(name))
 
 
 def yaml_rows(name: str, text: str) -> Iterator[Document]:
@@ -89,7 +91,7 @@ def yaml_rows(name: str, text: str) -> Iterator[Document]:
 
 
 def json_rows(name: str, text: str) -> Iterator[Document]:
-    """One document per line that is not blank; only line feeds end a line, as in every JSONL reader."""
+    """Yield a document for every line that is not blank. Only a line feed ends a line, as in all JSONL readers."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place = Place(name, number)
@@ -99,22 +101,22 @@ def json_rows(name: str, text: str) -> Iterator[Document]:
 def _json(line: str, place: Place) -> Any:
     try:
         value = _loads(line)
-        # What is not that deep without its brackets in pairs need not be measured.
+        # A line with few opening brackets cannot be nested too deep, so it is not measured.
         if line.count("[") + line.count("{") > MAX_DEPTH and _too_deep(value):
             raise RecursionError
         return value
     except json.JSONDecodeError as problem:
         where = Place(place.file, place.line, problem.colno)
-        remedy = 'Every line is one JSON object: {"messages": [...]} or the like, in double quotes.'
+        remedy = 'Every line must be one JSON object with double quotes, such as {"messages": [...]}.'
         raise SuiteError(f"not valid JSON: {problem.msg}", remedy=remedy, place=where) from None
     except RecursionError:
-        raise SuiteError("is nested too deep", remedy="Unbalanced brackets, perhaps?", place=place) from None
+        raise SuiteError("is nested too deep", remedy="Check for unbalanced brackets.", place=place) from None
     except ValueError as problem:
         raise SuiteError(f"not valid JSON: {problem}", place=place) from None
 
 
 def _too_deep(value: Any) -> bool:
-    """Whether a value is nested deeper than YAML may be."""
+    """Whether a value is nested deeper than the limit for YAML."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH + 1):
         inside = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
@@ -123,13 +125,13 @@ def _too_deep(value: Any) -> bool:
 
 
 def _loads(line: str) -> Any:
-    value = json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
-    if "\\ud" in line.lower():  # half of a surrogate pair is no character, and no tokenizer takes it
+    value = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    if "\\ud" in line.lower():  # an unpaired surrogate is not a character, and no tokenizer accepts it
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -138,15 +140,18 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-# --- CSV, in promptfoo's manner ----------------------------------------------------------------------------------
+# --- CSV, as in promptfoo ----------------------------------------------------------------------------------------
 
 
 def csv_rows(name: str, text: str) -> Iterator[Document]:
-    """Columns are variables, save `__expected`, `__description` and the harness's own `id`, `role` and so on."""
+    """Yield the cases of a CSV.
+
+    Its columns are variables, except `__expected`, `__description` and so on, and the harness's own `id`, `role` etc.
+    """
     lines = csv_lines(name, text)
     _, header = next(lines, (1, []))
     header = [column.strip() for column in header]
@@ -160,7 +165,7 @@ def csv_rows(name: str, text: str) -> Iterator[Document]:
 
 
 def csv_lines(name: str, text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line it begins in."""
+    """Yield every row that is not blank, with the number of its first line."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     for _ in count():
         line = rows.line_num + 1
@@ -177,14 +182,14 @@ def csv_lines(name: str, text: str, delimiter: str = ",") -> Iterator[tuple[int,
 def _check_header(name: str, header: list[str]) -> None:
     place = Place(name, 1)
     if not header:
-        raise SuiteError("has no header", remedy="The first line names the columns.", place=place)
+        raise SuiteError("has no header", remedy="Name the columns in the first line.", place=place)
     seen: set[str] = set()
     for column in header:
         if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
         seen.add(column)
-        known_to_us = column in NOT_VARIABLES or column.startswith(MORE) or EXPECTED.fullmatch(column)
-        if column.startswith("__") and not known_to_us:
+        is_known = column in NOT_VARIABLES or column.startswith(MORE) or EXPECTED.fullmatch(column)
+        if column.startswith("__") and not is_known:
             known = nearest(column, ["__expected", *NOT_VARIABLES])
             raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)
 
@@ -196,13 +201,13 @@ def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
     case: dict[str, Any] = {"vars": variables, "assert": [{**_expected(cell, place), **metric} for cell in expected]}
     case |= {column: row[column] for column in OWN_COLUMNS if row.get(column)}
     options = {name: row[f"__{name}"] for name in ("prefix", "suffix") if row.get(f"__{name}")}
-    beside = {name: cell for name, cell in row.items() if name.startswith(MORE) and cell}
+    metadata = {name: cell for name, cell in row.items() if name.startswith(MORE) and cell}
     given = {
         "description": row.get("__description"),
         "providerOutput": row.get("__providerOutput"),
         "threshold": _threshold(row.get("__threshold", ""), place),
         "options": options,
-        "metadata": beside,
+        "metadata": metadata,
     }
     return case | {name: value for name, value in given.items() if value not in (None, "", {})}
 
@@ -215,7 +220,7 @@ def _threshold(cell: str, place: Place) -> float | None:
 
 
 def _expected(cell: str, place: Place) -> dict[str, Any]:
-    """`icontains: Paris` or `rouge-n(0.6): Paris` is an assertion of that type; anything else must be equalled."""
+    """Return the assertion of a cell: `icontains: Paris` or `rouge-n(0.6): Paris` by type, any other text as equals."""
     if cell.startswith(FILE):
         return {"type": "python" if ".py" in cell else "javascript", "value": cell}
     parts = SHORTHAND.fullmatch(cell)
@@ -228,7 +233,7 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
         return {"type": "equals", "value": cell}
     if known or is_unsupported(kind):
         threshold = {"threshold": float(parts["threshold"])} if parts["threshold"] else {}
-        # What is not given is for the type to judge: the case's reference may stand in.
+        # The type decides whether a missing value is a mistake; it may use the case's reference instead.
         value = {"value": parts["value"].strip()} if parts["value"].strip() else {}
         return {"type": kind, **value, **threshold}
     _refuse_misspelt(kind, place)
@@ -238,5 +243,5 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
 def _refuse_misspelt(kind: str, place: Place) -> None:
     advice = nearest(kind, WRITABLE)
     if re.fullmatch(r"[a-z]+(-[a-z]+)*", kind) and advice.startswith("Did"):
-        remedy = f"{advice} To compare with this text as it is, write equals: before it."
+        remedy = f"{advice} To compare with exactly this text, write equals: before it."
         raise SuiteError(f"unknown assertion type {shown(kind)}", remedy=remedy, place=place)

@@ -1,4 +1,4 @@
-"""What may be written in a suite: the forms of suite.yaml, of a case and of a training row."""
+"""The forms of a suite: what suite.yaml, a case and a training row may contain."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ class MessageForm(Form):
 
     @field_validator("content")
     @classmethod
-    def _says_something(cls, content: str) -> str:
+    def _is_not_blank(cls, content: str) -> str:
         if not content.strip():
             raise ValueError("this message is empty\nA message needs text.")
         return content
 
 
 def in_turn(messages: list[MessageForm], last: str) -> None:
-    """Llama-2's chat template refuses all but this: perhaps a system message, then user and assistant in turn."""
+    """Check the order of messages: an optional system message, then user and assistant in turn, at the end `last`.
+
+    Llama-2's chat template refuses any other order.
+    """
     first = int(messages[0].role == "system")
     for number, message in enumerate(messages[first:]):
-        due = ("user", "assistant")[number % 2]
-        if message.role != due:
-            order = "Order: perhaps one system message, then user and assistant in turn."
-            raise ValueError(f"message {first + number + 1} is from {message.role}, not from {due}\n{order}")
+        expected = ("user", "assistant")[number % 2]
+        if message.role != expected:
+            order = "Order the messages: an optional system message, then user and assistant in turn."
+            raise ValueError(f"message {first + number + 1} is from {message.role}, not from {expected}\n{order}")
     if messages[-1].role != last:
         raise ValueError(f"the last message is not from {last}\nEnd with a message from {last}.")
 
@@ -43,11 +46,11 @@ ReducerName = Annotated[Reducer, Field(strict=False)]
 SplitName = Annotated[Split, Field(strict=False)]
 
 
-UNSUPPORTED = "promptfoo's; not supported."
+UNSUPPORTED = "A key of promptfoo; not supported."
 
 
 class OptionsForm(Form):
-    """promptfoo's options of a case."""
+    """The options of a case, as in promptfoo."""
 
     prefix: Text = Field(default="", description="Put before the prompt.")
     suffix: Text = Field(default="", description="Put after the prompt.")
@@ -62,26 +65,29 @@ class OptionsForm(Form):
 
 
 class DefaultsForm(Form):
-    """What holds for every case: its variables and assertions are joined to the case's, the rest gives way to it."""
+    """Defaults for every case. Variables and assertions are joined to the case's; its other fields replace these."""
 
-    role: RoleName | None = Field(default=None, description="What the case asks of the tuned model (default: learn).")
-    split: SplitName | None = Field(default=None, description="confirm: kept back to judge the chosen variant.")
+    role: RoleName | None = Field(default=None, description="What the case tests (default: learn).")
+    split: SplitName | None = Field(
+        default=None, description="confirm: held out for the confirmation of the best variant."
+    )
     critical: bool | None = Field(
-        default=None, description="Passed under every seed before and failed under every seed now: a regression."
+        default=None,
+        description="A regression by itself if it passed under every seed before and fails under every seed now.",
     )
-    group: Text | None = Field(default=None, description="Cases of one group count together in statistics.")
+    group: Text | None = Field(default=None, description="Cases of one group count as one cluster in statistics.")
     description: Text | None = None
-    vars: dict[str, Text] = Field(default={}, description="Texts for {{name}}; nothing else is evaluated.")
-    reference: Text | None = Field(default=None, description="An answer as it should be.")
+    vars: dict[str, Text] = Field(default={}, description="Texts that replace {{name}}; nothing else is evaluated.")
+    reference: Text | None = Field(default=None, description="An example of a correct answer.")
     choices: list[Text] | None = Field(
-        default=None, min_length=2, description="Answers of which choice says which one the model should prefer."
+        default=None, min_length=2, description="Possible answers for the assertion choice, which names the right one."
     )
-    assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All must hold.")
+    assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All assertions must hold.")
     threshold: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The weighted score from which the case passes, whichever assertions fail.",
+        description="The lowest weighted score with which the case passes, even if some assertions fail.",
     )
     options: OptionsForm = OptionsForm()
     scoring: Any = Field(default=None, alias="assertScoringFunction", description=UNSUPPORTED)
@@ -92,20 +98,22 @@ class DefaultsForm(Form):
 
 
 class CaseForm(DefaultsForm):
-    """A test prompt and what its answer must fulfil."""
+    """A test prompt with the assertions about its answer."""
 
     prompts: Any = Field(default=None, description=UNSUPPORTED)
-    id: Line | None = Field(default=None, description="Default: a digest of its messages and assertions.")
-    prompt: Text | None = Field(default=None, description="What the user says; instead of messages. TODO: not yet.")
+    id: Line | None = Field(default=None, description="Default: a digest of the messages and assertions.")
+    prompt: Text | None = Field(
+        default=None, description="The user's message, instead of messages. TODO marks a case that is not written yet."
+    )
     messages: list[MessageForm] | None = Field(
-        default=None, min_length=1, description="A conversation, ending with the user."
+        default=None, min_length=1, description="A conversation that ends with a message from the user."
     )
 
     @field_validator("prompt")
     @classmethod
-    def _asks_something(cls, prompt: str | None) -> str | None:
+    def _is_not_blank(cls, prompt: str | None) -> str | None:
         if prompt is not None and not prompt.strip():
-            raise ValueError("the prompt is empty\nWrite what the user says.")
+            raise ValueError("the prompt is empty\nWrite the user's message.")
         return prompt
 
     @field_validator("messages")
@@ -116,9 +124,9 @@ class CaseForm(DefaultsForm):
         return messages
 
     @model_validator(mode="after")
-    def _asks_once(self) -> CaseForm:
+    def _has_one_prompt(self) -> CaseForm:
         if self.prompt is not None and self.messages is not None:
-            raise ValueError("a case has either a prompt or messages\nRemove one of them.")
+            raise ValueError("a case has either a prompt or messages, not both\nRemove one of them.")
         return self
 
 
@@ -127,7 +135,7 @@ class CaseForm(DefaultsForm):
 
 def _is_file(text: str) -> str:
     if not text.startswith(FILE) or text == FILE:
-        raise ValueError(f"expected {FILE}NAME, found {shown(text)}\nThe file is looked for beside the suite.")
+        raise ValueError(f"expected {FILE}NAME, found {shown(text)}\nNAME is relative to the suite's folder.")
     return text
 
 
@@ -135,31 +143,31 @@ FileName = Annotated[str, AfterValidator(_is_file), WithJsonSchema({"type": "str
 
 
 class DecodingForm(Form):
-    """How answers are generated: greedily, or drawn."""
+    """How answers are generated: greedily or by sampling."""
 
     max_new_tokens: Count = 64
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
-        default=[], description="An answer ends before any of these."
+        default=[], description="An answer ends before the first of these texts."
     )
-    temperature: float = Field(default=0.0, ge=0, le=10, description="0: greedy; above: tokens are drawn.")
+    temperature: float = Field(default=0.0, ge=0, le=10, description="0: greedy decoding; above 0: sampling.")
 
 
-def _several(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 class PromptForm(Form):
-    """A prompt as promptfoo writes it with a label."""
+    """A prompt with a label, as in promptfoo."""
 
     raw: Text | None = None
-    id: Text | None = Field(default=None, description="file://NAME, or ignored beside raw.")
+    id: Text | None = Field(default=None, description="file://NAME; ignored if there is raw.")
     label: Any = Field(default=None, description=IGNORED)
     config: Any = Field(default=None, description=IGNORED)
 
     @model_validator(mode="after")
-    def _says_something(self) -> PromptForm:
+    def _has_text(self) -> PromptForm:
         if self.raw is None and not (self.id or "").startswith(FILE):
-            raise ValueError("this prompt has no text\nGive it as raw, or as id: file://NAME.")
+            raise ValueError("this prompt has no text\nAdd raw: TEXT, or id: file://NAME.")
         return self
 
     @property
@@ -168,7 +176,7 @@ class PromptForm(Form):
 
 
 class PromptfooForm(Form):
-    """What else promptfoo has at the top of a file."""
+    """Further keys of promptfoo at the top of a file."""
 
     providers: Any = Field(default=None, description=IGNORED)
     targets: Any = Field(default=None, description=IGNORED)
@@ -190,31 +198,36 @@ class PromptfooForm(Form):
 
 
 class SuiteForm(PromptfooForm):
-    """A suite of test prompts that say what a model must do before anyone trains it."""
+    """A suite of test prompts, which state what a tuned model must do."""
 
     description: Text = ""
     objective: RoleName = Field(
-        default=Role.GENERALISE, description="The role whose pass rate is the quality of a variant."
+        default=Role.GENERALISE, description="The role whose pass rate measures the quality of a variant."
     )
-    margin: float = Field(default=10.0, ge=0, le=100, description="Points that may be lost on retain and avoid.")
+    margin: float = Field(
+        default=10.0, ge=0, le=100, description="The largest allowed loss on retain and avoid, in percentage points."
+    )
     decoding: DecodingForm = DecodingForm()
     repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=1, description="How often each case is asked; needs a decoding.temperature above 0."
+        default=1, description="Number of times that each case is asked; needs a decoding.temperature above 0."
     )
     reducer: ReducerName = Field(
-        default=Reducer.MEAN, description="How a case's repeats count: each (mean), or as one (all, any)."
+        default=Reducer.MEAN,
+        description="How the repeats of a case count: each one (mean), or as one that passes if all or any pass.",
     )
-    system_prompt: Text | None = Field(default=None, description="Put before the messages of every case.")
-    train: FileName | None = Field(default=None, description="Training rows (default: train.jsonl).")
+    system_prompt: Text | None = Field(
+        default=None, description="A system message that is put before the messages of every case."
+    )
+    train: FileName | None = Field(default=None, description="The file of training rows (default: train.jsonl).")
     prompts: Annotated[
-        list[Text | PromptForm], BeforeValidator(_several, json_schema_input_type=str | list[Text | PromptForm])
-    ] = Field(default=[], description="Cases without prompt are asked with each of these.")
+        list[Text | PromptForm], BeforeValidator(_as_list, json_schema_input_type=str | list[Text | PromptForm])
+    ] = Field(default=[], description="A case without its own prompt is asked with each of these.")
     default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
     tests: FileName | list[CaseForm | FileName]
 
 
 class SuiteHead(SuiteForm):
-    """A suite whose cases are still to be fitted, each in its own file."""
+    """A suite whose cases are validated later, one by one, since they may be in other files."""
 
     tests: Any
 
@@ -238,7 +251,7 @@ class PairForm(Form):
 
     @field_validator("prompt", "completion")
     @classmethod
-    def _says_something(cls, text: str) -> str:
+    def _is_not_blank(cls, text: str) -> str:
         if not text.strip():
             raise ValueError("this text is empty\nBoth prompt and completion need text.")
         return text

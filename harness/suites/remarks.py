@@ -1,4 +1,4 @@
-"""What a suite's reader is told beside its mistakes: what was ignored, cannot be honoured or is not written yet."""
+"""Notices about a suite that are not mistakes: what is ignored, not supported, not written yet, or runs code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SHOWN_STUBS = 3
 
 
 class Remarks:
-    """Collected while a suite is read; `skip` says to go on without what cannot be honoured."""
+    """Notices that are collected while a suite is read. `skip` says to skip what is not supported."""
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
         self.left_out = 0
-        """Cases of which nothing is left."""
+        """Number of cases without a supported assertion."""
         self._ignored: dict[str, list[Place]] = defaultdict(list)
         self._missing: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
@@ -38,27 +38,27 @@ class Remarks:
         self._stubs.append(f"{case} ({place})")
 
     def raise_missing(self) -> None:
-        """One error that names every place, unless they are to be skipped."""
+        """Raise one error that names every place of an unsupported feature, unless these are skipped."""
         if self.skip or not self._missing:
             return
         found = [f"{what}: {_places(places)}" for what, places in sorted(self._missing.items())]
         first = min(
             (place for places in self._missing.values() for place in places), key=lambda p: (p.line or 0, p.column or 0)
         )
-        remedy = "Remove them, or go on without them: --skip-unsupported skips and counts them."
-        raise SuiteError("\n".join(["what cannot be honoured here:", *found]), remedy=remedy, place=first)
+        remedy = "Remove them, or skip and count them with --skip-unsupported."
+        raise SuiteError("\n".join(["these features are not supported:", *found]), remedy=remedy, place=first)
 
     def notices(self) -> Iterator[str]:
-        """Sentences for the reader; the order is always the same."""
+        """Yield the notices as sentences, always in the same order."""
         if self._missing:
             counts = ", ".join(f"{what} ({_times(places)})" for what, places in sorted(self._missing.items()))
-            yield f"Skipped, because it cannot be honoured: {counts}."
+            yield f"Skipped, because it is not supported: {counts}."
         if self.left_out:
-            yield f"Left out, because nothing else is asked of them: {self.left_out} of the cases."
+            yield f"Left out, because no supported assertion remains: {self.left_out} of the cases."
         if self._stubs:
             named, more = ", ".join(self._stubs[:SHOWN_STUBS]), len(self._stubs) - SHOWN_STUBS
             named += f" and {more} more" if more > 0 else ""
-            yield f"Not asked, because their prompt is still TODO: {named}. Write there what the user says."
+            yield f"Not asked, because the prompt is still TODO: {named}. Replace TODO with the user's message."
         if self._ignored:
             each = (f"{what} ({_where(places)})" for what, places in sorted(self._ignored.items()))
             yield f"Ignored: {', '.join(each)}."
@@ -82,7 +82,7 @@ def _times(places: list[Place]) -> str:
 
 
 def marked(form: BaseModel, mark: str) -> list[str]:
-    """The keys given in a form whose description is this mark."""
+    """Return the keys that a form sets and whose description is `mark`."""
     fields = type(form).model_fields
     given = [name for name in fields if name in form.model_fields_set and fields[name].description == mark]
     return [fields[name].alias or name for name in given if getattr(form, name) not in (None, False)]

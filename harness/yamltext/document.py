@@ -1,8 +1,8 @@
-"""YAML text to plain values that know their line and column.
+"""Parse YAML text into plain values with their line and column.
 
-Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are words, `1e-4` is a number. Aliases, tags,
-duplicate keys, deep nesting and oversized text are refused: each has a way to surprise or to exhaust its reader.
-The tree is built from the parser's events, not by its composer, whose recursion hostile nesting would overflow.
+Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Aliases, tags,
+duplicate keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory.
+The tree is built from the parser's events. PyYAML's composer is recursive, and deep nesting would overflow its stack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.errors import HarnessError, Place
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 32
-# libyaml is ten times as fast; a PyYAML built without it reads the same language.
+# libyaml is ten times as fast. A PyYAML that was built without it parses the same language.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Value: TypeAlias = Any
@@ -26,20 +26,20 @@ Location: TypeAlias = Sequence[str | int]
 
 
 class WrittenInt(int):
-    """An integer that remembers its spelling, so that `007` where text is wanted means these three characters."""
+    """An integer with its spelling, so that `007` becomes these three characters where a text is expected."""
 
     written: str
 
 
 class WrittenFloat(float):
-    """A number that remembers its spelling, as `1e-4`."""
+    """A number with its spelling, such as `1e-4`."""
 
     written: str
 
 
 @dataclass(slots=True)
 class Node:
-    """A value where it stands; a mapping also knows where its keys stand. Lines and columns count from 1."""
+    """A value with its line and column; for a mapping, also those of its keys. Lines and columns count from 1."""
 
     line: int | None
     column: int | None
@@ -59,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Document:
-    """A file's text as values, and the place of each. `error` is what to raise about it."""
+    """The values of a file with their places. `error` is the exception class for mistakes in it."""
 
     file: str
     root: Node
@@ -70,18 +70,18 @@ class Document:
         return plain(self.root)
 
     def place(self, location: Location = (), *, key: bool = False) -> Place:
-        """Where the value at a location stands, or its key; the nearest thing around it when it is not there."""
+        """Return the place of the value at a location, or of its key; where it is missing, of what encloses it."""
         node = self.root
         for position, part in enumerate(location):
             last = position == len(location) - 1
             if key and last and part in node.keys:
                 return Place(self.file, *node.keys[str(part)])
-            # Parts that name no child are pydantic's own (the branch of a union), not the file's.
+            # Parts without a child come from pydantic (the branch of a union), not from the file.
             node = node.child(part) or node
         return Place(self.file, node.line, node.column)
 
     def part(self, location: Location) -> Document:
-        """The document of what is at this location."""
+        """Return the value at this location as a document."""
         node = self.root
         for step in location:
             node = node.child(step) or node
@@ -92,12 +92,12 @@ class Document:
 
 
 def of_value(value: Value, place: Place, error: type[HarnessError]) -> Document:
-    """A document of a value from elsewhere (a CSV row, a line of JSON), all of which stands at one place."""
+    """Return a document of a value that is not from YAML (a CSV row, a line of JSON); all of it has one place."""
     return Document(place.file, Node(place.line, place.column, value), error)
 
 
 def plain(node: Node) -> Value:
-    """The values without their places."""
+    """Return the values without their places."""
     if isinstance(node.value, dict):
         return {key: plain(child) if isinstance(child, Node) else child for key, child in node.value.items()}
     if isinstance(node.value, list):
@@ -106,11 +106,11 @@ def plain(node: Node) -> Value:
 
 
 def parse_yaml(text: str, file: str, error: type[HarnessError], *, loader: Any = LOADER) -> Document:
-    """The document in a text; `error` is raised, with line and column, for anything but one plain YAML document."""
+    """Parse one plain YAML document; raise `error`, with line and column, for any other text."""
     if len(text) > MAX_CHARACTERS:
         raise error(
             f"is larger than {MAX_CHARACTERS // 1024**2} MiB",
-            remedy="Keep long lists of cases in a CSV or JSONL file of their own.",
+            remedy="Move long lists of cases into a separate CSV or JSONL file.",
             place=Place(file),
         )
     try:
@@ -160,7 +160,7 @@ class _Builder:
         if event.tag is not None:
             raise self.wrong(event, f"tags are not accepted: {event.tag}", "Quote text that begins with '!'.")
         if depth > MAX_DEPTH:
-            raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Unbalanced brackets, perhaps?")
+            raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Check for unbalanced brackets.")
         node = Node(event.start_mark.line + 1, event.start_mark.column + 1, None)
         if isinstance(event, yaml.ScalarEvent):
             node.value = self.scalar(event)
@@ -188,7 +188,7 @@ class _Builder:
             node.value[key] = self.node(next(events), events, depth + 1)
 
     def key(self, event: Any, node: Node) -> str:
-        """Keys are names: as written, so that `no:` and `1:` are what they look like."""
+        """Return a key as it is written, so that `no:` and `1:` are the texts "no" and "1"."""
         if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
             raise self.wrong(
                 event, "a key must be a plain name", "Quote text that begins with '{', '[', '&', '*' or '!'."
@@ -205,7 +205,7 @@ class _Builder:
         try:
             return resolve(event.value) if event.implicit[0] else event.value
         except ValueError:
-            raise self.wrong(event, "a number of too many digits", "Quote it if it is text.") from None
+            raise self.wrong(event, "a number with too many digits", "Quote it if it is text.") from None
 
     def wrong(self, event: Any, message: str, remedy: str) -> HarnessError:
         mark = event.start_mark
@@ -223,9 +223,9 @@ _BASES = {"0o": 8, "0x": 16}
 
 
 def resolve(text: str) -> Value:
-    """What an unquoted scalar means in the core schema of YAML 1.2 (section 10.3.2).
+    """Return the value of an unquoted scalar in the core schema of YAML 1.2 (section 10.3.2).
 
-    Raises ValueError for an integer longer than Python converts.
+    Raises ValueError for an integer with more digits than Python converts.
     """
     if text in _CONSTANTS:
         return _CONSTANTS[text]

@@ -1,4 +1,4 @@
-"""Values fitted to a form (a strict pydantic model), with every misfit told at its place, in words, with a remedy."""
+"""Validate values with forms (strict pydantic models), and report every mistake with its place and a remedy."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.yamltext.document import Document
 
 SHOWN_PROBLEMS = 5
 MAX_PROBLEMS = 100
-"""More are not looked at: a hostile file has a million, each compared with every valid name."""
+"""Further mistakes are ignored: a hostile file may have a million, and each is compared with every valid name."""
 
 
 class Form(BaseModel):
-    """What a person may write: unknown keys are mistakes, and text is not converted to numbers or the reverse."""
+    """The base of all forms: unknown keys are mistakes, and text and numbers are not converted to each other."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=False)
 
 
 def as_written(value: Any) -> Any:
-    """A number or truth value where text is wanted is the text that stands in the file."""
+    """Return a number or truth value as it is spelt in the file, for a key that expects text."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -33,7 +33,7 @@ def as_written(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(as_written, json_schema_input_type=str | float | bool)]
-"""Any text. An unquoted number is taken as it is spelt."""
+"""Any text. An unquoted number counts as text, as it is spelt in the file."""
 _ONE_LINE = StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")
 Line = Annotated[str, _ONE_LINE, BeforeValidator(as_written, json_schema_input_type=str | float | bool)]
 """One line of text that is not blank, such as a name."""
@@ -42,14 +42,14 @@ FormType = TypeVar("FormType", bound=BaseModel)
 
 
 def fit(form: type[FormType], document: Document, value: Any = None) -> FormType:
-    """The document's value (or one made from it) as this form; all that does not fit is raised as one error."""
+    """Validate the document's value (or `value`, made from it) with a form; raise all mistakes as one error."""
     try:
         return form.model_validate(document.value if value is None else value)
-    except ValidationError as misfit:
-        found = misfit.errors(include_url=False)[:MAX_PROBLEMS]
+    except ValidationError as invalid:
+        found = invalid.errors(include_url=False)[:MAX_PROBLEMS]
     problems = [_problem(form, document, problem) for problem in found]
     raise_all(sorted(problems, key=_position))
-    raise AssertionError("unreachable: a misfit has problems")
+    raise AssertionError("unreachable: a ValidationError has at least one problem")
 
 
 def _position(problem: HarnessError) -> tuple[int, int]:
@@ -58,7 +58,7 @@ def _position(problem: HarnessError) -> tuple[int, int]:
 
 
 def raise_all(problems: Sequence[HarnessError]) -> None:
-    """Raises the first of several problems with the others, each with its own place, in its message."""
+    """Raise the first problem; its message lists the others, each with its own place."""
     if not problems:
         return
     first, rest = problems[0], problems[1:SHOWN_PROBLEMS]
@@ -71,14 +71,14 @@ def raise_all(problems: Sequence[HarnessError]) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to say of a word that is not among the known ones."""
+    """Return a remedy for an unknown word: the most similar known word, or all known words."""
     names = sorted(known)
     close = difflib.get_close_matches(word.lower()[:60], names, n=1, cutoff=0.6)
     return f'Did you mean "{close[0]}"?' if close else f"Known: {', '.join(names)}."
 
 
 def shown(value: Any) -> str:
-    """A value as it can stand in a message: on one line, and short."""
+    """Return a value as a short text on one line, for messages."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -95,9 +95,7 @@ def _problem(form: type[BaseModel], document: Document, problem: Any) -> Harness
         known = [word.strip(" '") for word in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return document.wrong(f"unknown {_noun(location)} {shown(problem['input'])}",
                               nearest(str(problem["input"]), known), location)  # fmt: skip
-    if (
-        problem["type"] == "value_error"
-    ):  # raised by a validator of ours, which says it all, the remedy in a second line
+    if problem["type"] == "value_error":  # raised by a validator of a form, with the remedy in the second line
         message, _, remedy = problem["msg"].removeprefix("Value error, ").partition("\n")
         return document.wrong(message, remedy, location)
     message, remedy = _words(problem)
@@ -105,7 +103,7 @@ def _problem(form: type[BaseModel], document: Document, problem: Any) -> Harness
 
 
 def _noun(location: Sequence[str | int]) -> str:
-    """What a location is called: its last name; the rest of it stands in the place."""
+    """Return the last name of a location. The place in the error gives the rest."""
     names = [part for part in location if isinstance(part, str) and part.isidentifier()]
     return names[-1] if names else "value"
 
@@ -123,7 +121,7 @@ _EXPECTED = {
 
 
 def _words(problem: Any) -> tuple[str, str]:
-    """pydantic's message in ours, and a remedy where one is known."""
+    """Return pydantic's message in this package's words, and a remedy where there is one."""
     kind, found = problem["type"], problem["input"]
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {_found(found)}", ""
@@ -146,7 +144,7 @@ def _found(value: Any) -> str:
 
 
 def _keys(form: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The keys that the form knows at a location."""
+    """Return the keys that the form accepts at a location."""
     current: type[BaseModel] = form
     for part in location:
         for name, info in current.model_fields.items():

@@ -271,7 +271,7 @@ def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shapes" / "huge").mkdir(parents=True)
     (tmp_path / "shapes" / "huge" / "config.json").write_text(json.dumps(huge), encoding="utf-8")
     ref = resolve("shape:huge", shapes=tmp_path / "shapes")
-    assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little room")
+    assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little space")
 
 
 def test_shortage_on_a_gpu_is_told_in_words() -> None:
