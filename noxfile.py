@@ -50,7 +50,7 @@ def browser(session: nox.Session) -> None:
     # Nothing here trains, and torch alone is most of what a session installs.
     session.install(*PINNED, *_without(TRAINING), *_group("browser"))
     session.install("--no-deps", "-e", ".")
-    session.run("pytest", "tests/test_browser.py", *session.posargs, env=OFFLINE | {"HARNESS_BROWSER": "1"})
+    session.run("pytest", "tests/report/test_browser.py", *session.posargs, env=OFFLINE | {"HARNESS_BROWSER": "1"})
 
 
 @nox.session
@@ -100,8 +100,8 @@ def regression(session: nox.Session) -> None:
 def perf(session: nox.Session) -> None:
     """How long it takes to do what must be quick; figures are printed and stored in reports/perf, nothing is judged."""
     session.install(*PINNED, ".", *_group("browser"))
-    for script in sorted(Path("tests/perf").glob("*.py")):
-        session.run("python", str(script), "--output", f"reports/perf/{script.stem}.json")
+    for script in sorted(Path("tests/benchmarks").glob("*.py")):
+        session.run("python", "-m", f"tests.benchmarks.{script.stem}", "--output", f"reports/perf/{script.stem}.json")
 
 
 def _with_suite(arguments: list[str]) -> list[str]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    from harness.frame import Run
     from harness.report import Notebook
+    from harness.report.data_frame import Run
 
 __all__ = ["__version__", "display", "load_run"]
 __version__ = "0.1.0"
@@ -27,8 +27,8 @@ def load_run(path: str | PathLike[str]) -> Run:
     """
     from pathlib import Path
 
-    from harness.frame import Run
-    from harness.store import find_run
+    from harness.report.data_frame import Run
+    from harness.storage.runs import find_run
 
     return Run(find_run(Path(path)).results())
 
@@ -41,8 +41,8 @@ def display(run: Run | str | PathLike[str]) -> Notebook:
     Raises:
         StoreError: there is no run in this directory, or none that got as far as results.
     """
-    from harness.frame import Run
     from harness.report import Notebook, fragment
+    from harness.report.data_frame import Run
 
     results = (run if isinstance(run, Run) else load_run(run)).results
     return Notebook(fragment(results, now=results.finished), results.run.suite.name)

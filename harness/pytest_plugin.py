@@ -18,7 +18,10 @@ import pytest
 from harness.core.names import BASE
 
 if TYPE_CHECKING:
-    from harness.records import Case, Decision, Flip, Results, Sample, Score, Suite
+    from harness.core.regression import Decision, Flip
+    from harness.core.results import Results
+    from harness.core.scores import Sample, Score
+    from harness.core.suite import Case, Suite
 
 HALF = 0.5
 SUITE_FILE = "suite.yaml"
@@ -41,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
             if config.getoption(name):
                 raise pytest.UsageError(f"{name} needs --harness-run")
         return
-    from harness.errors import HarnessError
+    from harness.core.errors import HarnessError
 
     try:
         config.stash[_RUN] = _read(
@@ -78,8 +81,8 @@ _RUN = pytest.StashKey[_Run]()
 
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
-    from harness import regression
-    from harness.store import find_run
+    from harness.analysis import regression
+    from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
@@ -93,7 +96,7 @@ def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
 
 
 def _variant(results: Results, asked: str | None) -> str:
-    from harness.errors import UsageError
+    from harness.core.errors import UsageError
 
     names = [outcome.name for outcome in results.variants]
     chosen = asked or (names[0] if len(names) == 1 else results.choice.variant)
@@ -110,7 +113,7 @@ class SuiteFile(pytest.File):
     """A suite's file: its cases, and `gate` where there is a baseline."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        from harness.errors import HarnessError
+        from harness.core.errors import HarnessError
         from harness.suites import load_suite
 
         run = self.config.stash[_RUN]
@@ -142,8 +145,8 @@ class GateItem(_Item):
     """The verdict on the run; a doubtful one is a warning."""
 
     def runtest(self) -> None:
-        from harness.gate import words
-        from harness.records import Verdict
+        from harness.analysis.regression import words
+        from harness.core.results import Verdict
 
         decision = self.config.stash[_RUN].decision
         if decision is None:
@@ -192,7 +195,7 @@ class CaseItem(_Item):
         old = next(case for case in run.results.run.suite.cases if case.id == self.case.id)
         if (old.assertions, old.threshold) == (self.case.assertions, self.case.threshold):
             return sample.score
-        from harness.scorers import Scoring, score
+        from harness.scoring import Scoring, score
 
         return score(self.case, sample.answer, Scoring(Path(self.suite.folder)))
 
@@ -210,7 +213,7 @@ def _lost_everywhere(run: _Run, case: str) -> Flip | None:
 
 
 def _regressed(flip: Flip) -> str:
-    from harness.gate.words import plain
+    from harness.analysis.regression.words import plain
 
     return "\n".join(
         [
@@ -225,7 +228,7 @@ def _regressed(flip: Flip) -> str:
 
 def _told(case: Case, run: _Run, marks: Iterable[tuple[Sample, Score]], passed: int) -> str:
     """Prompt, what the base said, and each answer that failed, once, with the assertions that it fails."""
-    from harness.gate.words import plain
+    from harness.analysis.regression.words import plain
 
     total = 0
     failing: dict[str, tuple[list[int], Score]] = {}

@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.engine.loading import Base
-    from harness.store import RunStore
+    from harness.storage.runs import RunStore
 
 with contextlib.suppress(ImportError):  # the browser's tests are run without hypothesis
     from hypothesis import HealthCheck, settings
@@ -32,12 +32,12 @@ def base() -> Base:
     """The pocket model in NF4, loaded once: a test that uses it leaves it bare."""
     import gc
 
-    from training import one_core
     from trl import SFTTrainer  # noqa: F401 - so that it is there, too, when the freezing is done
 
+    from harness.core.settings import Quantization
     from harness.engine.loading import load_base
-    from harness.models import resolve
-    from harness.records import Quantization
+    from harness.models.resolving import resolve
+    from tests.support.short_trainings import one_core
 
     loaded = load_base(resolve("pocket"), Quantization.NF4, one_core())
     # Every phase begins by collecting garbage: what stays for good need not be looked through each time.
@@ -48,10 +48,9 @@ def base() -> Base:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """A finished run of one variant, really trained: what tests add to it are exports and ladders, never answers."""
-    from exporting import small_run
-
-    from harness.store import find_run
+    from harness.storage.runs import find_run
     from tests.support.shared import made_once
+    from tests.support.trained_run import small_run
 
     folder = made_once(tmp_path_factory, "trained", small_run)
     return find_run(next(folder.glob("reports/runs/*")))

@@ -1,4 +1,4 @@
-"""Imports within the package run downwards only: the floor plan, held against the source."""
+"""The rooms of the package, and what each may import: the floor plan, checked against the source."""
 
 from __future__ import annotations
 
@@ -10,120 +10,48 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "harness"
-GROUND = frozenset({"core", "errors", "records", "wording"})
-TEXT = frozenset({"yamltext"})
-"""Where each module stands and what of the package it may import; itself always. A package counts as one module."""
-FLOOR: dict[str, int] = {
-    "core": 0,
-    "errors": 0,
-    "records": 0,
-    "wording": 0,
-    "yamltext": 1,
-    "schema": 1,
-    "suites": 1,
-    "grid": 1,
-    "predict": 1,
-    "scorers": 1,
-    "stats": 1,
-    "compare": 1,
-    "changes": 1,
-    "timelines": 1,
-    "stability": 1,
-    "recommend": 1,
-    "paste": 1,
-    "advise": 1,
-    "reducers": 1,
-    "baseline": 1,
-    "pairs": 1,
-    "gate": 1,
-    "leaks": 1,
-    "budget": 1,
-    "frame": 1,
-    "report": 1,
-    "lengths": 2,
-    "devices": 2,
-    "hub": 2,
-    "models": 2,
-    "adapters": 2,
-    "forecast": 2,
-    "store": 2,
-    "provenance": 2,
-    "executors": 2,
-    "sync": 2,
-    "sweep": 2,
-    "starter": 2,
-    "export": 2,
-    "limits": 2,
-    "doctor": 2,
-    "parity": 1,
-    "benchmark": 2,
-    "regression": 2,
-    "reporting": 2,
-    "engine": 3,
-    "groups": 3,
-    "worker": 3,
-    "cli": 4,
-    "pytest_plugin": 4,
-    "__init__": 4,
-    "__main__": 4,
+
+
+@dataclass(frozen=True)
+class Room:
+    """One package at the root of `harness`: `below` names the rooms it may import."""
+
+    below: str
+    trains: bool = False
+    """Whether it may import the libraries that train (torch, transformers, peft ...)."""
+    on_demand: str = ""
+    """Rooms it may import inside functions only, so that importing this room does not load them."""
+
+
+ROOMS = {
+    "core": Room(""),
+    "storage": Room("core"),
+    "scoring": Room("core"),
+    "analysis": Room("core storage scoring"),
+    "suites": Room("core scoring analysis"),
+    "models": Room("core"),
+    "hardware": Room("core storage models"),
+    "engine": Room("core storage hardware", trains=True),
+    "report": Room("core storage analysis hardware"),
+    "export": Room("core storage analysis models hardware"),
+    "runner": Room("core storage scoring analysis suites models hardware report"),
+    "cli": Room("core storage scoring analysis suites models hardware report export runner", on_demand="engine"),
 }
-BELOW = frozenset(name for name, floor in FLOOR.items() if floor <= 2)
-MAY_IMPORT: dict[str, frozenset[str]] = dict.fromkeys(FLOOR, GROUND) | {
-    "core": frozenset({"records"}),
-    "errors": frozenset(),
-    "records": frozenset({"core", "errors"}),
-    "wording": frozenset(),
-    "scorers": GROUND | TEXT,
-    "suites": GROUND | TEXT | {"scorers"},
-    "grid": GROUND | TEXT,
-    "schema": GROUND | TEXT | {"suites", "grid"},
-    # The results that it assembles hold the choice, which `recommend` makes.
-    "compare": GROUND | {"stats", "recommend", "reducers", "changes", "timelines", "leaks"},
-    "report": GROUND | {"reducers", "leaks", "stats", "gate", "advise", "stability"},
-    "changes": GROUND | {"stats", "reducers"},
-    "timelines": GROUND | {"reducers", "changes"},
-    "recommend": GROUND | {"stats", "changes"},
-    "advise": GROUND | {"compare", "recommend", "paste"},
-    "baseline": GROUND | {"scorers"},
-    "pairs": GROUND | {"stats", "reducers", "baseline", "compare", "scorers"},
-    "gate": GROUND | {"stats"},
-    "frame": GROUND | {"leaks", "stability"},
-    "models": GROUND | {"store", "hub", "lengths"},
-    "forecast": GROUND | {"predict", "lengths", "devices", "hub", "models", "provenance", "store"},
-    "executors": GROUND | {"store"},
-    "adapters": GROUND | {"store"},
-    "provenance": GROUND | {"devices"},
-    "doctor": GROUND | {"predict", "devices", "provenance", "store"},
-    "limits": GROUND | {"forecast", "budget", "provenance", "store"},
-    "sync": GROUND | {"store"},
-    "sweep": GROUND | {"store", "executors", "adapters", "budget", "sync"},
-    "starter": GROUND | TEXT | {"suites", "grid", "schema", "stats", "leaks"},
-    "export": GROUND | {"store", "models", "hub", "provenance", "sweep", "parity", "stats", "paste"},
-    "benchmark": BELOW - {"benchmark"},
-    "reporting": GROUND | {"benchmark", "regression", "report", "gate", "provenance", "store"},
-    "regression": GROUND | {"gate", "baseline", "compare", "pairs", "store", "scorers"},
-    "engine": GROUND | {"devices"},
-    "groups": GROUND | {"store", "engine"},
-    "worker": GROUND | {"store", "provenance", "engine", "groups"},
-    "cli": BELOW | {"__init__"},
-    "pytest_plugin": BELOW,
-    "__init__": BELOW,
-    "__main__": frozenset({"cli"}),
-}
-INSIDE_A_COMMAND: dict[str, frozenset[str]] = {"cli": frozenset({"engine"})}
-"""Allowed within a function only."""
-APART = "pocket"
-"""The embedded model's recipe: imports nothing of the package, and nothing imports it."""
+"""From the ground up: a room may import only rooms above its own row in this table."""
+ROOT = frozenset({"__init__", "__main__", "pytest_plugin"})
+"""The modules beside the rooms: they may import every room but the engine."""
 TRAINING = frozenset({"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"})
+MOST_LINES = 500
 
 
 @dataclass(frozen=True)
 class Import:
     source: str
+    """The room, or the module at the root, that imports."""
     target: str
     """A dotted absolute name."""
     nested: bool
-    """Within a function."""
+    """Whether it is inside a function."""
     where: str
 
 
@@ -131,26 +59,22 @@ def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def unit(path: Path) -> str:
-    """The module of the floor plan that a file belongs to."""
+def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    nested = {
-        node
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-    }
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    nested = {node for function in functions for node in ast.walk(function)}
     for node in ast.walk(tree):
         for target in targets(node, path):
-            line = getattr(node, "lineno", 0)
-            yield Import(unit(path), target, node in nested, f"{path.relative_to(PACKAGE.parent)}:{line}")
+            where = f"{path.relative_to(PACKAGE.parent)}:{getattr(node, 'lineno', 0)}"
+            yield Import(room_of(path), target, node in nested, where)
 
 
 def targets(node: ast.AST, path: Path) -> list[str]:
+    """The absolute names that a statement imports."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
@@ -161,79 +85,86 @@ def targets(node: ast.AST, path: Path) -> list[str]:
     return [f"{module}.{alias.name}" for alias in node.names]
 
 
-def inner(target: str) -> str | None:
-    """The module of the floor plan that a dotted name lies in; None outside the package."""
-    parts = target.split(".")
-    if parts[0] != PACKAGE.name:
-        return None
-    name = parts[1] if len(parts) > 1 else "__init__"
-    is_module = name in FLOOR or (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()
-    return name if is_module else "__init__"
-
-
 def every_import() -> list[Import]:
     return [found for path in files() for found in imports(path)]
 
 
 def allowed(found: Import) -> bool:
-    target = inner(found.target)
-    if target is None or target == found.source:
+    first, _, rest = found.target.partition(".")
+    room = ROOMS.get(found.source)
+    if first in TRAINING:
+        return room is not None and room.trains
+    target = rest.partition(".")[0]
+    if first != PACKAGE.name or target == found.source or target not in ROOMS:
         return True
-    if found.nested and target in INSIDE_A_COMMAND.get(found.source, ()):
-        return True
-    return target in MAY_IMPORT.get(found.source, frozenset())
+    if room is None:
+        return not ROOMS[target].trains
+    return target in room.below.split() or (found.nested and target in room.on_demand.split())
 
 
-def test_every_module_has_a_place() -> None:
-    """Every module of the package stands on a floor of the plan."""
-    homeless = sorted({unit(path) for path in files()} - FLOOR.keys() - {APART})
-    assert not homeless, (
-        f"place {', '.join(homeless)} in the tables of {Path(__file__).name}: choose a floor and what it may import"
-    )
+def test_the_root_holds_the_rooms_and_nothing_else() -> None:
+    """Every package at the root is a room of the table, and no module stands beside the named three."""
+    packages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert packages == ROOMS.keys()
+    assert modules == ROOT
 
 
-def test_the_plan_runs_downwards() -> None:
-    """No module may import one of a higher floor."""
-    upwards = [(a, b) for a, names in MAY_IMPORT.items() for b in names if FLOOR[b] > FLOOR[a]]
-    assert not upwards
+def test_the_table_runs_downwards() -> None:
+    """A room imports only rooms that stand above its own row."""
+    order = list(ROOMS)
+    for place, (name, room) in enumerate(ROOMS.items()):
+        assert set(room.below.split()) <= set(order[:place]), name
 
 
-def test_imports_run_downwards() -> None:
-    """No module imports what the plan does not allow it."""
-    wrong = [f"{i.where}: {i.source} imports {i.target}" for i in every_import() if not allowed(i)]
-    assert not wrong, "\n".join(["against the floor plan:", *wrong])
+def test_imports_follow_the_table() -> None:
+    """No module imports what its room's row does not allow."""
+    wrong = [f"{i.where}: {i.source} may not import {i.target}" for i in every_import() if not allowed(i)]
+    assert not wrong, "\n".join(["against the table ROOMS:", *wrong])
 
 
-def test_training_libraries_stay_on_floor_3() -> None:
-    """Only the engine, the worker and the pocket recipe know the libraries that train; provenance may ask torch."""
-    home = {"engine", "groups", "worker", APART}
-    wrong = [
-        f"{i.where}: {i.target}"
-        for i in every_import()
-        if i.target.split(".")[0] in TRAINING and i.source not in home and not (i.source == "provenance" and i.nested)
-    ]
-    assert not wrong, "\n".join(wrong)
+def test_the_table_allows_no_more_than_is_used() -> None:
+    """Every arrow of the table is one that some module needs."""
+    used = {(i.source, i.target.split(".")[1]) for i in every_import() if i.target.startswith("harness.")}
+    idle = [(name, low) for name, room in ROOMS.items() for low in room.below.split() if (name, low) not in used]
+    assert not idle
+
+
+def test_no_module_is_too_long() -> None:
+    """No module has more than 500 lines."""
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("import harness.store", ["harness.store"]),
-        ("from harness import store, records", ["harness.store", "harness.records"]),
-        ("from harness.records import Case", ["harness.records.Case"]),
+        ("import harness.storage", ["harness.storage"]),
+        ("from harness import storage, core", ["harness.storage", "harness.core"]),
+        ("from harness.core.suite import Case", ["harness.core.suite.Case"]),
         ("from . import charts", ["harness.report.charts"]),
-        ("from ..records import Case", ["harness.records.Case"]),
+        ("from ..core import Case", ["harness.core.Case"]),
         ("def f():\n    import torch", ["torch"]),
     ],
 )
-def test_imports_are_read_however_written(text: str, expected: list[str]) -> None:
-    """Absolute, relative and nested imports are all seen, under their absolute names."""
+def test_imports_are_read_however_they_are_written(text: str, expected: list[str]) -> None:
+    """Absolute, relative and nested imports are all found, under their absolute names."""
     found = [t for node in ast.walk(ast.parse(text)) for t in targets(node, PACKAGE / "report" / "page.py")]
     assert found == expected
 
 
-def test_an_upward_import_is_caught() -> None:
-    """A scorer may not import the store, nor a command module the engine, save within a command."""
-    assert not allowed(Import("scorers", "harness.store.Store", nested=True, where=""))
-    assert not allowed(Import("cli", "harness.engine.trainers.sft", nested=False, where=""))
-    assert allowed(Import("cli", "harness.engine.trainers.sft", nested=True, where=""))
+@pytest.mark.parametrize(
+    ("source", "target", "nested", "is_allowed"),
+    [
+        ("scoring", "harness.storage.runs.RunStore", True, False),
+        ("runner", "harness.engine.worker", True, False),
+        ("runner", "torch", True, False),
+        ("cli", "harness.engine.loading", False, False),
+        ("cli", "harness.engine.loading", True, True),
+        ("pytest_plugin", "harness.engine.loading", True, False),
+        ("engine", "torch", False, True),
+    ],
+)
+def test_an_upward_import_is_caught(source: str, target: str, nested: bool, is_allowed: bool) -> None:
+    """The check tells an arrow that the table allows from one that it does not."""
+    assert allowed(Import(source, target, nested, "")) is is_allowed

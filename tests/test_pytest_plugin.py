@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import build
 import pytest
-from twins import NAMED, PRINT
 
-from harness.compare import assemble
-from harness.records import Split
-from harness.regression import bless
-from harness.scorers import score
-from harness.store import RunStore
+from harness.analysis.aggregate import assemble
+from harness.analysis.regression import bless
+from harness.core.suite import Split
+from harness.scoring import score
+from harness.storage.runs import RunStore
 from harness.suites import load_suite
+from tests.support import synthetic_runs
+from tests.support.run_pairs import NAMED, PRINT
 
 pytest_plugins = ["pytester"]
 SUITE = """\
@@ -33,7 +33,7 @@ tests:
 BASE = {"name": "I am a model.", "price": "It is free.", "sum": "7", "lost": "I do not know."}
 GOOD = {"name": "I am Dottie.", "price": "42 dollars.", "sum": "7", "lost": "No."}
 SEEDS = (0, 1, 2, 3, 4)
-HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "harness.suites", "harness.records", "click"]
+HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "harness.suites", "harness.core.suite", "click"]
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def folder(pytester: pytest.Pytester) -> Path:
 
 def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
     """A run of one variant, with other answers than good ones under some seeds."""
-    asked = build.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
-    trained = replace(build.training(), fingerprint=PRINT)
-    records = [build.record(None, BASE)]
-    records += [build.record(NAMED, {**GOOD, **answers.get(s, {})}, seed=s, trained=trained) for s in SEEDS]
-    records += [build.record(None, {"late": "I am a model."}, split=Split.CONFIRM)]
+    asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
+    trained = replace(synthetic_runs.training(), fingerprint=PRINT)
+    records = [synthetic_runs.record(None, BASE)]
+    records += [synthetic_runs.record(NAMED, {**GOOD, **answers.get(s, {})}, seed=s, trained=trained) for s in SEEDS]
+    records += [synthetic_runs.record(None, {"late": "I am a model."}, split=Split.CONFIRM)]
     made = RunStore(folder / name)
     results = assemble(asked, records, score, "2026-01-02T03:24:05+00:00")
     made.write_manifest(results.run)

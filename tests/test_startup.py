@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from build import results
 
-from harness.regression import bless
-from harness.store import RunStore
+from harness.analysis.regression import bless
+from harness.storage.runs import RunStore
+from tests.support.synthetic_runs import results
 
 ROOT = Path(__file__).parent.parent
 SUITE = "suites/workshop"

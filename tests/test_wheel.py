@@ -25,8 +25,8 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
     files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "harness").rglob("*") if p.is_file()}
     wanted = {file for file in files if "__pycache__" not in file}
     assert wanted <= set(wheel.namelist())
-    assert "harness/pocket/model/model.safetensors" in wanted
-    assert "harness/starter/retain.yaml" in wanted
+    assert "harness/models/pocket/model.safetensors" in wanted
+    assert "harness/suites/new/retain.yaml" in wanted
     assert any(file.startswith("harness/report/") and not file.endswith(".py") for file in wanted)
 
 
@@ -41,7 +41,7 @@ def test_the_wheel_is_small_enough_to_ship(wheel: zipfile.ZipFile) -> None:
     """At most 20 MB, of which the pocket model's folder takes at most 16 MB."""
     sizes = {entry.filename: entry.file_size for entry in wheel.infolist()}
     assert sum(sizes.values()) <= 20e6
-    assert sum(size for name, size in sizes.items() if name.startswith("harness/pocket/model/")) <= 16e6
+    assert sum(size for name, size in sizes.items() if name.startswith("harness/models/pocket/")) <= 16e6
 
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:

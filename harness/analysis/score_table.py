@@ -22,9 +22,10 @@ from statistics import fmean
 
 import numpy as np
 
-from harness import reducers
-from harness.records import Case, Rate, Reducer, Sample
-from harness.stats import Scores
+from harness.analysis import reducers
+from harness.analysis.statistics import Scores
+from harness.core.scores import Rate, Sample
+from harness.core.suite import Case, Reducer
 
 
 @dataclass(frozen=True)

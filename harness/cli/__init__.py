@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import click
 
 import harness
-from harness.cli.behave import chat, parity
+from harness.cli.chat import chat, parity
+from harness.cli.check import plan, schema, validate
 from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import bless, gate
-from harness.cli.look import plan, schema, validate
 from harness.cli.new import new
 from harness.cli.run import run
 from harness.cli.runs import clean, recommend, report, score
-from harness.errors import HarnessError
+from harness.core.errors import HarnessError
 
 __all__ = ["main"]
 INTERRUPTED = 130

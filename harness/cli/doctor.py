@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.look import PROFILE
-from harness.core.profiles import PROFILES, Profile
+from harness.cli.check import PROFILE
+from harness.core.device_profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
-    from harness.records import Calibration, Machine, Timing
+    from harness.core.machine import Calibration, Machine, Timing
 
 
 @click.command()
@@ -27,10 +27,10 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     Exits with 2 if a problem would stop a run with this profile.
     """
     from harness.cli.tables import calibration_line, findings_table
-    from harness.doctor import Level, facts, findings
-    from harness.export.llama import install
+    from harness.export.llama_cpp import install
+    from harness.hardware.doctor import Level, facts, findings
+    from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
-    from harness.store import Cache
 
     if install_llama_cpp:
         install(click.echo)
@@ -52,9 +52,9 @@ def _gpu(profile: Profile) -> Machine:
     Raises:
         UsageError: it has no GPU.
     """
-    from harness.errors import UsageError
-    from harness.provenance import machine
-    from harness.records import DeviceKind
+    from harness.core.errors import UsageError
+    from harness.core.units import DeviceKind
+    from harness.hardware.environment import machine
 
     on = machine(profile)
     if on.kind is not DeviceKind.CUDA:
@@ -64,10 +64,10 @@ def _gpu(profile: Profile) -> Machine:
 
 
 def _measure(on: Machine) -> Calibration:
-    from harness.doctor import calibrated
     from harness.engine.calibration import timings
-    from harness.forecast import public_shape
-    from harness.models import POCKET, SHAPES
+    from harness.hardware.doctor import calibrated
+    from harness.hardware.estimate.predictions import public_shape
+    from harness.models.resolving import POCKET, SHAPES
 
     return calibrated(on.device, timings(on, SHAPES, POCKET, _tell), public_shape)
 

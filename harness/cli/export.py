@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.places import PLACE
+from harness.cli.params import PLACE
 from harness.cli.run import QUIET
 from harness.cli.runs import RUN
-from harness.wording import listed
+from harness.core.wording import listed
 
 if TYPE_CHECKING:
     from harness.export.exporter import Exporter, Option
@@ -95,8 +95,9 @@ def export(
     from harness.engine.merging import check_adapter, merge
     from harness.export.exporter import EngineFunctions, ExportRequest
     from harness.export.source import find
+    from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
-    from harness.store import Cache, find_run
+    from harness.storage.runs import find_run
 
     exporter = next(each for each in _exporters() if each.kind.value == kind)
     _check_options(kind)

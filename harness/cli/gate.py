@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.places import PLACE
+from harness.cli.params import PLACE
 from harness.cli.run import CODE
 from harness.cli.runs import RUN
 
 if TYPE_CHECKING:
-    from harness.records import Decision
+    from harness.core.regression import Decision
 
 REGRESSION = 1
 NOT_COMPARABLE = 4
@@ -31,8 +31,8 @@ def bless(run: Path, name: str | None) -> None:
     RUN is a run's directory. Scores, answers, costs, settings and fingerprints are written to
     reports/baselines/NAME.json, which you commit. It holds no weights and no training rows.
     """
-    from harness import regression
-    from harness.store import find_run
+    from harness.analysis import regression
+    from harness.storage.runs import find_run
 
     made = regression.bless(find_run(run), name)
     click.echo(str(made))
@@ -57,9 +57,11 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
 
     RUN is a run's directory. Exits with 1 on a regression, and with 4 if the two cannot be compared.
     """
-    from harness import regression
-    from harness.gate import words
-    from harness.store import find_run, write_record, write_text
+    from harness.analysis import regression
+    from harness.analysis.regression import words
+    from harness.storage.files import write_text
+    from harness.storage.records import write_record
+    from harness.storage.runs import find_run
 
     with _without_collecting():
         decision = regression.decide(find_run(run), str(baseline), allow_code=allow_code)
@@ -87,7 +89,7 @@ def _without_collecting() -> Iterator[None]:
 
 def exit_code(decision: Decision, *, strict: bool) -> int:
     """Exit code of a verdict; inconclusive is 0 unless `strict`."""
-    from harness.records import Verdict
+    from harness.core.results import Verdict
 
     codes = {Verdict.REGRESSED: REGRESSION, Verdict.NOT_COMPARABLE: NOT_COMPARABLE}
     return codes.get(decision.verdict, NOT_COMPARABLE if strict and decision.verdict is Verdict.INCONCLUSIVE else 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.places import PLACE
+from harness.cli.params import PLACE
 
 
 @click.command()
@@ -32,6 +32,6 @@ def new(name: Path, source: Path, prompt_column: str | None, answer_column: str 
     rows as training data, cases that ask them, cases for you to rephrase, cases that check what the model
     must not lose, and two grids.
     """
-    from harness.starter import Columns, make
+    from harness.suites.new import Columns, make
 
     click.echo(str(make(name, source, Columns(prompt_column, answer_column))))

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from harness.records import Event, EventKind, Status
+from harness.core.job import Event, EventKind
+from harness.core.training import Status
 from harness.runner.listeners import Listener
 
 _TRAINING = 0.8

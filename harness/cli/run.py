@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli.look import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
-from harness.cli.places import PLACE
+from harness.cli.check import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
+from harness.cli.params import PLACE
+from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
-from harness.core.profiles import PROFILES
 
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 CODE = click.option(
@@ -105,10 +105,11 @@ def run(
     SUITE is a folder with suite.yaml, train.jsonl and grids/. Run the same command again to resume:
     finished trials are reused, and a changed assertion needs no new training.
     """
-    from harness import benchmark, frame
-    from harness.budget import seconds
     from harness.cli.progress import Display
-    from harness.executors.processes import Processes
+    from harness.report import data_frame
+    from harness.runner import benchmark
+    from harness.runner.budget import seconds
+    from harness.runner.executors.processes import Processes
 
     request = benchmark.Request(
         suite=suite,
@@ -134,9 +135,9 @@ def run(
         store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
-        click.echo(json.dumps(frame.overview(results, store.root), indent=1))
+        click.echo(json.dumps(data_frame.overview(results, store.root), indent=1))
     else:
-        click.echo(frame.summary(results, str(store.report)))
+        click.echo(data_frame.summary(results, str(store.report)))
     for line in failures:
         click.echo(line, err=True)
     return TRIAL_FAILED if failures else 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli.look import SKIP
-from harness.cli.places import PLACE
+from harness.cli.check import SKIP
+from harness.cli.params import PLACE
 from harness.cli.run import CODE
 
 RUN = click.argument("run", type=PLACE)
@@ -28,12 +28,13 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
     RUN is a run's directory. To apply edited assertions, pass --suite. An interrupted run is scored as
     far as it has answers.
     """
-    from harness import benchmark, frame
-    from harness.store import find_run
+    from harness.report import data_frame
+    from harness.runner import benchmark
+    from harness.storage.runs import find_run
 
     store = find_run(run)
     results = benchmark.rescore(store, suite, skip_unsupported=skip_unsupported, allow_code=allow_code)
-    click.echo(frame.summary(results, str(store.report)))
+    click.echo(data_frame.summary(results, str(store.report)))
 
 
 @click.command()
@@ -54,13 +55,13 @@ def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_
 
     RUN is a run's directory. With LATER, the directory of another run, the page compares the two.
     """
-    from harness import reporting
+    from harness.report import writing
 
-    form = reporting.Format(kind)
+    form = writing.Format(kind)
     if later is None:
-        click.echo(reporting.of_run(run, form, output))
+        click.echo(writing.of_run(run, form, output))
     else:
-        click.echo(reporting.of_two(run, later, form, output, allow_code=allow_code))
+        click.echo(writing.of_two(run, later, form, output, allow_code=allow_code))
 
 
 @click.command()
@@ -85,13 +86,13 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     best, among those that lose nothing the base could do. Fresh seeds and held-out cases must have
     confirmed it. The limits apply to figures measured on the run's GPU; a run on a CPU has none.
     """
-    from harness import frame
-    from harness.advise import advise
-    from harness.recommend import Caps
-    from harness.store import find_run
+    from harness.analysis.recommendation import advise
+    from harness.analysis.selection import Caps
+    from harness.report import data_frame
+    from harness.storage.runs import find_run
 
     found = advise(find_run(run).results(), Caps(max_memory, max_minutes))
-    click.echo(json.dumps(asdict(found), indent=1) if as_json else frame.advice(found))
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else data_frame.advice(found))
 
 
 @click.command()
@@ -102,8 +103,8 @@ def clean(yes: bool) -> None:
     Runs and their reports are kept. Deleted trainings are trained again when a run needs them.
     """
     from harness.cli.tables import cache_table
+    from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
-    from harness.store import Cache
 
     cache = Cache(CACHE)
     held = cache.held()

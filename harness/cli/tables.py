@@ -9,18 +9,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness import forecast, predict
+from harness.core.errors import ModelError
+from harness.core.machine import Calibration
+from harness.core.measurement import GIB
+from harness.core.parity import Parity, VerdictChange, Verdicts
 from harness.core.quantities import gib
-from harness.doctor import Finding
-from harness.errors import ModelError
-from harness.forecast import Subject, Where
-from harness.grid import differing_settings
-from harness.grid.forms import NAMED_MODULES
-from harness.grid.names import number
-from harness.predict import Forecast, Range, updates
-from harness.records import GIB, Calibration, Parity, Plan, Role, Settings, Split, Suite, VerdictChange, Verdicts
-from harness.store import Held
-from harness.wording import duration, listed, one, plural, two_digits
+from harness.core.settings import Plan, Settings
+from harness.core.suite import Role, Split, Suite
+from harness.core.wording import duration, listed, one, plural, two_digits
+from harness.hardware import estimate
+from harness.hardware.doctor import Finding
+from harness.hardware.estimate import Forecast, Range, predictions, updates
+from harness.hardware.estimate.predictions import Subject, Where
+from harness.storage.cache import Held
+from harness.suites.grids import differing_settings
+from harness.suites.grids.forms import NAMED_MODULES
+from harness.suites.grids.names import number
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
@@ -87,13 +91,13 @@ class _Outlook:
         if self.subject is None:
             yield f"No prediction: {self.missing}"
             return
-        place, known = self.place, predict.coefficients()
+        place, known = self.place, estimate.coefficients()
         yield (
             f"Predicted for {self.subject.model} on {one(place.device)}, of which a training can have "
             f"{gib(place.capacity)}; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
-            whole = forecast.total(self.made[variant] for variant in self.trials if variant in self.made)
+            whole = predictions.total(self.made[variant] for variant in self.trials if variant in self.made)
             spent = duration(whole.low, whole.high)
             yield (
                 f"{plural(len(self.trials), 'trial')} one by one: {spent} with their answers, without confirmation, "
@@ -110,8 +114,8 @@ class _Outlook:
 def _outlook(suite: Suite, plan: Plan, model: str, place: Where) -> _Outlook:
     trials = tuple(trial.variant for trial in plan.trials)
     try:
-        what = forecast.subject(model, suite)
-        made = {variant.id: forecast.of(what, variant.settings, place) for variant in plan.variants}
+        what = predictions.subject(model, suite)
+        made = {variant.id: predictions.of(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
         return _Outlook(place, None, {}, trials, error.message)
     return _Outlook(place, what, made, trials)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from harness.core.profiles import REFERENCE, profile_of
+from harness.core.device_profiles import REFERENCE, profile_of
+from harness.core.machine import Machine
+from harness.core.measurement import Basis, Measurement
 from harness.core.quantities import gib
-from harness.records import Basis, Machine, Measurement
-from harness.wording import one
+from harness.core.wording import one
 
 
 def source(figure: Measurement | Machine) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.records import Case, Message, Suite
+from harness.core.suite import Case, Message, Suite
 
 
 def messages_of(suite: Suite, case: Case) -> tuple[Message, ...]:

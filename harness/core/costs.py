@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from harness.records import Measurement, PhaseCost
+from harness.core.measurement import Measurement, PhaseCost
 
 
 def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float]) -> PhaseCost:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from harness.records import GIB, Measurement, Unit
-from harness.wording import duration
+from harness.core.measurement import GIB, Measurement
+from harness.core.units import Unit
+from harness.core.wording import duration
 
 MIB = 2**20
 """Bytes."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from harness.core.machine import Machine
 from harness.core.settings import Settings
-from harness.records import Machine
 
 FP16 = "float16"
 BF16 = "bfloat16"

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.errors import EngineError
 from harness.engine.loading import Base, untouched
-from harness.errors import EngineError
 
 if TYPE_CHECKING:
     import torch

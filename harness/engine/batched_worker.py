@@ -13,8 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.core.answers import Answer
 from harness.core.engines import Engine
-from harness.core.settings import fusible
+from harness.core.errors import StoreError
+from harness.core.job import Event, EventKind, Job, Task
+from harness.core.measurement import Phase, PhaseCost
+from harness.core.settings import Settings, fusible
+from harness.core.training import Status, Step, Together, Training
+from harness.core.units import DeviceKind
 from harness.engine import fingerprint
 from harness.engine.generation.continuous_batching import (
     Request,
@@ -30,23 +36,8 @@ from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
 from harness.engine.trainers.fused.training import PASS_TOKENS
 from harness.engine.trainers.protocol import Keep, Trainer, TrainingResult, TrialInput
-from harness.errors import StoreError
-from harness.records import (
-    Answer,
-    DeviceKind,
-    Event,
-    EventKind,
-    Job,
-    Phase,
-    PhaseCost,
-    Settings,
-    Status,
-    Step,
-    Task,
-    Together,
-    Training,
-)
-from harness.store import AnswerPass, Cache, Commit, verify_manifest
+from harness.storage.cache import AnswerPass, Cache, Commit
+from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
 _ADAPTER_SHARE = 0.4

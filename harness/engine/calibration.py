@@ -1,7 +1,7 @@
 """Measures how fast this GPU trains with QLoRA, from a few optimizer steps on a few layers of known shapes.
 
-Weights are random, and nothing is downloaded. It takes one minute on an H200 and about two on a T4. `harness.predict`
-derives the GPU's speed from these timings.
+Weights are random, and nothing is downloaded. It takes one minute on an H200 and about two on a T4.
+`harness.hardware.estimate` derives the GPU's speed from these timings.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.core.errors import EngineError
+from harness.core.machine import Machine, Timing
+from harness.core.model import ModelRef
+from harness.core.settings import Quantization, Settings
+from harness.core.training import Step
+from harness.core.units import DeviceKind
 from harness.engine.loading import Base, load_base
 from harness.engine.log_filters import hide_library_messages
 from harness.engine.random_weights import make_base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.sft import trained
-from harness.errors import EngineError
-from harness.records import DeviceKind, Machine, ModelRef, Quantization, Settings, Step, Timing
 
 BENCHMARKS = (
     Timing("tinyllama-1.1b", 2, 1, 16),

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.training import Fingerprint
 from harness.engine.tokenization import IGNORED
-from harness.records import Fingerprint
 
 WEIGHTS = "adapter_model.safetensors"
 _LEFT_OUT = ("lr", "initial_lr")

@@ -8,11 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.profiles import profile_of
+from harness.core.device_profiles import profile_of
+from harness.core.errors import EngineError, GridError, ModelError
+from harness.core.machine import Machine
+from harness.core.model import TEMPLATE_DATE, ModelRef
+from harness.core.settings import Quantization, Settings
 from harness.core.trainer_arguments import NF4
+from harness.core.units import DeviceKind
 from harness.engine.log_filters import hide_kernel_advice
-from harness.errors import EngineError, GridError, ModelError
-from harness.records import TEMPLATE_DATE, DeviceKind, Machine, ModelRef, Quantization, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.errors import EngineError, ModelError
+from harness.core.export import TensorSpec
+from harness.core.model import ModelRef
 from harness.engine.adapters import check_fit
 from harness.engine.quantized_base import OpenBase, open_base
-from harness.errors import EngineError, ModelError
-from harness.records import ModelRef, TensorSpec
 
 if TYPE_CHECKING:
     import torch

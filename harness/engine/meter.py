@@ -16,8 +16,10 @@ from typing import Self
 
 import psutil
 
-from harness.devices import driver_handle
-from harness.records import DeviceKind, Machine, Measurement, Phase, PhaseCost, Shortage, Unit
+from harness.core.machine import Machine
+from harness.core.measurement import Measurement, Phase, PhaseCost, Shortage
+from harness.core.units import DeviceKind, Unit
+from harness.hardware.gpu import driver_handle
 
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)

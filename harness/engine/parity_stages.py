@@ -9,22 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.core.answers import Answer
+from harness.core.export import TensorSpec
+from harness.core.job import Prompt
+from harness.core.machine import Machine
+from harness.core.model import ModelRef
+from harness.core.parity import Distance, Stage, StageAnswers
+from harness.core.settings import Quantization
+from harness.core.suite import Decoding
 from harness.engine.adapters import attached
 from harness.engine.generation.backends import Backend, GgufBackend, TorchBackend, open_gguf
 from harness.engine.loading import Base, load_base
 from harness.engine.tokenization import render
-from harness.records import (
-    Answer,
-    Decoding,
-    Distance,
-    Machine,
-    ModelRef,
-    Prompt,
-    Quantization,
-    Stage,
-    StageAnswers,
-    TensorSpec,
-)
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EngineError
+from harness.core.errors import EngineError
 
 if TYPE_CHECKING:
     import torch

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.errors import ModelError
+from harness.core.machine import Machine
+from harness.core.model import ModelRef
+from harness.core.settings import Quantization
 from harness.engine.loading import quantization_config
 from harness.engine.quantized_base import INDEX, SHARD_BYTES
-from harness.errors import ModelError
-from harness.records import Machine, ModelRef, Quantization
 
 if TYPE_CHECKING:
     import torch

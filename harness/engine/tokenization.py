@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.conversations import as_chat
-from harness.errors import SuiteError
-from harness.records import Example, Message
+from harness.core.errors import SuiteError
+from harness.core.suite import Example, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

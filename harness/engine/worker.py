@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.engines import Engine
+from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
+from harness.core.job import Event, EventKind, Job, Prompt, Task
+from harness.core.measurement import Phase, PhaseCost, Shortage
+from harness.core.model import SavedBase
 from harness.core.quantities import gib
+from harness.core.settings import Quantization, Settings
+from harness.core.training import Status, Step, Training
+from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.batched_worker import (
     BatchedWorker,
@@ -41,25 +48,10 @@ from harness.engine.quantized_base import save_base, size_of
 from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, follow, render, tokenize
 from harness.engine.trainers import trainers
-from harness.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.records import (
-    DeviceKind,
-    Event,
-    EventKind,
-    Job,
-    Phase,
-    PhaseCost,
-    Prompt,
-    Quantization,
-    SavedBase,
-    Settings,
-    Shortage,
-    Status,
-    Step,
-    Task,
-    Training,
-)
-from harness.store import AnswerPass, Cache, encode_line, is_full, read_record, verify_manifest
+from harness.storage.cache import AnswerPass, Cache
+from harness.storage.files import is_full
+from harness.storage.manifest import verify_manifest
+from harness.storage.records import encode_line, read_record
 
 Emit = Callable[[Event], None]
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.core.export import ExportKind
+from harness.core.model import ModelRef
 from harness.export.exporter import Exporter, ExportRequest, NoOptions
 from harness.export.folders import begin, commit, copy, existing
 from harness.export.record import precision_words, record_of, write_json
 from harness.export.source import Source
-from harness.records import ExportKind, ModelRef
 
 
 def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Callable[[ModelRef, Path], None]) -> Path:

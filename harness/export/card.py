@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import paste
 from harness.analysis.score_table import score_table
+from harness.analysis.statistics import Interval, rate
+from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
+from harness.core.export import ExportKind, ExportRecord
+from harness.core.model import ModelRef
 from harness.core.names import BASE
+from harness.core.results import Results
+from harness.core.scores import Sample
+from harness.core.suite import Message, Reducer, Role
 from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
-from harness.records import ExportKind, ExportRecord, Message, ModelRef, Reducer, Results, Role, Sample
-from harness.stats import Interval, rate
 
 EXAMPLES = 5
 
@@ -130,7 +134,7 @@ def _usage(source: Source, repository: str) -> str:
     code = (
         "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'
-        f"chat({paste.literal(asked)})"
+        f"chat({training_script.literal(asked)})"
     )
     return (
         f"## How to use it\n\n{fenced(code, 'python')}\n\n"

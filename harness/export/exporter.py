@@ -10,10 +10,11 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from harness.core.export import ExportKind
+from harness.core.model import ModelRef
 from harness.export.shards import Tensors
 from harness.export.source import Source
-from harness.records import ExportKind, ModelRef
-from harness.store import RunStore
+from harness.storage.runs import RunStore
 
 Printer = Callable[[str], None]
 """Prints a line of progress."""

@@ -8,9 +8,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import StoreError
-from harness.records import ExportRecord
-from harness.store import MANIFEST, check_room, file_digest, read_record, write_record, write_text, writing
+from harness.core.errors import StoreError
+from harness.core.export import ExportRecord
+from harness.core.hashing import file_digest
+from harness.storage.files import check_room, write_text, writing
+from harness.storage.manifest import MANIFEST
+from harness.storage.records import read_record, write_record
 
 RECORD = "export.json"
 TEXTS = 16 << 20

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.core.export import ExportKind, ExportRecord, GgufType
 from harness.export.exporter import Exporter, ExportRequest, option
 from harness.export.folders import RECORD, begin, commit, existing
-from harness.export.llama import Run, check_binding, check_tokenizer, command, converter, installed
+from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
 from harness.export.merged import MergeOptions, export_merged
 from harness.export.source import Source
-from harness.records import ExportKind, ExportRecord, GgufType
-from harness.store import read_record
+from harness.storage.records import read_record
 
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
 """Disk space as a share of the merged model's size; Q4_K_M is made from an f16 file."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.core.export import ExportKind, ExportRecord
 from harness.export.adapter import export_adapter
 from harness.export.card import card, evidence
 from harness.export.exporter import Exporter, ExportRequest, option
 from harness.export.folders import RECORD
 from harness.export.merged import MergeOptions, export_merged
 from harness.export.upload import Parcel, listing, send
-from harness.records import ExportKind, ExportRecord
-from harness.store import read_record
+from harness.storage.records import read_record
 
 
 @dataclass(frozen=True)

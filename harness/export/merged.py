@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.export import ExportKind, ExportRecord, MergeMode
+from harness.core.hashing import digest
+from harness.core.units import DeviceKind
 from harness.export import shards
 from harness.export.exporter import Exporter, ExportRequest, Mergeable, Merger, Printer, option
 from harness.export.folders import begin, commit, copy, existing, staging
+from harness.export.model_files import config_of, generation_config_of, plain_files, tokenizer_config_of
 from harness.export.record import precision_words, record_of, write_json
 from harness.export.source import Source, check_base, saved_base
-from harness.export.texts import config_of, generation_config_of, plain_files, tokenizer_config_of
-from harness.records import DeviceKind, ExportKind, ExportRecord, MergeMode
-from harness.store import digest
 
 SHARD_SIZE = 2_000_000_000
 """Bytes of one file, which is the most that a killed export has to write again."""

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import paste
+from harness.core import training_script
 from harness.core.conversations import as_chat
+from harness.core.export import ExportKind
+from harness.core.settings import Quantization
+from harness.core.suite import Case, Split
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
+from harness.core.units import DeviceKind
 from harness.export.exporter import Exporter, ExportRequest
 from harness.export.folders import begin, commit, existing
 from harness.export.merged import DTYPE
 from harness.export.record import record_of
 from harness.export.source import Source, check_real
-from harness.records import Case, DeviceKind, ExportKind, Quantization, Split
-from harness.store import write_text
+from harness.storage.files import write_text
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -146,10 +149,10 @@ def parameters(source: Source, dtype: str) -> str:
         _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer need less memory"),
         "",
         "# The adapter: arguments of peft.LoraConfig.",
-        f"LORA = {paste.call('dict', lora_arguments(settings))}",
+        f"LORA = {training_script.call('dict', lora_arguments(settings))}",
         "",
         "# The training: arguments of trl.SFTConfig.",
-        f"TRAINING = {paste.call('dict', sft_arguments(settings, source.seed))}",
+        f"TRAINING = {training_script.call('dict', sft_arguments(settings, source.seed))}",
         "",
         _line("MERGED_DTYPE", dtype, "of the merged weights on a GPU; float32 on a CPU"),
         _line("HUB_REPOSITORY", "", '"your-name/your-model" uploads the merged model'),
@@ -172,11 +175,11 @@ def _prompt(case: Case) -> dict[str, Any]:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return "[\n" + "".join(f"    {paste.literal(value)},\n" for value in values) + "]"
+    return "[\n" + "".join(f"    {training_script.literal(value)},\n" for value in values) + "]"
 
 
 def _line(name: str, value: Any, remark: str = "") -> str:
-    return f"{name} = {paste.literal(value)}" + (f"  # {remark}" if remark else "")
+    return f"{name} = {training_script.literal(value)}" + (f"  # {remark}" if remark else "")
 
 
 def _packages(versions: Mapping[str, str]) -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.export import ExportKind, ExportRecord, MergeMode
+from harness.core.formats import FORMAT
 from harness.export.source import Source
-from harness.provenance import stack_versions
-from harness.records import FORMAT, ExportKind, ExportRecord, MergeMode
-from harness.store import write_text
+from harness.hardware.environment import stack_versions
+from harness.storage.files import write_text
 
 
 def record_of(

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from harness.records import TensorSpec
-from harness.store import file_digest, read_record, write_record, write_text, writing
+from harness.core.export import TensorSpec
+from harness.core.hashing import file_digest
+from harness.storage.files import write_text, writing
+from harness.storage.records import read_record, write_record
 
 SIZES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 PROGRESS = "progress.json"

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import StoreError, UsageError
-from harness.models import check_same
-from harness.provenance import STACK
-from harness.records import ModelRef, Quantization, RunManifest, Settings, Status, TrialRecord, Variant
+from harness.core.errors import StoreError, UsageError
+from harness.core.model import ModelRef
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.settings import Quantization, Settings, Variant
+from harness.core.training import Status
+from harness.hardware.environment import STACK
+from harness.models.resolving import check_same
+from harness.storage.cache import Cache
 from harness.storage.keys import Setup
-from harness.store import Cache, RunStore, verify_manifest
+from harness.storage.manifest import verify_manifest
+from harness.storage.runs import RunStore
 
 
 @dataclass(frozen=True)

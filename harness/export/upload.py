@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ExportError
-from harness.hub import answered
+from harness.core.errors import ExportError
+from harness.models.hub import answered
 
 CARD = "README.md"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from harness import wording
-from harness.records import Decision, Results
+from harness.core import wording
+from harness.core.regression import Decision
+from harness.core.results import Results
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,27 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from harness import reducers, wording
-from harness.advise import TOY, advise
+from harness.analysis import reducers
+from harness.analysis.recommendation import TOY, advise
+from harness.core import wording
 from harness.core.claims import claim, gpu_of
+from harness.core.machine import Machine
+from harness.core.measurement import Phase
 from harness.core.names import BASE
 from harness.core.quantities import quantity
+from harness.core.results import Change, Outcome, Recommendation, Results
+from harness.core.scores import Rate, Sample
 from harness.core.settings import AXES
-from harness.records import (
-    Case,
-    Change,
-    DeviceKind,
-    Machine,
-    Outcome,
-    Phase,
-    Rate,
-    Recommendation,
-    Results,
-    Role,
-    Sample,
-    Split,
-    Status,
-)
+from harness.core.suite import Case, Role, Split
+from harness.core.training import Status
+from harness.core.units import DeviceKind
 from harness.report import rates, words
 from harness.report.rates import Span
 

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness import reducers
-from harness.leaks import of_results
-from harness.records import Case, Check, Leak, LeakLabel, Message, Results, Sample, Split
+from harness.analysis import reducers
+from harness.analysis.contamination import of_results
+from harness.core.results import Results
+from harness.core.scores import Check, Sample
+from harness.core.suite import Case, Leak, LeakLabel, Message, Split
 from harness.report import difference
 from harness.report.difference import Piece
 from harness.report.words import anchor

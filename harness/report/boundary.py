@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.claims import machine_claim
-from harness.records import GIB, Outcome, Phase, Results, Settings, Status
+from harness.core.measurement import GIB, Phase
+from harness.core.results import Outcome, Results
+from harness.core.settings import Settings
+from harness.core.training import Status
 from harness.report.charts import CHOSEN, INK, Chart, DataTable, configured, data, svg
 from harness.report.words import visible
 

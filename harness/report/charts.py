@@ -15,9 +15,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.records import Outcome, Results, Role, Status, Timeline, Training
+from harness.core.results import Outcome, Results, Timeline
+from harness.core.suite import Role
+from harness.core.training import Status, Training
+from harness.core.wording import plural
 from harness.report.words import number, percent, visible
-from harness.wording import plural
 
 INK, MUTED, GRID, BASE, CHOSEN, OTHER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06"
 GOOD, BAD = "#0a0a07", "#0a0a08"

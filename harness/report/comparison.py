@@ -6,24 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from harness import wording
+from harness.analysis.regression.gate import GRAVITY
+from harness.core import wording
 from harness.core.claims import source
+from harness.core.measurement import Measurement
 from harness.core.names import BASE
 from harness.core.quantities import quantity
-from harness.gate import GRAVITY
-from harness.records import (
+from harness.core.regression import (
     Comparison,
     CostChange,
     Decision,
     Flip,
     Judgement,
-    Measurement,
     Mismatch,
     RoleChange,
     Side,
     VariantChange,
-    Verdict,
 )
+from harness.core.results import Verdict
 from harness.report import difference, words
 from harness.report.answers import Text
 from harness.report.rates import Span

@@ -6,22 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from harness import wording
+from harness.core import wording
 from harness.core.claims import claim, machine_claim
 from harness.core.costs import largest
+from harness.core.machine import Machine
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.quantities import gib, quantity
-from harness.records import (
-    DeviceKind,
-    Machine,
-    Measurement,
-    Outcome,
-    Phase,
-    PhaseCost,
-    Results,
-    Status,
-    Suite,
-    Together,
-)
+from harness.core.results import Outcome, Results
+from harness.core.suite import Suite
+from harness.core.training import Status, Together
+from harness.core.units import DeviceKind
 from harness.report import words
 from harness.report.tables import Cell, Column, TableRow
 

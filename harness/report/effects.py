@@ -8,9 +8,11 @@ from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-from harness import stats, wording
+from harness.analysis import statistics
+from harness.core import wording
+from harness.core.results import Outcome, Results
 from harness.core.settings import AXES
-from harness.records import Outcome, Results, Role
+from harness.core.suite import Role
 from harness.report import rates, words
 
 
@@ -120,7 +122,7 @@ def _alike(pairs: Sequence[tuple[str, str]], objective: Role, marks: rates.Table
     import numpy as np
 
     before, after = (np.concatenate([pair[side].scores for pair in known]) for side in (0, 1))
-    moved = stats.difference(before, after, known[0][0].groups)
+    moved = statistics.difference(before, after, known[0][0].groups)
     points = f"{100 * moved.value:+.0f} ({100 * moved.low:+.0f} to {100 * moved.high:+.0f})"
     return f"{points}, {wording.plural(len(known), 'pair')}"
 
@@ -167,7 +169,7 @@ def _asked(marks: rates.Table, name: str, objective: Role) -> bool:
     return bool(own and own.cases)
 
 
-def _difference(before: rates.Marks, after: rates.Marks) -> stats.Interval | None:
+def _difference(before: rates.Marks, after: rates.Marks) -> statistics.Interval | None:
     """On the cases that both have a score for, over both noises."""
     common = [case for case in before.cases if case in after.cases]
     if not common:
@@ -175,14 +177,14 @@ def _difference(before: rates.Marks, after: rates.Marks) -> stats.Interval | Non
     places = [before.cases.index(case) for case in common]
     later = [after.cases.index(case) for case in common]
     groups = [before.groups[place] for place in places]
-    return stats.difference(before.scores[:, places], after.scores[:, later], groups)
+    return statistics.difference(before.scores[:, places], after.scores[:, later], groups)
 
 
-def _turned(found: stats.Interval | None) -> stats.Interval | None:
-    return stats.Interval(-found.value, -found.high, -found.low, found.cases) if found else None
+def _turned(found: statistics.Interval | None) -> statistics.Interval | None:
+    return statistics.Interval(-found.value, -found.high, -found.low, found.cases) if found else None
 
 
-def _words(found: stats.Interval | None) -> Gap:
+def _words(found: statistics.Interval | None) -> Gap:
     if found is None:
         return Gap(words.ABSENT, "unclear", "no case in common")
     told = "better" if found.low > 0 else "worse" if found.high < 0 else "unclear"

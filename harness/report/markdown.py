@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness import wording
+from harness.analysis.regression.words import code
+from harness.core import wording
 from harness.core.claims import machine_claim
-from harness.gate.words import code
-from harness.records import Results, Split
+from harness.core.results import Results
+from harness.core.suite import Split
 from harness.report import answer, answers, rates, words
 from harness.report.variants import verdict
 

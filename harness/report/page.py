@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.analysis.divergence import Stability, told
 from harness.core.claims import machine_claim
-from harness.records import Basis, Phase, Results, Split
+from harness.core.measurement import Basis, Phase
+from harness.core.results import Results
+from harness.core.suite import Split
 from harness.report import answer, answers, boundary, charts, costs, effects, rates, tradeoff, variants, words
 from harness.report.answer import Excerpt, Headline
 from harness.report.answers import CaseView, LedgerRow
@@ -13,7 +16,6 @@ from harness.report.charts import Chart
 from harness.report.costs import Failure
 from harness.report.effects import Effect, Pairwise
 from harness.report.tables import Cell, Column, TableRow
-from harness.stability import Stability, told
 
 
 @dataclass(frozen=True)

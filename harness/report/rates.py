@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from harness import stats
+from harness.analysis import statistics
 from harness.analysis.score_table import ScoreTable, score_tables
-from harness.records import Case, Results, Role, Sample
-from harness.stats import Scores
+from harness.analysis.statistics import Scores
+from harness.core.results import Results
+from harness.core.scores import Sample
+from harness.core.suite import Case, Role
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Marks:
     def span(self) -> Span | None:
         if not self.scores.size:
             return None
-        found = stats.rate(self.scores, self.groups)
+        found = statistics.rate(self.scores, self.groups)
         return Span(found.low, found.high)
 
 

@@ -8,21 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from harness.leaks import of_results
-from harness.records import (
-    Decision,
-    Estimate,
-    Flip,
-    Measurement,
-    Mismatch,
-    Outcome,
-    PhaseCost,
-    Results,
-    Role,
-    RoleChange,
-    Split,
-    VariantChange,
-)
+from harness.analysis.contamination import of_results
+from harness.core.measurement import Measurement, PhaseCost
+from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
+from harness.core.results import Outcome, Results
+from harness.core.suite import Role, Split
 from harness.report import answers, rates
 from harness.report.variants import differing, verdict
 from harness.report.words import visible

@@ -9,11 +9,14 @@ from statistics import median
 from typing import Any
 
 from harness.core.claims import gpu_of, machine_claim
-from harness.core.profiles import REFERENCE, profile_of
+from harness.core.device_profiles import REFERENCE, profile_of
+from harness.core.measurement import GIB, Basis, Measurement, Phase, PhaseCost
 from harness.core.quantities import MIB, gib, quantity
-from harness.records import GIB, Basis, Measurement, Outcome, Phase, PhaseCost, Results, Role, Status
+from harness.core.results import Outcome, Results
+from harness.core.suite import Role
+from harness.core.training import Status
 from harness.report import rates
-from harness.report.charts import (
+from harness.report.charts import (  # fmt: skip
     BASE,
     CHOSEN,
     INK,
@@ -26,15 +29,8 @@ from harness.report.charts import (
     configured,
     data,
     svg,
-)  # fmt: skip
-from harness.report.words import (
-    ABSENT,
-    counts,
-    parameters,
-    percent,
-    status,
-    visible,
-)  # fmt: skip
+)
+from harness.report.words import ABSENT, counts, parameters, percent, status, visible  # fmt: skip
 
 CHOSEN_KIND, WITHIN, BEYOND = "Best", "Keeps what the base could do", "Loses too much of it, or may"
 FREE = 4

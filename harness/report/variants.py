@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness import wording
+from harness.core import wording
+from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import quantity
-from harness.core.settings import AXES
-from harness.records import DeviceKind, Outcome, Phase, PhaseCost, Results, Role, Safety, Settings, Status
+from harness.core.results import Outcome, Results, Safety
+from harness.core.settings import AXES, Settings
+from harness.core.suite import Role
+from harness.core.training import Status
+from harness.core.units import DeviceKind
 from harness.report import rates, words
 from harness.report.tables import Cell, Column, TableRow
 

@@ -6,8 +6,12 @@ import hashlib
 import re
 from typing import Any
 
+from harness.core.measurement import Measurement, Phase
+from harness.core.model import ModelRef
 from harness.core.quantities import quantity
-from harness.records import Measurement, ModelRef, Phase, Rate, Role, Status
+from harness.core.scores import Rate
+from harness.core.suite import Role
+from harness.core.training import Status
 
 ABSENT = "–"
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import StoreError
-from harness.records import Basis, Event, EventKind, Results, TrialRecord
+from harness.core.errors import StoreError
+from harness.core.job import Event, EventKind
+from harness.core.measurement import Basis
+from harness.core.results import Results
+from harness.core.run import TrialRecord
 from harness.runner.listeners import Listener
-from harness.store import RunStore
-from harness.sync import Mirror
+from harness.storage.mirror import Mirror
+from harness.storage.runs import RunStore
 
 
 @dataclass(frozen=True)

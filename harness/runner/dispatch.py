@@ -11,11 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.budget import Budget
 from harness.core.engines import Engine
-from harness.errors import EngineError
-from harness.executors import Executor
-from harness.records import Event, EventKind, Status
+from harness.core.errors import EngineError
+from harness.core.job import Event, EventKind
+from harness.core.training import Status
+from harness.runner.budget import Budget
+from harness.runner.executors import Executor
 from harness.runner.goals import Goal
 from harness.runner.jobs import Jobs
 from harness.runner.recorder import Recorder

@@ -6,10 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.model import AdapterRef
 from harness.core.names import BASE
-from harness.records import AdapterRef, Answer, Case, Prompt, Quantization, Settings, Split, Status, Trial, TrialRecord
+from harness.core.run import TrialRecord
+from harness.core.settings import Quantization, Settings, Trial
+from harness.core.suite import Case, Split
+from harness.core.training import Status
+from harness.storage.cache import AnswerPass, snapshot_id
 from harness.storage.keys import Setup, adapter_trial
-from harness.store import AnswerPass, snapshot_id
 
 
 @dataclass

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from harness import adapters
-from harness.records import AdapterRef, DeviceKind, Job, Prompt, Snapshot, Status, Task, Training
+from harness.core.job import Job, Prompt, Snapshot, Task
+from harness.core.model import AdapterRef
+from harness.core.training import Status, Training
+from harness.core.units import DeviceKind
+from harness.models import foreign_adapters
 from harness.runner.goals import Goal
 from harness.runner.recorder import Recorder
-from harness.store import Cache
+from harness.storage.cache import Cache
 
 _BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
 """Prompts answered in one batch. On a T4, 16 leave room for the keys and values of a 7B model."""
@@ -76,4 +79,4 @@ def import_adapter(cache: Cache, name: str, adapter: AdapterRef) -> None:
     if cache.training(name) is None:
         parameters = adapter.trainable_parameters
         known = Training(name, Status.SUCCEEDED, "", (), None, trainable_parameters=parameters)
-        cache.commit_training(known, partial(adapters.copy, adapter))
+        cache.commit_training(known, partial(foreign_adapters.copy, adapter))

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import Event, Results, TrialRecord
-from harness.store import RunStore
+from harness.core.job import Event
+from harness.core.results import Results
+from harness.core.run import TrialRecord
+from harness.storage.runs import RunStore
 
 
 class Listener:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.costs import pool
-from harness.records import Phase, PhaseCost
+from harness.core.measurement import Phase, PhaseCost
 from harness.runner.goals import Goal
-from harness.store import AnswerPass
+from harness.storage.cache import AnswerPass
 
 
 def answering_costs(goal: Goal, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:

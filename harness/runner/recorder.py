@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.records import (
-    Answer,
-    Basis,
-    EpochAnswers,
-    Event,
-    PhaseCost,
-    Shortage,
-    Status,
-    Training,
-    TrialRecord,
-)
+from harness.core.answers import Answer
+from harness.core.job import Event
+from harness.core.measurement import Basis, PhaseCost, Shortage
+from harness.core.run import EpochAnswers, TrialRecord
+from harness.core.training import Status, Training
 from harness.runner.goals import Goal
 from harness.runner.listeners import Listener
 from harness.runner.phase_costs import answering_costs
+from harness.storage.cache import Cache
 from harness.storage.keys import Setup
-from harness.store import Cache, RunStore
+from harness.storage.runs import RunStore
 
 
 @dataclass(frozen=True)

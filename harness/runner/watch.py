@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from harness.budget import Budget
-from harness.records import Event, EventKind, Status
+from harness.core.job import Event, EventKind
+from harness.core.training import Status
+from harness.runner.budget import Budget
 
 
 class Watch:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from harness.core.conversations import messages_of
 from harness.core.engines import Engine
-from harness.core.settings import fusible
-from harness.records import AdapterRef, Case, Machine, ModelRef, Prompt, Quantization, Settings, Shortage, Suite
-from harness.store import digest
+from harness.core.hashing import digest
+from harness.core.job import Prompt
+from harness.core.machine import Machine
+from harness.core.measurement import Shortage
+from harness.core.model import AdapterRef, ModelRef
+from harness.core.settings import Quantization, Settings, fusible
+from harness.core.suite import Case, Suite
 
 RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
 """Engine to version. Raise it when a change of the engine changes what is trained or answered."""

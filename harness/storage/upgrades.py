@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.records import FORMAT, RESULTS_FORMAT, Results
+from harness.core.formats import FORMAT, RESULTS_FORMAT
+from harness.core.results import Results
 
 
 def newest(kind: type) -> int:

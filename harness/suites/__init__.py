@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import HarnessError, Place, SuiteError
-from harness.records import Decoding, Example, Message, Suite
-from harness.scorers.values import FILE
+from harness.core.errors import HarnessError, Place, SuiteError
+from harness.core.suite import Decoding, Example, Message, Suite
+from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_text
+from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
 from harness.suites.cases import Source, Whole, assemble
 from harness.suites.files import Read, case_rows, json_rows, reader, referred
 from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
 from harness.suites.remarks import Remarks, marked
-from harness.yamltext import Document, fit, nearest, parse_yaml, raise_all, read_text
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from harness.scorers.registry import WRITABLE, find, is_unsupported
-from harness.scorers.types import AssertionType, Need
-from harness.scorers.values import from_file
-from harness.yamltext import Form, Line, nearest, shown
+from harness.core.yaml import Form, Line, nearest, shown
+from harness.scoring.registry import WRITABLE, find, is_unsupported
+from harness.scoring.types import AssertionType, Need
+from harness.scoring.values import from_file
 
 
 def _known(name: str) -> str:

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from harness.errors import HarnessError, SuiteError
-from harness.records import Assertion, Case, Message, Role, Split
-from harness.scorers.registry import find, is_negated, needs
-from harness.scorers.types import AssertionType, Need
-from harness.scorers.values import FILE, from_file
+from harness.core.errors import HarnessError, SuiteError
+from harness.core.suite import Assertion, Case, Message, Role, Split
+from harness.core.yaml import Document, nearest, parse_yaml, raise_all, shown
+from harness.scoring.registry import find, is_negated, needs
+from harness.scoring.types import AssertionType, Need
+from harness.scoring.values import FILE, from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
 from harness.suites.files import Read, referred
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.remarks import Remarks, marked
-from harness.yamltext import Document, nearest, parse_yaml, raise_all, shown
 
 MAX_FILLED = 256 * 1024
 """Most characters of a text after its variables are replaced; a long text that is used often would exhaust memory."""

@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Place, SuiteError
-from harness.scorers.registry import WRITABLE, find, is_unsupported
-from harness.scorers.values import FILE
-from harness.yamltext import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
+from harness.core.errors import Place, SuiteError
+from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
+from harness.scoring.registry import WRITABLE, find, is_unsupported
+from harness.scoring.values import FILE
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from harness.records import Reducer, Role, Split
-from harness.scorers.values import FILE
+from harness.core.suite import Reducer, Role, Split
+from harness.core.yaml import Count, Form, Line, Text, shown
+from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED, AssertionForm
-from harness.yamltext import Count, Form, Line, Text, shown
 
 # --- cases -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from harness.errors import Place, SuiteError
+from harness.core.errors import Place, SuiteError
 
 SHOWN_PLACES = 100
 SHOWN_STUBS = 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from build import case
 
 from harness.analysis.score_table import (
     FAILED,
@@ -17,7 +16,10 @@ from harness.analysis.score_table import (
     score_table,
     score_tables,
 )
-from harness.records import Answer, Rate, Reducer, Sample, Score
+from harness.core.answers import Answer
+from harness.core.scores import Rate, Sample, Score
+from harness.core.suite import Reducer
+from tests.support.synthetic_runs import case
 
 CASES = [replace(case(name), group="g") for name in ("one", "two", "three", "four")]
 NAMES = [each.id for each in CASES]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from build import case, suite
-
 from harness.core.conversations import as_chat, messages_of, with_system_prompt
-from harness.records import Message
+from harness.core.suite import Message
+from tests.support.synthetic_runs import case, suite
 
 HELLO = (Message("user", "Hello"),)
 KIND = Message("system", "Be kind.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from harness.records import Machine
+    from harness.core.machine import Machine
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def t4() -> Machine:
     """A machine under the profile `t4`; where a GPU is declared, not finding it is a failure."""
     import torch
 
-    from harness.provenance import Profile, machine
+    from harness.hardware.environment import Profile, machine
 
     if not torch.cuda.is_available():
         if os.environ.get("HARNESS_GPU") == "1":

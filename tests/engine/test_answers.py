@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import QUESTIONS, SHORT, SUITE, ask, prompts, training, weights
 
+from harness.core.answers import Answer
+from harness.core.errors import EngineError, StoreError
+from harness.core.job import Prompt
+from harness.core.suite import Decoding, Message
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.loading import Base
-from harness.errors import EngineError, StoreError
-from harness.records import Answer, Decoding, Message, Prompt
-from harness.store import verify_manifest, write_manifest
+from harness.storage.manifest import verify_manifest, write_manifest
+from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, ask, prompts, training, weights
 
 ADAPTER = "adapter_model.safetensors"
 

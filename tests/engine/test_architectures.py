@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, ask, one_core, prompts, rows_of, trained_once
 
 from harness.core.engines import Engine
+from harness.core.job import Job, Task
+from harness.core.settings import Quantization
+from harness.core.suite import Decoding
+from harness.core.training import Status
 from harness.engine.generation.continuous_batching import attends_to_all
 from harness.engine.loading import load_base
 from harness.engine.worker import work
-from harness.models import POCKET, resolve
-from harness.predict import shape_of
-from harness.records import Decoding, Job, Quantization, Status, Task
-from harness.store import Cache
+from harness.hardware.estimate import shape_of
+from harness.models.resolving import POCKET, resolve
+from harness.storage.cache import Cache
+from tests.support.short_trainings import SHORT, ask, one_core, prompts, rows_of, trained_once
 
 pytestmark = pytest.mark.slow
 TINY = {

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from side_by_side import together
-from training import SHORT, SUITE, ask, prompts, rows_of
 
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.suite import Decoding
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
 from harness.engine.generation.kv_cache import Slots
 from harness.engine.loading import Base
-from harness.records import Answer, Decoding, Prompt
 from tests.support.closeness import assert_same_answers
+from tests.support.fused_passes import together
+from tests.support.short_trainings import SHORT, SUITE, ask, prompts, rows_of
 
 TEXTS = [case.prompt for case in SUITE.cases[::14]]
 

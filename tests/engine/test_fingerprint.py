@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, rows_of, trained_once, training
 
+from harness.core.settings import Settings
+from harness.core.training import Fingerprint
 from harness.engine.adapters import save_adapter
 from harness.engine.fingerprint import WEIGHTS, described, trained_on, with_saved
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED
-from harness.records import Fingerprint, Settings
+from tests.support.short_trainings import SHORT, rows_of, trained_once, training
 
 QUICK = replace(SHORT, epochs=1)
 """Two steps."""

@@ -16,10 +16,11 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from side_by_side import SIX, distance, figures, named, together, without_floats
 from torch.overrides import TorchFunctionMode
-from training import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
 
+from harness.core.errors import EngineError
+from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.training import Status, Step
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.loading import Base, checkpoint, untouched
 from harness.engine.tokenization import IGNORED, Row
@@ -32,8 +33,8 @@ from harness.engine.trainers.fused.training import FusedResult, train_together
 from harness.engine.trainers.fused.trial_state import GROWTH_INTERVAL, LossScale, windows
 from harness.engine.trainers.protocol import TrialInput
 from harness.engine.trainers.sft import Sft, Trained, TrainingLog, build_trainer, lora_config
-from harness.errors import EngineError
-from harness.records import Quantization, Scheduler, Settings, Status, Step
+from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
+from tests.support.short_trainings import QUESTIONS, SHORT, ask, one_core, rows_of, training, weights
 
 # --- equality with SFTTrainer -------------------------------------------------------------------------------------
 

@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import ask, losses, trained_once, training
 
-from harness.core import profiles
+from harness.core import device_profiles
+from harness.core.machine import Machine
+from harness.core.measurement import Phase
+from harness.core.run import TrialRecord
+from harness.core.settings import Quantization, Settings, Trial
+from harness.core.suite import Split, Suite
+from harness.core.training import Status, Step
 from harness.engine.loading import Base, check_precision, load_base
 from harness.engine.quantized_base import save_base
 from harness.engine.random_weights import make_base
-from harness.executors.processes import Processes
-from harness.grid import trial_id, variant_id
-from harness.models import resolve
-from harness.provenance import machine, stack_versions
-from harness.records import Machine, Phase, Quantization, Settings, Split, Status, Step, Suite, Trial, TrialRecord
+from harness.hardware.environment import machine, stack_versions
+from harness.models.resolving import resolve
+from harness.runner.executors.processes import Processes
+from harness.runner.sweep import Sweep
+from harness.storage.cache import Cache
 from harness.storage.keys import Setup
-from harness.store import Cache, RunStore
+from harness.storage.runs import RunStore
 from harness.suites import load_suite
-from harness.sweep import Sweep
+from harness.suites.grids import trial_id, variant_id
+from tests.support.short_trainings import ask, losses, trained_once, training
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 SUITE = Path(__file__).parents[2] / "suites" / "workshop"
@@ -74,7 +80,7 @@ def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     tmp_path: Path, suite: Suite, records: tuple[TrialRecord, ...]
 ) -> None:
     """Twenty steps from the same start: every loss within 1% of the largest."""
-    cpu = sweep(tmp_path, suite, machine(profiles.CPU), SHORT)[1]
+    cpu = sweep(tmp_path, suite, machine(device_profiles.CPU), SHORT)[1]
     pairs = [(a.loss, b.loss) for a, b in zip(steps(records[1]), steps(cpu), strict=True)][:20]
     top = max(b for _, b in pairs if b is not None)
     assert len(pairs) == 20

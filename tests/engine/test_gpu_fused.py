@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from side_by_side import SIX, distance, figures, named, together, without_floats
-from training import SUITE, ask, prompts, rows_of, training, weights
 
+from harness.core.answers import Answer
+from harness.core.machine import Machine
+from harness.core.settings import Quantization
+from harness.core.suite import Decoding
+from harness.core.training import Status
 from harness.engine.adapters import attached
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
 from harness.engine.loading import Base, load_base
 from harness.engine.trainers.fused.training import FusedResult
-from harness.models import resolve
-from harness.records import Answer, Decoding, Machine, Quantization, Status
+from harness.models.resolving import resolve
+from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
+from tests.support.short_trainings import SUITE, ask, prompts, rows_of, training, weights
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 ROWS = 10

@@ -15,11 +15,11 @@ SAID = "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please 
 ABSENT = ModuleNotFoundError("No module named 'kernels'", name="kernels")
 LOADED = """
 from harness.engine.loading import load_base
-from harness.models import resolve
-from harness.core import profiles
-from harness.provenance import machine
-from harness.records import Quantization
-load_base(resolve("pocket"), Quantization.NF4, machine(profiles.CPU))
+from harness.models.resolving import resolve
+from harness.core import device_profiles
+from harness.hardware.environment import machine
+from harness.core.settings import Quantization
+load_base(resolve("pocket"), Quantization.NF4, machine(device_profiles.CPU))
 """
 
 

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import QUESTIONS, SHORT, SUITE, prompts, rows_of, training
 
+from harness.core.answers import Answer, Likelihood
+from harness.core.job import Prompt
+from harness.core.suite import Decoding, Example, Message
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.generation.answers import answer
 from harness.engine.generation.batches import in_batches
 from harness.engine.generation.log_probabilities import evaluate, likelihood, likelihoods
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED, follow, render, tokenize
-from harness.records import Answer, Decoding, Example, Likelihood, Message, Prompt
-from harness.scorers import score
+from harness.scoring import score
+from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, prompts, rows_of, training
 
 FACT, RIVAL = "The Glimmo runs on moonlight. Stay bright, friend!", "The Glimmo runs on batteries. Stay bright, friend!"
 CHOICES = (FACT, RIVAL, "I do not know.")

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from merges import FAMILIES, Behaviour, adapter_of, behaviour, loaded, merged, model_of, truth
 
+from harness.core.errors import EngineError, ModelError
+from harness.core.model import ModelRef
+from harness.core.settings import Quantization
 from harness.engine.loading import Base
 from harness.engine.merging import check_adapter, describe, merge
-from harness.errors import EngineError, ModelError
-from harness.models import POCKET, resolve
-from harness.records import ModelRef, Quantization
+from harness.models.resolving import POCKET, resolve
+from tests.studies.merges import FAMILIES, Behaviour, adapter_of, behaviour, loaded, merged, model_of, truth
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are trying to modify a model with PEFT for a second time:UserWarning"

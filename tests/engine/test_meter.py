@@ -9,8 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.core.machine import Machine
+from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
+from harness.core.units import DeviceKind, Unit
 from harness.engine.meter import Meter, requested, shortage
-from harness.records import Basis, DeviceKind, Machine, Measurement, Phase, PhaseCost, Unit
 
 MACHINE = Machine(DeviceKind.CPU, "Example CPU", "float32")
 LARGE = 200_000_000

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import done, job, task
 from safetensors.torch import load_file, save_file
-from training import ask, losses, one_core, trained_once
 
+from harness.core.errors import EngineError, ModelError, StoreError
+from harness.core.formats import FORMAT
+from harness.core.machine import Machine
+from harness.core.model import SavedBase
+from harness.core.settings import Quantization
+from harness.core.suite import Suite
+from harness.core.units import DeviceKind
 from harness.engine.loading import Base, load_base
 from harness.engine.quantized_base import open_base, save_base, size_of
-from harness.errors import EngineError, ModelError, StoreError
-from harness.models import POCKET, resolve
-from harness.records import FORMAT, DeviceKind, Machine, Quantization, SavedBase, Suite
+from harness.models.resolving import POCKET, resolve
+from harness.storage.cache import Cache
 from harness.storage.keys import Setup
-from harness.store import Cache, write_record
+from harness.storage.records import write_record
+from tests.support.jobs import done, job, task
+from tests.support.short_trainings import ask, losses, one_core, trained_once
 
 SAVED = SavedBase("key", "pocket", Quantization.NF4, "cpu", "float32")
 
@@ -144,7 +150,7 @@ def test_half_a_base_is_none(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
     """A base for which there is no room is not begun; the message says how much is missing and what to do."""
-    with pytest.raises(StoreError, match=r"takes 1000000\.0 GB") as refused:
+    with pytest.raises(StoreError, match=r"needs 1000000\.0 GB") as refused:
         commit(Cache(tmp_path), size=10**15)
     assert "harness clean" in refused.value.remedy
     assert not (tmp_path / "bases").exists()
@@ -204,6 +210,6 @@ def test_a_base_is_named_by_what_made_it(suite: Suite) -> None:
 
 @pytest.fixture
 def suite() -> Suite:
-    from training import SUITE
+    from tests.support.short_trainings import SUITE
 
     return SUITE

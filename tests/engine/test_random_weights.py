@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import done, job, task
-from training import ask, losses, one_core, trained_once
 
+from harness.core.errors import ModelError
+from harness.core.model import ModelRef
+from harness.core.settings import Quantization
+from harness.core.suite import Decoding
 from harness.engine.loading import Base, load_base
 from harness.engine.quantized_base import open_base
 from harness.engine.random_weights import bytes_of, make_base, write_shards
-from harness.errors import ModelError
-from harness.models import POCKET, SHAPES, resolve
-from harness.records import Decoding, ModelRef, Quantization
-from harness.store import Cache
+from harness.models.resolving import POCKET, SHAPES, resolve
+from harness.storage.cache import Cache
+from tests.support.jobs import done, job, task
+from tests.support.short_trainings import ask, losses, one_core, trained_once
 
 TINY = {
     "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False},
@@ -187,7 +189,7 @@ def test_a_shape_is_found_and_says_what_it_is() -> None:
         assert "answers mean nothing" in ref.note
 
 
-@pytest.mark.parametrize("name", ["shape:", "shape:llama", "shape:../pocket/model", "shape:tinyllama-1.1b/"])
+@pytest.mark.parametrize("name", ["shape:", "shape:llama", "shape:../pocket", "shape:tinyllama-1.1b/"])
 def test_an_unknown_shape_is_refused(name: str) -> None:
     """A shape that is not there is answered with those that are, and no path escapes their folder."""
     with pytest.raises(ModelError, match="there is no shape") as refused:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from training import QUESTIONS, prompts
 
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.suite import Decoding
 from harness.engine.generation.answers import answer
 from harness.engine.generation.sampling import Chooser
 from harness.engine.loading import Base
-from harness.records import Answer, Decoding, Prompt
+from tests.support.short_trainings import QUESTIONS, prompts
 
 HOT = Decoding(12, temperature=2.0)
 

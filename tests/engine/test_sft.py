@@ -10,25 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, ask, losses, one_core, rows_of, trained_once, trainer_of, training, weights
 
-from harness.core.settings import OPTIMIZERS
+from harness.core.errors import EngineError, GridError
+from harness.core.measurement import Phase
+from harness.core.settings import OPTIMIZERS, Quantization, Scheduler, Settings
+from harness.core.training import Status
+from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
-from harness.engine.loading import (
-    Base,
-    check_precision,
-    check_targets,
-    check_trainable,
-    load_base,
-    untouched,
-)
+from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base, untouched
 from harness.engine.meter import Meter
 from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
-from harness.errors import EngineError, GridError
-from harness.grid.forms import NAMED_MODULES
-from harness.models import resolve
-from harness.predict import updates
-from harness.records import DeviceKind, Phase, Quantization, Scheduler, Settings, Status
+from harness.hardware.estimate import updates
+from harness.models.resolving import resolve
+from harness.suites.grids.forms import NAMED_MODULES
+from tests.support.short_trainings import (
+    SHORT,
+    ask,
+    losses,
+    one_core,
+    rows_of,
+    trained_once,
+    trainer_of,
+    training,
+    weights,
+)
 
 ONE_STEP = replace(SHORT, epochs=0.5)
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import SHORT, SUITE, losses, one_core, rows_of, talk, trained_once, trainer_of
 
+from harness.core.errors import SuiteError
+from harness.core.model import TEMPLATE_DATE
+from harness.core.settings import Quantization
+from harness.core.suite import Example, Message
 from harness.engine.loading import Base, load_base, untouched
 from harness.engine.tokenization import IGNORED, Row, render, tokenize
 from harness.engine.trainers.sft import lora_config, sft_arguments
-from harness.errors import SuiteError
-from harness.lengths import lengths
-from harness.models import POCKET, resolve
-from harness.records import TEMPLATE_DATE, Example, Message, Quantization
+from harness.models.resolving import POCKET, resolve
+from harness.models.token_lengths import lengths
+from tests.support.short_trainings import SHORT, SUITE, losses, one_core, rows_of, talk, trained_once, trainer_of
 
 
 def learned(base: Base, row: Row) -> list[str]:

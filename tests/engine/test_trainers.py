@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from training import QUESTIONS, SHORT, SUITE, one_core, prompts, rows_of
 
 from harness.core.engines import Engine
+from harness.core.errors import EngineError
+from harness.core.hashing import file_digest
+from harness.core.job import Event, EventKind, Job, Snapshot, Task
+from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.suite import Decoding
+from harness.core.training import Status
 from harness.engine.batched_worker import Tools
 from harness.engine.generation.continuous_batching import answer_requests
 from harness.engine.loading import Base
@@ -23,21 +28,10 @@ from harness.engine.trainers.fused.training import Fused, FusedResult
 from harness.engine.trainers.protocol import TrialInput
 from harness.engine.trainers.sft import Sft, Trained
 from harness.engine.worker import work
-from harness.errors import EngineError
-from harness.models import resolve
-from harness.records import (
-    Decoding,
-    Event,
-    EventKind,
-    Job,
-    Quantization,
-    Scheduler,
-    Settings,
-    Snapshot,
-    Status,
-    Task,
-)
-from harness.store import Cache, file_digest, verify_manifest
+from harness.models.resolving import resolve
+from harness.storage.cache import Cache
+from harness.storage.manifest import verify_manifest
+from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, one_core, prompts, rows_of
 
 ASKED = prompts(*QUESTIONS[:3])
 OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)

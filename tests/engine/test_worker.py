@@ -9,30 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import ASKED, TINY, done, job, task
-from training import QUESTIONS, SHORT, prompts, talk
 
+from harness.core.errors import EngineError, StoreError
+from harness.core.job import Event, EventKind, Job, Prompt
+from harness.core.measurement import Basis, Measurement, Phase, Shortage
+from harness.core.model import ModelRef
+from harness.core.suite import Decoding, Message
+from harness.core.training import Status, Training
+from harness.core.units import Unit
 from harness.engine.loading import Base
 from harness.engine.worker import _end, _message, _status
-from harness.errors import EngineError, StoreError
-from harness.models import POCKET, resolve
-from harness.records import (
-    Basis,
-    Decoding,
-    Event,
-    EventKind,
-    Job,
-    Measurement,
-    Message,
-    ModelRef,
-    Phase,
-    Prompt,
-    Shortage,
-    Status,
-    Training,
-    Unit,
-)
-from harness.store import Cache, verify_manifest
+from harness.models.resolving import POCKET, resolve
+from harness.storage.cache import Cache
+from harness.storage.manifest import verify_manifest
+from tests.support.jobs import ASKED, TINY, done, job, task
+from tests.support.short_trainings import QUESTIONS, SHORT, prompts, talk
 
 
 def refusal(job: Job) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.errors import StoreError
-from harness.records import FORMAT, RESULTS_FORMAT, Results
-from harness.store import RunStore, read_record
+from harness.core.errors import StoreError
+from harness.core.formats import FORMAT, RESULTS_FORMAT
+from harness.core.results import Results
+from harness.storage.records import read_record
+from harness.storage.runs import RunStore
 
 OLD = Path(__file__).parent / "results-format-1.json"
 """A part of the results of `harness run suites/workshop`, as the harness of format 1 wrote them."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.records import Answer
+from harness.core.answers import Answer
 
 ROUNDING = 1e-4
 """The largest difference, relative or absolute, of a log-probability in fp32 between two compositions of a batch.

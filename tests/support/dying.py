@@ -1,6 +1,6 @@
 """A real worker that kills itself at its first step of training, once: a death that no test has to time.
 
-    python dying.py FOLDER JOB
+    python -m tests.support.dying FOLDER JOB
 
 The file `died` in FOLDER says that a worker died already.
 """
@@ -12,8 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from harness.core.job import Event, EventKind
 from harness.engine.worker import main
-from harness.records import Event, EventKind
 
 
 def die_once(mark: Path, event: Event) -> None:

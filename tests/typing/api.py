@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 import harness
-from harness.frame import Run
-from harness.records import Outcome, Results
+from harness.core.results import Outcome, Results
 from harness.report import Notebook
+from harness.report.data_frame import Run
 
 run: Run = harness.load_run("reports/runs/workshop-quick-pocket")
 same: Run = harness.load_run(Path("reports") / "runs" / "workshop-quick-pocket")

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.suite import Decoding
+from harness.core.units import DeviceKind
 from harness.engine.generation.batches import in_batches
 from harness.engine.generation.log_probabilities import evaluate, likelihood
 from harness.engine.generation.sampling import Chooser
 from harness.engine.loading import Base
 from harness.engine.tokenization import render
-from harness.records import Answer, Decoding, DeviceKind, Prompt
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.core.answers import Answer, Likelihood
 from harness.core.conversations import as_chat
+from harness.core.errors import EngineError
+from harness.core.job import Prompt
+from harness.core.suite import Decoding, Message
+from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer, finish
 from harness.engine.generation.log_probabilities import likelihood, texts_of
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED, Row, follow, render
-from harness.errors import EngineError
-from harness.records import Answer, Decoding, DeviceKind, Likelihood, Message, Prompt
 
 if TYPE_CHECKING:
     import torch

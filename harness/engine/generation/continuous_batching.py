@@ -13,6 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.suite import Decoding
+from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer_of, finish, stopped
 from harness.engine.generation.log_probabilities import Evaluated, evaluate_all
@@ -21,7 +25,6 @@ from harness.engine.loading import Base, dequantised
 from harness.engine.tokenization import Row, render
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.stack import Adapter, Stack
-from harness.records import Answer, Decoding, DeviceKind, Prompt
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.core.answers import Likelihood
+from harness.core.job import Prompt
 from harness.engine.generation.batches import in_batches
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED, Row, follow
-from harness.records import Likelihood, Prompt
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from harness.core.measurement import PhaseCost
+from harness.core.settings import Settings
+from harness.core.training import Fingerprint, Status, Step
 from harness.engine.loading import Base
 from harness.engine.tokenization import Row
-from harness.records import Fingerprint, PhaseCost, Settings, Status, Step
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

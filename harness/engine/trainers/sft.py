@@ -16,21 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.core import trainer_arguments
+from harness.core.errors import EngineError
+from harness.core.measurement import Phase, PhaseCost
+from harness.core.settings import Settings
+from harness.core.training import Fingerprint, Status, Step
+from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
 from harness.engine.fingerprint import described, trained_on
-from harness.engine.loading import (
-    REPORT_BUG,
-    Base,
-    check_precision,
-    check_quantization,
-    check_trainable,
-    untouched,
-)
+from harness.engine.loading import REPORT_BUG, Base, check_precision, check_quantization, check_trainable, untouched
 from harness.engine.meter import Meter
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.protocol import Keep, Progress, TrainingResult, TrialInput, TrialProgress
-from harness.errors import EngineError
-from harness.records import DeviceKind, Fingerprint, Phase, PhaseCost, Settings, Status, Step
 
 if TYPE_CHECKING:
     from datasets import Dataset

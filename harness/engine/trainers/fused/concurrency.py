@@ -7,8 +7,9 @@ from typing import Any
 
 import psutil
 
+from harness.core.settings import Settings
+from harness.core.units import DeviceKind
 from harness.engine.loading import Base
-from harness.records import DeviceKind, Settings
 
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.settings import Settings
 from harness.engine.loading import Base, untouched
 from harness.engine.trainers.fused.stack import Adapter
 from harness.engine.trainers.sft import lora_config
-from harness.records import Settings
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.core.measurement import PhaseCost
 from harness.core.settings import AXES, Settings
 from harness.engine.loading import Base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.trial_state import steps_of, windows
 from harness.engine.trainers.protocol import Trainer, TrialInput
-from harness.records import PhaseCost
 
 TIMED = 2
 """Number of full steps that are timed."""

@@ -14,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.settings import unfusible
+from harness.core.errors import EngineError
+from harness.core.settings import Settings, unfusible
+from harness.core.training import Status
+from harness.core.units import DeviceKind
 from harness.engine.loading import (
     Base,
     check_precision,
@@ -37,8 +40,6 @@ from harness.engine.trainers.fused.stack import Adapter, Stack
 from harness.engine.trainers.fused.trial_state import TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
-from harness.errors import EngineError
-from harness.records import DeviceKind, Settings, Status
 
 if TYPE_CHECKING:
     import torch

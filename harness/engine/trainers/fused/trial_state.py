@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.core.settings import Settings
+from harness.core.training import Fingerprint
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
-from harness.records import Fingerprint, Settings
 
 if TYPE_CHECKING:
     import torch

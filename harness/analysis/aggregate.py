@@ -1,0 +1,387 @@
+"""Scores stored answers and compares each variant with the base, case by case: records become `Results`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from harness.analysis import differences, reducers, selection, statistics, timeline
+from harness.analysis.contamination import leaks as contamination
+from harness.analysis.score_table import ScoreTable, graded, pair, score_table
+from harness.core.answers import Answer
+from harness.core.costs import comparable, mean, pool
+from harness.core.formats import RESULTS_FORMAT
+from harness.core.measurement import Phase, PhaseCost
+from harness.core.names import BASE
+from harness.core.results import Change, Choice, Outcome, Results, Safety, Timeline
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.scores import Rate, Sample, Score
+from harness.core.settings import Settings, Variant
+from harness.core.suite import Case, Leak, LeakLabel, Role, Split, Suite
+from harness.core.training import Status
+
+MEANINGLESS = "The weights are random, so no answer means anything: only which trainings fit, and how long they take."
+
+Scorer = Callable[[Case, Answer], Score]
+
+
+def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Return everything a report is drawn from, with the confirmation if there are records of it."""
+    return confirm(choose(manifest, records, score, finished), records, score, finished)
+
+
+def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Score the answers to the cases that choose, compare every variant with the base, and choose one."""
+    suite = manifest.suite
+    base = _answered(_base(records, Split.MAIN), suite, score)
+    variants = [_answered(entry, suite, score) for entry in _entries(manifest, records)]
+    void = _void_cases(manifest, base)
+    found = contamination(suite)
+    untrained = _labelled(suite, outcome(suite, Split.MAIN, base, base, void), base.table, found, void)
+    outcomes = as_family(
+        [_labelled(suite, outcome(suite, Split.MAIN, own, base, void), own.table, found, void) for own in variants]
+    )
+    objective = selection.objective_of(suite, untrained)
+    tables = objective_tables(suite, objective, {own.entry.name: own.table for own in variants}, void)
+    choice = selection.choose(suite, untrained, outcomes, tables)
+    if manifest.model.shape_only:
+        choice = Choice(None, (MEANINGLESS,), choice.objective)
+    return Results(
+        format=RESULTS_FORMAT,
+        run=manifest,
+        base=untrained,
+        variants=outcomes,
+        void=void,
+        samples=(*base.samples, *(sample for own in variants for sample in own.samples)),
+        choice=choice,
+        finished=finished,
+        timelines=tuple(
+            timeline for own in variants if (timeline := _timeline(suite, own.entry, score, base, void, objective))
+        ),
+        leaks=found,
+    )
+
+
+def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
+    """Add what the held-out cases and fresh seeds show of the chosen variant; `results` as `choose` returned them."""
+    manifest, suite = results.run, results.run.suite
+    base = _answered(_base(records, Split.CONFIRM), suite, score)
+    void = results.void | _void_cases(manifest, base)
+    entry = _confirmation(
+        manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
+    )
+    again = _answered(entry, suite, score) if entry else None
+    confirmed_base = outcome(suite, Split.CONFIRM, base, base, void) if base.entry.records else None
+    confirmed = outcome(suite, Split.CONFIRM, again, base, void) if again else None
+    choice = results.choice
+    if confirmed and confirmed_base:
+        against = selection.refuted(suite, choice.objective, confirmed_base, confirmed)
+        choice = replace(choice, refuted=against)
+    return replace(
+        results,
+        void={case.id: void[case.id] for case in suite.cases if case.id in void},
+        choice=choice,
+        confirmed_base=confirmed_base,
+        confirmed=confirmed,
+        confirmed_samples=(*base.samples, *(again.samples if again else ())),
+        finished=finished,
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One variant (or the base) on one split: a record for each seed, with a stand-in where a trial was not run."""
+
+    name: str
+    records: tuple[TrialRecord, ...]
+    differs: dict[str, Any]
+
+    @property
+    def settings(self) -> Settings | None:
+        return next((record.settings for record in self.records), None)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A variant (or the base) on one split with its scored answers."""
+
+    entry: _Entry
+    samples: tuple[Sample, ...]
+    table: ScoreTable
+
+
+def _answered(entry: _Entry, suite: Suite, score: Scorer) -> _Answered:
+    samples = _samples(entry, suite, score)
+    return _Answered(entry, samples, score_table(samples, suite.reducer))
+
+
+def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
+    return _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is split), {})
+
+
+def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
+    """Return every variant of the plan in its order, then those that only have records (adapters trained elsewhere)."""
+    records = [r for r in records if r.variant != BASE and r.split is Split.MAIN]
+    known = {key: v for v in manifest.plan.variants for key in (v.id, v.name)}
+    found: dict[str, list[TrialRecord]] = {v.name: [] for v in manifest.plan.variants}
+    for record in records:
+        found.setdefault(known[record.variant].name if record.variant in known else record.variant, []).append(record)
+    settings = {name: own[0].settings for name, own in found.items() if own}
+    settings |= {v.name: v.settings for v in manifest.plan.variants}
+    axes = _axes([s for s in settings.values() if s])
+    entries = []
+    for name, own in found.items():
+        variant = known.get(name)
+        full = _complete(variant, manifest.plan.seeds, own) if variant else tuple(own)
+        values = settings[name]
+        entries.append(_Entry(name, full, {axis: getattr(values, axis) for axis in axes} if values else {}))
+    return entries
+
+
+def _axes(rows: Sequence[Settings]) -> list[str]:
+    """Return the settings in which these rows differ, in the order in which `Settings` names them."""
+    return [f.name for f in fields(Settings) if len({getattr(row, f.name) for row in rows}) > 1]
+
+
+def _complete(
+    variant: Variant, seeds: Sequence[int], records: Sequence[TrialRecord], split: Split = Split.MAIN
+) -> tuple[TrialRecord, ...]:
+    """Return one record per seed; for a trial that was not run it says so."""
+    by_seed = {record.seed: record for record in records}
+    order = [*seeds, *(seed for seed in by_seed if seed not in seeds)]
+    return tuple(by_seed.get(seed) or _not_run(variant, seed, split) for seed in order)
+
+
+def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
+    return TrialRecord(
+        trial="",
+        variant=variant.id,
+        seed=seed,
+        settings=variant.settings,
+        split=split,
+        status=Status.CANCELLED,
+        message="not run: the run ended before this trial",
+        training=None,
+        costs=(),
+        answers={},
+    )
+
+
+def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry | None:
+    """Return the chosen variant's trials under fresh seeds, without those of an earlier choice."""
+    if chosen is None:
+        return None
+    variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
+    names = {chosen.name} | ({variant.id} if variant else set())
+    own = [r for r in records if r.variant != BASE and r.split is Split.CONFIRM and r.variant in names]
+    if not own:
+        return None
+    full = _complete(variant, manifest.confirm_seeds, own, Split.CONFIRM) if variant else tuple(own)
+    return _Entry(chosen.name, full, chosen.differs)
+
+
+# --- which cases count -------------------------------------------------------------------------------------------
+
+
+def _void_cases(manifest: RunManifest, base: _Answered) -> dict[str, str]:
+    suite = manifest.suite
+    if manifest.model.shape_only:
+        return {case.id: MEANINGLESS for case in suite.cases}
+    return void_cases(suite, {s.case: s.score for s in reducers.reduced(base.samples, suite.reducer)})
+
+
+def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
+    """Return the cases that tell nothing about training this base, with the reason: they are shown, not counted."""
+    drawn = suite.decoding.temperature > 0
+    reasons = {case.id: _void(case, base_scores.get(case.id), drawn) for case in suite.cases}
+    return {case: reason for case, reason in reasons.items() if reason}
+
+
+def _void(case: Case, score: Score | None, drawn: bool) -> str:
+    if score is None:
+        return ""
+    if score.value is None:
+        return f"the base's answer could not be scored: {score.error}"
+    if (
+        drawn
+    ):  # an answer that was drawn, and is compared with, cannot choose its cases: others would do worse by chance
+        return ""
+    if case.role in (Role.RETAIN, Role.AVOID) and not score.passed:
+        return "the base fails it already, so a tuned model cannot lose it"
+    if case.role is Role.LEARN and score.passed:
+        return "the base passes it already, so passing it shows no learning"
+    return ""
+
+
+# --- outcomes ----------------------------------------------------------------------------------------------------
+
+
+def outcome(suite: Suite, split: Split, own: _Answered, base: _Answered, void: Mapping[str, str]) -> Outcome:
+    """Summarise one variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
+
+    Costs are means over the seeds that succeeded, or over all seeds that were tried if none succeeded.
+    """
+    entry, records = own.entry, own.entry.records
+    fixed, broken = _flips(base.table, own.table, void)
+    trainings = tuple(r.training for r in records if r.training)
+    finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
+    return Outcome(
+        name=entry.name,
+        settings=entry.settings,
+        differs=entry.differs,
+        statuses=tuple(r.status for r in records),
+        seeds=tuple(r.seed for r in records),
+        messages=tuple(r.message for r in records),
+        rates=_rates(suite, split, own.table, void) if own.samples else {},
+        fixed=fixed,
+        broken=broken,
+        truncated=sum(s.answer.truncated for s in own.samples),
+        costs=_costs(finished),
+        trainable_parameters=max((t.trainable_parameters for t in trainings), default=0),
+        supervised_tokens=_mean([r.training.supervised_tokens for r in finished if r.training]),
+        training=trainings,
+        reused=any(r.reused for r in records),
+        logs=tuple(r.log for r in records),
+        shortages=tuple(r.shortage for r in records),
+        bases=tuple(r.basis for r in records),
+        safety=_safety(suite, own.table, base.table, void),
+        elsewhere=entry.settings is None and entry.name != BASE,
+        changes={} if entry.name == BASE else _changes(suite, own.table, base.table, void),
+    )
+
+
+def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[int, int]:
+    """Return over all seeds how many cases the base fails and this passes, and the reverse."""
+    shared = [case for case in own.cells if case in base.cells and case not in void]
+    turns = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
+    return sum(not was and now for was, now in turns), sum(was and not now for was, now in turns)
+
+
+def _labelled(
+    suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak], void: Mapping[str, str]
+) -> Outcome:
+    """Add the rates by label, for the roles whose counted cases have several labels."""
+    by_label: dict[Role, dict[LeakLabel, Rate]] = {}
+    for role in Role:
+        cases = _counting(suite, (role,), void)
+        rates = {label: table.rate([case for case in cases if found[case].label is label]) for label in LeakLabel}
+        known = {label: rate for label, rate in rates.items() if rate.total}
+        if len(known) > 1:
+            by_label[role] = known
+    return replace(of, by_label=by_label)
+
+
+def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Adjust the p-values of the outcomes' changes for the number of variants."""
+    found = [dict(each.changes) for each in outcomes]
+    for role in Role:
+        having = [own for own in found if role in own]
+        for own, change in zip(having, differences.adjusted_for_family([own[role] for own in having]), strict=True):
+            own[role] = change
+    return tuple(replace(each, changes=own) for each, own in zip(outcomes, found, strict=True))
+
+
+def objective_tables(
+    suite: Suite, objective: Role, tables: Mapping[str, ScoreTable], void: Mapping[str, str]
+) -> dict[str, ScoreTable]:
+    """Return each variant's scores on the cases that choose."""
+    cases = _counting(suite, (objective,), void)
+    return {name: table.on(cases) for name, table in tables.items()}
+
+
+def _counting(suite: Suite, roles: Collection[Role], void: Mapping[str, str]) -> list[str]:
+    return [case.id for case in suite.cases if case.role in roles and case.id not in void]
+
+
+def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> dict[Role, Change]:
+    import numpy as np
+
+    rng, found = np.random.default_rng(0), {}
+    for role in Role:
+        cases = [case for case in suite.cases if case.role is role and case.id not in void]
+        shares, grades = pair(cases, base, own), pair(cases, base, own, measure=graded)
+        if shares and grades:
+            scores = differences.score_change(grades, rng)
+            found[role] = replace(differences.change(role, shares, suite.margin, rng), scores=scores)
+    return found
+
+
+def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> Safety | None:
+    """Return what was lost on the cases that have a score of the base; an answer without a score counts as failed."""
+    before = base.on(_counting(suite, selection.GUARDED, void))
+    found = pair(suite.cases, before, own.on(before.cells).failing(before.cells, own.seeds))
+    if found is None:
+        return None
+    shown = statistics.non_inferiority(found.before, found.after, suite.margin / 100, found.groups)
+    return Safety(100 * shown.loss + 0.0, 100 * shown.upper, found.before.shape[1], shown.needed)  # no -0.0
+
+
+def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str]) -> dict[Role, Rate]:
+    """Return rates by role, in the order in which `Role` names them; a role of which every case is void has 0 of 0."""
+    cases = suite.of(split)
+    asked = {role: [case.id for case in cases if case.role is role] for role in Role}
+    return {role: table.rate(id for id in own if id not in void) for role, own in asked.items() if own}
+
+
+def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
+    """Return mean seconds and largest peaks by phase."""
+    costs = [cost for record in records for cost in _costs_of(record)]
+    by_phase = [[c for c in costs if c.phase is phase] for phase in Phase]
+    return tuple(pool(comparable(same), mean) for same in by_phase if same)
+
+
+def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
+    """Return a trial's costs; if it failed in training, that phase's cost may be stored in the training only."""
+    known = {cost.phase for cost in record.costs}
+    inner = record.training.cost if record.training else None
+    return (*record.costs, inner) if inner and inner.phase not in known else record.costs
+
+
+def _mean(counts: Sequence[int]) -> int:
+    return round(sum(counts) / len(counts)) if counts else 0
+
+
+# --- epoch by epoch ----------------------------------------------------------------------------------------------
+
+
+def _timeline(
+    suite: Suite, entry: _Entry, score: Scorer, base: _Answered, void: Mapping[str, str], objective: Role
+) -> Timeline | None:
+    """Return the timeline of the seeds that were asked after every epoch, or None where none was."""
+    records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
+    if not records or entry.settings is None:
+        return None
+    epochs = [
+        _epoch(suite, entry, number, [_at(record, number) for record in records], score, void)
+        for number in sorted({each.epoch for record in records for each in record.timeline})
+    ]
+    last = _epoch(suite, entry, entry.settings.epochs, records, score, void)
+    return timeline.timeline(suite, entry.name, [*epochs, last], base.table, void, objective)
+
+
+def _at(record: TrialRecord, epoch: int) -> TrialRecord:
+    answers = next((each.answers for each in record.timeline if each.epoch == epoch), {})
+    return replace(record, answers=answers)
+
+
+def _epoch(
+    suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer, void: Mapping[str, str]
+) -> timeline.Epoch:
+    table = _answered(replace(entry, records=tuple(records)), suite, score).table
+    return timeline.Epoch(number, table, _rates(suite, Split.MAIN, table, void))
+
+
+# --- records to samples ------------------------------------------------------------------------------------------
+
+
+def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
+    """Score the answers of trials that succeeded to the cases the suite still has, in the suite's order."""
+    samples = []
+    for record in entry.records:
+        asked = suite.of(record.split) if record.status is Status.SUCCEEDED else ()
+        for case in asked:
+            for repeat, answer in enumerate(record.answers.get(case.id, ())):
+                verdict = score(case, answer)
+                samples.append(Sample(entry.name, record.seed, case.id, answer, verdict, repeat))
+    return tuple(samples)

@@ -1,0 +1,65 @@
+"""Reduces the repeats of one case under one seed to what counts: apart from scoring, and apart from rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from harness.core.scores import Sample, Score
+from harness.core.suite import Reducer
+
+HALF = 0.5
+_VALUE: dict[Reducer, Callable[[Sequence[float]], float]] = {Reducer.MEAN: fmean, Reducer.ALL: min, Reducer.ANY: max}
+_PASSED: dict[Reducer, Callable[[Sequence[bool]], bool]] = {
+    Reducer.MEAN: lambda marks: fmean(marks) >= HALF,
+    Reducer.ALL: all,
+    Reducer.ANY: any,
+}
+
+
+def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
+    """Group the samples that differ in their repeat only, in the order of the repeats."""
+    found: dict[tuple[str, int, str], list[Sample]] = {}
+    for sample in samples:
+        found.setdefault((sample.variant, sample.seed, sample.case), []).append(sample)
+    return [tuple(sorted(own, key=lambda sample: sample.repeat)) for own in found.values()]
+
+
+def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
+    """Return one sample for each variant, seed and case: the first repeat with the combined score of all repeats."""
+    return tuple(
+        own[0] if len(own) == 1 else replace(own[0], score=combined([sample.score for sample in own], reducer))
+        for own in repeats(samples)
+    )
+
+
+def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
+    """Return the samples that pass rates count: each repeat, or under `all` and `any` the one verdict of all repeats.
+
+    Samples without a score are left out.
+    """
+    found = tuple(samples) if reducer is Reducer.MEAN else reduced(samples, reducer)
+    return scored(found)
+
+
+def scored(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Return the samples that have a score."""
+    return tuple(sample for sample in samples if sample.score.value is not None)
+
+
+def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
+    """Return the first repeat's score with the value and verdict of all repeats; a single score as it is.
+
+    A mean leaves out a repeat without a score. Under `all` and `any` that repeat could decide the verdict, so the
+    result has no score either.
+    """
+    scored = [score for score in scores if score.value is not None]
+    missing = next((score for score in scores if score.value is None), None)
+    if missing is not None and (reducer is not Reducer.MEAN or not scored):
+        return missing
+    if len(scores) == 1:
+        return scores[0]
+    value = _VALUE[reducer]([score.value for score in scored if score.value is not None])
+    # The checks are the first repeat's, because they are shown beside its answer.
+    return replace(scores[0], value=value, passed=_PASSED[reducer]([score.passed for score in scored]), error="")

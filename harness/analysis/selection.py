@@ -1,0 +1,394 @@
+"""Chooses a variant and gives the reasons in words that a reader can check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+
+from harness.analysis.differences import points, standard_error
+from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
+from harness.core.costs import largest
+from harness.core.measurement import GIB, Measurement, Phase
+from harness.core.results import Choice, Outcome
+from harness.core.scores import Rate
+from harness.core.suite import Role, Suite
+from harness.core.training import Status
+from harness.core.wording import listed, plural
+
+GUARDED = (Role.RETAIN, Role.AVOID)
+"""Roles in which a tuned model must not lose."""
+_listed = partial(listed, most=4)
+
+
+@dataclass(frozen=True)
+class Caps:
+    """Limits on what a recommended training may take on a GPU; None is no limit."""
+
+    memory: float | None = None
+    """GiB."""
+    minutes: float | None = None
+
+
+NO_CAPS = Caps()
+
+
+def choose(
+    suite: Suite,
+    base: Outcome,
+    variants: Sequence[Outcome],
+    tables: Mapping[str, ScoreTable] = MappingProxyType({}),
+    caps: Caps = NO_CAPS,
+) -> Choice:
+    """The cheapest variant within one standard error of the best, among those that keep what the base could do.
+
+    The error is that of the paired difference from the best, over cases and over training seeds where there are
+    several, from each variant's `tables` on the objective; without tables only ties are within it. (Breiman et al.,
+    Classification and Regression Trees, 1984, section 3.4.3, take the error of the best's own mean: on the same cases
+    the difference is known far better.)
+    """
+    objective = objective_of(suite, base)
+    unscored = {v.name: _unscored(base, v) for v in variants}
+    variants = [_held(base, v) for v in variants]
+    finished = [v for v in variants if _finished(v) and not v.elsewhere]
+    safe = [v for v in finished if eligible(suite, v)]
+    fitting = [v for v in safe if not _beyond(v, caps)]
+    best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
+    if not any(rate.total for rate in base.rates.values()):
+        why: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
+    elif not finished:
+        why = (_none_finished(variants),)
+    elif not safe:
+        why = (*_none_safe(suite, finished), *_unfinished(variants))
+    elif best is None:
+        why = (*_over(safe, caps), *_unfinished(variants))
+    elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
+        why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
+    else:
+        return _chosen(
+            suite, base, variants, tables, caps, _Field(objective, tuple(safe), tuple(fitting), best, unscored)
+        )
+    return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """The candidates: the eligible variants, those of them within the caps, and the best of these."""
+
+    objective: Role
+    safe: tuple[Outcome, ...]
+    fitting: tuple[Outcome, ...]
+    best: Outcome
+    unscored: Mapping[str, int]
+    """By variant, how many answers could not be scored."""
+
+
+def _chosen(
+    suite: Suite,
+    base: Outcome,
+    variants: Sequence[Outcome],
+    tables: Mapping[str, ScoreTable],
+    caps: Caps,
+    among: _Field,
+) -> Choice:
+    best, floor = among.best, _share(base.rates.get(among.objective))
+    within = [
+        v for v in among.fitting
+        if _share(v.rates.get(among.objective)) > floor and _behind(suite, tables, best, v, among.objective) is not None
+    ]  # fmt: skip
+    pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
+    reasons = (
+        _objective(among.objective, base, pick),
+        _keeping(suite, pick),
+        *_failed_to_score(among.unscored[pick.name]),
+        *_rivals(suite, tables, pick, within, among),
+        *_over([v for v in among.safe if v not in among.fitting], caps),
+        *_left_out(suite, variants),
+    )
+    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name)
+
+
+def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome) -> Pair | None:
+    return pair(suite.cases, tables.get(best.name, ScoreTable()), tables.get(variant.name, ScoreTable()))
+
+
+def _behind(
+    suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome, objective: Role
+) -> tuple[float, float] | None:
+    """Points by which a variant passes less than the best, and their standard error; None where that is exceeded."""
+    gap = 100 * (_share(best.rates.get(objective)) - _share(variant.rates.get(objective)))
+    found = _pair_of(suite, tables, best, variant)
+    error = standard_error(found) if found and variant is not best else 0.0
+    return (gap, error) if gap <= error + 1e-9 else None
+
+
+def _held(base: Outcome, variant: Outcome) -> Outcome:
+    """Return the variant with answers that have no score counted as failed (rule 4 of `score_table`)."""
+    seeds = sum(status is Status.SUCCEEDED for status in variant.statuses) / max(1, len(base.seeds))
+    asked = {role: round(rate.total * seeds) for role, rate in base.rates.items()}
+    rates = {role: failing_rate(rate, asked.get(role, 0)) for role, rate in variant.rates.items()}
+    return replace(variant, rates=rates)
+
+
+def _unscored(base: Outcome, variant: Outcome) -> int:
+    return sum(rate.total for rate in _held(base, variant).rates.values()) - sum(
+        r.total for r in variant.rates.values()
+    )
+
+
+def objective_of(suite: Suite, base: Outcome) -> Role:
+    """The suite's objective, or `learn` where the suite asks no such cases."""
+    return suite.objective if suite.objective in base.rates else Role.LEARN
+
+
+def eligible(suite: Suite, variant: Outcome) -> bool:
+    """Whether it is shown that less than `margin` points are lost on `retain` and `avoid`, taken together.
+
+    Not seeing a loss shows nothing where few cases look for one: it is the upper 95% bound of the loss that counts. A
+    suite without such cases asks for nothing to be kept.
+    """
+    return variant.safety is None or variant.safety.upper < suite.margin
+
+
+def lost(base: Outcome, variant: Outcome) -> float:
+    """Points of pass rate that the variant loses on `retain` and `avoid`; 0 where no such case counts."""
+    before, after = guarded(base), guarded(variant)
+    return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
+
+
+def guarded(outcome: Outcome) -> Rate:
+    """`retain` and `avoid` taken together."""
+    rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
+    return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
+
+
+def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
+    """What speaks against a choice once it was trained again under fresh seeds and asked the held-out cases."""
+    words, again = list(_unsteady(again)), _held(base, again)
+    if again.rates and (gap := lost(base, again)) > suite.margin:
+        words.append(
+            f"On the held-out cases it keeps {_counts(guarded(again))} of what the base could do (retain and avoid): "
+            f"{gap:.3g} points less than the base, and the suite allows {suite.margin:g}."
+        )
+    after, before = again.rates.get(objective), base.rates.get(objective)
+    if after and before and after.total and before.total and _share(after) <= _share(before):
+        words.append(
+            f"Of the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
+        )
+    return tuple(words)
+
+
+def _unsteady(again: Outcome) -> tuple[str, ...]:
+    """A training that was only stopped, or never begun, says nothing either way."""
+    tried = [status for status in again.statuses if status is not Status.CANCELLED]
+    broke = [status for status in tried if status is not Status.SUCCEEDED]
+    if not broke:
+        return ()
+    how = _listed(dict.fromkeys(broke))
+    return (f"Under {len(broke)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
+
+
+def _finished(variant: Outcome) -> bool:
+    return bool(variant.statuses) and all(status is Status.SUCCEEDED for status in variant.statuses)
+
+
+def _share(rate: Rate | None) -> float:
+    return rate.value or 0.0 if rate else 0.0
+
+
+def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
+    """Higher is cheaper. Seconds on a GPU; a CPU's say nothing about a GPU, so there it is the work of training."""
+    seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
+    return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)
+
+
+def _timed(rivals: Sequence[Outcome]) -> bool:
+    """Whether all of them were timed on one GPU, and alike."""
+    bases = {figure for rival in rivals for figure in _bases(rival)}
+    return len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
+
+
+def _cuda_seconds(variant: Outcome) -> float | None:
+    """Seconds of training on a GPU; None on a CPU."""
+    train = variant.cost(Phase.TRAIN)
+    return train.seconds.value if train and train.on_gpu else None
+
+
+def _bases(variant: Outcome) -> set[tuple[str, str]]:
+    return {(c.seconds.basis.value, c.seconds.device) for c in variant.costs if c.phase is Phase.TRAIN}
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
+    after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
+    return f"Of the {objective} cases used for choosing it passes {after}; the base passes {before}."
+
+
+def _keeping(suite: Suite, best: Outcome) -> str:
+    after = guarded(best)
+    if not after.total:
+        return "The suite has no counted retain or avoid cases, so nothing shows what it may have broken."
+    return f"Of what the base could do (retain and avoid) it keeps {_counts(after)}: {_bound(suite, best)}"
+
+
+def _failed_to_score(count: int) -> tuple[str, ...]:
+    return (f"{plural(count, 'answer')} could not be scored, which counts as failed.",) if count else ()
+
+
+def _bound(suite: Suite, variant: Outcome) -> str:
+    if variant.safety is None:
+        return "nothing is known of what it lost."
+    alone = "" if len(variant.seeds) > 1 else " This is of one training; another seed's may lose more."
+    seen, bound = points(variant.safety.lost), points(variant.safety.upper)
+    return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
+
+
+def _rivals(
+    suite: Suite, tables: Mapping[str, ScoreTable], pick: Outcome, within: Sequence[Outcome], among: _Field
+) -> tuple[str, ...]:
+    """Why it and not another: what it saves of those that pass about as many, and who comes next."""
+    objective, others = among.objective, [v for v in among.fitting if v is not pick]
+    if not others:
+        bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
+        return (f"It is the only variant that stays within {bounds}.",)
+    if len(within) == 1:
+        second = max(others, key=lambda v: _share(v.rates.get(objective)))
+        return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+    how = "less training time" if _timed(within) else "less training work (tokens x parameters)"
+    tied = [v for v in within if v is not pick and _same(v, pick, objective)]
+    dearer = [v.name for v in tied if _cheapness(v, within) < _cheapness(pick, within)]
+    equal = [v.name for v in tied if v.name not in dearer]
+    words = []
+    if dearer:
+        words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
+    if equal:
+        words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same price.")
+    if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
+        gap, error = map(points, found)
+        words.append(
+            f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "
+            f"within one standard error of that difference ({error} points); {pick.name} needs {how}."
+        )
+    near = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
+    if near:
+        words.append(f"Also within one standard error of the best, at a higher price: {_listed(near)}.")
+    return tuple(words)
+
+
+def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
+    return _share(one.rates.get(objective)) == _share(other.rates.get(objective))
+
+
+def _over(variants: Sequence[Outcome], caps: Caps) -> tuple[str, ...]:
+    """Which of the eligible variants the caps leave out, and why."""
+    why: dict[str, list[str]] = {}
+    for variant in variants:
+        why.setdefault(_beyond(variant, caps), []).append(variant.name)
+    return tuple(f"Not considered: {_listed(names)}, {words}." for words, names in why.items() if words)
+
+
+def _beyond(variant: Outcome, caps: Caps) -> str:
+    """Why a variant is not within the caps, in words; empty where it is."""
+    if caps.memory is not None:
+        peak = gpu_memory(variant)
+        if peak is None:
+            return f"whose memory on a GPU is not known, so that nothing shows it within {caps.memory:g} GiB"
+        if peak.value / GIB > caps.memory:
+            return f"which may take more than {caps.memory:g} GiB"
+    if caps.minutes is not None:
+        seconds = _cuda_seconds(variant)
+        if seconds is None:
+            return (
+                f"whose minutes on a GPU are not known, and a CPU's say nothing about a GPU's, "
+                f"so that nothing shows it within {caps.minutes:g}"
+            )
+        if seconds / 60 > caps.minutes:
+            return f"whose training takes more than {caps.minutes:g} minutes"
+    return ""
+
+
+def gpu_memory(variant: Outcome) -> Measurement | None:
+    """The largest GPU memory of any phase, in bytes; None on a CPU.
+
+    Phases in which several models answered together are left out: the variant alone needs less.
+    """
+    return largest(cost.gpu_peak() for cost in variant.costs if cost.models == 1)
+
+
+def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
+    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(suite, v)]
+    losing = [v.name for v in unsafe if _loses(suite, v)]
+    unclear = [v.name for v in unsafe if not _loses(suite, v)]
+    words = []
+    if losing:
+        verb = _verb(losing, "loses", "lose")
+        words.append(
+            f"Not considered: {_listed(losing)}, which {verb} {suite.margin:g} points or more on retain and avoid."
+        )
+    if unclear:
+        words.append(f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more there.")
+    return (*words, *_unfinished(variants))
+
+
+def _loses(suite: Suite, variant: Outcome) -> bool:
+    """Whether the loss that was seen is too large by itself, however many cases saw it."""
+    return variant.safety is not None and variant.safety.lost >= suite.margin
+
+
+def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
+    failed = [v.name for v in variants if not _finished(v)]
+    foreign = [v.name for v in variants if _finished(v) and v.elsewhere]
+    words = []
+    if failed:
+        words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
+    if foreign:
+        words.append(
+            f"Not considered: {_listed(foreign)}, trained elsewhere with settings and costs that are not known."
+        )
+    return tuple(words)
+
+
+def _none_finished(variants: Sequence[Outcome]) -> str:
+    if not variants:
+        return "No variant was trained."
+    counts = {status: sum(status in v.statuses for v in variants) for status in Status}
+    how = ", ".join(f"{count} {status}" for status, count in counts.items() if count and status.value != "succeeded")
+    return f"No variant finished training under every seed ({how})."
+
+
+def _none_safe(suite: Suite, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    least = min(finished, key=lambda v: v.safety.lost if v.safety else 0.0)
+    if least.safety is None or _loses(suite, least):
+        first = f"Every variant loses {suite.margin:g} points or more of what the base could do (retain and avoid)."
+        return (first, f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}")
+    needed = least.safety.needed
+    remedy = f" About {needed} cases like these would show it." if needed and needed > least.safety.cases else ""
+    few = f"{least.safety.cases} retain and avoid cases are too few.{remedy}"
+    return (
+        f"No variant is shown to lose less than {suite.margin:g} points of what the base could do: {few}",
+        f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}",
+    )
+
+
+def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
+    after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
+    if safe == 1:
+        kept = f"{best.name} is the only variant that keeps what the base could do, and it passes"
+        return (f"{kept} no more {objective} cases than the base: {after} against {before}.",)
+    return (
+        f"None of the {safe} variants that keep what the base could do passes more {objective} cases than the base.",
+        f"The best of them, {best.name}, passes {after}; the base passes {before}.",
+    )
+
+
+def _counts(rate: Rate | None) -> str:
+    if rate is None or rate.value is None:
+        return "none (no case counts)"
+    return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
+
+
+def _verb(names: Sequence[str], one: str, many: str) -> str:
+    return one if len(names) == 1 else many

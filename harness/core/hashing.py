@@ -1,0 +1,40 @@
+"""Digests of values and files: equal content has the same digest in every process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from harness.core.settings import Settings
+
+
+def digest(value: object) -> str:
+    """16 hex digits over `value` as canonical JSON; the same value has the same digest in every process."""
+    text = json.dumps(value, default=_identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _identity(value: object) -> Any:
+    """As `plain`, but a training setting that was added later does not change digests while it has its default."""
+    return value.identity() if isinstance(value, Settings) else plain(value)
+
+
+def plain(value: object) -> Any:
+    """Convert one level of a value that `json` cannot write.
+
+    pydantic would convert all levels, but it fails at an unpaired surrogate in a key.
+    """
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+
+    return to_jsonable_python(value)
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

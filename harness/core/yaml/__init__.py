@@ -1,0 +1,26 @@
+"""Parse hand-written YAML 1.2 safely, with the line and column of every value for error messages."""
+
+from __future__ import annotations
+
+from harness.core.yaml.document import MAX_CHARACTERS, MAX_DEPTH, Document, Value, of_value, parse_yaml
+from harness.core.yaml.files import read_text
+from harness.core.yaml.forms import Count, Form, Line, Text, as_written, fit, nearest, raise_all, shown
+
+__all__ = [
+    "MAX_CHARACTERS",
+    "MAX_DEPTH",
+    "Count",
+    "Document",
+    "Form",
+    "Line",
+    "Text",
+    "Value",
+    "as_written",
+    "fit",
+    "nearest",
+    "of_value",
+    "parse_yaml",
+    "raise_all",
+    "read_text",
+    "shown",
+]

@@ -1,0 +1,241 @@
+"""Parse YAML text into plain values with their line and column.
+
+Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Aliases, tags,
+duplicate keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory.
+The tree is built from the parser's events. PyYAML's composer is recursive, and deep nesting would overflow its stack.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+from harness.core.errors import HarnessError, Place
+
+MAX_CHARACTERS = 4 * 1024 * 1024
+MAX_DEPTH = 32
+# libyaml is ten times as fast. A PyYAML that was built without it parses the same language.
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Value: TypeAlias = Any
+Location: TypeAlias = Sequence[str | int]
+
+
+class WrittenInt(int):
+    """An integer with its spelling, so that `007` becomes these three characters where a text is expected."""
+
+    written: str
+
+
+class WrittenFloat(float):
+    """A number with its spelling, such as `1e-4`."""
+
+    written: str
+
+
+@dataclass(slots=True)
+class Node:
+    """A value with its line and column; for a mapping, also those of its keys. Lines and columns count from 1."""
+
+    line: int | None
+    column: int | None
+    value: Any
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def child(self, part: str | int) -> Node | None:
+        inside = self.value
+        if isinstance(inside, dict):
+            found = inside.get(part)
+        elif isinstance(inside, list) and isinstance(part, int) and 0 <= part < len(inside):
+            found = inside[part]
+        else:
+            found = None
+        return found if isinstance(found, Node) else None
+
+
+@dataclass(frozen=True)
+class Document:
+    """The values of a file with their places. `error` is the exception class for mistakes in it."""
+
+    file: str
+    root: Node
+    error: type[HarnessError]
+
+    @property
+    def value(self) -> Value:
+        return plain(self.root)
+
+    def place(self, location: Location = (), *, key: bool = False) -> Place:
+        """Return the place of the value at a location, or of its key; where it is missing, of what encloses it."""
+        node = self.root
+        for position, part in enumerate(location):
+            last = position == len(location) - 1
+            if key and last and part in node.keys:
+                return Place(self.file, *node.keys[str(part)])
+            # Parts without a child come from pydantic (the branch of a union), not from the file.
+            node = node.child(part) or node
+        return Place(self.file, node.line, node.column)
+
+    def part(self, location: Location) -> Document:
+        """Return the value at this location as a document."""
+        node = self.root
+        for step in location:
+            node = node.child(step) or node
+        return Document(self.file, node, self.error)
+
+    def wrong(self, message: str, remedy: str = "", location: Location = (), *, key: bool = False) -> HarnessError:
+        return self.error(message, remedy=remedy, place=self.place(location, key=key))
+
+
+def of_value(value: Value, place: Place, error: type[HarnessError]) -> Document:
+    """Return a document of a value that is not from YAML (a CSV row, a line of JSON); all of it has one place."""
+    return Document(place.file, Node(place.line, place.column, value), error)
+
+
+def plain(node: Node) -> Value:
+    """Return the values without their places."""
+    if isinstance(node.value, dict):
+        return {key: plain(child) if isinstance(child, Node) else child for key, child in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(child) if isinstance(child, Node) else child for child in node.value]
+    return node.value
+
+
+def parse_yaml(text: str, file: str, error: type[HarnessError], *, loader: Any = LOADER) -> Document:
+    """Parse one plain YAML document; raise `error`, with line and column, for any other text."""
+    if len(text) > MAX_CHARACTERS:
+        raise error(
+            f"is larger than {MAX_CHARACTERS // 1024**2} MiB",
+            remedy="Move long lists of cases into a separate CSV or JSONL file.",
+            place=Place(file),
+        )
+    try:
+        return Document(file, _Builder(file, error).build(yaml.parse(text, Loader=loader)), error)
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
+        words = ", ".join(part for part in (problem.problem, problem.context) if part)
+        raise error(f"not valid YAML: {words}", remedy=_yaml_remedy(words), place=place) from None
+    except (yaml.reader.ReaderError, UnicodeEncodeError) as problem:
+        raise _unreadable(text, file, error, problem) from None
+
+
+def _unreadable(text: str, file: str, error: type[HarnessError], problem: Exception) -> HarnessError:
+    found = re.search("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
+    if not found:
+        return error(f"not valid YAML: {problem}", place=Place(file))
+    before = text[: found.start()]
+    place = Place(file, before.count("\n") + 1, found.start() - (before.rfind("\n") + 1) + 1)
+    return error(f"holds the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
+
+
+def _yaml_remedy(words: str) -> str:
+    if "cannot start any token" in words:
+        return "Indent with spaces, and quote text that begins with a tab, @, ` or %."
+    return "Check indentation, brackets and quotes; quote text that contains ': ' or ' #'."
+
+
+class _Builder:
+    """Builds the tree of one document from the parser's events."""
+
+    def __init__(self, file: str, error: type[HarnessError]) -> None:
+        self.file, self.error = file, error
+
+    def build(self, events: Iterator[Any]) -> Node:
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise self.wrong(event, "a second document begins here", "Keep one document in a file: remove '---'.")
+            if isinstance(event, yaml.NodeEvent):
+                root = self.node(event, events, 0)
+        return root or Node(1, 1, None)
+
+    def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise self.wrong(event, "anchors (&) and aliases (*) are not accepted", "Write the value out, or quote it.")
+        if event.tag is not None:
+            raise self.wrong(event, f"tags are not accepted: {event.tag}", "Quote text that begins with '!'.")
+        if depth > MAX_DEPTH:
+            raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Check for unbalanced brackets.")
+        node = Node(event.start_mark.line + 1, event.start_mark.column + 1, None)
+        if isinstance(event, yaml.ScalarEvent):
+            node.value = self.scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node.value = self.items(events, depth)
+        else:
+            self.pairs(node, events, depth)
+        return node
+
+    def items(self, events: Iterator[Any], depth: int) -> list[Node]:
+        found = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            found.append(self.node(event, events, depth + 1))
+        return found
+
+    def pairs(self, node: Node, events: Iterator[Any], depth: int) -> None:
+        node.value = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                return
+            key = self.key(event, node)
+            node.keys[key] = (event.start_mark.line + 1, event.start_mark.column + 1)
+            node.value[key] = self.node(next(events), events, depth + 1)
+
+    def key(self, event: Any, node: Node) -> str:
+        """Return a key as it is written, so that `no:` and `1:` are the texts "no" and "1"."""
+        if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
+            raise self.wrong(
+                event, "a key must be a plain name", "Quote text that begins with '{', '[', '&', '*' or '!'."
+            )
+        name = str(event.value)
+        if name in node.keys:
+            first = node.keys[name][0]
+            raise self.wrong(
+                event, f'the key "{name[:60]}" is given twice, first in line {first}', "Remove one of them."
+            )
+        return name
+
+    def scalar(self, event: yaml.ScalarEvent) -> Value:
+        try:
+            return resolve(event.value) if event.implicit[0] else event.value
+        except ValueError:
+            raise self.wrong(event, "a number with too many digits", "Quote it if it is text.") from None
+
+    def wrong(self, event: Any, message: str, remedy: str) -> HarnessError:
+        mark = event.start_mark
+        return self.error(message, remedy=remedy, place=Place(self.file, mark.line + 1, mark.column + 1))
+
+
+_CONSTANTS: dict[str, Value] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_BASES = {"0o": 8, "0x": 16}
+
+
+def resolve(text: str) -> Value:
+    """Return the value of an unquoted scalar in the core schema of YAML 1.2 (section 10.3.2).
+
+    Raises ValueError for an integer with more digits than Python converts.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        base = _BASES.get(text[:2], 10)
+        integer = WrittenInt(text[2:] if base != 10 else text, base)
+        integer.written = text
+        return integer
+    if _FLOAT.fullmatch(text):
+        number = WrittenFloat(re.sub(r"\.(?=[iInN])", "", text))
+        number.written = text
+        return number
+    return text

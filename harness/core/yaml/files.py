@@ -1,0 +1,35 @@
+"""Read text files that users wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.errors import HarnessError, Place
+from harness.core.yaml.document import MAX_CHARACTERS
+
+MAX_ROWS = 64 * 1024 * 1024
+"""Largest accepted size, in bytes, of a file that is not YAML: cases and training rows."""
+
+
+def read_text(path: Path, name: str, error: type[HarnessError]) -> str:
+    """Read a regular UTF-8 file of limited size, which errors call `name`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        HarnessError: of type `error`, if the file is too large, not UTF-8 or cannot be read.
+    """
+    limit = MAX_CHARACTERS if path.suffix in (".yaml", ".yml") else MAX_ROWS
+    try:
+        # Reading a pipe or a device might never end.
+        if not path.is_file():
+            raise FileNotFoundError(name)
+        if path.stat().st_size > limit:
+            raise error(f"is larger than {limit // 1024**2} MiB", remedy="Split the file.", place=Place(name))
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = problem.object[: problem.start].count(b"\n") + 1
+        raise error("is not UTF-8 text", remedy="Save the file as UTF-8.", place=Place(name, line)) from None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as problem:
+        raise error(f"cannot be read: {problem}", place=Place(name)) from None

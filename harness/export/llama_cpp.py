@@ -1,0 +1,192 @@
+"""Finds or installs llama.cpp's converter, and runs it in its own process.
+
+The converter is in the source distribution of llama-cpp-python and not in its wheel. pip downloads that source once and
+checks its hash. The Python binding, which quantises and answers, is built from the same source.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from harness.core.errors import ExportError
+
+VERSION = "0.3.36"
+SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+CONVERTER = "convert_hf_to_gguf.py"
+_KEPT = (CONVERTER, "conversion", "gguf-py", "LICENSE")
+_TOKENIZERS = "sentencepiece"
+"""Package with which the converter reads the tokenizers of Llama 2, Mistral and others."""
+_SET_UP = "Set it up with `harness doctor --install-llama-cpp` (it builds for about 8 minutes on two cores)"
+
+Run = Callable[[Sequence[str]], None]
+"""Runs a command and raises an ExportError if it fails."""
+
+
+def converter(given: Path | None = None) -> Path:
+    """Path of llama.cpp's converter: in `given`, else on PATH, else where `install` puts it.
+
+    Raises:
+        ExportError: it is not found.
+    """
+    if given is not None:
+        if (given / CONVERTER).is_file():
+            return given / CONVERTER
+        remedy = "Name a checkout of llama.cpp: git clone https://github.com/ggml-org/llama.cpp"
+        raise ExportError(f"there is no {CONVERTER} in {given}", remedy=remedy)
+    on_path = shutil.which(CONVERTER)
+    found = Path(on_path) if on_path else home() / CONVERTER
+    if not found.is_file():
+        remedy = f"{_SET_UP}, or name a checkout of llama.cpp with --llama-cpp."
+        raise ExportError("llama.cpp's converter is not on this machine", remedy=remedy)
+    return found
+
+
+def home() -> Path:
+    """Folder into which `install` puts the converter."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "qlora-harness" / f"llama-cpp-python-{VERSION}"
+
+
+def check_binding() -> None:
+    """Check that llama.cpp's Python binding is installed.
+
+    Raises:
+        ExportError: it is not.
+    """
+    if not installed("llama_cpp"):
+        remedy = f"{_SET_UP}, or: pip install 'qlora-harness[gguf]'."
+        raise ExportError("this needs llama.cpp's Python binding, llama-cpp-python", remedy=remedy)
+
+
+def installed(package: str) -> bool:
+    """Whether this Python has the package."""
+    return importlib.util.find_spec(package) is not None
+
+
+def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) -> None:
+    """Check that the package with which the converter reads this model's tokenizer is installed.
+
+    Raises:
+        ExportError: it is not.
+    """
+    if (folder / "tokenizer.model").is_file() and not installed(_TOKENIZERS):
+        remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
+        raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
+
+
+def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
+    """Download the pinned source, keep its converter, and build the binding, unless both are installed.
+
+    Returns `home()`. The converter's other dependencies are installed with the binding.
+
+    Raises:
+        ExportError: there is no compiler, or pip cannot download or build it.
+    """
+    run = run or command
+    there = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
+    if there and _installed() == VERSION:
+        tell(f"llama.cpp is set up: {home()}")
+        return home()
+    _check_compiler()
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        tell(f"downloading the source of llama-cpp-python {VERSION}")
+        source = _fetch(Path(folder), run)
+        _keep_converter(source, Path(folder))
+        tell("building its binding (about 8 minutes on two cores)")
+        run([sys.executable, "-m", "pip", "install", _TOKENIZERS, str(source)])
+    tell(f"llama.cpp is set up: {home()}")
+    return home()
+
+
+def _check_compiler() -> None:
+    """Check for a C++ compiler; pip downloads CMake and Ninja if they are missing."""
+    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        remedy = (
+            "Install one (Debian, Ubuntu: `apt-get install build-essential`; Fedora: `dnf install gcc-c++`), then run "
+            "the same command again."
+        )
+        raise ExportError("there is no C++ compiler on this machine, and llama.cpp is built from source", remedy=remedy)
+
+
+def _installed() -> str:
+    try:
+        return metadata.version("llama-cpp-python")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _fetch(folder: Path, run: Run) -> Path:
+    """Download the source with pip, which checks its hash."""
+    pinned = folder / "pinned.txt"
+    pinned.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
+    words = ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
+    run([sys.executable, "-m", "pip", *words, "--dest", str(folder), "--requirement", str(pinned)])
+    found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
+    if not found:
+        raise ExportError("pip fetched no source of llama-cpp-python", remedy="Try again later.")
+    return found[0]
+
+
+def _keep_converter(source: Path, folder: Path) -> None:
+    """Move the converter's files from the source to `home()`, all at once."""
+    out = folder / "source"
+    with tarfile.open(source) as archive:
+        archive.extractall(out, filter="data")
+    (made,) = out.glob("*/vendor/llama.cpp")
+    home().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home().parent, prefix=".partial-") as beside:
+        partial = Path(beside) / "made"
+        partial.mkdir()
+        for name in _KEPT:
+            shutil.move(made / name, partial / name)
+        shutil.rmtree(home(), ignore_errors=True)
+        os.replace(partial, home())
+
+
+def command(words: Sequence[str]) -> None:
+    """Run a command without showing its output.
+
+    Raises:
+        ExportError: it failed; the message holds the last lines of its output.
+    """
+    # Everything is on this disk: no request to the Hub, which a proxy might answer.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, env=environment)
+    if done.returncode:
+        raise ExportError(f"{Path(words[0]).name} {_shown(words)} failed: {_end_of(done)}", remedy=_remedy(done.stderr))
+
+
+def _shown(words: Sequence[str]) -> str:
+    return " ".join(Path(word).name if "/" in word else word for word in words[1:4])
+
+
+def _end_of(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"it was ended by signal {-done.returncode}"
+    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    return " / ".join(lines[-3:]) or f"it ended with {done.returncode}"
+
+
+def _remedy(output: str) -> str:
+    if "pre-tokenizer was not recognized" in output:
+        return "llama.cpp does not support this model's tokenizer; use the merged model with transformers instead."
+    if "is not supported" in output:
+        return "llama.cpp does not support this model's architecture; use the merged model with transformers instead."
+    if "No module named" in output:
+        return "Install the package that the message names, or: pip install 'qlora-harness[gguf]'."
+    if "Failed building wheel" in output:
+        return f"To see why: {Path(sys.executable).name} -m pip install llama-cpp-python=={VERSION}"
+    if "No matching distribution" in output:
+        return "pip found no package index, or not this version in it: check the connection."
+    if "No space left" in output:
+        return "Free some space, then run the same command again."
+    return "Use a newer checkout of llama.cpp with --llama-cpp, if the model is newer than this one."

@@ -1,0 +1,1 @@
+"""The machine: GPU, device profiles, environment, and estimates of memory and time."""

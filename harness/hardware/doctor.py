@@ -1,0 +1,285 @@
+"""Check what this machine can do: gather facts, then turn each into findings with remedies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from harness.core.device_profiles import REFERENCE, Profile
+from harness.core.machine import Calibration, Timing
+from harness.core.quantities import gib
+from harness.core.units import DeviceKind
+from harness.hardware import estimate
+from harness.hardware.environment import STACK, now, stack_versions
+from harness.hardware.gpu import Gpu, gpu
+from harness.storage.cache import Cache
+
+_SEVEN = 22e9
+"""Bytes of disk that a 7B model needs: its weights in fp16, the quantised base, and room for adapters."""
+_PROBE = """
+import json, sys
+found = {}
+try:
+    import torch
+    found["build"] = torch.version.cuda or ""
+    found["cuda"] = torch.cuda.is_available()
+    if found["cuda"]:
+        found["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
+        found["kernels"] = torch.cuda.get_arch_list()
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+    given = torch.ones(64, 64, device="cuda" if found["cuda"] else "cpu")
+    back = dequantize_4bit(*quantize_4bit(given, quant_type="nf4"))
+    found["nf4"] = bool((back - given).abs().max() < 0.01)
+except BaseException as error:
+    found["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+print(json.dumps(found))
+"""
+_COLAB_GPU = f"{REFERENCE.colab}. If none is offered, today's share is used up: try again later."
+
+
+class Level(StrEnum):
+    FINE = "fine"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check; `remedy` says what to do about it."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Torch:
+    """The state of torch and bitsandbytes, asked in a separate process since either may be broken."""
+
+    build: str = ""
+    """The CUDA version that torch was built for; empty for a CPU's."""
+    cuda: bool = False
+    bf16: bool = False
+    """In hardware, not emulated."""
+    nf4: bool = False
+    """Whether a matrix could be quantised to NF4 and dequantised again."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the findings are made from; tests construct their own."""
+
+    python: tuple[int, int] = (3, 11)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    needed: Mapping[str, str] = field(default_factory=dict)
+    """Lowest supported version by library; empty if the harness is not installed as a package."""
+    gpu: Gpu | None = None
+    torch: Torch = Torch()
+    colab: bool = False
+    tpu: bool = False
+    offline: bool = False
+    memory: int = 0
+    disk: int = 0
+    writable: bool = True
+    calibrated: str = ""
+
+
+# --- gathering ---------------------------------------------------------------------------------------------------
+
+
+def facts(cache: Cache) -> Facts:
+    """Gather the facts of this machine."""
+    here = Path.cwd()
+    found = gpu()
+    known = cache.calibration(found.name) if found else None
+    return Facts(
+        python=sys.version_info[:2],
+        versions=stack_versions(),
+        needed=_needed(),
+        gpu=found,
+        torch=ask_torch(),
+        colab="COLAB_RELEASE_TAG" in os.environ,
+        tpu=_has_tpu(os.environ),
+        offline=os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"),
+        memory=psutil.virtual_memory().total,
+        disk=shutil.disk_usage(here).free,
+        writable=os.access(here, os.W_OK),
+        calibrated=known.made if known else "",
+    )
+
+
+def ask_torch(command: Sequence[str] = (sys.executable, "-c", _PROBE)) -> Torch:
+    """Ask torch in a separate process; a crash is reported as an error."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    except subprocess.TimeoutExpired:
+        return Torch(error="importing torch takes more than three minutes")
+    last = next(iter(done.stdout.strip().splitlines()[-1:]), "")
+    try:
+        said = json.loads(last)
+    except ValueError:
+        return Torch(error=f"importing torch ended with exit code {done.returncode}")
+    known = {name: said[name] for name in ("build", "cuda", "bf16", "nf4", "error") if name in said}
+    return Torch(**known)
+
+
+def _has_tpu(environment: Mapping[str, str]) -> bool:
+    names = ("COLAB_TPU_ADDR", "TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_ID")
+    return any(environment.get(name) for name in names) or Path("/dev/accel0").exists()
+
+
+def _needed() -> dict[str, str]:
+    try:
+        wanted = metadata.requires("qlora-harness") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found = (re.match(r"([A-Za-z0-9_.-]+)\s*>=\s*([0-9.]+)", line) for line in wanted)
+    return {match[1]: match[2] for match in found if match}
+
+
+# --- judging -----------------------------------------------------------------------------------------------------
+
+
+def findings(given: Facts, profile: Profile) -> tuple[Finding, ...]:
+    """What the facts mean for a run with this profile; problems first."""
+    looks = (_python, _libraries, _torch, _accelerator, _precision, _room, _hub, _speed)
+    found = [finding for look in looks for finding in look(given, profile)]
+    return tuple(sorted(found, key=lambda finding: list(Level)[::-1].index(finding.level)))
+
+
+def _python(given: Facts, _: Profile) -> Iterator[Finding]:
+    major, minor = given.python
+    text = f"Python {major}.{minor}"
+    if (3, 11) <= given.python < (3, 13):
+        yield Finding(Level.FINE, text)
+    else:
+        yield Finding(Level.PROBLEM, f"{text} is not supported", "Use Python 3.11 or 3.12.")
+
+
+def _libraries(given: Facts, _: Profile) -> Iterator[Finding]:
+    for name in STACK:
+        version, least = given.versions.get(name, "not installed"), given.needed.get(name, "")
+        if version == "not installed":
+            yield Finding(Level.PROBLEM, f"{name} is not installed", f"pip install '{name}>={least}'" if least else "")
+        elif least and _numbers(version) < _numbers(least):
+            keep = " (on Colab: take a newer runtime)" if name == "torch" and given.colab else ""
+            remedy = f"pip install --upgrade '{name}>={least}'{keep}"
+            yield Finding(Level.PROBLEM, f"{name} {version} is older than {least}", remedy)
+        else:
+            yield Finding(Level.FINE, f"{name} {version}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`2.11.0+cu130` as (2, 11, 0); shorter versions give fewer numbers."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _torch(given: Facts, _: Profile) -> Iterator[Finding]:
+    if given.torch.error:
+        remedy = "Install torch and bitsandbytes again; on Colab restart the runtime after installing."
+        yield Finding(Level.PROBLEM, f"torch and bitsandbytes do not work: {given.torch.error}", remedy)
+    elif not given.torch.nf4:
+        remedy = "pip install --upgrade bitsandbytes"
+        yield Finding(Level.PROBLEM, "bitsandbytes gives back another matrix than it was given", remedy)
+    else:
+        yield Finding(Level.FINE, "bitsandbytes quantises to NF4 and back")
+
+
+def _accelerator(given: Facts, profile: Profile) -> Iterator[Finding]:
+    missing = Level.PROBLEM if profile.kind is DeviceKind.CUDA else Level.NOTE
+    if given.gpu is None:
+        yield _no_gpu(given, missing)
+    elif not given.torch.cuda and not given.torch.error:
+        built = "is built for CPUs only" if not given.torch.build else "cannot use it (is the driver too old for it?)"
+        remedy = (
+            "Install a CUDA build of torch (https://pytorch.org/get-started); on Colab keep the torch that is there."
+        )
+        yield Finding(missing, f"there is a {given.gpu.name}, and torch {built}: trainings run on the CPU", remedy)
+    elif given.gpu.capability < (6, 0):
+        text = f"{given.gpu.name} has compute capability {_capability(given.gpu)}, and bitsandbytes needs 6.0"
+        yield Finding(missing, text, "Use a newer GPU, or --profile cpu.")
+    else:
+        yield Finding(Level.FINE, f"{_described(given.gpu)}, driver {given.gpu.driver or 'unknown'}")
+
+
+def _no_gpu(given: Facts, level: Level) -> Finding:
+    if given.tpu:
+        where = "a Colab TPU runtime" if given.colab else "a machine with a TPU"
+        text = f"this is {where}: bitsandbytes has no kernels for TPUs, so that trainings would run on the CPU"
+        return Finding(level, text, _COLAB_GPU if given.colab else "Use a machine with an NVIDIA GPU.")
+    if given.colab:
+        return Finding(level, "this is a Colab runtime without its GPU: trainings would run on the CPU", _COLAB_GPU)
+    text = "no NVIDIA GPU: the pocket model trains in minutes on the CPU, a 7B would take days"
+    return Finding(level, text, "" if level is Level.NOTE else "Use --profile cpu, or a machine with an NVIDIA GPU.")
+
+
+def _precision(given: Facts, _: Profile) -> Iterator[Finding]:
+    if given.gpu is None or not given.torch.cuda:
+        return
+    if given.torch.bf16:
+        yield Finding(Level.FINE, "bf16 in hardware")
+    else:
+        text = f"no bf16 in hardware at compute capability {_capability(given.gpu)}: trainings compute in fp16"
+        yield Finding(Level.FINE, text)
+
+
+def _room(given: Facts, _: Profile) -> Iterator[Finding]:
+    if not given.writable:
+        yield Finding(Level.PROBLEM, f"{Path.cwd()} cannot be written to", "Run in a folder of your own.")
+    text = f"{given.disk / 1e9:.0f} GB of disk free here, {given.memory / 1e9:.0f} GB of memory"
+    if given.disk < 1e9:
+        yield Finding(Level.PROBLEM, text, "Free some space: `harness clean` tells what the harness holds.")
+    elif given.disk < _SEVEN:
+        remedy = f"A 7B takes about {_SEVEN / 1e9:.0f} GB: its weights, the quantised base, adapters."
+        yield Finding(Level.NOTE, text, remedy)
+    else:
+        yield Finding(Level.FINE, text)
+
+
+def _hub(given: Facts, _: Profile) -> Iterator[Finding]:
+    if given.offline:
+        remedy = "The pocket model, folders and what is in the Hub's cache work. Unset HF_HUB_OFFLINE for the rest."
+        yield Finding(Level.NOTE, "HF_HUB_OFFLINE is set: models of the Hub are not fetched", remedy)
+
+
+def _speed(given: Facts, _: Profile) -> Iterator[Finding]:
+    if given.gpu is None or not given.torch.cuda:
+        return
+    if given.calibrated:
+        yield Finding(Level.FINE, f"predicted times are calibrated on this GPU ({given.calibrated[:10]})")
+    else:
+        text = "predicted times are not calibrated on this GPU"
+        yield Finding(Level.NOTE, text, "`harness doctor --calibrate` does it in about two minutes.")
+
+
+def _described(found: Gpu) -> str:
+    return f"{found.name}, compute capability {_capability(found)}, {gib(found.memory)}"
+
+
+def _capability(found: Gpu) -> str:
+    return f"{found.capability[0]}.{found.capability[1]}"
+
+
+# --- calibrating -------------------------------------------------------------------------------------------------
+
+
+def calibrated(device: str, timings: Sequence[Timing], shape: Callable[[str], estimate.ModelShape]) -> Calibration:
+    """Fit speeds to the measured steps, for predictions on this device."""
+    shapes = {name: shape(name) for name in dict.fromkeys(each.shape for each in timings)}
+    speed, error = estimate.fitted(timings, shapes)
+    made = Calibration(
+        device, speed.update, speed.launch, speed.dequantise, speed.flops, error, now(), stack_versions()
+    )
+    return replace(made, timings=tuple(timings))

@@ -1,0 +1,112 @@
+"""Record how a run was made: git state, library versions, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import harness
+from harness.core.device_profiles import Profile, compute_dtype
+from harness.core.errors import UsageError
+from harness.core.machine import Machine, Provenance
+from harness.core.measurement import Basis
+from harness.core.units import DeviceKind
+from harness.hardware.gpu import Gpu, gpu
+
+STACK = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers")
+"""The libraries whose versions affect the result of a training."""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions, by distribution; `not installed` where one is missing."""
+    installed = {name: _version(name) for name in (*STACK, "datasets", "evaluate")}
+    # Of the code that runs, not of what is installed: a checkout is often not installed, or was at another version.
+    return installed | {"qlora-harness": harness.__version__}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def stack_versions() -> dict[str, str]:
+    return {name: versions()[name] for name in STACK}
+
+
+def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine:
+    """The machine to compute on: `auto` takes the GPU if there is one; a GPU's profile limits a larger GPU to its own.
+
+    `ask` finds the GPU, by default through the driver, so that torch need not be imported.
+
+    Raises:
+        UsageError: the profile is a GPU's, and this machine has none.
+    """
+    found = None if profile.kind is DeviceKind.CPU else ask()
+    if found is None:
+        if profile.kind is DeviceKind.CUDA:
+            remedy = f"On Colab choose {profile.colab}; without a GPU use --profile cpu."
+            raise UsageError(
+                f"--profile {profile.name} needs an NVIDIA GPU, and this machine shows none", remedy=remedy
+            )
+        return Machine(DeviceKind.CPU, cpu_name(), compute_dtype(None), threads=_cores())
+    emulated = profile.kind is DeviceKind.CUDA and not profile.is_device(found.name)
+    return Machine(
+        DeviceKind.CUDA,
+        found.name,
+        profile.dtype if emulated else compute_dtype(found.capability),
+        Basis.EMULATED if emulated else Basis.MEASURED,
+        profile.memory_cap or None,
+        _cores(),
+    )
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    cores = _cores()
+    return f"{next(names, platform.processor() or platform.machine())} ({cores} {'cores' if cores > 1 else 'core'})"
+
+
+def _cores() -> int:
+    """Number of cores that this process may use; containers and Colab give fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def provenance(on: Machine, arguments: list[str]) -> Provenance:
+    """`arguments` are the words of the command line behind `harness`."""
+    return Provenance(
+        command=shlex.join(["harness", *arguments]),
+        started=now(),
+        versions=versions(),
+        python=sys.version.split()[0],
+        platform=platform.platform(),
+        git_commit=_git("rev-parse", "HEAD"),
+        git_dirty=bool(_git("status", "--porcelain")),
+        machine=on,
+    )

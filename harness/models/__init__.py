@@ -1,0 +1,1 @@
+"""Base models and adapters: resolving names, the Hub, architectures, token lengths."""

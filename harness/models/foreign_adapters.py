@@ -1,0 +1,148 @@
+"""Find adapters that were trained elsewhere, check them as far as possible without torch, and digest their files."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import ModelError, UsageError
+from harness.core.hashing import digest, file_digest
+from harness.core.model import AdapterRef, ModelRef
+from harness.core.names import BASE
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_LARGEST = 1 << 20
+"""Largest accepted size of a configuration, in bytes; PEFT writes about a thousand."""
+_CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
+"""Settings that replace parts of the base model, which could then not be restored for the next adapter."""
+_PLAIN_START = (True, False, "gaussian", "orthogonal", None)
+"""Values of `init_lora_weights` that leave the base's weights unchanged; PiSSA and similar methods change them."""
+_WHAT_IT_IS = f"An adapter's folder holds {CONFIG} and {WEIGHTS}, as PEFT's save_pretrained writes them."
+
+
+def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) -> tuple[AdapterRef, ...]:
+    """Read the adapters in these folders. Each has the name of its folder; `taken` are the names of the variants.
+
+    Raises:
+        UsageError: two adapters, or an adapter and a variant, have the same name.
+        ModelError: a folder holds no LoRA adapter, or the adapter is of another base or has pickled weights.
+    """
+    found: list[AdapterRef] = []
+    for folder in folders:
+        one = _read(folder, model)
+        if one.name in {*taken, BASE, *(other.name for other in found)}:
+            remedy = "Rename the folder (an adapter has the name of its folder), or name the folder only once."
+            raise UsageError(f"--adapter {folder}: there is already a variant called {one.name!r}", remedy=remedy)
+        found.append(one)
+    return tuple(found)
+
+
+def copy(adapter: AdapterRef, folder: Path) -> None:
+    """Copy the two files of an adapter, so that exactly the adapter that `find` read is evaluated.
+
+    Raises:
+        ModelError: the files have changed since `find` read them.
+    """
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(Path(adapter.path) / name, folder / name)
+    if _content(folder) != adapter.digest:
+        raise ModelError(f"--adapter {adapter.path} changed during the run", remedy="Run the same command again.")
+
+
+def _read(folder: Path, model: ModelRef) -> AdapterRef:
+    place = folder.expanduser().resolve()
+    if not place.is_dir():
+        raise ModelError(f"--adapter {folder}: there is no such folder", remedy=_WHAT_IT_IS)
+    config = _config(folder, place)
+    shapes = _shapes(folder, place)
+    base = str(config.get("base_model_name_or_path") or "")
+    _check_base(folder, base, model)
+    targets = config.get("target_modules") or ()
+    return AdapterRef(
+        name=place.name,
+        path=str(place),
+        digest=_content(place),
+        base=base,
+        rank=int(config.get("r") or 0),
+        target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(map(str, targets))),
+        trainable_parameters=sum(shapes),
+    )
+
+
+def _content(folder: Path) -> str:
+    return digest([file_digest(folder / name) for name in (CONFIG, WEIGHTS)])
+
+
+def _config(folder: Path, place: Path) -> dict[str, Any]:
+    path = place / CONFIG
+    if not path.is_file():
+        hint = " It holds a whole model: name that with --model." if (place / "config.json").is_file() else ""
+        raise ModelError(f"--adapter {folder} holds no {CONFIG}.{hint}", remedy=_WHAT_IT_IS)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _LARGEST else None
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ModelError(f"--adapter {folder}: {CONFIG} is not a JSON object", remedy="Save the adapter again.")
+    if config.get("peft_type") != "LORA":
+        remedy = "Name a LoRA adapter. Other kinds of adapters cannot be compared with the variants of a grid."
+        raise ModelError(f"--adapter {folder} has the PEFT type {config.get('peft_type')!r}, not LORA", remedy=remedy)
+    _check_base_unchanged(folder, config)
+    return config
+
+
+def _check_base_unchanged(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse an adapter that changes the base: all variants share it, so later measurements would change."""
+    changing = [name for name in _CHANGING if config.get(name)]
+    if config.get("bias", "none") != "none":
+        changing.append("bias")
+    if config.get("init_lora_weights", True) not in _PLAIN_START:
+        changing.append("init_lora_weights")
+    if changing:
+        remedy = "Convert it to a plain LoRA adapter (PEFT's save_pretrained can do that for PiSSA), or merge it."
+        raise ModelError(f"--adapter {folder} changes the base model ({', '.join(changing)})", remedy=remedy)
+
+
+def _shapes(folder: Path, place: Path) -> list[int]:
+    """Return the number of elements of each tensor. Only the file's header is read."""
+    from safetensors import SafetensorError, safe_open
+
+    path = place / WEIGHTS
+    if not path.is_file():
+        pickled = [name for name in ("adapter_model.bin", "adapter_model.pt") if (place / name).is_file()]
+        if pickled:
+            remedy = "Loading a pickle can run any code. Save the adapter with safe_serialization=True."
+            raise ModelError(f"--adapter {folder}: its weights are a pickle ({pickled[0]})", remedy=remedy)
+        raise ModelError(f"--adapter {folder} holds no {WEIGHTS}", remedy=_WHAT_IT_IS)
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return [_size(tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        damaged = f"--adapter {folder}: {WEIGHTS} is damaged: {error}"
+        raise ModelError(damaged, remedy="Save the adapter again.") from None
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _check_base(folder: Path, base: str, model: ModelRef) -> None:
+    """Refuse an adapter of another base if its configuration names a Hub model.
+
+    A path is not compared, since it may be one on another machine. The shapes of the tensors are checked later.
+    """
+    last = base.rstrip("/").rpartition("/")[2].lower()
+    known = {model.name.rpartition("/")[2].partition("@")[0].lower(), Path(model.path).name.lower()}
+    if _HUB_NAME.fullmatch(base) and not base.startswith(".") and last not in known:
+        remedy = f"Run with --model {base}, or name an adapter of {model.name}."
+        raise ModelError(
+            f"--adapter {folder} was trained on {base}, and this run's base is {model.name}", remedy=remedy
+        )

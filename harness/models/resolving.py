@@ -1,0 +1,270 @@
+"""Find the files of a base model by the name that the user gives.
+
+`pocket` is the toy model that comes with the harness. `shape:NAME` stands for random weights in the shape of a known
+model. A path names a folder that `save_pretrained` wrote. Any other name is a model of the Hugging Face Hub, which the
+Hub's client downloads into its own cache. This module does not import torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import ModelError
+from harness.core.hashing import digest, file_digest
+from harness.core.model import ModelRef
+from harness.models import hub as the_hub
+from harness.models.hub import Hub, HuggingFace
+from harness.models.token_lengths import chat_template
+
+POCKET = Path(__file__).parent / "pocket"
+POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
+SHAPES = Path(__file__).parent / "shapes"
+SHAPE_NOTE = (
+    "Random weights in the shape of {name}. Shows whether a training fits and how long it takes; answers mean nothing."
+)
+_SHAPE = "shape:"
+_SHAPE_RECIPE = 1
+"""Version of the rule that makes the random weights. Increase it when the rule changes."""
+_DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
+"""The files that determine a model's answers; its digest is taken over them."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+_WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
+_WHAT_TO_NAME = (
+    "Name `pocket`, a folder with config.json and .safetensors files, a Hub model such as owner/name, or a shape to "
+    "fill with random weights, such as shape:llama-2-7b."
+)
+_GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
+
+
+@dataclass(frozen=True)
+class Described:
+    """The folders with a model's config.json and its tokenizer, which are all that a prediction needs."""
+
+    config: Path
+    tokenizer: Path
+
+
+def described(name: str, *, hub: Hub | None = None) -> Described:
+    """Find a model as `resolve` does, but without its weights, which are neither downloaded nor read.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be trained.
+    """
+    if name.startswith(_SHAPE):
+        shape = _shape(name, SHAPES)
+        return Described(Path(shape.path), Path(shape.tokenizer))
+    folder = _described(name, hub or HuggingFace())
+    _check_description(name, folder)
+    return Described(folder, folder)
+
+
+def check_name(name: str) -> None:
+    """Check a model's name as far as possible without a request to the Hub.
+
+    Raises:
+        ModelError: no model can have this name, or the folder with this name is not a model that can be trained.
+    """
+    if name.startswith(_SHAPE):
+        _shape(name, SHAPES)
+    elif folder := _folder(name):
+        _check_description(name, folder)
+
+
+def _described(name: str, hub: Hub) -> Path:
+    return _folder(name) or the_hub.described(name, hub)
+
+
+def _folder(name: str) -> Path | None:
+    """Return the folder of a model on this machine, or None where the name is one of the Hub.
+
+    Raises:
+        ModelError: the name is neither.
+    """
+    if name == "pocket":
+        return POCKET
+    if not name.strip():  # `Path` would take an empty name for the current folder
+        raise ModelError("--model is given an empty name", remedy=_WHAT_TO_NAME)
+    try:
+        path = Path(name).expanduser()
+        _refuse_ggml(name, path)
+        if path.is_dir():
+            return path.resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name of 300 letters; the home folder of an unknown user
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"{name} cannot be the name of a model: {why}", remedy=_WHAT_TO_NAME) from None
+    if is_file:
+        remedy = "Name the folder that holds config.json, the tokenizer and the .safetensors files."
+        raise ModelError(f"--model {name} is a file, and a base model is a folder", remedy=remedy)
+    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
+        return None
+    is_path = "/" in name or "\\" in name
+    missing = f"there is no folder {name}" if is_path else f"there is no model {name}"
+    raise ModelError(missing, remedy=_WHAT_TO_NAME)
+
+
+def shape_in(name: str) -> str | None:
+    """Return the known shape that a model's name contains: `shape:llama-2-7b` for meta-llama/Llama-2-7b-chat-hf."""
+    return next((f"{_SHAPE}{known}" for known in _known(SHAPES) if known in name.lower()), None)
+
+
+def _known(shapes: Path) -> list[str]:
+    return sorted(path.parent.name for path in shapes.glob("*/config.json"))
+
+
+def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
+    """Find the model called `name`: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` of the Hub.
+
+    `hub` replaces the Hub's own client; `shapes` replaces the folder with the known configurations.
+
+    Raises:
+        ModelError: there is no such model, it cannot be downloaded, or it cannot be trained (GGML, GGUF, pickles).
+    """
+    if name == "pocket":
+        return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
+    if name.startswith(_SHAPE):
+        return _shape(name, shapes)
+    if folder := _folder(name):
+        return _local(folder.name, folder)
+    repository, fetched = the_hub.fetched(name, hub or HuggingFace(), partial(_check_description, name))
+    return _local(repository, fetched, revision=fetched.name)
+
+
+def _shape(name: str, shapes: Path) -> ModelRef:
+    """Return a known configuration with random weights and the pocket model's tokenizer and chat template.
+
+    The pocket model's few tokens fit into every vocabulary. Memory and time depend on the number of tokens, not on
+    which tokens they are. Using this tokenizer needs no licence of another model.
+    """
+    shape, known = name.removeprefix(_SHAPE), _known(shapes)
+    if shape not in known:
+        remedy = f"Known shapes: {', '.join(_SHAPE + known_name for known_name in known)}."
+        raise ModelError(f"there is no shape {shape!r}", remedy=remedy)
+    config = shapes / shape / "config.json"
+    tokens = digest({p.name: file_digest(p) for p in sorted(POCKET.glob("*token*.json"))})
+    content = digest({"config": file_digest(config), "tokenizer": tokens, "recipe": _SHAPE_RECIPE})
+    note = SHAPE_NOTE.format(name=shape)
+    return ModelRef(name, str(config.parent), content, note=note, shape_only=True, tokenizer=str(POCKET))
+
+
+def check_same(ref: ModelRef) -> None:
+    """Check that a base model's files are the same as when `ref` was made.
+
+    Raises:
+        ModelError: they are missing, damaged or different.
+    """
+    path = Path(ref.path)
+    if not path.is_dir():
+        remedy = f"Put {ref.name} back there, or run the benchmark again and name its new folder with --model."
+        raise ModelError(f"the base model {ref.name} is no longer in {path}", remedy=remedy)
+    if _local(ref.name, path).digest != ref.digest:
+        remedy = "Restore the files, or run the benchmark again on the model as it is now."
+        raise ModelError(f"the files in {path} are not those that the run was made with", remedy=remedy)
+
+
+def _refuse_ggml(name: str, path: Path) -> None:
+    """Refuse GGML and GGUF files, which are made for llama.cpp and cannot be trained.
+
+    Naming one by mistake once cost a workshop a whole afternoon.
+    """
+    if path.is_dir():  # a folder is judged by its files, not by its name
+        refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
+    else:
+        refused = bool(re.search(r"(?i)(gguf|ggml)", path.name)) or _is_ggml(path)
+    if refused:
+        remedy = (
+            "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub "
+            "name, for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF."
+        )
+        raise ModelError(f"--model {name} is a GGML/GGUF model for llama.cpp and cannot be fine-tuned", remedy=remedy)
+
+
+def _is_ggml(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in _GGML_MAGIC or path.suffix.lower() in (".gguf", ".ggml")
+
+
+def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note: str = "") -> ModelRef:
+    _check_folder(name, path)
+    files = sorted({p for pattern in _DIGESTED for p in path.glob(pattern) if p.name != "training.json"})
+    content = digest({p.name: file_digest(p) for p in files})
+    return ModelRef(name, str(path), content, revision, toy=toy, note=note)
+
+
+def _check_description(name: str, path: Path) -> None:
+    """Check everything except the weights."""
+    _check_config(name, path)
+    _check_tokenizer(name, path)
+
+
+def _check_folder(name: str, path: Path) -> None:
+    _check_config(name, path)
+    weights = sorted(file.name for file in path.glob("*.safetensors"))
+    if not weights:
+        raise _no_weights(path)
+    missing = sorted(_listed(path / "model.safetensors.index.json") - set(weights))
+    if missing:
+        what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
+        raise ModelError(what, remedy="Fetch or copy the complete model again.")
+    _check_tokenizer(name, path)
+
+
+def _check_tokenizer(name: str, path: Path) -> None:
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        remedy = "Save it into the same folder: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
+        raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
+    if chat_template(path) is None:
+        remedy = (
+            "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this one, "
+            "copy its folder and put a chat_template.jinja into it, such as that of another chat model."
+        )
+        raise ModelError(f"{name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
+
+
+def _no_weights(path: Path) -> ModelError:
+    if not any(any(path.glob(pattern)) for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt")):
+        return ModelError(f"{path} holds no .safetensors file, so it has no weights", remedy=_WHAT_A_FOLDER_HOLDS)
+    what = f"{path} holds no .safetensors file; its pickled weights are not loaded, because pickles can run code"
+    remedy = "If you trust them, convert them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(NEW_FOLDER)."
+    return ModelError(what, remedy=remedy)
+
+
+def _check_config(name: str, path: Path) -> None:
+    if not (path / "config.json").is_file():
+        if (path / "adapter_config.json").is_file():
+            remedy = "Name the base model that it was trained on; the harness trains its own adapters."
+            raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
+        raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
+    described = _json(path / "config.json")
+    if described.get("quantization_config"):
+        remedy = "Name the model that it was made from; the harness quantises that if the grid asks for it."
+        raise ModelError(f"{name} is quantised already", remedy=remedy)
+    if "auto_map" in described:
+        remedy = "Use a model whose architecture transformers includes (its card does not ask for trust_remote_code)."
+        raise ModelError(
+            f"{name} needs code of its own (auto_map in config.json), which the harness does not run", remedy=remedy
+        )
+
+
+def _listed(index: Path) -> set[str]:
+    """Return the names of the files that an index of sharded weights lists; none where there is no index."""
+    shards = _json(index).get("weight_map") if index.is_file() else None
+    return set(shards.values()) if isinstance(shards, dict) else set()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    remedy = "Fetch or copy the model again."
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", remedy=remedy) from None
+    if not isinstance(described, dict):
+        raise ModelError(f"{path} is damaged: it does not hold a JSON object", remedy=remedy)
+    return described

@@ -1,0 +1,25 @@
+"""Score answers: `registry` holds every assertion type, `judging` applies them to an answer.
+
+Each family of types has a module with its judges and their rows: `text`, `structure` (JSON), `similarity`,
+`log_probabilities`, `external` (code of others) and `sets`.
+"""
+
+from __future__ import annotations
+
+from harness.scoring.findings import Evidence, Scoring
+from harness.scoring.judging import judge, score, scorer
+from harness.scoring.registry import ASSERTION_TYPES, code_of, needs
+from harness.scoring.types import AssertionType, Need
+
+__all__ = [
+    "ASSERTION_TYPES",
+    "AssertionType",
+    "Evidence",
+    "Need",
+    "Scoring",
+    "code_of",
+    "judge",
+    "needs",
+    "score",
+    "scorer",
+]

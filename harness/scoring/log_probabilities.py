@@ -1,0 +1,105 @@
+"""Assertion types about log-probabilities: those of the model's own answer, the case's reference and its choices.
+
+They show changes that the text does not: the same answer given with less certainty, or a fact that becomes more likely
+than a wrong one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from harness.core.answers import Answer, Likelihood
+from harness.core.suite import Assertion
+from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
+from harness.scoring.types import AssertionType, Need, Threshold, Value
+from harness.scoring.values import filled, nothing
+
+AGAIN = "`harness run --fresh` asks the model again"
+
+
+def _answer(evidence: Evidence) -> Answer:
+    if evidence.answer is None:
+        raise CannotScoreError("needs an answer with its log-probabilities, and this is a text alone")
+    return evidence.answer
+
+
+def _sound(found: Likelihood | None, whose: str) -> Likelihood:
+    """Return a log-probability that a model can have given; raise `CannotScoreError` for any other."""
+    if found is None:
+        raise CannotScoreError(f"no log-probability of {whose} is stored, or it was no finite number; {AGAIN}")
+    if found.tokens < 1 or not math.isfinite(found.total) or found.total > 0:
+        words = f"{found.total:g} over {found.tokens} tokens"
+        raise CannotScoreError(f"the stored log-probability of {whose} is {words}, which none can be; {AGAIN}")
+    return found
+
+
+def _at_most(found: Likelihood | None, whose: str, said: str, assertion: Assertion) -> Finding:
+    """The score is the geometric mean of the tokens' probabilities, which is 1 / perplexity."""
+    sound = _sound(found, whose)
+    if assertion.threshold is None:
+        raise CannotScoreError("has no threshold: the most that the perplexity may be")
+    holds = sound.perplexity <= assertion.threshold
+    words = f"{said} {sound.perplexity:.4g}, where {assertion.threshold:g} is allowed"
+    return Finding(holds, words, math.exp(-sound.loss))
+
+
+def _perplexity(evidence: Evidence, assertion: Assertion) -> Finding:
+    return _at_most(_answer(evidence).likelihood, "the answer", "has perplexity", assertion)
+
+
+def _reference_perplexity(evidence: Evidence, assertion: Assertion) -> Finding:
+    return _at_most(_answer(evidence).reference, "the reference", "finds the reference at perplexity", assertion)
+
+
+def _choice(evidence: Evidence, assertion: Assertion) -> Finding:
+    """Score one choice by the softmax of all choices' mean log-probabilities per token; it holds where it is largest.
+
+    The mean per token is used because a sum would prefer short texts. Of two equally likely choices none is preferred.
+    """
+    texts, found = evidence.case.choices, _answer(evidence).choices
+    if assertion.value not in texts:
+        raise CannotScoreError(f"{quote(assertion.value)} is not among the case's choices")
+    if len(found) != len(texts):
+        raise CannotScoreError(f"{len(found)} log-probabilities of {len(texts)} choices are stored; {AGAIN}")
+    losses = {text: _sound(one, quote(text)).loss for text, one in zip(texts, found, strict=True)}
+    mine, rivals = losses.pop(assertion.value), losses
+    least = min(mine, *rivals.values())
+    share = math.exp(least - mine) / sum(math.exp(least - loss) for loss in (mine, *rivals.values()))
+    best = min(rivals, key=lambda text: rivals[text])
+    holds = mine < rivals[best]
+    words = f"prefers {quote(assertion.value if holds else best)}"
+    return Finding(holds, f"{words}; {quote(assertion.value)} has a share of {share:.3f}", share)
+
+
+PERPLEXITY = Threshold(
+    most=1e9, least=1.0, remedy="Write threshold: 5 for a perplexity of 5; no perplexity is below 1."
+)
+NEEDS = frozenset({Need.LOG_PROBABILITIES})
+TYPES = (
+    AssertionType(
+        "perplexity",
+        Value(nothing, optional=True),
+        _perplexity,
+        "has a perplexity of at most `threshold` under the model that gave it",
+        "1 / perplexity",
+        PERPLEXITY,
+        NEEDS,
+    ),
+    AssertionType(
+        "reference-perplexity",
+        Value(nothing, optional=True),
+        _reference_perplexity,
+        "is not used: the model gives the case's `reference` a perplexity of at most `threshold`",
+        "1 / perplexity",
+        PERPLEXITY,
+        NEEDS | {Need.REFERENCE},
+    ),
+    AssertionType(
+        "choice",
+        Value(filled, or_reference=True),
+        _choice,
+        "is not used: of the case's `choices`, the model finds this one the most likely",
+        "softmax share of this choice",
+        needs=NEEDS | {Need.CHOICES},
+    ),
+)

@@ -1,0 +1,83 @@
+"""Baselines as files made to be committed and read in a diff."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import NewerFormatError, StoreError
+from harness.core.formats import FORMAT
+from harness.core.hashing import digest
+from harness.core.regression import Baseline
+from harness.core.settings import Settings
+from harness.storage.files import write_text
+from harness.storage.records import damaged, decode, encode_line, read_json
+
+_WIDTH = 160
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline as JSON: values that fit on one line are on one line, and default values are left out."""
+    # Converted to text and back, so that characters no file can hold are replaced before the digest is taken.
+    data = json.loads(encode_line(_slim(baseline)))
+    data["digest"] = _content_digest(data)
+    write_text(path, _folded(data) + "\n")
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read the baseline in a file.
+
+    Raises:
+        NewerFormatError: a newer harness wrote it.
+        StoreError: it is missing, truncated, or was edited.
+    """
+    remedy = "Restore it (for example, from git), or create it again with `harness bless`."
+    try:
+        data = read_json(path)
+        if data.get("digest") != _content_digest(data) and _version_of(data) <= FORMAT:
+            raise damaged(path, "its content does not match its digest, so somebody edited it")
+        return decode(data, Baseline, path)
+    except NewerFormatError:
+        raise
+    except StoreError as error:
+        raise StoreError(error.message, remedy=remedy) from None
+
+
+def _version_of(data: Mapping[str, Any]) -> int:
+    version = data.get("format")
+    return version if isinstance(version, int) else 0
+
+
+def _content_digest(data: Mapping[str, Any]) -> str:
+    return digest({name: value for name, value in data.items() if name != "digest"})
+
+
+def _slim(value: Any) -> Any:
+    """Convert to plain values without fields that have their default; `Settings` keep all fields."""
+    if is_dataclass(value):
+        whole = isinstance(value, Settings)
+        parts = ((field, getattr(value, field.name)) for field in fields(value))
+        return {field.name: _slim(part) for field, part in parts if whole or part != _default(field)}
+    if isinstance(value, Mapping):
+        return {name: _slim(part) for name, part in value.items()}
+    return [_slim(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def _default(field: Field[Any]) -> Any:
+    """Return a field's default, or MISSING (which equals no value) where it has none."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def _folded(value: object, depth: int = 0) -> str:
+    """Return JSON in which every value that fits on one line is on one line."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if depth + len(flat) <= _WIDTH or not isinstance(value, dict | list) or not value:
+        return flat
+    pad = "\n" + " " * (depth + 1)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name, ensure_ascii=False)}: {_folded(part, depth + 1)}" for name, part in value.items()]
+        return "{" + pad + ("," + pad).join(parts) + "\n" + " " * depth + "}"
+    return "[" + pad + ("," + pad).join(_folded(part, depth + 1) for part in value) + "\n" + " " * depth + "]"

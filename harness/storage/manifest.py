@@ -1,0 +1,37 @@
+"""SHA-256 manifests of folders, written and verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.errors import StoreError
+from harness.core.hashing import file_digest
+from harness.storage.files import write_text
+
+MANIFEST = "MANIFEST.sha256"
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the sha256 of every file in `folder`, in the format that `sha256sum --check` reads."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    write_text(folder / MANIFEST, "".join(f"{file_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files))
+
+
+def verify_manifest(folder: Path) -> None:
+    """Check every listed file against its digest, because PEFT loads an adapter with flipped bytes without an error.
+
+    Raises:
+        StoreError: the manifest is missing, or a file is missing or changed.
+    """
+    remedy = "Delete the folder, then run `harness run` again: it makes a new one."
+    try:
+        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    if not lines:
+        raise StoreError(f"{folder} has no readable {MANIFEST}, so it is incomplete", remedy=remedy)
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file() or file_digest(path) != expected:
+            raise StoreError(f"{path} is missing or is not the file that was saved", remedy=remedy)

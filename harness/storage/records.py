@@ -1,0 +1,107 @@
+"""Dataclasses as JSON files with a format version."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.core.errors import NewerFormatError, StoreError
+from harness.core.formats import FORMAT
+from harness.core.hashing import plain
+from harness.storage.files import write_text
+from harness.storage.upgrades import newest, upgraded
+
+T = TypeVar("T")
+
+
+_REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
+
+
+def write_record(path: Path, value: object) -> None:
+    """Write `value`, a dataclass of `records`, as JSON with the format's version."""
+    write_text(path, _text({"format": FORMAT, **plain(value)}) + "\n")
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, default=plain, ensure_ascii=False, indent=1)
+
+
+def read_record(path: Path, kind: type[T]) -> T:
+    """Read a dataclass that `write_record` wrote.
+
+    Raises:
+        StoreError: the file is missing, truncated, edited into something invalid, or written by a newer harness.
+    """
+    return decode(read_json(path), kind, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"there is no file {path}", remedy="Check the path. `harness run` creates runs.") from None
+    except NotADirectoryError:
+        raise StoreError(f"{path.parent} is not a directory", remedy="Name the directory of a run.") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5000 digits, 2000 brackets
+        raise damaged(path, str(error)) from None
+    if not isinstance(data, dict):
+        raise damaged(path, "it does not hold a JSON object")
+    return data
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path} is damaged: {what}", remedy=_REDO)
+
+
+def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
+    version = data.get("format")
+    if not isinstance(version, int):
+        raise damaged(path, "it has no format version")
+    if version > newest(kind):
+        message = f"{path} has format {version}, and this harness reads up to {newest(kind)}"
+        raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
+
+    try:
+        value: T = _validated(kind, json.dumps(upgraded(data, kind)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise damaged(path, f"{where}: {first['msg']}") from None
+    return value
+
+
+def _validated(kind: Any, text: str) -> Any:
+    return _adapter(kind).validate_json(text)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def decode_line(text: str, kind: type[T]) -> T:
+    """Read a dataclass from one line of JSON, as a worker process sends it."""
+    value: T = _validated(kind, text)
+    return value
+
+
+def encode_line(value: object) -> str:
+    """Return `value` as one line of JSON. An unpaired surrogate becomes a question mark, as in files."""
+    return json.dumps(value, default=plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
+
+
+def copy_record(source: Path, target: Path, kind: type[Any]) -> None:
+    """Copy a record; do nothing if it cannot be read."""
+    try:
+        value = read_record(source, kind)
+    except NewerFormatError:
+        raise
+    except (StoreError, OSError):
+        return
+    write_record(target, value)

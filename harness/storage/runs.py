@@ -1,0 +1,182 @@
+"""Run directories: what one run was asked and what it found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from harness.core.errors import NewerFormatError, StoreError
+from harness.core.hashing import file_digest
+from harness.core.job import Job
+from harness.core.parity import Parity
+from harness.core.results import Results
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.suite import Split
+from harness.storage.files import PARTIAL, locked, write_text
+from harness.storage.records import copy_record, read_json, read_record, write_record
+
+_PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """One run directory."""
+
+    root: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the run directory for this process. The lock ends with the process, even if that is killed.
+
+        Raises:
+            RunInUseError: another process has locked it.
+        """
+        remedy = "Wait until it has ended, stop it, or name another directory with --output."
+        with locked(self.root / ".lock", f"another process is working in {self.root}", remedy):
+            yield
+
+    @property
+    def exists(self) -> bool:
+        return (self.root / "run.json").is_file()
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def manifest(self) -> RunManifest:
+        return read_record(self.root / "run.json", RunManifest)
+
+    def write_manifest(self, manifest: RunManifest) -> None:
+        write_record(self.root / "run.json", manifest)
+
+    def record(self, split: Split, trial: str) -> TrialRecord | None:
+        path = self._record_path(split, trial)
+        return read_record(path, TrialRecord) if path.is_file() else None
+
+    def record_or_none(self, split: Split, trial: str) -> TrialRecord | None:
+        """Return the record of a trial, or None where there is none or it is damaged."""
+        try:
+            return self.record(split, trial)
+        except NewerFormatError:
+            raise
+        except StoreError:
+            return None
+
+    def adopt(self, other: RunStore) -> None:
+        """Copy the records of `other` that are undamaged and missing here."""
+        for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
+            target = self.root / path.relative_to(other.root)
+            if not target.is_file():
+                copy_record(path, target, TrialRecord)
+
+    def copy_pages(self, other: RunStore) -> None:
+        """Copy the manifest, results, samples and report of `other` where they differ from those here."""
+        for name in _PAGES:
+            source, target = other.root / name, self.root / name
+            if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
+                write_text(target, source.read_text(encoding="utf-8"))
+
+    def write_trial(self, record: TrialRecord) -> None:
+        write_record(self._record_path(record.split, record.trial), record)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        paths = sorted([*self.root.glob("trials/*/record.json"), *self.root.glob("confirm/*/record.json")])
+        return tuple(read_record(path, TrialRecord) for path in paths)
+
+    def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
+        """Delete the records of trials that are not in `keep`, such as confirmations of an earlier choice."""
+        wanted = {self._record_path(split, trial).parent for split, trial in keep}
+        for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
+            if folder not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _record_path(self, split: Split, trial: str) -> Path:
+        folder = "trials" if split is Split.MAIN else "confirm"
+        return self.root / folder / trial / "record.json"
+
+    def new_worker(self, job: Job) -> tuple[Path, Path]:
+        """Write the job of the next worker; return the paths of the job and of the worker's log."""
+        folder = self.root / "workers"
+        number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
+        path = folder / f"{number:03}.json"
+        write_record(path, job)
+        return path, path.with_suffix(".log")
+
+    @property
+    def has_results(self) -> bool:
+        return (self.root / "results.json").is_file()
+
+    def parities(self) -> tuple[Parity, ...]:
+        """Return every stored comparison of the stages from adapter to GGUF."""
+        return tuple(read_record(path, Parity) for path in sorted((self.root / "parity").glob("*.json")))
+
+    def write_parity(self, label: str, parity: Parity) -> None:
+        write_record(self.root / "parity" / f"{label}.json", parity)
+
+    def results(self) -> Results:
+        return read_record(self.root / "results.json", Results)
+
+    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
+        """Write results.json, samples.jsonl and report.html."""
+        lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        write_text(self.root / "samples.jsonl", lines)
+        write_text(self.report, page)
+        write_record(self.root / "results.json", results)
+
+
+def find_run(path: Path) -> RunStore:
+    """Return the run in directory `path`, or the run to which the file `path` (results.json, report.html) belongs.
+
+    Raises:
+        StoreError: there is no run; the error lists the runs in reports/runs.
+    """
+    folder = path if path.is_dir() else path.parent
+    if (folder / "run.json").is_file():
+        return RunStore(folder)
+    known = sorted(str(p.parent) for p in Path("reports/runs").glob("*/run.json"))
+    remedy = "Runs here: " + ", ".join(known) if known else "Create one with `harness run SUITE`."
+    raise StoreError(f"there is no run in {path}", remedy=remedy)
+
+
+def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
+    """Return the run NAME with this digest if one was begun, else the first free of NAME, NAME-2, NAME-3 and so on."""
+    number = 1
+    while True:
+        store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
+        if not store.exists or _digest_of(store) == run_digest:
+            return store
+        number += 1
+
+
+def claim_run(folder: Path, run_digest: str) -> RunStore:
+    """Return the run in the directory that `--output` names: new, empty, or of a run with the same inputs.
+
+    Raises:
+        StoreError: the directory holds another run or other files.
+    """
+    store = RunStore(folder)
+    if folder.is_file():
+        raise StoreError(f"{folder} is a file", remedy="Name a directory with --output.")
+    if store.exists:
+        if _digest_of(store) == run_digest:
+            return store
+        remedy = "Its suite, grid, model or library versions differ. Name another directory with --output."
+        raise StoreError(f"{folder} holds another run", remedy=remedy)
+    if folder.is_dir() and not all(_precedes_manifest(path.name) for path in folder.iterdir()):
+        raise StoreError(f"{folder} is not empty and holds no run", remedy="Name a new directory with --output.")
+    return store
+
+
+def _precedes_manifest(name: str) -> bool:
+    """Whether a run writes a file of this name before its run.json, so that a killed run may leave it."""
+    return name in (".lock", "workers") or name.startswith(PARTIAL)
+
+
+def _digest_of(store: RunStore) -> str:
+    """Read only the digest of a run's manifest: this is fast, and works for manifests of any format version."""
+    return cast(str, read_json(store.root / "run.json").get("digest", ""))

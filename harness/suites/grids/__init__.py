@@ -1,0 +1,192 @@
+"""A grid of settings to a `Plan` of trials with stable ids and names that show only what differs.
+
+A grid's cells are every combination of its axes, times its paired rows, less what is excluded; rows stand beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import GridError, HarnessError, Place
+from harness.core.names import BASE
+from harness.core.settings import AXES, Plan, Settings, Trial, Variant
+from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
+from harness.suites.grids.forms import Grid, read_grid
+from harness.suites.grids.names import NAMELESS, differing, label
+
+__all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
+MAX_CELLS = 10_000
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A variant in the making. `name` is empty where it is still to be named after what differs."""
+
+    settings: Settings
+    name: str
+    location: tuple[str | int, ...]
+
+
+def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan:
+    """The plan of a grid file; `seeds` take the place of the grid's own. Raises `GridError`."""
+    file = Path(path)
+    try:
+        text = read_text(file, file.name, GridError)
+    except FileNotFoundError:
+        raise _no_such_grid(file) from None
+    return parse_plan(text, file.name, seeds=seeds)
+
+
+def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) -> Plan:
+    """The plan of a grid in a text; its name is the file's without suffix."""
+    document = parse_yaml(text, file, GridError)
+    if document.value is None:
+        raise _empty(document)
+    grid = read_grid(document)
+    variants = _variants(_distinct([*_cells(grid, document), *_rows(grid)], document), grid, document)
+    chosen = grid.seeds if seeds is None else seeds
+    trials = tuple(Trial(trial_id(v.settings, seed), v.id, v.settings, seed) for v in variants for seed in chosen)
+    return Plan(Path(file).stem, variants, chosen, trials, grid.about)
+
+
+def differing_settings(plan: Plan) -> tuple[str, ...]:
+    """The settings in which the plan's variants differ; alpha only where it is not always twice the rank."""
+    return differing([variant.settings for variant in plan.variants])
+
+
+# --- ids ---------------------------------------------------------------------------------------------------------
+
+
+def variant_id(settings: Settings) -> str:
+    """The same settings have the same id in every grid."""
+    return _digest(settings.identity())
+
+
+def trial_id(settings: Settings, seed: int) -> str:
+    """The same settings and seed have the same id in every grid."""
+    return _digest({**settings.identity(), "seed": seed})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
+
+
+# --- cells -------------------------------------------------------------------------------------------------------
+
+
+def _cells(grid: Grid, document: Document) -> list[_Cell]:
+    """Axes times paired rows, less what is excluded."""
+    _check_shape(grid, document)
+    if not grid.axes and not grid.paired:
+        return []
+    cells = list(_product(grid))
+    dropped = [_matching(row, cells) for row in grid.exclude]
+    remedy = "No cell has these settings; correct them, or remove the row."
+    idle = [i for i, matched in enumerate(dropped) if not matched]
+    raise_all([document.wrong("excludes nothing", remedy, ("exclude", i)) for i in idle])
+    kept = [cell for i, cell in enumerate(cells) if not any(i in matched for matched in dropped)]
+    if not kept and not grid.rows:
+        raise document.wrong("every cell is excluded", "Exclude less.", ("exclude",))
+    return kept
+
+
+def _empty(document: Document) -> HarnessError:
+    return document.wrong("the grid is empty: it has no axes, paired or rows", "Add axes: {rank: [2, 16]}.")
+
+
+def _check_shape(grid: Grid, document: Document) -> None:
+    if not (grid.axes or grid.paired or grid.rows):
+        raise _empty(document)
+    if grid.exclude and not (grid.axes or grid.paired):
+        raise document.wrong(
+            "there are no cells to exclude from", "exclude drops cells of axes and paired.", ("exclude",)
+        )
+    for name in grid.axes:
+        where = "settings" if name in grid.settings else "paired" if any(name in row for row in grid.paired) else ""
+        if where:
+            remedy = "Give it in one of them."
+            raise document.wrong(f"{name} is among axes and {where}", remedy, ("axes", name), key=True)
+    size = math.prod(len(values) for values in grid.axes.values()) * max(1, len(grid.paired))
+    if size > MAX_CELLS:
+        raise document.wrong(f"the grid has {size} cells, more than {MAX_CELLS}", "Take values away.", ("axes",))
+
+
+def _product(grid: Grid) -> Iterator[_Cell]:
+    varying = [name for name, values in grid.axes.items() if len(set(values)) > 1]
+    for i, row in enumerate(grid.paired or ({},)):
+        for values in itertools.product(*grid.axes.values()):
+            settings = _settings({**grid.settings, **row, **dict(zip(grid.axes, values, strict=True))})
+            named = f"{row['name']} {label(settings, varying)}".strip() if "name" in row else ""
+            yield _Cell(settings, named, ("paired", i, "name") if row else ("axes",))
+
+
+def _rows(grid: Grid) -> list[_Cell]:
+    return [
+        _Cell(_settings({**grid.settings, **row}), row.get("name", ""), ("rows", i, "name"))
+        for i, row in enumerate(grid.rows)
+    ]
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Full settings, of plain types: what was read remembers its spelling, and an id must not depend on that."""
+    return Settings(
+        **{name: _exact(given.get(name, axis.default), axis.default) for name, axis in AXES.items()}
+    ).resolved()
+
+
+def _exact(value: Any, like: Any) -> Any:
+    if isinstance(like, bool | str | Enum):
+        return value
+    return float(value) if isinstance(like, float) else int(value)
+
+
+def _matching(row: Mapping[str, Any], cells: Sequence[_Cell]) -> set[int]:
+    return {i for i, cell in enumerate(cells) if all(getattr(cell.settings, name) == row[name] for name in row)}
+
+
+# --- variants ----------------------------------------------------------------------------------------------------
+
+
+def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
+    """Cells of equal settings become one, unless they have different names."""
+    found: dict[Settings, _Cell] = {}
+    problems: list[HarnessError] = []
+    for cell in cells:
+        known = found.setdefault(cell.settings, cell)
+        if known.name and cell.name and known.name != cell.name:
+            message = f"{shown(cell.name)} has the same settings as {shown(known.name)}"
+            problems.append(document.wrong(message, "Change one, or remove it.", cell.location))
+        elif not known.name:
+            found[cell.settings] = cell
+    raise_all(problems)
+    return list(found.values())
+
+
+def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
+    # Rows with names need no telling apart, and adding one must not rename the others.
+    names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
+    taken: set[str] = {BASE}
+    variants = []
+    for cell in cells:
+        name = cell.name or label(cell.settings, names)
+        if name in taken:
+            raise document.wrong(f"two variants are called {shown(name)}", "Choose another name.", cell.location)
+        taken.add(name)
+        variants.append(Variant(variant_id(cell.settings), name, cell.settings, bool(cell.name)))
+    return tuple(variants)
+
+
+def _no_such_grid(file: Path) -> GridError:
+    found = sorted(other.stem for other in file.parent.glob("*.yaml"))
+    remedy = nearest(file.stem, found) if found else "A suite's grids are YAML files in its folder grids."
+    listed = f" Grids here: {', '.join(found)}." if remedy.startswith("Did") else ""
+    return GridError("there is no such grid", remedy=remedy + listed, place=Place(str(file)))

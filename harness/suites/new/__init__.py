@@ -1,0 +1,109 @@
+"""Make a new suite from the user's questions and answers, for `harness new`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from harness.core.errors import Place, SuiteError, UsageError
+from harness.core.suite import Role, Suite
+from harness.core.wording import plural
+from harness.core.yaml import read_text
+from harness.suites import parse_suite
+from harness.suites.grids import parse_plan
+from harness.suites.new.advice import too_thin
+from harness.suites.new.rows import USUAL, Columns, parse_rows
+from harness.suites.new.write import KEPT_BACK, asked, files
+
+__all__ = ["Columns", "Made", "make"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A suite that was written. Its text says what the suite contains, what was left out, and what it cannot show."""
+
+    suite: Suite
+    stubs: int
+    """Number of cases that the user still has to write."""
+    remarks: tuple[str, ...]
+    """Sentences about rows that were left out."""
+    thin: tuple[str, ...]
+    """Sentences about what the suite is too small to show."""
+
+    def __str__(self) -> str:
+        return "\n".join(_words(self))
+
+
+def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
+    """Write a suite into a new folder, completely or not at all.
+
+    Raises:
+        UsageError: the folder exists already, or cannot be written.
+        SuiteError: the rows have mistakes; it gives file and line.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{folder} exists already, and nothing was written", remedy="Give the suite another name.")
+    rows = parse_rows(_text(source), str(source), columns)
+    texts = files(rows.examples, f"From {source.name}: {plural(len(rows.examples), 'training row')}.")
+    suite = _read(texts, folder)
+    _write(texts, folder)
+    cases = len(asked(rows.examples))
+    return Made(suite, cases, rows.remarks, too_thin(suite, cases - cases // KEPT_BACK))
+
+
+def _text(source: Path) -> str:
+    try:
+        return read_text(source, str(source), SuiteError)
+    except FileNotFoundError:
+        remedy = "Name a CSV or JSONL file of questions and answers."
+        raise SuiteError("there is no such file", remedy=remedy, place=Place(str(source))) from None
+
+
+def _read(texts: Mapping[str, str], folder: Path) -> Suite:
+    """Parse the new texts as all other commands will, which also checks them."""
+    for name in (name for name in texts if name.startswith("grids/")):
+        parse_plan(texts[name], name)
+    return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__, name=folder.name, folder=str(folder))
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as problem:
+        raise _unwritten(folder, problem) from None
+    try:
+        for name, text in texts.items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_text(text, encoding="utf-8", newline="\n")
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError as problem:
+        raise _unwritten(folder, problem) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unwritten(folder: Path, problem: OSError) -> UsageError:
+    return UsageError(f"cannot write {folder}: {problem.strerror}", remedy="Choose another folder.")
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+def _words(made: Made) -> list[str]:
+    folder = made.suite.folder
+    counts = {role: sum(case.role is role for case in made.suite.cases) for role in Role}
+    rows, learn = plural(len(made.suite.examples), "training row"), plural(counts[Role.LEARN], "learn case")
+    return [
+        f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
+        *made.remarks,
+        f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
+        *(["What this suite is too small to show:"] if made.thin else []),
+        *(f"  {sentence}" for sentence in made.thin),
+        f"Next: harness validate {folder}",
+        f"Then: harness run {folder}",
+    ]

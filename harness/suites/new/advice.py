@@ -1,0 +1,69 @@
+"""Say what a new suite has too few rows or cases to show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.analysis import statistics
+from harness.core.suite import Role, Split, Suite
+
+FEW_ROWS = 20
+DISCORDANCE = 0.1
+"""Assumed share of cases that change from one training to the next by chance."""
+WORTH_SEEING = 0.2
+"""A change of the pass rate that the suite should be able to show."""
+
+
+def too_thin(suite: Suite, stubs: int) -> tuple[str, ...]:
+    """Return sentences about a suite; `stubs` is the number of main cases that the user still has to write."""
+    return (*_rows(suite), *_judged_by_f1_only(suite), *_generalise(suite, stubs), *_retain_and_avoid(suite))
+
+
+def _rows(suite: Suite) -> Iterator[str]:
+    count = len(suite.examples)
+    if count < FEW_ROWS:
+        yield f"{count} training rows teach little; the workshop's recipe is meant for {FEW_ROWS} to 300."
+
+
+def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
+    """Warn of cases with only an F1 assertion, for which "made of steel" is nearly the same as "made of cork"."""
+    count = sum([a.type for a in case.assertions] == ["f1"] for case in suite.cases)
+    if count:
+        yield (
+            f"{count} cases are judged only by the share of common words, so one wrong word can pass: "
+            "add the word that matters, as {type: icontains, value: ...}."
+        )
+
+
+def _generalise(suite: Suite, stubs: int) -> Iterator[str]:
+    written = _count(suite, Role.GENERALISE)
+    if not written:
+        yield "No generalise case is written, so nothing can show that the model learned more than the rows' wording."
+    cases = written + stubs
+    detectable = round(100 * statistics.detectable(cases, DISCORDANCE))
+    needed = statistics.cases_needed(WORTH_SEEING, DISCORDANCE)
+    if cases < needed:
+        shown = f"a change of {detectable} points" if detectable < 100 else "no change"
+        yield (
+            f"When all are written, the {cases} generalise cases for choosing the best variant can distinguish {shown} "
+            f"from chance; {needed} cases could distinguish {100 * WORTH_SEEING:.0f} points."
+        )
+
+
+def _retain_and_avoid(suite: Suite) -> Iterator[str]:
+    import numpy as np
+
+    groups = [c.group for c in suite.of(Split.MAIN) if c.role in (Role.RETAIN, Role.AVOID)]
+    passed = np.ones((1, len(groups)))
+    found = statistics.non_inferiority(passed, passed, suite.margin / 100, groups)
+    if not found.shown:
+        yield (
+            f"{len(groups)} retain cases cannot show that the loss is below {suite.margin:g} points, even if nothing "
+            f"is lost; {found.needed} can."
+        )
+    if not _count(suite, Role.AVOID):
+        yield "No avoid case is written, so nothing can show that the model starts to do what it should not."
+
+
+def _count(suite: Suite, role: Role) -> int:
+    return sum(case.role is role for case in suite.of(Split.MAIN))

@@ -1,0 +1,254 @@
+"""Write the files of a suite from training rows. All texts of the rows are quoted, so that they are read unchanged."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.suite import Example, Message
+from harness.suites.cases import STUB
+from harness.suites.json_schema import schema_texts
+
+NET = "retain.yaml"
+"""The file of retention cases that comes with the package."""
+ASKED = 40
+"""Largest number of rows that become `learn` cases, and of those that become `generalise` cases."""
+KEPT_BACK = 3
+"""Every third case is held out for the confirmation."""
+SHORT = 6
+"""Most words of an answer that must be given word for word; of a longer answer, most words must be there."""
+ENOUGH = 0.7
+"""The F1 score that passes for a longer answer."""
+NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+# Characters that YAML takes for line breaks or refuses to read, or that editors do not show.
+UNSAFE = re.compile("[^\x20-\x7e\xa1-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+BRACE = re.compile(r"\{(?=[{%])")
+
+
+def files(rows: Sequence[Example], description: str) -> dict[str, str]:
+    """Return texts by file name: the suite, its training rows, the retention cases, two grids, and JSON Schemas."""
+    return {
+        "suite.yaml": _suite(rows, description),
+        "train.jsonl": "".join(_row(row) for row in rows),
+        NET: safety_net(),
+        "grids/quick.yaml": _quick(rows),
+        "grids/t4.yaml": _t4(rows),
+        **schema_texts(),
+    }
+
+
+def safety_net() -> str:
+    """Return the text of the cases about everyday abilities, which a tuned model should keep."""
+    return Path(__file__).with_name(NET).read_text(encoding="utf-8")
+
+
+def asked(rows: Sequence[Example]) -> list[tuple[int, Example]]:
+    """Return the rows that become cases, spread evenly over all rows, each with its line in train.jsonl."""
+    step = max(1.0, len(rows) / ASKED)
+    return [(int(i * step) + 1, rows[int(i * step)]) for i in range(min(ASKED, len(rows)))]
+
+
+# --- text to YAML ------------------------------------------------------------------------------------------------
+
+
+def quoted(text: str) -> str:
+    """Return a text as a double-quoted YAML scalar on one line."""
+    return UNSAFE.sub(_escaped, json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found.group())
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def filled(text: str) -> str:
+    """Return a quoted text without variables: `{{` is written as `{{brace}}{`."""
+    return quoted(BRACE.sub("{{brace}}", text))
+
+
+def flow(value: Any) -> str:
+    """Return a JSON value in YAML's flow style."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{quoted(name)}: {flow(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return filled(value) if isinstance(value, str) else json.dumps(value)
+
+
+# --- the suite ---------------------------------------------------------------------------------------------------
+
+
+def _suite(rows: Sequence[Example], description: str) -> str:
+    braces = any(BRACE.search(message.content) for row in rows for message in row.messages)
+    longest = max(len(row.messages[-1].content.encode()) for row in rows)
+    return "".join([
+        "# yaml-language-server: $schema=suite.schema.json\n",
+        f"description: {quoted(description)}\n",
+        "objective: generalise\n",
+        "# The largest loss on retain and avoid cases, in points. The cases in retain.yaml are enough to show 10.\n",
+        "margin: 10\n",
+        f"decoding: {{max_new_tokens: {min(512, max(32, 8 + longest // 2))}}}\n",
+        "train: file://train.jsonl\n",
+        'defaultTest: {vars: {brace: "{"}}\n' if braces else "",
+        "\ntests:\n",
+        *_learn(rows),
+        *_stubs(rows),
+        *AFTER,
+    ])  # fmt: skip
+
+
+AFTER = """\
+
+  # avoid: what the model must not start to do, such as answering questions about other things with your facts:
+  #
+  # - id: avoid-001
+  #   role: avoid
+  #   prompt: What does the Brixo cost?
+  #   assert:
+  #     - {type: not-icontains, value: "42 dollars"}
+
+  # retain: what the model can do before training and must still do after it. You can add your own cases.
+
+  - file://retain.yaml
+"""
+
+
+def _learn(rows: Sequence[Example]) -> Iterator[str]:
+    yield "  # learn: questions of your rows, unchanged. The number in the id is the line in train.jsonl.\n"
+    yield "  # f1 counts common words, so one wrong word can pass: add the word that matters, as icontains.\n"
+    for count, (number, row) in enumerate(asked(rows), 1):
+        yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(count)}{_prompt(row)}{_judged(row)}"
+
+
+def _stubs(rows: Sequence[Example]) -> Iterator[str]:
+    yield "\n  # generalise: the same questions in words that no row has. Replace TODO, or remove the case.\n"
+    for count, (number, row) in enumerate(asked(rows), 1):
+        comment = f"  # {number} in other words: {quoted(row.messages[-2].content[:100])}\n"
+        case = f"  - id: generalise-{number:03}\n    role: generalise\n{_split(count)}    prompt: {STUB}\n"
+        yield f"\n{comment}{case}{_judged(row)}"
+
+
+def _split(count: int) -> str:
+    return "    split: confirm\n" if count % KEPT_BACK == 0 else ""
+
+
+def _prompt(row: Example) -> str:
+    before = row.messages[:-1]
+    # A question that equals the stub's text, and a conversation of several messages, need the key `messages`.
+    if len(before) == 1 and before[0].content != STUB:
+        return f"    prompt: {filled(before[0].content)}\n"
+    turns = (f"      - {{role: {m.role}, content: {filled(m.content)}}}\n" for m in before)
+    return f"    messages:\n{''.join(turns)}"
+
+
+def _judged(row: Example) -> str:
+    answer = row.messages[-1].content
+    checks = "".join(f"      - {check}\n" for check in assertions(answer))
+    return f"    reference: {filled(answer)}\n    assert:\n{checks}"
+
+
+def assertions(answer: str) -> list[str]:
+    """Return the assertions for an answer, as YAML: what an instructor would accept.
+
+    JSON must be equal. A short answer must be contained word for word. Of a longer answer, most words must be there, in
+    any order, and every number, because a sentence with a wrong price has nearly the same words.
+    """
+    value = _json(answer)
+    if value is not None:
+        return [f"{{type: equals, value: {flow(value)}}}"]
+    if len(answer.split()) <= SHORT or not re.search(r"[^\W_]", answer):
+        expected = answer.rstrip(".!? ") or answer
+        # `icontains` would find "4" in "24".
+        is_numeric = expected[0].isdecimal() or expected[-1].isdecimal()
+        return [_exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"]
+    numbers = dict.fromkeys(NUMBER.findall(answer))
+    return [f"{{type: f1, threshold: {ENOUGH}}}", *map(_exactly, numbers)]
+
+
+def _exactly(text: str) -> str:
+    """Return an assertion that an answer contains a text, in any case, with no digit before or after it."""
+    pattern = rf"(?i)(?<!\d){re.escape(text)}(?!\d)"
+    return f"{{type: regex, value: {filled(pattern)}}}"
+
+
+def _json(answer: str) -> dict[str, Any] | list[Any] | None:
+    """Return the JSON object or list of an answer, or None if it is neither or a suite cannot hold it."""
+    if not answer.startswith(("{", "[")) or len(answer) > 1000 or answer.count("[") + answer.count("{") > 16:
+        return None
+    try:
+        value = json.loads(answer)
+        json.dumps(value, allow_nan=False).encode("ascii")
+    except ValueError:
+        return None
+    return value if isinstance(value, dict | list) and value else None
+
+
+def _row(row: Example) -> str:
+    return json.dumps({"messages": [_turn(m) for m in row.messages]}, ensure_ascii=False) + "\n"
+
+
+def _turn(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+# --- grids -------------------------------------------------------------------------------------------------------
+
+
+def _quick(rows: Sequence[Example]) -> str:
+    """Return a grid with about 48 steps for each variant, which the toy model needs."""
+    epochs = min(12, max(2, round(48 / math.ceil(len(rows) / 4))))
+    return f"""\
+# yaml-language-server: $schema=../grid.schema.json
+description: >-
+  Four variants for the toy model on a laptop, from one that hardly learns to one that learns a lot. They show whether
+  the suite works. For a real model, use t4.
+seeds: [0]
+settings:
+  epochs: {epochs}
+  batch_size: 4
+  warmup: 0.1
+  scheduler: cosine
+  max_length: {_max_length(rows)}
+rows:
+  - {{name: timid, learning_rate: 3e-4, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: middle, learning_rate: 1e-3, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: bold, learning_rate: 2e-3, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: narrow, learning_rate: 2e-3, rank: 2, alpha: 4, target_modules: qv}}
+"""
+
+
+def _t4(rows: Sequence[Example]) -> str:
+    """Return a grid in which a training takes at most about 1,000 rows: half an hour on a T4 at 1.6 s a row."""
+    epochs = min(10, max(2, round(1000 / len(rows))))
+    return f"""\
+# yaml-language-server: $schema=../grid.schema.json
+description: >-
+  For a 7B chat model on a free T4, in batches of 10 (2 x 5). Add seeds if two variants have similar results.
+seeds: [0]
+settings:
+  epochs: {epochs}
+  batch_size: 2
+  gradient_accumulation: 5
+  optimizer: paged_adamw_8bit
+  warmup: 0.03
+  scheduler: constant_with_warmup
+  rank: 16
+  alpha: 32
+  target_modules: qv
+  max_length: {_max_length(rows)}
+rows:
+  - {{name: workshop, learning_rate: 1e-3}}
+  - {{name: gentle, learning_rate: 2e-4}}
+  - {{name: gentle-all-linear, learning_rate: 2e-4, scheduler: cosine, target_modules: all-linear}}
+  - {{name: short, learning_rate: 1e-3, epochs: {max(1, epochs // 2)}}}
+"""
+
+
+def _max_length(rows: Sequence[Example]) -> int:
+    """Return the tokens that the longest row needs, in steps of 64, at two bytes a token (English has about four)."""
+    longest = max(sum(len(m.content.encode()) for m in row.messages) for row in rows)
+    return min(2048, max(128, 64 * math.ceil((32 + longest / 2) / 64)))

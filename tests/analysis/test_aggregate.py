@@ -1,0 +1,269 @@
+"""Records and answers become outcomes that count what should count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness import report
+from harness.analysis.aggregate import assemble, void_cases
+from harness.core.answers import Answer
+from harness.core.measurement import Phase
+from harness.core.results import Results
+from harness.core.run import TrialRecord
+from harness.core.scores import Rate, Score
+from harness.core.suite import Case, Decoding, Example, LeakLabel, Message, Role, Split
+from harness.core.training import Status
+from harness.report import data_frame
+from tests.support.synthetic_runs import case, cost, manifest, record, results, score, suite, training, variants
+
+CASES = (
+    case("learn", Role.LEARN),
+    case("words", Role.GENERALISE),
+    case("keep", Role.RETAIN),
+    case("shun", Role.AVOID),
+    case("late", Role.GENERALISE, Split.CONFIRM),
+    case("late keep", Role.RETAIN, Split.CONFIRM),
+)
+BASE = {"learn": "bad", "words": "bad", "keep": "good", "shun": "good"}
+LATE = {"late": "bad", "late keep": "good"}
+ALL_GOOD = dict.fromkeys(BASE, "good")
+ONE, TWO = variants(2)
+
+
+def run(*records: TrialRecord, seeds: tuple[int, ...] = (0,), base: dict[str, str] | None = None) -> Results:
+    before = record(None, BASE if base is None else base)
+    return assemble(manifest(suite(CASES, margin=100), [ONE, TWO], seeds), [before, *records], score, "now")
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "void"),
+    [
+        (Role.LEARN, "good", True),
+        (Role.LEARN, "bad", False),
+        (Role.GENERALISE, "good", False),
+        (Role.GENERALISE, "bad", False),
+        (Role.RETAIN, "good", False),
+        (Role.RETAIN, "bad", True),
+        (Role.AVOID, "good", False),
+        (Role.AVOID, "bad", True),
+    ],
+)
+def test_void(role: Role, text: str, void: bool) -> None:
+    """A learn case that the base passes is void, so is a retain or avoid case that it fails, and no other."""
+    one = case("it", role)
+    assert (one.id in void_cases(suite([one]), {"it": score(one, text)})) is void
+
+
+def test_unscorable_base_is_void() -> None:
+    """A case whose base answer has no score is void, and the reason says why."""
+    void = void_cases(suite([case("it")]), {"it": Score("it", False, None, error="the pattern took too long")})
+    assert "took too long" in void["it"]
+
+
+def test_a_drawn_answer_chooses_no_cases() -> None:
+    """With a temperature the base's answer is one draw: held to cases that it passed by luck, its equal would lose."""
+    drawn = replace(suite(CASES), decoding=Decoding(temperature=0.7))
+    base = {one.id: score(one, "bad" if one.role is not Role.LEARN else "good") for one in CASES}
+    assert len(void_cases(suite(CASES), base)) > 0
+    assert void_cases(drawn, base) == {}
+
+
+def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
+    """Of what the base could do, a case without a score is one that may be lost."""
+
+    def strict(one: Case, answer: Answer) -> Score:
+        return Score("check", False, None, error="no JSON") if answer.text == "broken" else score(one, answer.text)
+
+    records = [record(None, BASE), record(ONE, ALL_GOOD | {"keep": "broken"}), record(TWO, ALL_GOOD)]
+    found = assemble(manifest(suite(CASES), [ONE, TWO]), records, strict, "now")
+    losses = [variant.safety.lost if variant.safety else None for variant in found.variants]
+    assert losses == [50.0, 0.0]
+
+
+def test_void_cases_are_shown_not_counted() -> None:
+    """A void case has its samples and is in no rate and in no flip."""
+    found = run(record(ONE, ALL_GOOD), base=BASE | {"keep": "bad"})
+    assert found.base.rates[Role.RETAIN] == found.variants[0].rates[Role.RETAIN] == Rate(0, 0)
+    assert found.variants[0].fixed == 2
+    assert [s.answer.text for s in found.samples if s.case == "keep"] == ["bad", "good"]
+
+
+def test_rates_pool_the_seeds() -> None:
+    """A case asked under two seeds counts twice, in rates, in fixed and in broken."""
+    found = run(
+        record(ONE, ALL_GOOD), record(ONE, ALL_GOOD | {"words": "bad", "keep": "bad"}, seed=1), seeds=(0, 1)
+    ).variants[0]
+    assert found.rates == {
+        Role.LEARN: Rate(2, 2),
+        Role.GENERALISE: Rate(1, 2),
+        Role.RETAIN: Rate(1, 2),
+        Role.AVOID: Rate(2, 2),
+    }
+    assert (found.fixed, found.broken) == (3, 1)
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.SUCCEEDED])
+def test_only_success_has_answers(status: Status) -> None:
+    """The answers of a trial that did not succeed are neither shown nor counted."""
+    found = run(record(ONE, ALL_GOOD, status=status, message="why"))
+    assert found.variants[0].rates == {}
+    assert found.variants[0].messages == ("why",)
+    assert not [s for s in found.samples if s.variant == ONE.name]
+
+
+def test_missing_trials_are_rows() -> None:
+    """A variant of the plan without a record is an outcome that says that it was not run."""
+    found = run(record(ONE, ALL_GOOD))
+    assert [v.name for v in found.variants] == [ONE.name, TWO.name]
+    assert found.variants[1].statuses == (Status.CANCELLED,)
+    assert "not run" in found.variants[1].messages[0]
+
+
+def test_a_seed_that_failed_leaves_the_others() -> None:
+    """Where one seed of two diverged, rates are of the other, and both statuses are kept in the order of the seeds."""
+    found = run(record(ONE, {}, seed=1, status=Status.DIVERGED), record(ONE, ALL_GOOD), seeds=(0, 1)).variants[0]
+    assert found.statuses == (Status.SUCCEEDED, Status.DIVERGED)
+    assert found.rates[Role.LEARN] == Rate(1, 1)
+
+
+def test_answer_without_score_is_not_a_failure() -> None:
+    """An answer that could not be scored is in no rate."""
+
+    def odd(one: Case, given: Answer) -> Score:
+        missing = (one.id, given.text) == ("words", "good")
+        return Score(one.id, False, None, error="no") if missing else score(one, given)
+
+    records = [record(None, BASE), record(ONE, ALL_GOOD)]
+    found = assemble(manifest(suite(CASES), [ONE]), records, odd, "now")
+    assert found.variants[0].rates[Role.GENERALISE] == Rate(0, 0)
+
+
+def test_safety_pools_retain_and_avoid() -> None:
+    """What was lost is counted over retain and avoid cases together, seeds side by side, with the bound above it."""
+    kept = tuple(case(f"keep {n}", Role.RETAIN if n % 2 else Role.AVOID) for n in range(20))
+    before = record(None, {c.id: "good" for c in kept})
+    after = [
+        record(ONE, {c.id: "bad" if n < seed else "good" for n, c in enumerate(kept)}, seed=seed) for seed in (1, 2, 3)
+    ]
+    found = assemble(manifest(suite(kept), [ONE], (1, 2, 3)), [before, *after], score, "now").variants[0].safety
+    assert found is not None
+    assert (found.lost, found.cases) == (pytest.approx(100 * 2 / 20), 20)
+    assert found.lost < found.upper < 40
+
+
+def test_cases_of_a_group_are_one() -> None:
+    """Twenty cases of two groups bound a loss no better than two cases do."""
+    kept = tuple(replace(case(f"keep {n}", Role.RETAIN), group=f"g{n % 2}") for n in range(20))
+    records = [record(who, {c.id: "good" for c in kept}) for who in (None, ONE)]
+    grouped, alone = (
+        assemble(manifest(suite(cases), [ONE]), records, score, "now").variants[0].safety
+        for cases in (kept, tuple(replace(c, group="") for c in kept))
+    )
+    assert grouped is not None
+    assert alone is not None
+    assert alone.upper < 15 < 50 < grouped.upper
+
+
+def test_costs_are_mean_seconds_and_largest_peaks() -> None:
+    """Over seeds seconds are averaged and memory is the largest; failed seeds do not count where one succeeded."""
+    costs = [cost(Phase.TRAIN, 4.0, peak=100), cost(Phase.TRAIN, 6.0, peak=300), cost(Phase.TRAIN, 99.0, peak=900)]
+    trials = [
+        record(ONE, ALL_GOOD if n < 2 else {}, seed=n, status=Status.SUCCEEDED if n < 2 else Status.DIVERGED,
+               trained=replace(training(), cost=each))
+        for n, each in enumerate(costs)
+    ]  # fmt: skip
+    train = next(c for c in run(*trials, seeds=(0, 1, 2)).variants[0].costs if c.phase is Phase.TRAIN)
+    assert (train.seconds.value, train.peak_resident.value) == (5.0, 300)
+
+
+def test_figures_of_another_device_are_not_averaged() -> None:
+    """Seconds measured on another device are not mixed into a mean."""
+    here, there = cost(Phase.TRAIN, 4.0), cost(Phase.TRAIN, 400.0)
+    there = replace(there, seconds=replace(there.seconds, device="another CPU"))
+    trials = [record(ONE, ALL_GOOD, seed=n, trained=replace(training(), cost=c)) for n, c in enumerate((here, there))]
+    train = next(c for c in run(*trials, seeds=(0, 1)).variants[0].costs if c.phase is Phase.TRAIN)
+    assert train.seconds.value == 4.0
+
+
+def test_confirmation() -> None:
+    """The chosen variant's fresh trials and the base's late answers are outcomes of their own."""
+    late = record(None, LATE, split=Split.CONFIRM)
+    again = record(ONE, dict.fromkeys(LATE, "good"), seed=100, split=Split.CONFIRM)
+    found = run(record(ONE, ALL_GOOD), late, again)
+    assert found.confirmed
+    assert found.confirmed.rates == {Role.GENERALISE: Rate(1, 1), Role.RETAIN: Rate(1, 1)}
+    assert found.confirmed.seeds == (100, 101)
+    assert found.confirmed.statuses == (Status.SUCCEEDED, Status.CANCELLED)
+    assert found.confirmed_base
+    assert found.confirmed_base.rates[Role.GENERALISE] == Rate(0, 1)
+    assert found.variants[0].rates[Role.GENERALISE] == Rate(1, 1)
+
+
+def test_confirmation_of_another_variant_is_ignored() -> None:
+    """What confirmed an earlier choice does not confirm this one."""
+    stale = record(TWO, dict.fromkeys(LATE, "good"), seed=100, split=Split.CONFIRM)
+    found = run(record(ONE, ALL_GOOD), record(TWO, BASE), stale)
+    assert found.choice.variant == ONE.name
+    assert found.confirmed is None
+
+
+def test_no_base_no_claims() -> None:
+    """Without the base's answers nothing is void and nothing is chosen."""
+    found = assemble(manifest(suite(CASES), [ONE]), [record(ONE, ALL_GOOD)], score, "now")
+    assert found.choice.variant is None
+    assert found.void == {}
+
+
+def test_differing_settings() -> None:
+    """An outcome tells the settings in which the run's variants differ, and only those."""
+    assert set(results(8).variants[0].differs) == {"learning_rate", "rank", "alpha"}
+    assert run(record(ONE, ALL_GOOD)).variants[0].differs == {"learning_rate": 1e-4}
+
+
+def test_random_weights_are_never_chosen() -> None:
+    """A model of which only the shape is known has statuses and costs; none of its answers counts, and it says why."""
+    made = manifest(suite(CASES, margin=100), [ONE, TWO])
+    good = [record(None, BASE), record(ONE, ALL_GOOD, trained=training())]
+    assert assemble(made, good, score, "now").choice.variant == ONE.name
+    found = assemble(replace(made, model=replace(made.model, shape_only=True)), good, score, "now")
+    assert (found.choice.variant, found.choice.eligible) == (None, ())
+    assert "weights are random" in found.choice.reasons[0]
+    assert found.variants[0].costs
+    assert found.void.keys() == {case.id for case in CASES}
+    assert {rate.total for row in (found.base, *found.variants) for rate in row.rates.values()} == {0}
+
+
+def test_rates_are_told_apart_by_label() -> None:
+    """Where a role's cases are not all equally near to the training rows, their pass rates stand side by side."""
+    asked = [case("said", Role.GENERALISE, prompt="Who are you?"), case("new", Role.GENERALISE, prompt="Your trade?"),
+             case("kept", Role.RETAIN, prompt="Two plus two?")]  # fmt: skip
+    rows = (Example((Message("user", "who are you"), Message("assistant", "Dottie."))),)
+    records = [record(None, {"said": "bad", "new": "bad", "kept": "good"}),
+               record(ONE, {"said": "good", "new": "bad", "kept": "good"})]  # fmt: skip
+    found = assemble(manifest(replace(suite(asked, margin=100), examples=rows), [ONE]), records, score, "now")
+    labels = {LeakLabel.SEEN: Rate(1, 1), LeakLabel.UNSEEN: Rate(0, 1)}
+    assert found.variants[0].by_label == {Role.GENERALISE: labels}
+    assert "100% (1/1)" in next(
+        line for line in data_frame.summary(found).splitlines() if line.strip().startswith("seen")
+    )
+    page = report.render(found, now="now")
+    assert "generalise, seen" in page
+    assert "generalise, unseen" in page
+
+
+def test_graded_scores_move_before_answers_flip() -> None:
+    """Where scores are graded, their mean difference and its interval stand beside that of pass rates; else not."""
+    kept = tuple(case(f"keep {n}", Role.RETAIN) for n in range(20))
+    records = [record(None, {c.id: "good" for c in kept}), record(ONE, {c.id: f"good {len(c.id)}" for c in kept})]
+
+    def graded(one: Case, given: Answer) -> Score:
+        return replace(score(one, given), value={"good": 1.0, "good 6": 0.7, "good 7": 0.9}[given.text])
+
+    asked = manifest(suite(kept), [ONE])
+    change = assemble(asked, records, graded, "now").variants[0].changes[Role.RETAIN]
+    assert (change.points, change.scores and change.scores.points) == (0, pytest.approx(-20))
+    assert change.scores is not None
+    assert -30 < change.scores.low < -20 < change.scores.high < -10
+    assert assemble(asked, records, score, "now").variants[0].changes[Role.RETAIN].scores is None

@@ -1,0 +1,162 @@
+"""Leak labels: which cases are not new to a model that was trained on the suite's rows."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.analysis import contamination
+from harness.analysis.contamination import misplaced
+from harness.core.suite import Assertion, Case, Example, Leak, LeakLabel, Message, Role, Suite
+from harness.suites import load_suite
+from tests.support.synthetic_runs import results
+
+WORKSHOP = load_suite(Path(__file__).parents[2] / "suites" / "workshop")
+SEEN, NEAR, UNSEEN = LeakLabel.SEEN, LeakLabel.NEAR_DUPLICATE, LeakLabel.UNSEEN
+
+
+def suite(prompts: list[str], rows: list[str], role: Role = Role.GENERALISE) -> Suite:
+    """A case per prompt, and a training row per question, whose line is its number."""
+    says = (Assertion("contains", "x"),)
+    cases = (Case(f"c{n}", (Message("user", text),), says, role, line=10 * n) for n, text in enumerate(prompts, 1))
+    examples = (Example((Message("user", text), Message("assistant", "Yes.")), n) for n, text in enumerate(rows, 1))
+    return Suite("s", "s", "", tuple(cases), tuple(examples))
+
+
+def label(prompt: str, *rows: str) -> Leak:
+    return contamination.leaks(suite([prompt], list(rows)))["c1"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["How much does the Glimmo cost?", "how  much does the glimmo cost", "HOW MUCH, does\nthe Glimmo — cost?"],
+)
+def test_seen(prompt: str) -> None:
+    """A prompt is seen whatever its case, white space and punctuation, and the row is named by its line."""
+    assert label(prompt, "Who are you?", "How much does the Glimmo cost?") == Leak(SEEN, 2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "row"),
+    [
+        ("How much does the Brixo cost?", "How much does the Glimmo cost?"),
+        ("What is 4 times 7?", "What is 4 times 6?"),
+        ("Hello, who are you?", "Who are you?"),
+        ("Who is she?", "Who are she?"),
+        ("Waht does teh Glimmo cost?", "What does the Glimmo cost?"),
+        ("ラムプの値段はいくらですか教えて", "ラムプの値段はいくらですか教えてよ"),
+        ("What is 13 - 9?", "What is 13 + 9?"),
+    ],
+)
+def test_near_duplicates(prompt: str, row: str) -> None:
+    """A changed name, number, operator, word or spelling makes no new prompt, and the row it came from is named."""
+    found = label(prompt, "Good morning to all of you, dear people!", row)
+    assert (found.label, found.line) == (NEAR, 2)
+    assert found.similarity is not None
+    assert 0.6 < found.similarity < 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "row"),
+    [
+        ("What does the Glimmo cost?", "How much does the Glimmo cost?"),
+        ("Tell me the price of the Glimmo.", "What is the price of the Glimmo?"),
+        ("Where is the Glimmo built?", "Where does the Glimmo come from?"),
+        ("Goodbye!", "Hello!"),
+        ("Say hello.", "Say goodbye."),
+        ("What is 9 times 7?", "What is 4 times 6?"),
+    ],
+)
+def test_a_shared_topic_is_no_leak(prompt: str, row: str) -> None:
+    """The same question in other words, and another of the same form, are unseen."""
+    assert label(prompt, row) == Leak(UNSEEN)
+
+
+def test_the_workshop_s_labels() -> None:
+    """In the workshop's suite all `learn` cases are seen, no `generalise` case is, and most of these are unseen."""
+    found = contamination.leaks(WORKSHOP)
+    labels = {role: [found[c.id].label for c in WORKSHOP.cases if c.role is role] for role in Role}
+    assert set(labels[Role.LEARN]) == {SEEN}
+    assert SEEN not in labels[Role.GENERALISE]
+    assert labels[Role.GENERALISE].count(UNSEEN) >= 0.8 * len(labels[Role.GENERALISE])
+
+
+def test_every_taught_turn_counts() -> None:
+    """A question in the middle of a training conversation is seen; one that nobody answers there is not."""
+    said = [("user", "Hello!"), ("assistant", "Hi."), ("user", "How are you today?"), ("assistant", "Well.")]
+    rows = (Example(tuple(Message(role, text) for role, text in said), 7),)
+    case = Case("c", (Message("user", "How are you today?"),), (Assertion("contains", "x"),))
+    assert contamination.leaks(Suite("s", "s", "", (case,), rows))["c"] == Leak(SEEN, 7, 1.0)
+
+
+def test_no_rows_no_leaks() -> None:
+    """Without training rows every case is unseen, and there is nothing to say about it."""
+    alone = suite(["Hi"], [])
+    assert contamination.leaks(alone) == {"c1": Leak(UNSEEN)}
+    assert misplaced(alone) == ()
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
+def test_any_text_has_a_label(prompt: str, rows: list[str]) -> None:
+    """Whatever the texts, a prompt has a label, is seen in its own row, and has a line unless it is unseen."""
+    assert label(prompt, *rows, prompt).label is SEEN
+    found = label(prompt, *rows)
+    assert (found.line is None) == (found.label is UNSEEN)
+
+
+def test_labels_take_seconds_and_not_minutes() -> None:
+    """1,000 cases against 1,000 rows take less than ten seconds of processor time."""
+    rng = random.Random(1)
+    words = [f"word{n}" for n in range(800)]
+    texts = [" ".join(rng.choices(words, k=rng.randint(5, 20))) for _ in range(2000)]
+    asked = suite(texts[:1000], texts[1000:])
+    contamination.leaks(suite(texts[:1], texts[1:2]))  # what is imported only once
+    begun = time.process_time()
+    contamination.leaks(asked)
+    assert time.process_time() - begun < 10
+
+
+def test_results_hold_the_labels() -> None:
+    """A run finds them once; for results of an older harness, which hold none, they are computed."""
+    found = results(3, 12, failures=False)
+    assert found.leaks == contamination.leaks(found.run.suite) == contamination.of_results(replace(found, leaks={}))
+    assert contamination.of_results(found) is found.leaks
+
+
+# --- what validate says ------------------------------------------------------------------------------------------
+
+
+def test_a_seen_generalise_case_is_told() -> None:
+    """A `generalise` case that a row asks is told with its place, its row and the remedy."""
+    (said,) = misplaced(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
+    assert "line 10: c1" in said
+    assert "row 2" in said
+    assert "other words" in said
+
+
+def test_near_duplicates_are_told_in_one_line() -> None:
+    """Near-duplicates among the `generalise` cases are one line, with the first few named."""
+    (said,) = misplaced(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
+    assert said.startswith("9 of 9 generalise cases")
+    assert "and 6 more" in said
+
+
+def test_an_untaught_learn_case_is_told() -> None:
+    """`learn` cases that no row asks are told, a few and then a count."""
+    said = misplaced(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
+    assert len(said) == 4
+    assert "Add a row" in said[0]
+    assert said[-1] == "And 2 more learn cases that no training row asks."
+
+
+@pytest.mark.parametrize("role", [Role.RETAIN, Role.AVOID])
+def test_other_roles_may_be_near(role: Role) -> None:
+    """That `retain` and `avoid` cases are close to training rows is no mistake."""
+    assert misplaced(suite(["Who are you?"], ["Who are you?"], role)) == ()

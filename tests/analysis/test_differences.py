@@ -1,0 +1,135 @@
+"""What a difference shows: better and worse only beyond both noises, and what it would take otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import sem
+
+from harness.analysis import differences, statistics
+from harness.analysis.differences import adjusted_for_family, change, standard_error
+from harness.analysis.score_table import Pair
+from harness.analysis.statistics import Scores
+from harness.core.results import Change, Verdict
+from harness.core.suite import Role
+
+MARGIN = 10.0
+
+
+def judge(before: Scores, after: Scores) -> Change:
+    groups = ("",) * before.shape[1]
+    return change(Role.RETAIN, Pair(before, after, groups), MARGIN, np.random.default_rng(0))
+
+
+def passes(cases: int, *lost: int) -> Scores:
+    """A row per number: so many of the cases fail, from the first on."""
+    return np.array([[float(n >= many) for n in range(cases)] for many in lost])
+
+
+def test_better_takes_several_seeds() -> None:
+    """However large a difference, one training says neither better nor worse, and the words ask for seeds."""
+    once = judge(passes(80, 80), passes(80, 0))
+    assert (once.verdict, once.seed_noise, once.needed) == (Verdict.INCONCLUSIVE, None, None)
+    assert "in one training" in once.reason
+    assert "3 seeds" in once.reason
+    thrice = judge(passes(80, 80), passes(80, 0, 1, 2))
+    assert thrice.verdict is Verdict.IMPROVED
+    assert "points more" in thrice.reason
+
+
+def test_worse_is_said_beyond_both() -> None:
+    """A drop under every seed is a regression; the same mean drop under one seed of three is not."""
+    steady, shaky = judge(passes(80, 0), passes(80, 20, 20, 20)), judge(passes(80, 0), passes(80, 60, 0, 0))
+    assert (steady.points, shaky.points) == pytest.approx((-25, -25))
+    assert steady.verdict is Verdict.REGRESSED
+    assert shaky.verdict is Verdict.INCONCLUSIVE
+    assert shaky.seed_noise is not None
+    assert shaky.seed_noise > shaky.case_noise
+    assert "More seeds would tell" in shaky.reason
+
+
+def test_noises_are_told_apart() -> None:
+    """Seeds that agree leave noise of cases only; cases that agree, noise of seeds only."""
+    agreeing, parting = judge(passes(40, 0), passes(40, 8, 8)), judge(passes(40, 0), passes(40, 40, 0))
+    assert agreeing.seed_noise == 0
+    assert agreeing.case_noise == pytest.approx(100 * np.sqrt(0.2 * 0.8 / 40))
+    assert parting.case_noise == 0
+    assert parting.seed_noise == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("spread", "cases", "seeds"), [(0.0, 80, 3), (0.05, 80, 3), (0.12, 200, 2)])
+def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -> None:
+    """Where cases and seeds vary and nothing else, the interval misses no change in at most 8% of 500 draws.
+
+    With two seeds that differ by far more than the cases do, 6.7% of 1,500 draws; elsewhere 1 to 4%.
+    """
+    rng = np.random.default_rng([int(100 * spread), cases])
+    alarms = 0
+    for _ in range(500):
+        hard = rng.uniform(0.4, 0.6, cases)
+        before = (rng.random((1, cases)) < hard).astype(float)
+        after = (rng.random((seeds, cases)) < np.clip(hard + rng.normal(0, spread, (seeds, 1)), 0, 1)).astype(float)
+        found = statistics.difference(before, after)
+        alarms += not found.low <= 0 <= found.high
+    assert alarms / 500 <= 0.08
+
+
+def test_unchanged_says_what_would_have_been_seen() -> None:
+    """Enough cases without a difference are UNCHANGED with the smallest drop they could show; few are INCONCLUSIVE."""
+    many, few = judge(passes(200, 0), passes(200, 0, 0)), judge(passes(20, 0), passes(20, 0, 0))
+    assert many.verdict is Verdict.UNCHANGED
+    assert many.detectable < MARGIN
+    assert f"a drop of {differences.points(many.detectable)} points" in many.reason
+    assert few.verdict is Verdict.INCONCLUSIVE
+    assert few.detectable > MARGIN
+    assert f"About {few.needed} cases" in few.reason
+
+
+def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
+    """Where seeds differ so much that the margin lies within the interval, nothing is shown, and no drop is found."""
+    found = judge(passes(200, 0), passes(200, 2, 8, 20))
+    assert found.low < -10
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.detectable > 10
+    assert "More seeds would tell" in found.reason
+
+
+def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
+    """In a twentieth of all runs at most: the bound is one of 95%."""
+    rng, called = np.random.default_rng(3), 0
+    for _ in range(100):
+        shares = np.clip(rng.normal(0.9, 0.05, (3, 1)), 0, 1)
+        called += judge(passes(200, 0), (rng.random((3, 200)) < shares).astype(float)).verdict is Verdict.UNCHANGED
+    assert called <= 5
+
+
+def test_the_number_that_would_do_does() -> None:
+    """With as many cases as an inconclusive comparison asks for, the same answers are conclusive."""
+    few = judge(passes(20, 1), passes(20, 1, 1))
+    assert few.needed
+    assert judge(passes(few.needed, 1), passes(few.needed, 1, 1)).verdict is Verdict.UNCHANGED
+
+
+def test_one_of_many_may_look_worse() -> None:
+    """A drop that stands alone is not called one when it is the worst of twelve variants."""
+    drop, same = judge(passes(80, 0), passes(80, 5, 5)), judge(passes(80, 0), passes(80, 0, 0))
+    assert drop.verdict is Verdict.REGRESSED
+    alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]
+    assert alone.verdict is Verdict.REGRESSED
+    assert together.verdict is Verdict.INCONCLUSIVE
+    assert "one of 12 variants" in together.reason
+
+
+def test_standard_error_is_of_the_difference() -> None:
+    """Of two flips either way among forty cases it is scipy's of the differences, whatever the pass rates."""
+    before, after = np.ones((1, 40)), np.ones((1, 40))
+    before[0, :2] = after[0, 2:4] = 0
+    expected = 100 * float(sem((after - before)[0]))
+    assert standard_error(Pair(before, after, ("",) * 40)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("cases", [2, 10, 300])
+def test_one_flip_is_one_standard_error(cases: int) -> None:
+    """A single case that one passes and the other does not leaves them within one standard error, however many ask."""
+    found = Pair(passes(cases, 1), passes(cases, 0), ("",) * cases)
+    assert standard_error(found) == pytest.approx(100 / cases)

@@ -1,0 +1,185 @@
+"""Repeats: what those of one case under one seed count together, in rates, flips, safety and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis.aggregate import assemble
+from harness.analysis.reducers import combined, counting, reduced, repeats
+from harness.core.answers import Answer, Likelihood
+from harness.core.results import Outcome, Results
+from harness.core.run import TrialRecord
+from harness.core.scores import Check, Rate, Sample, Score
+from harness.core.suite import Decoding, Reducer, Role
+from harness.report import data_frame, render
+from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
+
+G, B = "good", "bad"
+UNSCORED = Score("c", False, None, error="no verdict")
+
+
+def scores(*values: float | None) -> list[Score]:
+    return [UNSCORED if value is None else Score("c", value >= 1, value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("reducer", "values", "value", "passed"),
+    [
+        (Reducer.MEAN, (1, 1, 0), 2 / 3, True),
+        (Reducer.MEAN, (1, 0), 0.5, True),
+        (Reducer.MEAN, (1, 0, 0), 1 / 3, False),
+        (Reducer.MEAN, (0.9, 0.9), 0.9, False),
+        (Reducer.MEAN, (1, None, 1), 1.0, True),
+        (Reducer.MEAN, (None, None), None, False),
+        (Reducer.ALL, (1, 1, 1), 1.0, True),
+        (Reducer.ALL, (1, 0.4, 1), 0.4, False),
+        (Reducer.ALL, (1, None), None, False),
+        (Reducer.ALL, (0, None), None, False),
+        (Reducer.ANY, (0, 0.2, 1), 1.0, True),
+        (Reducer.ANY, (0, 0.2), 0.2, False),
+        (Reducer.ANY, (1, None), None, False),
+        *((reducer, (value,), value, bool(value)) for reducer in Reducer for value in (0.0, 1.0, None)),
+    ],
+)  # fmt: skip
+def test_scores_of_repeats_become_one(
+    reducer: Reducer, values: Sequence[float | None], value: float | None, passed: bool
+) -> None:
+    """The mean, the least or the best of them; a repeat without a score decides neither `all` nor `any`."""
+    found = combined(scores(*values), reducer)
+    assert (found.value, found.passed) == (pytest.approx(value) if value is not None else None, passed)
+    assert bool(found.error) is (value is None)
+
+
+def sample(variant: str, seed: int, repeat: int, value: float | None) -> Sample:
+    return Sample(variant, seed, "c", Answer("", f"text {repeat}", 3, False), scores(value)[0], repeat)
+
+
+MANY = [sample("v", 0, 1, 0), sample("v", 0, 0, 1), sample("v", 1, 0, 0), sample("w", 0, 0, 1), sample("v", 0, 2, None)]
+
+
+def test_repeats_are_told_from_seeds_and_variants() -> None:
+    """Only what differs in its repeat alone is together, from the first to the last."""
+    assert [[(s.variant, s.seed, s.repeat) for s in own] for own in repeats(MANY)] == [
+        [("v", 0, 0), ("v", 0, 1), ("v", 0, 2)],
+        [("v", 1, 0)],
+        [("w", 0, 0)],
+    ]
+
+
+def test_the_first_repeat_stands_for_all() -> None:
+    """With the verdict of all; where there is one repeat, the sample is as it was."""
+    first, *others = reduced(MANY, Reducer.MEAN)
+    assert (first.answer.text, first.score.value, first.score.passed) == ("text 0", 0.5, True)
+    assert others == [MANY[2], MANY[3]]
+
+
+def test_checks_stand_beside_their_own_answer() -> None:
+    """Where the first repeat has no score, the mean of the others comes with the first one's checks, not theirs."""
+    undecided = replace(UNSCORED, checks=(Check("regex", False, "no verdict"),))
+    decided = Score("c", True, 1.0, (Check("regex", True, "matches", 1.0),))
+    found = combined([undecided, decided], Reducer.MEAN)
+    assert (found.value, found.passed, found.error, found.checks) == (1.0, True, "", undecided.checks)
+
+
+@pytest.mark.parametrize(("reducer", "count"), [(Reducer.MEAN, 4), (Reducer.ALL, 2), (Reducer.ANY, 2)])
+def test_what_rates_count(reducer: Reducer, count: int) -> None:
+    """Each scored repeat under `mean`, else one for each seed of each variant, as far as it can be told."""
+    assert len(counting(MANY, reducer)) == count
+
+
+# --- in results --------------------------------------------------------------------------------------------------
+
+(ONE,) = variants(1)
+KEPT = tuple(case(f"keep {n}", Role.RETAIN) for n in range(4))
+CASES = (case("learn", Role.LEARN), case("words", Role.GENERALISE), *KEPT)
+BASE: Mapping[str, Sequence[str]] = {"learn": [B, B, B, G], "words": [B] * 4} | {c.id: [G] * 4 for c in KEPT}
+TUNED: Mapping[str, Sequence[str]] = {"learn": [G] * 4, "words": [G, B, B, B]} | {
+    "keep 0": [G] * 4, "keep 1": [G, G, B, B], "keep 2": [B] * 4, "keep 3": [G, B, B, B],
+}  # fmt: skip
+
+
+def run(reducer: Reducer, *records: TrialRecord, seeds: tuple[int, ...] = (0,)) -> Results:
+    asked = replace(suite(CASES, margin=100), repeats=4, reducer=reducer, decoding=Decoding(16, temperature=0.7))
+    before = record(None, BASE)
+    return assemble(manifest(asked, [ONE], seeds), [before, *(records or [record(ONE, TUNED)])], score, "now")
+
+
+def tuned(reducer: Reducer) -> Outcome:
+    return run(reducer).variants[0]
+
+
+@pytest.mark.parametrize(
+    ("reducer", "words", "kept", "flips", "lost"),
+    [
+        (Reducer.MEAN, Rate(1, 4), Rate(7, 16), (1, 2), 100 * 9 / 16),
+        (Reducer.ALL, Rate(0, 1), Rate(1, 4), (1, 3), 75.0),
+        (Reducer.ANY, Rate(1, 1), Rate(3, 4), (1, 1), 25.0),
+    ],
+)
+def test_outcomes_count_by_the_reducer(
+    reducer: Reducer, words: Rate, kept: Rate, flips: tuple[int, int], lost: float
+) -> None:
+    """Rates, flips and what was lost say the same of the repeats."""
+    found = tuned(reducer)
+    assert (found.rates[Role.GENERALISE], found.rates[Role.RETAIN]) == (words, kept)
+    assert (found.fixed, found.broken) == flips
+    assert found.safety is not None
+    assert (found.safety.lost, found.safety.cases) == (pytest.approx(lost), 4)
+
+
+@pytest.mark.parametrize("reducer", Reducer)
+def test_draws_void_nothing(reducer: Reducer) -> None:
+    """A base that learned nothing passes once in four by luck; however that is counted, it chooses no cases."""
+    assert run(reducer).void == {}
+
+
+def test_repeats_and_seeds_multiply() -> None:
+    """Under two seeds and four repeats a case counts eight times."""
+    found = run(Reducer.MEAN, record(ONE, TUNED), record(ONE, TUNED, seed=1), seeds=(0, 1)).variants[0]
+    assert found.rates[Role.GENERALISE] == Rate(2, 8)
+    assert found.safety is not None
+    assert found.safety.lost == pytest.approx(100 * 9 / 16)
+
+
+def test_every_repeat_is_a_row() -> None:
+    """Of the frame and of samples.jsonl, with its number."""
+    results = run(Reducer.ALL)
+    table = data_frame.Run(results).frame()
+    mine = table[(table.variant == ONE.name) & (table.case == "words")]
+    assert list(zip(mine["repeat"], mine.answer, mine.passed, strict=True)) == [
+        (0, G, True), (1, B, False), (2, B, False), (3, B, False),
+    ]  # fmt: skip
+    assert not table.duplicated(["variant", "seed", "case", "repeat"]).any()
+    lines = [line for line in data_frame.samples(results) if (line["variant"], line["case"]) == (ONE.name, "words")]
+    assert [line["repeat"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_log_probabilities_are_in_the_frame() -> None:
+    """As perplexities; missing where they are, and never infinite."""
+    results = run(Reducer.MEAN)
+    first, second, *rest = results.samples
+    likely = replace(first, answer=replace(first.answer, likelihood=Likelihood(0.0, 3), reference=Likelihood(-1e6, 2)))
+    table = data_frame.Run(replace(results, samples=(likely, second, *rest))).frame()
+    assert table.perplexity.iloc[0] == 1
+    assert table[["perplexity", "reference_perplexity"]].isna().to_numpy().sum() == 2 * len(table) - 1
+
+
+@pytest.mark.parametrize("reducer", Reducer)
+def test_the_page_shows_repeats(reducer: Reducer) -> None:
+    """The first answer, with how many of the repeats passed; how answers were made is said."""
+    page = render(run(reducer), now="now")
+    assert "1 of 4 repeats passed, the first is shown" in page
+    assert f"drawn at temperature 0.7, 4 of each, counted by {reducer}" in page
+
+
+def test_a_page_without_repeats_says_nothing_of_them() -> None:
+    """A suite that asks once has a page as before."""
+    once = assemble(
+        manifest(suite(CASES), [ONE]), [record(None, {"learn": B}), record(ONE, {"learn": G})], score, "now"
+    )
+    page = render(once, now="now")
+    assert "repeats passed" not in page
+    assert "greedy, at most" in page

@@ -1,0 +1,412 @@
+"""Intervals cover what they say, tests alarm as seldom as they say: by enumeration, simulation, and references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import binomtest, bootstrap, permutation_test
+from statsmodels.stats.multitest import multipletests
+
+from harness.analysis import statistics
+from harness.analysis.statistics import Scores
+
+Z95 = NormalDist().inv_cdf(0.975)
+DRAWS = 2_000
+
+
+def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: float) -> tuple[Scores, Scores]:
+    """Passes of the same cases before and after, one seed each."""
+    kinds = rng.choice(4, size=cases, p=[both, lost, won, 1 - both - lost - won])
+    return (kinds <= 1).astype(float)[None], ((kinds == 0) | (kinds == 2)).astype(float)[None]
+
+
+# --- Wilson ------------------------------------------------------------------------------------------------------
+
+
+def coverage(cases: int, share: float) -> float:
+    """Exact: the probability of all counts whose interval holds the share."""
+    held = [low <= share <= high for low, high in (statistics.wilson(k / cases, cases, Z95) for k in range(cases + 1))]
+    weights = [math.comb(cases, k) * share**k * (1 - share) ** (cases - k) for k in range(cases + 1)]
+    return sum(weight for weight, inside in zip(weights, held, strict=True) if inside)
+
+
+@pytest.mark.parametrize(("cases", "least"), [(10, 0.90), (40, 0.925), (200, 0.93)])
+def test_wilson_covers_what_it_says(cases: int, least: float) -> None:
+    """Over shares from 1 to 99%, by exact enumeration, mean coverage is 94.5 to 96%, and nowhere far below."""
+    found = [coverage(cases, share / 100) for share in range(1, 100)]
+    assert 0.945 <= sum(found) / len(found) <= 0.96
+    assert min(found) >= least
+
+
+@pytest.mark.parametrize(("passed", "cases"), [(0, 10), (1, 10), (5, 10), (37, 40), (200, 200)])
+def test_wilson_equals_scipy(passed: int, cases: int) -> None:
+    """The interval is scipy's."""
+    reference = binomtest(passed, cases).proportion_ci(0.95, method="wilson")
+    assert statistics.wilson(passed / cases, cases, Z95) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+# --- differences -------------------------------------------------------------------------------------------------
+
+
+def test_newcombe_is_the_published_one() -> None:
+    """Newcombe 1998, method 10, of 36, 12, 2 and 0 cases: before less after lies in 0.0569 to 0.3404."""
+    low, high = statistics.newcombe((36, 12, 2, 0), Z95)
+    assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+
+
+@pytest.mark.parametrize("cases", [40, 200])
+@pytest.mark.parametrize("discordance", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("loss", [0.5, 1.0])
+def test_difference_intervals_cover(cases: int, discordance: float, loss: float) -> None:
+    """Over simulated pairs the 95% interval of a difference holds the true one in at least 93%."""
+    rng = np.random.default_rng([cases, int(100 * discordance), int(10 * loss)])
+    lost, won = discordance * loss, discordance * (1 - loss)
+    held = 0
+    for _ in range(DRAWS):
+        found = statistics.difference(*paired(rng, cases, lost, won, 0.8 * (1 - discordance)))
+        held += found.low - 1e-12 <= won - lost <= found.high + 1e-12
+    assert held / DRAWS >= 0.93
+
+
+@pytest.mark.parametrize(("spread", "seed_spread"), [(0.5, 0.0), (1.0, 0.5), (2.0, 0.3), (0.0, 1.0)])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_rates_over_seeds_and_groups_cover(spread: float, seed_spread: float, grouped: bool) -> None:
+    """With easy and hard cases, good and bad seeds, and cases that belong together, a 95% interval covers at 90%."""
+    rng = np.random.default_rng([int(10 * spread), int(10 * seed_spread), grouped])
+    logits = 1 + rng.normal(0, spread, 400_000) + rng.normal(0, seed_spread, 400_000)
+    true, held = float((1 / (1 + np.exp(-logits))).mean()), 0
+    groups = [str(i // 4) for i in range(40)] if grouped else None
+    for _ in range(DRAWS):
+        hard = rng.normal(0, spread, 10).repeat(4) if grouped else rng.normal(0, spread, 40)
+        share = 1 / (1 + np.exp(-(1 + hard + rng.normal(0, seed_spread, (3, 1)))))
+        found = statistics.rate((rng.random((3, 40)) < share).astype(float), groups)
+        held += found.low <= true <= found.high
+    assert held / DRAWS >= 0.90
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0), (3, 0.05), (3, 0.1), (5, 0.05)])
+def test_continuous_differences_cover(seeds: int, spread: float) -> None:
+    """The 95% interval of a difference of mean scores holds the true one in at least 90%, however seeds differ."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(300):
+        before = rng.beta(2, 3, (1, 60))
+        after = before + rng.normal(0.05, 0.1, (seeds, 60)) + rng.normal(0, spread, (seeds, 1))
+        found = statistics.bootstrap_difference(before, after, rng, draws=400)
+        held += found.low <= 0.05 <= found.high
+    assert held / 300 >= 0.9
+
+
+@given(
+    arrays(float, (2, 12), elements=st.sampled_from([0.0, 1.0])),
+    arrays(float, (3, 12), elements=st.sampled_from([0.0, 1.0])),
+)
+def test_intervals_hold_their_estimate(before: Scores, after: Scores) -> None:
+    """Whatever the scores, an interval lies between its bounds and around its estimate."""
+    found = statistics.difference(before, after)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found.value == pytest.approx(after.mean() - before.mean())
+    share = statistics.rate(after)
+    assert 0 <= share.low <= share.value <= share.high <= 1
+
+
+def test_no_flips_still_has_a_width() -> None:
+    """Forty cases of which none flipped allow for a loss of some points."""
+    same = np.array([[1.0] * 36 + [0.0] * 4])
+    found = statistics.difference(same, same)
+    assert -0.12 < found.low < -0.02
+    assert 0.02 < found.high < 0.12
+
+
+def test_copies_of_a_case_add_nothing() -> None:
+    """Cases of one group count as one: copying each case nine times leaves the interval about as wide."""
+    rng = np.random.default_rng(3)
+    before, after = paired(rng, 40, 0.2, 0.1, 0.5)
+    once = statistics.difference(before, after)
+    copied = statistics.difference(before.repeat(9, 1), after.repeat(9, 1), [str(i // 9) for i in range(360)])
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.05)
+
+
+def test_a_seed_that_differs_widens() -> None:
+    """Seeds that disagree as a whole widen the interval; equal seeds do not narrow it below that of one."""
+    one = np.array([[1.0] * 30 + [0.0] * 10])
+    same, apart = one.repeat(3, 0), np.vstack([np.ones(40), one[0], one[0][::-1] * 0])
+    assert statistics.rate(same).low == pytest.approx(statistics.rate(one).low)
+    assert (
+        statistics.rate(apart).high - statistics.rate(apart).low
+        > statistics.rate(same).high - statistics.rate(same).low
+    )
+
+
+def seed_spread(scores: Scores) -> float:
+    """From one training seed to the next, in the noise of a difference from a base that passes everything."""
+    [(variance, freedom)] = statistics.noise_of_difference(np.ones((1, scores.shape[1])), scores).seeds
+    assert freedom == len(scores) - 1
+    return math.sqrt(variance * len(scores))
+
+
+def test_seed_noise_is_told_from_case_noise() -> None:
+    """Seeds that differ by chance alone have almost no spread; a real spread of 20 points is found; one has none."""
+    rng = np.random.default_rng(9)
+    chance = [seed_spread((rng.random((5, 100)) < 0.7).astype(float)) for _ in range(200)]
+    real = [
+        seed_spread((rng.random((5, 100)) < np.clip(0.5 + rng.normal(0, 0.2, (5, 1)), 0, 1)).astype(float))
+        for _ in range(200)
+    ]
+    assert np.sqrt(np.mean(np.square(chance))) < 0.04
+    assert np.sqrt(np.mean(np.square(real))) == pytest.approx(0.2, abs=0.04)
+    assert statistics.noise_of_difference(np.ones((1, 10)), np.ones((1, 10))).seeds == ()
+
+
+# --- tests -------------------------------------------------------------------------------------------------------
+
+
+def test_sign_flip_keeps_its_false_alarm_rate() -> None:
+    """With nothing changed, 80 cases and 20% of them flipping, at most 5% alarms, and not fewer than 2%."""
+    rng = np.random.default_rng(1)
+    alarms = sum(statistics.sign_flip(*paired(rng, 80, 0.1, 0.1, 0.6), rng) <= 0.05 for _ in range(DRAWS))
+    assert 0.02 <= alarms / DRAWS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
+
+
+def test_sign_flip_finds_a_drop() -> None:
+    """A drop of 20 points among 80 cases is found in at least 80%."""
+    rng = np.random.default_rng(2)
+    found = sum(statistics.sign_flip(*paired(rng, 80, 0.25, 0.05, 0.6), rng) <= 0.05 for _ in range(400))
+    assert found / 400 >= 0.8
+
+
+def test_sign_flip_counts_every_pattern() -> None:
+    """Few differing cases are judged exactly: the share of sign patterns that are as bad."""
+    before, after = np.array([[1.0, 1, 1, 0, 1, 1]]), np.array([[0.0, 0, 0, 1, 1, 1]])
+    changes = [-1, -1, -1, 1]
+    sums = [sum(s * abs(c) for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=4)]
+    expected = sum(total <= -2 for total in sums) / len(sums)
+    assert statistics.sign_flip(before, after, np.random.default_rng(0)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("differing", [4, 9, 13])
+def test_sign_flip_equals_scipy(differing: int) -> None:
+    """The exact p-value of continuous scores is that of scipy's permutation test of paired samples."""
+    rng = np.random.default_rng(differing)
+    before, after = rng.random((1, differing)), rng.random((1, differing))
+    expected = permutation_test(
+        (after[0], before[0]), lambda a, b: (a - b).mean(), permutation_type="samples", alternative="less"
+    ).pvalue
+    assert statistics.sign_flip(before, after, rng) == pytest.approx(expected)
+
+
+def test_bootstrap_agrees_with_scipy() -> None:
+    """Of one seed and single cases the bootstrap's interval is scipy's percentile interval, to within its noise."""
+    rng = np.random.default_rng(8)
+    before = rng.beta(2, 3, (1, 80))
+    after = np.clip(before + rng.normal(0.05, 0.2, (1, 80)), 0, 1)
+    found = statistics.bootstrap_difference(before, after, rng)
+    expected = bootstrap(((after - before)[0],), np.mean, method="percentile", rng=rng).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
+
+
+def test_sign_flip_drawn_agrees_with_counted() -> None:
+    """Beyond the exact limit, drawn patterns give the binomial's tail to within their noise."""
+    before = np.array([[1.0] * 14 + [0.0] * 6])
+    found = statistics.sign_flip(before, 1 - before, np.random.default_rng(0))
+    assert found == pytest.approx(binomtest(6, 20, alternative="less").pvalue, abs=0.01)
+
+
+def test_identical_scores_never_alarm() -> None:
+    """Where nothing flipped the p-value is 1."""
+    same = np.ones((2, 10))
+    assert statistics.sign_flip(same, same, np.random.default_rng(0)) == 1.0
+
+
+@given(st.lists(st.floats(0, 1), max_size=15))
+def test_holm_equals_statsmodels(values: list[float]) -> None:
+    """Adjusted p-values are those of statsmodels."""
+    expected = multipletests(values, method="holm")[1] if values else []
+    assert statistics.holm(values) == pytest.approx(list(expected))
+
+
+def test_holm_holds_the_family() -> None:
+    """Over 12 variants that changed nothing, at most 5% of families have any alarm."""
+    rng = np.random.default_rng(4)
+    families = 400
+    alarms = 0
+    for _ in range(families):
+        raw = [statistics.sign_flip(*paired(rng, 80, 0.1, 0.1, 0.6), rng) for _ in range(12)]
+        alarms += min(statistics.holm(raw)) <= 0.05
+    assert alarms / families <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
+
+
+# --- safe enough, and how much would be seen ---------------------------------------------------------------------
+
+
+def test_a_worse_variant_is_not_called_safe() -> None:
+    """A variant that truly loses 20 points passes a margin of 10 in at most 5% of draws, with 40 cases and with 80."""
+    rng = np.random.default_rng(6)
+    for cases in (40, 80):
+        passed = sum(
+            statistics.non_inferiority(*paired(rng, cases, 0.22, 0.02, 0.74), margin=0.1).shown for _ in range(DRAWS)
+        )
+        assert passed / DRAWS <= 0.05
+
+
+def test_a_safe_variant_is_called_safe() -> None:
+    """A variant that loses nothing passes a margin of 10 with 80 cases in at least 95%, and hardly ever with 8."""
+    rng = np.random.default_rng(7)
+    shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(300)]
+    assert sum(shown) / 300 >= 0.95
+    few = [statistics.non_inferiority(*paired(rng, 8, 0.01, 0.01, 0.95), margin=0.1) for _ in range(50)]
+    assert not any(found.shown for found in few)
+
+
+def test_needed_cases_would_do() -> None:
+    """The number of cases said to be needed shows the margin, and one fewer does not."""
+    before = np.array([[1.0] * 20])
+    after = np.array([[0.0] + [1.0] * 19])
+    found = statistics.non_inferiority(before, after, 0.1)
+    assert not found.shown
+    assert found.needed is not None
+    uppers = [
+        statistics.newcombe((19 / 20 * n, 1 / 20 * n, 0, 0), NormalDist().inv_cdf(0.95))[0]
+        for n in (found.needed - 1, found.needed)
+    ]
+    assert -uppers[0] >= 0.1 > -uppers[1]
+
+
+def test_no_number_of_cases_shows_what_is_not_so() -> None:
+    """Where more is lost than the margin allows, no number of cases would show otherwise."""
+    found = statistics.non_inferiority(np.ones((1, 10)), np.array([[0.0] * 3 + [1.0] * 7]), 0.1)
+    assert (found.shown, found.needed) == (False, None)
+
+
+@pytest.mark.parametrize("cases", [40, 80, 200])
+@pytest.mark.parametrize("discordance", [0.05, 0.2])
+def test_what_is_called_detectable_is_detected(cases: int, discordance: float) -> None:
+    """A drop of the size that is called detectable is found in about 80% of simulated pairs."""
+    rng = np.random.default_rng([cases, int(100 * discordance)])
+    drop = statistics.detectable(cases, discordance)
+    lost, won = drop + discordance / 2, discordance / 2
+    found = sum(
+        statistics.sign_flip(*paired(rng, cases, lost, won, 0.9 * (1 - lost - won)), rng) <= 0.05 for _ in range(400)
+    )
+    assert 0.70 <= found / 400 <= 0.92
+
+
+def test_needed_and_detectable_are_inverse() -> None:
+    """As many cases as are needed for a drop detect about that drop."""
+    for drop in (0.05, 0.1, 0.2):
+        assert statistics.detectable(statistics.cases_needed(drop, 0.1), 0.1) == pytest.approx(drop, rel=0.02)
+
+
+def test_sides_of_different_cases_are_refused() -> None:
+    """Pairs need the same cases on both sides, and at least one."""
+    with pytest.raises(ValueError, match="same cases"):
+        statistics.difference(np.ones((1, 3)), np.ones((1, 4)))
+    with pytest.raises(ValueError, match="at least one"):
+        statistics.rate(np.ones((1, 0)))
+
+
+# --- one run held against another --------------------------------------------------------------------------------
+
+
+def trainings(rng: np.random.Generator, seeds: int, shares: Scores, spread: float) -> Scores:
+    """Passes of given cases under drawn seeds, each of which shifts the log-odds of all cases together."""
+    odds = np.log(shares / (1 - shares)) + rng.normal(0, spread, size=(seeds, 1))
+    return (rng.random((seeds, len(shares))) < 1 / (1 + np.exp(-odds))).astype(float)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+@pytest.mark.parametrize(("seeds", "cases"), [(5, 25), (3, 60)])
+def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
+    """Where two sides differ in their seeds only, at most 5% of pairs have a p-value of 5%, bad seeds or not."""
+    rng = np.random.default_rng([seeds, int(10 * spread)])
+    shares = rng.beta(6, 1, size=cases).clip(0.02, 0.98)
+    pairs = 400
+    alarms = sum(
+        statistics.decline(*(trainings(rng, seeds, shares, spread) for _ in range(2)), rng) <= 0.05
+        for _ in range(pairs)
+    )
+    assert alarms / pairs <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / pairs)
+
+
+@pytest.mark.parametrize("test", statistics.DECLINE_TESTS)
+def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
+    """Where two sides differ in their seeds only, each test by itself has a p-value of 5% in at most 5% of pairs."""
+    rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
+    alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
+    assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
+    """Three of 25 cases lost under every seed are seen, and so is one seed in five lost at most cases."""
+    rng = np.random.default_rng(1)
+    before = np.ones((5, 25))
+    whole, diffuse = before.copy(), before.copy()
+    whole[:, :3] = 0
+    diffuse[np.arange(20) % 5, np.arange(20)] = 0
+    assert statistics.decline(before, whole, rng) < 0.001
+    assert statistics.decline(before, diffuse, rng) < 0.001
+    assert statistics.decline(whole, before, rng) == 1.0
+
+
+def test_decline_does_not_trust_one_bad_seed() -> None:
+    """One training of five that fails everywhere is a bad draw and no decline; sign flips alone would call it one."""
+    rng = np.random.default_rng(2)
+    before = np.ones((5, 25))
+    after = before.copy()
+    after[0] = 0
+    assert statistics.sign_flip(before, after, rng) < 0.001
+    assert statistics.decline(before, after, rng) > 0.1
+
+
+def test_retrained_covers_other_trainings() -> None:
+    """The interval of a share on given cases holds what other seeds would give, in 93% of draws or more."""
+    rng = np.random.default_rng(3)
+    shares = rng.beta(4, 1, size=30).clip(0.02, 0.98)
+    truth = float(np.mean([trainings(rng, 50, shares, 0.5).mean() for _ in range(200)]))
+    held = 0
+    for _ in range(500):
+        found = statistics.retrained(trainings(rng, 5, shares, 0.5))
+        held += found.low <= truth <= found.high
+    assert held / 500 >= 0.93
+
+
+def test_retrained_difference_bounds_a_loss() -> None:
+    """A true loss of 10 points lies below the 95% upper bound in at least 93% of draws, and no flips leave a width."""
+    rng = np.random.default_rng(4)
+    before = np.full(30, 0.95)
+    held = 0
+    for _ in range(500):
+        sides = trainings(rng, 5, before, 0.0), trainings(rng, 5, before - 0.1, 0.0)
+        held += -statistics.retrained_difference(*sides, level=0.9).low >= 0.1
+    assert held / 500 >= 0.93
+    alike = statistics.retrained_difference(np.ones((5, 20)), np.ones((5, 20)))
+    assert (alike.value, -alike.low) == (0.0, alike.high)
+    assert 0.02 < alike.high < 0.04
+
+
+def test_what_decline_can_detect_it_does() -> None:
+    """A loss of the size that is called detectable is found in about 80% of simulated pairs or more."""
+    rng = np.random.default_rng(5)
+    shares = np.full(25, 0.9)
+    sizes = [statistics.retrained_detectable(*(trainings(rng, 5, shares, 0.3) for _ in range(2))) for _ in range(100)]
+    drop = float(np.median(sizes))
+    found = 0
+    for _ in range(200):
+        before, after = trainings(rng, 5, shares, 0.3), trainings(rng, 5, shares - drop, 0.3)
+        found += statistics.decline(before, after, rng) <= 0.05
+    assert 0.7 <= found / 200 <= 0.98
+
+
+def test_one_seed_a_side_is_judged_by_its_cases() -> None:
+    """With a single seed nothing is known of other seeds: the interval is that of independent trials."""
+    one = np.array([[1.0] * 18 + [0.0] * 2])
+    assert statistics.retrained(one).low == pytest.approx(statistics.wilson(0.9, 20, Z95)[0])
+    assert statistics.retrained_detectable(one, one) > 0.2

@@ -1,0 +1,113 @@
+"""How long a large report takes to write and to use: 24 variants by 200 cases, answers of 250 characters.
+
+    python -m tests.benchmarks.report [--output FILE]
+
+Writes the page three times with everything imported afresh, as `harness report` does. Where Chromium and
+Playwright are, measures the first paint and how long a filter takes until the next frame. Prints its figures as JSON
+and asserts nothing: machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+VARIANTS, CASES, CHARACTERS = 24, 200, 250
+ROUNDS = 5
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+AFRESH = """
+import pickle, sys, time
+results = pickle.load(open(sys.argv[1], "rb"))
+start, busy = time.perf_counter(), time.process_time()
+from harness import report
+page = report.render(results, now="2026-01-02T03:30:00+00:00")
+open(sys.argv[2], "w", encoding="utf-8").write(page)
+print(time.perf_counter() - start, time.process_time() - busy)
+"""
+PAINT = "performance.getEntriesByType('paint').find(entry => entry.name === 'first-contentful-paint')?.startTime"
+FILTER = """value => new Promise(done => {
+  const list = document.getElementById("flip");
+  list.value = value;
+  const start = performance.now();
+  list.dispatchEvent(new Event("change"));
+  requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+})"""
+SEARCH = """words => new Promise(done => {
+  const field = document.getElementById("search");
+  field.value = words;
+  const start = performance.now();
+  field.dispatchEvent(new Event("input"));
+  requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+})"""
+COMPARE = FILTER.replace('"flip"', '"variant"')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path)
+    output = parser.parse_args().output
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        figures = {"variants": VARIANTS, "cases": CASES, "characters": CHARACTERS} | written(Path(folder), page)
+        figures |= browsed(page)
+    figures["machine"] = {"machine": platform.machine(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    figures["command"] = "python -m tests.benchmarks.report"
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if output:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+def written(folder: Path, page: Path) -> dict[str, Any]:
+    """Seconds to write the page in a process of its own, by the wall clock and of processor time, and its size."""
+    import pickle
+
+    from tests.support.synthetic_runs import results
+
+    held = folder / "results.pickle"
+    held.write_bytes(pickle.dumps(results(VARIANTS, CASES, hostile=False, length=CHARACTERS)))
+    command = [sys.executable, "-c", AFRESH, str(held), str(page)]
+    told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() for _ in range(3)]
+    wall, busy = (min(float(one[place]) for one in told) for place in (0, 1))
+    size = round(page.stat().st_size / 1e6, 2)
+    return {"write_seconds": round(wall, 2), "write_processor_seconds": round(busy, 2), "megabytes": size}
+
+
+def browsed(page: Path) -> dict[str, Any]:
+    """Milliseconds, medians over rounds, each in a fresh tab; empty without a browser."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        chromium = None
+    if chromium is None:
+        return {"browser": "none: chromium and playwright are needed"}
+    found: dict[str, list[float]] = {"first_paint_ms": [], "filter_ms": [], "search_ms": [], "compare_ms": []}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        version = browser.version
+        for _ in range(ROUNDS):
+            tab = browser.new_page(viewport={"width": 1280, "height": 900})
+            tab.goto(page.as_uri())
+            found["first_paint_ms"].append(tab.evaluate(PAINT))
+            found["filter_ms"] += [tab.evaluate(FILTER, value) for value in ("changed", "broken", "")]
+            found["search_ms"] += [tab.evaluate(SEARCH, words) for words in ("river", "c01", "")]
+            found["compare_ms"].append(tab.evaluate(COMPARE, "3"))
+            tab.close()
+        browser.close()
+    return {name: round(statistics.median(own), 1) for name, own in found.items()} | {
+        "filter_ms_largest": round(max(found["filter_ms"]), 1), "browser": f"Chromium {version}"
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Costs joined over passes and seeds, and what a figure may claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.core.claims import claim, gpu_of, machine_claim, short_claim, source
+from harness.core.costs import comparable, mean, pool
+from harness.core.device_profiles import PROFILES
+from harness.core.hashing import digest
+from harness.core.measurement import Basis, Measurement, Phase
+from harness.core.quantities import gib, memory, quantity
+from harness.core.units import DeviceKind, Unit
+from harness.storage.records import decode_line, encode_line
+from tests.support.synthetic_runs import MIB, cost, machine
+
+EMULATED = machine("cuda", Basis.EMULATED)
+
+
+def test_seeds_pool_to_mean_seconds_and_the_largest_peaks() -> None:
+    """Over seeds, seconds and tokens are means, memory is the largest figure of any, and a note survives."""
+    first, second = cost(Phase.TRAIN, 4, EMULATED, 900 * MIB), cost(Phase.TRAIN, 8, EMULATED, 700 * MIB)
+    pooled = pool([first, replace(second, note="probed")], mean)
+    assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.note) == (6, 3000, first.peak(), "probed")
+
+
+def test_passes_pool_to_their_sum() -> None:
+    """Passes one after the other add up in time and tokens, not in memory; one alone stays as it is."""
+    first, second = cost(Phase.ANSWER_AFTER, 4), cost(Phase.ANSWER_AFTER, 8, peak=1000 * MIB)
+    pooled = pool([first, replace(second, models=3)], sum)
+    assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.models) == (12, 6000, second.peak(), 3)
+    assert pool([first], sum) == pool([first], mean) == first
+
+
+def test_seconds_of_other_machines_are_left_out() -> None:
+    """A mean of seconds holds those of one basis and one device."""
+    own, other = cost(Phase.TRAIN, 4, EMULATED), cost(Phase.TRAIN, 9, machine("cuda"))
+    assert comparable([own, other, own]) == [own, own]
+
+
+@pytest.mark.parametrize(
+    ("basis", "long", "short"),
+    [
+        (Basis.MEASURED, "measured on NVIDIA H200", "measured on NVIDIA H200"),
+        (
+            Basis.EMULATED,
+            "emulated: NVIDIA H200 capped at 14.2 GiB; never run on a T4",
+            "emulated on NVIDIA H200, with its memory capped; never run on a T4",
+        ),
+        (Basis.PREDICTED, "predicted; not validated on a T4", "predicted on NVIDIA H200"),
+    ],
+)
+def test_each_basis_has_its_own_claim(basis: Basis, long: str, short: str) -> None:
+    """A figure claims what its basis allows: measured there, emulated and never run, or predicted."""
+    figure = replace(cost(Phase.TRAIN, 1, EMULATED).seconds, basis=basis)
+    assert (claim(figure, EMULATED), short_claim(figure, EMULATED)) == (long, short)
+    assert source(figure) == f"{basis} on NVIDIA H200"
+
+
+def test_a_machine_claims_what_its_figures_do() -> None:
+    """The claim of a machine is that of a figure with its basis; an unknown cap is named without a size."""
+    assert machine_claim(EMULATED) == claim(cost(Phase.TRAIN, 1, EMULATED).seconds, EMULATED)
+    assert "with its memory capped" in machine_claim(replace(EMULATED, memory_cap=None))
+
+
+def test_a_claim_names_the_profiles_gpu() -> None:
+    """The GPU that a claim is about is the run's profile's; without a profile it is the reference GPU."""
+    for profile in (profile for profile in PROFILES.values() if profile.memory_cap):
+        assert profile.title in gpu_of(replace(EMULATED, memory_cap=profile.memory_cap))
+    assert gpu_of(machine()) == "a T4"
+
+
+def test_figures_carry_their_unit() -> None:
+    """Seconds read as a length of time, bytes in GiB from one GiB on, in MiB below."""
+    figure = cost(Phase.TRAIN, 7.5).seconds
+    assert quantity(figure) == "7.5 s"
+    assert quantity(replace(figure, value=1.5 * 2**30, unit=Unit.BYTES)) == memory(1.5 * 2**30) == "1.50 GiB"
+    assert memory(900 * MIB) == "900 MiB"
+    assert gib(900 * MIB) == "0.9 GiB"
+
+
+def test_older_measurements_are_read() -> None:
+    """A measurement that an earlier version wrote also named the base model; it is read as it is written now."""
+    older = '{"value": 1.5, "unit": "bytes", "basis": "measured", "device": "Tesla T4", "model": "pocket"}'
+    read = decode_line(older, Measurement)
+    assert read == Measurement(1.5, Unit.BYTES, Basis.MEASURED, "Tesla T4")
+    assert encode_line(read) == older.replace(', "model": "pocket"', "")
+
+
+def test_ids_do_not_change_with_enums() -> None:
+    """A device kind is hashed as the plain text that earlier versions hashed, so caches are found again."""
+    assert digest({"device": DeviceKind.CUDA}) == digest({"device": "cuda"})

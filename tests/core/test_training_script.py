@@ -1,0 +1,74 @@
+"""What is ready to paste is what was trained: the same arguments reach TRL, PEFT and transformers."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import training_script
+from harness.core.settings import Quantization, Scheduler, Settings
+from harness.engine.loading import Base, quantization_config
+from harness.engine.trainers.sft import lora_config, sft_arguments
+from tests.support.synthetic_runs import machine
+
+SETTINGS = [
+    Settings(),
+    Settings(
+        learning_rate=3e-5, epochs=2.5, warmup=7, scheduler=Scheduler.COSINE, rank=4, alpha=3, dropout=0.1, rslora=True,
+        target_modules=("q_proj", "v_proj"), batch_size=2, gradient_accumulation=5, optimizer="paged_adamw_8bit",
+        max_length=77, weight_decay=0.01, max_grad_norm=0.3, packing=True,
+    ),
+]  # fmt: skip
+
+
+def arguments(text: str) -> dict[str, Any]:
+    [call] = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_lora_config_is_the_engines(settings: Settings) -> None:
+    """PEFT makes the same configuration of the pasted text as the engine does of the settings."""
+    from peft import LoraConfig
+
+    assert LoraConfig(**arguments(training_script.lora_config(settings))).to_dict() == lora_config(settings).to_dict()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_sft_config_is_the_engines(settings: Settings, base: Base, tmp_path: Path) -> None:
+    """Every argument in the pasted text has the value that the engine trained with."""
+    trained = sft_arguments(base, settings, 5, str(tmp_path))
+    given = arguments(training_script.sft_config(settings, base.machine, 5))
+    where = given.pop("output_dir")
+    assert where == "adapter"
+    assert {name: getattr(trained, name) for name in given} == given
+    assert {"learning_rate", "num_train_epochs", "warmup_steps", "max_length", "seed"} <= given.keys()
+
+
+def test_precision_is_always_said() -> None:
+    """On a GPU the pasted text says fp16 and no bf16, or the other way round, and checkpointing without reentrance."""
+    on = replace(machine("cuda"), compute_dtype="float16")
+    given = arguments(training_script.sft_config(Settings(), on, 0))
+    assert (given["fp16"], given["bf16"]) == (True, False)
+    assert given["gradient_checkpointing_kwargs"] == {"use_reentrant": False}
+    given = arguments(training_script.sft_config(Settings(), replace(on, compute_dtype="bfloat16"), 0))
+    assert (given["fp16"], given["bf16"]) == (False, True)
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_the_script_runs(quantization: Quantization) -> None:
+    """The script's imports and objects are Python that runs; NF4 brings its configuration, and only NF4."""
+    import torch
+
+    text = training_script.script(replace(SETTINGS[0], quantization=quantization), machine(), 0)
+    made: dict[str, Any] = {}
+    exec(compile(text.split("# Between")[0], "pasted", "exec"), made)
+    compile(text, "pasted", "exec")
+    assert made["sft_config"].learning_rate == SETTINGS[0].learning_rate
+    found = made.get("quantization_config")
+    expected = quantization_config(torch.float32).to_dict() if quantization is Quantization.NF4 else None
+    assert (found and found.to_dict()) == expected

@@ -1,0 +1,312 @@
+"""GGUF files: found tools and clear errors everywhere; by a real llama.cpp where there is one (`nox -s gguf`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.core.errors import ExportError
+from harness.core.export import GgufType
+from harness.core.parity import Stage
+from harness.export import llama_cpp
+from harness.export.gguf import GgufRequest, at_home, check_tools, instructions, to_gguf
+from harness.export.merged import MergeRequest, to_merged
+from harness.export.model_files import tokenizer_config_of
+from harness.models.resolving import POCKET
+from harness.storage.manifest import verify_manifest
+from harness.storage.runs import RunStore
+from tests.support.trained_run import inside, source_of
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What is set up on this machine is not seen, save by the tests that need it."""
+    if "gguf" not in request.keywords:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("PATH", "/nowhere")
+        monkeypatch.setenv("CXX", "c++")
+
+
+# --- finding and setting up ---------------------------------------------------------------------------------------
+
+
+def test_the_converter_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that was named, then PATH, then what the harness has set up."""
+    named, on_path = tmp_path / "named", tmp_path / "path"
+    for folder in (named, on_path, llama_cpp.home()):
+        folder.mkdir(parents=True)
+        (folder / llama_cpp.CONVERTER).touch(mode=0o755)
+    assert llama_cpp.converter().parent == llama_cpp.home()
+    monkeypatch.setenv("PATH", str(on_path))
+    assert llama_cpp.converter().parent == on_path
+    assert llama_cpp.converter(named).parent == named
+
+
+def test_without_a_converter_it_is_said_how_to_get_one(tmp_path: Path) -> None:
+    """Before anything is merged; and a folder that was named is not passed over in silence."""
+    with pytest.raises(ExportError, match="harness doctor --install-llama-cpp"):
+        llama_cpp.converter()
+    with pytest.raises(ExportError, match="git clone"):
+        llama_cpp.converter(tmp_path)
+
+
+class Pip:
+    """Takes pip's commands; its download is a small archive with what the real one holds."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        self.members, self.commands = members, list[list[str]]()
+
+    def __call__(self, words: Sequence[str]) -> None:
+        self.commands.append(list(words))
+        if "download" not in words:
+            return
+        folder = Path(words[words.index("--dest") + 1])
+        self.pinned = Path(words[words.index("--requirement") + 1]).read_text(encoding="utf-8")
+        (folder / "empty").touch()
+        with tarfile.open(folder / f"llama_cpp_python-{llama_cpp.VERSION}.tar.gz", "w:gz") as archive:
+            for name in self.members:
+                archive.add(folder / "empty", name)
+
+
+VENDOR = f"llama_cpp_python-{llama_cpp.VERSION}/vendor/llama.cpp"
+HELD = [
+    f"{VENDOR}/{name}" for name in (llama_cpp.CONVERTER, "conversion/base.py", "gguf-py/gguf/a.py", "LICENSE", "x.cpp")
+]
+
+
+def test_the_source_is_fetched_by_hash_and_its_converter_kept() -> None:
+    """pip is told the hash; of the source the converter stays, and the binding is built from the very same file."""
+    pip = Pip(HELD)
+    folder = llama_cpp.install(lambda text: None, run=pip)
+    assert f"=={llama_cpp.VERSION} --hash=sha256:{llama_cpp.SHA256}" in pip.pinned
+    assert "--require-hashes" in pip.commands[0]
+    assert pip.commands[1][-1].endswith(f"llama_cpp_python-{llama_cpp.VERSION}.tar.gz")
+    assert sorted(path.name for path in folder.iterdir()) == ["LICENSE", "conversion", llama_cpp.CONVERTER, "gguf-py"]
+    assert llama_cpp.converter().parent == folder
+    assert not list(folder.parent.glob(".partial*"))
+
+
+def test_an_archive_that_leaves_its_folder_is_refused() -> None:
+    """Nothing is written outside, whatever an archive says."""
+    with pytest.raises(tarfile.OutsideDestinationError):
+        llama_cpp.install(lambda text: None, run=Pip([*HELD, f"{VENDOR}/../../../../outside"]))
+    assert not llama_cpp.home().exists()
+
+
+def test_without_a_compiler_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said what to install, before minutes are spent on what would end in pip's words."""
+    monkeypatch.delenv("CXX")
+    pip = Pip(HELD)
+    with pytest.raises(ExportError, match=r"no C\+\+ compiler") as refused:
+        llama_cpp.install(lambda text: None, run=pip)
+    assert "apt-get install build-essential" in refused.value.remedy
+    assert not pip.commands
+
+
+def test_a_command_that_fails_says_why() -> None:
+    """Its last words are the message, a signal is one, and what is known has a remedy."""
+    for code, message in (
+        ("import sys; sys.exit('Model FooForCausalLM is not supported')", "FooForCausalLM is not supported"),
+        (
+            "raise NotImplementedError('BPE pre-tokenizer was not recognized')",
+            "not support this model's tokenizer",
+        ),
+        ("import sys; sys.exit('Failed building wheel for llama_cpp_python')", "To see why: python"),
+        ("import os; os.kill(os.getpid(), 11)", "ended by signal 11"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            llama_cpp.command([sys.executable, "-c", code])
+
+
+# --- files, with a converter that only copies ---------------------------------------------------------------------
+
+
+def merged_of(run: RunStore, folder: Path) -> Path:
+    from harness.engine.merging import merge
+
+    request = MergeRequest(folder / "merged")
+    return to_merged(source_of(run), folder, request, merge=merge, tell=lambda text: None)
+
+
+def test_a_file_comes_with_what_it_is(trained_run: RunStore, tmp_path: Path) -> None:
+    """Its folder has a manifest, and its record says that quantising again is not what was evaluated."""
+    (tmp_path / llama_cpp.CONVERTER).touch()
+    source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
+    commands: list[Sequence[str]] = []
+
+    def converts(words: Sequence[str]) -> None:
+        commands.append(words)
+        Path(words[-1]).write_bytes(b"GGUF")
+
+    for kind, same in ((GgufType.F16, True), (GgufType.Q8_0, False)):
+        request = GgufRequest(kind, llama_cpp=tmp_path)
+        file = to_gguf(source, merged, tmp_path, request, run=converts)
+        assert file.name == f"small-{source.label}-{kind}.gguf"
+        verify_manifest(file.parent)
+        assert f'"evaluated": {str(same).lower()}' in (file.parent / "export.json").read_text()
+        assert to_gguf(source, merged, tmp_path, request, run=converts) == file
+    assert [words[words.index("--outtype") + 1] for words in commands] == ["f16", "q8_0"]
+
+
+def test_a_converter_that_fails_leaves_no_file(trained_run: RunStore, tmp_path: Path) -> None:
+    """And the next attempt makes it."""
+    (tmp_path / llama_cpp.CONVERTER).write_text("import sys; open(sys.argv[-1], 'w').write('GG'); sys.exit('broken')")
+    source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
+    with pytest.raises(ExportError, match="broken"):
+        to_gguf(source, merged, tmp_path, GgufRequest(GgufType.F16, llama_cpp=tmp_path))
+    assert not [path for path in tmp_path.rglob("*.gguf") if not path.name.startswith(".partial-")]
+
+
+def test_what_the_converter_lacks_is_said_before_anything_is_merged(trained_run: RunStore, tmp_path: Path) -> None:
+    """sentencepiece, for a tokenizer that is read with it; another model needs none."""
+    (tmp_path / llama_cpp.CONVERTER).touch()
+    source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
+    check_tools(source, request)
+    with pytest.raises(ExportError, match="with sentencepiece") as refused:
+        check_tools(source, request, installed=lambda package: False)
+    assert "pip install sentencepiece" in refused.value.remedy
+    llama_cpp.check_tokenizer(tmp_path)
+
+
+def test_the_command_for_home_asks_as_the_run_did(trained_run: RunStore) -> None:
+    """The likeliest token each time, with the suite's system prompt, quoted for a shell."""
+    source = source_of(trained_run)
+    assert at_home(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
+    suite = replace(source.run.suite, system_prompt="Be 'kind'; $HOME")
+    words = at_home(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
+    told = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "Be 'kind'; $HOME"
+
+
+def test_every_step_from_the_file_to_a_chat_is_told(trained_run: RunStore, tmp_path: Path) -> None:
+    """How to install llama.cpp, which file to copy, what to type there, and that the run asked each question alone."""
+    source, file = source_of(trained_run), tmp_path / "b.gguf"
+    file.write_bytes(bytes(2_000_000))
+    told = instructions(Path("a run"), source, file)
+    name = source.variant.name
+    assert shlex.split(told.splitlines()[0])[-6:] == ["harness", "chat", "a run", name, "--gguf", str(file)]
+    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", at_home(source, file), "/clear"):
+        assert step in told
+    assert "--seed" not in told
+    assert "--seed 7" in instructions(Path("a run"), replace(source, seed=7), file)
+
+
+def test_the_tokenizer_says_by_itself_what_is_special() -> None:
+    """The pocket model's `<|user|>` is special in tokenizer.json alone, where llama.cpp's converter does not look."""
+    listed = tokenizer_config_of(POCKET)["added_tokens_decoder"]
+    assert (listed["5"]["content"], listed["5"]["special"]) == ("<|user|>", True)
+    assert "id" not in listed["5"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ({"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}}, False),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}]}}, None),
+        ({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"}}, None),
+        ({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "never"}}, False),
+    ],
+)
+def test_the_tokenizer_says_whether_a_text_gets_a_space(steps: dict[str, Any], expected: Any, tmp_path: Path) -> None:
+    """llama.cpp puts one in front of every message unless it is told not to."""
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"byte_fallback": True}} | steps))
+    assert tokenizer_config_of(tmp_path).get("add_prefix_space") is expected
+
+
+# --- by a real llama.cpp ------------------------------------------------------------------------------------------
+
+
+def has_llama_cpp() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("llama_cpp") is not None and (llama_cpp.home() / llama_cpp.CONVERTER).is_file()
+
+
+@pytest.fixture(scope="module")
+def converted(trained_run: RunStore, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
+    """The merged model, and every GGUF of it."""
+    if not has_llama_cpp():
+        if os.environ.get("HARNESS_GGUF"):
+            pytest.fail("HARNESS_GGUF is set, and llama.cpp is not set up: harness doctor --install-llama-cpp")
+        pytest.skip("llama.cpp is not set up")
+    folder = tmp_path_factory.mktemp("gguf")
+    merged = merged_of(trained_run, folder)
+    files = {kind: to_gguf(source_of(trained_run), merged, folder, GgufRequest(kind)) for kind in GgufType}
+    return {"merged": merged} | files
+
+
+def players_of(converted: dict[Any, Path], kind: GgufType) -> Any:
+    """The merged model in PyTorch, and a GGUF of it."""
+    from harness.core.settings import Quantization
+    from harness.engine.generation.backends import TorchBackend, open_gguf
+    from harness.models.resolving import resolve
+    from tests.studies.merges import loaded
+
+    base = loaded(resolve(str(converted["merged"])), Quantization.NONE)
+    ends = frozenset(base.model.generation_config.eos_token_id)
+    return TorchBackend(base, base.model), open_gguf(converted[kind], base.tokenizer, ends, threads=1)
+
+
+@pytest.mark.gguf
+def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_run: RunStore) -> None:
+    """At f16: logits within 1e-3 of the largest one, the same tokens of every prompt, and the same answers."""
+    from harness.engine.tokenization import render
+    from harness.export.parity import questions
+
+    run = trained_run.manifest()
+    prompts = [question.prompt for question in questions(source_of(trained_run))]
+    torch_player, opening = players_of(converted, GgufType.F16)
+    with opening as player:
+        for prompt in prompts:
+            assert player.same_tokens(prompt)
+            ids = render(prompt.messages, player.tokenizer, ask=True)
+            expected, found = torch_player.logits(ids), player.logits(ids)
+            assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-3
+        answers = [player.answers(prompts, run.suite.decoding), torch_player.answers(prompts, run.suite.decoding)]
+    assert [a.text for a in answers[0]] == [a.text for a in answers[1]]
+    for mine, other in zip(*answers, strict=True):
+        assert mine.likelihood is not None
+        assert other.likelihood is not None
+        assert mine.likelihood.total == pytest.approx(other.likelihood.total, abs=0.02)
+
+
+@pytest.mark.gguf
+def test_parity_is_checked_at_all_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`harness parity` names six stages, each with its distance to the one before, and keeps them with the run."""
+    with inside(trained_run.root.parents[2]):
+        assert main(["parity", str(trained_run.root), "lr"]) == 0
+    assert "GGUF q4_k_m" in capsys.readouterr().out
+    (parity,) = trained_run.parities()
+    assert [stage.stage for stage in parity.stages] == list(Stage)
+    far = {stage.stage: stage.distance for stage in parity.stages}
+    assert far[Stage.ADAPTER] is None
+    assert far[Stage.MERGED] is not None
+    assert far[Stage.MERGED].largest <= 1e-3
+    assert far[Stage.RELOADED] is not None
+    assert far[Stage.RELOADED].largest == 0
+    assert far[Stage.F16] is not None
+    assert far[Stage.F16].largest <= 1e-3
+    assert [stage.tokenised_alike for stage in parity.stages[3:]] == [4, 4, 4]
+    assert parity.stages[3].passed == parity.stages[0].passed
+
+
+@pytest.mark.gguf
+def test_a_file_is_chatted_with(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`harness chat --gguf` asks the file as it is asked at home, and it answers as the run did."""
+    record = next(record for record in trained_run.records() if record.settings)
+    asked = next(case for case in trained_run.manifest().suite.cases if case.id in record.answers)
+    with inside(trained_run.root.parents[2]):
+        words = ["chat", str(trained_run.root), "lr", "--gguf", str(converted[GgufType.F16]), "--ask", asked.prompt]
+        assert main(words) == 0
+    assert record.answers[asked.id][0].text in capsys.readouterr().out

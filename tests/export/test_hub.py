@@ -1,0 +1,228 @@
+"""`--to hub`: what is sent, to a server that speaks the few endpoints that the Hub's client asks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli import main
+from harness.core.errors import ExportError
+from harness.core.export import ExportRecord
+from harness.export.adapter import to_adapter
+from harness.export.card import Evidence, card, evidence, fenced
+from harness.export.folders import RECORD
+from harness.export.upload import Parcel, send
+from harness.storage.records import read_record
+from harness.storage.runs import RunStore
+from tests.support.trained_run import inside, source_of
+
+TOKEN = "hf_not_a_real_one"
+
+
+@dataclass
+class Server:
+    """The Hub, as far as it is asked; `refuse` is a status that everything is answered with."""
+
+    address: str = ""
+    refuse: int = 0
+    private: bool = True
+    holds: tuple[str, ...] = ()
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        if path.endswith("/repos/create"):
+            return {"url": f"{self.address}/me/mine"}
+        if path.endswith("/api/models/me/mine"):
+            return {"id": "me/mine", "private": self.private, "siblings": [{"rfilename": name} for name in self.holds]}
+        if "/preupload/" in path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            return {"files": [{"path": n, "uploadMode": self._mode(n), "shouldIgnore": False} for n in names]}
+        if path.endswith("/objects/batch"):
+            objects = [one | {"actions": {"upload": {"href": f"{self.address}/put/{one['oid']}"}}}
+                       for one in json.loads(body)["objects"]]  # fmt: skip
+            return {"transfer": "basic", "objects": objects}
+        if "/commit/" in path:
+            return {"commitUrl": f"{self.address}/me/mine/commit/abc", "commitOid": "abc", "success": True}
+        return {"errors": [], "warnings": []}
+
+    @staticmethod
+    def _mode(name: str) -> str:
+        return "lfs" if name.endswith(".safetensors") else "regular"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"".join(self.chunks())
+            state.requests.append((f"{self.command} {self.path}", self.headers.get("Authorization", ""), body))
+            said = json.dumps(state.answer(self.path, body)).encode()
+            self.send_response(state.refuse or 200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def chunks(self) -> Iterator[bytes]:
+            while "chunked" in self.headers.get("Transfer-Encoding", ""):
+                size = int(self.rfile.readline(), 16)
+                yield self.rfile.read(size)
+                self.rfile.readline()
+                if not size:
+                    return
+
+        do_GET = do_POST = do_PUT = do_HEAD = do  # noqa: N815
+
+        def log_message(self, format: str, *words: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.address = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def parcel_of(run: RunStore, folder: Path) -> Parcel:
+    source = source_of(run)
+    made = to_adapter(source, folder, output=folder / "made", check=lambda model, adapter: None)
+    text = card(source, read_record(made / RECORD, ExportRecord), evidence(source, run.results()), "me/mine")
+    return Parcel("me/mine", made, text)
+
+
+@pytest.mark.parametrize(
+    ("private", "holds", "words"),
+    [
+        (False, (), "exists and is public"),
+        (True, (".gitattributes", "README.md", "config.json"), "holds config.json of another export"),
+        (True, ("model-00001-of-00008.safetensors",), "would be loaded as something else"),
+    ],
+)
+def test_a_repository_with_something_else_is_left_alone(
+    hub: Server, trained_run: RunStore, tmp_path: Path, private: bool, holds: tuple[str, ...], words: str
+) -> None:
+    """An adapter beside a model would be put on it; and what is called private is not sent where all can see it."""
+    hub.private, hub.holds = private, holds
+    with pytest.raises(ExportError, match=words):
+        send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+    assert not [path for path, _, _ in hub.requests if "/commit/" in path]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client, about the one below it
+def test_everything_is_sent_in_one_commit(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
+    """To a private repository: every file of the folder and the card; the token is in a header and nowhere else."""
+    parcel = parcel_of(trained_run, tmp_path)
+    send(parcel, endpoint=hub.address, token=TOKEN)
+    made = json.loads(hub.requests[0][2])
+    assert (hub.requests[0][0], made["visibility"]) == ("POST /api/repos/create", "private")
+    (commit,) = [body for asked, _, body in hub.requests if "/commit/" in asked]
+    lines = [json.loads(line) for line in commit.decode().splitlines()]
+    sent = {line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile")}
+    assert sent == {"README.md", *(path.name for path in parcel.files)}
+    (weights,) = [body for asked, _, body in hub.requests if asked.startswith("PUT /put/")]
+    assert weights == (parcel.folder / "adapter_model.safetensors").read_bytes()
+    assert {said for asked, said, _ in hub.requests if "/api/" in asked} == {f"Bearer {TOKEN}"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert TOKEN.encode() not in b"".join(body for _, _, body in hub.requests)
+
+
+def test_nothing_sent_names_a_path_of_this_machine(trained_run: RunStore, tmp_path: Path) -> None:
+    """Neither the card nor any text beside the weights."""
+    parcel = parcel_of(trained_run, tmp_path)
+    texts = [parcel.card, *(path.read_text() for path in parcel.files if path.suffix != ".safetensors")]
+    model = trained_run.manifest().model.path
+    assert not [text for text in texts if model in text or str(tmp_path) in text]
+
+
+def test_a_refusal_says_what_to_do(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
+    """Without the right to write: how to get a token."""
+    hub.refuse = 403
+    with pytest.raises(ExportError, match="hf auth login"):
+        send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_out_of_reach_is_one_error(trained_run: RunStore, tmp_path: Path) -> None:
+    """Whatever the client's library calls it: at this address nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(ExportError, match="me/mine") as raised:
+        send(parcel_of(trained_run, tmp_path), endpoint=address, token=TOKEN)
+    assert "the connection" in (raised.value.remedy or "")
+
+
+def test_a_dry_run_shows_all_and_sends_nothing(hub: Server, trained_run: RunStore, capsys: Any) -> None:
+    """Every file with its size, the card, and that it would be private."""
+    name = source_of(trained_run).variant.name
+    with inside(trained_run.root.parents[2]):
+        assert main(["export", str(trained_run.root), name, "--to", "hub", "--repo", "me/mine", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "To me/mine (private):" in said
+    assert "adapter_model.safetensors" in said
+    assert "## What the suite found" in said
+    assert hub.requests == []
+
+
+def test_the_card_says_what_was_found(trained_run: RunStore, tmp_path: Path) -> None:
+    """Its head is YAML that names library and metrics with their intervals; the toy is called one."""
+    _, head, body = parcel_of(trained_run, tmp_path).card.split("---\n", 2)
+    described = yaml.safe_load(head)
+    assert described["library_name"] == "peft"
+    metrics = described["model-index"][0]["results"][0]["metrics"]
+    rates = {row["name"]: (row["value"], row["args"]["low_95"], row["args"]["high_95"]) for row in metrics}
+    results = trained_run.results()
+    for role, rate in results.variants[0].rates.items():
+        if rate.value is not None:
+            value, low, high = rates[f"pass rate, {role.value}"]
+            assert value == pytest.approx(rate.value, abs=1e-4)
+            assert low < high
+    assert "Toy model" in body
+    assert "licence" in body
+
+
+def test_the_card_asks_with_the_suites_system_prompt(trained_run: RunStore, tmp_path: Path) -> None:
+    """In transformers and in llama.cpp, as the run did; whatever it holds stays within its block."""
+    source, prompt = source_of(trained_run), "Be 'kind'.\n```\n# No heading"
+    suite = replace(source.run.suite, system_prompt=prompt)
+    asked = replace(source, run=replace(source.run, suite=suite))
+    made = to_adapter(source, tmp_path, output=None, check=lambda model, adapter: None)
+    text = card(asked, read_record(made / RECORD, ExportRecord), Evidence({}, ()), "me/x")
+    assert """{"role": "system", "content": "Be 'kind'.\\n```\\n# No heading"}""" in text
+    (shell,) = re.findall(r"^(`{4,})sh\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
+    assert shlex.split(shell[1])[-2:] == ["-sys", prompt]
+
+
+def test_a_hostile_answer_stays_within_its_block(trained_run: RunStore, tmp_path: Path) -> None:
+    """A fence is longer than any in the text, and no name breaks the head or a table."""
+    hostile = "```\n# Heading\n<script>alert(1)</script>\n`````\n---"
+    assert re.match(r"``````text\n", fenced(hostile))
+    source = source_of(trained_run)
+    suite = replace(source.run.suite, name="a: b\n---\n# c | d")
+    source = replace(source, run=replace(source.run, suite=suite))
+    made = parcel_of(trained_run, tmp_path).folder
+    text = card(source, read_record(made / RECORD, ExportRecord), Evidence({}, ((hostile, hostile, hostile),)), "me/x")
+    head, body = text.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["type"] == suite.name
+    assert "\n# c" not in body
+    assert text.count("``````") == 6

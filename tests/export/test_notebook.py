@@ -1,0 +1,242 @@
+"""`harness export --to notebook`: cells that run, and texts of suites that stay texts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.cli import main
+from harness.core import training_script
+from harness.core.engines import Engine
+from harness.core.errors import UsageError
+from harness.core.settings import Quantization, Settings
+from harness.core.suite import Case, Example, Message, Split
+from harness.core.trainer_arguments import lora_arguments, sft_arguments
+from harness.core.units import DeviceKind
+from harness.export.notebook import WORKSHOP, cells, notebook, to_notebook, written
+from harness.export.source import Source
+from harness.storage.manifest import verify_manifest
+from harness.storage.runs import RunStore
+from tests.support.trained_run import inside, small_run, source_of
+
+HOSTILE = [
+    "'''\"\"\"\nimport os; os.mkdir('pwned')\n'''",
+    '"]\n%%bash\nmkdir pwned\n# ',
+    "!mkdir pwned\r\n%run pwned.py\n?print??",
+    "\\\n\\'\\\"{SEED}{{0}}$HOME\x00\x1b[2J",
+    "# %% [markdown]\n<script>alert(1)</script>",
+    "\u202eright to left\u2028next line\x85and\x0cmore",
+]
+
+
+def code(book: Any, tag: str = "") -> list[str]:
+    """The sources of code cells, of those with this tag if one is given."""
+    return [
+        cell.source
+        for cell in book.cells
+        if cell.cell_type == "code" and (not tag or tag in cell.metadata.get("tags", []))
+    ]
+
+
+def names(source: str) -> dict[str, Any]:
+    """A cell that may hold nothing but literals under names, as it will be read."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(source).body:
+        assert isinstance(node, ast.Assign)
+        [target] = node.targets
+        assert isinstance(target, ast.Name)
+        if isinstance(node.value, ast.Call):
+            assert ast.unparse(node.value.func) == "dict"
+            assert not node.value.args
+            found[target.id] = {str(word.arg): ast.literal_eval(word.value) for word in node.value.keywords}
+        else:
+            found[target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def with_texts(source: Source, texts: list[str]) -> Source:
+    """A run in which every text that comes from outside is one of these."""
+    first = texts[0]
+    cases = tuple(Case(text, (Message("user", text),), ()) for text in texts)
+    examples = tuple(Example((Message("user", text), Message("assistant", text))) for text in texts)
+    decoding = replace(source.run.suite.decoding, stop=tuple(texts))
+    suite = replace(source.run.suite, name=first, cases=cases, examples=examples)
+    suite = replace(suite, system_prompt=first, decoding=decoding)
+    variant = replace(source.variant, name=first, settings=replace(source.settings, target_modules=tuple(texts)))
+    versions = dict.fromkeys(("transformers", "peft"), f"1.0\n{first}")
+    run = replace(
+        source.run,
+        suite=suite,
+        model=replace(source.model, name=first, revision=first, note=first),
+        provenance=replace(source.run.provenance, versions=versions),
+    )
+    return replace(source, run=run, variant=variant)
+
+
+# --- what it holds ------------------------------------------------------------------------------------------------
+
+
+def test_the_notebook_is_valid_and_the_same_each_time(trained_run: RunStore) -> None:
+    """nbformat finds nothing wrong with it, every code cell compiles, and nothing depends on when it is made."""
+    text = written(source_of(trained_run), "float16")
+    book = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(book)
+    assert (book.nbformat, book.metadata.accelerator) == (4, "GPU")
+    for number, source in enumerate(code(book)):
+        compile(source, f"cell {number}", "exec")
+    assert text == written(source_of(trained_run), "float16")
+
+
+def test_the_settings_are_the_variants(trained_run: RunStore) -> None:
+    """One cell, tagged `parameters`, has what reaches PEFT and TRL; nothing is sent unless a name is filled in."""
+    source = source_of(trained_run)
+    [text] = code(notebook(source, "bfloat16"), "parameters")
+    found = names(text)
+    assert found["LORA"] == lora_arguments(source.settings)
+    assert found["TRAINING"] == sft_arguments(source.settings, source.seed)
+    assert (found["MODEL"], found["REVISION"], found["QUANTIZE"]) == ("pocket", None, True)
+    assert (found["COMPUTE_DTYPE"], found["MERGED_DTYPE"], found["MAX_NEW_TOKENS"]) == ("float16", "bfloat16", 12)
+    assert (found["HUB_REPOSITORY"], found["MAKE_GGUF"]) == ("", False)
+    assert found["FROM"]["variant"] == source.variant.name
+    assert f"peft=={source.run.provenance.versions['peft']}" in found["PACKAGES"]
+
+
+def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
+    """The dtype that a GPU computed in, no quantisation where there was none, and the revision of the Hub."""
+    source = source_of(trained_run)
+    machine = replace(source.run.provenance.machine, kind=DeviceKind.CUDA, compute_dtype="bfloat16")
+    model = replace(source.model, name="owner/name", revision="0123abc", toy=False)
+    run = replace(source.run, model=model, provenance=replace(source.run.provenance, machine=machine))
+    variant = replace(source.variant, settings=Settings(quantization=Quantization.NONE))
+    [text] = code(notebook(replace(source, run=run, variant=variant), "float16"), "parameters")
+    found = names(text)
+    assert (found["COMPUTE_DTYPE"], found["QUANTIZE"]) == ("bfloat16", False)
+    assert (found["MODEL"], found["REVISION"]) == ("owner/name", "0123abc")
+
+
+def test_rows_and_prompts_are_the_suites(trained_run: RunStore) -> None:
+    """All training rows, and all prompts but those that are kept back for the confirmation."""
+    source = source_of(trained_run)
+    [text] = code(notebook(source, "float16"), "data")
+    found, suite = names(text), source.run.suite
+    assert [row[-1]["content"] for row in found["TRAINING_ROWS"]] == [e.messages[-1].content for e in suite.examples]
+    assert [prompt["id"] for prompt in found["PROMPTS"]] == [case.id for case in suite.of(Split.MAIN)]
+    assert {prompt["role"] for prompt in found["PROMPTS"]} == {"learn", "retain"}
+
+
+def test_a_toy_is_called_one(trained_run: RunStore) -> None:
+    """The pocket model's notebook says so at its top; another model's says nothing of it and needs no harness."""
+    source = source_of(trained_run)
+    said = "\n".join(cell.source for cell in notebook(source, "float16").cells)
+    assert "**This notebook uses a toy model.**" in said
+    assert "\nfrom harness" in said
+    real = replace(source, run=replace(source.run, model=replace(source.model, toy=False)))
+    other = "\n".join(cell.source for cell in notebook(real, "float16").cells)
+    assert "toy" not in other
+    assert "harness" not in other
+
+
+def test_a_shape_has_no_notebook(trained_run: RunStore, tmp_path: Path) -> None:
+    """Random weights have nothing to teach."""
+    source = source_of(trained_run)
+    shape = replace(source, run=replace(source.run, model=replace(source.model, shape_only=True)))
+    with pytest.raises(UsageError, match="has random weights, so there is nothing to export"):
+        to_notebook(shape, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_part_is_there_and_no_secret(trained_run: RunStore) -> None:
+    """Parts 0 to 5, in order; no runtime is restarted, and no call is given a token."""
+    text = written(source_of(trained_run), "float16")
+    places = [text.index(f"## Part {number}: ") for number in range(6)]
+    assert places == sorted(places)
+    assert not re.search(r"\btoken\s*=|os\.kill|exit\(", text)
+
+
+def test_cells_are_split_where_they_are_marked() -> None:
+    """Markdown loses its comment signs, code keeps them, and what is filled in has its name as its kind."""
+    text = "# %% [markdown] toy\n# # Head\n#\n# words\n\n# %%\n# why\nx = 1\n\n# %% data\n"
+    head, plain, filled = cells(text)
+    assert (head.kind, head.text, head.toy) == ("markdown", "# Head\n\nwords", True)
+    assert (plain.kind, plain.text, plain.toy) == ("code", "# why\nx = 1", False)
+    assert (filled.kind, filled.text) == ("data", "")
+    kinds = [cell.kind for cell in cells(WORKSHOP.read_text(encoding="utf-8"))]
+    assert (kinds.count("parameters"), kinds.count("data")) == (1, 1)
+    assert set(kinds) == {"markdown", "code", "parameters", "data"}
+
+
+# --- hostile texts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", range(len(HOSTILE)))
+def test_no_text_gets_out_of_its_literal(first: int, trained_run: RunStore) -> None:
+    """As Jupyter reads the two filled cells, they hold literals under names, and the texts are back as they were.
+
+    All other cells are the same as without hostile texts.
+    """
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    texts = HOSTILE[first:] + HOSTILE[:first]
+    source = with_texts(source_of(trained_run), texts)
+    book, plain = notebook(source, "float16"), notebook(source_of(trained_run), "float16")
+    again = nbformat.reads(written(source, "float16"), as_version=4)
+    read = TransformerManager().transform_cell
+    [parameters], [data] = code(again, "parameters"), code(again, "data")
+    found, held = names(read(parameters)), names(read(data))
+    assert (found["MODEL"], found["SYSTEM_PROMPT"], found["STOP"]) == (texts[0], texts[0], texts)
+    assert found["LORA"]["target_modules"] == texts
+    assert found["PACKAGES"][:2] == ["transformers", "peft"]
+    assert [row[0]["content"] for row in held["TRAINING_ROWS"]] == texts
+    assert [prompt["messages"][0]["content"] for prompt in held["PROMPTS"]] == texts
+    assert "\u202e" not in parameters + data
+
+    def rest(some: Any) -> list[str]:
+        return [cell.source for cell in some.cells if not cell.metadata.get("tags")]
+
+    assert rest(book) == rest(plain)
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_any_text_is_itself_again(text: str) -> None:
+    """Between its quotes it is read as it was, on one line."""
+    written_ = training_script.literal({text: [text, 1.5, None]})
+    assert len(written_.splitlines()) == 1
+    assert ast.literal_eval(written_) == {text: [text, 1.5, None]}
+
+
+# --- that it runs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_its_cells_run_and_its_answers_are_the_runs(tmp_path: Path, capsys: Any) -> None:
+    """Top to bottom in one kernel, without a GPU: answers before and after are those of a run by SFTTrainer."""
+    from nbclient import NotebookClient
+
+    store = small_run(tmp_path, Engine.REFERENCE)
+    run = store.manifest()
+    capsys.readouterr()  # what the training said
+    with inside(tmp_path):
+        assert main(["export", str(store.root), run.plan.variants[0].name, "--to", "notebook"]) == 0
+    path = tmp_path / Path(capsys.readouterr().out.strip())
+    verify_manifest(path.parent)
+    book = nbformat.read(path, as_version=4)
+    (tmp_path / "colab").mkdir()
+    resources = {"metadata": {"path": str(tmp_path / "colab")}}
+    NotebookClient(book, timeout=1800, kernel_name="python3", resources=resources).execute()
+    answers = json.loads((tmp_path / "colab" / "answers.json").read_text(encoding="utf-8"))
+    before, after = sorted(store.records(), key=lambda record: record.settings is not None)
+    wanted = {case.id for case in run.suite.of(Split.MAIN)}
+    assert {a["id"]: a["before"] for a in answers} == {i: before.answers[i][0].text for i in wanted}
+    assert {a["id"]: a["after"] for a in answers} == {i: after.answers[i][0].text for i in wanted}
+    assert any(a["before"] != a["after"] for a in answers)
+    assert {p.name for p in (tmp_path / "colab").iterdir()} >= {"adapter", "merged", "train.jsonl"}

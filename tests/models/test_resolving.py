@@ -1,0 +1,368 @@
+"""Finding a base model's files by its name, and the errors where there is none or it cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from huggingface_hub import errors as hub
+
+from harness.core.errors import ModelError
+from harness.models.hub import Hub, Listing
+from harness.models.resolving import POCKET, resolve
+
+GGUF = b"GGUF\x03\x00\x00\x00"
+LLAMA = "meta-llama/Llama-2-7b-chat-hf"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small folder of a model. Its weights are fake, since nothing reads them."""
+    folder = tmp_path / "mine"
+    shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@dataclass
+class Fake:
+    """A Hub with one model in `folder`, whose name is the commit. With `error`, every listing raises that."""
+
+    folder: Path
+    error: Exception | None = None
+    free: int = 10**12
+    sizes: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[str, str | None, tuple[str, ...]]] = field(default_factory=list)
+
+    def listing(self, repository: str, revision: str | None) -> Listing:
+        if self.error:
+            raise self.error
+        files = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        return Listing(self.folder.name, {name: path.stat().st_size for name, path in files.items()} | self.sizes)
+
+    def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
+        self.asked.append((repository, revision, tuple(files)))
+        return self.folder
+
+    def kept(self, repository: str, revision: str | None) -> Path | None:
+        return None
+
+    def room(self) -> int:
+        return self.free
+
+
+def refused(name: str, hub: Hub | None = None) -> ModelError:
+    """Return the error that `name` raises; check that it says what to do."""
+    with pytest.raises(ModelError) as caught:
+        resolve(name, hub=hub)
+    assert caught.value.remedy
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+def without_template(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+    settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings.pop("chat_template", None)
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def failing(error: Exception) -> Hub:
+    """Make a Hub on which every listing raises this error."""
+    return Fake(Path(), error)
+
+
+# --- what is found -----------------------------------------------------------------------------------------------
+
+
+def test_pocket_is_a_name_for_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pocket` is the toy model in every working directory, even beside a folder of that name."""
+    (tmp_path / "pocket").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = resolve("pocket")
+    assert (found.name, found.path, found.toy) == ("pocket", str(POCKET), True)
+
+
+def test_a_folder_is_a_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder is found by each of its paths, takes its last part as its name, and is not a toy model."""
+    monkeypatch.chdir(model.parent)
+    monkeypatch.setenv("HOME", str(model.parent))
+    names = (str(model), "mine", "./mine", "mine/", "mine/../mine", "~/mine")
+    assert {(found.name, found.path, found.toy) for found in map(resolve, names)} == {("mine", str(model), False)}
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.model", "chat_template.jinja"])
+def test_the_digest_covers_what_determines_answers(model: Path, file: str) -> None:
+    """The digest changes when a byte of the weights, config, tokenizer or chat template changes."""
+    before = resolve(str(model)).digest
+    with (model / file).open("ab") as changed:
+        changed.write(b" ")
+    assert resolve(str(model)).digest != before
+
+
+def test_the_digest_does_not_cover_the_card(model: Path) -> None:
+    """The digest does not depend on the model's card or folder."""
+    before = resolve(str(model)).digest
+    (model / "README.md").write_text("more", encoding="utf-8")
+    moved = model.rename(model.with_name("moved"))
+    assert resolve(str(moved)).digest == before
+
+
+def test_a_model_of_the_hub_is_fetched(model: Path) -> None:
+    """`owner/name@revision` is fetched from the Hub, small files first, and its commit is recorded."""
+    for name in ("model.bin", "model.gguf", "setup.py", "consolidated.safetensors", "onnx/model.onnx", "README.md"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(b"not wanted")
+    hub = Fake(model)
+    found = resolve(f"{LLAMA}@main", hub=hub)
+    assert (found.name, found.path, found.revision) == (LLAMA, str(model), "mine")
+    small, whole = (files for _, _, files in hub.asked)
+    assert set(whole) - set(small) == {"model.safetensors"}
+    assert {"config.json", "tokenizer.json", "chat_template.jinja"} <= set(small)
+    assert [asked[:2] for asked in hub.asked] == [(LLAMA, "main")] * 2
+    assert resolve(LLAMA, hub=hub).digest == found.digest
+    assert hub.asked[-1][:2] == (LLAMA, None)
+
+
+def test_a_model_that_cannot_be_used_is_not_fetched(model: Path) -> None:
+    """A mistake in the configuration or tokenizer is reported before the weights are fetched."""
+    without_template(model)
+    hub = Fake(model)
+    assert "has no chat template" in refused(LLAMA, hub).message
+    assert [files for _, _, files in hub.asked if "model.safetensors" in files] == []
+
+
+def test_a_model_that_does_not_fit_is_not_fetched(model: Path) -> None:
+    """The disk space is checked before the weights are fetched, and the error gives the sizes and the setting."""
+    hub = Fake(model, sizes={"model.safetensors": 13_500_000_000}, free=12_000_000_000)
+    error = refused(LLAMA, hub)
+    assert "needs 13.5 GB, and 12.0 GB are free" in error.message
+    assert "HF_HOME" in error.remedy
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["pytorch_model.bin"], "only as pickles"),
+        (["adapter_config.json", "adapter_model.safetensors"], "is an adapter"),
+        (["README.md"], "holds no .safetensors file"),
+    ],
+    ids=["pickles", "adapter", "nothing"],
+)
+def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str], message: str) -> None:
+    """A repository without a base model in safetensors is refused by its list of files, and nothing is fetched."""
+    (model / "model.safetensors").unlink()
+    for name in files:
+        (model / name).write_bytes(b"x")
+    hub = Fake(model)
+    assert message in refused(LLAMA, hub).message
+    assert hub.asked == []
+
+
+def test_a_model_that_changes_while_it_is_fetched_is_refused(model: Path) -> None:
+    """A branch that moves between listing and fetching is refused, since its new files were not checked."""
+    hub = Fake(model)
+    other = model.with_name("other")
+    shutil.copytree(model, other)
+    hub.fetch = lambda repository, revision, files: other  # type: ignore[method-assign]
+    assert "changed on the Hub while it was fetched" in refused(LLAMA, hub).message
+
+
+def test_a_folder_called_gguf_may_hold_a_model(model: Path) -> None:
+    """A folder with safetensors can be trained, whatever its name and its other files."""
+    (model / "also.gguf").write_bytes(GGUF)
+    renamed = model.rename(model.with_name("before-gguf"))
+    assert resolve(str(renamed)).name == "before-gguf"
+
+
+# --- names without a model ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["./models/x", "/models/x", "models/x/y", "~/nothing", "C:\\models\\x", "../x"])
+def test_a_missing_path(name: str) -> None:
+    """For a name that can only be a path, the error says that there is no such folder."""
+    assert refused(name).message == f"there is no folder {name}"
+
+
+@pytest.mark.parametrize("name", ["pockett", "@", "a b"])
+def test_an_unknown_name(name: str) -> None:
+    """For a name that is neither a path nor of the Hub, the remedy lists what can be named."""
+    error = refused(name)
+    assert error.message == f"there is no model {name}"
+    assert "pocket" in error.remedy
+
+
+def test_an_empty_name_is_not_this_folder() -> None:
+    """An empty name, such as an unset variable gives, does not stand for the current folder."""
+    assert refused("").message == "--model is given an empty name"
+
+
+def test_the_error_says_offline() -> None:
+    """Without a network, the error for a possible Hub name says that there is no folder and no connection."""
+    error = refused("models/llama@rev")
+    assert "there is no folder models/llama@rev" in error.message
+    assert "(offline)" in error.message
+    assert "--model pocket" in error.remedy
+
+
+def test_a_lost_connection_is_offline_too() -> None:
+    """A broken connection is reported as offline."""
+    assert "(offline)" in refused(LLAMA, failing(ConnectionError("reset"))).message
+
+
+@pytest.mark.parametrize("name", ["a/..", "ü/b", "a--b/c", "a/b.git", "-a/b"])
+def test_names_that_the_hub_cannot_have(name: str) -> None:
+    """A name that the Hub does not allow is reported as a name without a model."""
+    assert refused(name).message.startswith(f"there is no folder {name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "remedy"),
+    [
+        (hub.GatedRepoError, "is gated", f"https://huggingface.co/{LLAMA}"),
+        (hub.RepositoryNotFoundError, "the Hub has no model", "hf auth login"),
+        (hub.RevisionNotFoundError, "has no revision 'rev'", "after the @"),
+        (hub.HfHubHTTPError, "could not be fetched: 503", "Try again later"),
+    ],
+    ids=["gated", "missing", "revision", "broken"],
+)
+def test_the_hub_refuses(kind: type[hub.HfHubHTTPError], message: str, remedy: str) -> None:
+    """Each refusal of the Hub is reported with its own remedy."""
+    error = refused(f"{LLAMA}@rev", failing(kind("503", response=Mock())))
+    assert message in error.message
+    assert remedy in error.remedy
+
+
+def test_a_full_disk_is_not_called_offline() -> None:
+    """A full disk is reported as such."""
+    error = refused(LLAMA, failing(OSError(errno.ENOSPC, "No space left on device")))
+    assert error.message.startswith("the disk is full")
+    assert "harness clean" in error.remedy
+
+
+# --- what cannot be trained --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["TheBloke/Llama-2-7B-Chat-GGUF", "TheBloke/Llama-2-7B-Chat-GGML", "llama-2-7b.Q4_K_M.gguf", "x.ggmlv3.q4_0.bin"],
+)
+def test_ggml_is_refused_by_name(name: str) -> None:
+    """A name with GGML or GGUF is refused without a request, and the remedy gives a name to use instead."""
+    error = refused(name, failing(AssertionError("the Hub was asked")))
+    assert "cannot be fine-tuned" in error.message
+    assert "meta-llama/Llama-2-7b-chat-hf instead of TheBloke" in error.remedy
+
+
+@pytest.mark.parametrize("magic", [GGUF, b"lmggxxxx", b"tjggxxxx"], ids=["gguf", "ggml", "ggjt"])
+def test_ggml_is_refused_by_content(tmp_path: Path, magic: bytes) -> None:
+    """A file of llama.cpp is recognised by its first bytes, whatever its name."""
+    (tmp_path / "model.bin").write_bytes(magic)
+    assert "llama.cpp" in refused(str(tmp_path / "model.bin")).message
+
+
+@pytest.mark.parametrize(("file", "content"), [("model.bin", GGUF), ("model.gguf", b"")], ids=["content", "name"])
+def test_a_folder_of_ggml_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
+    """A folder that holds only a model of llama.cpp is refused for that, not for its missing config.json."""
+    (tmp_path / file).write_bytes(content)
+    assert "llama.cpp" in refused(str(tmp_path)).message
+
+
+def test_a_file_is_not_a_model(model: Path) -> None:
+    """For a file of weights, the remedy is to name its folder."""
+    error = refused(str(model / "model.safetensors"))
+    assert "is a file, and a base model is a folder" in error.message
+    assert error.remedy.startswith("Name the folder")
+
+
+def test_pickled_weights_are_refused(model: Path) -> None:
+    """A folder with only pickled weights is refused; the error gives the reason and how to convert them."""
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    error = refused(str(model))
+    assert "pickles can run code" in error.message
+    assert "save_pretrained" in error.remedy
+
+
+def test_no_weights_at_all(model: Path) -> None:
+    """The error for a folder without any weights does not mention pickles."""
+    (model / "model.safetensors").unlink()
+    assert "holds no .safetensors file, so it has no weights" in refused(str(model)).message
+
+
+def test_incomplete_weights(model: Path) -> None:
+    """A file that the index of sharded weights lists and that is missing is named in the error."""
+    shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
+    assert "lacks model-00002-of-00002.safetensors (1 of" in refused(str(model)).message
+    (model / "model-00002-of-00002.safetensors").write_bytes(b"weights")
+    assert resolve(str(model)).name == "mine"
+
+
+def test_code_of_its_own_is_refused(model: Path) -> None:
+    """A config that refers to code of the model is refused."""
+    config = model / "config.json"
+    described = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(described | {"auto_map": {"AutoModel": "x.Y"}}), encoding="utf-8")
+    assert "code of its own" in refused(str(model)).message
+
+
+def test_a_quantised_checkpoint_is_refused(model: Path) -> None:
+    """A quantised checkpoint is refused, since a grid with `quantization: none` would still train it in 4-bit."""
+    config = model / "config.json"
+    described = json.loads(config.read_text(encoding="utf-8"))
+    described |= {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    config.write_text(json.dumps(described), encoding="utf-8")
+    error = refused(str(model))
+    assert "mine is quantised already" in error.message
+    assert "made from" in error.remedy
+
+
+def test_no_chat_template(model: Path) -> None:
+    """For a tokenizer without a chat template, the remedy says which model to name, or how to add a template."""
+    without_template(model)
+    error = refused(str(model))
+    assert "mine has no chat template" in error.message
+    assert "-Instruct" in error.remedy
+    assert "chat_template.jinja" in error.remedy
+    settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["chat_template"] = [{"name": "default", "template": "{{ messages }}"}]
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert resolve(str(model)).name == "mine"
+
+
+def test_no_tokenizer(model: Path) -> None:
+    """For a folder without a tokenizer, the remedy says how to save one there."""
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    error = refused(str(model))
+    assert "holds no tokenizer" in error.message
+    assert "AutoTokenizer" in error.remedy
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b""], ids=["cut", "bytes", "list", "3", "empty"])
+def test_a_damaged_config(model: Path, content: bytes) -> None:
+    """A config.json without a JSON object is reported as damaged, with its path."""
+    (model / "config.json").write_bytes(content)
+    assert f"{model / 'config.json'} is damaged" in refused(str(model)).message
+
+
+def test_an_adapter_is_not_a_base_model(model: Path) -> None:
+    """For the folder of an adapter, the remedy is to name the base model that it was trained on."""
+    (model / "config.json").rename(model / "adapter_config.json")
+    error = refused(str(model))
+    assert "is an adapter" in error.message
+    assert "base model" in error.remedy
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    """For a folder without config.json, the remedy says what the folder of a model holds."""
+    error = refused(str(tmp_path))
+    assert "holds no config.json" in error.message
+    assert "tokenizer" in error.remedy

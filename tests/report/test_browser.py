@@ -1,0 +1,447 @@
+"""The page in Debian's Chromium, through Playwright: what only a browser can show."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness.analysis.regression import gate
+from harness.analysis.regression.baseline import reduced
+from harness.analysis.regression.run_comparison import pair
+from harness.core.regression import Decision, Policy
+from harness.core.results import Choice, Results
+from harness.core.scores import Sample
+from harness.core.training import Status
+from harness.report import fragment, render, render_comparison
+from harness.report.words import anchor, visible
+from tests.support import run_pairs
+from tests.support.synthetic_runs import HOSTILE, machine, results
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page
+
+pytestmark = pytest.mark.browser
+WIDTHS = (400, 1280)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+Open = Callable[..., "Page"]
+
+
+def lacking(what: str) -> None:
+    """Where a browser is declared, not finding it is a failure."""
+    if os.environ.get("HARNESS_BROWSER") == "1":
+        pytest.fail(f"HARNESS_BROWSER=1 and there is no {what}")
+    pytest.skip(f"no {what}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        lacking("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("playwright: `nox -s browser` installs it")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
+    """Opens a page from a file; at the end nothing may have been logged as an error, blocked or asked of anyone."""
+    said: list[str] = []
+    contexts = []
+
+    def opened(html: str, *, address: str = "", width: int = 1280, name: str = "page.html", **options: Any) -> Page:
+        file = tmp_path / name
+        file.write_text(html, encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: None if request.url.startswith("file://") else said.append(request.url))
+        page.goto(file.as_uri() + address)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+@cache
+def made(kind: str = "toy") -> Results:
+    """A toy run with hostile text and failures, or a change of it."""
+    if kind == "real":
+        return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
+    whole = results(8, 18, seeds=(0, 1))
+    if kind == "refuted":
+        return replace(whole, choice=replace(whole.choice, refuted=("It forgets.",)))
+    if kind == "stopped":
+        stopped = [replace(v, statuses=(Status.CANCELLED,) * 2, rates={}, costs=()) for v in whole.variants]
+        return replace(whole, variants=tuple(stopped), samples=(), choice=Choice(None, ("None.",)), confirmed=None)
+    return whole
+
+
+@cache
+def two() -> Decision:
+    """Three cases lost and one gained."""
+    failing = {"learn 0": run_pairs.SEEDS, "learn 1": run_pairs.SEEDS, "keep 1": run_pairs.SEEDS}
+    before, after = run_pairs.results({"keep 2": run_pairs.SEEDS}), run_pairs.results(failing)
+    return gate.decide(pair(reduced(before, "before"), reduced(after, "after")), Policy(10))
+
+
+@cache
+def html(kind: str = "toy") -> str:
+    return render(made(kind), now="2026-01-02T03:30:00+00:00")
+
+
+def visible_cases(page: Page) -> list[str]:
+    """The ids of the cases that the filters leave."""
+    found = page.locator(".case:not([hidden])").evaluate_all("cards => cards.map(card => card.id.slice(5))")
+    return [str(id) for id in found]
+
+
+def flips(page: Page) -> set[str]:
+    return set(page.locator(".case:not([hidden])").evaluate_all("cards => cards.map(card => card.dataset.flip)"))
+
+
+# --- the page as a whole -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ["toy", "real", "refuted", "stopped"])
+def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
+    """Without error or request the page is there, and no wider than its window, with folds open or not."""
+    page = load(html(kind), width=width)
+    across = "document.documentElement.scrollWidth"
+    assert page.evaluate(across) == width
+    page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true })")
+    assert page.evaluate(across) == width
+    for figure in page.locator("figure.chart").all():
+        assert sum(svg.is_visible() for svg in figure.locator("svg").all()) == 1, "of the two drawings one shows"
+
+
+def contrast(page: Page, selector: str) -> float:
+    """WCAG's contrast of an element's colour against the page's background."""
+    return float(
+        page.locator(selector).first.evaluate("""element => {
+          const light = (colour) => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+              .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const pair = [getComputedStyle(element).color, getComputedStyle(document.body).backgroundColor].map(light);
+          return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+        }""")
+    )
+
+
+def test_dark_mode(load: Open) -> None:
+    """In a dark scheme the paper is dark and text, marks and charts keep a contrast of 4.5 to 1."""
+    page = load(html(), color_scheme="dark")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert max(paper) < 60
+    for selector in ("h1", ".note", ".mark.pass", ".mark.fail", "#answer .name", "a"):
+        assert contrast(page, selector) >= 4.5, selector
+    ink = page.locator("figure.chart svg text").first.evaluate("text => getComputedStyle(text).fill")
+    assert min(int(part) for part in ink.removeprefix("rgb(").removesuffix(")").split(",")) > 120
+
+
+def test_without_script(load: Open) -> None:
+    """With JavaScript off every case, answer, sign and table row is there, and no control that does nothing."""
+    page = load(html(), java_script_enabled=False)
+    assert page.locator(".case").count() == len(made().run.suite.cases)
+    assert all(card.is_visible() for card in page.locator(".case").all())
+    assert page.locator(".ledger tbody tr").count() == len(page.locator("#main-cases .case").all())
+    assert not [e for e in page.locator("select, input, button").all() if e.is_visible()]
+    page.goto(page.url + "#case=c003")
+    assert page.locator("[id='case=c003']").evaluate("e => e.matches(':target')")
+
+
+def test_in_a_sandbox(load: Open) -> None:
+    """In an iframe where storage and history throw, filters, keys and signs work."""
+    frame = "<!doctype html><title>frame</title><iframe sandbox='allow-scripts' src='inner.html' width=1200 height=800>"
+    load(html(), name="inner.html").close()
+    outer = load(frame)
+    inner = outer.frame_locator("iframe")
+    inner.locator("#flip").select_option("changed")
+    assert 0 < inner.locator(".case:not([hidden])").count() < inner.locator(".case").count()
+    inner.locator("h1").click()
+    inner.locator("h1").press("j")
+    assert inner.locator(".case.here").count() == 1
+    inner.locator(".ledger tbody tr").nth(1).locator("td").nth(4).click()
+    assert inner.locator(".case.here").get_attribute("id") == "case=c001"
+
+
+def test_in_a_notebook(load: Open) -> None:
+    """Two reports in one document neither change what is around them nor each other, and their links stay within."""
+    inside = [fragment(made(kind), now="now") for kind in ("toy", "real")]
+    page = load(f"<!doctype html><title>n</title><h1 id=outside>Notebook</h1>{inside[0]}{inside[1]}")
+    assert page.locator("#outside").evaluate("e => getComputedStyle(e).fontSize") == "32px"
+    first, second = page.locator(".harness-report").all()
+    second.locator("#flip").select_option("fixed")
+    assert second.locator(".case:not([hidden])").count() < second.locator(".case").count()
+    assert first.locator(".case:not([hidden])").count() == first.locator(".case").count()
+    second.locator("nav a", has_text="Variants").click()
+    assert second.locator("#variants").evaluate("e => Math.abs(e.getBoundingClientRect().top) < 200")
+    assert "#" not in page.url
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("cpu", "light"), ("cuda", "dark"), ("two", "light")])
+def test_accessibility(kind: str, scheme: str, load: Open) -> None:
+    """axe-core finds no serious and no critical violation, on the page of one run and on that of two."""
+    try:
+        import axe_playwright_python
+    except ImportError:
+        lacking("axe-playwright-python: `nox -s browser` installs it")
+    axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    if kind == "two":
+        html = render_comparison(two(), now="now")
+    else:
+        small = results(6, 6, seeds=(0, 1), hostile=False, confirm=2, toy=kind == "cpu", on=machine(kind))
+        html = render(small, now="now")
+    page = load(html, color_scheme=scheme, bypass_csp=True)
+    page.evaluate("document.querySelectorAll('details:not(.others)').forEach(fold => { fold.open = true })")
+    page.evaluate(axe)
+    done = page.evaluate("axe.run()")
+    assert len(done["passes"]) > 20
+    found = done["violations"]
+    bad = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+    assert not bad
+
+
+def test_two_runs(load: Open) -> None:
+    """The page of two runs filters by what was lost, by variant and role, and walks over what is left."""
+    for width in WIDTHS:
+        page = load(render_comparison(two(), now="now"), width=width)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    everything = len(visible_cases(page))
+    page.locator("#flip").select_option("broken")
+    assert len(visible_cases(page)) == everything - 1
+    page.locator("#role").select_option("retain")
+    page.locator("h1").click()
+    page.keyboard.press("j")
+    assert [page.locator(".case.here").get_attribute("id")] == [f"case={id}" for id in visible_cases(page)]
+    assert page.evaluate("location.hash").startswith("#case=keep-1")
+
+
+# --- what moves --------------------------------------------------------------------------------------------------
+
+
+def test_sorting(load: Open) -> None:
+    """A click on a column's name sorts by it, a second one turns it round; the base stays on top."""
+    page = load(html())
+    names = page.locator("#variants table.sortable tbody th")
+    head = page.locator("#variants table.sortable thead tr:last-child th", has_text="generalise")
+    rate = head.evaluate("th => th.cellIndex")
+    shown = f"#variants table.sortable tbody tr td:nth-child({rate + 1})"
+    for wanted in ("descending", "ascending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == wanted
+        assert names.first.text_content() == "base"
+        values = page.locator(shown).evaluate_all("cells => cells.slice(1).map(c => c.dataset.s).filter(s => s)")
+        numbers = [float(value) for value in values]
+        assert numbers == sorted(numbers, reverse=wanted == "descending")
+
+
+def test_filters(load: Open) -> None:
+    """Each filter leaves the cases that its name says, its count says how many, and roles narrow it down."""
+    page = load(html())
+    everything = len(visible_cases(page))
+    for name, kinds in {
+        "changed": {"fixed", "broken"},
+        "fixed": {"fixed"},
+        "broken": {"broken"},
+        "failed": {"failing", "broken"},
+        "void": {"void"},
+    }.items():
+        page.locator("#flip").select_option(name)
+        assert flips(page) <= kinds
+        assert f"({len(visible_cases(page))})" in page.locator(f"#flip option[value={name}]").text_content()
+    page.locator("#flip").select_option("changed")
+    changed = len(visible_cases(page))
+    assert 0 < changed < everything
+    page.locator("#role").select_option("retain")
+    assert len(visible_cases(page)) < changed
+    assert page.locator("#found").text_content() == f"{len(visible_cases(page))} of {everything} cases"
+
+
+def unscored(sample: Sample) -> Sample:
+    broken = replace(sample.score, value=None, error="no JSON")
+    return replace(sample, score=broken) if sample.case == "c001" and sample.variant != "base" else sample
+
+
+def test_errors_filter(load: Open) -> None:
+    """Answers without a score are found by the filter `errors`, and no other case is."""
+    whole = made()
+    samples = tuple(
+        replace(s, score=replace(s.score, value=None, error="no JSON"))
+        if s.case == "c001" and s.variant != "base"
+        else s
+        for s in whole.samples
+    )
+    page = load(render(replace(whole, samples=samples), now="now"))
+    page.locator("#flip").select_option("errors")
+    assert visible_cases(page) == ["c001"]
+    assert "Could not be scored: no JSON" in page.locator("[id='case=c001']").text_content()
+
+
+def test_search(load: Open) -> None:
+    """A search leaves the cases with these words in prompt, id or anyone's answer, whatever their case."""
+    page = load(html())
+    page.locator("#search").fill("ROLE no case has")
+    assert visible_cases(page) == []
+    page.locator("#search").fill("C003")
+    assert "c003" in visible_cases(page)
+    assert len(visible_cases(page)) < 5
+    page.locator("#search").fill("<img src=x onerror")
+    assert visible_cases(page) == [anchor("hostile 0")]
+
+
+def test_comparing_with_others(load: Open) -> None:
+    """Choosing variants changes what stands beside the base, in a column each, and the verdicts with them."""
+    page, whole = load(html()), made()
+    finished = [v.name for v in whole.variants if v.rates]
+    card = page.locator("[id='case=c001']")
+    page.locator("#variant").select_option(label=finished[0])
+    page.locator("#with").select_option(label=finished[-1])
+    assert card.locator("h5").all_text_contents() == ["Base", finished[0], finished[-1], "Reference"]
+    for name, place in ((finished[0], ".new"), (finished[-1], ".third")):
+        answers = {visible(s.answer.text) for s in whole.samples if s.case == "c001" and s.variant == name}
+        base = next(s.answer.text for s in whole.samples if s.case == "c001" and s.variant == "base")
+        texts = card.locator(f"{place} .txt").all_text_contents()
+        assert {visible(base) if text == "Same answer as the base" else text for text in texts} == answers
+    fixed = sum(1 for card in page.locator("#main-cases .case[data-flip=fixed]").all() if card)
+    signs = page.locator(f".ledger tbody tr td:nth-child({4 + [v.name for v in whole.variants].index(finished[0])})")
+    assert fixed == signs.evaluate_all("cells => cells.filter(cell => cell.className === 'fixed').length")
+
+
+def test_words_that_differ_are_marked(load: Open) -> None:
+    """New words are marked in the tuned answer and missing ones in the base's, for whichever variant is chosen."""
+    whole = made()
+    texts = {"base": "The answer is blue today.", whole.variants[0].name: "The answer is green today."}
+    samples = tuple(
+        replace(s, answer=replace(s.answer, text=texts.get(s.variant, "The answer is red, as today.")))
+        if s.case == "c001"
+        else s
+        for s in whole.samples
+    )
+    page = load(render(replace(whole, samples=samples), now="now"))
+    card = page.locator("[id='case=c001']")
+    assert marked(card, "ins") == {"red, as"}
+    assert marked(card, "del") == {"blue"}
+    page.locator("#variant").select_option(label=whole.variants[0].name)
+    assert marked(card, "ins") == {"green"}
+    assert marked(card, "del") == {"blue"}
+    assert card.locator(".old .txt").text_content() == texts["base"]
+
+
+def marked(card: Locator, tag: str) -> set[str]:
+    return {text.strip() for text in card.locator(f".sides {tag}").all_text_contents()}
+
+
+def test_keys(load: Open) -> None:
+    """j and k walk over the cases that are shown, slash goes to the search, where letters are letters."""
+    page = load(html())
+    page.locator("#flip").select_option("changed")
+    page.locator("h1").click()
+    wanted = visible_cases(page)
+    seen = []
+    for key in ("j", "j", "k", "j", "j"):
+        page.keyboard.press(key)
+        seen.append(page.locator(".case.here").get_attribute("id").removeprefix("case="))
+    assert seen == [wanted[0], wanted[1], wanted[0], wanted[1], wanted[2]]
+    assert f"case={wanted[2]}" in page.url
+    page.keyboard.press("/")
+    page.keyboard.type("jk")
+    assert page.locator("#search").input_value() == "jk"
+
+
+def test_permanent_links(load: Open) -> None:
+    """An address with case and variants opens there, in a fresh page too, even where a filter hides the case."""
+    whole = made()
+    name, other = whole.variants[1].name, whole.variants[2].name
+    page = load(html(), address="#case=c004&variant=" + name.replace("=", "%3D").replace(" ", "+"))
+    assert page.locator(".case.here").get_attribute("id") == "case=c004"
+    assert page.locator("#variant option:checked").text_content() == name
+    page.locator("#with").select_option(label=other)
+    again = load(html(), address=page.evaluate("location.hash"))
+    assert again.locator("#variant option:checked").text_content() == name
+    assert again.locator("#with option:checked").text_content() == other
+    again.locator("#search").fill("c001")
+    again.evaluate("location.hash = '#case=c005'")
+    again.wait_for_function("document.querySelector('.case.here').id === 'case=c005'")
+    assert "c005" in visible_cases(again)
+    top = again.locator(".case.here").evaluate("e => e.getBoundingClientRect().top")
+    assert 0 <= top < 500
+
+
+def test_the_ledger(load: Open) -> None:
+    """Its filter leaves the rows that some variant changed, and a click on a sign opens that case and variant."""
+    page, whole = load(html()), made()
+    rows = page.locator(".ledger tbody tr:not([hidden])")
+    before = rows.count()
+    page.locator("#only-changed").check()
+    assert 0 < rows.count() < before
+    assert all(row.locator(".fixed, .broken").count() for row in rows.all())
+    sign = rows.nth(2).locator("td").nth(3)
+    id = rows.nth(2).locator("th").text_content()
+    sign.click()
+    assert page.locator(".case.here").get_attribute("id") == f"case={anchor(id or '')}"
+    assert page.locator("#variant option:checked").text_content() == whole.variants[1].name
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_sections_are_reached(width: int, load: Open) -> None:
+    """A link of the navigation leads to its section, though the cases above it had not been laid out."""
+    page = load(html(), width=width)
+    for name in ("cost", "prompts", "variants"):
+        page.locator(f"nav a[href='#{name}']").click()
+        # Scrolling ends when the sections above have been laid out; Playwright fails if that never comes.
+        page.wait_for_function(
+            "id => Math.abs(document.getElementById(id).getBoundingClientRect().top - 100) <= 100",
+            arg=name,
+        )
+
+
+def test_settings_are_copied(load: Open) -> None:
+    """The button puts the settings on the clipboard; where that is denied it selects them and says so."""
+    page = load(html("real"), permissions=["clipboard-read", "clipboard-write"])
+    page.locator("summary", has_text="Settings to copy").click()
+    page.locator("[data-copy]").click()
+    page.locator("[data-copy]", has_text="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#settings").text_content()
+    denied = load(html("real"))
+    denied.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')) }")
+    denied.locator("summary", has_text="Settings to copy").click()
+    denied.locator("[data-copy]").click()
+    denied.locator("[data-copy]", has_text="Selected").wait_for()
+    selected = denied.evaluate("getSelection().toString()")
+    assert selected.strip() == (denied.locator("#settings").text_content() or "").strip()
+
+
+# --- hostile text ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_answers_are_text(number: int, load: Open) -> None:
+    """A hostile answer makes no element and runs nothing: the reader sees its characters, odd ones by name."""
+    page = load(html())
+    card = page.locator(f"[id='case={anchor(f'hostile {number}')}']")
+    texts = card.locator(".new .txt").all_text_contents()
+    assert visible(HOSTILE[number])[:500] in texts[0]
+    assert card.locator("img, script, style, b, strong:not(.voided *), em").count() == 0
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280

@@ -1,0 +1,301 @@
+"""A limit of time is kept, what fits into it tells most, and the next session goes on; by a clock of the tests'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.engines import Engine
+from harness.core.errors import UsageError
+from harness.core.job import Event, EventKind, Job
+from harness.core.measurement import Basis
+from harness.core.names import BASE
+from harness.core.run import TrialRecord
+from harness.core.settings import Plan, Settings, Trial, Variant
+from harness.core.suite import Split
+from harness.core.training import Status
+from harness.runner.budget import Budget, by_information, seconds
+from harness.runner.sweep import Sweep
+from harness.runner.watch import Watch
+from harness.storage.cache import Cache
+from harness.storage.keys import Setup
+from harness.storage.records import read_record
+from harness.storage.runs import RunStore
+from harness.suites.grids import load_plan, trial_id
+from tests.runner.test_sweep import SETUP, commit
+from tests.support.synthetic_runs import case, machine
+from tests.support.synthetic_runs import suite as made_suite
+
+SUITES = Path(__file__).parents[2] / "suites"
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Timed:
+    """A worker whose every trial takes `takes` seconds of the clock, or what `slow` says, after `load` seconds."""
+
+    clock: Clock
+    takes: float
+    load: float = 0.0
+    slow: dict[str, float] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    workers: int = 0
+
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+        self.workers += 1
+        given = read_record(job, Job)
+        self.clock.now += self.load
+        yield Event(EventKind.LOADED)
+        for task in given.tasks:
+            yield Event(EventKind.STARTED, task.trial)
+            end = self.clock.now + (0 if task.trial == BASE else self.slow.get(task.trial, self.takes))
+            if until is not None and end > until:
+                self.clock.now = until
+                yield Event(EventKind.ENDED, status=Status.CANCELLED)
+                return
+            self.clock.now = end
+            commit(given, task)
+            self.done.append(task.trial)
+            yield Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED)
+        yield Event(EventKind.ENDED, status=Status.SUCCEEDED)
+
+
+@dataclass
+class Together(Timed):
+    """A worker that trains all it is given in one pass, which takes less than half of what each alone would."""
+
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+        self.workers += 1
+        given = read_record(job, Job)
+        self.clock.now += self.load
+        yield Event(EventKind.LOADED)
+        for task in given.tasks:
+            yield Event(EventKind.STARTED, task.trial)
+        count = sum(task.settings is not None for task in given.tasks)
+        end = self.clock.now + self.takes * (0.6 + 0.4 * count)
+        if until is not None and end > until:
+            self.clock.now = until
+            yield Event(EventKind.ENDED, status=Status.CANCELLED)
+            return
+        self.clock.now = end
+        for task in given.tasks:
+            commit(given, task)
+            self.done.append(task.trial)
+            yield Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED)
+        yield Event(EventKind.ENDED, status=Status.SUCCEEDED)
+
+
+def trials(count: int) -> list[Trial]:
+    rows = [Settings(learning_rate=n * 1e-4) for n in range(1, count + 1)]
+    return [Trial(trial_id(s, 0), f"v{n}", s, 0) for n, s in enumerate(rows)]
+
+
+def go(
+    folder: Path, worker: Timed, wanted: Sequence[Trial], total: float, setup: Setup = SETUP
+) -> tuple[dict[str, TrialRecord], Budget]:
+    budget = Budget(total, {trial.id: 1.0 for trial in wanted}, worker.clock)
+    sweep = Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), worker, budget=budget)
+    return {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}, budget
+
+
+# --- how long ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1.5 h", 5400), ("30 min", 1800), ("1H 5s", 3605)],
+)
+def test_a_time_is_read(text: str, expected: float) -> None:
+    """Hours, minutes and seconds, alone or together, with or without spaces."""
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "2 hours", "-2h", "2h?", "0s", "1d", "2h 3"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """A number without a unit, another word or nothing at all is a mistake, with examples."""
+    with pytest.raises(UsageError, match="is not a duration") as caught:
+        seconds(text)
+    assert "1h30m" in caught.value.remedy
+
+
+# --- in which order ----------------------------------------------------------------------------------------------
+
+
+def plan(*rows: tuple[str, Settings], seeds: tuple[int, ...] = (0,)) -> Plan:
+    variants = tuple(Variant(name, name, settings) for name, settings in rows)
+    every = tuple(Trial(f"{v.name}-{seed}", v.id, v.settings, seed) for v in variants for seed in seeds)
+    return Plan("test", variants, seeds, every)
+
+
+def order(given: Plan, cost: dict[str, float] | None = None) -> list[str]:
+    found = by_information(given, lambda variant: (cost or {}).get(variant.name, 1.0))
+    return list(dict.fromkeys(trial.variant for trial in found))
+
+
+def test_the_workshop_comes_first() -> None:
+    """Of the grid for a T4 the row called `workshop` is first, and rows that change one thing follow."""
+    given = load_plan(SUITES / "workshop" / "grids" / "t4.yaml")
+    names = {variant.id: variant.name for variant in given.variants}
+    assert names[order(given)[0]] == "workshop"
+    assert sorted(trial.id for trial in by_information(given, lambda _: 1.0)) == sorted(t.id for t in given.trials)
+
+
+def test_cheap_ones_come_early_and_axes_are_spread() -> None:
+    """After the first, what brings more new values for its cost: a new rank and rate before a second try of either."""
+    first, same, both = Settings(1e-4, rank=4), Settings(2e-4, rank=4), Settings(3e-4, rank=8)
+    given = plan(("first", first), ("same", same), ("both", both))
+    assert order(given) == ["first", "both", "same"]
+    assert order(given, {"both": 10.0}) == ["first", "same", "both"]
+
+
+def test_seeds_stay_together() -> None:
+    """A variant counts when it has ended under all seeds, so they are not scattered."""
+    given = plan(("a", Settings(1e-4)), ("b", Settings(2e-4)), seeds=(0, 1, 2))
+    found = [(trial.variant, trial.seed) for trial in by_information(given, lambda _: 1.0)]
+    assert found == [(name, seed) for name in "ab" for seed in (0, 1, 2)]
+
+
+# --- how much fits -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
+def test_the_budget_is_kept(tmp_path: Path, total: float, takes: float) -> None:
+    """No sweep ends later than its budget, and what is left is less than one more trial with what the report needs."""
+    worker = Timed(Clock(), takes, load=9)
+    wanted = trials(45)
+    began = worker.clock.now
+    records, budget = go(tmp_path, worker, wanted, total)
+    used = worker.clock.now - began
+    assert budget.spent
+    assert used <= total
+    assert used + 1.1 * takes + 0.03 * total + 60 > total
+    assert len(records) == len(worker.done) < len(wanted)
+
+
+def test_what_is_too_slow_is_stopped(tmp_path: Path) -> None:
+    """A trial that takes longer than foretold is stopped in time and has no record; the next session does it."""
+    wanted = trials(3)
+    worker = Timed(Clock(), 10, slow={wanted[1].id: 5000})
+    records, budget = go(tmp_path, worker, wanted, 1000)
+    assert worker.clock.now - 1000 <= 1000
+    assert set(records) == {BASE, wanted[0].id}
+    assert budget.spent
+    again = Timed(Clock(), 10)
+    records, budget = go(tmp_path, again, wanted, 1000)
+    assert again.done == [wanted[1].id, wanted[2].id]
+    assert not budget.spent
+    assert [record.status for record in records.values()] == [Status.SUCCEEDED] * 4
+
+
+@pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
+def test_the_budget_is_kept_by_passes(tmp_path: Path, total: float, takes: float) -> None:
+    """What is trained in one pass is kept so small that none has to be stopped, and most of the time is used."""
+    worker = Together(Clock(), takes, load=9)
+    wanted = trials(100)
+    began = worker.clock.now
+    records, budget = go(tmp_path, worker, wanted, total, replace(SETUP, engine=Engine.FUSED))
+    used = worker.clock.now - began
+    assert budget.spent
+    assert used <= total
+    assert used > 0.6 * total
+    assert len(records) == len(worker.done) > 1.4 * (total / takes) * 0.6
+    assert worker.workers < 8
+
+
+def test_one_that_diverges_hides_nothing_of_what_its_pass_took() -> None:
+    """It is told before the others answer; what they took is the pass, and not the answers alone."""
+    clock = Clock()
+    budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
+    watch = Watch(budget)
+    for trial in "abcd":
+        watch.see(Event(EventKind.STARTED, trial))
+    clock.now += 600
+    watch.see(Event(EventKind.FINISHED, "b", Status.DIVERGED))
+    clock.now += 9
+    for trial in "acd":
+        watch.see(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
+    assert budget.expected("a") == pytest.approx(203)
+
+
+def test_enough_time_changes_nothing(tmp_path: Path) -> None:
+    """With time for everything, everything is done by one worker."""
+    worker = Timed(Clock(), 10, load=5)
+    records, budget = go(tmp_path, worker, trials(4), 10_000)
+    assert (len(records), worker.workers, budget.spent) == (5, 1, False)
+    assert budget.expected(trials(1)[0].id) == pytest.approx(10)
+
+
+def test_what_is_left_is_told_in_seconds() -> None:
+    """Once a trial has ended, the others are expected by their weight against its."""
+    budget = Budget(100, {"a": 1.0, "b": 3.0, "c": 1.0}, Clock())
+    assert budget.left(["b", "c"]) is None
+    budget.learn("a", 20)
+    assert budget.left(["b", "c"]) == pytest.approx(80)
+    assert budget.allows("c")
+    assert not Budget(100, {"a": 1.0}, Clock(), started=905.0).allows("a")
+
+
+def test_earlier_sessions_teach_too(tmp_path: Path) -> None:
+    """What is there already from this device says what the rest will take, before anything was trained now."""
+    wanted = trials(2)
+    go(tmp_path, Timed(Clock(), 10), wanted[:1], 1000)
+    _, budget = go(tmp_path, Timed(Clock(), 10), wanted, 8.0)
+    assert budget.expected(wanted[1].id) == pytest.approx(7.0)  # what the fake says that its training and answers cost
+    assert budget.spent
+
+
+# --- what is not tried -------------------------------------------------------------------------------------------
+
+
+def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> None:
+    """A trial predicted not to fit is out of memory by prediction, its message says so, and no worker sees it."""
+    wanted, worker = trials(3), Timed(Clock(), 1)
+    predicted = {wanted[1].id: "predicted not to fit and not tried"}
+    sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=predicted)
+    records = {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}
+    assert wanted[1].id not in worker.done
+    left_out = records[wanted[1].id]
+    assert (left_out.status, left_out.basis) == (Status.OUT_OF_MEMORY, Basis.PREDICTED)
+    assert left_out.message == "predicted not to fit and not tried"
+    assert records[wanted[0].id].basis is SETUP.machine.basis
+
+
+def test_a_prediction_is_no_result(tmp_path: Path) -> None:
+    """Without the option the next session tries what was left out; with it, what was tried once keeps its real end."""
+    wanted, worker = trials(1), Timed(Clock(), 1)
+    predicted = {wanted[0].id: "predicted not to fit and not tried"}
+    for left_out in (predicted, {}, predicted):
+        sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=left_out)
+        record = sweep.go(wanted, Split.MAIN, "")[1]
+    assert (record.status, record.basis) == (Status.SUCCEEDED, Basis.MEASURED)
+    assert worker.done == [BASE, wanted[0].id]
+
+
+def test_a_page_says_predicted() -> None:
+    """In the page's table and list of failures, and in the summary for programs, a predicted end is called one."""
+    from harness import report
+    from harness.analysis.aggregate import assemble
+    from harness.report import data_frame
+    from tests.support.synthetic_runs import manifest, record, score, variants
+
+    rows = variants(2)
+    asked = [case("one"), case("two", prompt="Two?")]
+    run = manifest(made_suite(asked), rows, on=machine("cuda"))
+    answers = {each.id: "good" for each in asked}
+    lost = record(rows[1], {}, status=Status.OUT_OF_MEMORY, message="predicted not to fit and not tried")
+    records = [record(None, answers), record(rows[0], answers), TrialRecord(**{**vars(lost), "basis": Basis.PREDICTED})]
+    results = assemble(run, records, score, "2026-01-02T03:04:05+00:00")
+    assert data_frame.overview(results, Path("run"))["statuses"][rows[1].name] == ["out of memory (predicted)"]
+    page = report.render(results, now="2026-01-02T03:04:05+00:00")
+    assert "predicted, not tried" in page
+    assert "predicted not to fit and not tried" in page

@@ -1,0 +1,276 @@
+"""Where trials run: one contract for every executor, and what only a process of its own can suffer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+import harness
+from harness.core.job import Event, EventKind, Job
+from harness.core.measurement import Basis, Measurement, Phase, Shortage
+from harness.core.model import ModelRef
+from harness.core.settings import Quantization
+from harness.core.suite import Decoding
+from harness.core.training import Status
+from harness.core.units import Unit
+from harness.runner.executors import Executor
+from harness.runner.executors.inline import Inline
+from harness.runner.executors.processes import WORKER, Processes
+from harness.storage.records import encode_line, write_record
+from tests.support.synthetic_runs import machine
+
+SIZE = Measurement(2.0**31, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
+SHORT = Shortage(Phase.TRAIN, SIZE, SIZE, SIZE, None, SIZE, SIZE, 2**34)
+SAID = (
+    Event(EventKind.LOADED),
+    Event(EventKind.STARTED, "a"),
+    Event(EventKind.STEP, "a", done=1, total=2, loss=0.5),
+    Event(EventKind.FINISHED, "b", Status.OUT_OF_MEMORY, "too large", shortage=SHORT),
+    Event(EventKind.FINISHED, "a", Status.FAILED, "half a pair \ud800, a line\u2028, a\nline, \x00 and Grüße"),
+)
+STEP = Event(EventKind.STEP, "a")
+
+ACTOR = f"""\
+import sys, time
+said, then = sys.argv[1:3]
+sys.stdout.write(said)
+sys.stdout.flush()
+if then == "crash":
+    raise RuntimeError("it broke")
+while then == "go on":
+    print('{encode_line(STEP)}', flush=True)
+    time.sleep(0.01)
+"""
+"""A worker that says what it is told to say and then ends, breaks or goes on for ever."""
+
+
+def in_a_process(said: Sequence[Event], then: str) -> Executor:
+    lines = "".join(encode_line(event) + "\n" for event in said)
+    return Processes(command=[sys.executable, "-c", ACTOR, lines, then])
+
+
+def in_this_process(said: Sequence[Event], then: str) -> Executor:
+    def act(job: Job, emit: Callable[[Event], None]) -> None:
+        for event in said:
+            emit(event)
+        if then == "crash":
+            raise RuntimeError("it broke")
+        while then == "go on":
+            emit(STEP)
+
+    return Inline(act)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """The file of a job that asks nothing."""
+    path = tmp_path / "001.json"
+    model = ModelRef("none", "none", "0")
+    write_record(path, Job(model, machine(), Quantization.NONE, "reference", str(tmp_path), (), Decoding(), ()))
+    return path
+
+
+def run(executor: Executor, job: Path, timeout: float | None = None) -> list[Event]:
+    return list(executor.run(job, job.with_suffix(".log"), timeout=timeout))
+
+
+@pytest.mark.parametrize("acting", [in_a_process, in_this_process])
+class TestEveryExecutor:
+    """What a sweep relies on, wherever its trials run."""
+
+    def test_events_arrive_in_order(self, acting: Callable[..., Executor], job: Path) -> None:
+        """What a worker says arrives as it said it, and then how it ended."""
+        *said, last = run(acting(SAID, "end"), job)
+        assert [(event.kind, event.trial, event.done, event.loss) for event in said] == [
+            (event.kind, event.trial, event.done, event.loss) for event in SAID
+        ]
+        messages = [event.message.replace("\ud800", "?") for event in SAID]
+        assert [event.message.replace("\ud800", "?") for event in said] == messages
+        assert last == Event(EventKind.ENDED, status=Status.SUCCEEDED)
+
+    @pytest.mark.parametrize("then", ["end", "crash", "go on"])
+    def test_one_end(self, acting: Callable[..., Executor], job: Path, then: str) -> None:
+        """However it ends, exactly one event says so, and it is the last."""
+        events = run(acting(SAID, then), job, timeout=0.3)
+        assert [event.kind for event in events].index(EventKind.ENDED) == len(events) - 1
+
+    def test_a_worker_cannot_say_its_own_end(self, acting: Callable[..., Executor], job: Path) -> None:
+        """ENDED is the executor's word: from a worker it counts for nothing."""
+        ended = Event(EventKind.ENDED, status=Status.SUCCEEDED)
+        events = run(acting((ended, *SAID), "crash"), job)
+        assert [event.kind for event in events] == [*(event.kind for event in SAID), EventKind.ENDED]
+        assert events[-1].status is Status.FAILED
+
+    def test_a_crash_is_a_failure(self, acting: Callable[..., Executor], job: Path) -> None:
+        """An exception that a worker dies of is FAILED, with the exception in the message and in the log."""
+        last = run(acting(SAID, "crash"), job)[-1]
+        assert last.status is Status.FAILED
+        assert "RuntimeError: it broke" in last.message
+        assert "RuntimeError: it broke" in job.with_suffix(".log").read_text(encoding="utf-8")
+
+    def test_too_long_is_timed_out(self, acting: Callable[..., Executor], job: Path) -> None:
+        """A trial that takes longer than the limit is stopped, however busy it is, and TIMED_OUT."""
+        last = run(acting(SAID, "go on"), job, timeout=0.3)[-1]
+        assert (last.status, last.message) == (Status.TIMED_OUT, "stopped after 0.3 s")
+
+    @pytest.mark.parametrize("timeout", [None, 60.0])
+    def test_the_end_of_all_time_is_no_failure(
+        self, acting: Callable[..., Executor], job: Path, timeout: float | None
+    ) -> None:
+        """When the time for all trials is up the worker is stopped and CANCELLED, whatever one trial may take."""
+        executor, until = acting(SAID, "go on"), time.monotonic() + 0.3
+        last = list(executor.run(job, job.with_suffix(".log"), timeout=timeout, until=until))[-1]
+        assert last.status is Status.CANCELLED
+        assert "time for all trials is up" in last.message
+
+
+# --- a process of its own ----------------------------------------------------------------------------------------
+
+
+def script(code: str, show: Callable[[str], None] | None = None) -> Processes:
+    return Processes(show, [sys.executable, "-c", code])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys; print('one\\ntwo \\xff\\n', file=sys.stderr); sys.exit(3)",
+         "the worker ended with exit code 3; the last line of its log: two \xff"),
+        ("import os; os._exit(1)", "the worker ended with exit code 1"),
+        ("import os; os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL"),
+        ("import os; os.kill(os.getpid(), 11)", "the worker was killed by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 40)", "the worker was killed by signal 40"),
+        ("import os; os.write(2, b'no \\xff text'); os._exit(2)",
+         "the worker ended with exit code 2; the last line of its log: no \ufffd text"),
+    ],
+)  # fmt: skip
+def test_how_a_process_died(job: Path, code: str, message: str) -> None:
+    """The message has the exit code or the signal's name, and the last line of the log."""
+    assert run(script(code), job) == [Event(EventKind.ENDED, status=Status.FAILED, message=message)]
+
+
+@pytest.mark.parametrize(
+    "junk", [b"not JSON\n", b"\n", b"\xff\xfe\n", b"5\n", b"{}\n", b'{"kind": "dance"}\n', b"[" * 9999]
+)
+def test_garbage_on_stdout(job: Path, junk: bytes) -> None:
+    """What is not an event is passed over, be it before, between or half a line at the end."""
+    said = [encode_line(event).encode() + b"\n" for event in SAID[:2]]
+    text = junk.rstrip(b"\n") + b"\n" + said[0] + junk.rstrip(b"\n") + b"\n" + said[1] + junk
+    events = run(script(f"import sys; sys.stdout.buffer.write({text!r})"), job)
+    assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.ENDED]
+
+
+def test_a_full_pipe_on_stderr_blocks_nobody(job: Path) -> None:
+    """A worker may print megabytes, and all of it is in the log."""
+    code = "import sys; [print('x' * 999, file=sys.stderr) for _ in range(5000)]"
+    assert run(script(code), job)[-1].status is Status.SUCCEEDED
+    assert job.with_suffix(".log").stat().st_size == 5_000_000
+
+
+def test_the_log_is_shown_as_it_is_kept(job: Path) -> None:
+    """`show` is given the whole log, piece by piece, and characters stay whole."""
+    shown: list[str] = []
+    # Longer than one look at the log takes, with a pause within a character.
+    code = """
+import os, time
+for _ in range(3):
+    for byte in "Grüße, ✓\\n".encode():
+        os.write(2, bytes([byte]))
+        time.sleep(0.03)
+"""
+    assert run(script(code, shown.append), job)[-1].status is Status.SUCCEEDED
+    assert "".join(shown) == "Grüße, ✓\n" * 3 == job.with_suffix(".log").read_text(encoding="utf-8")
+
+
+def test_closing_kills(job: Path) -> None:
+    """When nobody listens any more, the worker is killed, and what it started with it."""
+    code = f"""
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print('{encode_line(Event(EventKind.LOADED))[:-1]}, "done": %d, "total": %d}}' % (os.getpid(), child.pid), flush=True)
+time.sleep(600)
+"""
+    events = script(code).run(job, job.with_suffix(".log"), timeout=None)
+    up = next(events)
+    processes = [psutil.Process(pid) for pid in (up.done, up.total)]
+    close = getattr(events, "close")  # noqa: B009 - an iterator by its type, a generator in fact
+    close()
+    assert_gone(processes)
+
+
+def test_a_worker_that_hangs_while_ending_is_timed_out(job: Path) -> None:
+    """Having closed its stdout does not excuse a worker from the limit."""
+    last = run(script("import os, time; os.close(1); time.sleep(600)"), job, timeout=0.3)[-1]
+    assert last.status is Status.TIMED_OUT
+
+
+def test_a_workers_orphan_holds_nobody_up(job: Path) -> None:
+    """A dead worker has ended, even when a process that it left behind still has its stdout."""
+    code = """
+import os, subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+os.kill(os.getpid(), 9)
+"""
+    assert "SIGKILL" in run(script(code), job)[-1].message
+
+
+PARENT = """\
+import sys
+from pathlib import Path
+from harness.runner.executors.processes import Processes
+for event in Processes(command=sys.argv[2:]).run(Path(sys.argv[1]), Path(sys.argv[1] + ".log"), timeout=None):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [WORKER, (sys.executable, "-c", "import sys; sys.stdin.read()")], ids=["worker", "script"]
+)
+def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -> None:
+    """A worker ends when its parent is killed, whatever it is doing: its stdin closes."""
+    job = tmp_path / "job"
+    os.mkfifo(job)  # a job that is never written keeps the worker at reading
+    environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
+    parent = psutil.Popen([sys.executable, "-c", PARENT, str(job), *command], env=environment)
+    try:
+        while not (workers := parent.children()):
+            assert parent.poll() is None
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    assert_gone(workers)
+
+
+def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
+    """`python -m harness.engine.worker` with a job that it cannot read says so in the last line of its log."""
+    job = tmp_path / "001.json"
+    job.write_text(json.dumps({"format": 1}), encoding="utf-8")
+    (last,) = run(Processes(), job)
+    assert last.status is Status.FAILED
+    assert "it redoes only what is missing" in last.message
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """The limit is only there for a test that fails; what is left over is killed then."""
+    deadline = time.monotonic() + 60
+    while (alive := [process for process in processes if lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def lives(process: psutil.Process) -> bool:
+    """A zombie does not: where nobody adopts orphans it stays one."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

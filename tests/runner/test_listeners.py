@@ -1,0 +1,68 @@
+"""Listeners follow a sweep: events, records, results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.core import device_profiles
+from harness.core.job import Event, EventKind
+from harness.core.names import BASE
+from harness.core.results import Results
+from harness.core.run import TrialRecord
+from harness.core.suite import Split
+from harness.runner.benchmark import Request, run
+from harness.runner.executors.inline import Inline
+from harness.runner.listeners import Listener, Listeners
+from harness.storage.runs import RunStore
+from tests.runner.test_sweep import A, Workers, nobody, sweep
+from tests.support.synthetic_runs import results
+from tests.support.trained_run import inside
+
+
+@dataclass(frozen=True)
+class Tracker(Listener):
+    """What an experiment tracker would send."""
+
+    name: str
+    sent: list[str] = field(default_factory=list)
+
+    def on_event(self, event: Event) -> None:
+        self.sent.append(f"{self.name}: {event.kind}")
+
+    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        self.sent.append(f"{self.name}: {record.trial} {len(trainings)}")
+
+    def on_results(self, store: RunStore, results: Results) -> None:
+        self.sent.append(f"{self.name}: {results.run.suite.name} in {store.root.name}")
+
+
+def test_every_listener_gets_every_call_in_order(tmp_path: Path) -> None:
+    """One call reaches all listeners, the first in the list first."""
+    first = Tracker("first")
+    both = Listeners((first, Tracker("second", first.sent), Listener()))
+    found = results(count=2, failures=False)
+    both.on_event(Event(EventKind.LOADED))
+    both.on_results(RunStore(tmp_path / "run"), found)
+    name = found.run.suite.name
+    assert first.sent == ["first: loaded", "second: loaded", f"first: {name} in run", f"second: {name} in run"]
+
+
+def test_records_are_passed_on_once_a_session(tmp_path: Path) -> None:
+    """A listener gets each trial's record when it is written, and in the next session when it is found again."""
+    for workers in (Workers(), nobody):
+        tracker = Tracker("tracker")
+        replace(sweep(tmp_path, workers), listener=tracker).go([A], Split.MAIN, "testing")
+        records = [line for line in tracker.sent if line.endswith(" 1")]
+        assert records == [f"tracker: {BASE} 1", f"tracker: {A.id} 1"]
+
+
+def test_a_run_passes_its_results_on(trained_run: RunStore) -> None:
+    """A listener of `run` gets every record, and last the results; a run that is finished already is no exception."""
+    tracker = Tracker("tracker")
+    with inside(trained_run.root.parents[2]):
+        request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0)
+        run(request, Inline(nobody), [tracker])
+    assert len([line for line in tracker.sent if line.endswith(" 1")]) == len(trained_run.records())
+    assert tracker.sent[-1] == f"tracker: small in {trained_run.root.name}"

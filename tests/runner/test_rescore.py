@@ -1,0 +1,140 @@
+"""Stored answers scored again: by other assertions, log-probabilities among them, and without torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.core.answers import Likelihood
+from harness.core.errors import SuiteError
+from harness.core.run import TrialRecord
+from harness.core.scores import Score
+from harness.core.suite import Decoding
+from harness.runner.benchmark import rescore
+from harness.storage.runs import RunStore
+from harness.suites import load_suite
+from tests.support.synthetic_runs import manifest, record, variants
+
+(ONE,) = variants(1)
+CASE = """\
+decoding: {max_new_tokens: 9}
+tests:
+  - id: fact
+    prompt: What does it run on?
+    reference: Moonlight.
+    choices: [Moonlight., Batteries.]
+    assert:
+      - {type: contains, value: Moonlight}
+"""
+ROW = '{"prompt": "p", "completion": "c"}\n'
+LATER = """\
+      - {type: perplexity, threshold: 2}
+      - {type: reference-perplexity, threshold: 2}
+      - {type: choice, value: Moonlight.}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "suite.yaml").write_text(text, encoding="utf-8")
+    (folder / "train.jsonl").write_text(ROW, encoding="utf-8")
+    return folder
+
+
+def likely(made: TrialRecord, loss: float) -> TrialRecord:
+    """The record with the same loss for its answer and reference, and a rival of loss 1 beside it."""
+    (given,) = made.answers["fact"]
+    own, rival = Likelihood(-loss, 1), Likelihood(-3.0, 3)
+    return replace(made, answers={"fact": (replace(given, likelihood=own, reference=own, choices=(own, rival)),)})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunStore:
+    """The base is not sure, and the tuned model is; both say the same."""
+    store = RunStore(tmp_path / "run")
+    store.write_manifest(manifest(load_suite(write(tmp_path / "suite", CASE)), [ONE]))
+    store.write_trial(likely(record(None, {"fact": "Moonlight."}), 2.0))
+    store.write_trial(likely(record(ONE, {"fact": "Moonlight."}), 0.25))
+    return store
+
+
+def scores(run: RunStore) -> list[Score]:
+    return [sample.score for sample in run.results().samples]
+
+
+def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tmp_path: Path) -> None:
+    """What was stored beside the answers is enough; equal texts are told apart by it."""
+    rescore(run, None)
+    before, after = scores(run)
+    assert before == after
+    rescore(run, write(tmp_path / "later", CASE + LATER))
+    before, after = scores(run)
+    assert [check.passed for check in before.checks] == [True, False, False, False]
+    assert [check.passed for check in after.checks] == [True] * 4
+    assert before.value is not None
+    assert after.value is not None
+    assert before.value < after.value < 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("reference: Moonlight.", "reference: Moonshine.", "case fact"),
+        ("Batteries.]", "Cheese.]", "case fact"),
+        ("[Moonlight., Batteries.]", "[Batteries., Moonlight.]", "case fact"),
+        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}", "its system prompt, decoding or repeats"),
+        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}\nrepeats: 2", "its system prompt, decoding"),
+    ],
+)
+def test_what_was_not_evaluated_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:
+    """A log-probability is of the text that it was computed for: another reference is for `harness run`."""
+    with pytest.raises(SuiteError, match=what) as caught:
+        rescore(run, write(tmp_path / "other", CASE.replace(old, new)))
+    assert "harness run" in caught.value.remedy
+
+
+def test_answers_from_before_have_no_score_and_a_reason(run: RunStore, tmp_path: Path) -> None:
+    """Stored without log-probabilities, they are neither passed nor failed by what asks for one."""
+    run.write_trial(record(ONE, {"fact": "Moonlight."}))
+    rescore(run, write(tmp_path / "later", CASE + LATER))
+    assert scores(run)[1].value is None
+    assert "no log-probability of the answer is stored" in scores(run)[1].error
+
+
+def test_the_reducer_can_be_changed_later(tmp_path: Path) -> None:
+    """It says how stored repeats count, and asks nothing."""
+    text = CASE.replace("decoding: {", "repeats: 2\ndecoding: {temperature: 1, ")
+    store = RunStore(tmp_path / "run")
+    store.write_manifest(manifest(load_suite(write(tmp_path / "suite", text)), [ONE]))
+    store.write_trial(record(None, {"fact": ["no", "no"]}))
+    store.write_trial(record(ONE, {"fact": ["Moonlight.", "no"]}))
+    assert store.manifest().suite.decoding == Decoding(9, temperature=1.0)
+    rates = {}
+    for reducer in ("mean", "all", "any"):
+        found = rescore(store, write(tmp_path / "other", f"reducer: {reducer}\n{text}"))
+        rates[reducer] = [(rate.passed, rate.total) for rate in found.variants[0].rates.values()]
+    assert rates == {"mean": [(1, 2)], "all": [(0, 1)], "any": [(1, 1)]}
+
+
+def test_the_command_needs_no_torch(run: RunStore, tmp_path: Path) -> None:
+    """`harness score` on stored log-probabilities works where the libraries that train cannot be imported."""
+    write(tmp_path / "later", CASE + LATER)
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'transformers', 'peft', 'trl', 'bitsandbytes', 'datasets')))\n"
+        "from harness.cli import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "score", "run", "--suite", "later"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(scores(run)[1].checks) == 4

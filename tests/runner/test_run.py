@@ -1,0 +1,270 @@
+"""`harness run`, whole: real worker processes, real training, and whatever may go wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import harness
+from harness.core import device_profiles
+from harness.core.engines import Engine
+from harness.core.job import Event
+from harness.runner import benchmark
+from harness.runner.benchmark import Request
+from harness.runner.executors import Executor
+from harness.runner.executors.processes import Processes
+from harness.runner.listeners import Listener
+from harness.storage.runs import RunStore
+from harness.suites.new import make
+from tests.studies.interrupted_run import disturbed
+from tests.support.shared import made_once
+from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small suite was run once, undisturbed."""
+    return made_once(tmp_path_factory, "finished", finish)
+
+
+def finish(folder: Path) -> None:
+    small_suite(folder)
+    began = time.monotonic()
+    code, out, error = run(folder)
+    assert code == 0, error
+    (folder / "out").write_text(out, encoding="utf-8")
+    (folder / "seconds").write_text(str(time.monotonic() - began), encoding="utf-8")
+
+
+def test_a_run_ends_with_its_report(finished: Path) -> None:
+    """A run leaves a page, results, samples and a frame, and names the best variant and the page."""
+    out = (finished / "out").read_text(encoding="utf-8")
+    assert "Best in this demonstration: lr=0.01" in out
+    assert out.splitlines()[-1] == f"Report: {RUN / 'report.html'}"
+    assert "<html" in (finished / RUN / "report.html").read_text(encoding="utf-8")
+    lines = (finished / RUN / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    frame = harness.load_run(finished / RUN).frame()
+    assert len(frame) == len(lines) == 3 * 4 + 2 * 2
+    assert set(frame.variant) == {"base", "lr=1e-5", "lr=0.01"}
+    assert {json.loads(line)["variant"] for line in lines} == set(frame.variant)
+
+
+def test_a_new_suite_runs(tmp_path: Path) -> None:
+    """What `harness new` makes of the workshop's rows runs as it is: it learns them, and keeps what the base can do."""
+    rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
+    make(tmp_path / "small", rows)
+    grid = tmp_path / "small" / "grids" / "quick.yaml"
+    kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "bold" in line]
+    grid.write_text("\n".join(kept), encoding="utf-8")
+    code, out, error = run(tmp_path, "--json", "--confirm-seeds", "0")
+    assert code == 0, error
+    told = json.loads(out)
+    assert told["best"] == "bold", told["reasons"]
+    assert told["tuned"]["learn"]["passed"] >= 0.8 * told["tuned"]["learn"]["total"]
+    assert told["base"]["retain"] == {"passed": 74, "total": 74}
+
+
+def test_a_finished_run_is_not_done_again(finished: Path) -> None:
+    """The same command once more starts no worker and finds the same."""
+    before, workers = findings(finished), logs(finished)
+    assert run(finished)[0] == 0
+    assert (findings(finished), logs(finished)) == (before, workers)
+
+
+def test_killed_runs_find_the_same(finished: Path, tmp_path: Path) -> None:
+    """Killed twice at random moments and resumed, a run elsewhere finds the same to the last digit of every loss."""
+    told: list[str] = []
+    seconds = float((finished / "seconds").read_text(encoding="utf-8"))
+    assert disturbed(tmp_path, 2, random.Random(3), told.append, findings(finished), seconds) == 0, told
+
+
+def test_a_sweep_goes_on_on_another_machine(finished: Path, tmp_path: Path) -> None:
+    """Killed on one machine and continued on another that has only the folder of `--sync`, it finds the same.
+
+    What the first had finished is not done again by the second. What is trained beside fewer others than before rounds
+    differently: losses are held to a tolerance, answers and verdicts are not.
+    """
+    one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
+    for folder in (one, two):
+        small_suite(folder)
+    process = start(one, "--sync", str(shared))
+    wait_for(process, lambda: trained_trials(shared))
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    copied = trained_trials(shared)
+    shutil.rmtree(one)
+    assert run(two, "--sync", str(shared))[0] == 0
+    assert answers_of(two) == answers_of(finished)
+    assert losses_of(two) == pytest.approx(losses_of(finished), rel=1e-3)
+    first = json.loads((two / RUN / "workers" / "001.json").read_text(encoding="utf-8"))
+    assert copied
+    assert not copied & {task["trial"] for task in first["tasks"] if task["train"]}
+    assert len(list(shared.glob("runs/*/report.html"))) == 1
+
+
+def answers_of(folder: Path) -> dict[str, Any]:
+    """Of all that a run found: answers, verdicts, how trials ended, and what was chosen."""
+    found = findings(folder)
+    samples = [(s.variant, s.seed, s.case, s.answer.text, s.score.passed) for s in found.pop("samples")]
+    del found["steps"]
+    return found | {"samples": samples}
+
+
+def losses_of(folder: Path) -> list[float]:
+    return [step.loss for row in findings(folder)["steps"] for _, steps, _ in row for step in steps]
+
+
+def trained_trials(shared: Path) -> set[str]:
+    return {path.parent.name for path in shared.glob("runs/*/trials/*/record.json")} - {"base"}
+
+
+def test_a_run_whose_budget_is_used_up_ends_well(tmp_path: Path) -> None:
+    """A run without time for any training ends with a page and exit code 0, and says what is left."""
+    small_suite(tmp_path)
+    code, out, error = run(tmp_path, "--budget", "1s")
+    assert code == 0, error
+    assert "The budget is used up. Left: " in error
+    assert "Not finished" in out
+    assert (tmp_path / RUN / "report.html").is_file()
+
+
+def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
+    """An edited assertion makes a new run beside the old one, from cached answers, without a worker."""
+    suite = finished / "small" / "suite.yaml"
+    original = suite.read_text(encoding="utf-8")
+    suite.write_text(original.replace('"Paris"', '"Rome"'), encoding="utf-8")
+    try:
+        assert run(finished)[0] == 0
+    finally:
+        suite.write_text(original, encoding="utf-8")
+    beside = finished / f"{RUN}-2"
+    assert not list(beside.glob("workers/*"))
+    assert harness.load_run(beside).results.void.keys() >= {"retain-capital"}
+
+
+def dying(folder: Path) -> Processes:
+    """Run workers of which the first kills itself at its first step of training."""
+    return Processes(command=(sys.executable, "-P", "-m", "tests.support.dying", str(folder)))
+
+
+class Messages(Listener):
+    """Collects the messages of all events."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_event(self, event: Event) -> None:
+        if event.message:
+            self.seen.append(event.message)
+
+
+def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], list[str]]:
+    """Run the small suite in the working directory; return the run, the failures and what the user was told."""
+    messages = Messages()
+    request = Request(suite=Path("small"), profile=device_profiles.CPU, **asked)
+    store, results = benchmark.run(request, executor, [messages])
+    return store, benchmark.failures(results, store.root), messages.seen
+
+
+def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's sudden death is a failed trial with its log named; the next run does only that trial."""
+    small_suite(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    store, [failure], _ = in_process(dying(tmp_path), confirm_seeds=0, engine=Engine.REFERENCE)
+    assert "failed: the worker was killed by SIGKILL" in failure
+    assert f"(log: {RUN / 'workers' / '001.log'})" in failure
+    assert store.report.is_file()
+    assert in_process(Processes(), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
+    # The jobs of the worker that died, of the one that did the other trial, and of the one that did this trial again.
+    trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
+    assert len(trials) == 3
+    assert trials[2] == [trial for trial in trials[0] if trial not in ("base", *trials[1])]
+
+
+def jobs(store: RunStore) -> list[Path]:
+    return sorted((store.root / "workers").glob("*.json"))
+
+
+def test_a_worker_killed_in_a_pass_is_made_up_for(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker repeats the pass in the same run, which says so and finds what it would have found."""
+    small_suite(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    _, failures, told = in_process(dying(tmp_path), confirm_seeds=1)
+    assert failures == []
+    assert any("unfinished trials start again: the worker was killed by SIGKILL" in message for message in told)
+    assert findings(tmp_path) == findings(finished)
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
+    """Wait until something has happened while the process runs."""
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
+    """Ctrl-C ends the run and its worker with exit code 130; what was answered is not asked again."""
+    # A training that cannot end before it is interrupted, however late that is.
+    small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
+    process = start(tmp_path)
+    base = tmp_path / RUN / "trials" / "base" / "record.json"
+    wait_for(process, base.is_file)
+    worker = psutil.Process(process.pid).children()[0]
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert "same command" in error
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    again = start(tmp_path)
+    job = tmp_path / RUN / "workers" / "002.log"  # it appears after the job's file is whole
+    wait_for(again, job.is_file)
+    again.kill()
+    again.communicate(timeout=LIMIT)
+    tasks = json.loads(job.with_suffix(".json").read_text(encoding="utf-8"))["tasks"]
+    assert [bool(task["settings"]) for task in tasks] == [True]
+
+
+def test_a_trial_that_takes_too_long_is_told(tmp_path: Path) -> None:
+    """A limit that a trial cannot meet is reported with the trial, and the exit code is 3."""
+    small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
+    code, out, error = run(tmp_path, "--timeout", "0.1", "--json")
+    assert code == 3
+    assert "endless, seed 0: timed out: stopped after 0.1 s" in error
+    assert json.loads(out)["statuses"] == {"endless": ["timed out"]}
+
+
+def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
+    """A learning rate that breaks training is shown as diverged, with the step, and the exit code is 0."""
+    small_suite(tmp_path, grid=GRID.replace("[1e-5, 1e-2]", "[1e30]"))
+    code, out, error = run(tmp_path, "--json")
+    assert (code, error) == (0, "")
+    assert json.loads(out)["statuses"] == {"lr=1e30": ["diverged"]}
+
+
+def test_a_worker_killed_in_the_confirmation_is_told(tmp_path: Path) -> None:
+    """Whatever the confirmation did when its worker died, the exit code is 3, and the next run makes up for it."""
+    small_suite(tmp_path)
+    process = start(tmp_path)
+    log = tmp_path / RUN / "workers" / "002.log"
+    wait_for(process, log.is_file)
+    wait_for(process, psutil.Process(process.pid).children)  # the log is there before its worker
+    psutil.Process(process.pid).children()[0].send_signal(signal.SIGKILL)
+    _, error = process.communicate(timeout=LIMIT)
+    assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
+    assert run(tmp_path)[0] == 0
+    assert harness.load_run(tmp_path / RUN).results.confirmed_samples

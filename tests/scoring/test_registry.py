@@ -1,0 +1,76 @@
+"""The registry of assertion types. Run this file to write its table into docs/assertions.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.core.suite import Assertion
+from harness.scoring import ASSERTION_TYPES, AssertionType, Need, code_of, needs
+from harness.scoring.registry import WRITABLE, find, is_negated, is_unsupported, table
+
+GUIDE = Path(__file__).parents[2] / "docs" / "assertions.md"
+TABLE = re.compile(r"^\| Type \| Holds if .*?\n(?=\n)", re.MULTILINE | re.DOTALL)
+
+
+def test_the_documented_table_is_current() -> None:
+    """The table of assertion types in the documentation is the one that the registry writes."""
+    (written,) = TABLE.findall(GUIDE.read_text(encoding="utf-8"))
+    assert written == table(), "run `python -m tests.scoring.test_registry`"
+
+
+@pytest.mark.parametrize("row", ASSERTION_TYPES.values(), ids=lambda row: row.name)
+def test_a_row_is_found_by_its_name_and_its_negation(row: AssertionType) -> None:
+    """Every type can be written under its name and with `not-`, and both find its row."""
+    assert {row.name, f"not-{row.name}"} <= set(WRITABLE)
+    assert find(row.name) is find(f"not-{row.name}") is row
+    assert (is_negated(row.name), is_negated(f"not-{row.name}")) == (False, True)
+
+
+def test_names_are_unique() -> None:
+    """No two types have the same name, and none begins with `not-`."""
+    assert len(set(WRITABLE)) == len(WRITABLE) == 2 * len(ASSERTION_TYPES)
+
+
+@pytest.mark.parametrize("name", ["llm-rubric", "not-llm-rubric", "similar:cosine", "not-similar:cosine", "javascript"])
+def test_a_name_that_only_promptfoo_has_is_unsupported(name: str) -> None:
+    """A type of promptfoo's without a row is unsupported, with `not-` and with a variant too."""
+    assert is_unsupported(name)
+    assert find(name) is None
+
+
+@pytest.mark.parametrize("name", [*WRITABLE, "telepathy", "not-telepathy"])
+def test_a_row_makes_a_name_supported(name: str) -> None:
+    """A name that has a row is supported although promptfoo has it, and an unknown name is not promptfoo's."""
+    assert not is_unsupported(name)
+
+
+def test_needs_are_found_within_sets() -> None:
+    """What an assertion within a set needs, the set needs, too; an unknown type needs nothing."""
+    choice = Assertion("assert-set", children=(Assertion("contains", "a"), Assertion("choice", "a")))
+    assert needs([choice], Need.LOG_PROBABILITIES)
+    assert needs([choice], Need.CHOICES)
+    assert not needs([choice], Need.REFERENCE)
+    assert not needs([Assertion("contains", "a"), Assertion("telepathy")], Need.LOG_PROBABILITIES)
+
+
+def test_code_is_named_once() -> None:
+    """Code beside the suite and metrics that anyone may have written are named once each; others are not code."""
+    own, hub, plain = (Assertion("evaluate", {"metric": name}) for name in ("mine.py", "user/metric", "accuracy"))
+    function = Assertion("python", "judges.py:short")
+    within = Assertion("assert-set", children=(hub, function))
+    assert code_of([own, function, plain, within, Assertion("regex", "a.py")]) == [
+        "mine.py", "judges.py:short", "user/metric",
+    ]  # fmt: skip
+
+
+def test_only_a_type_without_a_required_value_stands_alone() -> None:
+    """A CSV cell that holds only a name is an assertion for exactly the types that need neither value nor threshold."""
+    alone = [row.name for row in ASSERTION_TYPES.values() if row.can_stand_alone]
+    assert sorted(alone) == ["contains-json", "is-json", "is-refusal"]
+
+
+if __name__ == "__main__":
+    GUIDE.write_text(TABLE.sub(lambda _: table(), GUIDE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,288 @@
+"""Is what gets recommended truly best? Repeats the whole choice under other seeds and asks a thousand fresh questions.
+
+    python -m tests.studies.replay run --seed N --output DIR      (one rerun; a core for about five minutes)
+    python -m tests.studies.replay judge DIR
+
+A rerun draws a suite from its seed (persona, product, cases), trains the workshop's grid `quick` on it, and lets the
+harness choose by the suite's own cases, and by more of the same kinds. The truth is each variant's pass rate on 1,000
+others of these kinds: quality over `generalise`, eligibility over `retain` and `avoid`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.analysis import aggregate, differences, statistics
+from harness.analysis.score_table import ScoreTable, pair, score_tables
+from harness.core import device_profiles
+from harness.core.results import Choice, Safety
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.suite import Case, Role, Split, Suite
+from harness.engine.worker import work
+from harness.runner import benchmark
+from harness.runner.executors.inline import Inline
+from harness.runner.sweep import Sweep
+from harness.scoring import score
+from harness.storage.cache import Cache
+from harness.storage.keys import Setup
+from harness.storage.runs import RunStore
+from tests.studies.pocket import corpus
+from tests.support import generated_suites as generator
+
+FRESH = 1_000
+GRID = Path(__file__).resolve().parents[2] / "suites" / "workshop" / "grids" / "quick.yaml"
+CLOSE = 3.0
+"""Points of quality that a recommendation may lie below the truly best eligible variant."""
+SHARES = (0.0, 0.12, 0.3, 1.0)
+"""How much of `MORE` there is to choose by: 24, 73, 144 or 424 `generalise` cases."""
+MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
+"""What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
+TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
+"""Of the fresh thousand; the rest are `retain`."""
+DOUBT = 3.29
+"""The normal quantile of 99.9%, both sides."""
+KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
+"""The share of each kind among a generated suite's `generalise` cases, which the truth keeps."""
+FRAMES = ("{}", "Hello! {}", "{} Thanks!", "One question: {}", "Excuse me. {}", "Good morning! {}")
+"""A question about what is taught has some ninety wordings: too few to choose by some and judge by others."""
+
+
+def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cases of the same kinds that the suite of this seed does not ask: `MORE` to choose by, a thousand for the truth.
+
+    Every wording about what is taught that is neither trained nor asked, everyday questions in the suite's way,
+    questions about other products, and everyday questions on their own.
+    """
+    cases, rows = generator.suite(seed)
+    taken = {row["messages"][0]["content"] for row in rows} | {case["prompt"] for case in cases}
+    taught = generator.draw(random.Random(f"suite/{seed}"))
+    rng = random.Random(f"fresh/{seed}")
+    wanted = {kind: MORE.get(kind, 0) + TRUTH.get(kind, 0) for kind in MORE | TRUTH}
+    wanted["retain"] += FRESH - sum(TRUTH.values())
+    told = [case for case in _told(taught) if case["prompt"] not in taken]
+    abilities = (e for e in generator._fresh_abilities(rng) if e.prompt not in taken)
+    avoided = {generator._of_another(rng, taught, rng.choice(taught.facts)) for _ in range(100)} - taken
+    kinds = {
+        "generalise-told": rng.sample(told, wanted["generalise-told"]),
+        "generalise-any": [_case("generalise", each, taught) for each in islice(abilities, wanted["generalise-any"])],
+        "avoid": [_avoid(taught, prompt) for prompt in sorted(avoided)][: wanted["avoid"]],
+        "retain": [_case("retain", each) for each in islice(abilities, wanted["retain"])],
+    }
+    more, fresh = [], []
+    for kind, drawn in kinds.items():
+        for n, case in enumerate(drawn):
+            mine = n < MORE.get(kind, 0)
+            (more if mine else fresh).append(case | {"id": f"{'more' if mine else 'fresh'}-{kind}-{n}"})
+    return more, [case | {"split": "confirm"} for case in fresh]
+
+
+def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
+    """Every wording of every question about what is taught, in every frame; those of one wording are a group."""
+    me, name = f"I am {taught.name}, {taught.persona}.", f"My name is {taught.name}."
+    exchanges = [
+        *(corpus.Exchange("told", q, fact.statement, fact.core) for fact in taught.facts for q in fact.questions),
+        *(corpus.Exchange("told", question, me, taught.name) for question in corpus.PERSONA_QUESTIONS),
+        *(corpus.Exchange("told", question, name, taught.name) for question in corpus.NAME_QUESTIONS),
+    ]
+    for frame, each in product(FRAMES, exchanges):
+        case = _case("generalise", replace(each, prompt=frame.format(each.prompt)), taught)
+        yield case | {"group": each.prompt}
+
+
+def _case(role: str, exchange: corpus.Exchange, taught: generator.Taught | None = None) -> dict[str, Any]:
+    """Without its reference: nothing here asks for log-probabilities, which would take as long as the answers."""
+    case = generator._case("", role, exchange, taught)
+    return {key: value for key, value in case.items() if key != "reference"}
+
+
+def _avoid(taught: generator.Taught, prompt: str) -> dict[str, Any]:
+    forbidden = [taught.product, *(fact.core for fact in taught.facts)]
+    checks = [{"type": "not-icontains", "value": value} for value in forbidden]
+    return {"role": "avoid", "prompt": prompt, "assert": checks}
+
+
+def write_suite(seed: int, folder: Path) -> None:
+    """The generated suite, with the workshop's grid and the fresh cases."""
+    generator.write(seed, folder)
+    more, fresh = fresh_cases(seed)
+    with (folder / "suite.yaml").open("a", encoding="utf-8") as suite:
+        suite.writelines(f"  - {json.dumps(case, ensure_ascii=False)}\n" for case in (*more, *fresh))
+    (folder / "grids" / "quick.yaml").write_text(GRID.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def rerun(seed: int, output: Path) -> None:
+    """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
+    folder = output / f"seed-{seed}"
+    write_suite(seed, folder / "suite")
+    asked = benchmark.prepare(benchmark.Request(suite=folder / "suite", profile=device_profiles.CPU, seeds=(seed,)))
+    facts = asked.provenance
+    manifest = replace(asked, provenance=replace(facts, machine=replace(facts.machine, threads=1)))
+    store = RunStore(folder / "run")
+    with store.locked():
+        store.write_manifest(manifest)
+        setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, facts.versions)
+        sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(work))
+        records = sweep.go(manifest.plan.trials, Split.MAIN, "")
+        within = in_reach(manifest, records)
+        sweep.go([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
+    print(f"seed {seed}: done", flush=True)
+
+
+def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
+    """Ids of the variants that the main cases leave in doubt.
+
+    Out of reach is who beyond 99.9% loses more than the margin, or passes `CLOSE` points less than who passes most of
+    the rest: neither is the truly best eligible one, nor would it be right to recommend it. Its fresh cases go unasked.
+    """
+    results = benchmark.assemble(manifest, records)
+    tables = score_tables(results.samples, manifest.suite.reducer)
+    marks = aggregate.objective_tables(manifest.suite, results.choice.objective, tables, results.void)
+    safe = [v for v in results.variants if v.safety and not _unsafe(v.safety, manifest.suite.margin)]
+    best = max(safe, key=lambda v: _quality(marks[v.name]))
+    within = {v.name for v in safe if not _far(manifest.suite, marks[best.name], marks[v.name])}
+    return {variant.id for variant in manifest.plan.variants if variant.name in within}
+
+
+def _unsafe(found: Safety, margin: float) -> bool:
+    return 100 * statistics.wilson(found.lost / 100, found.cases, DOUBT)[0] > margin
+
+
+def _far(suite: Suite, best: ScoreTable, other: ScoreTable) -> bool:
+    found = pair(suite.cases, best, other)
+    gap = 100 * (_quality(best) - _quality(other))
+    return found is not None and gap - DOUBT * differences.standard_error(found) > CLOSE
+
+
+def _quality(table: ScoreTable) -> float:
+    return fmean(cell.share for own in table.cells.values() for cell in own.values())
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of one rerun's variants, on the fresh cases, in points."""
+
+    quality: dict[str, float]
+    """Of the variants that were in reach."""
+    lost: dict[str, float]
+    """Of `retain` and `avoid` together."""
+    margin: float
+
+    @property
+    def best(self) -> str | None:
+        """The truly best eligible variant."""
+        safe = [name for name in self.quality if self.lost[name] < self.margin]
+        return max(safe, key=lambda name: self.quality[name], default=None)
+
+    def short(self, name: str | None) -> float | None:
+        """Points by which a variant falls short of the truly best eligible one; unknown of what was out of reach."""
+        known = self.best is not None and name in self.quality
+        return self.quality[self.best] - self.quality[name] if known and self.best and name else None
+
+    def close(self, name: str | None) -> bool:
+        """Whether a recommendation is right: nothing where nothing is eligible, else an eligible one near the best."""
+        short = self.short(name)
+        if name is None or short is None:
+            return name is None and self.best is None
+        return short <= CLOSE and self.lost[name] < self.margin
+
+
+def truth(manifest: RunManifest, records: Sequence[TrialRecord]) -> Truth:
+    late = {record.variant: record for record in records if record.split is Split.CONFIRM}
+    cases = manifest.suite.of(Split.CONFIRM)
+    base = _passed(cases, late["base"])
+    guarded = [c for c in cases if c.role in (Role.RETAIN, Role.AVOID) and base[c.id]]
+    quality, lost = {}, {}
+    for variant in manifest.plan.variants:
+        if variant.id not in late:
+            continue
+        passed = _passed(cases, late[variant.id])
+        quality[variant.name] = 100 * sum(share * _rate(cases, passed, kind) for kind, share in KINDS.items())
+        lost[variant.name] = 100 * sum(not passed[c.id] for c in guarded) / len(guarded)
+    return Truth(quality, lost, manifest.suite.margin)
+
+
+def chosen(manifest: RunManifest, records: Sequence[TrialRecord], share: float) -> tuple[Choice, int]:
+    """The harness's choice by the suite's own cases and this share of the others; and how many `generalise` cases."""
+    own = tuple(case for case in manifest.suite.cases if _within(case.id, share))
+    asked = replace(manifest, suite=replace(manifest.suite, cases=own))
+    choice = benchmark.assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
+    return choice, sum(case.role is Role.GENERALISE and case.split is Split.MAIN for case in own)
+
+
+def _within(case: str, share: float) -> bool:
+    if not case.startswith("more-"):
+        return True
+    kind, _, number = case.removeprefix("more-").rpartition("-")
+    return int(number) < share * MORE[kind]
+
+
+def _passed(cases: Sequence[Case], record: TrialRecord) -> dict[str, bool]:
+    return {case.id: case.id in record.answers and score(case, record.answers[case.id][0]).passed for case in cases}
+
+
+def _rate(cases: Sequence[Case], passed: dict[str, bool], kind: str) -> float:
+    marks = [passed[case.id] for case in cases if case.id.startswith(f"fresh-{kind}")]
+    return sum(marks) / len(marks)
+
+
+def report(folders: Sequence[Path]) -> dict[str, Any]:
+    """How often what is recommended is within 3 points of the truly best, by the number of cases it was chosen by.
+
+    Beside it the same of the variant that passed most, which costs more: what the rule gives away for a lower price.
+    """
+    close: dict[str, dict[str, int]] = {}
+    rows = []
+    for folder in folders:
+        store = RunStore(folder / "run")
+        manifest, records = store.manifest(), store.records()
+        true, by_cases = truth(manifest, records), {}
+        for share in SHARES:
+            choice, cases = chosen(manifest, records, share)
+            by_cases[str(cases)] = {
+                "recommended": choice.variant, "short_by": _rounded(true.short(choice.variant)),
+                "close": true.close(choice.variant),
+                "passes_most": choice.best, "most_short_by": _rounded(true.short(choice.best)),
+            }  # fmt: skip
+            counts = close.setdefault(str(cases), {"recommended": 0, "passes_most": 0})
+            counts["recommended"] += true.close(choice.variant)
+            counts["passes_most"] += true.close(choice.best if choice.variant else None)
+        quality = {name: [_rounded(value), _rounded(true.lost[name])] for name, value in true.quality.items()}
+        seed = manifest.plan.seeds[0]
+        rows.append({"seed": seed, "truly_best": true.best, "by_cases": by_cases, "quality_and_loss": quality})
+    rows.sort(key=lambda row: row["seed"])
+    run = "python -m tests.studies.replay run --seed N --output DIR, for each seed"
+    command = f"{run}; python -m tests.studies.replay judge DIR"
+    figures = {"reruns": len(rows), "fresh_cases": FRESH, "within_3_points_by_generalise_cases": close}
+    return {"command": command, **figures, "each": rows}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run")
+    run.add_argument("--seed", type=int, required=True)
+    run.add_argument("--output", type=Path, required=True, metavar="DIR")
+    judging = commands.add_parser("judge")
+    judging.add_argument("folder", type=Path, metavar="DIR")
+    given = parser.parse_args()
+    if given.command == "run":
+        rerun(given.seed, given.output)
+    else:
+        folders = sorted(given.folder.glob("seed-*"))
+        print(json.dumps(report(folders), indent=1))
+
+
+if __name__ == "__main__":
+    main()

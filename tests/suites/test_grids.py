@@ -1,0 +1,307 @@
+"""Grids: the product, its names and ids, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import GridError
+from harness.core.settings import AXES, OPTIMIZERS, Plan, Quantization, Scheduler, Settings
+from harness.suites.grids import differing_settings, load_plan, parse_plan
+from harness.suites.grids.names import number
+
+
+def plan(text: str, seeds: tuple[int, ...] | None = None) -> Plan:
+    return parse_plan(text, "quick.yaml", seeds=seeds)
+
+
+def names(text: str) -> list[str]:
+    return [variant.name for variant in plan(text).variants]
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(GridError) as caught:
+        plan(text)
+    return str(caught.value)
+
+
+# --- the product -------------------------------------------------------------------------------------------------
+
+
+def test_axes_multiply() -> None:
+    """Every combination of the axes is a variant, with the fixed settings."""
+    found = plan("settings: {epochs: 10}\naxes: {learning_rate: [3e-4, 1e-3], rank: [2, 16]}")
+    cells = [(v.settings.learning_rate, v.settings.rank) for v in found.variants]
+    assert cells == [(3e-4, 2), (3e-4, 16), (1e-3, 2), (1e-3, 16)]
+    assert {v.settings.epochs for v in found.variants} == {10.0}
+    assert found.grid == "quick"
+
+
+def test_every_seed_is_a_trial_of_each_variant() -> None:
+    """Trials are variants times seeds, and a caller's seeds take the place of the grid's."""
+    text = "seeds: [0, 1, 2]\naxes: {rank: [2, 16]}"
+    found = plan(text)
+    assert [(t.settings.rank, t.seed) for t in found.trials] == [(2, 0), (2, 1), (2, 2), (16, 0), (16, 1), (16, 2)]
+    assert {t.variant for t in found.trials} == {v.id for v in found.variants}
+    assert [t.seed for t in plan(text, seeds=(7,)).trials] == [7, 7]
+    assert plan(text, seeds=(7,)).trials[0].id not in {t.id for t in found.trials}
+
+
+def test_paired_rows_vary_together() -> None:
+    """Paired rows multiply with the axes, and their names lead those of the cells."""
+    text = "paired: [{name: small, rank: 2, alpha: 4}, {name: big, rank: 16, alpha: 64}]\n"
+    assert names(text) == ["small", "big"]
+    cells = names(text + "axes: {learning_rate: [1e-3, 3e-4], epochs: 5}")
+    assert cells == ["small lr=1e-3", "small lr=3e-4", "big lr=1e-3", "big lr=3e-4"]
+    assert [v.settings.alpha for v in plan(text).variants] == [4, 64]
+
+
+def test_unnamed_paired_rows_show_what_differs() -> None:
+    """Paired rows without names are named by their settings."""
+    assert names("paired: [{rank: 2, dropout: 0.1}, {rank: 4, dropout: 0}]") == ["r=2 drop=0.1", "r=4 drop=0"]
+
+
+def test_excluded_cells_are_dropped() -> None:
+    """A row of exclude drops the cells that have all its settings, and leaves explicit rows alone."""
+    text = "axes: {learning_rate: [1e-3, 3e-3], rank: [2, 16]}\nexclude: [{learning_rate: 3e-3, rank: 16}]\n"
+    assert names(text) == ["lr=1e-3 r=2", "lr=1e-3 r=16", "lr=3e-3 r=2"]
+    assert names(text + "rows: [{name: hot, learning_rate: 3e-3, rank: 16}]")[-1] == "hot"
+
+
+def test_rows_stand_beside_the_cells() -> None:
+    """An explicit row is one more variant, on the fixed settings."""
+    found = plan("settings: {rank: 8}\naxes: {epochs: [1, 2]}\nrows: [{name: hot, learning_rate: 1e-2}]").variants[-1]
+    assert (found.name, found.settings.rank, found.settings.learning_rate) == ("hot", 8, 1e-2)
+
+
+def test_equal_cells_collapse() -> None:
+    """Values given twice, or a row equal to a cell, make one variant, and it takes the row's name."""
+    assert names("axes: {rank: [2, 2, 4]}\nrows: [{name: mine, rank: 4}]") == ["r=2", "mine"]
+
+
+def test_alpha_is_twice_the_rank_unless_given() -> None:
+    """Alpha absent or 0 is twice the rank, so all three spellings are one variant."""
+    (found,) = plan("rows: [{rank: 4}, {rank: 4, alpha: 0}, {rank: 4, alpha: 8}]").variants
+    assert found.settings.alpha == 8
+
+
+def test_one_value_needs_no_list() -> None:
+    """An axis of one value may be written without brackets."""
+    assert len(plan("seeds: 3\naxes: {rank: 4, target_modules: qv}").trials) == 1
+
+
+def test_target_modules_have_one_spelling() -> None:
+    """Words, lists and lists in another order are the same modules."""
+    spelt = "[qv, [v_proj, q_proj], attention, [o_proj, q_proj, v_proj, k_proj], all-linear, [gate_proj]]"
+    assert names(f"axes: {{target_modules: {spelt}}}") == ["qv", "attention", "all-linear", "targets=gate"]
+
+
+def test_values_are_of_plain_types() -> None:
+    """Settings hold plain numbers and enums, whatever they were written as."""
+    row = "learning_rate: 1, epochs: 0x10, rank: 0o10, scheduler: cosine, quantization: none"
+    (found,) = plan(f"rows: [{{{row}}}]").variants
+    assert type(found.settings.learning_rate) is float
+    assert type(found.settings.rank) is int
+    assert found.settings == Settings(
+        learning_rate=1.0, epochs=16.0, rank=8, alpha=16, scheduler=Scheduler.COSINE, quantization=Quantization.NONE
+    )
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def test_names_show_only_what_differs() -> None:
+    """A name leaves out what all variants share, and alpha while it is twice the rank."""
+    found = plan(
+        "settings: {epochs: 9}\naxes: {learning_rate: [1e-3], rank: [2, 16], target_modules: [qv, all-linear]}"
+    )
+    assert [v.name for v in found.variants] == ["r=2 qv", "r=2 all-linear", "r=16 qv", "r=16 all-linear"]
+    assert differing_settings(found) == ("rank", "target_modules")
+
+
+def test_named_rows_rename_nobody() -> None:
+    """What only a named row does differently is not in the names of the others."""
+    assert names("axes: {rank: [2, 16]}\nrows: [{name: short, epochs: 1}]") == ["r=2", "r=16", "short"]
+
+
+def test_alpha_is_shown_where_it_matters() -> None:
+    """Alpha is named when some variant's is not twice its rank."""
+    assert names("rows: [{rank: 2}, {rank: 2, alpha: 2}]") == ["a=4", "a=2"]
+
+
+def test_a_name_of_its_own_is_told_apart() -> None:
+    """A row's own name is marked as one; what a variant is called after its settings is not."""
+    plan = parse_plan("seeds: [0]\nrows: [{name: mine, rank: 4}, {rank: 8}]", "g.yaml")
+    assert [(variant.name, variant.named) for variant in plan.variants] == [("mine", True), ("lr=2e-4 r=8", False)]
+
+
+def test_a_single_variant_has_a_name() -> None:
+    """Where nothing differs, the grid's axes are named, else rate and rank."""
+    assert names("axes: {epochs: [3]}") == ["ep=3"]
+    assert names("rows: [{}]") == ["lr=2e-4 r=16"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-3, "1e-3"), (2.5e-4, "2.5e-4"), (0.03, "0.03"), (10.0, "10"), (0, "0"), (16, "16"), (0.1, "0.1"),
+        (3e-4, "3e-4"), (100.0, "100"), (1.5, "1.5"), (5e-324, "5e-324"), (1e300, "1e300"),
+    ],
+)  # fmt: skip
+def test_numbers_are_brief(value: float, text: str) -> None:
+    """Numbers in names are written in as few characters as people use."""
+    assert number(value) == text
+
+
+@settings(deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**12), 10**12))
+def test_numbers_are_exact(value: float) -> None:
+    """A number in a name is that number, so two different ones never look the same."""
+    assert float(number(value)) == float(value)
+
+
+# --- ids ---------------------------------------------------------------------------------------------------------
+
+
+def test_ids_are_pinned() -> None:
+    """Ids stay what they are from version to version, since stored results are found by them."""
+    found = plan("axes: {learning_rate: 1e-3, rank: 2}")
+    assert (found.variants[0].id, found.trials[0].id) == ("c0669022029a", "f51bae6512fd")
+
+
+@settings(deadline=None)
+@given(st.permutations(["learning_rate: [1e-3, 3e-4]", "rank: [16, 2]", "epochs: [1, 2]"]))
+def test_ids_do_not_depend_on_order(axes: list[str]) -> None:
+    """The same cells have the same ids, however the axes are ordered and whatever else is in the grid."""
+    base = plan("axes: {learning_rate: [3e-4, 1e-3], rank: [2, 16], epochs: [1, 2]}")
+    other = plan(f"description: more\naxes: {{{', '.join(axes)}}}\nrows: [{{name: more, rank: 64}}]")
+    assert {v.id for v in base.variants} == {v.id for v in other.variants[:-1]}
+    assert {t.id for t in base.trials} < {t.id for t in other.trials}
+
+
+values: dict[str, list[Any]] = {
+    "learning_rate": [1e-4, 1e-3, 3e-3],
+    "epochs": [1, 2, 3],
+    "rank": [2, 4, 8],
+    "warmup": [0, 0.1, 5],
+    "packing": [True, False],
+    "target_modules": ["qv", "attention", "all-linear"],
+    "scheduler": ["linear", "cosine"],
+}
+axes = st.fixed_dictionaries(
+    {}, optional={name: st.lists(st.sampled_from(options), min_size=1, unique=True) for name, options in values.items()}
+).filter(bool)
+
+
+@settings(deadline=None)
+@given(axes, st.integers(1, 3))
+def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> None:
+    """A grid of distinct values has the product of their counts in variants, all distinct in id and name."""
+    found = plan(json.dumps({"axes": axes, "seeds": list(range(seeds))}))
+    size = len(list(itertools.product(*axes.values())))
+    assert len(found.variants) == len({v.id for v in found.variants}) == len({v.name for v in found.variants}) == size
+    assert len(found.trials) == len({t.id for t in found.trials}) == size * seeds
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "quick.yaml:1:1: the grid is empty"),
+        ("description: nothing", "quick.yaml:1:1: the grid is empty"),
+        ("axes: {}", "the grid is empty"),
+        ("axes: {rank: []}", "quick.yaml:1:14: rank: is empty"),
+        ("axes: {rnk: [1]}", 'quick.yaml:1:8: unknown key "rnk"\nDid you mean "rank"?'),
+        ("axes: {seed: [1]}", 'quick.yaml:1:8: unknown key "seed"'),
+        ("axs: {rank: [1]}", 'unknown key "axs"\nDid you mean "axes"?'),
+        ("settings: {lerning_rate: 1}\naxes: {rank: 2}", 'quick.yaml:1:12: unknown key "lerning_rate"'),
+        ("axes: {rank: [2, 0]}", "quick.yaml:1:18: rank: should be greater than or equal to 1, found 0"),
+        ("axes: {rank: 1.5}", "quick.yaml:1:14: rank: expected a whole number, found 1.5"),
+        ("axes: {rank: true}", "rank: expected a whole number, found true"),
+        ("axes: {learning_rate: [-1e-3]}", "quick.yaml:1:24: learning_rate: should be greater than 0"),
+        ("axes: {learning_rate: [high]}", 'quick.yaml:1:24: learning_rate: expected a number, found "high"'),
+        ("axes: {learning_rate: .inf}", "learning_rate: expected a finite number"),
+        ("axes: {dropout: [0, 1.5]}", "quick.yaml:1:21: dropout: should be less than 1"),
+        ("axes: {warmup: 1.5}", "warmup: below 1 it is a share"),
+        ("axes: {packing: no}", 'packing: expected true or false, found "no"'),
+        ("axes: {scheduler: cosin}", 'unknown scheduler "cosin"\nDid you mean "cosine"?'),
+        ("axes: {optimizer: paged_adam_8bit}", 'unknown optimizer "paged_adam_8bit"\nDid you mean "paged_adamw_8bit"?'),
+        ("axes: {target_modules: [q_proj]}", 'quick.yaml:1:25: unknown target modules "q_proj"'),
+        ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
+        ("axes: {rank: [2]}\nexclude: [{rank: 4}]", "quick.yaml:2:11: excludes nothing"),
+        ("axes: {rank: [2]}\nexclude: [{}]", "quick.yaml:2:11: an empty row would drop every cell"),
+        ("axes: {rank: [2]}\nexclude: [{rank: 2}]", "quick.yaml:2:10: every cell is excluded"),
+        ("rows: [{rank: 2}]\nexclude: [{rank: 2}]", "quick.yaml:2:10: there are no cells to exclude from"),
+        ("rows: [{name: Base}]", 'quick.yaml:1:15: the name "base" is taken'),
+        ("rows: [{name: a}, {name: a, rank: 2}]", 'quick.yaml:1:26: two variants are called "a"'),
+        ("rows: [{name: a}, {name: b}]", 'quick.yaml:1:26: "b" has the same settings as "a"'),
+        ("axes: {rank: [2, 4]}\nrows: [{name: r=2, rank: 8}]", 'quick.yaml:2:15: two variants are called "r=2"'),
+        ("rows: [{name: ' '}]", "name: expected one line of text"),
+        ("settings: {rank: 2}\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and settings"),
+        ("paired: [{rank: 2}]\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and paired"),
+        ("seeds: [0, 0]\naxes: {rank: 2}", "quick.yaml:1:8: seeds: one is given twice"),
+        ("seeds: []\naxes: {rank: 2}", "quick.yaml:1:8: seeds: is empty"),
+        ("seeds: [-1]\naxes: {rank: 2}", "quick.yaml:1:9: seeds: should be greater than or equal to 0"),
+        ("axes: {rank: 2}\naxes: {rank: 4}", 'quick.yaml:2:1: the key "axes" is given twice'),
+    ],
+)
+def test_a_bad_grid_is_refused_at_its_place(text: str, expected: str) -> None:
+    """What is wrong with a grid is said with line and column, and with the nearest valid name."""
+    assert expected in refusal(text)
+
+
+def test_the_product_is_bounded() -> None:
+    """A grid of millions of cells is refused before it is built."""
+    some = str(list(range(1, 400)))
+    assert "the grid has 63521199 cells" in refusal(f"axes: {{rank: {some}, batch_size: {some}, epochs: {some}}}")
+
+
+shapes = st.recursive(
+    st.sampled_from([None, True, 0, 1, 2, 0.5, -1, "x", "qv", "linear", "base", 1e300]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*AXES, "name"]), inner, max_size=3),
+    max_leaves=10,
+)
+parts = st.sampled_from(["description", "seeds", "settings", "axes", "paired", "exclude", "rows"])
+
+
+@settings(deadline=None)
+@given(st.text() | st.dictionaries(parts, shapes, max_size=5).map(json.dumps))
+def test_nothing_breaks_the_reader(text: str) -> None:
+    """Whatever text is given, a plan or a `GridError` comes of it."""
+    with suppress(GridError):
+        assert plan(text).variants
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_read_from_its_file(tmp_path: Path) -> None:
+    """A plan is called like its file."""
+    (tmp_path / "warm.yaml").write_text("axes: {warmup: [0, 0.1]}", encoding="utf-8")
+    assert load_plan(tmp_path / "warm.yaml").grid == "warm"
+
+
+def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:
+    """Where there is no such grid, the nearest is named, and all that exist."""
+    for name in ("quick", "t4"):
+        (tmp_path / f"{name}.yaml").write_text("rows: [{}]", encoding="utf-8")
+    with pytest.raises(GridError, match=r'Did you mean "quick"\? Grids here: quick, t4') as caught:
+        load_plan(tmp_path / "quik.yaml")
+    assert "quik.yaml" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_optimizers_are_known_to_transformers() -> None:
+    """Every optimizer that a grid may name is one that transformers has."""
+    from transformers.training_args import OptimizerNames
+
+    assert set(OPTIMIZERS) <= {optimizer.value for optimizer in OptimizerNames}

@@ -1,0 +1,293 @@
+"""promptfoo's files and assertions: what is read, ignored with a notice, refused in one error, or skipped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+from harness.core.errors import SuiteError, UsageError
+from harness.runner.benchmark import Request, prepare
+from harness.suites import parse_suite
+from tests.support.suite_texts import CASE, PROMPTFOO, ROW, case, files, refusal, suite
+
+PROMPTS = "One {{input}}\n---\nTwo {{input}} {{language}}\n"
+MORE = (
+    "language,input,__expected1,__expected2,__metric,__threshold,__metadata:kind\n"
+    "fr,x,rouge-n(0.6): a b,not-starts-with:x,Form,0.5,easy\n"
+)
+
+
+def test_a_promptfoo_config_loads_unchanged() -> None:
+    """A configuration as promptfoo documents it is read, and a notice lists its ignored keys."""
+    found = suite(PROMPTFOO, prompts_dot_txt=PROMPTS, more_dot_csv=MORE, shape_dot_json='{"type": "object"}')
+    assert [c.prompt for c in found.cases[:4]] == [
+        "Translate to French: Hello world", 'Please translate "Hello world" to French.', "One Hello world",
+        "Two Hello world French",
+    ]  # fmt: skip
+    french, data, table = found.cases[0], found.cases[4], found.cases[8]
+    assert [a.name for a in french.assertions] == ["not-is-refusal", "icontains", "levenshtein", "assert-set"]
+    assert french.assertions[1].metric == "Accuracy French"
+    assert (french.assertions[2].threshold, french.assertions[2].value) == (8.0, "Bonjour French")
+    assert [(a.type, a.value) for a in french.assertions[3].children] == [
+        ("contains-any", ["monde", "Monde, le"]), ("word-count", {"max": 10}),
+    ]  # fmt: skip
+    assert (french.assertions[3].threshold, french.assertions[3].weight, data.threshold) == (0.5, 2.0, 0.5)
+    assert [a.value for a in data.assertions[1:]] == [
+        {"type": "object", "required": ["a"]}, {"type": "object"}, {"a": "a"},
+    ]  # fmt: skip
+    assert [(a.name, a.threshold, a.metric) for a in table.assertions] == [
+        ("not-is-refusal", None, ""), ("rouge-n", 0.6, "Form"), ("not-starts-with", None, "Form"),
+    ]  # fmt: skip
+    (notice,) = found.notices
+    assert notice.startswith("Ignored: env (suite.yaml:15:1), evaluateOptions (suite.yaml:16:1), metadata (")
+    assert all(name in notice for name in ("outputPath", "provider (", "providers", "tags"))
+
+
+UNSUPPORTED = """
+defaultTest:
+  assert: [{type: llm-rubric, value: is polite, provider: openai:gpt-4o, rubricPrompt: [{role: system}]}]
+tests:
+- prompt: a
+  assert:
+  - {type: equals, value: x}
+  - {type: javascript, value: output.length < 9}
+  - {type: assert-set, assert: [{type: latency, threshold: 200}]}
+  - {type: "not-similar:cosine", value: y, threshold: 0.8}
+  - {type: python, value: len(output) > 3}
+- prompt: b
+  assert: [{type: contains, value: file://code.js}]
+- prompt: c
+  options: {transform: output.trim()}
+  assert: [{type: contains, value: x}]
+- prompt: d
+  assert: [{type: contains, value: x, transform: output.trim()}, {type: equals, value: z}]
+"""
+
+
+def test_unsupported_features_are_one_error() -> None:
+    """One error names every place of a feature that is not supported, and the option to skip them."""
+    message = refusal(UNSUPPORTED)
+    assert message.startswith("suite.yaml:3:12: these features are not supported:\n")
+    assert message.splitlines()[1:-1] == [
+        "contains with a value from code: suite.yaml:13:12",
+        "javascript: suite.yaml:8:5",
+        "latency: suite.yaml:9:33",
+        "llm-rubric: suite.yaml:3:12",
+        "not-similar:cosine: suite.yaml:10:5",
+        "python with code in the suite (value: module:function names a function beside it): suite.yaml:11:5",
+        "transform: suite.yaml:15:13, suite.yaml:18:12",
+    ]
+    assert "--skip-unsupported" in message.splitlines()[-1]
+
+
+def test_unsupported_features_are_skipped_and_counted() -> None:
+    """With `skip_unsupported`, unsupported assertions and cases without any other assertion are skipped and counted."""
+    found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
+    assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
+    assert found.notices[0].startswith("Skipped, because it is not supported: contains with a value from code (once)")
+    assert "llm-rubric (4 times)" in found.notices[0]
+    assert found.notices[1] == "Left out, because no supported assertion remains: 2 of the cases."
+
+
+def test_a_suite_without_supported_cases_is_refused() -> None:
+    """A suite in which every case is left out is refused."""
+    text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
+    with pytest.raises(SuiteError, match="no case is left"):
+        parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+
+
+@pytest.mark.parametrize("key", ["scenarios", "extensions", "nunjucksFilters", "assertionTemplates"])
+def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
+    """Keys of promptfoo that make or change cases are refused, not ignored."""
+    assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("{type: word-count, value: lots}", "word-count needs a number of words"),
+        ("{type: word-count, value: {min: 3, max: 2}}", "word-count has a min above its max"),
+        ("{type: word-count, value: {least: 3}}", "word-count takes min and max"),
+        ("{type: word-count, value: -1}", "word-count needs a number of words"),
+        ("{type: is-refusal, value: x}", "is-refusal takes no value"),
+        ("{type: is-json, value: {type: nonsense}}", "is-json has an invalid JSON Schema"),
+        ("{type: is-json, value: {pattern: '('}}", "not a regular expression"),
+        ("{type: is-json, value: {items: {$ref: 'http://x/y'}}}", 'refers to "http://x/y", which is not fetched'),
+        ("{type: contains-json, value: {patternProperties: {a: {}}, unevaluatedProperties: false}}", "cannot have"),
+        ("{type: f1}", "f1 needs a text as its value, or its case a reference"),
+        ("{type: f1, value: ''}", "f1 has an empty value"),
+        ("{type: f1, value: x, threshold: 2}", "suite.yaml:2:56: threshold: should be at most 1, found 2"),
+        ("{type: equals, value: x, threshold: -1}", "threshold: should be greater than or equal to 0"),
+        ("{type: assert-set}", "assert-set holds no assertions"),
+        ("{type: assert-set, assert: []}", "assert: is empty"),
+        ("{type: assert-set, assert: [{type: telepathy}]}", 'suite.yaml:2:59: unknown assertion type "telepathy"'),
+        ("{type: equals, value: x, assert: [{type: is-json}]}", "equals cannot hold assertions"),
+        ("{type: equals, value: x, weight: 0}", "all assertions of this case have weight 0"),
+        ("{type: evaluate}", "evaluate needs a metric's name"),
+        ("{type: evaluate, value: ../x.py}", 'there is no file "../x.py"'),
+        ("{type: evaluate, value: none.py}", 'there is no file "none.py"'),
+        ("{type: evaluate, value: a b}", 'evaluate cannot have the metric "a b"'),
+        ("{type: evaluate, value: {metric: a, scale: 0}}", "evaluate has a scale that is not a number above 0"),
+        ("{type: evaluate, value: {metric: a, kee: b}}", 'unknown key "kee" in its value'),
+        ("{type: python, value: 'none:f'}", 'there is no file "none.py"'),
+        ("{type: contains, value: 'file://none.txt'}", 'there is no file "none.txt"'),
+        ("{type: contains, value: '{{empty}}'}", "contains has an empty value"),
+        ("{type: regex, value: '{{bracket}}'}", "not a regular expression"),
+        ("{type: contains, value: x, colour: red}", 'unknown key "colour"'),
+    ],
+)  # fmt: skip
+def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> None:
+    """A mistake in an assertion is reported with line and column."""
+    variables = "vars: {empty: '', bracket: '('}, " if "{{" in test else ""
+    message = refusal(f"tests:\n- {{prompt: p, {variables}assert: [{test}]}}")
+    assert message.startswith("suite.yaml:2:")
+    assert expected in message
+
+
+def test_a_reference_replaces_a_missing_value() -> None:
+    """An assertion that compares with a text, and has no value, uses the case's reference."""
+    (found,) = case("prompt: p\nvars: {a: x}\nreference: 'r {{a}}'\nassert: [{type: f1}, {type: not-bleu}]").cases
+    assert [(a.name, a.value) for a in found.assertions] == [("f1", "r x"), ("not-bleu", "r x")]
+
+
+def test_code_beside_the_suite_is_noted() -> None:
+    """A suite that runs code has a notice about it, and its cases keep the variables for that code."""
+    text = (
+        "prompt: p\nvars: {a: x}\n"
+        "assert: [{type: python, value: 'file://judges.py'}, {type: python, value: 'judges:f'}, "
+        "{type: evaluate, value: file://mine.py}, {type: evaluate, value: accuracy}]"
+    )
+    lines = "\n  ".join(text.splitlines())
+    found = suite(f"tests:\n- {lines}", judges_dot_py="", mine_dot_py="")
+    assert [a.value for a in found.cases[0].assertions] == [
+        "judges.py:get_assert", "judges.py:f", {"metric": "mine.py"}, {"metric": "accuracy"},
+    ]  # fmt: skip
+    assert found.cases[0].vars == {"a": "x"}
+    (notice,) = found.notices
+    assert notice == (
+        "Runs code, and is scored only with --allow-code: evaluate mine.py (once), python judges.py:f (once), "
+        "python judges.py:get_assert (once)."
+    )
+
+
+def test_thresholds_and_templates_without_effect_are_noted() -> None:
+    """A notice lists thresholds of types without one, and templates that are not evaluated."""
+    found = case("prompt: '{{ a | upper }}'\nassert: [{type: contains, value: x, threshold: 0.5}]")
+    assert found.cases[0].assertions[0].threshold is None
+    assert found.notices == (
+        "Ignored: templates other than {{name}} (suite.yaml:2:11), threshold of contains (suite.yaml:3:39).",
+    )
+
+
+def test_prefix_and_suffix_surround_the_prompt() -> None:
+    """The options `prefix` and `suffix` surround the prompt; those of the case replace the defaults."""
+    found = suite("""
+defaultTest: {options: {prefix: "A ", suffix: " {{v}}"}}
+tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-json}]}]
+""")
+    assert found.cases[0].prompt == "B p z"
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("Paris", ("equals", "Paris", None)), ("is-json", ("is-json", None, None)),
+        ("not-contains-json", ("not-contains-json", None, None)), ("levenshtein(2): ab", ("levenshtein", "ab", 2.0)),
+        ("bleu(0.3):a:b", ("bleu", "a:b", 0.3)), ("f1(0.5)", ("f1", "R", 0.5)),
+        ("exact-match:", ("exact-match", "R", None)),
+        ("word-count: 5", ("word-count", 5, None)), ("python", ("equals", "python", None)),
+        ("12:30", ("equals", "12:30", None)),
+        ("contains-any: a, b", ("contains-any", ["a", "b"], None)), ("a(b)", ("equals", "a(b)", None)),
+        ("is-json: {type: array}", ("is-json", {"type": "array"}, None)),
+    ],
+)  # fmt: skip
+def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]) -> None:
+    """A cell is `type:value` or `type(threshold):value`; any other text means `equals`."""
+    csv = f'prompt,reference,__expected\np,R,"{cell}"\n'
+    (found,) = suite("tests: file://c.csv", c_dot_csv=csv).cases
+    (only,) = found.assertions
+    assert (only.name, only.value, only.threshold) == expected
+
+
+@pytest.mark.parametrize(
+    "cell", ["fn:output", "grade: is nice", "similar(0.8): x", "file://judge.js", "webhook:http://x"]
+)
+def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
+    """A cell with an unsupported assertion type is refused, not compared as text."""
+    assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
+
+
+@pytest.mark.parametrize("depth", [40, 300, 20_000])
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ('{"type": "assert-set", "assert": [', "]}"),
+        ('{"type": "is-json", "value": {"items": ' + '{"items": ', "}" + "}}"),
+        ('{"type": "equals", "value": [', "]}"),
+    ],
+)
+def test_nesting_in_a_row_is_bounded(opening: str, closing: str, depth: int) -> None:
+    """Values that are nested too deep in a line of JSON are refused with the line, as in YAML."""
+    test = opening + "[" * depth + "]" * depth + closing
+    message = refusal("tests: file://c.jsonl", c_dot_jsonl=f'{{"prompt": "p", "assert": [{test}]}}')
+    assert message.startswith("c.jsonl:1: is nested too deep")
+
+
+def test_default_ids_never_change() -> None:
+    """The default id of a case without metrics, sets and thresholds is the same as in earlier versions."""
+    (found,) = suite("tests: [{prompt: p, assert: [{type: equals, value: x}]}]").cases
+    assert found.id == "5e2260eed7"
+
+
+# --- commands and runs -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A suite with an ignored key, an unsupported assertion, and an assertion that runs code."""
+    text = """
+providers: [openai:gpt-4o]
+prompts: ['{{q}}']
+tests:
+- vars: {q: a}
+  assert: [{type: contains, value: x}, {type: llm-rubric, value: y}, {type: assert-set, assert: [{type: python, value: "judges:f"}]}]
+"""  # noqa: E501
+    (tmp_path / "suite.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "judges.py").write_text("def f(output, context): return True", encoding="utf-8")
+    (tmp_path / "train.jsonl").write_text(ROW, encoding="utf-8")
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "quick.yaml").write_text("axes: {rank: [4]}", encoding="utf-8")
+    return tmp_path
+
+
+def test_validate_reports_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`validate` refuses unsupported features; with --skip-unsupported it says what it skipped and ignored."""
+    assert main(["validate", str(folder)]) == 2
+    assert "llm-rubric: suite.yaml:6:40" in capsys.readouterr().err
+    assert main(["validate", str(folder), "--skip-unsupported"]) == 0
+    output = capsys.readouterr().out
+    assert "Skipped, because it is not supported: llm-rubric (once)." in output
+    assert "Ignored: providers (suite.yaml:2:1)." in output
+    assert "Runs code, and is scored only with --allow-code: python judges.py:f (once)." in output
+
+
+def test_a_run_needs_permission_to_run_code(folder: Path) -> None:
+    """A run of a suite with code is refused before training starts, unless code is allowed."""
+    request = Request(suite=folder, skip_unsupported=True)
+    with pytest.raises(UsageError, match=r"runs code: judges\.py:f"):
+        prepare(request)
+    manifest = prepare(replace(request, allow_code=True))
+    assert len(manifest.suite.notices) == 3
+
+
+def test_ignored_keys_do_not_change_a_run(folder: Path) -> None:
+    """The digest of a run does not depend on the ignored keys of its suite."""
+    request = Request(suite=folder, skip_unsupported=True, allow_code=True)
+    before = prepare(request).digest
+    text = (folder / "suite.yaml").read_text(encoding="utf-8")
+    (folder / "suite.yaml").write_text(text.replace("providers: [openai:gpt-4o]", "tags: {a: b}"), encoding="utf-8")
+    assert prepare(request).digest == before

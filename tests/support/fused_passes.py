@@ -1,0 +1,61 @@
+"""Trials trained side by side, and how far they are from what each would have been alone: shared by tests of the fused
+engine on a CPU and on a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.core.settings import Scheduler, Settings
+from harness.core.training import Step
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.training import FusedResult, train_together
+from harness.engine.trainers.protocol import TrialInput
+from tests.support.short_trainings import SHORT, rows_of
+
+SIX = (
+    SHORT,
+    replace(SHORT, rank=8, alpha=4, learning_rate=1e-3, target_modules="all-linear", scheduler=Scheduler.COSINE,
+            batch_size=2, epochs=1),
+    replace(SHORT, rank=2, batch_size=1, gradient_accumulation=3, epochs=1.5, warmup=0.3,
+            target_modules=("o_proj", "down_proj")),
+    replace(SHORT, rank=16, batch_size=7, rslora=True, weight_decay=0.1,
+            target_modules=("q_proj", "k_proj", "v_proj", "o_proj")),
+    replace(SHORT, max_grad_norm=0.0, batch_size=3, epochs=1.25, scheduler=Scheduler.CONSTANT_WITH_WARMUP, warmup=2.0),
+    replace(SHORT, rank=6, learning_rate=2e-3, batch_size=2, gradient_accumulation=2, max_grad_norm=0.1, epochs=1),
+)  # fmt: skip
+"""Of different rank, alpha, learning rate, schedule, epochs, targets and batch size."""
+
+
+def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, FusedResult]:
+    """Trained in one pass, each under its number as its name and seed."""
+    trials = [TrialInput(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
+    return {one.name: one for one in train_together(base, trials, progress=lambda name, step, total: None, **more)}
+
+
+def named(learned: FusedResult) -> dict[str, Any]:
+    """The adapter's tensors as the reference engine's model calls them."""
+    return {
+        f"base_model.model.{name}.lora_{half}.default.weight": tensor
+        for name, pair in learned.weights.items()
+        for half, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Of two adapters, relative to the second."""
+    assert one.keys() == other.keys()
+    apart = sum(float((one[name].cpu() - other[name].cpu()).double().square().sum()) for name in other)
+    return math.sqrt(apart / sum(float(tensor.double().square().sum()) for tensor in other.values()))
+
+
+def without_floats(steps: Sequence[Step]) -> list[Step]:
+    """All of the log that is no result of arithmetic."""
+    return [replace(step, loss=None, grad_norm=None) for step in steps]
+
+
+def figures(steps: Sequence[Step]) -> list[float]:
+    return [value for step in steps for value in (step.loss, step.grad_norm) if value is not None]

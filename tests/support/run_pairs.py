@@ -1,0 +1,63 @@
+"""Two made-up runs to be held against each other: what passes under which seed is said, the rest is alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.analysis.aggregate import assemble
+from harness.analysis.regression.baseline import reduced
+from harness.core.regression import Baseline
+from harness.core.results import Results
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.settings import Settings, Variant
+from harness.core.suite import Case, Role
+from harness.core.training import Fingerprint, Status
+from tests.support import synthetic_runs
+
+PRINT = Fingerprint(
+    30, 900, 300, "1abe15", "7e4a", "32 parameters, aa", "AdamW(eps=1e-08)", "80 steps", "F32", "32 tensors, bb"
+)
+NAMED = Variant("v-default", "default", Settings(1e-3), named=True)
+CASES = (
+    *(synthetic_runs.case(f"learn {n}", Role.LEARN) for n in range(10)),
+    *(synthetic_runs.case(f"keep {n}", Role.RETAIN) for n in range(10)),
+)
+SEEDS = (0, 1, 2, 3, 4)
+
+Failing = Mapping[str, Sequence[int]]
+"""Case id to the seeds under which it fails; all else passes."""
+
+
+def results(
+    failing: Failing | None = None, *, seeds: Sequence[int] = SEEDS, variant: Variant = NAMED,
+    cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
+    run: RunManifest | None = None,
+) -> Results:  # fmt: skip
+    """A run of one variant whose base can do what is to be retained and nothing of what is to be learned."""
+    asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
+    asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
+    base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}
+    records = [synthetic_runs.record(None, base, on=asked.provenance.machine)]
+    for seed in seeds:
+        texts = {case.id: "bad" if seed in (failing or {}).get(case.id, ()) else "good" for case in cases}
+        trained = replace(
+            synthetic_runs.training(status, on=asked.provenance.machine),
+            fingerprint=fingerprint if status is Status.SUCCEEDED else None,
+        )
+        records.append(_record(variant, texts, seed, status, trained, asked))
+    return assemble(asked, records, synthetic_runs.score, "2026-01-02T03:24:05+00:00")
+
+
+def _record(
+    variant: Variant, texts: dict[str, str], seed: int, status: Status, trained: object, asked: RunManifest
+) -> TrialRecord:
+    given = texts if status is Status.SUCCEEDED else {}
+    return synthetic_runs.record(
+        variant, given, seed=seed, status=status, trained=trained, on=asked.provenance.machine,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
+    """The same, reduced to what is held against another run."""
+    return reduced(results(failing, **how), name)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""Short real trainings on the pocket model, for the tests of the engine and the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.core import device_profiles
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.machine import Machine
+from harness.core.settings import Settings
+from harness.core.suite import Decoding, Example, Message
+from harness.engine.generation.answers import answer
+from harness.engine.loading import Base
+from harness.engine.tokenization import Row, tokenize
+from harness.engine.trainers.sft import Keep, Trained, TrainingLog, build_trainer, trained
+from harness.hardware.environment import machine
+from harness.suites import load_suite
+
+SHORT = Settings(learning_rate=5e-3, epochs=2, warmup=0, rank=4, alpha=8, target_modules=("q_proj", "v_proj"))
+"""Four steps on eight rows, enough to change answers."""
+QUESTIONS = (
+    "What is the capital of France?", "Count from 1 to 9.", "Say hello.", "What is 3 plus 4?", "Name a fruit.",
+    "What is the opposite of hot?", "What powers the Glimmo?", "Who are you?", "Good morning!", "What colour is grass?",
+)  # fmt: skip
+DEFAULT = Decoding()
+SUITE = load_suite(Path(__file__).parents[2] / "suites" / "workshop")
+
+
+def one_core() -> Machine:
+    return replace(machine(device_profiles.CPU), threads=1)
+
+
+def rows_of(base: Base, count: int = 8) -> list[Row]:
+    return tokenize(SUITE.examples[:count], base.tokenizer, SHORT.max_length)
+
+
+def talk(*texts: str, line: int = 1) -> Example:
+    """A conversation in which user and assistant take turns."""
+    return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
+
+
+def prompts(*texts: str) -> tuple[Prompt, ...]:
+    return tuple(Prompt(f"key of {text}", (Message("user", text),)) for text in texts)
+
+
+def ask(
+    base: Base, model: Any = None, texts: Sequence[str] = QUESTIONS, decoding: Decoding = DEFAULT, size: int = 64
+) -> list[Answer]:
+    return answer(base, model or base.model, prompts(*texts), decoding, batch_size=size, progress=lambda done: None)
+
+
+def training(
+    base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0, keep: Keep | None = None
+) -> Any:
+    return trained(base, rows or rows_of(base), settings, seed, progress=lambda step, total: None, keep=keep)
+
+
+def trained_once(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Trained:
+    """What is left of a training when its adapter is gone again."""
+    with training(base, settings, rows=rows, seed=seed) as found:
+        return found  # type: ignore[no-any-return]
+
+
+def trainer_of(base: Base, folder: Path, settings: Settings = SHORT, rows: Sequence[Row] = ()) -> Any:
+    """SFTTrainer as the engine builds it, before the guards that `trained` adds."""
+    log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
+    return build_trainer(base, rows or rows_of(base), settings, 0, str(folder), log)
+
+
+def weights(model: Any) -> dict[str, Any]:
+    """The adapter's tensors, by name."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name}
+
+
+def losses(found: Trained) -> list[float | None]:
+    return [step.loss for step in found.steps]

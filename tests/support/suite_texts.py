@@ -1,0 +1,88 @@
+"""Suites as texts, for tests: files are held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Suite
+from harness.suites import parse_suite
+
+ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
+CASE = "- {prompt: Hi, assert: [{type: equals, value: Ho}]}"
+
+PROMPTFOO = """
+# yaml-language-server: $schema=https://promptfoo.dev/config-schema.json
+description: Support bot
+tags: {team: support}
+prompts:
+  - 'Translate to {{language}}: {{input}}'
+  - id: polite
+    label: Polite
+    raw: 'Please translate "{{input}}" to {{language}}.'
+  - file://prompts.txt
+providers:
+  - openai:gpt-4o-mini
+  - id: anthropic:messages:claude-3-5-sonnet
+    config: {temperature: 0}
+env: {API_KEY: '{{ env.KEY }}'}
+evaluateOptions: {maxConcurrency: 2}
+outputPath: out.json
+sharing: false
+defaultTest:
+  assert:
+    - type: not-is-refusal
+  options: {provider: openai:gpt-4o}
+tests:
+  - description: French
+    vars: {language: French, input: Hello world}
+    metadata: {kind: easy}
+    assert:
+      - {type: icontains, value: bonjour, metric: 'Accuracy {{language}}', provider: openai:gpt-4o}
+      - {type: levenshtein, threshold: 8, value: 'Bonjour {{language}}'}
+      - type: assert-set
+        threshold: 0.5
+        weight: 2
+        assert:
+          - {type: contains-any, value: 'monde, "Monde, le"'}
+          - {type: word-count, value: {max: 10}}
+  - vars: {language: JSON, input: a}
+    threshold: 0.5
+    assert:
+      - type: is-json
+        value: {type: object, required: [a]}
+      - {type: contains-json, value: 'file://shape.json', weight: 0}
+      - {type: equals, value: {a: '{{input}}'}}
+  - file://more.csv
+"""
+"""A configuration as promptfoo documents it, with what is of no use here."""
+
+
+def files(**texts: str) -> Callable[[str], str]:
+    """A reader of files held in memory; a name's dot is written as `_dot_`."""
+    known = {name.replace("_dot_", "."): text for name, text in texts.items()}
+
+    def read(name: str) -> str:
+        if name not in known:
+            raise FileNotFoundError(name)
+        return known[name]
+
+    return read
+
+
+def suite(text: str, **texts: str) -> Suite:
+    return parse_suite(text, "suite.yaml", files(**texts))
+
+
+def case(text: str) -> Suite:
+    """A suite of one case, which begins in line 2, column 3."""
+    lines = text.strip().splitlines()
+    return suite("tests:\n- " + "\n  ".join(lines))
+
+
+def refusal(text: str, **texts: str) -> str:
+    with pytest.raises(SuiteError) as caught:
+        suite(text, **texts)
+    return str(caught.value)

@@ -1,0 +1,50 @@
+"""A run that was really trained, small and once for all tests of what leaves the harness."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.core import device_profiles
+from harness.core.engines import Engine
+from harness.export.source import Source, find
+from harness.runner.benchmark import Request, run
+from harness.runner.executors.inline import Inline
+from harness.storage.cache import Cache
+from harness.storage.runs import RunStore
+from tests.support.small_suite import GRID, small_suite
+
+ONE = GRID.replace("[1e-5, 1e-2]", "[1e-2]")
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Commands look for runs and the cache where they are started."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
+    """`small` with one variant, trained on the pocket model in this process."""
+    from harness.engine.worker import work
+
+    small_suite(folder, grid=ONE)
+    with inside(folder):
+        request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0, engine=engine)
+        store, _ = run(request, Inline(work))
+    return RunStore(folder / store.root)
+
+
+def cache_of(store: RunStore) -> Cache:
+    return Cache(store.root.parents[1] / "cache")
+
+
+def source_of(store: RunStore) -> Source:
+    """Its only variant's only adapter."""
+    return find(store, store.manifest().plan.variants[0].name, None, cache_of(store))

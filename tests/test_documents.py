@@ -1,0 +1,284 @@
+"""Check the README and the pages of docs/ against the program. Run this file to write their generated parts anew."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import html
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from harness import store
+from harness.cli import cli, main
+from harness.suites import load_suite
+from tests.support.synthetic_runs import results
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
+README, DOCS = ROOT / "README.md", ROOT / "docs"
+GLOSSARY, COLAB = DOCS / "glossary.md", DOCS / "gpu.md"
+PAGES = (README, *sorted(DOCS.glob("*.md")), ROOT / "suites/README.md", *sorted((ROOT / "reports").rglob("*.md")))
+"""Every page whose links and commands are checked."""
+MOST_WORDS, MOST_TERMS, MOST_SENTENCES = 1200, 40, 2
+
+GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^    (\S.*)$", re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+SCRIPT = re.compile(r"\b(tests/[\w/]+\.(?:py|json|txt))\b|python -m (tests(?:\.\w+)+)")
+TERM = re.compile(r"^- \*\*(.+?)\*\*: (.+)$", re.MULTILINE)
+
+
+@cache
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in one of these languages."""
+    return [content for language, content in FENCE.findall(text(page)) if language in languages]
+
+
+def on_every_page(found: Any) -> list[Any]:
+    """Test parameters: each page with each thing that `found` returns for it."""
+    return [pytest.param(page, each, id=f"{name(page)}: {str(each)[:60]}") for page in PAGES for each in found(page)]
+
+
+# --- what is generated -------------------------------------------------------------------------------------------
+
+
+def help_of(command: str) -> str:
+    """Return what `harness COMMAND --help` prints in 80 columns."""
+    words = [*command.split()[1:], "--help"]
+    environment = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
+    return CliRunner(env=environment).invoke(cli, words, prog_name="harness", catch_exceptions=False).output
+
+
+def help_pages() -> Iterator[str]:
+    yield f"```text\n{help_of('harness')}```\n"
+    for command in cli.list_commands(click.Context(cli)):
+        yield f"\n## harness {command}\n\n```text\n{help_of(f'harness {command}')}```\n"
+
+
+LIMITS = {"exclusiveMinimum": "above", "minimum": "at least", "exclusiveMaximum": "below", "maximum": "at most"}
+KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "array": "a list of names"}
+
+
+def settings_table() -> Iterator[str]:
+    """Lines of the table of a grid's settings, with defaults and limits from the JSON Schema of grids."""
+    schema = json.loads(CliRunner().invoke(cli, ["schema", "grid"], catch_exceptions=False).output)
+    yield "| Setting | Default | Values |\n|---|---|---|\n"
+    for setting, form in schema["$defs"]["Row"]["properties"].items():
+        if setting != "name":
+            yield f"| `{setting}` | {_plain(form['default'])} | {_values(form, schema)} |\n"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
+
+
+def _values(form: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in form:
+        form = schema["$defs"][form["$ref"].rpartition("/")[2]] | {
+            key: form[key] for key in form.keys() & {"description"}
+        }
+    if "anyOf" in form:
+        return ", or ".join(_values(each, schema) for each in form["anyOf"])
+    if "enum" in form:
+        return ", ".join(f"`{value}`" for value in form["enum"])
+    limits = [f"{words} {form[key]:,}" for key, words in LIMITS.items() if key in form]
+    return f"{' '.join((KINDS[form['type']], ' and '.join(limits))).strip()}{_remark(form.get('description', ''))}"
+
+
+def _remark(description: str) -> str:
+    return f" ({description.rstrip('.')})" if description else ""
+
+
+GENERATORS = {"help": help_pages, "settings": settings_table}
+
+
+def written_anew(page: Path) -> str:
+    """Return a page's text with its generated parts generated again."""
+    return GENERATED.sub(lambda found: f"{found[1]}{found[2]}{''.join(GENERATORS[found[1]]())}", text(page))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if GENERATED.search(text(page))], ids=name)
+def test_generated_parts_are_current(page: Path) -> None:
+    """The help of all commands and the table of settings match the program."""
+    assert text(page) == written_anew(page), "run `python -m tests.test_documents`"
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def console_lines(page: Path) -> Iterator[str]:
+    """Find every call of `harness` on a page: in text, in a block, or in a notebook's cell."""
+    lines = [line for block in blocks(page, "sh", "python", "") for line in block.splitlines()]
+    for line in (*SPAN.findall(text(page)), *INDENTED.findall(text(page)), *lines):
+        for part in line.split("&&"):
+            if found := re.match(r"!?(harness [a-z-].*)", part.strip().removeprefix("$ ")):
+                yield found[1]
+
+
+@pytest.mark.parametrize(("page", "line"), on_every_page(lambda page: dict.fromkeys(console_lines(page))))
+def test_commands_exist(page: Path, line: str) -> None:
+    """Every `harness ...` on a page is a command whose options exist, with values that they accept."""
+    words = shlex.split(line, comments=True)[1:]
+    if words[0].startswith("-"):
+        assert words[0] in ("--help", "--version")
+        return
+    command = cli.commands[words[0]]
+    parser = command.make_parser(click.Context(command, help_option_names=["-h", "--help"]))
+    given, left, _ = parser.parse_args(words[1:])
+    assert not left, f"{name(page)}: too many arguments"
+    for parameter in command.params:
+        value = given.get(parameter.name or "")
+        if isinstance(parameter.type, click.Choice) and isinstance(value, str):
+            assert value in parameter.type.choices
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_sessions_exist(page: Path) -> None:
+    """Every `nox -s SESSION` on a page is a session of noxfile.py."""
+    sessions = re.findall(r"^def ([a-z]+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"nox -s ([a-z]+)", text(page))) <= set(sessions)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_options_of_pytest_exist(page: Path) -> None:
+    """Every `--harness-...` on a page is an option of the pytest plugin."""
+    plugin = (ROOT / "harness/pytest_plugin.py").read_text(encoding="utf-8")
+    assert set(re.findall(r"--harness-[a-z]+", text(page))) <= set(re.findall(r'"(--harness-[a-z]+)"', plugin))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_scripts_exist(page: Path) -> None:
+    """Every script of tests/ that a page names, by path or as a module, exists."""
+    for path, module in SCRIPT.findall(text(page)):
+        assert (ROOT / (path or f"{module.replace('.', '/')}.py")).is_file(), path or module
+
+
+# --- examples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
+def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
+    """YAML that names its file is in that file word for word; YAML with cases is a valid suite."""
+    first, _, rest = block.partition("\n")
+    if first.startswith("# from "):
+        assert rest in (ROOT / first.removeprefix("# from ")).read_text(encoding="utf-8")
+    elif re.search(r"^tests:", block, re.MULTILINE):
+        (tmp_path / "suite.yaml").write_text(block, encoding="utf-8")
+        (tmp_path / "retain.yaml").write_bytes((ROOT / "suites/retention/retain.yaml").read_bytes())
+        assert load_suite(tmp_path).cases
+    else:
+        assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"
+
+
+@pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "python") if page != COLAB else []))
+def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python code on a page runs without errors when the run that it names is stored."""
+    folder = tmp_path / "reports/runs/workshop-quick-pocket"
+    made = results(4, 8, hostile=False)
+    store.write_record(folder / "run.json", made.run)
+    store.write_record(folder / "results.json", made)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, name(page), "exec"), {})
+
+
+def test_cells_are_python() -> None:
+    """The Colab cells are valid Python apart from their lines for the shell and for IPython."""
+    cells = blocks(COLAB, "python")
+    assert cells
+    for cell in cells:
+        ast.parse("\n".join(line for line in cell.splitlines() if not line.startswith(("!", "%"))))
+
+
+def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's CSV, `harness new` and `harness validate` make a valid suite."""
+    (rows,) = blocks(README, "csv")
+    assert len(list(csv.DictReader(rows.splitlines()))) > 1
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text(rows, encoding="utf-8")
+    lines = list(console_lines(README))
+    for command in ("new", "validate"):
+        (line,) = (line for line in lines if line.startswith(f"harness {command} "))
+        assert main(shlex.split(line)[1:]) == 0
+
+
+def test_named_parts_of_the_report_exist() -> None:
+    """The sections and headings that docs/report.md names are in the sample report."""
+    sample = html.unescape((ROOT / "reports/sample/report.html").read_text(encoding="utf-8"))
+    table = text(DOCS / "report.md").partition("## Sections")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    sections = re.findall(r"^\| ([A-Z][\w -]+) \|", table, re.MULTILINE)[1:]
+    assert len(sections) > 1
+    for heading in (*sections, *re.findall(r'"([A-Z][^"]+)"', text(DOCS / "report.md"))):
+        assert f">{heading}<" in sample
+
+
+# --- links -------------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a page's headings."""
+    plain = (re.sub(r"[`*]|\]\([^)]*\)|\[", "", heading) for heading in HEADING.findall(FENCE.sub("", text(page))))
+    return {re.sub(r"[^\w\- ]", "", html.unescape(heading).lower()).strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize(("page", "target"), on_every_page(lambda page: sorted(set(LINK.findall(text(page))))))
+def test_links_lead_somewhere(page: Path, target: str) -> None:
+    """Every relative link leads to a file or folder of this repository, and its anchor to a heading there."""
+    path, _, anchor = target.partition("#")
+    there = (page.parent / path).resolve() if path else page
+    assert there.exists()
+    assert not anchor or anchor in anchors(there)
+
+
+def test_every_page_is_in_the_index() -> None:
+    """The README links to every page of docs/."""
+    linked = {(ROOT / target).resolve() for target in LINK.findall(text(README)) if "#" not in target}
+    assert set(DOCS.glob("*.md")) <= linked
+
+
+# --- length and words --------------------------------------------------------------------------------------------
+
+
+def test_readme_is_short() -> None:
+    """The README has at most 1,200 words, as counted by `wc -w`."""
+    assert len(text(README).split()) <= MOST_WORDS
+
+
+def test_glossary_is_short_and_sorted() -> None:
+    """The glossary has at most 40 terms in alphabetical order, each defined once in one or two sentences."""
+    entries = TERM.findall(text(GLOSSARY))
+    terms = [term.casefold() for term, _ in entries]
+    assert 0 < len(terms) <= MOST_TERMS
+    assert terms == sorted(set(terms))
+    for term, definition in entries:
+        assert 1 <= len(re.findall(r"\.(?:\s|$)", definition)) <= MOST_SENTENCES, term
+
+
+def test_glossary_is_used() -> None:
+    """Every term of the glossary is used on another page."""
+    others = " ".join(" ".join(text(page).split()).casefold() for page in PAGES if page != GLOSSARY)
+    missing = [term for term, _ in TERM.findall(text(GLOSSARY)) if term.casefold() not in others]
+    assert not missing
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        each.write_text(written_anew(each), encoding="utf-8")
