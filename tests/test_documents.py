@@ -17,8 +17,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from harness import store
 from harness.cli import cli, main
+from harness.storage.records import write_record
 from harness.suites import load_suite
 from tests.support.synthetic_runs import results
 
@@ -194,8 +194,8 @@ def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest
     """Python code on a page runs without errors when the run that it names is stored."""
     folder = tmp_path / "reports/runs/workshop-quick-pocket"
     made = results(4, 8, hostile=False)
-    store.write_record(folder / "run.json", made.run)
-    store.write_record(folder / "results.json", made)
+    write_record(folder / "run.json", made.run)
+    write_record(folder / "results.json", made)
     monkeypatch.chdir(tmp_path)
     exec(compile(block, name(page), "exec"), {})
 

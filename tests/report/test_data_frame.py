@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import harness
-from harness import store
 from harness.core.results import Choice
 from harness.core.settings import Settings
 from harness.core.suite import Example, Message
 from harness.core.training import Status
 from harness.report import data_frame
 from harness.report.data_frame import Run
+from harness.storage.records import write_record
 from tests.support.synthetic_runs import HOSTILE, results
 
 SMALL = results(8, 12, seeds=(0, 1))
@@ -111,7 +111,7 @@ def test_summary_without_a_choice_says_why() -> None:
 def test_load_run(tmp_path: Path) -> None:
     """What a run wrote is what `harness.load_run` gives back, from its directory or its results.json."""
     made = results(4, 8, hostile=False)
-    store.write_record(tmp_path / "run.json", made.run)
-    store.write_record(tmp_path / "results.json", made)
+    write_record(tmp_path / "run.json", made.run)
+    write_record(tmp_path / "results.json", made)
     assert harness.load_run(tmp_path).results == made
     assert harness.load_run(str(tmp_path / "results.json")).frame().equals(Run(made).frame())

@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 
 from harness.core.answers import Answer
+from harness.core.engines import Engine
 from harness.core.errors import EngineError, StoreError
 from harness.core.hashing import digest
 from harness.core.job import Event, EventKind, Job, Task

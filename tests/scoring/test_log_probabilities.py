@@ -206,7 +206,8 @@ def test_equal_texts_are_judged_once() -> None:
 def test_scoring_log_probabilities_needs_no_torch(tmp_path: Path) -> None:
     """They are numbers by then."""
     program = (
-        "import sys; from harness.scoring import score; from harness.core.answers import Answer, Likelihood; from harness.core.suite import Assertion, Case"
+        "import sys; from harness.scoring import score; from harness.core.answers import Answer, Likelihood\n"
+        "from harness.core.suite import Assertion, Case"
         "\ngiven = Answer('k', 'a', 1, False, Likelihood(-1.0, 2))"
         "\nassert score(Case('c', (), (Assertion('perplexity', threshold=2),)), given).passed"
         "\nprint(sorted({n.partition('.')[0] for n in sys.modules}))"

@@ -2,8 +2,8 @@
 
     python -m tests.studies.estimate_fit reports/gpu/t4/t4-sweep.json --write
 
-Reads what tests/studies/gpu_sweep.py recorded. Each architecture in turn is held out of the fit and predicted by it: the errors
-that are stated are of these predictions. With `--write` the coefficients of a fit to all go to
+Reads what tests/studies/gpu_sweep.py recorded. Each architecture in turn is held out of the fit and predicted by it;
+the stated errors are of these predictions. With `--write` the coefficients of a fit to all go to
 harness/hardware/estimate/coefficients.json, and every trial's prediction, beside its measurement,
 to prediction.json next to the records. Exits with 1 where one of the claims that it prints does not hold.
 """

@@ -7,7 +7,7 @@ that does not fit ends its worker as it would for a user. For Llama-2-7b a few t
 estimated which settings lie close to the line, and its sweep is of these too. Each trial takes four optimizer steps on
 rows of full length, which shows its true peak. Writes OUTPUT/t4-sweep.json (its format is in reports/gpu/README.md),
 which `harness.hardware.estimate` is fitted on, and each sweep's report. About ten minutes on an H100; with `--models`
-only those are run, and what OUTPUT holds of the others stays. Exits with 1 where one of the claims that it prints does not hold.
+only those are run, and what OUTPUT holds of the others stays. Exits with 1 if a printed claim does not hold.
 """
 
 from __future__ import annotations
