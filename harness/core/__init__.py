@@ -1,1 +1,4 @@
-"""Types and rules that every other package of the harness may import."""
+"""Data types that all rooms share (suites, settings, trainings, results), the errors, and rules about them.
+
+This room imports no other room, and reads and writes no run, cache or suite.
+"""
