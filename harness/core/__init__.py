@@ -1,4 +1,4 @@
-"""Data types that all rooms share (suites, settings, trainings, results), the errors, and rules about them.
+"""The types and rules that all rooms share: suites, settings, trainings, results, errors, and parsing of YAML.
 
-This room imports no other room, and reads and writes no run, cache or suite.
+This room imports no other room, and knows nothing of where runs, caches and suites are stored.
 """

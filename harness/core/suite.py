@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """What a case tests."""
+    """What a case tests: training questions, the same in other words, old abilities, or unwanted behaviour."""
 
     LEARN = "learn"
     """A question from the training rows."""
