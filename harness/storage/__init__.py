@@ -1,7 +1,6 @@
 """Files on disk: run directories, the cache, baselines and mirrors.
 
-All paths inside them, their formats and format versions are defined here. This room knows only the types of `core`, and
-it neither trains nor scores.
+This room defines all paths in them and how records become JSON. It imports only `core`, whose types the files contain.
 
 A run directory contains the inputs and the results of one run:
 

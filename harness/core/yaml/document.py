@@ -136,7 +136,7 @@ def _unreadable(text: str, file: str, error: type[HarnessError], problem: Except
         return error(f"not valid YAML: {problem}", place=Place(file))
     before = text[: found.start()]
     place = Place(file, before.count("\n") + 1, found.start() - (before.rfind("\n") + 1) + 1)
-    return error(f"holds the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
+    return error(f"contains the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
 
 
 def _yaml_remedy(words: str) -> str:
