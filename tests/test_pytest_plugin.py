@@ -74,9 +74,7 @@ def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
     store(folder, "run", {})
     found = run(pytester, "--harness-run", "run", "suites", "-v", "-rs")
     found.assert_outcomes(passed=3, skipped=2)
-    found.stdout.fnmatch_lines(
-        ["*suite.yaml::name PASSED*", "*the base fails it already*", "*is held out for*"]
-    )
+    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*is held out for*"])
 
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
