@@ -120,4 +120,4 @@ def help_text() -> str:
     limits = (
         f"{p.name} limits a larger GPU to {one(p.title)}'s memory and precision" for p in PROFILES.values() if p.title
     )
-    return f"auto uses a GPU if there is one; {listed(limits)}."
+    return f"auto uses a GPU if there is one; cpu uses none; {listed(limits)}."

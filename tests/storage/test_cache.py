@@ -47,7 +47,7 @@ def test_the_cache_returns_what_was_stored(cache: Cache) -> None:
 
 
 def test_leftovers_are_no_training(cache: Cache) -> None:
-    """A partial folder and a folder without training.json are ignored, and a new commit replaces them."""
+    """The cache ignores temporary folders and folders without training.json, and a new commit replaces the latter."""
     leftover = cache.root / "trainings" / ".partial-0123"
     leftover.mkdir(parents=True)
     cache.adapter("id").mkdir()
@@ -82,7 +82,7 @@ def test_two_commits_of_one_training(cache: Cache) -> None:
 
 
 def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
-    """A damaged pass is deleted; the other passes stay, and the next pass does not overwrite them."""
+    """A damaged pass of answers is deleted; the other passes stay, and the next pass does not overwrite them."""
     passes = [replace(PASS, answers=(Answer(f"key {n}", "", 0, False),)) for n in range(3)]
     for made in passes[:2]:
         cache.commit_answers("id", made)
@@ -105,7 +105,7 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A file of a newer format is not taken for damaged: the remedy is to upgrade, and the cache keeps the file."""
+    """A cache file of a newer format is not treated as damaged: the remedy is to upgrade, and the file is kept."""
     cache = Cache(tmp_path)
     cache.commit_training(training(), None)
     cache.commit_answers("t" * 16, PASS)
@@ -120,7 +120,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_forgetting_concerns_one_training(cache: Cache) -> None:
-    """Forgetting a training deletes its answers and no other training; an unknown training is not an error."""
+    """Deleting a training also deletes its answers, and no other training; an unknown training is not an error."""
     for id in ("a", "b"):
         cache.commit_training(replace(training(), id=id), save_adapter)
         cache.commit_answers(id, PASS)
@@ -189,7 +189,7 @@ def test_no_reader_sees_some_of_a_commit(cache: Cache, read: Callable[[Cache, st
 
 
 def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
-    """A failed commit leaves nothing; an interrupted one is not read but counted until the cache is cleared."""
+    """A failed commit leaves no files; files of a killed one are ignored, and counted until the cache is cleared."""
 
     def failing() -> None:
         with cache.together() as commit:
@@ -252,7 +252,7 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
 
 
 def test_the_size_of_the_cache(cache: Cache) -> None:
-    """The cache counts entries and bytes of every kind, and clearing it deletes everything, including leftovers."""
+    """The cache counts entries and bytes of every kind; clearing deletes them all, including temporary folders."""
     nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), save_adapter)
@@ -292,7 +292,7 @@ def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) ->
 
 
 def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
-    """A disk that fills up is the same error; nothing of the adapter stays, and it can be committed later."""
+    """If the disk fills up while an adapter is saved, no file of it is left, and it can be saved again later."""
     cache = Cache(small_disk)
 
     def large(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
 
 
 def test_a_full_disk_reported_by_safetensors(tmp_path: Path) -> None:
-    """The exception of safetensors for a full disk becomes the same error; its other exceptions pass unchanged."""
+    """The exception of safetensors for a full disk becomes a StoreError; its other exceptions pass unchanged."""
 
     def failing(words: str) -> Callable[[Path], None]:
         def save(folder: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.stored_files import FULL, PASS, names
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    """A shorter text replaces a longer one completely, and no other file is left."""
+    """Writing a shorter text to a file replaces the longer one completely, and leaves no temporary file."""
     path = tmp_path / "deep" / "file"
     write_text(path, "a long text\n")
     write_text(path, "short\n")
@@ -24,7 +24,7 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """A write that fails while it serialises or writes leaves the old file, and no other."""
+    """A write that fails leaves the old file unchanged and no temporary file."""
     path = tmp_path / "file"
     write_text(path, "old\n")
     with pytest.raises(Exception, match="serialize"):
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
-    """While one thread writes, another thread reads only complete texts."""
+    """While one thread writes a file, another thread reads only complete texts."""
     path, seen, texts = tmp_path / "file", set(), {letter * 100_000 for letter in "ab"}
     write_text(path, "a" * 100_000)
     done = threading.Event()
@@ -65,7 +65,7 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("place", UNWRITABLE, ids=lambda place: place[:20])
 def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    """Whatever the system's error is, the message names the path and a remedy, and no option of a command."""
+    """The error for a path that cannot be written names the path and a remedy, and no option of a command."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -91,7 +91,7 @@ def test_an_error_of_a_library_is_not_an_error_of_the_place() -> None:
 
 
 def test_a_full_disk_is_one_error(small_disk: Path) -> None:
-    """On a full disk, the error names the file and a remedy; the old file stays, and no partial one."""
+    """On a full disk, the error names the file and a remedy; the old file stays, and no temporary one."""
     path = small_disk / "file"
     write_text(path, "old")
     with pytest.raises(StoreError, match=f"the disk is full: could not write {path}") as caught:

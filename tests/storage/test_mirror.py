@@ -118,8 +118,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "lost adapter": lambda shared: (shared / "cache" / "trainings" / ID_A / "adapter_model.safetensors").unlink(),
     "lost manifest": lambda shared: (shared / "cache" / "trainings" / ID_A / MANIFEST).unlink(),
     "cut manifest": lambda shared: cut(shared / "cache" / "trainings" / ID_A / MANIFEST),
-    "cut ending": lambda shared: cut(shared / "cache" / "trainings" / ID_A / "training.json"),
-    "lost ending": lambda shared: (shared / "cache" / "trainings" / ID_A / "training.json").unlink(),
+    "cut outcome": lambda shared: cut(shared / "cache" / "trainings" / ID_A / "training.json"),
+    "lost outcome": lambda shared: (shared / "cache" / "trainings" / ID_A / "training.json").unlink(),
     "cut answers": lambda shared: cut(next((shared / "cache" / "answers" / ID_A).glob("*.json"))),
 }
 

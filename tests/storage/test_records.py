@@ -39,14 +39,14 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_training_comes_back(tmp_path: Path, status: Status) -> None:
-    """A training of every status is read back with all its steps, to the last digit."""
+    """The record of a training, whatever its status, is read back with all its steps, to the last digit."""
     made = replace(training(status), message=status.value)
     write_record(tmp_path / "training.json", made)
     assert read_record(tmp_path / "training.json", Training) == made
 
 
-def test_figures_that_are_no_numbers_come_back(tmp_path: Path) -> None:
-    """NaN, infinity and a missing figure, which a diverging training may leave, stay distinct."""
+def test_losses_that_are_not_finite_come_back(tmp_path: Path) -> None:
+    """Losses of NaN, infinity and None, which occur in diverging trainings, are read back unchanged."""
     steps = [replace(training().steps[0], loss=loss, grad_norm=None) for loss in (float("inf"), float("nan"), None)]
     write_record(tmp_path / "training.json", replace(training(), steps=tuple(steps)))
     found = [step.loss for step in read_record(tmp_path / "training.json", Training).steps]

@@ -41,7 +41,7 @@ def begun(folder: Path, digest: str) -> RunStore:
 
 
 def test_records_of_a_run(tmp_path: Path) -> None:
-    """Main and confirmation records are stored separately, and records that are not kept are deleted."""
+    """Records of the two splits are stored separately; `forget_records` deletes all except those to keep."""
     store = RunStore(tmp_path)
     made = [record(VARIANT, {"c": "x"}, split=split, seed=seed) for split in Split for seed in (0, 1)]
     for each in made:
@@ -55,7 +55,7 @@ def test_records_of_a_run(tmp_path: Path) -> None:
 
 
 def test_a_job_comes_back(tmp_path: Path) -> None:
-    """A worker reads the job that the sweep wrote, including the base's task, which has no settings."""
+    """A job is read back unchanged, including the task of the base model, which has no settings."""
     prompts = (Prompt("key", (Message("user", "Grüße"),), "Tag", ("Tag", "Nacht")),)
     tasks = (
         Task("base", "b", None, 0, False, prompts),
@@ -83,7 +83,7 @@ def test_results_come_back(tmp_path: Path) -> None:
 
 
 def test_samples_are_lines(tmp_path: Path) -> None:
-    """Each sample is one line of UTF-8, whatever its answer contains."""
+    """Each sample in samples.jsonl is one line of UTF-8, whatever its answer contains."""
     RunStore(tmp_path).write_results(results(2, 3), ({"answer": text} for text in HARD), "")
     with (tmp_path / "samples.jsonl").open(encoding="utf-8") as lines:
         assert [json.loads(line)["answer"] for line in lines] == [readable(text) for text in HARD]
@@ -125,7 +125,7 @@ def test_a_second_process_is_refused(tmp_path: Path, locking_process: subprocess
 
 
 def test_the_lock_of_a_killed_process_ends(tmp_path: Path, locking_process: subprocess.Popen[str]) -> None:
-    """The lock ends when its process is killed, even with kill -9, and can then be taken repeatedly."""
+    """The lock on a run directory ends when its process is killed with SIGKILL, and can then be taken again."""
     locking_process.send_signal(signal.SIGKILL)
     locking_process.wait()
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_the_lock_of_a_killed_process_ends(tmp_path: Path, locking_process: subp
 
 
 def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
-    """A run with the same inputs is found again; other inputs get the first free number."""
+    """A run with the same inputs is found again; a run with other inputs gets the first free folder."""
     assert open_run(tmp_path, "name", "one").root.name == "name"
     for digest, folder in [("one", "name"), ("two", "name-2"), ("three", "name-3")]:
         assert begun(open_run(tmp_path, "name", digest).root, digest).root.name == folder
@@ -154,7 +154,7 @@ def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
 
 
 def test_claiming_a_directory(tmp_path: Path) -> None:
-    """A directory can be claimed if it is new, empty, left by a run killed at its start, or of the same run."""
+    """`--output` accepts a directory that is new, empty, left by a run killed at its start, or of the same run."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "killed" / "workers").mkdir(parents=True)
     for name in (".lock", ".partial-0123"):
@@ -165,7 +165,7 @@ def test_claiming_a_directory(tmp_path: Path) -> None:
 
 
 def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
-    """A file, a folder with other files and another run are refused, each with its own message, and not changed."""
+    """`--output` refuses a file, a folder with other files, and another run, each with its own message."""
     (tmp_path / "file").touch()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
