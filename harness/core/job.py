@@ -79,7 +79,7 @@ class EventKind(StrEnum):
     """The kind of an event. The runner sends NOTICED and PLANNED, the executor ENDED, and workers the rest."""
 
     NOTICED = "noticed"
-    """`message` is a notice, such as those of the suite."""
+    """`message` is a notice for the user, for example about ignored parts of the suite."""
     PLANNED = "planned"
     """`total` trials are about to run; `message` gives their purpose."""
     LOADED = "loaded"

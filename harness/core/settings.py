@@ -206,4 +206,4 @@ class Plan:
     seeds: tuple[int, ...]
     trials: tuple[Trial, ...]
     about: str = ""
-    """The model that the grid was made for. Reports of runs on other models say that this model was not tested."""
+    """The model that the grid was made for. Reports of runs on another model state that this one was not tested."""

@@ -29,7 +29,7 @@ def script(settings: Settings, machine: Machine, seed: int) -> str:
 
 
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
-    """Return a call of TRL's SFTConfig with the reference engine's arguments, without those for benchmarks only."""
+    """Return a call of TRL's SFTConfig with the arguments of the reference engine that matter outside a benchmark."""
     arguments = {"output_dir": "adapter", **sft_arguments(settings, seed), **machine_arguments(machine)}
     if machine.kind is not DeviceKind.CUDA:
         del arguments["gradient_checkpointing_kwargs"]

@@ -38,7 +38,7 @@ class Setup:
     def training_id(self, settings: Settings, seed: int) -> str:
         """Return the key of an adapter.
 
-        It depends on the training rows and, through the model's digest, on the chat template, which together determine
+        It depends on the training rows and on the model's digest, which covers the chat template. Together they determine
         the tokens.
         """
         rows = [example.messages for example in self.suite.examples]
@@ -51,7 +51,10 @@ class Setup:
         return self.engine if fusible(settings) else Engine.REFERENCE
 
     def saved_base(self, quantization: Quantization) -> str:
-        """Return the key of the quantised base model on disk, which depends on fewer libraries than its answers."""
+        """Return the key of the quantised base model on disk.
+
+        It depends on the versions of fewer libraries than the key of the base model's answers.
+        """
         makers = {name: self.versions.get(name) for name in _QUANTISERS}
         return digest({"saved": self._loaded(quantization) | {"versions": makers}})
 

@@ -26,13 +26,13 @@ _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 
 @dataclass(frozen=True)
 class RunStore:
-    """A run directory: reads and writes its files."""
+    """A run directory, with methods that read and write its files."""
 
     root: Path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run directory for this process. The lock ends with the process, even if that is killed.
+        """Lock the run directory for this process. The lock ends with the process, even if the process is killed.
 
         Raises:
             RunInUseError: another process has locked it.
@@ -159,7 +159,7 @@ def find_run(path: Path) -> RunStore:
 
 
 def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
-    """Return the run with this digest from the folders NAME, NAME-2, NAME-3 and so on, else the first free folder."""
+    """Return the first of the folders NAME, NAME-2, NAME-3, ... that contains the run with this digest or no run."""
     number = 1
     while True:
         store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
@@ -172,7 +172,7 @@ def claim_run(folder: Path, run_digest: str) -> RunStore:
     """Return the run in the directory given by `--output`, which must be new, empty, or of a run with this digest.
 
     Raises:
-        StoreError: the directory holds another run or other files.
+        StoreError: `folder` is a file, or contains another run or other files.
     """
     store = RunStore(folder)
     if folder.is_file():

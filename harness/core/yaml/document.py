@@ -26,13 +26,13 @@ Location: TypeAlias = Sequence[str | int]
 
 
 class WrittenInt(int):
-    """An integer with its spelling, so that `007` becomes these three characters where a text is expected."""
+    """An integer with its spelling, so that an unquoted `007` stays "007" where text is expected."""
 
     written: str
 
 
 class WrittenFloat(float):
-    """A number with its spelling, such as `1e-4`."""
+    """A float with its spelling, such as `1e-4`."""
 
     written: str
 
