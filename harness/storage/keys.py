@@ -38,8 +38,8 @@ class Setup:
     def training_id(self, settings: Settings, seed: int) -> str:
         """Return the key of an adapter.
 
-        It depends on the training rows and on the model's digest, which covers the chat template. Together they determine
-        the tokens.
+        It depends on the training rows and on the model's digest, which covers the chat template; these determine the
+        tokens.
         """
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}

@@ -12,10 +12,8 @@ from tests.support.synthetic_runs import HOSTILE, cost, variants
 HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \\ \" ' \x7f\ufeff\uffff", "")
 """Texts that are hard to store and to display."""
 (VARIANT,) = variants(1)
-LIKELIHOODS = (Likelihood(-1.5, 3), Likelihood(-0.1, 1))
-PASS = AnswerPass(
-    (Answer("key", "text", 3, False, LIKELIHOODS[0], None, LIKELIHOODS),), (cost(Phase.ANSWER_AFTER, 2.0),)
-)
+CHOICES = (Likelihood(-1.5, 3), Likelihood(-0.1, 1))
+PASS = AnswerPass((Answer("key", "text", 3, False, CHOICES[0], None, CHOICES),), (cost(Phase.ANSWER_AFTER, 2.0),))
 FULL = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
 """The remedy for a full disk."""
 
