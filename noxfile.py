@@ -1,4 +1,4 @@
-"""The project's errands. A fresh machine needs no more than `pip install nox && nox -s benchmark` (or `-s tests`)."""
+"""The project's nox sessions. On a new machine, run `pip install nox && nox -s benchmark` (or `nox -s tests`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PINNED = ("-c", "constraints.txt")
 SUITE = "suites/workshop"
 BASELINE = "workshop"
-SIDE_BY_SIDE = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
+PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 TRAINING = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "evaluate")
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -30,24 +30,24 @@ OFFLINE = {
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Train the workshop's grid on the pocket model, for real, and write the report; arguments go to `harness run`."""
+    """Train the workshop's grid on the pocket model and write the report; arguments are passed to `harness run`."""
     session.install(*PINNED, ".")
-    # The worker processes are to import what was just installed, not the checkout they are started in.
+    # Makes worker processes import the installed package, not the checkout in the current directory.
     session.run("harness", "run", *_with_suite(session.posargs), env={"PYTHONSAFEPATH": "1"})
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, side by side on up to four cores; arguments go to pytest (`-n 0` for one after another)."""
+    """Run all tests in parallel on up to four cores; arguments are passed to pytest (`-n 0` runs them in sequence)."""
     session.install(*PINNED, "-e", ".", *_group("test"))
-    # Each process of its own on one core: two that share both cores wait for each other most of the time.
-    session.run("pytest", *SIDE_BY_SIDE, *session.posargs, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
+    # One thread per process: processes with several threads on the same cores wait for each other most of the time.
+    session.run("pytest", *PARALLEL, *session.posargs, env=OFFLINE | {"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """The report's page in Debian's Chromium, which must be there (`apt-get install chromium`)."""
-    # Nothing here trains, and torch alone is most of what a session installs.
+    """Test the report in Chromium, which must be installed (`apt-get install chromium`)."""
+    # These tests do not train, and torch is the largest package to install.
     session.install(*PINNED, *_without(TRAINING), *_group("browser"))
     session.install("--no-deps", "-e", ".")
     session.run("pytest", "tests/report/test_browser.py", *session.posargs, env=OFFLINE | {"HARNESS_BROWSER": "1"})
@@ -55,7 +55,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def gguf(session: nox.Session) -> None:
-    """GGUF files by a real llama.cpp, which is built once (minutes) and kept in this session's environment."""
+    """Test GGUF files with llama.cpp, which is built once (in minutes) and kept in the session's environment."""
     session.install(*PINNED, "-e", ".", *_group("test"))
     session.env["XDG_CACHE_HOME"] = str(Path(session.virtualenv.location) / "cache")
     session.run("harness", "doctor", "--install-llama-cpp")
@@ -64,7 +64,7 @@ def gguf(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Rules and layout, by ruff."""
+    """Check rules and formatting with ruff."""
     session.install(*PINNED, *_group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", "--quiet", ".")
@@ -72,14 +72,17 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The package, and its public interface as users write it, by mypy --strict."""
+    """Check the types of the package, and of code that uses its public interface, with mypy --strict."""
     session.install(*PINNED, "-e", ".", *_group("types"))
     session.run("mypy", "--strict")
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """The quick tests with every dependency at its declared lower bound (torch's is proven on a GPU machine)."""
+    """Run the quick tests with the lowest allowed version of every dependency except torch, which is pinned.
+
+    The lowest version of torch is tested separately, on a machine with a GPU.
+    """
     session.install(_pin("torch"), *_lower_bounds(), *_group("test"))
     session.install("--no-deps", "-e", ".")
     session.run("pytest", "-m", "not slow", *session.posargs, env=OFFLINE)
@@ -87,28 +90,28 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def regression(session: nox.Session) -> None:
-    """Train the workshop's grid `gate` and hold it against the committed baseline; arguments go to `harness gate`."""
+    """Train the workshop's grid `gate` and compare it with the committed baseline; arguments go to `harness gate`."""
     session.install(*PINNED, ".")
     run = Path(session.create_tmp()) / "run"
-    shutil.rmtree(run, ignore_errors=True)  # what it trained is in the cache
-    asked = ["--grid", "gate", "--engine", "reference", "--confirm-seeds", "0", "--profile", "cpu"]
-    session.run("harness", "run", SUITE, *asked, "--output", str(run), env={"PYTHONSAFEPATH": "1"})
+    shutil.rmtree(run, ignore_errors=True)  # its trainings stay in the cache
+    options = ["--grid", "gate", "--engine", "reference", "--confirm-seeds", "0", "--profile", "cpu"]
+    session.run("harness", "run", SUITE, *options, "--output", str(run), env={"PYTHONSAFEPATH": "1"})
     session.run("harness", "gate", str(run), "--baseline", BASELINE, *session.posargs)
 
 
 @nox.session
 def perf(session: nox.Session) -> None:
-    """How long it takes to do what must be quick; figures are printed and stored in reports/perf, nothing is judged."""
+    """Run the benchmarks in tests/benchmarks; figures are printed and stored in reports/perf, without pass or fail."""
     session.install(*PINNED, ".", *_group("browser"))
     for script in sorted(Path("tests/benchmarks").glob("*.py")):
         session.run("python", "-m", f"tests.benchmarks.{script.stem}", "--output", f"reports/perf/{script.stem}.json")
 
 
 def _with_suite(arguments: list[str]) -> list[str]:
-    """`harness run` arguments, led by the workshop's suite unless they name one themselves."""
-    leads = bool(arguments) and not arguments[0].startswith("-")
-    named = leads or any((Path(argument) / "suite.yaml").exists() for argument in arguments)
-    return arguments if named else [SUITE, *arguments]
+    """Put the workshop's suite before the arguments of `harness run`, unless they name a suite."""
+    starts_with_suite = bool(arguments) and not arguments[0].startswith("-")
+    names_suite = starts_with_suite or any((Path(argument) / "suite.yaml").exists() for argument in arguments)
+    return arguments if names_suite else [SUITE, *arguments]
 
 
 def _group(name: str) -> list[str]:
@@ -116,17 +119,18 @@ def _group(name: str) -> list[str]:
 
 
 def _lower_bounds() -> list[str]:
-    """`name==bound` for every dependency but torch."""
+    """Return `name==bound` for every dependency except torch."""
     dependencies = [d for d in PROJECT["project"]["dependencies"] if not d.startswith("torch>=")]
     return [dependency.replace(">=", "==") for dependency in dependencies]
 
 
 def _without(names: tuple[str, ...]) -> list[str]:
-    """Every dependency but these."""
+    """Return the requirements of all dependencies except these."""
     return [d for d in PROJECT["project"]["dependencies"] if re.split(r"[<>=]", d)[0] not in names]
 
 
 def _pin(name: str) -> str:
+    """Return the pinned version of a package from constraints.txt."""
     found = re.search(rf"^{name}==.+$", Path("constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
         raise LookupError(f"constraints.txt pins no {name}")

@@ -1,8 +1,10 @@
-"""Benchmarks QLoRA fine-tuning: train a grid, compare every answer with the base model's, read one report.
+"""Benchmark QLoRA fine-tuning: train a grid of settings, compare every answer with the base model's, read one report.
 
-run = harness.load_run("reports/runs/workshop-quick-pocket")
-run.frame()  # a pandas DataFrame, one row per variant, seed and case
-harness.display(run)  # its report, in a notebook's cell
+The command line is the main interface (`harness --help`). In Python, load finished runs:
+
+    run = harness.load_run("reports/runs/workshop-quick-pocket")
+    run.frame()  # a pandas DataFrame with one row per variant, seed and case
+    harness.display(run)  # the report in a notebook cell
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ __version__ = "0.1.0"
 
 
 def load_run(path: str | PathLike[str]) -> Run:
-    """What the run in this directory found.
+    """Load the results of the run in a directory.
 
     Raises:
-        StoreError: there is no run, or none that got as far as results.
+        StoreError: the directory contains no run, or the run has no results yet.
     """
     from pathlib import Path
 
@@ -34,12 +36,15 @@ def load_run(path: str | PathLike[str]) -> Run:
 
 
 def display(run: Run | str | PathLike[str]) -> Notebook:
-    """A run's report for a notebook: as a cell's last line it shows itself, in Jupyter, Colab and VS Code alike.
+    """Return a run's report as an object that Jupyter, Colab and VS Code display as the output of a notebook cell.
 
-    The whole page stands in the cell and loads nothing; what the notebook looks like stays as it is.
+    The report is complete in the cell, loads nothing from elsewhere, and does not change the notebook's own styles.
+
+    Args:
+        run: a run that `load_run` returned, or the directory of a run.
 
     Raises:
-        StoreError: there is no run in this directory, or none that got as far as results.
+        StoreError: the directory contains no run, or the run has no results yet.
     """
     from harness.report import Notebook, fragment
     from harness.report.data_frame import Run

@@ -1,9 +1,12 @@
-"""`pytest --harness-run RUN suites/`: every case of a suite is a test, judged by the answers that a run has stored.
+"""A pytest plugin: with `pytest --harness-run RUN suites/`, every case of a suite is a test of a run's stored answers.
 
-Nothing is trained or asked. A case passes when its tuned answer does, under at least half of the seeds; with
-`--harness-baseline` a case fails only if it passed under every seed there and fails under every seed now, and one more
-test, `gate`, holds the variant against the baseline as `harness gate` does. Without the option this adds nothing to a
-pytest run, and imports nothing.
+No model is trained or loaded. A case passes if the tuned model's answer passes under at least half of the seeds. Every
+repeat of a case counts as an answer of its own, and an answer without a score counts as failed. With
+`--harness-baseline`, a case fails only if it passed under every seed in the baseline and fails under every seed now,
+and one more test, `gate`, compares the variant with the baseline like `harness gate`.
+
+pytest loads this plugin wherever the package is installed. Without `--harness-run`, it collects nothing and imports no
+other module of the package.
 """
 
 from __future__ import annotations
@@ -15,29 +18,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.core.names import BASE
-
 if TYPE_CHECKING:
     from harness.core.regression import Decision, Flip
     from harness.core.results import Results
     from harness.core.scores import Sample, Score
     from harness.core.suite import Case, Suite
 
-HALF = 0.5
+PASSING_SHARE = 0.5
+"""Share of answers that must pass for a case to pass."""
 SUITE_FILE = "suite.yaml"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options `--harness-run`, `--harness-variant` and `--harness-baseline`."""
     group = parser.getgroup("harness", "QLoRA harness: the cases of a suite as tests")
     group.addoption(
-        "--harness-run", metavar="RUN", help="A run's directory: judge its answers to the suites collected."
+        "--harness-run", metavar="RUN", help="Directory of a run. Each case of its suite is a test of its answers."
     )
-    group.addoption("--harness-variant", metavar="NAME", help="Whose answers; by default those of the run's choice.")
-    group.addoption("--harness-baseline", metavar="NAME", help="Hold the variant against this baseline.")
+    group.addoption("--harness-variant", metavar="NAME", help="Variant to test (default: the run's choice).")
+    group.addoption("--harness-baseline", metavar="NAME", help="Compare the variant with this baseline.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read both sides at once, so that a mistake is one error and not one for each case."""
+    """Read the run and the baseline before collection, so that a mistake is one error and not one per case."""
     run = config.getoption("--harness-run")
     if not run:
         for name in ("--harness-variant", "--harness-baseline"):
@@ -55,26 +58,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-    """The suite that the run is of, by its folder's name."""
+    """Collect a suite.yaml whose folder has the name of the run's suite."""
     run = parent.config.stash.get(_RUN, None)
     if run is None or file_path.name != SUITE_FILE or file_path.parent.resolve().name != run.suite:
         return None
     return SuiteFile.from_parent(parent, path=file_path)
 
 
-# --- what was read -----------------------------------------------------------------------------------------------
+# --- the run and the baseline ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run, whose answers are judged, and the decision on it where there is a baseline."""
+    """The tested run and variant, and the gate's decision if there is a baseline."""
 
     suite: str
     variant: str
     results: Results
     decision: Decision | None
     answers: dict[str, list[Sample]] = field(default_factory=dict)
+    """The variant's answers by case id."""
     base: dict[str, list[Sample]] = field(default_factory=dict)
+    """The base model's answers by case id."""
 
 
 _RUN = pytest.StashKey[_Run]()
@@ -82,26 +87,28 @@ _RUN = pytest.StashKey[_Run]()
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
     from harness.analysis import regression
+    from harness.core.names import BASE
     from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
-    found = _Run(results.run.suite.name, name, results, regression.decide(store, baseline) if baseline else None)
+    run = _Run(results.run.suite.name, name, results, regression.decide(store, baseline) if baseline else None)
     for sample in (*results.samples, *results.confirmed_samples):
-        side = {name: found.answers, BASE: found.base}.get(sample.variant)
-        if side is not None:
-            side.setdefault(sample.case, []).append(sample)
-    return found
+        answers = {name: run.answers, BASE: run.base}.get(sample.variant)
+        if answers is not None:
+            answers.setdefault(sample.case, []).append(sample)
+    return run
 
 
-def _variant(results: Results, asked: str | None) -> str:
+def _variant(results: Results, requested: str | None) -> str:
+    """Return the requested variant; by default the only one, or the run's choice."""
     from harness.core.errors import UsageError
 
     names = [outcome.name for outcome in results.variants]
-    chosen = asked or (names[0] if len(names) == 1 else results.choice.variant)
+    chosen = requested or (names[0] if len(names) == 1 else results.choice.variant)
     if chosen not in names:
-        what = f"the run has no variant {asked!r}" if asked else "the run has several variants and chose none"
+        what = f"the run has no variant {requested!r}" if requested else "the run has several variants and chose none"
         raise UsageError(what, remedy=f"Name one with --harness-variant: {', '.join(names)}.")
     return chosen
 
@@ -110,7 +117,7 @@ def _variant(results: Results, asked: str | None) -> str:
 
 
 class SuiteFile(pytest.File):
-    """A suite's file: its cases, and `gate` where there is a baseline."""
+    """The file of the tested suite: one test per case and, with a baseline, the test `gate`."""
 
     def collect(self) -> Iterator[pytest.Item]:
         from harness.core.errors import HarnessError
@@ -128,21 +135,21 @@ class SuiteFile(pytest.File):
 
 
 class _FailedError(Exception):
-    """Carries what is to be read where a test failed."""
+    """Failure of a test, with the text to show."""
 
 
 class _Item(pytest.Item):
     def repr_failure(  # type: ignore[override]
         self, excinfo: pytest.ExceptionInfo[BaseException], style: str | None = None
     ) -> object:
-        """What was found, without a traceback: no code of the reader's has failed."""
+        """Return the failure's text without a traceback, because no code of the user has failed."""
         if isinstance(excinfo.value, _FailedError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style=style)  # type: ignore[arg-type]
 
 
 class GateItem(_Item):
-    """The verdict on the run; a doubtful one is a warning."""
+    """The test `gate`: it fails if the run regressed or is not comparable, and warns if it is inconclusive."""
 
     def runtest(self) -> None:
         from harness.analysis.regression import words
@@ -150,7 +157,7 @@ class GateItem(_Item):
 
         decision = self.config.stash[_RUN].decision
         if decision is None:
-            raise ValueError("there is no gate without a baseline")
+            raise ValueError("the gate needs a baseline")
         if decision.verdict in (Verdict.REGRESSED, Verdict.NOT_COMPARABLE):
             raise _FailedError(words.text(decision))
         if decision.verdict is Verdict.INCONCLUSIVE:
@@ -161,7 +168,7 @@ class GateItem(_Item):
 
 
 class CaseItem(_Item):
-    """One case, under all seeds of the variant."""
+    """The test of one case, under all seeds of the variant."""
 
     def __init__(self, *, case: Case, suite: Suite, **rest: object) -> None:
         super().__init__(**rest)  # type: ignore[arg-type]
@@ -169,29 +176,31 @@ class CaseItem(_Item):
 
     def runtest(self) -> None:
         run = self.config.stash[_RUN]
-        self._skip_unless_asked(run)
+        self._skip_without_answers(run)
         if flip := _lost_everywhere(run, self.case.id):
-            raise _FailedError(_regressed(flip))
-        marks = [(sample, self._judged(sample, run)) for sample in run.answers[self.case.id]]
-        passed = sum(score.passed for _, score in marks)
-        if passed >= HALF * len(marks):
+            raise _FailedError(_regression_text(flip))
+        scored = [(sample, self._score(sample, run)) for sample in run.answers[self.case.id]]
+        passed = sum(score.passed for _, score in scored)
+        if passed >= PASSING_SHARE * len(scored):
             return
         if run.decision is not None:
-            pytest.skip("fails in the baseline as well, or within the draw of the seeds: the gate decides")
-        raise _FailedError(_told(self.case, run, marks, passed))
+            pytest.skip("fails in the baseline as well, or differs between seeds: see the test `gate`")
+        raise _FailedError(_failure_text(self.case, run, scored, passed))
 
-    def _skip_unless_asked(self, run: _Run) -> None:
+    def _skip_without_answers(self, run: _Run) -> None:
+        """Skip a case that is not in the run, has no answers, or is void."""
         case = self.case
-        asked = {old.id: old for old in run.results.run.suite.cases}.get(case.id)
-        if asked is None or asked.messages != case.messages:
-            pytest.skip("this run has not asked it; `harness run` again asks only what is new")
+        old = {each.id: each for each in run.results.run.suite.cases}.get(case.id)
+        if old is None or old.messages != case.messages:
+            pytest.skip("this run has no answers to this prompt; `harness run` again answers only new prompts")
         if not run.answers.get(case.id):
-            pytest.skip("it is kept back to confirm" if case.split.value == "confirm" else "no trial answered it")
+            held_out = case.split.value == "confirm"
+            pytest.skip("it is held out for the confirmation" if held_out else "no trial answered it")
         if case.id in run.results.void:
             pytest.skip(run.results.void[case.id])
 
-    def _judged(self, sample: Sample, run: _Run) -> Score:
-        """By the suite as it is now, which may assert otherwise than when the run was made."""
+    def _score(self, sample: Sample, run: _Run) -> Score:
+        """Score an answer with the current suite, whose assertions may have changed since the run."""
         old = next(case for case in run.results.run.suite.cases if case.id == self.case.id)
         if (old.assertions, old.threshold) == (self.case.assertions, self.case.threshold):
             return sample.score
@@ -203,16 +212,17 @@ class CaseItem(_Item):
         return self.path, self.case.line - 1 if self.case.line else None, self.case.id
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- texts -------------------------------------------------------------------------------------------------------
 
 
 def _lost_everywhere(run: _Run, case: str) -> Flip | None:
+    """Return the change of a case that passed under every seed in the baseline and fails under every seed now."""
     variants = run.decision.comparison.variants if run.decision else ()
     flips = (flip for variant in variants if variant.name == run.variant for flip in variant.flips)
     return next((flip for flip in flips if flip.case == case and flip.lost and flip.everywhere), None)
 
 
-def _regressed(flip: Flip) -> str:
+def _regression_text(flip: Flip) -> str:
     from harness.analysis.regression.words import plain
 
     return "\n".join(
@@ -226,13 +236,13 @@ def _regressed(flip: Flip) -> str:
     )
 
 
-def _told(case: Case, run: _Run, marks: Iterable[tuple[Sample, Score]], passed: int) -> str:
-    """Prompt, what the base said, and each answer that failed, once, with the assertions that it fails."""
+def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]], passed: int) -> str:
+    """Return the prompt, the base model's answer, and each distinct failing answer with its failing assertions."""
     from harness.analysis.regression.words import plain
 
     total = 0
     failing: dict[str, tuple[list[int], Score]] = {}
-    for sample, score in marks:
+    for sample, score in scored:
         total += 1
         if not score.passed:
             failing.setdefault(sample.answer.text, ([], score))[0].append(sample.seed)

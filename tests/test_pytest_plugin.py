@@ -1,4 +1,4 @@
-"""The cases of a suite are tests: in pytest's own words, by the answers of a run, and only when asked."""
+"""Tests of the pytest plugin, which makes the cases of a suite tests of a run's answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ tests:
 BASE = {"name": "I am a model.", "price": "It is free.", "sum": "7", "lost": "I do not know."}
 GOOD = {"name": "I am Dottie.", "price": "42 dollars.", "sum": "7", "lost": "No."}
 SEEDS = (0, 1, 2, 3, 4)
-HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "harness.suites", "harness.core.suite", "click"]
+HEAVY = ["torch", "transformers", "pydantic", "yaml", "numpy", "click"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def folder(pytester: pytest.Pytester) -> Path:
 
 
 def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
-    """A run of one variant, with other answers than good ones under some seeds."""
+    """A run of one variant whose answers are those of GOOD, except for `answers` (by seed and case)."""
     asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
     trained = replace(synthetic_runs.training(), fingerprint=PRINT)
     records = [synthetic_runs.record(None, BASE)]
@@ -60,7 +60,7 @@ def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> 
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """pytest in a process of its own that knows this plugin and xdist, and no other."""
+    """Run pytest in a separate process with this plugin, xdist and no other plugins."""
     plugins = ("-p", "harness.pytest_plugin", "-p", "xdist.plugin")
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with pytest.MonkeyPatch.context() as patch:
@@ -70,15 +70,15 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
-    """A case passes as its answers do; one that this base fails already, or that was kept back, is skipped."""
+    """A case passes if its answers pass; void cases and cases held out for the confirmation are skipped."""
     store(folder, "run", {})
     found = run(pytester, "--harness-run", "run", "suites", "-v", "-rs")
     found.assert_outcomes(passed=3, skipped=2)
-    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*kept back to confirm*"])
+    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*is held out for*"])
 
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
-    """A failing case shows prompt, base answer, tuned answers with their seeds, and assertions; no traceback."""
+    """A failing case shows prompt, base model's answer, failing answers with seeds and assertions, and no traceback."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in (0, 2, 3)})
     found = run(pytester, "--harness-run", "run", "suites")
     found.assert_outcomes(passed=2, failed=1, skipped=2)
@@ -91,7 +91,7 @@ def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
-    """`--junitxml` has one test case per case, with the failure's text."""
+    """The file of `--junitxml` has one test case per case, with the text of failures."""
     store(folder, "run", {seed: {"name": "I am nobody."} for seed in SEEDS})
     run(pytester, "--harness-run", "run", "suites", "--junitxml", "out.xml")
     tests = {case.get("name"): case for case in ElementTree.parse(folder / "out.xml").iter("testcase")}
@@ -102,14 +102,14 @@ def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
-    """Under xdist the same cases give the same outcomes."""
+    """Cases have the same outcomes when xdist distributes them over processes."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})
     found = run(pytester, "--harness-run", "run", "suites", "-n", "2")
     found.assert_outcomes(passed=2, failed=1, skipped=2)
 
 
 def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
-    """A case that passed under every seed and fails under every seed now fails, and so does the gate by itself."""
+    """With a baseline, a case that passed under every seed and now fails under every seed fails, and so does `gate`."""
     bless(store(folder, "before", {}), "good", folder / "reports" / "baselines")
     store(folder, "after", {seed: {"price": "It is free.", "name": "I am nobody."} for seed in SEEDS})
     found = run(pytester, "--harness-run", "after", "--harness-baseline", "good", "suites")
@@ -121,13 +121,13 @@ def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_a_changed_assertion_judges_again(pytester: pytest.Pytester, folder: Path) -> None:
-    """The suite as it is now judges the stored answers; a case that the run did not ask is skipped, and says so."""
+    """Stored answers are scored with the current suite; a case whose prompt changed since the run is skipped."""
     store(folder, "run", {})
     changed = SUITE.replace('value: "42"', "value: forty-two").replace("What is 3 plus 4?", "What is 4 plus 3?")
     (folder / "suites" / "pets" / "suite.yaml").write_text(changed, encoding="utf-8")
     found = run(pytester, "--harness-run", "run", "suites", "-rs")
     found.assert_outcomes(passed=1, failed=1, skipped=3)
-    found.stdout.fnmatch_lines(["*this run has not asked it*"])
+    found.stdout.fnmatch_lines(["*this run has no answers to this prompt*"])
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_changed_assertion_judges_again(pytester: pytest.Pytester, folder: Pat
 def test_mistakes_are_one_error(
     pytester: pytest.Pytester, folder: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    """A run, baseline or variant that is not there is pytest's usage error, before anything is collected."""
+    """A missing run, baseline or variant is a usage error of pytest, before any collection."""
     store(folder, "run", {})
     found = run(pytester, *arguments, "suites")
     assert found.ret == pytest.ExitCode.USAGE_ERROR
@@ -159,19 +159,19 @@ def test_a_broken_suite_is_one_error(pytester: pytest.Pytester, folder: Path) ->
     found.stdout.fnmatch_lines(["suite.yaml:1:9: this case has no assertions"])
 
 
-def test_inert_without_the_option(pytester: pytest.Pytester, folder: Path) -> None:
-    """Without the option no suite is collected, and nothing of the harness but the plugin is imported."""
+def test_the_plugin_is_inert_without_its_option(pytester: pytest.Pytester, folder: Path) -> None:
+    """Without `--harness-run`, the plugin collects no suite and imports no other module of the package."""
     pytester.makepyfile(f"""
         import sys
         def test_nothing_heavy():
-            assert "harness.pytest_plugin" in sys.modules
+            assert [name for name in sys.modules if name.startswith("harness.")] == ["harness.pytest_plugin"]
             assert [name for name in {HEAVY!r} if name in sys.modules] == []
     """)
     run(pytester, ".").assert_outcomes(passed=1)
 
 
 def test_the_plugin_is_installed() -> None:
-    """Where the package is installed, pytest has the options without being told."""
+    """The installed package declares the plugin as an entry point, so that pytest loads it by itself."""
     code = "from importlib.metadata import entry_points as e; print([p.value for p in e(group='pytest11')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "harness.pytest_plugin" in done.stdout

@@ -1,4 +1,4 @@
-"""What a command that trains nothing must not pay for: the seconds that training libraries take to import."""
+"""Tests that commands without training do not import training libraries, which would take seconds."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] f
 
 
 def imported_by(*arguments: str) -> set[str]:
-    """The top-level modules that one command imports in a process of its own; the command must succeed."""
+    """Run a command, which must succeed, in a new process; return the top-level modules that it imports."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["code"] == 0, done.stdout + done.stderr
-    return set(said["modules"])
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["code"] == 0, done.stdout + done.stderr
+    return set(result["modules"])
 
 
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("validate", SUITE), ("plan", SUITE), ("new", "--help")], ids=lambda a: a[0]
 )
-def test_looking_imports_nothing_that_trains(arguments: tuple[str, ...]) -> None:
-    """Help, validation and planning import none of the training libraries, nor evaluate, nor pandas."""
+def test_help_validate_and_plan_import_nothing_that_trains(arguments: tuple[str, ...]) -> None:
+    """Commands for help, validation and planning import no training library, and neither evaluate nor pandas."""
     assert not imported_by(*arguments) & HEAVY
 
 
 def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
-    """Writing a finished run's page again needs the chart library and none of those."""
+    """`harness report` on a finished run imports no training library, and neither evaluate nor pandas."""
     found, run = results(count=2, failures=False), RunStore(tmp_path)
     run.write_manifest(found.run)
     run.write_results(found, [], "")
@@ -55,7 +55,7 @@ def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
 
 
 def test_the_gate_imports_nothing_that_trains(tmp_path: Path) -> None:
-    """Blessing a run and holding one against it need none of those, nor the chart library."""
+    """`harness gate` imports no training library, no chart library and no template engine."""
     found, run = results(count=2, failures=False), RunStore(tmp_path / "run")
     run.write_manifest(found.run)
     run.write_results(found, [], "")
@@ -64,5 +64,5 @@ def test_the_gate_imports_nothing_that_trains(tmp_path: Path) -> None:
 
 
 def test_help_imports_nothing_that_draws() -> None:
-    """`--help` loads no command: neither the chart library nor the template engine."""
+    """`harness --help` imports no chart library, no template engine, and neither pydantic nor yaml."""
     assert not imported_by("--help") & {"altair", "vl_convert", "jinja2", "pydantic", "yaml"}

@@ -1,4 +1,4 @@
-"""The built wheel holds all that the package needs, and nothing else."""
+"""Tests that the built wheel contains all files of the package, and no others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    """The pocket model, templates and styles travel with the code."""
+    """The wheel contains all files of the package, including the pocket model, templates and styles."""
     files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "harness").rglob("*") if p.is_file()}
     wanted = {file for file in files if "__pycache__" not in file}
     assert wanted <= set(wheel.namelist())
@@ -31,21 +31,21 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: zipfile.ZipFile) -> No
 
 
 def test_the_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:
-    """No tests, suites, reports or caches are installed."""
+    """The wheel contains no tests, suites, reports or caches."""
     tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
     assert tops == {"harness", next(top for top in tops if top.endswith(".dist-info"))}
     assert not [name for name in wheel.namelist() if "__pycache__" in name]
 
 
 def test_the_wheel_is_small_enough_to_ship(wheel: zipfile.ZipFile) -> None:
-    """At most 20 MB, of which the pocket model's folder takes at most 16 MB."""
+    """The wheel's files take at most 20 MB, and the pocket model's folder at most 16 MB of them."""
     sizes = {entry.filename: entry.file_size for entry in wheel.infolist()}
     assert sum(sizes.values()) <= 20e6
     assert sum(size for name, size in sizes.items() if name.startswith("harness/models/pocket/")) <= 16e6
 
 
 def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
-    """`harness` is the package's one console script, and its one plugin for pytest."""
+    """The wheel installs one console script, `harness`, and one pytest plugin."""
     entry_points = next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     assert [line for line in wheel.read(entry_points).decode().splitlines() if line] == [
         "[console_scripts]", "harness = harness.cli:main", "[pytest11]", "harness = harness.pytest_plugin",

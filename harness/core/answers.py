@@ -1,4 +1,4 @@
-"""Raw answers of a model, with their log-probabilities."""
+"""Answers of a model before scoring, with their log-probabilities."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How likely a model finds a text of `tokens` tokens: `total` is the sum of their natural log-probabilities."""
+    """Log-probability that a model gives to a text: `total` is the sum over its `tokens` tokens, in nats."""
 
     total: float
     tokens: int
 
     @property
     def loss(self) -> float:
-        """Nats per token; infinite for a text that has none."""
+        """Mean negative log-probability per token, in nats; infinite for a text without tokens."""
         return -self.total / self.tokens if self.tokens else math.inf
 
     @property
     def perplexity(self) -> float:
-        """e to the loss: 1 where every token was certain (Jelinek et al., JASA 62, S63, 1977)."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf  # e**709 is no float any more
+        """e to the loss; 1 if the model was certain of every token (Jelinek et al., JASA 62, S63, 1977)."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf  # a float overflows from e**710 on
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A raw answer. `truncated`: the token limit cut it, not the model.
+    """An answer as the model generated it, before scoring.
 
-    Likelihoods are of the model as it is, whatever the temperature, and None where one was no finite number.
+    Log-probabilities are those of temperature 1, whatever the decoding temperature. A log-probability that is not a
+    finite number is stored as None.
     """
 
     key: str
+    """The key of the prompt."""
     text: str
     tokens: int
+    """Number of generated tokens."""
     truncated: bool
+    """Generation stopped at the token limit, before the model ended its answer."""
     likelihood: Likelihood | None = None
-    """Of the `tokens` generated, the end token among them where the model gave it."""
+    """Log-probability of the generated tokens, including the end token if the model generated one."""
     reference: Likelihood | None = None
-    """Of the case's reference, given as the assistant's message: of the tokens that training would learn from."""
+    """Log-probability of the case's reference as the assistant's message, over the tokens that a loss would count."""
     choices: tuple[Likelihood, ...] = ()
-    """Of the case's choices likewise, in their order; empty where one of them has none."""
+    """Log-probability of each of the case's choices, in their order; empty if any is not a finite number."""

@@ -8,12 +8,12 @@ from harness.core.suite import Case, Message, Suite
 
 
 def messages_of(suite: Suite, case: Case) -> tuple[Message, ...]:
-    """Return the messages of a case as a model is asked them: with the suite's system prompt, if there is one."""
+    """Return the messages that a model is given for a case, including the suite's system prompt."""
     return with_system_prompt(suite.system_prompt, case.messages)
 
 
 def with_system_prompt(system_prompt: str | None, messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Put a system prompt before the messages, unless there is none or the messages bring their own."""
+    """Put a system prompt before the messages, unless it is None or the messages already contain one."""
     if system_prompt is None or any(message.role == "system" for message in messages):
         return tuple(messages)
     return (Message("system", system_prompt), *messages)

@@ -1,4 +1,4 @@
-"""Join the costs of one phase over several passes or training seeds."""
+"""Combine the costs of one phase over several passes or training seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from harness.core.measurement import Measurement, PhaseCost
 
 
 def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float]) -> PhaseCost:
-    """One cost of several of the same phase: `combined` (`sum`, `mean`) joins time and tokens; peaks are the largest.
+    """Combine several costs of the same phase into one.
 
-    The mean of seconds of different bases or devices says nothing; see `comparable`.
+    Time and tokens are combined by `combined` (`sum` or `mean`); memory peaks are the largest of all. The costs should
+    have the same basis and device, because a mean over different ones has no meaning; see `comparable`.
     """
     first = costs[0]
     return PhaseCost(
@@ -30,18 +31,18 @@ def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float
 
 
 def comparable(costs: Sequence[PhaseCost]) -> list[PhaseCost]:
-    """The costs whose seconds have the first one's basis and device: trials of another machine are left out."""
+    """Return the costs whose seconds have the same basis and device as those of the first cost."""
     first = costs[0].seconds
     return [cost for cost in costs if (cost.seconds.basis, cost.seconds.device) == (first.basis, first.device)]
 
 
 def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean, for `pool`."""
+    """Return the arithmetic mean."""
     return sum(values) / len(values)
 
 
 def largest(figures: Iterable[Measurement | None]) -> Measurement | None:
-    """The largest of the figures that are known; None where none is."""
+    """Return the largest of the figures that are not None, or None if there are none."""
     return max((figure for figure in figures if figure is not None), key=_value, default=None)
 
 

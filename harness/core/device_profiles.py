@@ -1,7 +1,7 @@
-"""Device profiles: one row for each value of `--profile`, with what the harness knows about that device.
+"""Device profiles: one row for each value of `--profile`, with the facts about that device.
 
-The table holds data only and stands in `core`, because the command line lists it in `--help`, the wording of claims and
-recommendations names a profile, and the engine looks up its attention kernels. `harness.hardware.environment.machine`
+The table is in `core` because several rooms read it: the command line lists it in `--help`, claims and
+recommendations name a profile, and the engine looks up its attention kernels. `harness.hardware.environment.machine`
 turns a profile into the machine that a run computes on.
 """
 
@@ -15,65 +15,70 @@ from harness.core.units import DeviceKind
 from harness.core.wording import listed, one
 
 AMPERE = (8, 0)
-"""Compute capability from which a GPU has bf16 in hardware, and from which FlashAttention and cuDNN attention run."""
+"""The lowest CUDA compute capability with bf16 in hardware, FlashAttention and cuDNN attention."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Speeds of a GPU when it trains with QLoRA, measured or taken from its data sheet."""
+    """Speeds of a GPU in QLoRA training, measured or taken from its data sheet."""
 
     update: float
-    """Seconds of an optimizer step beside the passes: the trainer's own work."""
+    """Seconds per optimizer step outside the forward and backward passes."""
     launch: float
-    """Least seconds of one pass through one layer, however small: launching its kernels."""
+    """Minimum seconds of one pass through one layer: the time to launch its kernels."""
     dequantise: float
-    """Seconds for each parameter that is dequantised, written and read again."""
+    """Seconds per dequantised parameter, including writing it to memory and reading it again."""
     flops: float
-    """Floating-point operations a second in the matrix products."""
+    """Floating-point operations per second in matrix products."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A device that a run can be held to. A GPU's profile also holds larger GPUs to its memory and precision."""
+    """Hardware limits that a run keeps to. On a larger GPU, a profile limits memory and precision to its own GPU's."""
 
     name: str
-    """As `--profile` takes it."""
+    """The value of `--profile`."""
     kind: DeviceKind | None = None
-    """None: whatever the machine has."""
+    """The kind of device; None means a GPU if the machine has one, otherwise the CPU."""
     title: str = ""
-    """The GPU's short name in texts and on charts; a driver's name that has it as a word is this GPU."""
+    """The GPU's short name in texts and on charts. It is a word of the name that the GPU's driver reports."""
     device: str = ""
-    """The GPU's full name, as its driver gives it."""
+    """The GPU's full name, as its driver reports it."""
     memory_cap: int = 0
-    """Bytes that the GPU leaves to PyTorch's allocator beside the CUDA context; 0: no cap. No two profiles share a cap,
-    since a run's files record the cap and not the profile."""
+    """Bytes that PyTorch's allocator may reserve: the GPU's memory without the CUDA context; 0 means no cap.
+
+    Every profile has a different cap, because a run's files record the cap and not the profile.
+    """
     capability: tuple[int, int] | None = None
-    """CUDA compute capability."""
+    """CUDA compute capability; None for a CPU."""
     speeds: tuple[Speed, Speed] | None = None
-    """At the GPU's best and at its worst, from its data sheet; None: time is predicted after a calibration only."""
+    """The fastest and the slowest speeds to expect, from the data sheet; None: predicting time needs a calibration."""
 
     @property
     def dtype(self) -> str:
-        """The dtype that trainings compute in."""
+        """The dtype that trainings on this device compute in."""
         return compute_dtype(self.capability)
 
     @property
     def flash_attention(self) -> bool:
-        """Whether the attention kernels run that need an Ampere GPU (FlashAttention's and cuDNN's)."""
+        """Whether the device can run FlashAttention and cuDNN attention, which need an Ampere GPU."""
         return self.capability is None or self.capability >= AMPERE
 
     @property
     def colab(self) -> str:
-        """How to get this GPU on Colab."""
+        """The menu entries that select this GPU on Colab."""
         return f"Runtime > Change runtime type > {self.title} GPU"
 
     def is_device(self, name: str) -> bool:
-        """Whether `name`, given by a driver, is this GPU."""
+        """Whether a driver that reports `name` means this GPU."""
         return bool(self.title) and self.title in name.split()
 
 
 def compute_dtype(capability: tuple[int, int] | None) -> str:
-    """The dtype to compute in; None stands for a CPU. A T4 claims bf16, but only emulates it."""
+    """Return the dtype to compute in, by CUDA compute capability; None stands for a CPU.
+
+    It is fp16 below Ampere: PyTorch reports that a T4 supports bf16, but the T4 only emulates it.
+    """
     if capability is None:
         return "float32"
     return "bfloat16" if capability >= AMPERE else "float16"
@@ -83,36 +88,36 @@ SPEEDS = (
     Speed(update=0.02, launch=1e-3, dequantise=18e-12, flops=20e12),
     Speed(update=0.1, launch=5e-3, dequantise=36e-12, flops=6e12),
 )
-"""A T4 at its best and at its worst; also what orders trials where a GPU's own speeds are not known.
+"""The fastest and the slowest speeds to expect of a T4. They also order the trials on GPUs of unknown speed.
 
-Data sheet: 320 GB/s, and 65 TFLOP/s in fp16 tensor cores, of which 70 W sustain about a third. A dequantised parameter
-is written and read in 2 bytes each, at 80% and at 40% of the bandwidth. Launching depends on the host: hosts of H100s
-took 3 to 4.5 ms, and a slower GPU hides part of it. The range holds the time published for Llama-2-7b on Alpaca, 1.61 s
-a sample (README of unsloth, December 2023)."""
+The data sheet gives 320 GB/s, and 65 TFLOP/s in fp16 tensor cores, of which 70 W sustain about a third. A dequantised
+parameter is written and read with 2 bytes each, at 80% (fastest) or 40% (slowest) of the bandwidth. Launch times depend
+on the host: hosts of H100s took 3 to 4.5 ms, and a slower GPU hides part of it. The range contains the published time
+for Llama-2-7b on Alpaca, 1.61 s per sample (README of unsloth, December 2023)."""
 
 AUTO = Profile("auto")
 CPU = Profile("cpu", DeviceKind.CPU)
 T4 = Profile("t4", DeviceKind.CUDA, "T4", "Tesla T4", int(14.2 * GIB), capability=(7, 5), speeds=SPEEDS)
 PROFILES = {profile.name: profile for profile in (AUTO, CPU, T4)}
-"""Every profile by name, in the order in which `--help` lists them."""
+"""All profiles by name, in the order of `--help`."""
 REFERENCE = T4
-"""The GPU that a page or a prediction refers to where a run names no other: Colab's free one."""
+"""The GPU that reports and predictions refer to if a run has no GPU profile: the free GPU of Colab."""
 
 
 def profile_of(machine: Machine) -> Profile | None:
-    """The GPU profile that a run was held to; None for a CPU, and for a GPU that was used as it is."""
-    held = (profile for profile in PROFILES.values() if profile.memory_cap == machine.memory_cap)
-    return next(held, None) if machine.memory_cap else None
+    """Return the GPU profile that a run kept to; None for a CPU, and for a GPU that was used without limits."""
+    matching = (profile for profile in PROFILES.values() if profile.memory_cap == machine.memory_cap)
+    return next(matching, None) if machine.memory_cap else None
 
 
 def profile_for(gpu: str) -> Profile | None:
-    """The profile of the GPU that a driver calls `gpu`."""
+    """Return the profile of a GPU by the name that its driver reports, or None if it has no profile."""
     return next((profile for profile in PROFILES.values() if profile.is_device(gpu)), None)
 
 
 def help_text() -> str:
-    """What `--help` says about `--profile`."""
-    held = (
-        f"{p.name} holds a larger one to {one(p.title)}'s memory and precision" for p in PROFILES.values() if p.title
+    """Return the help text of `--profile`."""
+    limits = (
+        f"{p.name} limits a larger GPU to {one(p.title)}'s memory and precision" for p in PROFILES.values() if p.title
     )
-    return f"auto takes a GPU if there is one; {listed(held)}."
+    return f"auto uses a GPU if there is one; cpu uses none; {listed(limits)}."

@@ -1,4 +1,4 @@
-"""The engines that can train a run."""
+"""The engines that train adapters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class Engine(StrEnum):
-    """What trains the adapters of a run."""
+    """The code that trains the adapters of a run, as `--engine` names it."""
 
     REFERENCE = "reference"
     """TRL's SFTTrainer, one trial after another."""
     FUSED = "fused"
-    """Many trials in one pass over the shared base."""
+    """Several trials in one pass over a shared base model."""
     AUTO = "auto"
-    """Only requested, never recorded: FUSED if several trials share a base, else REFERENCE."""
+    """FUSED if several trials share a base model, else REFERENCE. Runs record the engine that was chosen, not AUTO."""

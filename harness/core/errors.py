@@ -1,4 +1,4 @@
-"""All errors that the harness raises on purpose.
+"""The exceptions that the harness raises for errors that a user can fix.
 
 HarnessError                 exit code 2: what was wrong, where, and what to do
 ├── UsageError               the arguments of a command do not fit together
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """A place in a file. Lines and columns count from 1, as in editors."""
+    """A place in a file: its path and, where known, line and column, counted from 1."""
 
     file: str
     line: int | None = None
@@ -44,36 +44,36 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    pass
+    """The arguments of a command do not fit together."""
 
 
 class SuiteError(HarnessError):
-    pass
+    """A mistake in a suite, its training rows or its cases."""
 
 
 class GridError(HarnessError):
-    pass
+    """A mistake in a grid."""
 
 
 class ModelError(HarnessError):
-    pass
+    """The base model is missing, gated, or not a model that can be trained."""
 
 
 class StoreError(HarnessError):
-    pass
+    """A run, a cache entry or a baseline cannot be read or written."""
 
 
 class RunInUseError(StoreError):
-    pass
+    """Another process is using the run directory or the cache."""
 
 
 class NewerFormatError(StoreError):
-    pass
+    """A newer version of the harness wrote the file."""
 
 
 class EngineError(HarnessError):
-    pass
+    """A check of the engine failed during training or answering."""
 
 
 class ExportError(HarnessError):
-    pass
+    """Exporting failed: llama.cpp, the Hub or a notebook reported an error."""

@@ -1,4 +1,4 @@
-"""Exported models: what they are and how they were made."""
+"""Exported models: targets of `harness export`, file types, and the record of an export."""
 
 from __future__ import annotations
 
@@ -6,33 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.core.model import ModelRef
-from harness.core.settings import Settings as Settings
-
-
-class MergeMode(StrEnum):
-    """To what an adapter's update is added."""
-
-    NF4_EXACT = "nf4-exact"
-    """The base as it was evaluated: quantised to NF4 and back. The result is the model that was evaluated."""
-    FP16_BASE = "fp16-base"
-    """The base as it was published. Where the run was quantised, the result is a model that nobody evaluated."""
-
-
-class GgufType(StrEnum):
-    """How llama.cpp's file holds the weights, as llama.cpp calls it."""
-
-    F16 = "f16"
-    Q8_0 = "q8_0"
-    Q4_K_M = "q4_k_m"
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """A tensor of a model that is being written; `dtype` as torch calls it."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+from harness.core.settings import Settings
 
 
 class ExportKind(StrEnum):
@@ -45,9 +19,35 @@ class ExportKind(StrEnum):
     HUB = "hub"
 
 
+class MergeMode(StrEnum):
+    """The base weights that an adapter's update is added to."""
+
+    NF4_EXACT = "nf4-exact"
+    """The weights of the evaluated base: quantised to NF4 and dequantised. The result is the evaluated model."""
+    FP16_BASE = "fp16-base"
+    """The published weights. If the run used a quantised base, the result is a model that was not evaluated."""
+
+
+class GgufType(StrEnum):
+    """Number format of the weights in a GGUF file, with llama.cpp's name for it."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_K_M = "q4_k_m"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype (torch's name for it) and shape of one tensor in a model that is written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class ExportRecord:
-    """export.json: what an exported folder is, and of which run."""
+    """export.json: what an exported folder contains, and which run and training it comes from."""
 
     format: int
     kind: ExportKind
@@ -58,9 +58,9 @@ class ExportRecord:
     model: ModelRef
     settings: Settings
     mode: MergeMode | None
-    """None for an adapter, which is added to nothing yet."""
+    """The base weights of a merged model; None for an adapter, which is not merged."""
     dtype: str
     evaluated: bool
-    """Whether it computes what the run evaluated, up to the rounding of `dtype`."""
+    """Whether the exported model computes the same as the evaluated one, up to rounding to `dtype`."""
     note: str
     versions: dict[str, str]

@@ -14,27 +14,30 @@ from harness.core.settings import Settings
 
 
 def digest(value: object) -> str:
-    """16 hex digits over `value` as canonical JSON; the same value has the same digest in every process."""
+    """Return the first 16 hex digits of the SHA-256 of `value` as canonical JSON."""
     text = json.dumps(value, default=_identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _identity(value: object) -> Any:
-    """As `plain`, but a training setting that was added later does not change digests while it has its default."""
+    """Like `plain`, but leave out training settings that were added later and have their default.
+
+    This keeps digests the same when the harness gets a new setting.
+    """
     return value.identity() if isinstance(value, Settings) else plain(value)
 
 
 def plain(value: object) -> Any:
-    """Convert one level of a value that `json` cannot write.
+    """Convert the outermost level of a value that `json` cannot write.
 
-    pydantic would convert all levels, but it fails at an unpaired surrogate in a key.
+    pydantic could convert all levels at once, but it fails at an unpaired surrogate in a key.
     """
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-
     return to_jsonable_python(value)
 
 
 def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

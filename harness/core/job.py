@@ -1,4 +1,4 @@
-"""What the runner and a worker process exchange: jobs and events."""
+"""Jobs that the runner gives to a worker process, and events that report progress."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from harness.core.engines import Engine
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import ModelRef
-from harness.core.settings import Quantization as Quantization
-from harness.core.settings import Settings as Settings
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding, Example, Message
 from harness.core.training import Status
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt to be answered; the answer is stored under `key`, which also seeds what is drawn for it.
+    """One prompt for a model. The answer is stored under `key`, which also seeds the sampling.
 
-    Beside it, the log-probabilities of `reference` and `choices` as answers are found out.
+    The worker also computes the log-probabilities of `reference` and `choices` as answers.
     """
 
     key: str
@@ -30,20 +29,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An adapter as it was when an epoch before its training's last had ended, and what it is asked."""
+    """The adapter of a training after an epoch before the last, and the prompts that it answers."""
 
     epoch: int
-    """From 1."""
+    """Number of completed epochs, from 1."""
     id: str
-    """What the cache calls it, as if it were a training of its own."""
+    """The adapter's key in the cache, where it is stored like the result of a training."""
     prompts: tuple[Prompt, ...]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Train (unless the adapter is there already) and answer.
+    """One trial for a worker: train an adapter, unless the cache has it, and answer prompts.
 
-    Without `settings` nothing is trained: it is the base alone or, with `attach`, an adapter that the cache holds.
+    If `settings` is None, nothing is trained: the base model answers alone or, with `attach`, with an adapter from the
+    cache.
     """
 
     trial: str
@@ -53,14 +53,14 @@ class Task:
     train: bool
     prompts: tuple[Prompt, ...]
     attach: str = ""
-    """Where that adapter came from, as messages say it."""
+    """The original path of an adapter that was trained elsewhere, for messages; empty if there is none."""
     timeline: tuple[Snapshot, ...] = ()
-    """Adapters to be kept while training, and to be asked after it."""
+    """Adapters to save during the training, which answer their prompts after it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker process does: tasks over one base model in one quantisation."""
+    """The work of one worker process: tasks that share one base model in one quantisation."""
 
     model: ModelRef
     machine: Machine
@@ -72,30 +72,30 @@ class Job:
     tasks: tuple[Task, ...]
     batch_size: int = 64
     base: str = ""
-    """Names the base among the saved ones of the cache."""
+    """Key of the quantised base model in the cache."""
 
 
 class EventKind(StrEnum):
-    """A benchmark says NOTICED, a sweep PLANNED; a worker LOADED to REFUSED; its executor, at last, ENDED."""
+    """The kind of an event. The runner sends NOTICED and PLANNED, the executor ENDED, and workers the rest."""
 
     NOTICED = "noticed"
-    """`message` is one of the suite's notices."""
+    """`message` is a notice for the user, for example about ignored parts of the suite."""
     PLANNED = "planned"
-    """`total` trials are to be done now; `message` says what for."""
+    """`total` trials are about to run; `message` gives their purpose."""
     LOADED = "loaded"
     STARTED = "started"
     STEP = "step"
     ANSWERING = "answering"
     FINISHED = "finished"
     REFUSED = "refused"
-    """A mistake in what was given, which would meet every trial: `message` says what and what to do."""
+    """The input has a mistake that affects every trial: `message` says what is wrong and what to do."""
     ENDED = "ended"
-    """The worker is gone; `status` and `message` say how. No other event follows."""
+    """The worker process has ended, as `status` and `message` describe. It is the last event of a worker."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Progress. `trial` is empty for what concerns no trial; `done` of `total` counts steps or answers."""
+    """A report of progress. `trial` is empty if no single trial is meant; `done` and `total` count steps or answers."""
 
     kind: EventKind
     trial: str = ""
@@ -105,4 +105,4 @@ class Event:
     total: int = 0
     loss: float | None = None
     shortage: Shortage | None = None
-    """How a trial (or, without one, loading the base) ran out of memory."""
+    """How the trial ran out of memory; without a trial, how loading the base model did."""

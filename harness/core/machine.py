@@ -1,4 +1,4 @@
-"""The machine that trials run on, and how fast its GPU was found to be."""
+"""The machine that trials run on, the measured training speed of its GPU, and the provenance of a run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from harness.core.units import DeviceKind
 
 @dataclass(frozen=True)
 class Machine:
-    """Where trials run: `kind` is `cpu` or `cuda`, `device` the hardware's name."""
+    """The machine that trials run on: `kind` is `cpu` or `cuda`, `device` the hardware's name."""
 
     kind: DeviceKind
     device: str
     compute_dtype: str
     basis: Basis = Basis.MEASURED
     memory_cap: int | None = None
+    """Bytes that PyTorch's allocator may reserve; None means no cap."""
     threads: int = 0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long an optimizer step over `rows` rows of `length` tokens takes on the first `layers` layers of a shape."""
+    """Seconds of an optimizer step over `rows` rows of `length` tokens, on the first `layers` layers of a model."""
 
     shape: str
     layers: int
@@ -37,23 +38,24 @@ class Calibration:
 
     device: str
     update: float
-    """Seconds that an optimizer step takes besides passes and products."""
+    """Seconds per optimizer step outside the forward and backward passes."""
     launch: float
-    """Seconds that one pass through one layer takes at least."""
+    """Minimum seconds of one pass through one layer."""
     dequantise: float
-    """Seconds for each parameter that is dequantised."""
+    """Seconds per dequantised parameter."""
     flops: float
-    """Floating-point operations a second in the matrix products."""
+    """Floating-point operations per second in matrix products."""
     error: float
-    """Largest relative error of these four on the benchmark's own steps."""
+    """Largest relative error when these four speeds predict the benchmark's own steps."""
     made: str
+    """Date and time of the measurement."""
     versions: dict[str, str]
     timings: tuple[Timing, ...] = ()
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """All that is needed to repeat a run."""
+    """The command, versions, commit and machine that are needed to repeat a run."""
 
     command: str
     started: str

@@ -1,4 +1,4 @@
-"""What was measured: memory and time with the device and basis that each figure rests on."""
+"""Measured time and memory: each figure has a unit, a device and a basis (measured, emulated or predicted)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from enum import StrEnum
 from harness.core.units import Unit
 
 GIB = 2**30
-"""Bytes: sizes are kept in bytes and told in these."""
+"""Number of bytes in one GiB. Files store sizes in bytes; texts give them in GiB."""
 
 
 class Phase(StrEnum):
+    """A phase of a trial, in the order in which they run."""
+
     LOAD = "load"
     ANSWER_BEFORE = "answer before"
     TRAIN = "train"
@@ -19,16 +21,19 @@ class Phase(StrEnum):
 
 
 class Basis(StrEnum):
-    """Where a figure comes from. Figures of different bases are never ranked against each other."""
+    """Where a figure comes from. Figures with different bases are not ranked against each other."""
 
     MEASURED = "measured"
+    """Measured on the device."""
     EMULATED = "emulated"
+    """Measured on a larger GPU with the memory and precision of the profile's GPU."""
     PREDICTED = "predicted"
+    """Computed, not measured."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A figure with its unit and its source: `device` is the hardware's name."""
+    """A figure with its unit, its basis and the name of the device that it belongs to."""
 
     value: float
     unit: Unit
@@ -38,34 +43,35 @@ class Measurement:
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """What one phase took. Memory is the peak within the phase, in bytes; CUDA's three are absent on a CPU."""
+    """Time, tokens and peak memory (in bytes) of one phase. Figures of GPU memory are None on a CPU."""
 
     phase: Phase
     seconds: Measurement
     tokens: int
+    """Number of tokens that the phase processed."""
     peak_resident: Measurement
+    """Peak resident memory of the whole process, including Python and its libraries."""
     peak_allocated: Measurement | None = None
+    """Peak GPU memory in use by tensors."""
     peak_reserved: Measurement | None = None
+    """Peak GPU memory that PyTorch's allocator reserved."""
     peak_device: Measurement | None = None
-    """All that the GPU's driver (NVML) counts for this process, paged optimizer state and CUDA context included."""
+    """Peak GPU memory of this process according to the driver (NVML), with paged optimizer state and CUDA context."""
     left_allocated: Measurement | None = None
-    """What was still allocated at the phase's end: after loading, the base."""
+    """GPU memory still allocated at the end of the phase; after loading, this is the base model."""
     limit: Measurement | None = None
-    """What the allocator may reserve: the profile's cap, else all of the GPU's memory."""
+    """GPU memory that the allocator may reserve: the profile's cap, else all of the GPU's memory."""
     note: str = ""
-    """How the figures were come by, where that is not by measuring all of the phase alone."""
+    """How the figures were obtained, if not by measuring this phase alone and completely."""
     models: int = 1
-    """Number of models that answered in the batch: `seconds` is this model's share, peaks are those of the batch."""
+    """Number of models in the batch. `seconds` is this model's share; peaks are of the whole batch."""
 
     def peak(self) -> Measurement:
-        """The peak that counts as the phase's memory: on a GPU what PyTorch's allocator reserved, else resident memory.
-
-        Resident memory is the whole process's, Python and libraries included.
-        """
+        """Return the figure that reports show as peak memory: reserved memory on a GPU, else resident memory."""
         return self.peak_reserved or self.peak_resident
 
     def gpu_peak(self) -> Measurement | None:
-        """Memory that the phase took of the GPU, with the CUDA context where the driver counted it; None on a CPU."""
+        """Return the peak of GPU memory, including the CUDA context if the driver measured it; None on a CPU."""
         return self.peak_device or self.peak_reserved or self.peak_allocated
 
     @property
@@ -75,23 +81,24 @@ class PhaseCost:
 
     @property
     def tokens_per_second(self) -> float | None:
+        """Throughput of the phase; None if tokens or time are 0."""
         return self.tokens / self.seconds.value if self.tokens and self.seconds.value > 0 else None
 
 
 @dataclass(frozen=True)
 class Shortage:
-    """How a trial ran out of memory. Peaks are of its last phase, up to the request that failed."""
+    """How a trial ran out of memory. Peaks cover its last phase, up to the allocation that failed."""
 
     phase: Phase
     requested: Measurement | None
-    """What was asked for in vain; None where the message does not say."""
+    """Size of the allocation that failed; None if the error message does not give it."""
     resident: Measurement
-    """Of the process, when it failed."""
+    """Resident memory of the process at the failure."""
     peak_allocated: Measurement | None = None
     peak_reserved: Measurement | None = None
     device: Measurement | None = None
-    """As the GPU's driver counts it, when it failed."""
+    """GPU memory of the process at the failure, according to the driver."""
     limit: Measurement | None = None
-    """What the allocator might reserve."""
+    """GPU memory that the allocator was allowed to reserve."""
     memory_cap: int | None = None
-    """Of the machine that it ran on: under another one it might fit."""
+    """The memory cap of the machine. The trial may succeed under a larger cap."""

@@ -1,35 +1,39 @@
-"""Base models and adapters on this machine."""
+"""References to base models, quantised base models and adapters on this machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.core.settings import Quantization as Quantization
+from harness.core.settings import Quantization
 from harness.core.units import DeviceKind
 
 TEMPLATE_DATE = "26 Jul 2024"
-"""What chat templates are told that ask for today's date: what Llama 3.1's says where it is told none."""
+"""The date that chat templates receive as today's date. It is the default date in Llama 3.1's template."""
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A base model on this machine: `name` as a person says it, `digest` over the files that determine it."""
+    """A base model on this machine. `digest` covers all files that determine its answers."""
 
     name: str
+    """The name that reports and messages use."""
     path: str
     digest: str
     revision: str = ""
     toy: bool = False
     note: str = ""
     shape_only: bool = False
-    """Only the configuration is in `path`: the weights are random, and nothing may be said of quality."""
+    """`path` contains only a configuration. The weights are random, so pass rates mean nothing."""
     tokenizer: str = ""
-    """The folder of its tokenizer where that is not `path`."""
+    """The tokenizer's folder, if it is not `path`."""
 
 
 @dataclass(frozen=True)
 class SavedBase:
-    """A base as the cache keeps it: quantised on a device of `kind`, with its other weights in `compute_dtype`."""
+    """A quantised base model in the cache.
+
+    It was quantised on a device of `kind`, and its weights that are not quantised have the dtype `compute_dtype`.
+    """
 
     id: str
     model: str
@@ -40,13 +44,13 @@ class SavedBase:
 
 @dataclass(frozen=True)
 class AdapterRef:
-    """An adapter that was trained elsewhere: `name` as its folder is called, `digest` over its two files."""
+    """An adapter that was not trained by the harness: `name` is its folder's name, `digest` covers its two files."""
 
     name: str
     path: str
     digest: str
     base: str
-    """The base model that its configuration names."""
+    """The base model named in the adapter's configuration."""
     rank: int
     target_modules: tuple[str, ...]
     trainable_parameters: int

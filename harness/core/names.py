@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 BASE = "base"
-"""The untrained model's name, wherever a variant has one. No variant and no adapter may take it."""
+"""Variant name of the base model. No variant and no adapter may have this name."""

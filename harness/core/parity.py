@@ -1,4 +1,4 @@
-"""The same prompts asked at every stage from adapter to GGUF."""
+"""Parity checks: answers to the same prompts at every stage from the adapter to a GGUF file, and their differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.core.answers import Answer
 
 
 class Stage(StrEnum):
-    """A parity stage: a step from the evaluated model to the GGUF file that runs at home."""
+    """One form of a trained model on the way from the evaluated adapter to a GGUF file."""
 
     ADAPTER = "NF4 + adapter"
     MERGED = "merged"
@@ -21,14 +21,14 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a stage's logits are from those of the stage before, over the same tokens."""
+    """Difference between the logits of a stage and those of the stage before it, over the same tokens."""
 
     largest: float
-    """The largest difference of a logit, as a share of the largest logit."""
+    """The largest absolute difference, as a share of the largest logit."""
     mean: float
-    """The mean difference likewise."""
+    """The mean absolute difference, as a share of the largest logit."""
     agreement: float
-    """Share of the tokens after which both find the same next token likeliest."""
+    """Share of the tokens after which both stages have the same most likely next token."""
     tokens: int
 
 
@@ -39,20 +39,20 @@ class StageAnswers:
     stage: Stage
     answers: tuple[Answer, ...]
     distance: Distance | None = None
-    """None for the first."""
+    """None for the first stage."""
     tokenised_alike: int | None = None
-    """Number of prompts that llama.cpp tokenises as the run did; None at stages without llama.cpp."""
+    """Number of prompts that llama.cpp tokenises in the same way as the run; None at stages without llama.cpp."""
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """A stage's answers, judged: one entry per case and assertion, in `Parity`'s order."""
+    """The scored answers of one stage: one verdict for each row of `Parity.assertions`."""
 
     stage: Stage
     passed: tuple[bool | None, ...]
-    """None where it could not be decided."""
+    """Whether each assertion passed; None if that could not be computed."""
     texts: tuple[str, ...]
-    """One per case."""
+    """One answer per case."""
     distance: Distance | None
     tokenised_alike: int | None
 
@@ -67,12 +67,12 @@ class VerdictChange:
     before: bool | None
     after: bool | None
     back: bool = False
-    """The last stage's verdict is the first stage's again."""
+    """The verdict of the last stage equals that of the first stage again."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """parity/*.json: the answers at every stage from adapter to GGUF, each prompt once, without sampling."""
+    """parity/*.json: the scored answers of every stage from adapter to GGUF. Each prompt is answered once, greedily."""
 
     format: int
     suite: str
@@ -81,9 +81,10 @@ class Parity:
     training: str
     cases: tuple[str, ...]
     assertions: tuple[tuple[str, str], ...]
-    """Case id and the assertion's name."""
+    """Pairs of a case id and the name of one of its assertions."""
     stages: tuple[Verdicts, ...]
     turns: tuple[VerdictChange, ...]
+    """The assertions whose verdict differs between stages."""
     versions: dict[str, str]
     device: str
     finished: str

@@ -1,4 +1,4 @@
-"""One run compared with another: baselines, differences, and the gate's decision."""
+"""Comparisons of two runs: baselines, differences, and the gate's decision."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ from harness.core.measurement import Measurement, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.results import Verdict
 from harness.core.scores import Rate
-from harness.core.settings import Settings as Settings
+from harness.core.settings import Settings
 from harness.core.suite import Role, Suite
 from harness.core.training import Fingerprint, Status
 
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """An answer in a baseline: stored once for all seeds that gave it."""
+    """An answer in a baseline, stored once for all seeds that gave it."""
 
     text: str
     seeds: tuple[int, ...]
     tokens: int
     passed: bool
     value: float | None
-    """The score; None, and `reason` says why, where there is none."""
+    """The score; None if it could not be computed, for the reason in `reason`."""
     reason: str = ""
-    """What the first check that failed says."""
+    """The reason given by the first check that failed."""
     repeat: int = 0
     truncated: bool = False
     likelihood: Likelihood | None = None
-    """This and the next two only where the case's assertions judge by them."""
+    """Stored, like `reference` and `choices`, only if an assertion of the case needs it."""
     reference: Likelihood | None = None
     choices: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True)
 class BaselineVariant:
-    """One variant of a baseline (or its base: `settings` None) over all its seeds."""
+    """One variant of a baseline over all its seeds. `settings` is None for the base model."""
 
     name: str
     named: bool
+    """The grid names the variant, so a variant of this name in another run is the same one, whatever its settings."""
     settings: Settings | None
     seeds: tuple[int, ...]
     statuses: tuple[Status, ...]
     messages: tuple[str, ...]
     fingerprints: tuple[Fingerprint, ...]
-    """The different ones among its trainings: one, unless something depends on the seed."""
+    """The distinct fingerprints of its trainings: a single one, unless a fingerprint depends on the seed."""
     costs: tuple[PhaseCost, ...]
-    """Of each training."""
+    """The cost of each training."""
     trainable_parameters: int
     answers: dict[str, tuple[StoredAnswer, ...]]
-    """By case."""
+    """Answers by case id."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A run reduced to what another one is held against: what `harness bless` keeps, and what it makes of either run.
+    """The part of a run that comparisons need. `harness bless` stores it, and the gate reduces both runs to it.
 
-    `suite` has the cases that choose, and no training rows: those are in `training_rows`, a digest each.
+    `suite` has only the cases of the split `main`, and no training rows: `training_rows` has a digest of each.
     """
 
     format: int
@@ -72,12 +73,12 @@ class Baseline:
     base: BaselineVariant
     variants: tuple[BaselineVariant, ...]
     digest: str = ""
-    """Over all else in the file, so that an edit by hand is noticed."""
+    """Digest of the rest of the file, which detects edits by hand."""
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One thing in which two runs differ, in words; empty on a side that does not have it."""
+    """One difference between two runs, in words. `before` or `after` is empty if that run lacks it."""
 
     what: str
     before: str
@@ -86,7 +87,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share, or a difference of shares, with its 95% interval; between -1 and 1."""
+    """A share, or a difference of shares, with its 95% confidence interval; between -1 and 1."""
 
     value: float
     low: float
@@ -95,11 +96,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RoleChange:
-    """The pass rates of one variant on one role's cases, before and after, on those that have a score on both sides.
+    """The pass rates of one variant on the cases of one role, before and after. Only cases scored in both runs count.
 
-    A trial that diverged or ran out of memory passes nothing. The intervals are for these very cases and what other
-    training seeds would make of them. The p-values are one-sided, from the paired test over the cases' means across
-    seeds; the adjusted ones are Holm's, over all variants and roles of the comparison.
+    A trial that diverged or ran out of memory passes no case. The intervals take these cases as given and cover the
+    variation between training seeds. The p-values are one-sided, from a paired test over each case's mean across seeds;
+    the adjusted ones use Holm's method over all variants and roles of the comparison.
     """
 
     role: Role
@@ -107,11 +108,11 @@ class RoleChange:
     before: Estimate
     after: Estimate
     difference: Estimate
-    """After less before."""
+    """`after` minus `before`."""
     worst: float
-    """The loss lies below this with 95% confidence."""
+    """95% upper confidence bound of the loss."""
     detectable: float
-    """The smallest loss that so many cases and seeds would show with 80% power, with as many tests as there are."""
+    """The smallest loss that the test detects with 80% power, given the numbers of cases, seeds and tests."""
     p_worse: float
     p_better: float
     worse_adjusted: float
@@ -120,69 +121,75 @@ class RoleChange:
 
 @dataclass(frozen=True)
 class Flip:
-    """A case that one side passes under more seeds than the other."""
+    """A case that one run passes under more seeds than the other."""
 
     case: str
     role: Role
     prompt: str
     critical: bool
     before: Rate
-    """Seeds under which it passes, of those that have a score."""
+    """Seeds under which the case passes, of the seeds with a score."""
     after: Rate
     answer_before: str
+    """An answer of the earlier run that shows the difference, if there is one."""
     answer_after: str
-    """Of a seed that shows the difference, where there is one."""
+    """An answer of the later run that shows the difference, if there is one."""
     reason: str
-    """What the failing side's check says."""
+    """The reason given by the check that fails."""
 
     @property
     def lost(self) -> bool:
+        """Whether the case passes under a smaller share of seeds than before."""
         return (self.after.value or 0.0) < (self.before.value or 0.0)
 
     @property
     def everywhere(self) -> bool:
-        """Passed under every seed before, and under none after."""
+        """Whether the case passed under every seed before, and fails under every seed now."""
         return self.before.passed == self.before.total > 0 and self.after.passed == 0 < self.after.total
 
 
 @dataclass(frozen=True)
 class CostChange:
-    """What each training took, before and after; a figure of another device or basis is shown and not compared."""
+    """One kind of cost (`what`) of each training, before and after.
+
+    Figures of different devices or bases are shown but not compared.
+    """
 
     what: str
     before: tuple[Measurement, ...]
     after: tuple[Measurement, ...]
     hindrance: str = ""
-    """Why the two are not compared; empty where they are."""
+    """The reason why the figures are not compared; empty if they are."""
     resident: bool = False
-    """Memory of the whole process, where there is no GPU to ask."""
+    """The figures are resident memory of the whole process, because the trainings used no GPU."""
 
 
 @dataclass(frozen=True)
 class VariantChange:
-    """One variant (or the base) before and after."""
+    """The differences of one variant, or of the base model, between two runs."""
 
     name: str
     settings: tuple[Mismatch, ...]
     drift: tuple[Mismatch, ...]
-    """What differs between their fingerprints, beyond what the settings say or because of it."""
+    """Differences between the fingerprints that the differences in settings do not explain."""
     seeds_after: tuple[int, ...]
     failures_before: tuple[str, ...]
+    """One line for each trial of the earlier run that did not succeed."""
     failures_after: tuple[str, ...]
-    """How trials ended that did not succeed, one line each."""
+    """One line for each trial of the later run that did not succeed."""
     missing: tuple[str, ...]
-    """Those of the later run that have no result: failed, timed out, cancelled."""
+    """One line for each trial of the later run without a result: failed, timed out or cancelled."""
     unscored: int
-    """Cases with a score under every seed before, and not now."""
+    """Number of cases with a score under every seed before, but not now."""
     roles: tuple[RoleChange, ...]
     flips: tuple[Flip, ...]
-    """Lost ones first, those that flip under most seeds first."""
+    """Lost cases first, then critical ones, then those that differ under the most seeds."""
     costs: tuple[CostChange, ...]
 
 
 @dataclass(frozen=True)
 class Side:
-    """Which run, in words."""
+    """Name, suite, start and commit of one of the two compared runs, as texts show them."""
 
     name: str
     suite: str
@@ -193,64 +200,68 @@ class Side:
 
 @dataclass(frozen=True)
 class SuiteChange:
-    """Ids of cases that are not in both suites as they were."""
+    """Ids of cases that differ between the suites of two runs."""
 
     asked_otherwise: tuple[str, ...]
-    """Left out: the prompt is another."""
+    """Cases whose prompt changed; they are not compared."""
     gone: tuple[str, ...]
+    """Cases that only the earlier suite has."""
     new: tuple[str, ...]
+    """Cases that only the later suite has."""
     judged_otherwise: tuple[str, ...]
-    """The stored answers were judged again by the later suite's assertions."""
+    """Cases whose assertions changed; the earlier answers were scored again with the later assertions."""
     unjudged: tuple[str, ...]
-    """Left out: the later assertions need what is not kept of the earlier answers."""
+    """Cases that are not compared, because the later assertions need data that the earlier answers lack."""
 
     @property
     def empty(self) -> bool:
+        """Whether both suites have the same cases."""
         return not any((self.asked_otherwise, self.gone, self.new, self.judged_otherwise, self.unjudged))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, paired by variant, case and seed: what a gate decides by, and what a page of two runs shows."""
+    """All differences between two runs, paired by variant, case and seed. The gate and the report use it."""
 
     before: Side
     after: Side
     obstacles: tuple[Mismatch, ...]
-    """Why answers cannot be compared: another model, other training rows, another decoding, another compute dtype."""
+    """Differences that make answers incomparable: in model, training rows, decoding or compute dtype."""
     changed: tuple[Mismatch, ...]
-    """Library versions and machine: the suspects, when something is worse."""
+    """Differences in library versions and machine, which may explain other differences."""
     suite: SuiteChange
     void: dict[str, str]
-    """Case id to the reason why it is not counted, by the earlier run's base."""
+    """Case id to the reason why the case is not counted, according to the base model of the earlier run."""
     variants: tuple[VariantChange, ...]
     missing: tuple[str, ...]
-    """Variants of the earlier run that the later one has not."""
+    """Variants that only the earlier run has."""
     added: tuple[str, ...]
+    """Variants that only the later run has."""
     base: tuple[Flip, ...] = ()
-    """Cases that the untrained model answers with another verdict than before."""
+    """Cases that the base model passes in one run and fails in the other."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a gate calls worse. Points are of pass rate."""
+    """The thresholds of a gate. Points are percentage points of pass rate."""
 
     margin: float
-    """Points that a role may lose and still be called unchanged: the suite's margin."""
+    """Points that a role may lose and still count as unchanged: the suite's margin."""
     least: float = 5.0
-    """Points below which a loss or a gain is not spoken of, however sure it is."""
+    """The smallest loss or gain in points that the gate reports, even if a smaller one is significant."""
     alpha: float = 0.01
-    """How often chance alone may be called worse, over all variants and roles together."""
+    """Probability of a false alarm, over all variants and roles together."""
     slower: float = 0.10
-    """Share of time that may be lost even where the baseline's repeats differ less."""
+    """Tolerated increase of time, as a share, even if the baseline's trainings vary less."""
     larger: float = 0.05
-    """Likewise of GPU memory."""
+    """Tolerated increase of GPU memory, as a share."""
     resident: float = 0.20
-    """Likewise of a CPU's resident memory, which other versions of libraries fill otherwise."""
+    """Tolerated increase of resident memory, as a share; it depends on the versions of libraries."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that a verdict rests on, in words."""
+    """One reason for a verdict, in words."""
 
     verdict: Verdict
     text: str
@@ -258,7 +269,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one variant."""
+    """The verdict on one variant, with its reasons."""
 
     variant: str
     verdict: Verdict
@@ -267,7 +278,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict on a run, and on each of its variants."""
+    """The gate's verdict on a run and on each of its variants."""
 
     verdict: Verdict
     reasons: tuple[str, ...]

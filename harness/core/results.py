@@ -1,4 +1,4 @@
-"""Everything a report is drawn from: outcomes of variants, the choice and its reasons."""
+"""The results of a run, from which reports are made: outcomes of variants, comparisons, and the chosen variant."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from harness.core.measurement import Basis, Phase, PhaseCost, Shortage
 from harness.core.parity import Parity
 from harness.core.run import RunManifest
 from harness.core.scores import Rate, Sample
-from harness.core.settings import Settings as Settings
+from harness.core.settings import Settings
 from harness.core.suite import Leak, LeakLabel, Role
 from harness.core.training import Status, Training
 
 
 class Verdict(StrEnum):
-    """What a comparison of two sets of answers to the same cases may claim."""
+    """The conclusion from comparing two sets of answers to the same cases."""
 
     IMPROVED = "improved"
     UNCHANGED = "unchanged"
-    """Within the difference that these cases could have shown, which is stated beside it."""
+    """No difference of the size that these cases can detect; the verdict's reason states that size."""
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"
-    """Too few cases or seeds to tell; how many would do is stated beside it."""
+    """Too few cases or seeds for a conclusion; the verdict's reason states how many are needed."""
     NOT_COMPARABLE = "not comparable"
 
 
 @dataclass(frozen=True)
 class Safety:
-    """What a variant lost of what the base could do, over `retain` and `avoid` together, in points of pass rate."""
+    """A variant's loss against the base model on `retain` and `avoid` cases together, in points of pass rate."""
 
     lost: float
     upper: float
-    """The loss lies below this with 95% confidence, over cases; and over training seeds, where there are several."""
+    """95% upper confidence bound of the loss, over cases and, if there are several, training seeds."""
     cases: int
     needed: int | None
-    """How many cases like these would show that the loss is below the suite's margin; None: no number would."""
+    """Number of similar cases that would show a loss below the suite's margin; None if no number would."""
 
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """How the mean scores differ, in points of 100, with a 95% interval from drawing cases and seeds again.
+    """Difference of two mean scores, in points of 100, with a 95% bootstrap interval over cases and seeds.
 
-    Scores of likelihood and similarity move before an answer flips.
+    Scores of log-probability and similarity show a change before a case changes from pass to fail.
     """
 
     points: float
@@ -53,146 +53,147 @@ class ScoreChange:
 
 @dataclass(frozen=True)
 class Change:
-    """How one pass rate differs from another on the same cases of one role, in points: this one less the other.
+    """Difference of one pass rate from another on the same cases of one role, in points.
 
-    The interval, at 95%, and so the verdict go beyond both noises: what other cases, and what other training seeds,
-    would have made of it. Void cases and those without a score under some seed are left out.
+    The 95% interval from `low` to `high`, which decides the verdict, covers the variation over both cases and training
+    seeds. Void cases, and cases without a score under some seed, are left out.
     """
 
     role: Role
     points: float
+    """100 times the difference of the pass rates."""
     low: float
     high: float
     case_noise: float
     """Standard error of `points` from the choice of cases."""
     seed_noise: float | None
-    """Standard error from the choice of training seeds, beyond what the cases explain; None: one seed cannot tell."""
+    """Standard error of `points` from the choice of training seeds; None if there is only one seed."""
     cases: int
     seeds: int
     detectable: float
-    """The smallest drop that so many cases, with these noises, would find with 80% power."""
+    """The smallest drop that is detected with 80% power, given the number of cases and these standard errors."""
     verdict: Verdict
     reason: str
     """The verdict in words."""
     needed: int | None = None
-    """For INCONCLUSIVE, how many cases like these would do; None where no number of cases would, or it is not that."""
+    """For INCONCLUSIVE, the number of similar cases needed for a conclusion; None if no number is enough."""
     p_worse: float | None = None
-    """One-sided sign-flip test of this one being worse, by Holm's method over the variants that were compared."""
+    """p-value of the one-sided sign-flip test for a loss, adjusted by Holm's method over the compared variants."""
     scores: ScoreChange | None = None
-    """None where every score is a pass or a failure, so that it would say the same."""
+    """The difference of the mean scores; None if all scores are 0 or 1, so that it equals that of the pass rates."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A variant (or the base: `settings` None) over all its seeds, on one split of the cases."""
+    """One variant's outcome over all its seeds, on one split of the cases. `settings` is None for the base model."""
 
     name: str
     settings: Settings | None
     differs: dict[str, Any]
-    """The settings in which the variants of this run differ."""
+    """The variant's values of the settings that differ between the variants of the run."""
     statuses: tuple[Status, ...]
     """One per seed, in the order of `seeds`."""
     seeds: tuple[int, ...]
     messages: tuple[str, ...]
     rates: dict[Role, Rate]
     fixed: int
-    """Cases that the base fails and this passes, over all seeds."""
+    """Number of cases that the base model fails and this variant passes, summed over seeds."""
     broken: int
-    """Cases that the base passes and this fails, over all seeds."""
+    """Number of cases that the base model passes and this variant fails, summed over seeds."""
     truncated: int
+    """Number of truncated answers."""
     costs: tuple[PhaseCost, ...]
-    """Mean seconds and largest peaks over seeds, by phase."""
+    """One cost per phase: mean seconds and largest memory peaks over seeds."""
     trainable_parameters: int = 0
     supervised_tokens: int = 0
     training: tuple[Training, ...] = ()
     reused: bool = False
     logs: tuple[str, ...] = ()
     shortages: tuple[Shortage | None, ...] = ()
-    """One per seed: how it ran out of memory, where it did."""
+    """One per seed: how the trial ran out of memory; None if it did not."""
     safety: Safety | None = None
-    """None where no `retain` or `avoid` case counts, or nothing finished."""
+    """None if no `retain` or `avoid` case counts, or if no trial finished."""
     changes: dict[Role, Change] = field(default_factory=dict)
-    """Against the base, by role; empty for the base, and where nothing finished."""
+    """Differences from the base model, by role; empty for the base model, and if no trial finished."""
     elsewhere: bool = False
-    """An adapter that was trained elsewhere: its settings and what it cost are not known."""
+    """The variant is an adapter that was trained elsewhere, so its settings and training costs are unknown."""
     by_label: dict[Role, dict[LeakLabel, Rate]] = field(default_factory=dict)
-    """The rates of roles whose cases are not all equally near to the training rows, by how near they are."""
+    """Pass rates by contamination label, for roles whose cases have different labels."""
     bases: tuple[Basis, ...] = ()
-    """Of how it ended, one per seed: PREDICTED where it was not tried. Empty in files from before there were any."""
+    """Basis of each seed's status: PREDICTED if the trial did not run. Empty in files of older versions."""
 
     def cost(self, phase: Phase) -> PhaseCost | None:
-        """What a phase took; None where it did not run."""
+        """Return the cost of a phase, or None if the phase did not run."""
         return next((cost for cost in self.costs if cost.phase is phase), None)
 
     @property
     def predicted(self) -> tuple[bool, ...]:
-        """By seed, whether its end is a prediction."""
+        """For each seed, whether its status is a prediction."""
         return tuple(basis is Basis.PREDICTED for basis in self.bases) or (False,) * len(self.statuses)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best variant and why, in words; `variant` None when there is none, and then `reasons` say why not."""
+    """The chosen variant with the reasons in words. If `variant` is None, `reasons` explain why none was chosen."""
 
     variant: str | None
     reasons: tuple[str, ...]
     objective: Role = Role.GENERALISE
-    """The role whose pass rate decided: the suite's objective, or `learn` where it has no such cases."""
+    """The role whose pass rate decided: the suite's objective, or `learn` if the suite has no cases of that role."""
     eligible: tuple[str, ...] = ()
-    """The variants that finished under every seed and stay within the suite's margin."""
+    """Names of the variants that finished under every seed and stay within the suite's margin."""
     refuted: tuple[str, ...] = ()
-    """What the confirmation says against the choice, in words."""
+    """Findings of the confirmation that contradict the choice, in words."""
     best: str | None = None
-    """The eligible variant that passes most; `variant` is the cheapest within one standard error of it."""
+    """The eligible variant with the highest pass rate; `variant` is the cheapest within one standard error of it."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What `harness recommend` says. `variant` is None where nothing is recommended; `missing` then says why not."""
+    """The recommendation of `harness recommend`. If `variant` is None, `missing` gives the reasons."""
 
     variant: str | None
     best: str | None
-    """The choice that was looked at, recommended or not."""
+    """The chosen variant, even if it is not recommended."""
     headline: str
     reasons: tuple[str, ...]
     missing: tuple[str, ...] = ()
     sft_config: str = ""
-    """TRL's and PEFT's arguments as Python; empty where there is no recommendation."""
+    """Python code of TRL's SFTConfig; empty without a recommendation."""
     lora_config: str = ""
+    """Python code of PEFT's LoraConfig; empty without a recommendation."""
     script: str = ""
-    """Both with their imports, and the quantisation's."""
+    """Python code of all configurations, with imports; empty without a recommendation."""
 
 
 @dataclass(frozen=True)
 class EpochRates:
-    """Pass rates by role, over all seeds, of one variant's adapters after so many epochs."""
+    """Pass rates by role, over all seeds, of one variant's adapters after `epoch` epochs."""
 
     epoch: float
-    """The last one may be a fraction."""
+    """Number of completed epochs; for the end of the training, it may be a fraction."""
     rates: dict[Role, Rate]
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """When one case was learned or lost, in epochs, by the majority of seeds; None: it was not.
-
-    `learned`: the first epoch from which on it passes to the end. `lost`: the first from which on it fails to the end,
-    of a case that the base passes or an earlier epoch passed.
-    """
+    """The epochs in which one case was learned or lost, by the majority of seeds."""
 
     case: str
     role: Role
     learned: float | None
+    """The first epoch from which the case passes until the end; None if the case was not learned."""
     lost: float | None
+    """The first epoch from which the case fails until the end, after the base model or an earlier epoch passed it."""
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """How one variant's behaviour came and went, epoch by epoch. Void cases are not in it."""
+    """One variant's pass rates after every epoch, without void cases."""
 
     variant: str
     epochs: tuple[EpochRates, ...]
-    """From the first epoch to the last; the base is `Results.base`."""
+    """Rates from the first epoch to the last. `Results.base` has those of the base model."""
     milestones: tuple[Milestone, ...]
     enough: float | None
     """The first epoch whose pass rate on the objective is within one standard error of the best epoch's."""
@@ -200,14 +201,14 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Results:
-    """results.json: everything a report is drawn from."""
+    """results.json: all results of a run, from which its report is made."""
 
     format: int
     run: RunManifest
     base: Outcome
     variants: tuple[Outcome, ...]
     void: dict[str, str]
-    """Case id to the reason why it is not counted for this base."""
+    """Case id to the reason why the case is not counted: the base model's own answer makes it meaningless."""
     samples: tuple[Sample, ...] = field(repr=False, default=())
     choice: Choice = Choice(None, ())
     confirmed_base: Outcome | None = None
@@ -215,8 +216,8 @@ class Results:
     confirmed_samples: tuple[Sample, ...] = field(repr=False, default=())
     finished: str = ""
     parities: tuple[Parity, ...] = field(repr=False, default=())
-    """The parity checks of this run's exports (`harness parity`)."""
+    """Parity checks of this run's trainings (`harness parity`)."""
     timelines: tuple[Timeline, ...] = ()
-    """Of the variants that were asked after every epoch (`harness run --timeline`)."""
+    """Timelines of the variants that were evaluated after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
-    """Case id to whether the training rows hold its prompt; empty in files of format 1, then computed when needed."""
+    """Case id to the contamination of its prompt. Files of format 1 lack it; it is then computed when needed."""

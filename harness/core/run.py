@@ -1,4 +1,4 @@
-"""What a run directory holds: its manifest and one record per trial."""
+"""The records of a run directory: its manifest, and one record per trial."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.settings import Plan as Plan
-from harness.core.settings import Settings as Settings
+from harness.core.settings import Plan, Settings
 from harness.core.suite import Split, Suite
 from harness.core.training import Status, Training
 
 
 @dataclass(frozen=True)
 class EpochAnswers:
-    """What the adapter answered as it was after so many epochs; answers as in `TrialRecord`."""
+    """The answers of an adapter as it was after `epoch` epochs."""
 
     epoch: int
     answers: dict[str, tuple[Answer, ...]]
+    """Answers by case id, one per repeat."""
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A finished trial as its run keeps it: record.json, written last."""
+    """record.json: a finished trial. It is the last file that a trial writes."""
 
     trial: str
     variant: str
@@ -37,21 +37,21 @@ class TrialRecord:
     training: Training | None
     costs: tuple[PhaseCost, ...]
     answers: dict[str, tuple[Answer, ...]]
-    """By case id, one per repeat."""
+    """Answers by case id, one per repeat."""
     log: str = ""
     reused: bool = False
-    """Trained or answered by an earlier run; its figures are from then."""
+    """The cache had the training or answers of an earlier run; costs are those of that run."""
     shortage: Shortage | None = None
-    """Where the status is OUT_OF_MEMORY, unless the system killed the worker for it."""
+    """Set if the status is OUT_OF_MEMORY, unless the operating system killed the worker."""
     timeline: tuple[EpochAnswers, ...] = ()
-    """What the adapter answered after each epoch but the last, whose answers are `answers`."""
+    """The adapter's answers after each epoch except the last; `answers` has those after the last epoch."""
     basis: Basis = Basis.MEASURED
-    """Of how it ended; PREDICTED: it was not tried, because it was predicted to end like this."""
+    """Basis of `status`. PREDICTED: the trial did not run, because this status was predicted."""
 
 
 @dataclass(frozen=True)
 class RunManifest:
-    """run.json: what a run was asked to do. Its suite is a snapshot, so that the run can be read on its own."""
+    """run.json: the inputs of a run. It includes a copy of the suite, so that the run can be read without the suite."""
 
     format: int
     suite: Suite
@@ -61,6 +61,6 @@ class RunManifest:
     confirm_seeds: tuple[int, ...]
     provenance: Provenance
     digest: str
-    """Over all that determines the results; a run directory with another digest belongs to another run."""
+    """Digest of all inputs that determine the results. Directories with different digests hold different runs."""
     adapters: tuple[AdapterRef, ...] = ()
-    """Scored beside the grid's variants."""
+    """Adapters trained elsewhere, which the run scores in addition to the grid's variants."""

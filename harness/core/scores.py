@@ -1,4 +1,4 @@
-"""Judged answers: checks, scores, samples and pass rates."""
+"""Scored answers: checks, scores, samples and pass rates."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from harness.core.answers import Answer
 
 @dataclass(frozen=True)
 class Check:
-    """One assertion's verdict on one answer, in words that a reader can act on."""
+    """The result of one assertion on one answer, with the reason in words."""
 
     assertion: str
     passed: bool
     reason: str
     score: float | None = None
-    """From 0 to 1, for a `not-` twin turned round; None, and `reason` says why, when it could not be computed."""
+    """From 0 to 1, inverted for a `not-` assertion; None if it could not be computed, for the reason in `reason`."""
     metric: str = ""
+    """The named metric that the score counts for."""
     children: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """A case's score: the weighted mean of its checks' scores.
+    """The score of one answer: `value` is the weighted mean of its checks' scores.
 
-    Passed when every check is, or where the case has a `threshold`, when `value` reaches it. `value` is absent, and
-    `error` says why, when it could not be computed; `checks` then end with the one that could not.
+    The answer passes if all checks pass or, for a case with a `threshold`, if `value` reaches the threshold. If a check
+    cannot be computed, it is the last one in `checks`, `value` is None and `error` gives the reason.
     """
 
     case: str
@@ -34,12 +35,12 @@ class Score:
     checks: tuple[Check, ...] = ()
     error: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Weighted mean scores by named metric."""
+    """Weighted mean score of each named metric."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer to one case with its score. `variant` is `base` for the untrained model; `repeat` counts from 0."""
+    """One answer to one case with its score. `variant` is `base` for the base model; `repeat` counts from 0."""
 
     variant: str
     seed: int
@@ -51,9 +52,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rate:
-    """Cases passed of cases asked (a case asked under three seeds counts three times).
+    """A pass rate: `passed` of `total` answers pass. A case answered under three seeds counts three times.
 
-    Repeats count one by one, or as one where the suite's reducer is `all` or `any`.
+    Repeats of a case count separately; with the reducer `all` or `any`, they count as one answer.
     """
 
     passed: int
@@ -61,4 +62,5 @@ class Rate:
 
     @property
     def value(self) -> float | None:
+        """The rate from 0 to 1; None without answers."""
         return self.passed / self.total if self.total else None

@@ -1,9 +1,9 @@
-"""Training settings, and the grids and plans that are made of them.
+"""Training settings, and the variants, trials and plans made from them.
 
-The fields of `Settings` are the table of grid axes: each field's annotation holds an `Axis`, which says how the
-setting is written in a grid, what it is called, which argument of TRL or PEFT it becomes, and what depends on it.
-To add a setting, add one field with `added=True`; grids, names, reports, the JSON schema, the trainer and the pasted
-training script are derived from it.
+The fields of `Settings` are the table of grid axes: each field's annotation contains an `Axis`, which states the
+setting's names, its allowed values, the argument of TRL or PEFT that it becomes, and what depends on it. To add a
+setting, add one field with `added=True`; grids, names, reports, the JSON schema, the trainer and the generated training
+script follow from it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,22 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 
 class Quantization(StrEnum):
+    """Number format of the base model's frozen weights."""
+
     NF4 = "nf4"
     NONE = "none"
 
 
 class Scheduler(StrEnum):
+    """Learning rate schedule, with transformers' name for it."""
+
     CONSTANT = "constant"
     CONSTANT_WITH_WARMUP = "constant_with_warmup"
     LINEAR = "linear"
     COSINE = "cosine"
 
 
-# Those of transformers that need no package beside torch and bitsandbytes.
+# The optimizers of transformers that need no packages besides torch and bitsandbytes.
 OPTIMIZERS = (
     "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop", "adamw_8bit", "adamw_bnb_8bit",
     "ademamix", "ademamix_8bit", "lion_8bit", "lion_32bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
@@ -34,7 +38,7 @@ OPTIMIZERS = (
     "paged_lion_32bit",
 )  # fmt: skip
 MOST = 1_000_000
-"""The largest rank, length or number of rows that a grid may ask for."""
+"""The largest rank, length or batch size that a grid may contain."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ class Axis:
     below: float | None = None
     at_most: float | None = None
     options: tuple[str, ...] = ()
-    """The allowed words, where the type is text."""
+    """The allowed values of a setting whose type is text; empty if all are allowed."""
     check: Callable[[Any], Any] | None = None
-    """Returns the value, or raises `ValueError` with the reason why it is not allowed."""
+    """Function that returns the value, or raises `ValueError` with the reason why it is not allowed."""
     description: str = ""
-    """Shown by editors, through the JSON schema."""
+    """Explanation in the JSON schema, which editors show."""
     fused: bool = True
     """The fused engine can train every value. If False, it can train only the default."""
     cost: bool = True
@@ -66,8 +70,8 @@ class Axis:
     added: bool = False
     """The setting was added after format 1.
 
-    Ids and digests leave it out while it has its default, so that results and caches from before it are still found.
-    Its default must be what the libraries do when the argument is not given, and may never change.
+    Ids and digests leave the setting out while it has its default, so that older results and caches are still found.
+    The default must have the same effect as omitting the argument, and may never change.
     """
     name: str = ""
     kind: Any = None
@@ -82,9 +86,9 @@ def _share_or_steps(warmup: float) -> float:
 
 @dataclass(frozen=True)
 class Settings:
-    """One row of training settings. Each field's annotation is its row in the table of axes.
+    """The settings of one training. Each field's annotation is its row in the table of axes.
 
-    `warmup` below 1 is a share of all steps, otherwise a count. `alpha` 0 means twice the rank.
+    `warmup` below 1 is a share of all steps, otherwise a number of steps. `alpha` 0 means twice the rank.
     """
 
     learning_rate: Annotated[float, Axis("lr", "Learning rate", sft="learning_rate", above=0, cost=False)] = 2e-4
@@ -116,26 +120,27 @@ class Settings:
     max_grad_norm: Annotated[
         float, Axis("clip", "Max grad norm", sft="max_grad_norm", at_least=0, description="0: no clipping.")
     ] = 1.0
-    # Packed rows see their neighbours, which the fused engine's passes do not allow.
+    # With packing, rows share a sequence, which the fused engine does not support.
     packing: Annotated[bool, Axis("packing", "Packing", sft="packing", fused=False)] = False
     quantization: Annotated[Quantization, Axis("quant", "Quantisation")] = Quantization.NF4
 
     def as_dict(self) -> dict[str, Any]:
+        """Return all settings by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def given(self) -> Iterator[tuple[Axis, Any]]:
-        """Every axis with its value here, except added axes that have their default."""
+        """Yield every axis with its value in these settings, except added axes that have their default."""
         for axis in axes(type(self)).values():
             value = getattr(self, axis.name)
             if not (axis.added and value == axis.default):
                 yield axis, value
 
     def identity(self) -> dict[str, Any]:
-        """What ids and digests are made of."""
+        """Return the settings that ids and digests are computed from, by name."""
         return {axis.name: value for axis, value in self.given()}
 
     def resolved(self) -> Settings:
-        """The same settings with the alpha that 0 stands for."""
+        """Return the same settings with an alpha of 0 replaced by twice the rank."""
         return self if self.alpha else replace(self, alpha=2 * self.rank)
 
 
@@ -149,39 +154,42 @@ def _table(kind: type[Settings]) -> Mapping[str, Axis]:
 
 
 AXES = _table(Settings)
-"""The table of training settings, by name and in the order of the fields of `Settings`."""
+"""The table of training settings by name, in the order of the fields of `Settings`."""
 
 
 def axes(kind: type[Settings]) -> Mapping[str, Axis]:
-    """The table of `Settings`, or of a class that extends it."""
+    """Return the table of axes of `Settings`, or of a class that extends it."""
     return AXES if kind is Settings else _table(kind)
 
 
 def fusible(settings: Settings) -> bool:
-    """Whether the fused engine can train these settings together with others; if not, the reference engine must."""
+    """Whether the fused engine can train these settings. If it cannot, the reference engine trains them."""
     return not unfusible(settings)
 
 
 def unfusible(settings: Settings) -> tuple[str, ...]:
-    """The names of the settings whose values the fused engine cannot train."""
+    """Return the names of the settings whose values the fused engine cannot train."""
     rows = axes(type(settings)).values()
     return tuple(axis.name for axis in rows if not axis.fused and getattr(settings, axis.name) != axis.default)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of settings without seed. `name` is the grid row's own, else the settings that differ (`lr=1e-3 r=16`)."""
+    """One combination of settings, without seed.
+
+    `name` is the name in the grid if it has one, else the settings that differ between variants (`lr=1e-3 r=16`).
+    """
 
     id: str
     name: str
     settings: Settings
     named: bool = False
-    """The name is the row's own: another run's row of this name is the same variant, whatever its settings."""
+    """The grid names the variant, so a variant of this name in another run is the same one, whatever its settings."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant with one seed. `id` is stable: the same settings and seed have it in every grid."""
+    """A variant with one seed. The same settings and seed have the same `id` in every grid."""
 
     id: str
     variant: str
@@ -191,11 +199,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """The variants and trials of a grid."""
+    """The variants, seeds and trials of a grid."""
 
     grid: str
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     trials: tuple[Trial, ...]
     about: str = ""
-    """The model that the grid's question is about: a run on another one says that this was not tested."""
+    """The model that the grid was made for. Reports of runs on another model state that this one was not tested."""

@@ -1,4 +1,4 @@
-"""A suite as the harness uses it: cases, assertions, training examples and decoding."""
+"""The data types of a suite: cases, assertions, training examples and decoding."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """What a case asks of the tuned model."""
+    """What a case tests: training questions, the same in other words, old abilities, or unwanted behaviour."""
 
     LEARN = "learn"
+    """A question from the training rows."""
     GENERALISE = "generalise"
+    """A question from the training rows in other words."""
     RETAIN = "retain"
+    """Something that the base model can do and must still do after training."""
     AVOID = "avoid"
+    """Something that the tuned model must not start to do."""
 
 
 class Split(StrEnum):
-    """`main` cases choose a variant; `confirm` cases are kept back to judge the choice."""
+    """`main` cases are for choosing a variant; `confirm` cases are held out to check the choice."""
 
     MAIN = "main"
     CONFIRM = "confirm"
 
 
 class LeakLabel(StrEnum):
-    """Whether the training rows hold a case's prompt: the same words, nearly the same, or neither."""
+    """Contamination of a case: whether a training row contains its prompt exactly, almost, or not at all."""
 
     SEEN = "seen"
     NEAR_DUPLICATE = "near-duplicate"
@@ -32,45 +36,48 @@ class LeakLabel(StrEnum):
 
 
 class Reducer(StrEnum):
-    """How the repeats of one case under one seed count."""
+    """How repeated answers to one case under one seed are combined."""
 
     MEAN = "mean"
-    """Each counts; where one verdict is needed, the case passes when at least half of them do."""
+    """Every answer counts. Where a single verdict is needed, the case passes if at least half of its answers pass."""
     ALL = "all"
-    """As one, which passes when all of them do."""
+    """The repeats count as one answer, which passes if all of them pass."""
     ANY = "any"
-    """As one, which passes when any of them does."""
+    """The repeats count as one answer, which passes if any of them passes."""
 
 
 @dataclass(frozen=True)
 class Message:
+    """One message of a conversation. `role` is `system`, `user` or `assistant`."""
+
     role: str
     content: str
 
 
 @dataclass(frozen=True)
 class Assertion:
-    """One check of an answer. `type` is the plain name; `negated` says that it was written with `not-`."""
+    """One check of an answer. `type` is its name without the prefix `not-`, which `negated` stands for."""
 
     type: str
     value: Any = None
     negated: bool = False
     weight: float = 1.0
-    """Its share in the case's score; 0 counts for its `metric` only and never fails the case."""
+    """Weight in the case's score. At 0, the assertion only counts for its `metric` and cannot fail the case."""
     threshold: float | None = None
     metric: str = ""
-    """The named metric that it counts for."""
+    """The named metric that the assertion's score counts for."""
     children: tuple[Assertion, ...] = ()
-    """What an `assert-set` holds."""
+    """The assertions in an `assert-set`."""
 
     @property
     def name(self) -> str:
+        """The type as it is written in a suite, with `not-` if negated."""
         return f"not-{self.type}" if self.negated else self.type
 
 
 @dataclass(frozen=True)
 class Case:
-    """A test prompt with what its answer must fulfil: all `assertions`, or enough of them for `threshold`."""
+    """A test prompt with the assertions that its answer must pass: all of them, or enough to reach `threshold`."""
 
     id: str
     messages: tuple[Message, ...]
@@ -81,24 +88,25 @@ class Case:
     group: str = ""
     reference: str | None = None
     choices: tuple[str, ...] = ()
-    """Answers of which the one that the model finds likeliest, token by token, is the one that it prefers."""
+    """Possible answers. The model prefers the choice with the highest mean log-probability per token."""
     line: int = 0
+    """Line of the case in the suite's file; 0 if unknown."""
     threshold: float | None = None
-    """The weighted score from which the case passes, whichever assertions fail; None: all must hold."""
+    """The lowest weighted score with which the case passes; None means that all assertions must pass."""
     vars: dict[str, str] = field(default_factory=dict)
-    """Kept for code beside the suite that asks for them."""
+    """Variables of the case, available to the suite's own scoring code."""
     critical: bool = False
-    """Where a later run fails it under every seed and the baseline passed it so, that alone is a regression."""
+    """The case is a regression by itself if the baseline passes it under every seed and a later run under none."""
 
     @property
     def prompt(self) -> str:
-        """The last user message: what the case asks."""
+        """The text of the last user message."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training row: a conversation whose assistant messages are learned from."""
+    """One training row: a conversation. The loss is computed on its assistant messages."""
 
     messages: tuple[Message, ...]
     line: int = 0
@@ -106,19 +114,20 @@ class Example:
 
 @dataclass(frozen=True)
 class Leak:
-    """How a case's prompt relates to the training rows: `line` is the nearest row's, unless the case is unseen."""
+    """Contamination of a case's prompt by the training rows."""
 
     label: LeakLabel
     line: int | None = None
+    """Line of the most similar training row; None if the prompt is unseen."""
     similarity: float | None = None
-    """From 0 to 1, to the row in `line`."""
+    """Similarity to the row in `line`, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are generated: up to `max_new_tokens`, cut at the first of the `stop` strings.
+    """How answers are generated: at most `max_new_tokens` tokens, ending before the first of the `stop` strings.
 
-    At temperature 0 each token is the likeliest one, above it is drawn from softmax(logits / temperature).
+    At temperature 0, each token is the most likely one; above 0, it is sampled from softmax(logits / temperature).
     """
 
     max_new_tokens: int = 64
@@ -128,6 +137,8 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Suite:
+    """A suite: test cases, training rows, and how answers are generated and counted."""
+
     name: str
     folder: str
     description: str
@@ -135,14 +146,15 @@ class Suite:
     examples: tuple[Example, ...]
     objective: Role = Role.GENERALISE
     margin: float = 10.0
-    """Points of pass rate that may be lost on `retain` and `avoid`."""
+    """Largest allowed loss of pass rate on `retain` and `avoid` cases, in percentage points."""
     decoding: Decoding = Decoding()
     system_prompt: str | None = None
     repeats: int = 1
-    """How often each case is asked; the answers differ because they are drawn."""
+    """Number of answers per case and seed; sampling makes them differ."""
     reducer: Reducer = Reducer.MEAN
     notices: tuple[str, ...] = ()
-    """What was ignored or left out when the suite was read, for its reader."""
+    """Messages to the user about parts of the suite that were ignored."""
 
     def of(self, split: Split) -> tuple[Case, ...]:
+        """Return the cases of one split."""
         return tuple(case for case in self.cases if case.split is split)

@@ -18,27 +18,27 @@ NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_
 
 
 def sft_arguments(settings: Settings, seed: int) -> dict[str, Any]:
-    """The arguments of TRL's SFTConfig that are the same on every machine."""
+    """Return the arguments of TRL's SFTConfig that are the same on every machine."""
     given = {axis.sft: _plain(value) for axis, value in settings.given() if axis.sft}
     return {"seed": seed, "data_seed": seed, **given}
 
 
 def machine_arguments(machine: Machine) -> dict[str, Any]:
-    """The arguments of TRL's SFTConfig that depend on the machine."""
+    """Return the arguments of TRL's SFTConfig that depend on the machine."""
     cuda = machine.kind == "cuda"
     return {
-        # Always given: TRL's default is bf16, which a T4 claims to have and only emulates.
+        # Always set explicitly: TRL's default is bf16, which a T4 only emulates.
         "fp16": cuda and machine.compute_dtype == FP16,
         "bf16": cuda and machine.compute_dtype == BF16,
-        # Where memory is short it buys room for a third more computing; a CPU has room.
+        # Saves GPU memory for about a third more computation. On a CPU, memory is not scarce.
         "gradient_checkpointing": cuda,
-        "logging_nan_inf_filter": False,  # True would log the loss of a diverged step as 0
+        "logging_nan_inf_filter": False,  # True logs the loss of a diverged step as 0
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if cuda else None,
     }
 
 
 def lora_arguments(settings: Settings) -> dict[str, Any]:
-    """The arguments of PEFT's LoraConfig."""
+    """Return the arguments of PEFT's LoraConfig."""
     given = {axis.lora: _plain(value) for axis, value in settings.resolved().given() if axis.lora}
     return {"task_type": "CAUSAL_LM", **given, "bias": "none"}
 

@@ -1,4 +1,4 @@
-"""How a training went: its status, steps, cost and fingerprint."""
+"""The outcome of a training: its status, steps, cost and fingerprint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.core.measurement import PhaseCost, Shortage
 
 
 class Status(StrEnum):
-    """How a trial ended. The first three are results; the others are tried again by the next run."""
+    """How a trial ended. The first three are results; trials with another status run again when the run is resumed."""
 
     SUCCEEDED = "succeeded"
     DIVERGED = "diverged"
@@ -20,12 +20,13 @@ class Status(StrEnum):
 
     @property
     def is_result(self) -> bool:
+        """Whether a trial with this status is complete, so that it does not run again."""
         return self in (Status.SUCCEEDED, Status.DIVERGED, Status.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step of the training log; `tokens` are the supervised ones seen up to and including it."""
+    """One optimizer step in the training log. `tokens` counts supervised tokens up to and including this step."""
 
     step: int
     epoch: float
@@ -37,35 +38,36 @@ class Step:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What was really trained, whatever was asked: the same for every seed and on every machine. Digests are 12 digits.
+    """What a training used in fact: labels, chat template, resolved optimizer, schedule and saved tensors.
 
-    Two trainings whose fingerprints differ were not trained alike, even where they answer alike.
+    It is the same for every seed and on every machine, so trainings with different fingerprints were not done in the
+    same way, even if their answers are the same. Digests have 12 hex digits.
     """
 
     rows: int
     tokens: int
-    """Of all rows once, without padding."""
+    """Number of tokens in all training rows, each row counted once, without padding."""
     supervised_tokens: int
-    """Those of them that the loss is on."""
+    """Number of tokens in all training rows that the loss is computed on."""
     labels: str
-    """Digest of every row's token ids and labels, in their order."""
+    """Digest of the token ids and labels of all rows, in order."""
     chat_template: str
-    """Digest of its text."""
+    """Digest of the chat template's text."""
     trainable: str
-    """How many parameters are trained, and a digest of their names."""
+    """Number of trainable parameters, and a digest of their names."""
     optimizer: str
-    """Its class and arguments, as the trainer resolved them."""
+    """Class and arguments of the optimizer, as the trainer resolved them."""
     schedule: str
-    """The learning rate of every step: their number, the highest, the last, and a digest of all."""
+    """Summary of the learning rates: number of steps, highest, last, and a digest of all."""
     saved_dtype: str = ""
-    """Of the saved adapter's tensors, as safetensors names it (`F32`)."""
+    """Dtype of the saved adapter's tensors, with safetensors' name for it (`F32`)."""
     saved_shapes: str = ""
-    """How many tensors were saved, and a digest of their names and shapes."""
+    """Number of saved tensors, and a digest of their names and shapes."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """A pass in which several trials were trained: `cost` is that of all of them, until one of them had ended."""
+    """A pass of the fused engine that trained several trials together. `cost` is for all of them."""
 
     id: str
     trials: int
@@ -74,7 +76,7 @@ class Together:
 
 @dataclass(frozen=True)
 class Training:
-    """How a training ended. `loss` and gradient norm may be absent in the step where it diverged."""
+    """The outcome of a training. In the step where it diverged, loss and gradient norm may be None."""
 
     id: str
     status: Status
@@ -84,8 +86,8 @@ class Training:
     trainable_parameters: int = 0
     supervised_tokens: int = 0
     fingerprint: Fingerprint | None = None
-    """None where it did not succeed, or an older harness trained it."""
+    """None if the training did not succeed, or if an older version of the harness trained it."""
     shortage: Shortage | None = None
-    """Where the status is OUT_OF_MEMORY."""
+    """Set if the status is OUT_OF_MEMORY."""
     together: Together | None = None
-    """The pass that it was trained in with others, by the fused engine; `cost` is what it takes alone."""
+    """The pass of the fused engine that trained it together with other trials. `cost` is for this training alone."""

@@ -1,4 +1,4 @@
-"""Settings as the arguments of TRL, PEFT and transformers that they are, ready to paste into a training script."""
+"""Training settings as Python code that calls TRL, PEFT and transformers, for the user's own training script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ for parameter in trainer.model.parameters():
 
 
 def script(settings: Settings, machine: Machine, seed: int) -> str:
-    """All of it, with its imports."""
+    """Return the code that configures the training, with its imports."""
     names = ["from peft import LoraConfig", "from trl import SFTConfig"]
     parts = [f"lora_config = {lora_config(settings)}", f"sft_config = {sft_config(settings, machine, seed)}"]
     if settings.quantization is Quantization.NF4:
@@ -29,7 +29,7 @@ def script(settings: Settings, machine: Machine, seed: int) -> str:
 
 
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
-    """TRL's SFTConfig, as the reference engine builds it, less what only a benchmark wants."""
+    """Return a call of TRL's SFTConfig with the arguments of the reference engine that matter outside a benchmark."""
     arguments = {"output_dir": "adapter", **sft_arguments(settings, seed), **machine_arguments(machine)}
     if machine.kind is not DeviceKind.CUDA:
         del arguments["gradient_checkpointing_kwargs"]
@@ -39,26 +39,26 @@ def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
 
 
 def lora_config(settings: Settings) -> str:
-    """PEFT's LoraConfig."""
+    """Return a call of PEFT's LoraConfig."""
     return call("LoraConfig", lora_arguments(settings))
 
 
 def quantization_config(machine: Machine) -> str:
-    """transformers' BitsAndBytesConfig of an NF4 base."""
-    dtype = f"    bnb_4bit_compute_dtype=torch.{machine.compute_dtype},\n"  # no literal: it is an object of torch
+    """Return a call of transformers' BitsAndBytesConfig for an NF4 base."""
+    dtype = f"    bnb_4bit_compute_dtype=torch.{machine.compute_dtype},\n"  # an attribute of torch, so not a literal
     return f"{call('BitsAndBytesConfig', NF4).removesuffix(')')}{dtype})"
 
 
 def call(name: str, arguments: dict[str, Any]) -> str:
-    """A call with one argument a line; the values may hold any text, the names are Python's."""
+    """Return a call of `name` as code with one keyword argument per line; values may contain any text."""
     lines = "".join(f"    {key}={literal(value)},\n" for key, value in arguments.items())
     return f"{name}(\n{lines})"
 
 
 def literal(value: Any) -> str:
-    """As Python reads it, in double quotes as people write it; whatever text is in it stays within its quotes.
+    """Return a value as a Python literal, with double quotes where possible.
 
-    What cannot be seen, such as marks that turn a line's direction, is escaped.
+    Characters that end a string, and invisible ones such as marks for text direction, are escaped.
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"

@@ -1,4 +1,4 @@
-"""Kinds of devices and units of measurements."""
+"""The kinds of devices and the units of measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines as files made to be committed and read in a diff."""
+"""Baseline files, formatted for version control: a change of one answer changes one line."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from harness.storage.files import write_text
 from harness.storage.records import damaged, decode, encode_line, read_json
 
 _WIDTH = 160
+"""Most characters per line, indentation included, unless a single value is longer."""
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline as JSON: values that fit on one line are on one line, and default values are left out."""
-    # Converted to text and back, so that characters no file can hold are replaced before the digest is taken.
+    """Write a baseline as JSON. Values that fit on one line are on one line, and default values are left out."""
+    # Converting to text and back replaces unpaired surrogates, so that the digest is that of the file's content.
     data = json.loads(encode_line(_slim(baseline)))
     data["digest"] = _content_digest(data)
     write_text(path, _folded(data) + "\n")
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Read the baseline in a file.
+    """Read a baseline from a file.
 
     Raises:
-        NewerFormatError: a newer harness wrote it.
-        StoreError: it is missing, truncated, or was edited.
+        NewerFormatError: a newer version of the harness wrote the file.
+        StoreError: the file is missing or damaged, or was edited by hand.
     """
     remedy = "Restore it (for example, from git), or create it again with `harness bless`."
     try:
         data = read_json(path)
         if data.get("digest") != _content_digest(data) and _version_of(data) <= FORMAT:
-            raise damaged(path, "its content does not match its digest, so somebody edited it")
+            raise damaged(path, "its content does not match its digest, so it was edited")
         return decode(data, Baseline, path)
     except NewerFormatError:
         raise
@@ -56,7 +57,7 @@ def _content_digest(data: Mapping[str, Any]) -> str:
 
 
 def _slim(value: Any) -> Any:
-    """Convert to plain values without fields that have their default; `Settings` keep all fields."""
+    """Convert to values that `json` can write, without fields that have their default; `Settings` keep all fields."""
     if is_dataclass(value):
         whole = isinstance(value, Settings)
         parts = ((field, getattr(value, field.name)) for field in fields(value))
@@ -67,7 +68,7 @@ def _slim(value: Any) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """Return a field's default, or MISSING (which equals no value) where it has none."""
+    """Return a field's default, or MISSING, which equals no value, if the field has none."""
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 

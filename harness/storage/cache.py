@@ -1,4 +1,4 @@
-"""The cache of trained adapters, raw answers and quantised bases, shared between runs."""
+"""The cache of adapters, answers, quantised base models and calibrations, which all runs share."""
 
 from __future__ import annotations
 
@@ -24,27 +24,30 @@ from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
 _COMMITS = "commits"
-
-
 _KINDS = ("trainings", "answers", "bases", _COMMITS)
-
-
+"""The folders that `clear` deletes."""
 _USERS = "users"
 """Folder with one lock file for each run that uses the cache, named by the digest of the run's path."""
-
-
-_MEMBERS = {"trainings": "*", "answers": "*/*.json"}
-"""Glob patterns of the entries of a commit that are each moved as one, by kind."""
+_ENTRIES = {"trainings": "*", "answers": "*/*.json"}
+"""Glob pattern of the entries of a commit, for each kind."""
 
 
 def snapshot_id(training: str, epoch: int | str) -> str:
-    """Return the cache's name for the adapter of a training after `epoch` epochs."""
+    """Return the cache key for the adapter of a training after `epoch` epochs."""
     return f"{training}-epoch-{epoch}"
 
 
 @dataclass(frozen=True)
+class AnswerPass:
+    """The answers of one pass of a worker, and the costs of loading the model and answering."""
+
+    answers: tuple[Answer, ...]
+    costs: tuple[PhaseCost, ...]
+
+
+@dataclass(frozen=True)
 class Held:
-    """Number of entries and bytes of one part of the cache."""
+    """Number of entries and size in bytes of one folder of the cache."""
 
     kind: str
     entries: int
@@ -53,12 +56,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Cache:
-    """Trained adapters and raw answers, shared by all runs with the same inputs."""
+    """A cache folder. Keys are digests of all inputs, so runs with the same inputs share adapters and answers."""
 
     root: Path
 
     def training(self, training: str) -> Training | None:
-        """Return the outcome of a training, or None where the cache has none. A damaged entry is deleted."""
+        """Return the outcome of a training, or None if the cache has none. A damaged entry is deleted."""
         self.finish()
         path = self.adapter(training) / "training.json"
         if not path.is_file():
@@ -72,11 +75,36 @@ class Cache:
             return None
 
     def adapter(self, training: str) -> Path:
+        """Return the folder of a training's adapter, whether it exists or not."""
         return self.root / "trainings" / training
+
+    def commit_training(
+        self,
+        training: Training,
+        save: Callable[[Path], None] | None,
+        inspect: Callable[[Training, Path], Training] | None = None,
+    ) -> None:
+        """Add one training to the cache; see `Commit.training`."""
+        with self.together() as commit:
+            commit.training(training, save, inspect)
+
+    def answers(self, training: str) -> tuple[AnswerPass, ...]:
+        """Return all stored passes of answers for a training or a base model, oldest first."""
+        self.finish()
+        folder = self.root / "answers" / training
+        return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _pass_in(path)) is not None)
+
+    def commit_answers(self, training: str, made: AnswerPass) -> None:
+        """Add one pass of answers to the cache."""
+        with self.together() as commit:
+            commit.answers(training, made)
 
     @contextmanager
     def together(self) -> Iterator[Commit]:
-        """Add everything in the commit to the cache when the block ends: all of it or nothing, even after a kill."""
+        """Add several entries to the cache as one commit when the block ends.
+
+        Either all entries are added or none, even if the process is killed.
+        """
         partial = self.root / _COMMITS / f"{PARTIAL}{uuid.uuid4().hex}"
         try:
             yield Commit(self, partial)
@@ -90,45 +118,26 @@ class Cache:
         self.finish()
 
     def finish(self) -> None:
-        """Move committed entries to their final places. Readers call this first, because a kill can interrupt it."""
+        """Move committed entries to their final places.
+
+        Every reader calls this first, because a process may have been killed between committing and moving.
+        """
         if not self._committed():
             return
-
         with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):
             for commit in self._committed():
-                for member in (path for kind, each in _MEMBERS.items() for path in sorted((commit / kind).glob(each))):
-                    move(member, self.root / member.relative_to(commit))
+                for entry in (path for kind, each in _ENTRIES.items() for path in sorted((commit / kind).glob(each))):
+                    move(entry, self.root / entry.relative_to(commit))
                 shutil.rmtree(commit, ignore_errors=True)
 
     def _committed(self) -> list[Path]:
-        """Return the commits with entries that may not be in their final places yet."""
+        """Return the folders of commits whose entries may not be in their final places yet."""
         return sorted(path for path in (self.root / _COMMITS).glob("*") if not path.name.startswith("."))
 
-    def commit_training(
-        self,
-        training: Training,
-        save: Callable[[Path], None] | None,
-        inspect: Callable[[Training, Path], Training] | None = None,
-    ) -> None:
-        """Add one training to the cache; see `Commit.training`."""
-        with self.together() as commit:
-            commit.training(training, save, inspect)
-
-    def answers(self, training: str) -> tuple[AnswerPass, ...]:
-        """Return every stored pass of answers for a training (or for a base), oldest first."""
-        self.finish()
-        folder = self.root / "answers" / training
-        return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _pass_in(path)) is not None)
-
-    def commit_answers(self, training: str, made: AnswerPass) -> None:
-        """Add one pass of answers to the cache."""
-        with self.together() as commit:
-            commit.answers(training, made)
-
     def base(self, saved: str) -> Path | None:
-        """Return the folder of a saved base, or None where there is none. A damaged one is deleted.
+        """Return the folder of a quantised base model, or None if the cache has none. A damaged one is deleted.
 
-        Checking for damage reads every byte, which takes seconds for a 7B model.
+        The check for damage reads every byte, which takes seconds for a 7B model.
         """
         folder = self.root / "bases" / saved
         if not (folder / "base.json").is_file():
@@ -144,7 +153,7 @@ class Cache:
         return folder
 
     def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
-        """Call `save` to write about `size` bytes into a new entry, then add their manifest.
+        """Add a quantised base model of about `size` bytes, which `save` writes into the folder that it is given.
 
         Raises:
             StoreError: the disk has too little space.
@@ -157,7 +166,7 @@ class Cache:
             write_manifest(partial)
 
     def calibration(self, device: str) -> Calibration | None:
-        """Return the measured speed of this GPU, or None where it was never measured or the file is damaged."""
+        """Return the measured speed of the GPU `device`, or None if it was not measured or the file is damaged."""
         path = self._calibration_path(device)
         try:
             return read_record(path, Calibration) if path.is_file() else None
@@ -167,6 +176,7 @@ class Cache:
             return None
 
     def commit_calibration(self, found: Calibration) -> Path:
+        """Write the measured speed of a GPU, and return the file's path."""
         path = self._calibration_path(found.device)
         write_record(path, found)
         return path
@@ -175,10 +185,11 @@ class Cache:
         return self.root / "calibrations" / f"{digest(device)}.json"
 
     def adopt(self, other: Cache, training: str, *, trained: bool) -> None:
-        """Copy from `other` what this cache lacks of a training: the adapter and every pass of answers, if undamaged.
+        """Copy the adapter and the answers of a training from `other`, where this cache lacks them.
 
-        With `trained` False, the answers are a base model's and there is no adapter. Otherwise answers are copied only
-        if this cache then has the adapter, since an adapter that is trained again may differ slightly.
+        Damaged files are not copied. If `trained` is False, the answers are a base model's and there is no adapter.
+        Otherwise, answers are copied only if this cache then has the adapter they belong to, because training again may
+        give a slightly different adapter.
 
         Raises:
             StoreError: the disk has too little space, or the cache cannot be written.
@@ -198,18 +209,19 @@ class Cache:
                 copy_record(path, target, AnswerPass)
 
     def forget(self, training: str) -> None:
-        """Delete a training, its answers, and the adapters and answers of its epochs."""
+        """Delete a training, its answers, and the adapters and answers after its epochs."""
         self.finish()
         for kind in ("trainings", "answers"):
             for name in (training, *(path.name for path in (self.root / kind).glob(snapshot_id(training, "[0-9]*")))):
                 shutil.rmtree(self.root / kind / name, ignore_errors=True)
 
     def held(self) -> tuple[Held, ...]:
+        """Return the number of entries and the size of each folder that `clear` deletes."""
         return tuple(_held(kind, self.root / kind) for kind in _KINDS)
 
     @contextmanager
     def in_use(self, by: Path) -> Iterator[None]:
-        """Prevent `clear` while the run in directory `by` uses the cache: until the block or this process ends."""
+        """Prevent `clear` until the block or the process ends, because the run in directory `by` uses the cache."""
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
         with locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):
             yield
@@ -220,16 +232,16 @@ class Cache:
         Raises:
             RunInUseError: a run is using the cache.
         """
-        with ExitStack() as held:
+        with ExitStack() as locks:
             for lock in sorted((self.root / _USERS).glob("*.lock")):
-                held.enter_context(locked(lock, f"a run is using {self.root}", "Wait until it has ended, or stop it."))
+                locks.enter_context(locked(lock, f"a run is using {self.root}", "Wait until it has ended, or stop it."))
             for kind in _KINDS:
                 shutil.rmtree(self.root / kind, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """Entries that are added to a cache together, in a folder that nothing reads before the commit."""
+    """A folder of entries that are added to a cache together. Readers ignore it until it is committed."""
 
     cache: Cache
     folder: Path
@@ -240,9 +252,10 @@ class Commit:
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """Call `save` to write the adapter's files, then write their manifest and the outcome of the training.
+        """Add a training to the commit: its adapter, which `save` writes, a manifest, and the outcome.
 
-        `inspect` returns the outcome with what only the saved files show.
+        A training without an adapter has `save` None. After saving, `inspect` may complete the outcome with facts about
+        the saved files, such as their dtype.
         """
         final = self.cache.adapter(training.id)
         folder = self._place(final)
@@ -255,6 +268,7 @@ class Commit:
             write_record(folder / "training.json", training)
 
     def answers(self, training: str, made: AnswerPass) -> None:
+        """Add one pass of answers to the commit."""
         folder = self.cache.root / "answers" / training
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes their names differ.
@@ -266,11 +280,11 @@ class Commit:
 
 
 class _IncompleteError(Exception):
-    """The folder to copy is incomplete, or changed while it was copied."""
+    """The copied folder is incomplete, or changed while it was copied."""
 
 
 def _check_training(folder: Path) -> None:
-    """Check that a copy is complete: its outcome can be read, and the files of an adapter match their digests."""
+    """Check that the copy of a training is complete: its outcome can be read, and its files match their digests."""
     try:
         ended = read_record(folder / "training.json", Training)
         if ended.status is Status.SUCCEEDED or (folder / MANIFEST).exists():
@@ -282,7 +296,7 @@ def _check_training(folder: Path) -> None:
 
 
 def _pass_in(path: Path) -> AnswerPass | None:
-    """Read one pass of answers. A damaged one is deleted, so that its questions are answered again."""
+    """Read one pass of answers. A damaged file is deleted, so that its prompts are answered again."""
     try:
         return read_record(path, AnswerPass)
     except NewerFormatError:
@@ -296,11 +310,3 @@ def _held(kind: str, folder: Path) -> Held:
     files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     entries = sum(1 for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else 0
     return Held(kind, entries, sum(path.stat().st_size for path in files))
-
-
-@dataclass(frozen=True)
-class AnswerPass:
-    """The answers of one pass of a worker, and the cost of the pass (with that of loading the model for it)."""
-
-    answers: tuple[Answer, ...]
-    costs: tuple[PhaseCost, ...]

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and errors that say what to do."""
+"""Atomic writes of files and folders, locks, and errors of the file system with a remedy."""
 
 from __future__ import annotations
 
@@ -15,24 +15,18 @@ from filelock import FileLock, Timeout
 from harness.core.errors import RunInUseError, StoreError
 
 PARTIAL = ".partial-"
-
-
-_TO_SPARE = 10**9
+"""Prefix of the names of temporary files and folders."""
+_RESERVE = 10**9
 """Bytes that must stay free on the disk after a large write, for records and logs."""
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR)
-
-
-_ELSEWHERE = {errno.EISDIR: "Name a file, not a directory.", errno.ENAMETOOLONG: "Give it a shorter name."}
-"""Remedies for particular system errors. For all others, writing to another place helps."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_A_FOLDER = (errno.EEXIST, errno.ENOTDIR)
+_REMEDIES = {errno.EISDIR: "Name a file, not a directory.", errno.ENAMETOOLONG: "Give it a shorter name."}
+"""Remedies for particular system errors. For all others, the remedy is another place."""
+_FREE_SPACE = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write through a temporary file in the same directory, so that a reader sees either the old text or the new one.
+    """Write a text file atomically, through a temporary file, so that readers see either the old or the new text.
 
     Raises:
         StoreError: the disk is full, or the path cannot be written.
@@ -55,35 +49,37 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn system errors from writing `path`, or files below it, into errors that say what to do."""
+    """Turn system errors from writing `path`, or files in it, into a `StoreError` with a remedy."""
     try:
         yield
     except Exception as error:
         if is_full(error):
-            remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
-            raise StoreError(f"the disk is full: could not write {path}", remedy=remedy) from error
+            raise StoreError(f"the disk is full: could not write {path}", remedy=_FREE_SPACE) from error
         if not isinstance(error, OSError):
             raise
-        if error.errno is None:  # raised by a library, not by the system
+        if error.errno is None:  # raised by a library, not by the operating system
             raise
-        why = "there is a file where a folder is needed" if error.errno in _IN_THE_WAY else error.strerror
-        remedy = _ELSEWHERE.get(error.errno, "Name another place, or get permission to write there.")
+        why = "there is a file where a folder is needed" if error.errno in _NOT_A_FOLDER else error.strerror
+        remedy = _REMEDIES.get(error.errno, "Name another place, or get permission to write there.")
         raise StoreError(f"cannot write {path}: {why}", remedy=remedy) from error
 
 
 def is_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full.
 
-    safetensors raises its own exception, with the system's error number in the message.
+    safetensors raises an exception of its own, with the system's error number in the message.
     """
     number = getattr(error, "errno", None)
-    return number in _FULL or any(f"(os error {full})" in str(error) for full in _FULL)
+    return number in _DISK_FULL or any(f"(os error {full})" in str(error) for full in _DISK_FULL)
 
 
 @contextmanager
 def locked(path: Path, message: str, remedy: str) -> Iterator[None]:
-    """Hold a lock until the block or the process ends; raise an error with `message` if another process holds it."""
+    """Hold a file lock until the block or the process ends.
 
+    Raises:
+        RunInUseError: another process holds the lock; the error has the given message and remedy.
+    """
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)  # kept in a variable: a lock object releases the lock when it is garbage-collected
@@ -97,16 +93,27 @@ def locked(path: Path, message: str, remedy: str) -> Iterator[None]:
         lock.release()
 
 
-def move(member: Path, final: Path) -> None:
+def move(source: Path, final: Path) -> None:
+    """Rename a file or folder to its final path. An older folder at that path is replaced."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    if member.is_dir():
+    if source.is_dir():
         shutil.rmtree(final, ignore_errors=True)
-    with suppress(FileExistsError):  # another run has written the same entry in the meantime
-        _rename(member, final)
+    with suppress(FileExistsError):  # another process has written the same folder in the meantime
+        _rename(source, final)
+
+
+def _rename(source: Path, final: Path) -> None:
+    """Rename a file or folder; raise FileExistsError if `final` is a folder that is not empty."""
+    try:
+        os.replace(source, final)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(error.errno, error.strerror, str(final)) from error
+        raise
 
 
 def sync(folder: Path, *, deep: bool = True) -> None:
-    """Flush a folder's list of names to the disk, and with `deep` also everything in it."""
+    """Flush a folder's list of names to the disk and, if `deep`, also all files and folders in it."""
     for path in (folder, *(folder.rglob("*") if deep else ())):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -117,7 +124,7 @@ def sync(folder: Path, *, deep: bool = True) -> None:
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill, and rename it to `final` when the block ends."""
+    """Yield a temporary folder, and rename it to `final` when the block ends without an error."""
     partial = final.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     with writing(final):
         try:
@@ -129,6 +136,7 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 def copy_folder(source: Path, target: Path) -> None:
+    """Copy the files of a folder, without subfolders and temporary files, and flush them to the disk."""
     for path in source.iterdir():
         if path.is_file() and not path.name.startswith(PARTIAL):
             shutil.copyfile(path, target / path.name)
@@ -137,23 +145,13 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def check_room(path: Path, size: int) -> None:
-    """Check that the disk has space for `size` bytes at `path`, which need not exist yet.
+    """Check that the disk has space for `size` bytes at `path`, whether `path` exists or not.
 
     Raises:
         StoreError: it has too little space.
     """
     existing = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(existing).free
-    if free < size + _TO_SPARE:
-        remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
-        wanted = f"{path} needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise StoreError(f"the disk has too little space: {wanted}", remedy=remedy)
-
-
-def _rename(folder: Path, final: Path) -> None:
-    try:
-        os.replace(folder, final)
-    except OSError as error:
-        if error.errno == errno.ENOTEMPTY:
-            raise FileExistsError(error.errno, error.strerror, str(final)) from error
-        raise
+    if free < size + _RESERVE:
+        needed = f"{path} needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise StoreError(f"the disk has too little space: {needed}", remedy=_FREE_SPACE)

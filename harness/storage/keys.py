@@ -1,4 +1,4 @@
-"""Keys of the cache: names for trainings, bases, foreign adapters and prompts, made of all that determines them."""
+"""Cache keys of trainings, base models, adapters and prompts: digests of all inputs that determine the result."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
 RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
-"""Engine to version. Raise it when a change of the engine changes what is trained or answered."""
+"""Version of each engine. Raise it if a change of the engine changes its adapters or answers."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
+"""The libraries whose versions determine a quantised base model."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all trials of a run share. Together with a trial's settings and seed it determines the answers."""
+    """The inputs that all trials of a run share. With a trial's settings and seed, they determine its answers."""
 
     suite: Suite
     model: ModelRef
@@ -31,30 +32,38 @@ class Setup:
     """Versions of the libraries that train and answer."""
 
     def base_id(self, quantization: Quantization) -> str:
-        """Key of the untrained model's answers."""
+        """Return the key of the base model's answers."""
         return digest({"base": self._loaded(quantization)})
 
     def training_id(self, settings: Settings, seed: int) -> str:
-        """Key of an adapter. The rows and the chat template (in the model's digest) stand for the tokens."""
+        """Return the key of an adapter.
+
+        It depends on the training rows and on the model's digest, which covers the chat template; these determine the
+        tokens.
+        """
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
 
     def engine_of(self, settings: Settings) -> Engine:
-        """The engine that trains these settings: the reference engine where the fused engine cannot."""
+        """Return the engine that trains these settings: the run's engine, or REFERENCE if FUSED cannot train them."""
         return self.engine if fusible(settings) else Engine.REFERENCE
 
     def saved_base(self, quantization: Quantization) -> str:
-        """Key of the quantised base on disk. It depends on fewer libraries than the base's answers do."""
+        """Return the key of the quantised base model on disk.
+
+        It depends on the versions of fewer libraries than the key of the base model's answers.
+        """
         makers = {name: self.versions.get(name) for name in _QUANTISERS}
         return digest({"saved": self._loaded(quantization) | {"versions": makers}})
 
     def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
-        """Key of an adapter that was trained elsewhere, and of its answers."""
+        """Return the key of an adapter that was trained elsewhere, and of its answers."""
         return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
+        """Return the inputs that determine a loaded base model."""
         return {
             "model": self.model.digest,
             "quantization": quantization,
@@ -64,14 +73,15 @@ class Setup:
         }
 
     def same_memory(self, short: Shortage) -> bool:
-        """Whether this machine has the memory of the machine that ran out."""
+        """Whether this machine has the same memory as the machine that ran out of memory."""
         there = (short.resident.device, short.resident.basis, short.memory_cap)
         return there == (self.machine.device, self.machine.basis, self.machine.memory_cap)
 
     def prompt(self, training: str, case: Case, repeat: int = 0) -> Prompt:
-        """The case's prompt. Its key changes with everything that could change the answer.
+        """Return the prompt of a case, with a key that depends on all inputs that can change the answer.
 
-        Fields that were added later enter the key only where they are set, so that cached answers keep their keys.
+        Inputs that a later version of the harness added are part of the key only if they are not empty, so that older
+        cached answers keep their keys.
         """
         messages, decoding = messages_of(self.suite, case), self.suite.decoding
         cut: dict[str, object] = {"max_new_tokens": decoding.max_new_tokens, "stop": decoding.stop}
@@ -82,10 +92,10 @@ class Setup:
         return Prompt(key, messages, case.reference, case.choices)
 
     def prompts(self, training: str, case: Case) -> tuple[Prompt, ...]:
-        """The case's prompts, one per repeat."""
+        """Return the prompts of a case, one per repeat."""
         return tuple(self.prompt(training, case, repeat) for repeat in range(self.suite.repeats))
 
 
 def adapter_trial(adapter: AdapterRef) -> str:
-    """Id of the trial that scores an adapter trained elsewhere."""
+    """Return the id of the trial that scores an adapter that was trained elsewhere."""
     return f"adapter-{adapter.digest}"

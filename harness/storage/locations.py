@@ -1,4 +1,4 @@
-"""Where runs and the cache lie, relative to the folder in which a command is started."""
+"""Default folders of runs and of the cache, relative to the current directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SHA-256 manifests of folders, written and verified."""
+"""Manifests: a file in a folder with the SHA-256 of every other file, written and verified here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MANIFEST = "MANIFEST.sha256"
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the sha256 of every file in `folder`, in the format that `sha256sum --check` reads."""
+    """Write the manifest of a folder, in the format that `sha256sum --check` reads."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     write_text(folder / MANIFEST, "".join(f"{file_digest(p)}  {p.relative_to(folder).as_posix()}\n" for p in files))
 
 
 def verify_manifest(folder: Path) -> None:
-    """Check every listed file against its digest, because PEFT loads an adapter with flipped bytes without an error.
+    """Check that every file in the manifest is unchanged. PEFT would load a damaged adapter without an error.
 
     Raises:
         StoreError: the manifest is missing, or a file is missing or changed.

@@ -1,10 +1,10 @@
-"""A mirror: a folder that outlives this machine, with a copy of every finished trial, from which a run resumes.
+"""Mirrors: folders on other storage (`--sync`) with a copy of every finished trial, so that another machine can resume.
 
-    DIR/cache/trainings/ID, DIR/cache/answers/ID     adapters and answers, as the cache has them
-    DIR/runs/NAME-DIGEST/                            run.json, records, results, samples and the page of one run
+    DIR/cache/trainings/ID, DIR/cache/answers/ID     adapters and answers, with the layout of the cache
+    DIR/runs/NAME-DIGEST/                            run.json, records, results, samples and report of one run
 
-Every copy, in either direction, is written under a temporary name, checked and then renamed, so that a partial copy
-(by this machine or by the program that synchronises the folder) is never used. Locks and logs are not copied.
+Every copy, in either direction, is written under a temporary name, checked and then renamed. A partial copy, made by
+this machine or by the program that synchronises the folder, is therefore never used. Locks and logs are not copied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Mirror:
-    """One run and its part of the cache, on this machine and in the mirror (`far_run`, `far_cache`)."""
+    """A run and its part of the cache, on this machine (`run`, `cache`) and in the mirror (`far_run`, `far_cache`)."""
 
     run: RunStore
     cache: Cache
@@ -30,14 +30,17 @@ class Mirror:
     far_cache: Cache
 
     def pull(self, trainings: Iterable[str], *, trained: bool) -> None:
-        """Copy complete trainings that this cache lacks; `trained` is False for bases, which have no adapter."""
+        """Copy complete trainings and their answers from the mirror, where this machine's cache lacks them.
+
+        `trained` is False for base models, which have no adapter.
+        """
         for training in trainings:
             self.cache.adopt(self.far_cache, training, trained=trained)
 
     def begin(self, manifest: RunManifest, *, fresh: bool) -> None:
-        """Copy the records of the same run that are missing here, and copy the run's request to the mirror.
+        """Copy missing records of the same run from the mirror, and copy the run's manifest to the mirror.
 
-        A fresh run copies no records and deletes those in the mirror.
+        If `fresh`, no records are copied, and those in the mirror are deleted.
 
         Raises:
             StoreError: the folder is full, or cannot be written.
@@ -49,6 +52,7 @@ class Mirror:
         self.far_run.copy_pages(self.run)
 
     def _is_of(self, manifest: RunManifest) -> bool:
+        """Whether the mirror contains the run with this manifest."""
         try:
             return self.far_run.exists and self.far_run.manifest().digest == manifest.digest
         except NewerFormatError:
@@ -57,7 +61,7 @@ class Mirror:
             return False  # a partial copy
 
     def push(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        """Copy a trial: its adapter, its answers, and last its record.
+        """Copy a trial to the mirror: its adapter, its answers and, last, its record.
 
         Raises:
             StoreError: the folder is full or gone.
@@ -68,7 +72,7 @@ class Mirror:
             self.far_run.write_trial(record)
 
     def push_pages(self) -> None:
-        """Copy the results and the page.
+        """Copy the results and the report to the mirror.
 
         Raises:
             StoreError: the folder is full or gone.
@@ -76,21 +80,22 @@ class Mirror:
         self.far_run.copy_pages(self.run)
 
     def forget(self, training: str) -> None:
+        """Delete a training and its answers from the mirror."""
         self.far_cache.forget(training)
 
 
 def mirror(folder: Path, run: RunStore, cache: Cache, digest: str) -> Mirror:
-    """A mirror in `folder`, which is created if its parent exists.
+    """Return the mirror of a run in `folder`, which is created if its parent exists.
 
     Raises:
-        UsageError: it is a file, or its parent does not exist (as when Google Drive is not mounted).
-        StoreError: it cannot be created.
+        UsageError: `folder` is a file, or its parent does not exist, for example because Google Drive is not mounted.
+        StoreError: `folder` cannot be created.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--sync {folder} is a file", remedy="Name a folder; it is created if it does not exist.")
     if not folder.is_dir():
         if not folder.absolute().parent.is_dir():
-            remedy = "On Colab mount Google Drive first: from google.colab import drive; drive.mount('/content/drive')"
+            remedy = "On Colab, mount Google Drive first: from google.colab import drive; drive.mount('/content/drive')"
             raise UsageError(f"--sync {folder}: there is no {folder.absolute().parent}", remedy=remedy)
         with writing(folder):
             folder.mkdir()

@@ -1,4 +1,4 @@
-"""Dataclasses as JSON files with a format version."""
+"""Dataclasses stored as JSON, in files with a format version or as lines between processes."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from harness.storage.files import write_text
 from harness.storage.upgrades import newest, upgraded
 
 T = TypeVar("T")
-
-
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
 def write_record(path: Path, value: object) -> None:
-    """Write `value`, a dataclass of `records`, as JSON with the format's version."""
-    write_text(path, _text({"format": FORMAT, **plain(value)}) + "\n")
-
-
-def _text(value: object) -> str:
-    return json.dumps(value, default=plain, ensure_ascii=False, indent=1)
+    """Write a dataclass as a JSON file with a format version: its own field `format` if it has one, else FORMAT."""
+    data = {"format": FORMAT, **plain(value)}
+    write_text(path, json.dumps(data, default=plain, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_record(path: Path, kind: type[T]) -> T:
-    """Read a dataclass that `write_record` wrote.
+    """Read a dataclass of type `kind` from a file that `write_record` wrote.
 
     Raises:
-        StoreError: the file is missing, truncated, edited into something invalid, or written by a newer harness.
+        NewerFormatError: a newer version of the harness wrote the file.
+        StoreError: the file is missing or damaged.
     """
     return decode(read_json(path), kind, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}", remedy="Check the path. `harness run` creates runs.") from None
     except NotADirectoryError:
         raise StoreError(f"{path.parent} is not a directory", remedy="Name the directory of a run.") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5000 digits, 2000 brackets
+    except (ValueError, RecursionError) as error:  # such as invalid UTF-8, invalid JSON, or 2000 nested brackets
         raise damaged(path, str(error)) from None
     if not isinstance(data, dict):
         raise damaged(path, "it does not hold a JSON object")
@@ -54,17 +55,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def damaged(path: Path, what: str) -> StoreError:
+    """Return the error for a damaged file; `what` describes the damage."""
     return StoreError(f"{path} is damaged: {what}", remedy=_REDO)
 
 
 def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
+    """Convert the JSON object of a file, of any older format, to a dataclass of type `kind`.
+
+    Raises:
+        NewerFormatError: a newer version of the harness wrote the file.
+        StoreError: the object has no format version, or is not a valid `kind`.
+    """
     version = data.get("format")
     if not isinstance(version, int):
         raise damaged(path, "it has no format version")
     if version > newest(kind):
         message = f"{path} has format {version}, and this harness reads up to {newest(kind)}"
         raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
-
     try:
         value: T = _validated(kind, json.dumps(upgraded(data, kind)))
     except ValidationError as error:
@@ -80,24 +87,22 @@ def _validated(kind: Any, text: str) -> Any:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(kind)
 
 
 def decode_line(text: str, kind: type[T]) -> T:
-    """Read a dataclass from one line of JSON, as a worker process sends it."""
+    """Read a dataclass from one line of JSON, which a worker process sent."""
     value: T = _validated(kind, text)
     return value
 
 
 def encode_line(value: object) -> str:
-    """Return `value` as one line of JSON. An unpaired surrogate becomes a question mark, as in files."""
+    """Return a value as one line of JSON. An unpaired surrogate becomes a question mark, as in files."""
     return json.dumps(value, default=plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
 
 
 def copy_record(source: Path, target: Path, kind: type[Any]) -> None:
-    """Copy a record; do nothing if it cannot be read."""
+    """Copy the file of a record; do nothing if it is missing or damaged."""
     try:
         value = read_record(source, kind)
     except NewerFormatError:

@@ -1,4 +1,4 @@
-"""Run directories: what one run was asked and what it found."""
+"""Run directories: the manifest, records, worker jobs, parity checks, results and report of one run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from harness.storage.files import PARTIAL, locked, write_text
 from harness.storage.records import copy_record, read_json, read_record, write_record
 
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
+"""The files that `copy_pages` copies, in this order."""
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """One run directory."""
+    """A run directory, with methods that read and write its files."""
 
     root: Path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run directory for this process. The lock ends with the process, even if that is killed.
+        """Lock the run directory for this process. The lock ends with the process, even if the process is killed.
 
         Raises:
             RunInUseError: another process has locked it.
@@ -42,24 +43,38 @@ class RunStore:
 
     @property
     def exists(self) -> bool:
+        """Whether the directory contains a run, that is, a run.json."""
         return (self.root / "run.json").is_file()
 
     @property
+    def has_results(self) -> bool:
+        """Whether the run has results."""
+        return (self.root / "results.json").is_file()
+
+    @property
     def report(self) -> Path:
+        """The path of the run's report."""
         return self.root / "report.html"
 
     def manifest(self) -> RunManifest:
+        """Read run.json."""
         return read_record(self.root / "run.json", RunManifest)
 
     def write_manifest(self, manifest: RunManifest) -> None:
+        """Write run.json."""
         write_record(self.root / "run.json", manifest)
 
     def record(self, split: Split, trial: str) -> TrialRecord | None:
+        """Return the record of a trial, or None if there is none.
+
+        Raises:
+            StoreError: the record is damaged.
+        """
         path = self._record_path(split, trial)
         return read_record(path, TrialRecord) if path.is_file() else None
 
     def record_or_none(self, split: Split, trial: str) -> TrialRecord | None:
-        """Return the record of a trial, or None where there is none or it is damaged."""
+        """Return the record of a trial, or None if there is none or it is damaged."""
         try:
             return self.record(split, trial)
         except NewerFormatError:
@@ -67,24 +82,12 @@ class RunStore:
         except StoreError:
             return None
 
-    def adopt(self, other: RunStore) -> None:
-        """Copy the records of `other` that are undamaged and missing here."""
-        for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
-            target = self.root / path.relative_to(other.root)
-            if not target.is_file():
-                copy_record(path, target, TrialRecord)
-
-    def copy_pages(self, other: RunStore) -> None:
-        """Copy the manifest, results, samples and report of `other` where they differ from those here."""
-        for name in _PAGES:
-            source, target = other.root / name, self.root / name
-            if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
-                write_text(target, source.read_text(encoding="utf-8"))
-
     def write_trial(self, record: TrialRecord) -> None:
+        """Write the record of a trial."""
         write_record(self._record_path(record.split, record.trial), record)
 
     def records(self) -> tuple[TrialRecord, ...]:
+        """Return the records of all trials, those of the confirmation first."""
         paths = sorted([*self.root.glob("trials/*/record.json"), *self.root.glob("confirm/*/record.json")])
         return tuple(read_record(path, TrialRecord) for path in paths)
 
@@ -100,40 +103,52 @@ class RunStore:
         return self.root / folder / trial / "record.json"
 
     def new_worker(self, job: Job) -> tuple[Path, Path]:
-        """Write the job of the next worker; return the paths of the job and of the worker's log."""
+        """Write the job of the next worker process; return the paths of the job and of the worker's log."""
         folder = self.root / "workers"
         number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
         path = folder / f"{number:03}.json"
         write_record(path, job)
         return path, path.with_suffix(".log")
 
-    @property
-    def has_results(self) -> bool:
-        return (self.root / "results.json").is_file()
-
     def parities(self) -> tuple[Parity, ...]:
-        """Return every stored comparison of the stages from adapter to GGUF."""
+        """Return all stored parity checks."""
         return tuple(read_record(path, Parity) for path in sorted((self.root / "parity").glob("*.json")))
 
     def write_parity(self, label: str, parity: Parity) -> None:
+        """Write a parity check to parity/LABEL.json."""
         write_record(self.root / "parity" / f"{label}.json", parity)
 
     def results(self) -> Results:
+        """Read results.json."""
         return read_record(self.root / "results.json", Results)
 
     def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
-        """Write results.json, samples.jsonl and report.html."""
+        """Write samples.jsonl, report.html (`page`) and, last, results.json."""
         lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
         write_text(self.root / "samples.jsonl", lines)
         write_text(self.report, page)
         write_record(self.root / "results.json", results)
 
+    def adopt(self, other: RunStore) -> None:
+        """Copy the undamaged records of `other` that this run lacks."""
+        for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
+            target = self.root / path.relative_to(other.root)
+            if not target.is_file():
+                copy_record(path, target, TrialRecord)
+
+    def copy_pages(self, other: RunStore) -> None:
+        """Copy the manifest, results, samples and report of `other`, where they differ from this run's."""
+        for name in _PAGES:
+            source, target = other.root / name, self.root / name
+            if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
+                write_text(target, source.read_text(encoding="utf-8"))
+
 
 def find_run(path: Path) -> RunStore:
-    """Return the run in directory `path`, or the run to which the file `path` (results.json, report.html) belongs.
+    """Return the run in the directory `path`; `path` may also be a file of the run, such as results.json.
 
     Raises:
-        StoreError: there is no run; the error lists the runs in reports/runs.
+        StoreError: there is no run. The remedy lists the runs in reports/runs.
     """
     folder = path if path.is_dir() else path.parent
     if (folder / "run.json").is_file():
@@ -144,7 +159,7 @@ def find_run(path: Path) -> RunStore:
 
 
 def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
-    """Return the run NAME with this digest if one was begun, else the first free of NAME, NAME-2, NAME-3 and so on."""
+    """Return the first of the folders NAME, NAME-2, NAME-3, ... that contains the run with this digest or no run."""
     number = 1
     while True:
         store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
@@ -154,10 +169,10 @@ def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
 
 
 def claim_run(folder: Path, run_digest: str) -> RunStore:
-    """Return the run in the directory that `--output` names: new, empty, or of a run with the same inputs.
+    """Return the run in the directory given by `--output`, which must be new, empty, or of a run with this digest.
 
     Raises:
-        StoreError: the directory holds another run or other files.
+        StoreError: `folder` is a file, or contains another run or other files.
     """
     store = RunStore(folder)
     if folder.is_file():
@@ -173,10 +188,10 @@ def claim_run(folder: Path, run_digest: str) -> RunStore:
 
 
 def _precedes_manifest(name: str) -> bool:
-    """Whether a run writes a file of this name before its run.json, so that a killed run may leave it."""
+    """Whether runs write a file or folder of this name before run.json, so that a killed run may leave it."""
     return name in (".lock", "workers") or name.startswith(PARTIAL)
 
 
 def _digest_of(store: RunStore) -> str:
-    """Read only the digest of a run's manifest: this is fast, and works for manifests of any format version."""
+    """Read only the digest from a run's manifest. This is fast, and works with any format version."""
     return cast(str, read_json(store.root / "run.json").get("digest", ""))

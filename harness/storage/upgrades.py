@@ -1,4 +1,4 @@
-"""Changes files of older formats into the newest shape, after parsing and before validation."""
+"""Upgrades of parsed JSON from older formats to the newest one, before validation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from harness.core.results import Results
 
 
 def newest(kind: type) -> int:
-    """Return the newest format of files that hold a record of this kind."""
+    """Return the newest format version of files that contain a record of type `kind`."""
     return RESULTS_FORMAT if kind is Results else FORMAT
 
 
 def upgraded(data: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Return parsed JSON of any older format in the shape of the newest one.
+    """Convert the parsed JSON of a file to the newest format.
 
     Args:
-        data: the file's content; its `format` is a number that is not newer than `newest(kind)`.
-        kind: the record that the file holds.
+        data: the file's content; its `format` is at most `newest(kind)`.
+        kind: the type of the record in the file.
     """
     for version in range(max(1, data["format"]), newest(kind)):
         data = _STEPS[kind, version](data) | {"format": version + 1}
@@ -30,17 +30,17 @@ _FLAT = ("tokens", "truncated", "likelihood", "reference", "choices")
 
 
 def _answers_in_samples(data: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 of results.json stored the fields of a sample's answer beside the sample's own fields, without a key."""
+    """Upgrade results.json from format 1, which stored the fields of an answer in the sample itself and had no key."""
     found = {name: data[name] for name in ("samples", "confirmed_samples") if isinstance(data.get(name), list)}
     return data | {name: [_nested(sample) for sample in samples] for name, samples in found.items()}
 
 
 def _nested(sample: Any) -> Any:
     if not isinstance(sample, dict) or "answer" not in sample:
-        return sample  # validation names what is wrong with it
+        return sample  # validation reports the mistake
     answer = {"key": "", "text": sample["answer"]} | {name: sample[name] for name in _FLAT if name in sample}
     return {name: value for name, value in sample.items() if name not in _FLAT} | {"answer": answer}
 
 
 _STEPS: dict[tuple[type, int], Callable[[dict[str, Any]], dict[str, Any]]] = {(Results, 1): _answers_in_samples}
-"""One step for each kind of record and older format."""
+"""The upgrade from each older format to the next, by type of record and older version."""

@@ -1,4 +1,4 @@
-"""What a model is asked for a case, and the form of a conversation in chat templates."""
+"""Tests of the messages that a model is given for a case, and of their form for chat templates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KIND = Message("system", "Be kind.")
 
 
 def test_a_cases_own_system_message_wins() -> None:
-    """The suite's system prompt goes before a case's messages, unless the case has one of its own."""
+    """The suite's system prompt comes before a case's messages, unless the case has a system message itself."""
     plain, own = case("plain"), replace(case("own"), messages=(Message("system", "Be brief."), *HELLO))
     asked = replace(suite((plain, own)), system_prompt=KIND.content)
     assert messages_of(asked, own) == own.messages
@@ -22,13 +22,13 @@ def test_a_cases_own_system_message_wins() -> None:
 
 
 def test_an_empty_system_prompt_is_a_prompt() -> None:
-    """Only None means that a suite has no system prompt: the ids of stored answers depend on it."""
+    """An empty system prompt becomes a message; only None means that a suite has no system prompt."""
     assert with_system_prompt("", HELLO) == (Message("system", ""), *HELLO)
     assert with_system_prompt(None, HELLO) == HELLO
 
 
 def test_a_template_reads_roles_and_contents() -> None:
-    """Messages become dictionaries with `role` and `content`, in this order."""
+    """For chat templates, messages become dictionaries with `role` and `content`, in this order."""
     assert [list(entry.items()) for entry in as_chat((KIND, *HELLO))] == [
         [("role", "system"), ("content", "Be kind.")],
         [("role", "user"), ("content", "Hello")],

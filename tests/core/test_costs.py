@@ -1,4 +1,4 @@
-"""Costs joined over passes and seeds, and what a figure may claim."""
+"""Tests of costs combined over passes and seeds, and of the claims and units of figures."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EMULATED = machine("cuda", Basis.EMULATED)
 
 
 def test_seeds_pool_to_mean_seconds_and_the_largest_peaks() -> None:
-    """Over seeds, seconds and tokens are means, memory is the largest figure of any, and a note survives."""
+    """Pooled over seeds, seconds and tokens are means, memory is the largest of all peaks, and a note is kept."""
     first, second = cost(Phase.TRAIN, 4, EMULATED, 900 * MIB), cost(Phase.TRAIN, 8, EMULATED, 700 * MIB)
     pooled = pool([first, replace(second, note="probed")], mean)
     assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.note) == (6, 3000, first.peak(), "probed")
 
 
 def test_passes_pool_to_their_sum() -> None:
-    """Passes one after the other add up in time and tokens, not in memory; one alone stays as it is."""
+    """Pooled over consecutive passes, time and tokens add up and memory does not; a single pass stays unchanged."""
     first, second = cost(Phase.ANSWER_AFTER, 4), cost(Phase.ANSWER_AFTER, 8, peak=1000 * MIB)
     pooled = pool([first, replace(second, models=3)], sum)
     assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.models) == (12, 6000, second.peak(), 3)
@@ -35,7 +35,7 @@ def test_passes_pool_to_their_sum() -> None:
 
 
 def test_seconds_of_other_machines_are_left_out() -> None:
-    """A mean of seconds holds those of one basis and one device."""
+    """A mean of seconds leaves out those with another basis or device."""
     own, other = cost(Phase.TRAIN, 4, EMULATED), cost(Phase.TRAIN, 9, machine("cuda"))
     assert comparable([own, other, own]) == [own, own]
 
@@ -53,27 +53,27 @@ def test_seconds_of_other_machines_are_left_out() -> None:
     ],
 )
 def test_each_basis_has_its_own_claim(basis: Basis, long: str, short: str) -> None:
-    """A figure claims what its basis allows: measured there, emulated and never run, or predicted."""
+    """A claim says that a figure was measured on a device, emulated on another, or predicted."""
     figure = replace(cost(Phase.TRAIN, 1, EMULATED).seconds, basis=basis)
     assert (claim(figure, EMULATED), short_claim(figure, EMULATED)) == (long, short)
     assert source(figure) == f"{basis} on NVIDIA H200"
 
 
 def test_a_machine_claims_what_its_figures_do() -> None:
-    """The claim of a machine is that of a figure with its basis; an unknown cap is named without a size."""
+    """A machine has the same claim as figures measured on it; a claim about an unknown memory cap gives no size."""
     assert machine_claim(EMULATED) == claim(cost(Phase.TRAIN, 1, EMULATED).seconds, EMULATED)
     assert "with its memory capped" in machine_claim(replace(EMULATED, memory_cap=None))
 
 
 def test_a_claim_names_the_profiles_gpu() -> None:
-    """The GPU that a claim is about is the run's profile's; without a profile it is the reference GPU."""
+    """A claim names the GPU of the run's profile, or the reference GPU if the run has no profile."""
     for profile in (profile for profile in PROFILES.values() if profile.memory_cap):
         assert profile.title in gpu_of(replace(EMULATED, memory_cap=profile.memory_cap))
     assert gpu_of(machine()) == "a T4"
 
 
 def test_figures_carry_their_unit() -> None:
-    """Seconds read as a length of time, bytes in GiB from one GiB on, in MiB below."""
+    """Figures are shown with their unit: seconds as a duration, bytes in GiB from one GiB on and in MiB below."""
     figure = cost(Phase.TRAIN, 7.5).seconds
     assert quantity(figure) == "7.5 s"
     assert quantity(replace(figure, value=1.5 * 2**30, unit=Unit.BYTES)) == memory(1.5 * 2**30) == "1.50 GiB"
@@ -82,7 +82,7 @@ def test_figures_carry_their_unit() -> None:
 
 
 def test_older_measurements_are_read() -> None:
-    """A measurement that an earlier version wrote also named the base model; it is read as it is written now."""
+    """A measurement of an earlier version, which also named the base model, is read without that field."""
     older = '{"value": 1.5, "unit": "bytes", "basis": "measured", "device": "Tesla T4", "model": "pocket"}'
     read = decode_line(older, Measurement)
     assert read == Measurement(1.5, Unit.BYTES, Basis.MEASURED, "Tesla T4")
@@ -90,5 +90,5 @@ def test_older_measurements_are_read() -> None:
 
 
 def test_ids_do_not_change_with_enums() -> None:
-    """A device kind is hashed as the plain text that earlier versions hashed, so caches are found again."""
+    """A device kind has the same digest as its plain text, which earlier versions hashed, so caches are still found."""
     assert digest({"device": DeviceKind.CUDA}) == digest({"device": "cuda"})

@@ -1,4 +1,4 @@
-"""The table of device profiles: one row holds everything that the harness knows of a device."""
+"""Tests of the table of device profiles: one row contains all facts about a device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CARD = Gpu("NVIDIA L4", (8, 9), 23 * GIB)
 
 
 def test_a_profile_is_one_row() -> None:
-    """A row for another GPU is enough to emulate it, to run on it and to know its kernels and its title."""
+    """One new row is enough to emulate another GPU, to run on it, and to know its attention kernels and its title."""
     held, own = machine(L4, ask=lambda: H100), machine(L4, ask=lambda: CARD)
     assert (held.compute_dtype, held.basis, held.memory_cap) == ("bfloat16", Basis.EMULATED, L4.memory_cap)
     assert (own.compute_dtype, own.basis, own.memory_cap) == ("bfloat16", Basis.MEASURED, L4.memory_cap)
@@ -49,7 +49,7 @@ def test_the_t4_has_no_ampere_features() -> None:
 
 
 def test_a_run_names_its_profile_by_its_cap() -> None:
-    """A run's files hold the memory cap, from which its profile is found; so no two rows share one."""
+    """The memory cap in a run's files identifies its profile, so no two profiles have the same cap."""
     caps = [profile.memory_cap for profile in PROFILES.values() if profile.memory_cap]
     assert len(set(caps)) == len(caps)
     assert profile_of(built("cuda", Basis.EMULATED)) is T4
@@ -58,19 +58,21 @@ def test_a_run_names_its_profile_by_its_cap() -> None:
 
 @pytest.mark.parametrize(("name", "expected"), [("Tesla T4", T4), ("NVIDIA T400", None), (H100.name, None)])
 def test_a_driver_names_a_profile(name: str, expected: Profile | None) -> None:
-    """The title as a whole word of the driver's name is the profile's GPU."""
+    """A driver's name means a profile's GPU if it contains the profile's title as a whole word."""
     assert profile_for(name) is expected
 
 
 def test_help_lists_every_gpu_profile() -> None:
-    """`--help` says what each GPU's profile does, with the right article."""
-    assert help_text() == ("auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.")
+    """The help text of `--profile` describes every GPU profile, with the right article before the GPU's name."""
+    assert help_text() == (
+        "auto uses a GPU if there is one; cpu uses none; t4 limits a larger GPU to a T4's memory and precision."
+    )
     assert list(PROFILES) == ["auto", "cpu", "t4"]
     assert AUTO.kind is None
 
 
 def test_predictions_default_to_a_t4() -> None:
-    """Without a GPU, predictions are for the reference GPU with its data sheet's speeds."""
+    """Predictions name the GPU of their profile, or without a profile the reference GPU, a T4."""
     assert (REFERENCE, REFERENCE.speeds) == (T4, SPEEDS)
     place = predictions.Where(L4.device, L4.memory_cap, SPEEDS, L4)
     assert "time not validated on an L4" in place.claim

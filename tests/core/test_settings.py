@@ -1,4 +1,4 @@
-"""The table of training settings: what depends on it, and what stays when an axis is added."""
+"""Tests of the table of training settings, of what depends on it, and of what stays the same with an added axis."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GIVEN = Settings(
 
 
 def later(settings: Settings) -> MoreSettings:
-    """The same settings as a later version reads them."""
+    """Return the same settings in a later version of the harness, which has one more axis."""
     return MoreSettings(**settings.as_dict())
 
 
@@ -56,13 +56,13 @@ def test_every_setting_has_a_row() -> None:
 
 
 def test_every_setting_but_quantization_is_a_library_argument() -> None:
-    """Every setting becomes one argument of SFTConfig or of LoraConfig; only the base's quantisation is neither."""
+    """Every setting except the quantisation becomes one argument of SFTConfig or of LoraConfig."""
     assert [axis.name for axis in AXES.values() if bool(axis.sft) == bool(axis.lora)] == ["quantization"]
 
 
 @pytest.mark.slow
 def test_the_libraries_know_the_arguments() -> None:
-    """SFTConfig and LoraConfig have the arguments that the table names."""
+    """SFTConfig and LoraConfig have all arguments that the table of settings names."""
     from peft import LoraConfig
     from trl import SFTConfig
 
@@ -71,7 +71,7 @@ def test_the_libraries_know_the_arguments() -> None:
 
 
 def test_arguments_are_plain_values() -> None:
-    """Arguments are words, numbers and lists, and an alpha of 0 becomes twice the rank."""
+    """Settings become plain text, numbers and lists as arguments, and an alpha of 0 becomes twice the rank."""
     given = sft_arguments(GIVEN, 5) | lora_arguments(GIVEN)
     assert json.loads(json.dumps(given)) == given
     assert (given["lr_scheduler_type"], given["target_modules"], given["lora_alpha"]) == (
@@ -81,7 +81,7 @@ def test_arguments_are_plain_values() -> None:
 
 
 def test_what_the_fused_engine_cannot_train_is_named() -> None:
-    """Settings are fusible unless a setting that the fused engine cannot train differs from its default."""
+    """Settings are fusible unless a setting that the fused engine does not support differs from its default."""
     assert fusible(Settings())
     assert fusible(replace(GIVEN, packing=False))
     assert unfusible(GIVEN) == ("packing",)
@@ -99,37 +99,37 @@ def test_what_the_fused_engine_cannot_train_is_named() -> None:
     ],
 )
 def test_ids_and_digests_are_pinned(settings: Settings, variant: str, trial: str, content: str) -> None:
-    """Ids and digests are those of format 1, also after an axis is added, while that axis has its default."""
+    """Ids and digests of settings are those of format 1, even with an added axis that has its default."""
     for each in (settings, later(settings)):
         assert (variant_id(each), trial_id(each, 3), digest(each)) == (variant, trial, content)
 
 
 def test_a_plan_keeps_its_digest() -> None:
-    """The digest of a plan, which a run resumes by, changes only where an added axis differs from its default."""
+    """The digest of a plan, which identifies a run, changes only if an added axis differs from its default."""
     assert digest(plan(later(GIVEN))) == digest(plan(GIVEN))
     assert digest(plan(replace(later(GIVEN), noise=5.0))) != digest(plan(GIVEN))
 
 
 def test_an_added_axis_changes_ids_where_it_is_used() -> None:
-    """Settings that differ in an added axis have different ids and digests."""
+    """Settings with different values of an added axis have different ids and digests."""
     noisy = [replace(later(GIVEN), noise=noise) for noise in (0.0, 5.0, 10.0)]
     assert len({variant_id(each) for each in noisy}) == len({digest(each) for each in noisy}) == 3
 
 
 def test_an_added_axis_is_no_argument_at_its_default() -> None:
-    """Trainer and pasted text are not given an added setting that has its default, which is the libraries' own."""
+    """An added setting that has its default is not among the arguments of SFTConfig."""
     assert sft_arguments(later(GIVEN), 0) == sft_arguments(GIVEN, 0)
     assert sft_arguments(replace(later(GIVEN), noise=5.0), 0)["neftune_noise_alpha"] == 5.0
 
 
 def test_records_of_before_are_read(tmp_path: Path) -> None:
-    """Settings written before an axis was added are read with its default."""
+    """Settings that were written before an axis was added are read with the default of that axis."""
     write_record(tmp_path / "settings.json", GIVEN)
     assert read_record(tmp_path / "settings.json", MoreSettings) == later(GIVEN)
 
 
 def test_the_baseline_of_before_is_read() -> None:
-    """The settings in the committed baseline are read by a version with one more axis."""
+    """A version of the harness with one more axis can read the settings in the committed baseline."""
     from pydantic import TypeAdapter
 
     rows = [row.settings for row in read_baseline(BASELINE).variants if row.settings]
@@ -139,5 +139,5 @@ def test_the_baseline_of_before_is_read() -> None:
 
 
 def test_a_class_of_settings_has_a_table_of_its_own() -> None:
-    """The rows of added axes follow those that were there."""
+    """In a class that extends `Settings`, the rows of added axes follow the other rows."""
     assert list(axes(MoreSettings)) == [*AXES, "noise"]

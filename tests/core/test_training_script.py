@@ -1,4 +1,4 @@
-"""What is ready to paste is what was trained: the same arguments reach TRL, PEFT and transformers."""
+"""Tests that the generated training script passes the engine's arguments to TRL, PEFT and transformers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def arguments(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_lora_config_is_the_engines(settings: Settings) -> None:
-    """PEFT makes the same configuration of the pasted text as the engine does of the settings."""
+def test_lora_config_equals_the_engines(settings: Settings) -> None:
+    """The LoraConfig in the generated script equals the one that the engine makes from the settings."""
     from peft import LoraConfig
 
     assert LoraConfig(**arguments(training_script.lora_config(settings))).to_dict() == lora_config(settings).to_dict()
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_sft_config_is_the_engines(settings: Settings, base: Base, tmp_path: Path) -> None:
-    """Every argument in the pasted text has the value that the engine trained with."""
+def test_sft_config_equals_the_engines(settings: Settings, base: Base, tmp_path: Path) -> None:
+    """Every argument of SFTConfig in the generated script has the value that the engine trains with."""
     trained = sft_arguments(base, settings, 5, str(tmp_path))
     given = arguments(training_script.sft_config(settings, base.machine, 5))
     where = given.pop("output_dir")
@@ -49,8 +49,8 @@ def test_sft_config_is_the_engines(settings: Settings, base: Base, tmp_path: Pat
     assert {"learning_rate", "num_train_epochs", "warmup_steps", "max_length", "seed"} <= given.keys()
 
 
-def test_precision_is_always_said() -> None:
-    """On a GPU the pasted text says fp16 and no bf16, or the other way round, and checkpointing without reentrance."""
+def test_the_precision_is_always_set() -> None:
+    """For a GPU, the generated script sets exactly one of fp16 and bf16, and non-reentrant checkpointing."""
     on = replace(machine("cuda"), compute_dtype="float16")
     given = arguments(training_script.sft_config(Settings(), on, 0))
     assert (given["fp16"], given["bf16"]) == (True, False)
@@ -61,7 +61,7 @@ def test_precision_is_always_said() -> None:
 
 @pytest.mark.parametrize("quantization", Quantization)
 def test_the_script_runs(quantization: Quantization) -> None:
-    """The script's imports and objects are Python that runs; NF4 brings its configuration, and only NF4."""
+    """The generated script runs; it contains a quantisation configuration only for NF4."""
     import torch
 
     text = training_script.script(replace(SETTINGS[0], quantization=quantization), machine(), 0)

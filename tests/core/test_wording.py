@@ -19,7 +19,7 @@ from harness.core.wording import duration, listed, one, plural
     ],
 )
 def test_lists(words: str, most: int | None, expected: str) -> None:
-    """`and` stands before the last of several words; words beyond the limit are counted."""
+    """A list has `and` before its last word; words beyond the limit are counted."""
     assert listed(words, most) == expected
 
 
@@ -45,7 +45,7 @@ def test_durations(seconds: tuple[float, ...], expected: str) -> None:
 
 
 def test_counts() -> None:
-    """A count of one takes the singular, and thousands are separated by commas."""
+    """A count of 1 has a singular noun, other counts have a plural, and commas separate thousands."""
     assert [plural(1, "case"), plural(1200, "case"), plural(0, "case is", "cases are")] == [
         "1 case",
         "1,200 cases",
@@ -67,5 +67,5 @@ def test_counts() -> None:
     ],
 )
 def test_a_device_has_its_article(phrase: str) -> None:
-    """The article follows the sound of a name; a name in capitals is read letter by letter."""
+    """A device's article follows the sound of its name; a name in capitals is pronounced letter by letter."""
     assert one(phrase.split(maxsplit=1)[1]) == phrase

@@ -1,4 +1,4 @@
-"""What is copied out is whole or not there, whoever copied it, and another machine goes on from it."""
+"""Tests of mirrors: copies are complete or ignored, and another machine resumes a run from them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ ID_A, ID_B = (SETUP.training_id(trial.settings, trial.seed) for trial in (A, B))
 
 @dataclass
 class Trainers(Workers):
-    """Workers whose trainings leave an adapter of two files."""
+    """Workers that store an adapter of two files for every training, and record their jobs."""
 
-    given: list[Job] = field(default_factory=list)
+    received: list[Job] = field(default_factory=list)
 
     def __call__(self, job: Job, emit: Callable[[Event], None]) -> None:
         def save(folder: Path) -> None:
@@ -43,80 +43,83 @@ class Trainers(Workers):
         for task in job.tasks:
             if task.settings and task.train:
                 Cache(Path(job.cache)).commit_training(Training(task.training, Status.SUCCEEDED, "", (), None), save)
-        self.given.append(job)
+        self.received.append(job)
         untrained = replace(job, tasks=tuple(replace(task, train=False) for task in job.tasks))
         super().__call__(untrained, emit)
 
 
 def machine_at(folder: Path, shared: Path) -> Mirror:
-    """The run and the cache of one machine, mirrored into the shared folder."""
+    """Return the mirror, in the folder `shared`, of a machine whose run and cache are in `folder`."""
     shared.mkdir(exist_ok=True)
     return mirror(shared, RunStore(folder / "run"), Cache(folder / "cache"), "0123456789abcdef")
 
 
-def go(made: Mirror, work: Callable[..., object], told: list[Event] | None = None) -> dict[str, TrialRecord]:
-    listener = Copies(made, EventList(told if told is not None else []))
-    sweep = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made)
-    return {record.trial: record for record in sweep.go([A, B], Split.MAIN, "")}
+def sweep(made: Mirror, work: Callable[..., object], events: list[Event] | None = None) -> dict[str, TrialRecord]:
+    """Run the trials A and B with a mirror; return the records by trial."""
+    listener = Copies(made, EventList(events if events is not None else []))
+    records = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made).go(
+        [A, B], Split.MAIN, ""
+    )
+    return {record.trial: record for record in records}
 
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-# --- going on elsewhere ------------------------------------------------------------------------------------------
+# --- resuming on another machine ---------------------------------------------------------------------------------
 
 
 def test_another_machine_has_nothing_to_do(tmp_path: Path) -> None:
-    """Adapters, answers and records of a finished sweep are all there for a machine that has only the folder."""
+    """Another machine gets all adapters, answers and records of a finished sweep from the mirror."""
     shared = tmp_path / "drive"
-    first = go(machine_at(tmp_path / "one", shared), Trainers())
-    second = go(machine_at(tmp_path / "two", shared), nobody)
+    first = sweep(machine_at(tmp_path / "one", shared), Trainers())
+    second = sweep(machine_at(tmp_path / "two", shared), nobody)
     assert {name: texts(record) for name, record in second.items()} == {n: texts(r) for n, r in first.items()}
     assert Cache(tmp_path / "two" / "cache").training(ID_A) == Cache(tmp_path / "one" / "cache").training(ID_A)
-    assert files(tmp_path / "two" / "cache") == files(tmp_path / "one" / "cache") - {"commits/.lock"}  # nobody's result
+    assert files(tmp_path / "two" / "cache") == files(tmp_path / "one" / "cache") - {"commits/.lock"}
     assert not [name for name in files(shared) if name.endswith((".lock", ".log")) or ".partial" in name]
 
 
 def test_another_machine_does_the_rest(tmp_path: Path) -> None:
-    """What one machine had finished when it was lost is not done again by the next; the end is that of one machine."""
+    """A second machine runs only the trials that the first did not finish, with the results of a single machine."""
     shared = tmp_path / "drive"
-    go(machine_at(tmp_path / "one", shared), Trainers({B.id: RuntimeError("the runtime was disconnected")}))
+    sweep(machine_at(tmp_path / "one", shared), Trainers({B.id: RuntimeError("the runtime was disconnected")}))
     workers = Trainers()
-    found = go(machine_at(tmp_path / "two", shared), workers)
-    assert [task.trial for job in workers.given for task in job.tasks] == [B.id]
-    alone = go(machine_at(tmp_path / "three", tmp_path / "nothing"), Trainers())
+    found = sweep(machine_at(tmp_path / "two", shared), workers)
+    assert [task.trial for job in workers.received for task in job.tasks] == [B.id]
+    alone = sweep(machine_at(tmp_path / "three", tmp_path / "nothing"), Trainers())
     assert {name: (r.status, r.answers) for name, r in found.items()} == {
         name: (r.status, r.answers) for name, r in alone.items()
     }
 
 
 def test_failures_are_not_copied(tmp_path: Path) -> None:
-    """A trial that failed is no result: its record stays where it failed, and the next machine tries it."""
+    """The record of a failed trial is not copied to the mirror, so that another machine runs the trial again."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
-    go(made, Trainers({B.id: Event(EventKind.FINISHED, B.id, Status.FAILED, "why")}))
+    sweep(made, Trainers({B.id: Event(EventKind.FINISHED, B.id, Status.FAILED, "why")}))
     assert made.far_run.record(Split.MAIN, A.id)
     assert made.far_run.record(Split.MAIN, B.id) is None
 
 
-def test_what_was_finished_before_is_copied_too(tmp_path: Path) -> None:
-    """Killed between its record and its copy, or begun without --sync, a trial is copied by the next session."""
+def test_trials_finished_before_are_copied_too(tmp_path: Path) -> None:
+    """Trials that finished without being copied, for example without `--sync`, are copied by the next session."""
     alone = Sweep(SETUP, RunStore(tmp_path / "one" / "run"), Cache(tmp_path / "one" / "cache"), Inline(Trainers()))
     alone.go([A, B], Split.MAIN, "")
     made = machine_at(tmp_path / "one", tmp_path / "drive")
-    go(made, nobody)
+    sweep(made, nobody)
     assert len(made.far_run.records()) == 3
 
 
-# --- halves ------------------------------------------------------------------------------------------------------
+# --- partial copies ----------------------------------------------------------------------------------------------
 
-HALVES: dict[str, Callable[[Path], object]] = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut adapter": lambda shared: cut(shared / "cache" / "trainings" / ID_A / "adapter_model.safetensors"),
     "lost adapter": lambda shared: (shared / "cache" / "trainings" / ID_A / "adapter_model.safetensors").unlink(),
     "lost manifest": lambda shared: (shared / "cache" / "trainings" / ID_A / MANIFEST).unlink(),
     "cut manifest": lambda shared: cut(shared / "cache" / "trainings" / ID_A / MANIFEST),
-    "cut ending": lambda shared: cut(shared / "cache" / "trainings" / ID_A / "training.json"),
-    "lost ending": lambda shared: (shared / "cache" / "trainings" / ID_A / "training.json").unlink(),
+    "cut outcome": lambda shared: cut(shared / "cache" / "trainings" / ID_A / "training.json"),
+    "lost outcome": lambda shared: (shared / "cache" / "trainings" / ID_A / "training.json").unlink(),
     "cut answers": lambda shared: cut(next((shared / "cache" / "answers" / ID_A).glob("*.json"))),
 }
 
@@ -126,44 +129,44 @@ def cut(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_half_a_copy_is_never_taken_for_whole(tmp_path: Path, half: str) -> None:
-    """Whatever of a trial is cut off or missing in the folder, its part is done again, and the neighbour's is not."""
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_partial_copy_is_not_used(tmp_path: Path, damage: str) -> None:
+    """If a file of a trial is truncated or missing in the mirror, only this trial's work is done again."""
     shared = tmp_path / "drive"
-    first = go(machine_at(tmp_path / "one", shared), Trainers())
+    first = sweep(machine_at(tmp_path / "one", shared), Trainers())
     shutil.rmtree(shared / "runs")
-    HALVES[half](shared)
+    DAMAGES[damage](shared)
     workers = Trainers()
-    second = go(machine_at(tmp_path / "two", shared), workers)
-    assert [task.trial for job in workers.given for task in job.tasks] == [A.id]
-    assert [task.train for job in workers.given for task in job.tasks] == [half != "cut answers"]
+    second = sweep(machine_at(tmp_path / "two", shared), workers)
+    assert [task.trial for job in workers.received for task in job.tasks] == [A.id]
+    assert [task.train for job in workers.received for task in job.tasks] == [damage != "cut answers"]
     assert {name: texts(record) for name, record in second.items()} == {n: texts(r) for n, r in first.items()}
 
 
-def test_half_a_record_is_made_anew(tmp_path: Path) -> None:
-    """A record that is cut off there is not taken; with its adapter and answers it is made again, and copied whole."""
+def test_a_truncated_record_is_made_again(tmp_path: Path) -> None:
+    """A truncated record in the mirror is made again from the adapter and answers there, and copied completely."""
     shared = tmp_path / "drive"
     one = machine_at(tmp_path / "one", shared)
     manifest = results(count=2, failures=False).run
     one.run.write_manifest(replace(manifest, digest="0123456789abcdef"))
     one.begin(one.run.manifest(), fresh=False)
-    go(one, Trainers())
+    sweep(one, Trainers())
     cut(one.far_run.root / "trials" / A.id / "record.json")
     two = machine_at(tmp_path / "two", shared)
     two.begin(one.run.manifest(), fresh=False)
     assert two.run.record(Split.MAIN, A.id) is None
     assert two.run.record(Split.MAIN, B.id)
-    go(two, nobody)
+    sweep(two, nobody)
     assert two.far_run.record(Split.MAIN, A.id)
 
 
-def test_another_run_gives_no_records(tmp_path: Path) -> None:
-    """Records are taken from the same run alone; half of its run.json counts as another."""
+def test_records_of_another_run_are_not_copied(tmp_path: Path) -> None:
+    """Records are not copied from the mirror if its run.json is truncated or has another digest."""
     one = machine_at(tmp_path / "one", tmp_path / "drive")
     manifest = replace(results(count=2, failures=False).run, digest="0123456789abcdef")
     one.run.write_manifest(manifest)
     one.begin(manifest, fresh=False)
-    go(one, Trainers())
+    sweep(one, Trainers())
     two = machine_at(tmp_path / "two", tmp_path / "drive")
     two.begin(replace(manifest, digest="another"), fresh=False)
     assert not two.run.records()
@@ -172,45 +175,44 @@ def test_another_run_gives_no_records(tmp_path: Path) -> None:
     assert not two.run.records()
 
 
-# --- trouble -----------------------------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_gone_costs_the_copy_alone(tmp_path: Path) -> None:
-    """Where the folder cannot be written any more, trials are finished all the same; what was not copied is told."""
-    made, told = machine_at(tmp_path / "one", tmp_path / "drive"), list[Event]()
+def test_trials_finish_without_the_mirror(tmp_path: Path) -> None:
+    """If the mirror's folder disappears during a run, trials still succeed, and a notice names each missing copy."""
+    made, events = machine_at(tmp_path / "one", tmp_path / "drive"), list[Event]()
     shutil.rmtree(tmp_path / "drive")
-    (tmp_path / "drive").write_text("no folder any more", encoding="utf-8")
-    records = go(made, Trainers(), told)
+    (tmp_path / "drive").write_text("not a folder", encoding="utf-8")
+    records = sweep(made, Trainers(), events)
     assert [record.status for record in records.values()] == [Status.SUCCEEDED] * 3
-    assert sum("not copied by --sync" in event.message for event in told if event.kind is EventKind.NOTICED) == 3
+    assert sum("not copied by --sync" in event.message for event in events if event.kind is EventKind.NOTICED) == 3
 
 
 def test_a_drive_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
-    """A folder whose parent is not there is no slip to be made up for: it says how Google Drive is mounted."""
+    """A mirror in a folder whose parent does not exist is an error that says how to mount Google Drive."""
     with pytest.raises(UsageError, match="there is no") as caught:
         mirror(tmp_path / "drive" / "MyDrive" / "runs", RunStore(tmp_path), Cache(tmp_path), "0123")
     assert "drive.mount('/content/drive')" in caught.value.remedy
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    """A file where the folder should be is refused in words."""
+    """A mirror at the path of a file is a usage error."""
     (tmp_path / "drive").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="is a file"):
         mirror(tmp_path / "drive", RunStore(tmp_path), Cache(tmp_path), "0123")
 
 
-def test_a_fresh_run_leaves_nothing_old(tmp_path: Path) -> None:
-    """What `--fresh` drops from the cache goes from the folder too, so that nobody takes it from there."""
+def test_a_fresh_run_deletes_old_copies(tmp_path: Path) -> None:
+    """Trainings that a fresh run deletes from the cache are also deleted from the mirror."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
-    go(made, Trainers())
-    sweep = Sweep(SETUP, made.run, made.cache, Inline(nobody), mirror=made)
-    sweep.forget([A, B])
+    sweep(made, Trainers())
+    Sweep(SETUP, made.run, made.cache, Inline(nobody), mirror=made).forget([A, B])
     assert not any(made.far_cache.adapter(name).exists() for name in (ID_A, ID_B))
     assert made.far_cache.answers(SETUP.base_id(A.settings.quantization)) == ()
 
 
-def test_passes_of_two_machines_lie_side_by_side(tmp_path: Path) -> None:
-    """Two machines that answered different cases both copy their passes, and each then has all."""
+def test_passes_of_two_machines_are_merged(tmp_path: Path) -> None:
+    """Two machines that answered different prompts of a training both get all answers through a shared cache."""
     shared, caches = Cache(tmp_path / "shared"), [Cache(tmp_path / "one"), Cache(tmp_path / "two")]
     for number, cache in enumerate(caches):
         answers = (Answer(f"key {number}", "text", 1, False),)
@@ -222,9 +224,9 @@ def test_passes_of_two_machines_lie_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_full_folder_is_a_store_error(tmp_path: Path) -> None:
-    """Adopting into a place that cannot be written says so in the store's own words."""
+    """Copying a training into a cache that cannot be written is a StoreError."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
-    go(made, Trainers())
+    sweep(made, Trainers())
     (tmp_path / "blocked").write_text("", encoding="utf-8")
     with pytest.raises(StoreError, match="cannot write"):
         Cache(tmp_path / "blocked").adopt(made.cache, ID_A, trained=True)

@@ -18,7 +18,7 @@ from harness.core.errors import HarnessError, Place
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 32
-# libyaml is ten times as fast. A PyYAML that was built without it parses the same language.
+# CSafeLoader, which needs libyaml, is ten times as fast as SafeLoader. Both parse the same language.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Value: TypeAlias = Any
@@ -26,20 +26,20 @@ Location: TypeAlias = Sequence[str | int]
 
 
 class WrittenInt(int):
-    """An integer with its spelling, so that `007` becomes these three characters where a text is expected."""
+    """An integer with its spelling, so that an unquoted `007` stays "007" where text is expected."""
 
     written: str
 
 
 class WrittenFloat(float):
-    """A number with its spelling, such as `1e-4`."""
+    """A float with its spelling, such as `1e-4`."""
 
     written: str
 
 
 @dataclass(slots=True)
 class Node:
-    """A value with its line and column; for a mapping, also those of its keys. Lines and columns count from 1."""
+    """A value with its line and column, counted from 1. A mapping also has the lines and columns of its keys."""
 
     line: int | None
     column: int | None
@@ -47,6 +47,7 @@ class Node:
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def child(self, part: str | int) -> Node | None:
+        """Return the value under a key of a mapping or an index of a list, or None if there is none."""
         inside = self.value
         if isinstance(inside, dict):
             found = inside.get(part)
@@ -59,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Document:
-    """The values of a file with their places. `error` is the exception class for mistakes in it."""
+    """The values of a file with their places. `error` is the exception class for mistakes in the file."""
 
     file: str
     root: Node
@@ -67,10 +68,14 @@ class Document:
 
     @property
     def value(self) -> Value:
+        """The values as plain dictionaries, lists and scalars."""
         return plain(self.root)
 
     def place(self, location: Location = (), *, key: bool = False) -> Place:
-        """Return the place of the value at a location, or of its key; where it is missing, of what encloses it."""
+        """Return the place of the value at a location, or with `key` the place of its key.
+
+        If the value is missing, return the place of the innermost value that encloses it.
+        """
         node = self.root
         for position, part in enumerate(location):
             last = position == len(location) - 1
@@ -88,11 +93,12 @@ class Document:
         return Document(self.file, node, self.error)
 
     def wrong(self, message: str, remedy: str = "", location: Location = (), *, key: bool = False) -> HarnessError:
+        """Return an error about the value at a location, or with `key` about its key."""
         return self.error(message, remedy=remedy, place=self.place(location, key=key))
 
 
 def of_value(value: Value, place: Place, error: type[HarnessError]) -> Document:
-    """Return a document of a value that is not from YAML (a CSV row, a line of JSON); all of it has one place."""
+    """Return a document for a value that is not from YAML, such as a CSV row. All parts of it have the same place."""
     return Document(place.file, Node(place.line, place.column, value), error)
 
 
@@ -130,7 +136,7 @@ def _unreadable(text: str, file: str, error: type[HarnessError], problem: Except
         return error(f"not valid YAML: {problem}", place=Place(file))
     before = text[: found.start()]
     place = Place(file, before.count("\n") + 1, found.start() - (before.rfind("\n") + 1) + 1)
-    return error(f"holds the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
+    return error(f"contains the unprintable character U+{ord(found.group()):04X}", remedy="Remove it.", place=place)
 
 
 def _yaml_remedy(words: str) -> str:

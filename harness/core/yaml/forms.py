@@ -14,7 +14,7 @@ from harness.core.yaml.document import Document
 
 SHOWN_PROBLEMS = 5
 MAX_PROBLEMS = 100
-"""Further mistakes are ignored: a hostile file may have a million, and each is compared with every valid name."""
+"""Further mistakes are ignored: a hostile file may have a million, and finding a remedy for each takes time."""
 
 
 class Form(BaseModel):
@@ -121,7 +121,7 @@ _EXPECTED = {
 
 
 def _words(problem: Any) -> tuple[str, str]:
-    """Return pydantic's message in this package's words, and a remedy where there is one."""
+    """Return the message for one of pydantic's errors, and a remedy or an empty text."""
     kind, found = problem["type"], problem["input"]
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, found {_found(found)}", ""
