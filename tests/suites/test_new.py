@@ -20,8 +20,8 @@ from harness.suites import load_suite, parse_suite
 from harness.suites.grids import load_plan, parse_plan
 from harness.suites.json_schema import suite_schema
 from harness.suites.new import Columns, make
-from harness.suites.new.rows import TOO_LONG, USUAL, parse_rows
-from harness.suites.new.write import ASKED, assertions, files
+from harness.suites.new.read_rows import TOO_LONG, USUAL, parse_rows
+from harness.suites.new.write_suite import ASKED, assertions, files
 
 PAIR = "question,answer\nWho are you?,I am Dottie.\n"
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
@@ -105,7 +105,7 @@ def test_repeated_rows_are_left_out() -> None:
     """Rows that are empty or repeat another row are left out and reported, with the lines of the file."""
     rows = parse_rows('question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
     assert [row.line for row in rows.examples] == [2, 6]
-    assert rows.remarks == (
+    assert rows.left_out == (
         "Left out, because they are empty: 1 rows.",
         "Left out, because they repeat another row: line 4 (as line 2).",
     )
@@ -124,10 +124,10 @@ def test_repeated_rows_are_left_out() -> None:
         ("question,answer\na,b\n,d\n", "rows.csv:3: has no question"),
         ("question,answer\na,b,c\n", "rows.csv:2: has 3 cells under 2 columns"),
         ('question,answer\n"a,b\n', "rows.csv:2: not valid CSV"),
-        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: asks the same as line 2, but has another answer"),
+        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: repeats the question in line 2 with another answer"),
         (f"question,answer\na,{'x' * TOO_LONG}\n", f"rows.csv:2: has {TOO_LONG + 1} characters"),
-        ("question,answer\n", "rows.csv: holds no rows"),
-        ("", "rows.csv: is empty"),
+        ("question,answer\n", "rows.csv: the file holds no rows"),
+        ("", "rows.csv: the file is empty"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_table(text: str, expected: str) -> None:
@@ -176,7 +176,7 @@ def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None
     try:
         found = turns(text, "rows.jsonl")
     except SuiteError as problem:
-        assert "has another answer" in str(problem)  # noqa: PT017
+        assert "with another answer" in str(problem)  # noqa: PT017
     else:
         assert set(found) <= {(q.strip(), a.strip()) for q, a in pairs}
 
@@ -310,8 +310,8 @@ def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
     """A new suite says how many cases a single wrong word would not fail, and what to add to them."""
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
-    thin = make(tmp_path / "mine", tmp_path / "rows.csv").thin
-    assert [line for line in thin if line.startswith("1 cases are judged only by the share of common words")]
+    warnings = make(tmp_path / "mine", tmp_path / "rows.csv").warnings
+    assert [line for line in warnings if line.startswith("1 cases are judged only by the share of common words")]
 
 
 def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from harness.analysis.contamination import leaks
 from harness.core.suite import LeakLabel, Role, Split, Suite
 from harness.scoring import score
 from harness.suites import load_suite
-from harness.suites.new.write import NET, safety_net
+from harness.suites.new.write_suite import RETAIN_FILE, retention_cases
 from tests.studies.pocket.corpus import is_held_out
 from tests.support.short_trainings import ask
 
@@ -54,10 +54,10 @@ def test_suites_and_grids_name_their_schema(path: Path) -> None:
     assert (path.parent / first.partition("$schema=")[2]).resolve() == SUITES / f"{kind}.schema.json"
 
 
-@pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{NET}")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{RETAIN_FILE}")), ids=lambda path: path.parent.name)
 def test_every_safety_net_is_that_of_the_package(path: Path) -> None:
     """The safety net of a suite equals that of the package."""
-    assert path.read_text(encoding="utf-8") == safety_net()
+    assert path.read_text(encoding="utf-8") == retention_cases()
 
 
 def test_the_safety_net_is_large_enough() -> None:

@@ -114,7 +114,7 @@ def test_a_case_that_is_not_written_yet() -> None:
 
 def test_a_suite_without_written_cases() -> None:
     """A suite in which the prompt of every case is TODO is refused."""
-    with pytest.raises(SuiteError, match="no case is left that can be asked"):
+    with pytest.raises(SuiteError, match="the suite has no case with a prompt and a supported assertion"):
         suite("tests: [{prompt: TODO, assert: [{type: contains, value: x}]}]")
 
 
@@ -363,7 +363,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
         ),
         (
             "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice}]",
-            "choice needs a text as its value, or its case",
+            "choice needs a value, or a case with a reference",
         ),
         ("prompt: a\nchoices: [Paris]\nassert: [{type: choice, value: Paris}]", "suite.yaml:3:12: choices"),
         (
