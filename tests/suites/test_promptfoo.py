@@ -78,7 +78,7 @@ def test_unsupported_features_are_one_error() -> None:
         "latency: suite.yaml:9:33",
         "llm-rubric: suite.yaml:3:12",
         "not-similar:cosine: suite.yaml:10:5",
-        "python with code in the suite (value: module:function names a function beside it): suite.yaml:11:5",
+        "python with inline code (value: module:function names a function in the suite's folder): suite.yaml:11:5",
         "transform: suite.yaml:15:13, suite.yaml:18:12",
     ]
     assert "--skip-unsupported" in message.splitlines()[-1]
