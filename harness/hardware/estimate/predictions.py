@@ -20,7 +20,7 @@ from harness.hardware import estimate
 from harness.hardware.estimate import Fit, ModelShape, Prediction, Range
 from harness.hardware.gpu import Gpu, gpu
 from harness.models.hub import Hub
-from harness.models.resolving import described, shape_in
+from harness.models.resolving import find_description, shape_in
 from harness.models.token_lengths import Lengths, lengths
 from harness.storage.cache import Cache
 
@@ -75,19 +75,19 @@ def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workl
         ModelError: the model was not found, or there is no prediction for its architecture.
     """
     try:
-        found = described(model, hub=hub)
+        found = find_description(model, hub=hub)
     except ModelError:
         known = shape_in(model) if not Path(model).exists() else None
         if known is None:
             raise
         notice = f"{model} was not found; the prediction uses the shape of {known}"
-        return _workload(model, suite, described(known).config, None, notice)
+        return _workload(model, suite, find_description(known).config, None, notice)
     return _workload(model, suite, found.config, found.tokenizer)
 
 
 def public_shape(name: str) -> ModelShape:
     """Return the shape of the model that `shape:NAME` stands for."""
-    config = described(f"shape:{name}").config / "config.json"
+    config = find_description(f"shape:{name}").config / "config.json"
     return estimate.shape_of(json.loads(config.read_text(encoding="utf-8")))
 
 
