@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
 
 @dataclass
 class Fake:
-    """A Hub with one model in `folder`, whose name is the commit. With `error`, every listing raises that."""
+    """A Hub with one model in `folder`, which is named after the commit. If `error` is set, every listing raises it."""
 
     folder: Path
     error: Exception | None = None
@@ -200,7 +200,7 @@ def test_an_unknown_name(name: str) -> None:
 
 
 def test_an_empty_name_is_not_this_folder() -> None:
-    """An empty name, such as an unset variable gives, does not stand for the current folder."""
+    """An empty name, for example from an unset variable, does not mean the current folder."""
     assert refused("").message == "--model is given an empty name"
 
 

@@ -25,7 +25,7 @@ TEXTS = ("moonlight", "batteries", "wind and rain")
 
 
 def at(perplexity: float, tokens: int = 4) -> Likelihood:
-    """A text of so many tokens at this perplexity."""
+    """Return the log-probability of a text with this many tokens and this perplexity."""
     return Likelihood(-tokens * math.log(perplexity), tokens)
 
 
@@ -40,7 +40,7 @@ def case(assertion: Assertion) -> Case:
 
 
 def among(*perplexities: float) -> Answer:
-    """Choices of one, two and three tokens at these perplexities."""
+    """Return an answer whose choices have one, two and three tokens, at these perplexities."""
     return answer(choices=tuple(at(each, tokens) for tokens, each in enumerate(perplexities, 1)))
 
 
@@ -176,7 +176,7 @@ def test_a_surer_model_scores_higher(one: float, two: float, tokens: int) -> Non
 
 
 def judged_anew(assertion: Assertion, first: Answer, second: Answer) -> bool:
-    """Whether the second answer is not given the very score of the first."""
+    """Whether the second answer is scored separately from the first."""
     remember = scorer(Scoring())
     scores: list[Score] = [remember(case(assertion), each) for each in (first, second)]
     return scores[0] is not scores[1]

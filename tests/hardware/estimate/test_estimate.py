@@ -51,8 +51,8 @@ def test_packaged_coefficients_are_plausible() -> None:
 
 
 def test_recorded_trainings_are_predicted() -> None:
-    """Predictions for held-out architectures hold on the recorded runs, and a new fit gives the coefficients in the
-    package."""
+    """On the recorded runs, held-out architectures are predicted within the stated error; a new fit gives the packaged
+    coefficients."""
     text = json.loads((REPORTS / "t4-sweep.json").read_text(encoding="utf-8"))
     trials = estimate_fit.observed(text)
     known = coefficients()

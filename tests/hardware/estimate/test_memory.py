@@ -1,4 +1,4 @@
-"""Predicted memory is exact where it can be counted, and grows with settings and model."""
+"""Predicted memory equals measured memory where it can be counted, and grows with the settings and the model."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_a_suite_is_written(tmp_path: Path) -> None:
 
 
 def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
-    """A new suite says what it is too small to show, how many cases are needed, and which commands come next."""
+    """The output for a small suite warns about its size, and names the number of cases needed and the next commands."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     lines = str(make(tmp_path / "mine", tmp_path / "rows.csv")).splitlines()
     assert any(line.startswith("  1 training rows teach little") for line in lines)
@@ -34,7 +34,7 @@ def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
 
 
 def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
-    """A new suite says how many cases a single wrong word would not fail, and what to add to them."""
+    """The output warns about cases that are judged only by F1, in which one wrong word can pass."""
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     warnings = make(tmp_path / "mine", tmp_path / "rows.csv").warnings

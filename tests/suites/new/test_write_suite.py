@@ -37,7 +37,7 @@ def suite_of(rows: list[Example]) -> Suite:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
-    """The cases and training rows of a new suite have exactly the texts of the rows, whatever these are."""
+    """The cases and training rows of a new suite have exactly the texts of the rows, for any text."""
     rows = [example(q.strip(), a.strip()) for q, a in pairs]
     suite = suite_of(rows)
     cases = [c for c in suite.cases if c.role is Role.LEARN]
@@ -82,7 +82,7 @@ def test_a_conversation_is_asked_with_all_its_turns() -> None:
 
 
 def test_the_parts_of_a_suite() -> None:
-    """A third of the cases is held out, stubs are not asked, and both splits have retention cases."""
+    """A third of the cases is held out, unwritten cases are left out, and both splits have retention cases."""
     suite = suite_of([example(f"Question {n}?", f"Answer {n}.") for n in range(30)])
     counts = {(role, split): sum(c.role is role for c in suite.of(split)) for role in Role for split in Split}
     assert (counts[Role.LEARN, Split.MAIN], counts[Role.LEARN, Split.CONFIRM]) == (20, 10)
