@@ -131,7 +131,7 @@ def _results(request: Request, manifest: RunManifest, sweep: Sweep, shown: Liste
         purpose = f"confirming {chosen.name} under {plural(len(manifest.confirm_seeds), 'fresh seed')}"
         records += confirmation.go(_again(chosen, manifest.confirm_seeds), Split.CONFIRM, purpose)
     if budget and budget.spent:
-        _notice(shown, [scheduling.remaining(budget, manifest, records, chosen)])
+        _notice(shown, [scheduling.left(budget, manifest, records, chosen)])
     else:
         store.forget_records((record.split, record.trial) for record in records)
     return aggregate.confirm(found, records, score, now())
@@ -153,13 +153,13 @@ def _notice(listener: Listener, messages: Iterable[str]) -> None:
 def _budget(request: Request, manifest: RunManifest, begun: float) -> Budget | None:
     if request.budget is None:
         return None
-    return Budget(request.budget, scheduling.relative_costs(manifest, _every(manifest)), started=begun)
+    return Budget(request.budget, scheduling.weights(manifest, _every(manifest)), started=begun)
 
 
 def _predicted_oom(request: Request, manifest: RunManifest, cache: Cache, shown: Listener) -> dict[str, str]:
     if not request.skip_predicted_oom:
         return {}
-    return scheduling.predicted_oom(manifest, request.profile, cache, shown.on_event)
+    return scheduling.hopeless(manifest, request.profile, cache, shown.on_event)
 
 
 # --- before ------------------------------------------------------------------------------------------------------

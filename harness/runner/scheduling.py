@@ -17,34 +17,29 @@ from harness.runner.budget import Budget, by_information
 from harness.storage.cache import Cache
 
 
-def relative_costs(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
-    """Return the relative cost of each trial: its predicted seconds, or its epochs if the model cannot be predicted."""
+def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
+    """Relative cost of each trial: its predicted seconds, or its epochs for a model that cannot be predicted."""
     try:
         return predictions.relative_costs(predictions.resolved_workload(manifest.model, manifest.suite), trials)
-    except ModelError:  # the architecture has no prediction
+    except ModelError:  # of an architecture that is not predicted
         return {trial.id: trial.settings.epochs for trial in trials}
 
 
 def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
-    """Return the trials in the grid's order, or the most informative trials first if there is a time limit."""
+    """The plan's trials in the grid's order; under a time limit, the most informative ones first."""
     if limit is None:
         return plan.trials
     cost = {trial.variant: limit.weights[trial.id] for trial in plan.trials}
     return by_information(plan, lambda variant: cost[variant.id])
 
 
-def predicted_oom(
-    manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]
-) -> dict[str, str]:
-    """Return the trials that are predicted to run out of memory, each with its reason.
-
-    If memory cannot be predicted, send a notice and return no trials.
-    """
-    target = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
+def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]) -> dict[str, str]:
+    """Trials to leave out, each with its reason. Without a prediction a notice says so and none is left out."""
+    place = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
-        if target is not None:
+        if place is not None:
             return predictions.predicted_oom(
-                predictions.resolved_workload(manifest.model, manifest.suite), manifest.plan.trials, target
+                predictions.resolved_workload(manifest.model, manifest.suite), manifest.plan.trials, place
             )
         why = "memory is predicted for GPUs, and this run has none"
     except ModelError as error:
@@ -53,8 +48,8 @@ def predicted_oom(
     return {}
 
 
-def remaining(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
-    """Describe the trials that have no result because the time limit was reached."""
+def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
+    """Say which trials the budget left undone."""
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
     takes = limit.left(waiting)

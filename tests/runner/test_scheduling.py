@@ -40,7 +40,7 @@ def manifest(on: Machine, model: str = "shape:llama-2-7b") -> RunManifest:
 
 def left_out(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
     told: list[Event] = []
-    found = scheduling.predicted_oom(of, device_profiles.T4, cache, told.append)
+    found = scheduling.hopeless(of, device_profiles.T4, cache, told.append)
     return found, [event.message for event in told]
 
 
@@ -70,14 +70,14 @@ def test_nothing_is_left_out_of_another_kind(cache: Cache, tmp_path: Path) -> No
     found, told = left_out(given, cache)
     assert found == {}
     assert "'mixtral' are not predicted" in told[0]
-    assert scheduling.relative_costs(given, given.plan.trials) == {"r16-s0": 3.0, "r2048-s0": 3.0}
+    assert scheduling.weights(given, given.plan.trials) == {"r16-s0": 3.0, "r2048-s0": 3.0}
 
 
 def test_weights_are_of_what_trials_take(cache: Cache) -> None:
     """Every twenty epochs weigh the same, and answering, which takes as long after few as after many, comes on top."""
     given = manifest(machine("cpu"), "pocket")
     trials = [replace(given.plan.trials[0], id=str(n), settings=Settings(epochs=n)) for n in (20, 40, 220)]
-    once, twice, often = scheduling.relative_costs(given, trials).values()
+    once, twice, often = scheduling.weights(given, trials).values()
     assert often - twice == pytest.approx(9 * (twice - once))
     assert 1.5 < twice / once < 2
 
@@ -97,6 +97,6 @@ def test_what_is_left_is_said(done: list[Variant], took: float, chosen: Variant 
     if took:
         budget.learn("r16-s0", took)
     records = [record(None, {"one": "good"}), *(record(variant, {"one": "good"}) for variant in done)]
-    said = scheduling.remaining(budget, manifest(machine()), records, chosen)
+    said = scheduling.left(budget, manifest(machine()), records, chosen)
     assert words in said
     assert said.endswith("Run the same command again to continue.")
