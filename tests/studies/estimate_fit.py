@@ -184,7 +184,7 @@ def _inside(each: Judged, known: Coefficients) -> bool:
 
 
 def verdict(each: Judged, known: Coefficients) -> Fit | None:
-    """As `predict` judges it, from the prediction of the fit that had not seen the architecture."""
+    """As `forecast` judges it, from the prediction of the fit that had not seen the architecture."""
     return fits(each.memory, replace(known, fragments=each.span), each.trial.limit)
 
 
