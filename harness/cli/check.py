@@ -96,7 +96,7 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     nothing is predicted. For a model on the Hub no weights are downloaded.
     """
     from harness.cli.tables import plan_table
-    from harness.hardware.estimate.predictions import where
+    from harness.hardware.estimate.predictions import target_gpu
     from harness.models.resolving import check_name
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
@@ -106,7 +106,7 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     check_name(model)
-    plan_table(loaded, planned, model, where(PROFILES[profile], Cache(CACHE)))
+    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)))
 
 
 @click.command()

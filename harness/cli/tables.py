@@ -19,8 +19,8 @@ from harness.core.suite import Role, Split, Suite
 from harness.core.wording import duration, listed, one, plural, two_digits
 from harness.hardware import estimate
 from harness.hardware.doctor import Finding
-from harness.hardware.estimate import Forecast, Range, predictions, updates
-from harness.hardware.estimate.predictions import Subject, Where
+from harness.hardware.estimate import Prediction, Range, predictions, updates
+from harness.hardware.estimate.predictions import TargetGpu, Workload
 from harness.storage.cache import Held
 from harness.suites.grids import differing_settings
 from harness.suites.grids.forms import NAMED_MODULES
@@ -45,7 +45,7 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
     console.print("The suite is valid.")
 
 
-def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> None:
+def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) -> None:
     """Print one line per variant: name, settings that differ, steps, predicted memory and time."""
     outlook = _outlook(suite, plan, model, place) if place else None
     names = differing_settings(plan)
@@ -69,9 +69,9 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: Where | None) -> Non
 class _Outlook:
     """Predictions by variant, with their notes; `missing` says why there are none."""
 
-    place: Where
-    subject: Subject | None
-    made: dict[str, Forecast]
+    place: TargetGpu
+    subject: Workload | None
+    made: dict[str, Prediction]
     trials: tuple[str, ...]
     """The variant of every trial."""
     missing: str = ""
@@ -97,7 +97,7 @@ class _Outlook:
             f"{gib(place.capacity)}; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
-            whole = predictions.total(self.made[variant] for variant in self.trials if variant in self.made)
+            whole = predictions.total_seconds(self.made[variant] for variant in self.trials if variant in self.made)
             spent = duration(whole.low, whole.high)
             yield (
                 f"{plural(len(self.trials), 'trial')} one by one: {spent} with their answers, without confirmation, "
@@ -111,11 +111,11 @@ class _Outlook:
             yield f"{self.subject.notice}."
 
 
-def _outlook(suite: Suite, plan: Plan, model: str, place: Where) -> _Outlook:
+def _outlook(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Outlook:
     trials = tuple(trial.variant for trial in plan.trials)
     try:
-        what = predictions.subject(model, suite)
-        made = {variant.id: predictions.of(what, variant.settings, place) for variant in plan.variants}
+        what = predictions.named_workload(model, suite)
+        made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
         return _Outlook(place, None, {}, trials, error.message)
     return _Outlook(place, what, made, trials)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ExportError
-from harness.models.hub import answered
+from harness.models.hub import hub_errors
 
 CARD = "README.md"
 
@@ -52,7 +52,7 @@ def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = Non
 
     api = HfApi(endpoint=endpoint, token=token)
     try:
-        with answered():
+        with hub_errors():
             made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
             _check_there(parcel, api.repo_info(parcel.repository))
             api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")

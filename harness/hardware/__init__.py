@@ -1,1 +1,1 @@
-"""The machine: GPU, device profiles, environment, and estimates of memory and time."""
+"""The machine: its GPU, the environment of a run, checks (`harness doctor`), and estimates of memory and time."""

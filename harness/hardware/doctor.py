@@ -1,4 +1,4 @@
-"""Check what this machine can do: gather facts, then turn each into findings with remedies."""
+"""Check whether this machine can run the benchmark: collect facts, and derive findings with remedies from them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from harness.hardware.environment import STACK, now, stack_versions
 from harness.hardware.gpu import Gpu, gpu
 from harness.storage.cache import Cache
 
-_SEVEN = 22e9
-"""Bytes of disk that a 7B model needs: its weights in fp16, the quantised base, and room for adapters."""
+_DISK_FOR_7B = 22e9
+"""Bytes of disk for a 7B model: its weights in fp16, the quantised base, and adapters."""
 _PROBE = """
 import json, sys
 found = {}
@@ -45,7 +45,7 @@ except BaseException as error:
     found["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 print(json.dumps(found))
 """
-_COLAB_GPU = f"{REFERENCE.colab}. If none is offered, today's share is used up: try again later."
+_COLAB_GPU = f"{REFERENCE.colab}. If none is offered, today's quota is used up: try again later."
 
 
 class Level(StrEnum):
@@ -56,7 +56,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; `remedy` says what to do about it."""
+    """The result of one check; `remedy` tells the user what to do."""
 
     level: Level
     text: str
@@ -65,26 +65,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Torch:
-    """The state of torch and bitsandbytes, asked in a separate process since either may be broken."""
+    """The state of torch and bitsandbytes, found in a separate process because importing them may crash."""
 
     build: str = ""
-    """The CUDA version that torch was built for; empty for a CPU's."""
+    """The CUDA version that torch was built for; empty for a CPU build."""
     cuda: bool = False
     bf16: bool = False
-    """In hardware, not emulated."""
+    """Whether the GPU computes bf16 in hardware."""
     nf4: bool = False
-    """Whether a matrix could be quantised to NF4 and dequantised again."""
+    """Whether a matrix was quantised to NF4 and dequantised correctly."""
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that the findings are made from; tests construct their own."""
+    """The facts about a machine from which findings are derived."""
 
     python: tuple[int, int] = (3, 11)
     versions: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, str] = field(default_factory=dict)
-    """Lowest supported version by library; empty if the harness is not installed as a package."""
+    """Lowest supported version of each library; empty if the harness is not installed as a package."""
     gpu: Gpu | None = None
     torch: Torch = Torch()
     colab: bool = False
@@ -96,11 +96,11 @@ class Facts:
     calibrated: str = ""
 
 
-# --- gathering ---------------------------------------------------------------------------------------------------
+# --- facts -------------------------------------------------------------------------------------------------------
 
 
 def facts(cache: Cache) -> Facts:
-    """Gather the facts of this machine."""
+    """Collect the facts about this machine."""
     here = Path.cwd()
     found = gpu()
     known = cache.calibration(found.name) if found else None
@@ -121,17 +121,17 @@ def facts(cache: Cache) -> Facts:
 
 
 def ask_torch(command: Sequence[str] = (sys.executable, "-c", _PROBE)) -> Torch:
-    """Ask torch in a separate process; a crash is reported as an error."""
+    """Check torch and bitsandbytes in a separate process; return a crash as an error."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     except subprocess.TimeoutExpired:
         return Torch(error="importing torch takes more than three minutes")
     last = next(iter(done.stdout.strip().splitlines()[-1:]), "")
     try:
-        said = json.loads(last)
+        answer = json.loads(last)
     except ValueError:
         return Torch(error=f"importing torch ended with exit code {done.returncode}")
-    known = {name: said[name] for name in ("build", "cuda", "bf16", "nf4", "error") if name in said}
+    known = {name: answer[name] for name in ("build", "cuda", "bf16", "nf4", "error") if name in answer}
     return Torch(**known)
 
 
@@ -149,13 +149,13 @@ def _needed() -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-# --- judging -----------------------------------------------------------------------------------------------------
+# --- findings ----------------------------------------------------------------------------------------------------
 
 
 def findings(given: Facts, profile: Profile) -> tuple[Finding, ...]:
-    """What the facts mean for a run with this profile; problems first."""
-    looks = (_python, _libraries, _torch, _accelerator, _precision, _room, _hub, _speed)
-    found = [finding for look in looks for finding in look(given, profile)]
+    """Derive findings for a run with this profile from the facts; problems come first."""
+    checks = (_python, _libraries, _torch, _accelerator, _precision, _disk, _hub, _calibration)
+    found = [finding for check in checks for finding in check(given, profile)]
     return tuple(sorted(found, key=lambda finding: list(Level)[::-1].index(finding.level)))
 
 
@@ -182,7 +182,7 @@ def _libraries(given: Facts, _: Profile) -> Iterator[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """`2.11.0+cu130` as (2, 11, 0); shorter versions give fewer numbers."""
+    """Parse `2.11.0+cu130` as (2, 11, 0). Shorter versions give fewer numbers."""
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
@@ -192,7 +192,7 @@ def _torch(given: Facts, _: Profile) -> Iterator[Finding]:
         yield Finding(Level.PROBLEM, f"torch and bitsandbytes do not work: {given.torch.error}", remedy)
     elif not given.torch.nf4:
         remedy = "pip install --upgrade bitsandbytes"
-        yield Finding(Level.PROBLEM, "bitsandbytes gives back another matrix than it was given", remedy)
+        yield Finding(Level.PROBLEM, "bitsandbytes does not restore a matrix that it quantised", remedy)
     else:
         yield Finding(Level.FINE, "bitsandbytes quantises to NF4 and back")
 
@@ -202,11 +202,11 @@ def _accelerator(given: Facts, profile: Profile) -> Iterator[Finding]:
     if given.gpu is None:
         yield _no_gpu(given, missing)
     elif not given.torch.cuda and not given.torch.error:
-        built = "is built for CPUs only" if not given.torch.build else "cannot use it (is the driver too old for it?)"
+        built = "is built for CPUs only" if not given.torch.build else "cannot use it (the driver may be too old)"
         remedy = (
-            "Install a CUDA build of torch (https://pytorch.org/get-started); on Colab keep the torch that is there."
+            "Install a CUDA build of torch (https://pytorch.org/get-started); on Colab keep the preinstalled torch."
         )
-        yield Finding(missing, f"there is a {given.gpu.name}, and torch {built}: trainings run on the CPU", remedy)
+        yield Finding(missing, f"found a {given.gpu.name}, but torch {built}: trainings run on the CPU", remedy)
     elif given.gpu.capability < (6, 0):
         text = f"{given.gpu.name} has compute capability {_capability(given.gpu)}, and bitsandbytes needs 6.0"
         yield Finding(missing, text, "Use a newer GPU, or --profile cpu.")
@@ -217,11 +217,11 @@ def _accelerator(given: Facts, profile: Profile) -> Iterator[Finding]:
 def _no_gpu(given: Facts, level: Level) -> Finding:
     if given.tpu:
         where = "a Colab TPU runtime" if given.colab else "a machine with a TPU"
-        text = f"this is {where}: bitsandbytes has no kernels for TPUs, so that trainings would run on the CPU"
+        text = f"this is {where}: bitsandbytes has no kernels for TPUs, so trainings would run on the CPU"
         return Finding(level, text, _COLAB_GPU if given.colab else "Use a machine with an NVIDIA GPU.")
     if given.colab:
         return Finding(level, "this is a Colab runtime without its GPU: trainings would run on the CPU", _COLAB_GPU)
-    text = "no NVIDIA GPU: the pocket model trains in minutes on the CPU, a 7B would take days"
+    text = "no NVIDIA GPU: on the CPU, the pocket model trains in minutes, and a 7B model would take days"
     return Finding(level, text, "" if level is Level.NOTE else "Use --profile cpu, or a machine with an NVIDIA GPU.")
 
 
@@ -235,14 +235,14 @@ def _precision(given: Facts, _: Profile) -> Iterator[Finding]:
         yield Finding(Level.FINE, text)
 
 
-def _room(given: Facts, _: Profile) -> Iterator[Finding]:
+def _disk(given: Facts, _: Profile) -> Iterator[Finding]:
     if not given.writable:
-        yield Finding(Level.PROBLEM, f"{Path.cwd()} cannot be written to", "Run in a folder of your own.")
+        yield Finding(Level.PROBLEM, f"{Path.cwd()} cannot be written to", "Run in a folder where you can write files.")
     text = f"{given.disk / 1e9:.0f} GB of disk free here, {given.memory / 1e9:.0f} GB of memory"
     if given.disk < 1e9:
-        yield Finding(Level.PROBLEM, text, "Free some space: `harness clean` tells what the harness holds.")
-    elif given.disk < _SEVEN:
-        remedy = f"A 7B takes about {_SEVEN / 1e9:.0f} GB: its weights, the quantised base, adapters."
+        yield Finding(Level.PROBLEM, text, "Free some space: `harness clean` shows what the harness's cache holds.")
+    elif given.disk < _DISK_FOR_7B:
+        remedy = f"A 7B model takes about {_DISK_FOR_7B / 1e9:.0f} GB: its weights, the quantised base, adapters."
         yield Finding(Level.NOTE, text, remedy)
     else:
         yield Finding(Level.FINE, text)
@@ -250,18 +250,18 @@ def _room(given: Facts, _: Profile) -> Iterator[Finding]:
 
 def _hub(given: Facts, _: Profile) -> Iterator[Finding]:
     if given.offline:
-        remedy = "The pocket model, folders and what is in the Hub's cache work. Unset HF_HUB_OFFLINE for the rest."
-        yield Finding(Level.NOTE, "HF_HUB_OFFLINE is set: models of the Hub are not fetched", remedy)
+        remedy = "The pocket model, folders, and models in the Hub's cache work. Unset HF_HUB_OFFLINE for other models."
+        yield Finding(Level.NOTE, "HF_HUB_OFFLINE is set: models are not downloaded from the Hub", remedy)
 
 
-def _speed(given: Facts, _: Profile) -> Iterator[Finding]:
+def _calibration(given: Facts, _: Profile) -> Iterator[Finding]:
     if given.gpu is None or not given.torch.cuda:
         return
     if given.calibrated:
         yield Finding(Level.FINE, f"predicted times are calibrated on this GPU ({given.calibrated[:10]})")
     else:
         text = "predicted times are not calibrated on this GPU"
-        yield Finding(Level.NOTE, text, "`harness doctor --calibrate` does it in about two minutes.")
+        yield Finding(Level.NOTE, text, "Run `harness doctor --calibrate` (about two minutes).")
 
 
 def _described(found: Gpu) -> str:
@@ -272,13 +272,13 @@ def _capability(found: Gpu) -> str:
     return f"{found.capability[0]}.{found.capability[1]}"
 
 
-# --- calibrating -------------------------------------------------------------------------------------------------
+# --- calibration -------------------------------------------------------------------------------------------------
 
 
 def calibrated(device: str, timings: Sequence[Timing], shape: Callable[[str], estimate.ModelShape]) -> Calibration:
-    """Fit speeds to the measured steps, for predictions on this device."""
+    """Fit the device's speeds to timed training steps; `shape` returns a model's shape by its name."""
     shapes = {name: shape(name) for name in dict.fromkeys(each.shape for each in timings)}
-    speed, error = estimate.fitted(timings, shapes)
+    speed, error = estimate.fit_speeds(timings, shapes)
     made = Calibration(
         device, speed.update, speed.launch, speed.dequantise, speed.flops, error, now(), stack_versions()
     )

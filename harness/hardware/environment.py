@@ -1,4 +1,4 @@
-"""Record how a run was made: git state, library versions, the machine."""
+"""Describe the environment of a run: git state, library versions, and the machine."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def now() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Installed versions, by distribution; `not installed` where one is missing."""
+    """Return the installed version of each library, or `not installed`."""
     installed = {name: _version(name) for name in (*STACK, "datasets", "evaluate")}
-    # Of the code that runs, not of what is installed: a checkout is often not installed, or was at another version.
+    # The version of the running code: a checkout is often not installed, or is installed as another version.
     return installed | {"qlora-harness": harness.__version__}
 
 
@@ -49,20 +49,19 @@ def stack_versions() -> dict[str, str]:
 
 
 def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine:
-    """The machine to compute on: `auto` takes the GPU if there is one; a GPU's profile limits a larger GPU to its own.
+    """Return the machine on which a run computes. `auto` uses the GPU if there is one.
 
-    `ask` finds the GPU, by default through the driver, so that torch need not be imported.
+    A GPU's profile limits a larger GPU to the profile's memory and precision. `ask` finds the GPU, by default through
+    the driver, which does not import torch.
 
     Raises:
-        UsageError: the profile is a GPU's, and this machine has none.
+        UsageError: the profile needs a GPU, and this machine has none.
     """
     found = None if profile.kind is DeviceKind.CPU else ask()
     if found is None:
         if profile.kind is DeviceKind.CUDA:
             remedy = f"On Colab choose {profile.colab}; without a GPU use --profile cpu."
-            raise UsageError(
-                f"--profile {profile.name} needs an NVIDIA GPU, and this machine shows none", remedy=remedy
-            )
+            raise UsageError(f"--profile {profile.name} needs an NVIDIA GPU, and this machine has none", remedy=remedy)
         return Machine(DeviceKind.CPU, cpu_name(), compute_dtype(None), threads=_cores())
     emulated = profile.kind is DeviceKind.CUDA and not profile.is_device(found.name)
     return Machine(
@@ -86,7 +85,7 @@ def cpu_name() -> str:
 
 
 def _cores() -> int:
-    """Number of cores that this process may use; containers and Colab give fewer than the machine has."""
+    """Return the number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -99,7 +98,7 @@ def _git(*words: str) -> str:
 
 
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
-    """`arguments` are the words of the command line behind `harness`."""
+    """Return the provenance of a run on this machine; `arguments` are those of the command `harness`."""
     return Provenance(
         command=shlex.join(["harness", *arguments]),
         started=now(),

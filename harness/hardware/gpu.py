@@ -1,4 +1,4 @@
-"""The GPU as its driver describes it, without torch."""
+"""Find the GPU through its driver, without torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 CONTEXT = 450 * 2**20
-"""Bytes that a CUDA context takes beside PyTorch's allocator (450 MiB on an H100 and on a T4, give or take 100)."""
+"""Bytes of a CUDA context, which PyTorch's allocator does not count (450 MiB +- 100 MiB on an H100 and on a T4)."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU; `memory` is its total memory, in bytes."""
+    """A GPU: name, compute capability, total memory in bytes, and driver version."""
 
     name: str
     capability: tuple[int, int]
@@ -26,7 +26,7 @@ class Gpu:
 
 
 def gpu() -> Gpu | None:
-    """The first GPU that the driver reports and CUDA_VISIBLE_DEVICES does not hide; None without one."""
+    """Return the first GPU that the driver reports and CUDA_VISIBLE_DEVICES does not hide; None if there is none."""
     import pynvml
 
     if first_visible(os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
@@ -49,7 +49,7 @@ def gpu() -> Gpu | None:
 
 
 def driver_handle() -> Any:
-    """NVML's handle of the GPU that CUDA counts as its first; valid between `nvmlInit` and `nvmlShutdown`."""
+    """Return NVML's handle of CUDA's first GPU; the handle is valid between `nvmlInit` and `nvmlShutdown`."""
     import pynvml
 
     which = first_visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -59,7 +59,7 @@ def driver_handle() -> Any:
 
 
 def first_visible(variable: str | None) -> int | str | None:
-    """Number or UUID of the GPU that CUDA shows first under this CUDA_VISIBLE_DEVICES; None if it shows none."""
+    """Return the index or UUID of CUDA's first GPU for a value of CUDA_VISIBLE_DEVICES; None if it hides all GPUs."""
     first = "0" if variable is None else variable.split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
         return first

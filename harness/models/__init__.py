@@ -1,1 +1,1 @@
-"""Base models and adapters: resolving names, the Hub, architectures, token lengths."""
+"""Base models and adapters: finding and downloading models, their architectures, and token counts of rows."""

@@ -1,4 +1,4 @@
-"""A model's config.json, read for what decides its memory and time: how large its matrices are."""
+"""Read the sizes of a model's matrices from its config.json. Predictions of memory and time are based on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.errors import ModelError
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""Architectures whose decoder layer is the one counted here: seven matrices, two norms, gated SiLU."""
+"""Architectures with the decoder layer that is counted here: seven matrices, two norms, gated SiLU."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class ModelShape:
     intermediate: int
     vocabulary: int
     tied: bool
-    """Embeddings and head are one matrix."""
+    """Whether embeddings and head are one matrix."""
     biases: bool = False
-    """The projections of query, key and value have biases."""
+    """Whether the projections of query, key and value have biases."""
 
     def linears(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of each quantised matrix of one layer."""
+        """Return the input and output sizes of each quantised matrix of one layer."""
         query, key = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (self.hidden, query),
@@ -43,17 +43,17 @@ class ModelShape:
 
     @property
     def quantised(self) -> int:
-        """Parameters of all layers' matrices."""
+        """Number of parameters in the quantised matrices of all layers."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears().values())
 
     @property
     def embedded(self) -> int:
-        """Parameters of embeddings and head, which stay in 16 bits."""
+        """Number of parameters in embeddings and head, which stay in 16 bits."""
         return (1 if self.tied else 2) * self.vocabulary * self.hidden
 
     @property
     def others(self) -> int:
-        """Parameters of norms and biases."""
+        """Number of parameters in norms and biases."""
         biases = sum(self.linears()[name][1] for name in ("q_proj", "k_proj", "v_proj")) if self.biases else 0
         return self.layers * (2 * self.hidden + biases) + self.hidden
 
@@ -62,19 +62,20 @@ class ModelShape:
         return self.quantised + self.embedded + self.others
 
     def trainable(self, rank: int, modules: str | tuple[str, ...]) -> int:
-        """Parameters of a LoRA adapter.
+        """Return the number of parameters of a LoRA adapter.
 
         Raises:
-            ModelError: a layer has no matrix of such a name.
+            ModelError: the layers have no matrix with the name of a target module.
         """
         return self.layers * sum(self.adapted(rank, modules))
 
     def adapted(self, rank: int, modules: str | tuple[str, ...]) -> tuple[int, ...]:
-        """Parameters of each of a LoRA adapter's tensors in one layer: rank x inputs, and outputs x rank, for each
-        matrix that it stands beside (Hu et al., 2021).
+        """Return the number of parameters of each tensor of a LoRA adapter in one layer.
+
+        Each adapted matrix has two tensors: rank x inputs, and outputs x rank (Hu et al., 2021).
 
         Raises:
-            ModelError: a layer has no matrix of such a name.
+            ModelError: the layers have no matrix with the name of a target module.
         """
         linears = self.linears()
         names = tuple(linears) if isinstance(modules, str) else modules
@@ -84,10 +85,10 @@ class ModelShape:
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json describes, in the words of transformers' Llama, Mistral and Qwen.
+    """Return the shape that a config.json describes, with the keys of transformers' Llama, Mistral and Qwen.
 
     Raises:
-        ModelError: another architecture, or a size is missing or not a positive number.
+        ModelError: the architecture is not supported, or a size is missing or not a positive number.
     """
     kind = config.get("model_type")
     if kind not in SUPPORTED:
@@ -111,5 +112,7 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     value = config.get(name)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelError(f"config.json: {name} is {value!r}, and should be a positive number", remedy="Fetch it again.")
+        raise ModelError(
+            f"config.json: {name} is {value!r}, and should be a positive number", remedy="Download the model again."
+        )
     return value

@@ -1,4 +1,4 @@
-"""Find adapters that were trained elsewhere, check them as far as possible without torch, and digest their files."""
+"""Read and check adapters that other programs trained (`--adapter`), without importing torch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from harness.core.names import BASE
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _LARGEST = 1 << 20
-"""Largest accepted size of a configuration, in bytes; PEFT writes about a thousand."""
+"""Maximum size of adapter_config.json in bytes. Files that PEFT writes have about a thousand bytes."""
 _CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
-"""Settings that replace parts of the base model, which could then not be restored for the next adapter."""
+"""Settings that replace parts of the base model, so that it could not be restored for the next adapter."""
 _PLAIN_START = (True, False, "gaussian", "orthogonal", None)
-"""Values of `init_lora_weights` that leave the base's weights unchanged; PiSSA and similar methods change them."""
+"""Values of `init_lora_weights` that do not change the base model's weights, as PiSSA and similar methods do."""
 _WHAT_IT_IS = f"An adapter's folder holds {CONFIG} and {WEIGHTS}, as PEFT's save_pretrained writes them."
 
 
 def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) -> tuple[AdapterRef, ...]:
-    """Read the adapters in these folders. Each has the name of its folder; `taken` are the names of the variants.
+    """Read the adapters in these folders. An adapter has the name of its folder. `taken` are the names of the variants.
 
     Raises:
         UsageError: two adapters, or an adapter and a variant, have the same name.
-        ModelError: a folder holds no LoRA adapter, or the adapter is of another base or has pickled weights.
+        ModelError: a folder holds no LoRA adapter, or the adapter is for another base model or has pickled weights.
     """
     found: list[AdapterRef] = []
     for folder in folders:
@@ -43,7 +43,7 @@ def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) 
 
 
 def copy(adapter: AdapterRef, folder: Path) -> None:
-    """Copy the two files of an adapter, so that exactly the adapter that `find` read is evaluated.
+    """Copy the two files of an adapter into a folder, and check that they are still the files that `find` read.
 
     Raises:
         ModelError: the files have changed since `find` read them.
@@ -97,7 +97,8 @@ def _config(folder: Path, place: Path) -> dict[str, Any]:
 
 
 def _check_base_unchanged(folder: Path, config: dict[str, Any]) -> None:
-    """Refuse an adapter that changes the base: all variants share it, so later measurements would change."""
+    """Raise `ModelError` for an adapter that changes the base model, since all variants of a run share the base
+    model."""
     changing = [name for name in _CHANGING if config.get(name)]
     if config.get("bias", "none") != "none":
         changing.append("bias")
@@ -109,7 +110,7 @@ def _check_base_unchanged(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _shapes(folder: Path, place: Path) -> list[int]:
-    """Return the number of elements of each tensor. Only the file's header is read."""
+    """Return the number of elements of each tensor, from the header of the safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     path = place / WEIGHTS
@@ -135,14 +136,14 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def _check_base(folder: Path, base: str, model: ModelRef) -> None:
-    """Refuse an adapter of another base if its configuration names a Hub model.
+    """Raise `ModelError` if the adapter's configuration names another Hub model than this run's base model.
 
-    A path is not compared, since it may be one on another machine. The shapes of the tensors are checked later.
+    A path is not compared, because it may be on another machine. The shapes of the tensors are checked later.
     """
     last = base.rstrip("/").rpartition("/")[2].lower()
     known = {model.name.rpartition("/")[2].partition("@")[0].lower(), Path(model.path).name.lower()}
     if _HUB_NAME.fullmatch(base) and not base.startswith(".") and last not in known:
         remedy = f"Run with --model {base}, or name an adapter of {model.name}."
         raise ModelError(
-            f"--adapter {folder} was trained on {base}, and this run's base is {model.name}", remedy=remedy
+            f"--adapter {folder} was trained on {base}, but this run's base model is {model.name}", remedy=remedy
         )

@@ -1,8 +1,8 @@
-"""Download models of the Hugging Face Hub: choose the files, check the disk space, and explain the Hub's errors.
+"""Download models from the Hugging Face Hub: choose the files, check the disk space, and explain the Hub's errors.
 
 A revision is first resolved to its commit. The downloaded files must belong to that commit, which is recorded, so that
-the model that is trained is the one that was checked. Small files come first, so that a model that cannot be used is
-refused before its weights are downloaded.
+the checked model is the model that is trained. Small files are downloaded first, so that an unusable model is refused
+before its weights are downloaded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Protocol
 from harness.core.errors import ModelError
 
 SMALL = ("*.json", "*.model", "*.jinja", "*.txt")
-"""Configuration and tokenizer."""
+"""Files of the configuration and of the tokenizer."""
 WEIGHTS = "*.safetensors"
 _TWICE = ("consolidated*", "adapter_model*")
-"""Files that are not loaded as a base: the same weights in their author's own layout, and adapters."""
+"""Weight files that are not needed: copies of the weights in another layout, and adapters."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SPARE = 2 * 10**9
 """Bytes that must stay free after a model has been downloaded."""
@@ -37,7 +37,7 @@ class Listing:
 
 
 class Hub(Protocol):
-    """Requests to the Hub. They raise the errors of `huggingface_hub`. `HuggingFace` is the real implementation."""
+    """Requests to the Hub, which raise the errors of `huggingface_hub`. `HuggingFace` is the real implementation."""
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         """Return the files of a revision (None: the default branch).
@@ -48,42 +48,42 @@ class Hub(Protocol):
         ...
 
     def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
-        """Download the files that are missing, and return their folder, whose name is the commit."""
+        """Download missing files; return the folder of the files, which is named after the commit."""
         ...
 
-    def kept(self, repository: str, revision: str | None) -> Path | None:
-        """Return the folder of a revision that was downloaded earlier, without a request; its name is the commit."""
+    def cached_folder(self, repository: str, revision: str | None) -> Path | None:
+        """Return the folder of a revision in the Hub's local cache, or None; no request is sent."""
         ...
 
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         """Return the free bytes on the disk of the Hub's cache."""
         ...
 
 
 @dataclass(frozen=True)
 class HuggingFace:
-    """The Hub through `huggingface_hub`, which has its own cache and finds the user's token."""
+    """Access to the Hub through `huggingface_hub`, which has its own cache and finds the user's token."""
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         from huggingface_hub import HfApi
 
-        with answered():
+        with hub_errors():
             found = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=20)
         return Listing(found.sha or "", {file.rfilename: file.size or 0 for file in found.siblings or ()})
 
     def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
         from huggingface_hub import snapshot_download
 
-        with answered():
+        with hub_errors():
             return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
 
-    def kept(self, repository: str, revision: str | None) -> Path | None:
+    def cached_folder(self, repository: str, revision: str | None) -> Path | None:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
-            # Without a pattern, the client would report files as missing that the harness does not need. The files
-            # that it needs are checked later.
+            # Without a pattern, the client would also require files that the harness does not need. The needed files
+            # are checked later.
             found = snapshot_download(
                 repository, revision=revision, local_files_only=True, allow_patterns=["config.json"]
             )
@@ -91,7 +91,7 @@ class HuggingFace:
             return None
         return Path(found)
 
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         cache = Path(HF_HUB_CACHE).absolute()
@@ -99,8 +99,8 @@ class HuggingFace:
 
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """Pass on errors of the Hub and of the system; turn all others into ConnectionError (no or an incomplete reply)."""
+def hub_errors() -> Iterator[None]:
+    """Raise errors of the Hub and of the system unchanged, and all other errors as ConnectionError."""
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -108,17 +108,17 @@ def answered() -> Iterator[None]:
     except (OSError, RuntimeError, HFValidationError):  # HfHubHTTPError is an OSError
         raise
     except Exception as error:
-        # An exception of the HTTP library, which differs between releases of huggingface_hub.
+        # An error of the HTTP library (no reply or an incomplete one), which depends on the release of huggingface_hub.
         raise ConnectionError(str(error)) from error
 
 
-def fetched(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, Path]:
-    """Download `owner/name[@revision]` with its weights; return the repository and the folder (named by the commit).
+def download(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, Path]:
+    """Download `owner/name[@revision]` with its weights; return the repository's name and the folder.
 
-    `check` is called with the folder when it has only the small files.
+    The folder is named after the commit. `check` is called with it before the weights are downloaded.
 
     Raises:
-        ModelError: there is no such model, access is refused, the disk is too small, or it has no safetensors.
+        ModelError: there is no such model, access is refused, the disk is too small, or there are no safetensors.
     """
     repository, revision = _parts(name)
     with _explained(name, repository, revision):
@@ -132,7 +132,7 @@ def fetched(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, Pa
         return repository, _same_commit(listing, hub.fetch(repository, revision, [*small, *weights]))
 
 
-def described(name: str, hub: Hub) -> Path:
+def download_description(name: str, hub: Hub) -> Path:
     """Download the configuration and tokenizer of `owner/name[@revision]` without its weights; return their folder.
 
     Raises:
@@ -148,7 +148,7 @@ def described(name: str, hub: Hub) -> Path:
 
 def _same_commit(listing: Listing, folder: Path) -> Path:
     if folder.name != listing.commit:
-        what = f"the model changed on the Hub while it was fetched: {listing.commit} became {folder.name}"
+        what = f"the model changed on the Hub during the download, from {listing.commit} to {folder.name}"
         raise ModelError(what, remedy="Run the same command again.")
     return folder
 
@@ -159,7 +159,7 @@ def _parts(name: str) -> tuple[str, str | None]:
 
 
 def _listing(hub: Hub, repository: str, revision: str | None) -> Listing | None:
-    """Return the files of a revision, or None where the Hub cannot be reached."""
+    """Return the files of a revision, or None if the Hub cannot be reached."""
     try:
         return hub.listing(repository, revision)
     except ConnectionError:
@@ -167,7 +167,7 @@ def _listing(hub: Hub, repository: str, revision: str | None) -> Listing | None:
 
 
 def _cached(hub: Hub, name: str, repository: str, revision: str | None) -> Path:
-    found = hub.kept(repository, revision)
+    found = hub.cached_folder(repository, revision)
     if found is None:
         what = f"there is no folder {name}, it is not in the Hub's cache, and the Hub cannot be reached (offline)"
         remedy = "Check the path or the connection, or use --model pocket, which needs no network."
@@ -176,7 +176,7 @@ def _cached(hub: Hub, name: str, repository: str, revision: str | None) -> Path:
 
 
 def _matching(listing: Listing, patterns: Sequence[str]) -> list[str]:
-    """Return the matching files of the top folder. Subfolders hold other formats of the same model."""
+    """Return the matching files of the repository's top folder. Subfolders hold the model in other formats."""
     top = [file for file in listing.files if "/" not in file]
     return sorted(file for file in top if any(fnmatch.fnmatch(file, pattern) for pattern in patterns))
 
@@ -204,9 +204,9 @@ def _matching_any(file: str, patterns: Sequence[str]) -> bool:
 
 
 def _check_room(hub: Hub, repository: str, listing: Listing, weights: Sequence[str]) -> None:
-    cached = hub.kept(repository, listing.commit)
+    cached = hub.cached_folder(repository, listing.commit)
     missing = [file for file in weights if cached is None or not (cached / file).is_file()]
-    needed, free = sum(listing.files[file] for file in missing), hub.room()
+    needed, free = sum(listing.files[file] for file in missing), hub.free_bytes()
     if missing and needed + _SPARE > free:
         what = f"{repository} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free where the Hub's cache is"
         remedy = (
@@ -227,7 +227,7 @@ def _explained(name: str, repository: str, revision: str | None) -> Iterator[Non
 
 
 def _refusal(name: str, repository: str, revision: str | None, error: Exception) -> ModelError:
-    """Turn an error of the Hub's client into one that says what to do."""
+    """Convert an error of the Hub's client to a `ModelError` with a remedy."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -246,7 +246,7 @@ def _refusal(name: str, repository: str, revision: str | None, error: Exception)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
         return ModelError(f"the disk is full: {name} does not fit into the Hub's cache", remedy=remedy)
-    return ModelError(f"{name} could not be fetched: {error}", remedy="Try again later, or name a folder instead.")
+    return ModelError(f"{name} could not be downloaded: {error}", remedy="Try again later, or name a folder instead.")
 
 
 def _gated(repository: str) -> ModelError:

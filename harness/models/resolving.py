@@ -1,8 +1,8 @@
-"""Find the files of a base model by the name that the user gives.
+"""Find the files of a base model by its name (`--model`), without importing torch.
 
-`pocket` is the toy model that comes with the harness. `shape:NAME` stands for random weights in the shape of a known
-model. A path names a folder that `save_pretrained` wrote. Any other name is a model of the Hugging Face Hub, which the
-Hub's client downloads into its own cache. This module does not import torch.
+`pocket` is the toy model in the package. `shape:NAME` stands for random weights in the shape of a known model. A path
+names a folder that `save_pretrained` wrote. Any other name is a model on the Hugging Face Hub, which the Hub's client
+downloads into its own cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ModelRef
-from harness.models import hub as the_hub
+from harness.models import hub as hub_module
 from harness.models.hub import Hub, HuggingFace
 from harness.models.token_lengths import chat_template
 
@@ -29,9 +29,9 @@ SHAPE_NOTE = (
 )
 _SHAPE = "shape:"
 _SHAPE_RECIPE = 1
-"""Version of the rule that makes the random weights. Increase it when the rule changes."""
+"""Version of the code that makes the random weights. Increase it if the weights change."""
 _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
-"""The files that determine a model's answers; its digest is taken over them."""
+"""The files that determine a model's answers, and over which its digest is computed."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
@@ -42,25 +42,25 @@ _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
 
 @dataclass(frozen=True)
-class Described:
-    """The folders with a model's config.json and its tokenizer, which are all that a prediction needs."""
+class Description:
+    """The folders with a model's config.json and its tokenizer, which predictions need."""
 
     config: Path
     tokenizer: Path
 
 
-def described(name: str, *, hub: Hub | None = None) -> Described:
-    """Find a model as `resolve` does, but without its weights, which are neither downloaded nor read.
+def find_description(name: str, *, hub: Hub | None = None) -> Description:
+    """Find a model's configuration and tokenizer. Its weights are neither downloaded nor read.
 
     Raises:
         ModelError: there is no such model, or it cannot be trained.
     """
     if name.startswith(_SHAPE):
         shape = _shape(name, SHAPES)
-        return Described(Path(shape.path), Path(shape.tokenizer))
-    folder = _described(name, hub or HuggingFace())
+        return Description(Path(shape.path), Path(shape.tokenizer))
+    folder = _description_folder(name, hub or HuggingFace())
     _check_description(name, folder)
-    return Described(folder, folder)
+    return Description(folder, folder)
 
 
 def check_name(name: str) -> None:
@@ -75,15 +75,15 @@ def check_name(name: str) -> None:
         _check_description(name, folder)
 
 
-def _described(name: str, hub: Hub) -> Path:
-    return _folder(name) or the_hub.described(name, hub)
+def _description_folder(name: str, hub: Hub) -> Path:
+    return _folder(name) or hub_module.download_description(name, hub)
 
 
 def _folder(name: str) -> Path | None:
-    """Return the folder of a model on this machine, or None where the name is one of the Hub.
+    """Return the folder of a model on this machine, or None if the name can be a model on the Hub.
 
     Raises:
-        ModelError: the name is neither.
+        ModelError: the name is neither a folder nor a possible name on the Hub.
     """
     if name == "pocket":
         return POCKET
@@ -95,7 +95,7 @@ def _folder(name: str) -> Path | None:
         if path.is_dir():
             return path.resolve()
         is_file = path.is_file()
-    except (OSError, RuntimeError) as error:  # a name of 300 letters; the home folder of an unknown user
+    except (OSError, RuntimeError) as error:  # such as a name of 300 letters, or the home folder of an unknown user
         why = getattr(error, "strerror", None) or error
         raise ModelError(f"{name} cannot be the name of a model: {why}", remedy=_WHAT_TO_NAME) from None
     if is_file:
@@ -109,7 +109,7 @@ def _folder(name: str) -> Path | None:
 
 
 def shape_in(name: str) -> str | None:
-    """Return the known shape that a model's name contains: `shape:llama-2-7b` for meta-llama/Llama-2-7b-chat-hf."""
+    """Return the known shape in a model's name: `shape:llama-2-7b` for meta-llama/Llama-2-7b-chat-hf; None if none."""
     return next((f"{_SHAPE}{known}" for known in _known(SHAPES) if known in name.lower()), None)
 
 
@@ -118,9 +118,9 @@ def _known(shapes: Path) -> list[str]:
 
 
 def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
-    """Find the model called `name`: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` of the Hub.
+    """Find a model by name: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` on the Hub.
 
-    `hub` replaces the Hub's own client; `shapes` replaces the folder with the known configurations.
+    `hub` replaces the client of the Hub; `shapes` replaces the folder of known configurations.
 
     Raises:
         ModelError: there is no such model, it cannot be downloaded, or it cannot be trained (GGML, GGUF, pickles).
@@ -131,15 +131,15 @@ def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> Mode
         return _shape(name, shapes)
     if folder := _folder(name):
         return _local(folder.name, folder)
-    repository, fetched = the_hub.fetched(name, hub or HuggingFace(), partial(_check_description, name))
-    return _local(repository, fetched, revision=fetched.name)
+    repository, folder_of_commit = hub_module.download(name, hub or HuggingFace(), partial(_check_description, name))
+    return _local(repository, folder_of_commit, revision=folder_of_commit.name)
 
 
 def _shape(name: str, shapes: Path) -> ModelRef:
     """Return a known configuration with random weights and the pocket model's tokenizer and chat template.
 
-    The pocket model's few tokens fit into every vocabulary. Memory and time depend on the number of tokens, not on
-    which tokens they are. Using this tokenizer needs no licence of another model.
+    The pocket model's small vocabulary fits into every other vocabulary, and its tokenizer needs no other licence.
+    Memory and time depend only on the number of tokens.
     """
     shape, known = name.removeprefix(_SHAPE), _known(shapes)
     if shape not in known:
@@ -153,10 +153,10 @@ def _shape(name: str, shapes: Path) -> ModelRef:
 
 
 def check_same(ref: ModelRef) -> None:
-    """Check that a base model's files are the same as when `ref` was made.
+    """Check that the files of a base model have not changed since `ref` was created.
 
     Raises:
-        ModelError: they are missing, damaged or different.
+        ModelError: the files are missing, damaged or different.
     """
     path = Path(ref.path)
     if not path.is_dir():
@@ -168,11 +168,11 @@ def check_same(ref: ModelRef) -> None:
 
 
 def _refuse_ggml(name: str, path: Path) -> None:
-    """Refuse GGML and GGUF files, which are made for llama.cpp and cannot be trained.
+    """Raise `ModelError` for GGML and GGUF files, which are made for llama.cpp and cannot be trained.
 
-    Naming one by mistake once cost a workshop a whole afternoon.
+    This mistake cost the participants of a workshop an afternoon.
     """
-    if path.is_dir():  # a folder is judged by its files, not by its name
+    if path.is_dir():  # the files of a folder decide, not its name
         refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
     else:
         refused = bool(re.search(r"(?i)(gguf|ggml)", path.name)) or _is_ggml(path)
@@ -199,7 +199,7 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
 
 
 def _check_description(name: str, path: Path) -> None:
-    """Check everything except the weights."""
+    """Check the configuration and the tokenizer, but not the weights."""
     _check_config(name, path)
     _check_tokenizer(name, path)
 
@@ -212,7 +212,7 @@ def _check_folder(name: str, path: Path) -> None:
     missing = sorted(_listed(path / "model.safetensors.index.json") - set(weights))
     if missing:
         what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
-        raise ModelError(what, remedy="Fetch or copy the complete model again.")
+        raise ModelError(what, remedy="Download or copy the complete model again.")
     _check_tokenizer(name, path)
 
 
@@ -225,7 +225,7 @@ def _check_tokenizer(name: str, path: Path) -> None:
             "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this one, "
             "copy its folder and put a chat_template.jinja into it, such as that of another chat model."
         )
-        raise ModelError(f"{name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
+        raise ModelError(f"{name} has no chat template, so prompts cannot be rendered", remedy=remedy)
 
 
 def _no_weights(path: Path) -> ModelError:
@@ -242,25 +242,25 @@ def _check_config(name: str, path: Path) -> None:
             remedy = "Name the base model that it was trained on; the harness trains its own adapters."
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
-    described = _json(path / "config.json")
-    if described.get("quantization_config"):
-        remedy = "Name the model that it was made from; the harness quantises that if the grid asks for it."
+    config = _json(path / "config.json")
+    if config.get("quantization_config"):
+        remedy = "Name the model that it was made from; the harness quantises it if the grid says so."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
-    if "auto_map" in described:
+    if "auto_map" in config:
         remedy = "Use a model whose architecture transformers includes (its card does not ask for trust_remote_code)."
         raise ModelError(
-            f"{name} needs code of its own (auto_map in config.json), which the harness does not run", remedy=remedy
+            f"{name} needs its own code (auto_map in config.json), which the harness does not run", remedy=remedy
         )
 
 
 def _listed(index: Path) -> set[str]:
-    """Return the names of the files that an index of sharded weights lists; none where there is no index."""
+    """Return the names of the files in an index of sharded weights; empty if there is no index."""
     shards = _json(index).get("weight_map") if index.is_file() else None
     return set(shards.values()) if isinstance(shards, dict) else set()
 
 
 def _json(path: Path) -> dict[str, Any]:
-    remedy = "Fetch or copy the model again."
+    remedy = "Download or copy the model again."
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -1,7 +1,7 @@
-"""Count the tokens of training rows with the model's own tokenizer, or estimate them where that is not available.
+"""Count the tokens of training rows with the model's tokenizer, or estimate them without a tokenizer.
 
 This module uses the `tokenizers` package and the model's chat template, because importing transformers takes seconds.
-The counts equal those of `apply_chat_template`, which also encodes the template's text without special tokens.
+The counts equal those of transformers' `apply_chat_template`, which adds no special tokens either.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from harness.core.model import TEMPLATE_DATE
 from harness.core.suite import Example, Message
 
 CHARACTERS = 3.5
-"""Characters of English text in a token. Usual are 4.0 to 4.4 (vocabularies of 32,000 to 150,000); 3.5 is cautious."""
+"""Characters per token for estimates. English text has 4.0 to 4.4 with common vocabularies; 3.5 is cautious."""
 _TEMPLATE = 8
-"""Tokens that a chat template adds to a message."""
+"""Number of tokens that a chat template adds to a message, for estimates."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Lengths:
     counted: bool
     """Whether the model's tokenizer counted them; otherwise they are estimates."""
     reason: str = ""
-    """Why they are estimates."""
+    """The reason for estimates; empty if the tokens were counted."""
 
     @property
     def words(self) -> str:
@@ -40,13 +40,13 @@ class Lengths:
 
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
-    """Return the tokens of every row; `folder` holds the tokenizer, or is None where there is none."""
+    """Return the number of tokens of every row. `folder` holds the tokenizer; None: there is no tokenizer."""
     found = _counter(folder) if folder else "no tokenizer is available"
     if isinstance(found, str):
         return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
     try:
         return Lengths(tuple(found(example.messages) for example in examples), True)
-    except Exception as error:  # noqa: BLE001 - a template may fail in any way; training will report it
+    except Exception as error:  # noqa: BLE001 - a template may raise any error; training will report it
         reason = (
             f"the chat template refuses a row ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         )
@@ -61,7 +61,7 @@ Count = Callable[[Sequence[Message]], int]
 
 
 def _counter(folder: Path) -> Count | str:
-    """Return a function that counts a conversation's tokens, or the reason why there is none."""
+    """Return a function that counts the tokens of a conversation, or the reason why that is not possible."""
     from tokenizers import Tokenizer
 
     if not (folder / "tokenizer.json").is_file():
@@ -78,7 +78,8 @@ def _counter(folder: Path) -> Count | str:
 
 
 def chat_template(folder: Path) -> str | None:
-    """Return the chat template of the tokenizer in a folder, from chat_template.jinja or tokenizer_config.json."""
+    """Return the chat template in a folder, from chat_template.jinja or tokenizer_config.json; None if there is
+    none."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -98,7 +99,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """Return the special tokens that templates use; the configuration gives each as a text or an object with a text."""
+    """Return the special tokens that templates use. tokenizer_config.json holds each as a text or in an object."""
     given = _settings(folder)
     texts = {name: given.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in texts.items()}
@@ -106,7 +107,7 @@ def _special_tokens(folder: Path) -> dict[str, str]:
 
 
 def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[Message]], str]:
-    """Return a function that renders the template as transformers does: sandboxed, with the same three helpers."""
+    """Return a function that renders a chat template as transformers does: in a sandbox, with the same helpers."""
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -20,7 +20,7 @@ from harness.storage.cache import Cache
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
     """Relative cost of each trial: its predicted seconds, or its epochs for a model that cannot be predicted."""
     try:
-        return predictions.weights(predictions.resolved(manifest.model, manifest.suite), trials)
+        return predictions.relative_costs(predictions.resolved_workload(manifest.model, manifest.suite), trials)
     except ModelError:  # of an architecture that is not predicted
         return {trial.id: trial.settings.epochs for trial in trials}
 
@@ -35,11 +35,11 @@ def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
 
 def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]) -> dict[str, str]:
     """Trials to leave out, each with its reason. Without a prediction a notice says so and none is left out."""
-    place = predictions.where(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
+    place = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
         if place is not None:
-            return predictions.hopeless(
-                predictions.resolved(manifest.model, manifest.suite), manifest.plan.trials, place
+            return predictions.predicted_oom(
+                predictions.resolved_workload(manifest.model, manifest.suite), manifest.plan.trials, place
             )
         why = "memory is predicted for GPUs, and this run has none"
     except ModelError as error:

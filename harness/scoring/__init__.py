@@ -1,7 +1,7 @@
-"""Score answers: `registry` holds every assertion type, `judging` applies them to an answer.
+"""Score answers: `registry` holds all assertion types, and `judging` applies them to an answer.
 
-Each family of types has a module with its judges and their rows: `text`, `structure` (JSON), `similarity`,
-`log_probabilities`, `external` (code of others) and `sets`.
+Each family of types is a module with functions and a table `TYPES`: `text`, `structure` (JSON), `similarity`,
+`log_probabilities`, `external` (metrics and Python functions) and `sets`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Assertion types judged by others' code: metrics of the `evaluate` library, and functions beside the suite.
+"""Assertion types that run external code: metrics of the `evaluate` library, and functions in the suite's folder.
 
-Code beside the suite, and metrics from the hub that the library's authors did not write, run only with --allow-code.
+Code in the suite's folder, and metrics on the Hub that are not part of the library, run only with --allow-code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from harness.scoring.values import FILE, filled, plain
 
 
 def _code(name: str, scoring: Scoring) -> Path:
-    """Return the path of a file of code beside the suite; raise `CannotScoreError` where it may not be run."""
+    """Return the path of a code file in the suite's folder; raise `CannotScoreError` if it is missing or not
+    allowed."""
     if not scoring.allow_code:
         raise CannotScoreError(f"runs code ({name}), which only --allow-code permits")
     if scoring.folder is None:
@@ -38,7 +39,7 @@ def _code(name: str, scoring: Scoring) -> Path:
 
 
 def _guarded(what: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Call others' code: an exception becomes the reason why there is no score; what it prints goes to stderr."""
+    """Call external code. Raise its exceptions as `CannotScoreError`, and send its output to stderr."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return call(*given, **named)
@@ -67,10 +68,10 @@ def _evaluate(evidence: Evidence, assertion: Assertion) -> Finding:
 
 
 def _hub_name(name: str, scoring: Scoring) -> str:
-    """Return the name of a metric on the hub; raise `CannotScoreError` where it may not be run.
+    """Return the name of a metric on the Hub; raise `CannotScoreError` if it is not allowed to run.
 
-    A name without a slash is a metric by the library's authors. `user/metric` is anyone's code, and so is a folder of
-    that name in the working directory, which the library would load instead.
+    A name without a slash is a metric of the library. `user/metric` is code by any user of the Hub. A folder with the
+    metric's name in the working directory is also unknown code: the library would load it instead of its own metric.
     """
     here = Path(name, f"{name.rpartition('/')[2]}.py")
     if ("/" in name or here.is_file()) and not scoring.allow_code:
@@ -80,7 +81,7 @@ def _hub_name(name: str, scoring: Scoring) -> str:
 
 @cache
 def _metric(name: str, path: str) -> tuple[Any, str]:
-    """Load a metric once, or say why it cannot be loaded: without a network every attempt takes long."""
+    """Load a metric, or return the reason for the failure. The result is cached: a failing download is slow."""
     try:
         return _guarded(name, _load, path), ""
     except CannotScoreError as problem:
@@ -94,7 +95,7 @@ def _load(path: str) -> Any:
 
 
 def _number(result: Any, name: str, key: str | None) -> float:
-    """Choose the figure among those that a metric returned: by `key`, by the metric's own name, or the only one."""
+    """Return one of a metric's results: the result named `key`, or named like the metric, or the only number."""
     if not isinstance(result, Mapping):
         raise CannotScoreError(f"{name} returned no mapping")
     if key is not None and key not in result:
@@ -111,7 +112,7 @@ def _number(result: Any, name: str, key: str | None) -> float:
 
 
 def _number_in(value: Any) -> float | None:
-    """Convert a number, or a list of one, to a float; None for anything else. Some metrics return one per answer."""
+    """Convert a number, or a list of one number, to a float; return None for any other value."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
@@ -150,19 +151,20 @@ def _python(evidence: Evidence, assertion: Assertion) -> Finding:
 
 @cache
 def _module(path: Path, written: int) -> Any:
-    """Import the module in a file; `written` is the time of its last change, so a changed file is read again."""
+    """Import the module in a file. `written`, the time of its last change, makes the cache import changed files
+    again."""
     name = f"_beside_suite_{path.stem}_{abs(hash((path, written)))}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python module")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module
 
 
 def _verdict(result: Any, assertion: Assertion) -> Finding:
-    """Read a truth value, a number from 0 to 1, or a mapping with `pass`, `score` and `reason`, as promptfoo does."""
+    """Convert a result to a finding: a truth value, a number from 0 to 1, or promptfoo's `{pass, score, reason}`."""
     if isinstance(result, bool):
         return Finding(result, f"{assertion.value} returned {result}")
     if isinstance(result, Mapping):
@@ -188,14 +190,14 @@ def _graded(result: Mapping[str, Any], assertion: Assertion) -> Finding:
     return Finding(holds and enough, reason[:200], degree)
 
 
-# --- what may be written -----------------------------------------------------------------------------------------
+# --- values ------------------------------------------------------------------------------------------------------
 
 _METRIC = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?|[A-Za-z0-9_./-]+\.py")
 _METRIC_KEYS = {"metric", "key", "args", "reference", "scale"}
 
 
 def _metric_asked(value: Any) -> dict[str, Any]:
-    """Accept `accuracy` or `{metric: accuracy, key: ..., args: {...}, reference: ..., scale: 100}`."""
+    """Validate a metric: `accuracy` or `{metric: accuracy, key: ..., args: {...}, reference: ..., scale: 100}`."""
     from harness.core.yaml import nearest, shown
 
     asked = {"metric": value} if isinstance(value, str) else plain(value)
@@ -207,11 +209,13 @@ def _metric_asked(value: Any) -> dict[str, Any]:
         )
     name = asked["metric"].removeprefix(FILE)
     if not _METRIC.fullmatch(name):
-        remedy = "Name a metric on the hub, or a module beside the suite: mine.py"
+        remedy = "Name a metric on the Hub, or a module in the suite's folder: mine.py"
         raise ValueError(f"cannot have the metric {shown(name)}\n{remedy}")
     scale = asked.get("scale", 1)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
-        raise ValueError("has a scale that is not a number above 0\nIt is the value of the metric that counts as 1.")
+        raise ValueError(
+            "has a scale that is not a number above 0\nThe scale is the value of the metric that counts as 1."
+        )
     if not isinstance(asked.get("args", {}), dict) or not isinstance(asked.get("key", ""), str):
         raise ValueError("has args that are not a mapping, or a key that is not a text\nWrite args: {name: value}")
     return {**asked, "metric": name}
@@ -232,18 +236,19 @@ def _function_named(value: str) -> str | None:
 
 
 def _function(value: Any) -> str:
-    """Accept a function's name, and also code in the suite: that is refused, or skipped, for the suite as a whole."""
+    """Accept the name of a function. Inline code is also accepted here, and reported as not supported by
+    `_inline_code`."""
     return _function_named(filled(value)) or filled(value)
 
 
 def _inline_code(value: Any) -> str:
-    """Say that code in the suite is not supported; empty for the name of a function."""
+    """Describe inline code as not supported; return an empty text for the name of a function."""
     named = _function_named(str(value)) is not None
-    return "" if named else "with code in the suite (value: module:function names a function beside it)"
+    return "" if named else "with inline code (value: module:function names a function in the suite's folder)"
 
 
 def _metric_code(value: Any) -> str:
-    """Name a metric that is anyone's code; empty for a metric by the authors of `evaluate`."""
+    """Return the name of a metric that is not part of `evaluate`; empty for the library's own metrics."""
     name = str(value["metric"])
     return name if name.endswith(".py") or "/" in name else ""
 

@@ -1,4 +1,4 @@
-"""What a judge is given and what it returns: evidence, and a finding or the reason why there is none."""
+"""The input and output of judges: `Evidence`, and a `Finding` or `CannotScoreError`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from harness.core.suite import Case
 
 SHOWN = 60
 MAX_COMPARED = 1024 * 1024
-"""Longest text in characters that is compared with a reference; comparing a longer one would take too long."""
+"""Maximum length in characters of a text that is compared with a reference; longer texts would take too long."""
 
 
 class CannotScoreError(Exception):
-    """An assertion that cannot be decided; it becomes the score's error, never a failed check."""
+    """An assertion could not be evaluated. It becomes the error of the score, not a failed check."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether an assertion without `not-` holds, a statement that is true either way, and a degree from 0 to 1.
+    """The result of an assertion, before `not-` is applied.
 
-    `degree` is None where an assertion holds or does not, with nothing in between.
+    `statement` describes the answer and is correct for the assertion and for its negation. `degree` is a score from 0
+    to 1, or None for an assertion that only holds or does not hold.
     """
 
     holds: bool
@@ -34,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What judges may use beside the answer: files in the suite's `folder`, and whether code there may run."""
+    """Options for scoring: the suite's folder, in which external code is looked up, and whether such code may run."""
 
     folder: Path | None = None
     allow_code: bool = False
@@ -42,26 +43,26 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a judge may look at beside its assertion."""
+    """The input of a judge, in addition to its assertion."""
 
     text: str
-    """The answer, without white space around it."""
+    """The answer without surrounding white space."""
     case: Case
     scoring: Scoring = field(default_factory=Scoring)
     answer: Answer | None = None
-    """The answer with its log-probabilities; None where only a text is judged."""
+    """The answer with its log-probabilities; None if only a text is judged."""
     checks: tuple[Check, ...] = ()
-    """Results of the assertions that an `assert-set` holds, in their order."""
+    """Results of the assertions within an `assert-set`, in their order."""
 
 
 def bounded(*texts: str) -> None:
-    """Raise `CannotScoreError` for texts that would take too long to compare."""
+    """Raise `CannotScoreError` if a text is too long to be compared."""
     if any(len(text) > MAX_COMPARED for text in texts):
         raise CannotScoreError(f"longer than {MAX_COMPARED:,} characters, which is not compared")
 
 
 def quote(value: Any) -> str:
-    """Put a text, or each of several texts, in double quotes, shortened to 60 characters."""
+    """Shorten a text, or each text of a list, to 60 characters and put it in double quotes."""
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return ", ".join(quote(item) for item in value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Judge an answer to a case: every assertion becomes a `Check` with its reason, and all checks together a `Score`."""
+"""Score an answer to a case: each assertion gives a `Check` with a reason, and all checks give a `Score`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from harness.core.scores import Check, Score
 from harness.core.suite import Assertion, Case
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, quote
 from harness.scoring.registry import ASSERTION_TYPES, needs
-from harness.scoring.sets import combined
+from harness.scoring.sets import combine
 from harness.scoring.types import Need
 
 
 def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
-    """Return the weighted mean of the assertions' scores.
+    """Score an answer: the weighted mean of its assertions' scores, and whether it passes.
 
-    White space around the answer is removed. A text is judged as an answer without log-probabilities. Judging ends at
-    the first assertion that cannot be decided: there is no score then, and the reason is the score's error.
+    Surrounding white space is ignored. A plain text is an answer without log-probabilities. If an assertion cannot be
+    evaluated, the score has no value, and its error is the reason; the remaining assertions are not evaluated.
     """
     given = answer if isinstance(answer, Answer) else None
     evidence = Evidence((given.text if given else str(answer)).strip(), case, scoring, given)
@@ -28,20 +28,20 @@ def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Sco
         if checks[-1].score is None:
             error = f"{checks[-1].assertion}: {checks[-1].reason}"
             return Score(case.id, passed=False, value=None, checks=tuple(checks), error=error)
-    value, passed = combined(case.assertions, checks, case.threshold)
+    value, passed = combine(case.assertions, checks, case.threshold)
     return Score(case.id, passed, value, tuple(checks), metrics=_metrics(case.assertions, checks))
 
 
 def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
-    """Return `score` with a memory: most variants give many equal answers, and each is judged once.
+    """Return a function that scores answers and caches the results, since variants give many equal answers.
 
-    Answers are equal when everything that their case's assertions look at is equal: the text, and where an assertion
-    needs them the log-probabilities.
+    Two answers are equal if their texts are equal and, if an assertion of the case needs log-probabilities, their
+    log-probabilities are equal.
     """
     known: dict[tuple[object, ...], Score] = {}
     by_log_probabilities: dict[str, bool] = {}
 
-    def remember(case: Case, answer: Answer) -> Score:
+    def score_once(case: Case, answer: Answer) -> Score:
         if case.id not in by_log_probabilities:
             by_log_probabilities[case.id] = needs(case.assertions, Need.LOG_PROBABILITIES)
         more = (answer.likelihood, answer.reference, answer.choices) if by_log_probabilities[case.id] else ()
@@ -50,11 +50,11 @@ def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
             known[key] = score(case, answer, scoring)
         return known[key]
 
-    return remember
+    return score_once
 
 
 def judge(assertion: Assertion, evidence: Evidence) -> Check:
-    """Judge one assertion; where it cannot be decided, the check's score is None and its reason says why."""
+    """Evaluate one assertion. If that is not possible, the check has no score, and its reason is the error message."""
     try:
         children = tuple(_children(assertion, evidence))
         finding = _find(assertion, replace(evidence, checks=children) if children else evidence)
@@ -72,14 +72,14 @@ def judge(assertion: Assertion, evidence: Evidence) -> Check:
 
 
 def describe(assertion: Assertion) -> str:
-    """Name an assertion as a reader would: `icontains "40 dollars"`."""
+    """Describe an assertion briefly, such as `icontains "40 dollars"`."""
     if assertion.children:
         return f"{assertion.name} of {len(assertion.children)}"
     return assertion.name if assertion.value is None else f"{assertion.name} {quote(assertion.value)}"
 
 
 def _children(assertion: Assertion, evidence: Evidence) -> Iterator[Check]:
-    """Judge the assertions within a set; one that cannot be decided leaves the whole set undecided."""
+    """Evaluate the assertions within a set; raise `CannotScoreError` if one of them cannot be evaluated."""
     for child in assertion.children:
         check = judge(child, evidence)
         if check.score is None:
@@ -95,7 +95,7 @@ def _find(assertion: Assertion, evidence: Evidence) -> Finding:
 
 
 def _metrics(assertions: Sequence[Assertion], checks: Sequence[Check]) -> dict[str, float]:
-    """Return the weighted mean score of each named metric, including those within sets."""
+    """Return the weighted mean score of each named metric; assertions within sets count too."""
     sums: dict[str, tuple[float, float]] = {}
     for name, weight, value in _named(assertions, checks, 1.0):
         total, weights = sums.get(name, (0.0, 0.0))
@@ -107,7 +107,7 @@ def _named(
     assertions: Sequence[Assertion], checks: Sequence[Check], share: float
 ) -> Iterator[tuple[str, float, float]]:
     for assertion, check in zip(assertions, checks, strict=True):
-        # An assertion of weight 0 counts for its metric only.
+        # An assertion of weight 0 counts for its metric, with weight 1.
         weight = share * (assertion.weight or 1.0)
         if check.metric and check.score is not None:
             yield check.metric, weight, check.score

@@ -1,7 +1,7 @@
-"""Assertion types about log-probabilities: those of the model's own answer, the case's reference and its choices.
+"""Assertion types about log-probabilities: of the model's own answer, and of the case's reference and choices.
 
-They show changes that the text does not: the same answer given with less certainty, or a fact that becomes more likely
-than a wrong one.
+Log-probabilities show changes that texts do not show: the same answer with less certainty, or a correct fact that
+becomes more likely than a wrong one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _answer(evidence: Evidence) -> Answer:
 
 
 def _sound(found: Likelihood | None, whose: str) -> Likelihood:
-    """Return a log-probability that a model can have given; raise `CannotScoreError` for any other."""
+    """Return a stored log-probability; raise `CannotScoreError` if it is missing or impossible."""
     if found is None:
         raise CannotScoreError(f"no log-probability of {whose} is stored, or it was no finite number; {AGAIN}")
     if found.tokens < 1 or not math.isfinite(found.total) or found.total > 0:
@@ -33,8 +33,9 @@ def _sound(found: Likelihood | None, whose: str) -> Likelihood:
     return found
 
 
-def _at_most(found: Likelihood | None, whose: str, said: str, assertion: Assertion) -> Finding:
-    """The score is the geometric mean of the tokens' probabilities, which is 1 / perplexity."""
+def _perplexity_at_most(found: Likelihood | None, whose: str, said: str, assertion: Assertion) -> Finding:
+    """Compare a perplexity with the threshold. The score is 1 / perplexity: the geometric mean of token
+    probabilities."""
     sound = _sound(found, whose)
     if assertion.threshold is None:
         raise CannotScoreError("has no threshold: the most that the perplexity may be")
@@ -44,17 +45,20 @@ def _at_most(found: Likelihood | None, whose: str, said: str, assertion: Asserti
 
 
 def _perplexity(evidence: Evidence, assertion: Assertion) -> Finding:
-    return _at_most(_answer(evidence).likelihood, "the answer", "has perplexity", assertion)
+    return _perplexity_at_most(_answer(evidence).likelihood, "the answer", "has perplexity", assertion)
 
 
 def _reference_perplexity(evidence: Evidence, assertion: Assertion) -> Finding:
-    return _at_most(_answer(evidence).reference, "the reference", "finds the reference at perplexity", assertion)
+    return _perplexity_at_most(
+        _answer(evidence).reference, "the reference", "finds the reference at perplexity", assertion
+    )
 
 
 def _choice(evidence: Evidence, assertion: Assertion) -> Finding:
-    """Score one choice by the softmax of all choices' mean log-probabilities per token; it holds where it is largest.
+    """Check that the model prefers a choice. The score is its softmax share over all choices.
 
-    The mean per token is used because a sum would prefer short texts. Of two equally likely choices none is preferred.
+    The softmax is over mean log-probabilities per token, because sums would favour short texts. If two choices are
+    equally likely, neither is preferred.
     """
     texts, found = evidence.case.choices, _answer(evidence).choices
     if assertion.value not in texts:
@@ -89,7 +93,7 @@ TYPES = (
         "reference-perplexity",
         Value(nothing, optional=True),
         _reference_perplexity,
-        "is not used: the model gives the case's `reference` a perplexity of at most `threshold`",
+        "is ignored, and the model gives the case's `reference` a perplexity of at most `threshold`",
         "1 / perplexity",
         PERPLEXITY,
         NEEDS | {Need.REFERENCE},
@@ -98,7 +102,7 @@ TYPES = (
         "choice",
         Value(filled, or_reference=True),
         _choice,
-        "is not used: of the case's `choices`, the model finds this one the most likely",
+        "is ignored, and the model finds this text the most likely of the case's `choices`",
         "softmax share of this choice",
         needs=NEEDS | {Need.CHOICES},
     ),

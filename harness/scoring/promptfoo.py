@@ -1,4 +1,4 @@
-"""Names of the assertion types that promptfoo has, so that those without a counterpart here can be named as such."""
+"""Names of promptfoo's assertion types, so that errors can tell unsupported types from misspelt types."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ NAMES = frozenset({
     "word-count",
 })  # fmt: skip
 FAMILIES = ("similar:", "promptfoo:", "trajectory:")
-"""Beginnings of names that go on with a variant, such as `similar:cosine`."""
+"""Prefixes of names that end with a variant, such as `similar:cosine`."""
 
 
 def is_promptfoo(name: str) -> bool:
-    """Whether promptfoo has an assertion type of this name, which is given without `not-`."""
+    """Whether promptfoo has an assertion type with this name (without `not-`)."""
     return name in NAMES or name.startswith(FAMILIES)

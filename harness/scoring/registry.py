@@ -1,6 +1,6 @@
-"""The registry of assertion types: what may be written in a suite, what judges it, and what it needs.
+"""The registry of assertion types: the values that a suite may contain, the judge, and its requirements.
 
-Every other part of the package asks here. A new type is one function and one row in the module of its family.
+A new type is one function and one row of `TYPES` in the module of its family, such as `harness.scoring.text`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from harness.scoring.types import AssertionType, Need
 
 _FAMILIES = (text, structure, similarity, log_probabilities, external, sets)
 ASSERTION_TYPES: dict[str, AssertionType] = {row.name: row for family in _FAMILIES for row in family.TYPES}
-"""Every assertion type that can be judged, by its name without `not-`."""
+"""Every supported assertion type, by its name without `not-`."""
 NOT = "not-"
 WRITABLE = (*ASSERTION_TYPES, *(f"{NOT}{name}" for name in ASSERTION_TYPES))
-"""Every name that may be written as an assertion's type."""
+"""Every name that a suite may contain as an assertion's type."""
 
 
 def find(written: str) -> AssertionType | None:
-    """Return the type that a written name stands for, with or without `not-`; None if there is no such type."""
+    """Return the type with this name, written with or without `not-`; None if there is no such type."""
     return ASSERTION_TYPES.get(written.removeprefix(NOT))
 
 
 def is_negated(written: str) -> bool:
-    """Whether a written name is that of the negation."""
+    """Whether the name of a type begins with `not-`."""
     return written.startswith(NOT)
 
 
 def is_unsupported(written: str) -> bool:
-    """Whether promptfoo has this type and the harness does not."""
+    """Whether promptfoo has a type with this name, and the harness does not."""
     return find(written) is None and is_promptfoo(written.removeprefix(NOT))
 
 
 def needs(assertions: Iterable[Assertion], need: Need) -> bool:
-    """Whether any of these assertions, or of those within them, needs this."""
+    """Whether any of these assertions, or an assertion within them, has this need."""
     return any(
         assertion.type in ASSERTION_TYPES and need in ASSERTION_TYPES[assertion.type].needs
         for assertion in _all(assertions)
@@ -44,7 +44,7 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
 
 
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
-    """Name the code that assertions would run, each once: what `Scoring.allow_code` permits."""
+    """Return the names of the code that assertions would run, without repetitions. `Scoring.allow_code` permits it."""
     found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in _all(assertions) if one.type in ASSERTION_TYPES)
     return list(dict.fromkeys(name for name in found if name))
 
@@ -56,6 +56,6 @@ def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
 
 
 def table() -> str:
-    """Write the Markdown table of all assertion types that suites/README.md shows."""
+    """Return the Markdown table of all assertion types, for docs/assertions.md."""
     rows = [f"| `{row.name}` | {row.meaning} | {row.score} |" for row in ASSERTION_TYPES.values()]
     return "\n".join(["| Type | Holds if the answer | Score |", "|---|---|---|", *rows, ""])

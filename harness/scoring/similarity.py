@@ -15,9 +15,9 @@ from harness.scoring.types import NUMBER, SHARE, AssertionType, Value
 from harness.scoring.values import filled, plain, text
 
 MAX_CELLS = 10**10
-"""Largest product of two texts' lengths for which their edit distance is computed (a third of a second)."""
+"""Maximum product of the lengths of two texts for their edit distance (a third of a second)."""
 EDITS = 5
-"""promptfoo's default distance."""
+"""Default threshold of `levenshtein`, as in promptfoo."""
 
 
 def _references(assertion: Assertion) -> list[str]:
@@ -34,7 +34,7 @@ def _at_least(name: str, degree: float, threshold: float) -> Finding:
 def _equals(evidence: Evidence, assertion: Assertion) -> Finding:
     if not isinstance(assertion.value, str):
         return _equals_json(evidence.text, assertion.value)
-    # A value written as a YAML block ends with a line feed, and the answer has been stripped of it.
+    # A value that is written as a YAML block ends with a line feed, which the stripped answer does not have.
     answer, value = evidence.text, assertion.value.strip()
     if answer == value:
         return Finding(True, f"is {quote(value)}")
@@ -86,7 +86,7 @@ def _f1(evidence: Evidence, assertion: Assertion) -> Finding:
     return _at_least("F1", degree, 0.5 if assertion.threshold is None else assertion.threshold)
 
 
-_READ_BY_ROUGE = re.compile("[a-z0-9]")
+_ROUGE_CHARACTERS = re.compile("[a-z0-9]")
 
 
 @cache
@@ -100,13 +100,13 @@ def _rouge() -> Any:
 def _bleu_metric() -> Any:
     from sacrebleu.metrics import BLEU
 
-    return BLEU(effective_order=True)  # as in sentence_bleu, which takes most of its time to make a BLEU
+    return BLEU(effective_order=True)  # as in sentence_bleu, which is slow because it creates a BLEU per call
 
 
 def _rouge_n(evidence: Evidence, assertion: Assertion) -> Finding:
     answer = evidence.text
     bounded(answer, *_references(assertion))
-    if not any(_READ_BY_ROUGE.search(reference.lower()) for reference in _references(assertion)):
+    if not any(_ROUGE_CHARACTERS.search(reference.lower()) for reference in _references(assertion)):
         raise CannotScoreError("ROUGE reads only a to z and 0 to 9, of which the reference has none")
     scorer = _rouge()
     degree = max(float(scorer.score(reference, answer)["rouge1"].recall) for reference in _references(assertion))
@@ -137,7 +137,7 @@ def _levenshtein(evidence: Evidence, assertion: Assertion) -> Finding:
     return Finding(edits <= most, f"is {edits} edits from {quote(value)}, where {most:g} are allowed", degree)
 
 
-# --- what may be written -----------------------------------------------------------------------------------------
+# --- values ------------------------------------------------------------------------------------------------------
 
 
 def _equal(value: Any) -> Any:

@@ -17,9 +17,9 @@ from harness.scoring.types import AssertionType, Value
 from harness.scoring.values import check_pattern, plain
 
 SECONDS = 2.0
-"""Limit of processor time for one answer's JSON: a schema can be written so that validation never ends."""
+"""Processor time limit for one answer's JSON, because some schemas take nearly forever to validate."""
 MAX_DIGITS = 300
-"""Most characters of a whole number that is read exactly; a longer one becomes a float, as converting it is slow."""
+"""Maximum length of an integer that is read exactly; a longer integer becomes a float, because conversion is slow."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ _DECODER = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
 
 
 def parse(text: str) -> Any:
-    """Return the JSON value that a text holds; raises ValueError with the reason for the reader."""
+    """Parse a text as JSON; raises ValueError with a message for the report."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as problem:
@@ -52,7 +52,7 @@ _BEGINNING = re.compile(r'\{\s*["}]')
 
 
 def objects(text: str) -> Iterator[Any]:
-    """Yield every outermost JSON object in a text, in order; raises `CannotScoreError`."""
+    """Yield every outermost JSON object in a text, in order; raises `CannotScoreError` if that takes too long."""
     position, last = 0, _deadline()
     while begin := _BEGINNING.search(text, position):
         last()
@@ -66,7 +66,7 @@ def objects(text: str) -> Iterator[Any]:
 
 
 def _deadline() -> Callable[[], None]:
-    """Return a function that raises `CannotScoreError` when the time is over."""
+    """Return a function that raises `CannotScoreError` when the time limit has passed."""
     end = time.process_time() + SECONDS
 
     def check() -> None:
@@ -76,7 +76,7 @@ def _deadline() -> Callable[[], None]:
     return check
 
 
-# --- equality, as JSON has it ------------------------------------------------------------------------------------
+# --- equality of JSON values -------------------------------------------------------------------------------------
 
 
 def equal(value: Any, found: Any) -> bool:
@@ -90,7 +90,7 @@ def equal(value: Any, found: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """Convert a JSON value to a hashable one; two of them are equal exactly when the JSON values are."""
+    """Convert a JSON value to a hashable value. Results are equal exactly if the JSON values are equal."""
     if isinstance(value, dict):
         return ("object", frozenset((name, _key(inner)) for name, inner in value.items()))
     if isinstance(value, list):
@@ -99,9 +99,9 @@ def _key(value: Any) -> Any:
 
 
 # --- schemas -----------------------------------------------------------------------------------------------------
-# jsonschema searches patterns with `re`, which may never end, compares every item of an array with every other, and
-# fetches the schema that a `$ref` names. Here its keywords are replaced: patterns time out, items are hashed, nothing
-# is fetched, and there is a deadline.
+# jsonschema searches patterns with `re`, which can take nearly forever, compares every pair of array items, and
+# downloads the schema that a `$ref` names. The keywords below replace its own: patterns have a time limit, items are
+# hashed, nothing is downloaded, and the whole validation has a time limit.
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
@@ -149,32 +149,34 @@ _KEYWORDS = {
 }
 
 
-class _Watch:
-    """End a validation that takes too long; passed as the format checker, which every keyword receives."""
+class _TimeLimit:
+    """End a validation that takes too long. Passed as the format checker, which every keyword receives."""
 
     def __init__(self, schema: Any) -> None:
-        self.tick, self.schema = _deadline(), schema
+        self.check_time, self.schema = _deadline(), schema
 
     def check(self, instance: Any, name: str) -> None:
-        """Accept every value: by the specification `format` is only an annotation."""
+        """Accept every value, because `format` is only an annotation in the specification."""
 
 
-def _watched(name: str, keyword: Any) -> Any:
-    def watched(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        validator.format_checker.tick()
+def _time_limited(name: str, keyword: Any) -> Any:
+    def limited(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        validator.format_checker.check_time()
         # jsonschema's unevaluatedProperties searches patterns with `re`, which the replaced keywords avoid.
         if name == "unevaluatedProperties" and "patternProperties" in json.dumps(validator.format_checker.schema):
             raise CannotScoreError("unevaluatedProperties cannot be had together with patternProperties")
         return keyword(validator, value, instance, schema)
 
-    return watched
+    return limited
 
 
 @cache
 def _dialect(known: Any) -> Any:
     from jsonschema.validators import extend
 
-    return extend(known, {name: _watched(name, _KEYWORDS.get(name, word)) for name, word in known.VALIDATORS.items()})
+    return extend(
+        known, {name: _time_limited(name, _KEYWORDS.get(name, word)) for name, word in known.VALIDATORS.items()}
+    )
 
 
 def _validator(schema: Any) -> Any:
@@ -183,11 +185,11 @@ def _validator(schema: Any) -> Any:
     from jsonschema_specifications import REGISTRY
 
     known = validator_for(schema, default=Draft202012Validator)
-    return _dialect(known)(schema, registry=REGISTRY, format_checker=_Watch(schema))
+    return _dialect(known)(schema, registry=REGISTRY, format_checker=_TimeLimit(schema))
 
 
 def misfit(schema: Any, value: Any) -> str | None:
-    """Say why a value does not fit a schema, or return None where it fits; raises `CannotScoreError`."""
+    """Return why a value is not valid under a schema, or None if it is valid; raises `CannotScoreError`."""
     from jsonschema.exceptions import UnknownType
     from referencing.exceptions import Unresolvable
 
@@ -228,11 +230,11 @@ def _contains_json(evidence: Evidence, assertion: Assertion) -> Finding:
     return Finding(False, f"its JSON does not fit the schema: {wrong}" if wrong else "contains no JSON object")
 
 
-# --- what may be written -----------------------------------------------------------------------------------------
+# --- values ------------------------------------------------------------------------------------------------------
 
 
 def _schema(value: Any) -> Any:
-    """Accept a JSON Schema, written out or as text; None means that any JSON will do."""
+    """Accept a JSON Schema as a mapping or as text. None accepts any JSON."""
     from harness.core.yaml import parse_yaml
 
     if isinstance(value, str) and value.strip():
@@ -254,7 +256,7 @@ def _check_schema(schema: Any) -> None:
     from jsonschema.validators import validator_for
 
     try:
-        # Formats are not checked: jsonschema would ask `re` what is a pattern, and `regex` searches them here.
+        # Formats are not checked: jsonschema would compile patterns with `re`, but they are searched with `regex`.
         validator_for(schema, default=Draft202012Validator).check_schema(schema, FormatChecker(formats=()))
     except RecursionError:
         raise ValueError("has a JSON Schema that is nested too deep") from None
@@ -288,7 +290,7 @@ def _check_words(part: Any, words: set[str]) -> None:
 
 
 SCHEMA = Value(_schema, optional=True, has_variables=False)
-"""Braces in a schema are its own."""
+"""The value of JSON assertions. Braces in a schema are not variables."""
 TYPES = (
     AssertionType("is-json", SCHEMA, _is_json, "is JSON; with a value, JSON that fits this JSON Schema"),
     AssertionType(

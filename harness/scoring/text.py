@@ -1,4 +1,4 @@
-"""Assertion types about an answer's characters and words: what it contains or matches, its length, a refusal.
+"""Assertion types about the text of an answer: contained texts, patterns, number of words, and refusals.
 
 A new type is one function and one row of `TYPES`.
 """
@@ -16,13 +16,13 @@ from harness.scoring.types import AssertionType, Judge, Value
 from harness.scoring.values import check_pattern, filled, nothing, texts
 
 REGEX_SECONDS = 1.0
-"""Processor time after which the search for a pattern ends: backtracking can take almost for ever.
+"""Processor time limit for a search, because backtracking can take nearly forever.
 
-`regex` counts processor time rather than wall time, so no verdict depends on what else the machine does.
+`regex` counts processor time and not wall time, so the result does not depend on the load of the machine.
 """
 
 
-# --- what an answer contains -------------------------------------------------------------------------------------
+# --- contained texts ---------------------------------------------------------------------------------------------
 
 
 def _same(text: str) -> str:
@@ -68,8 +68,9 @@ def _starts_with(evidence: Evidence, assertion: Assertion) -> Finding:
 
 
 def search(pattern: str, text: str) -> str | None:
-    """Return the first match of a pattern in a text, or None; raises `CannotScoreError` when it takes too long."""
-    import regex  # 20 ms that suites without patterns need not pay
+    """Return the first match of a pattern in a text, or None; raises `CannotScoreError` if the search takes too
+    long."""
+    import regex  # takes 20 ms, which suites without patterns save
 
     try:
         found = regex.search(pattern, text, timeout=REGEX_SECONDS)
@@ -105,7 +106,7 @@ def _word_count(evidence: Evidence, assertion: Assertion) -> Finding:
 
 
 def _count(value: Any) -> Any:
-    """Accept a number of words, or the least and the most."""
+    """Accept a number of words, or a mapping with `min` and `max`."""
     if isinstance(value, dict):
         least, most = value.get("min"), value.get("max")
         if not value or value.keys() - {"min", "max"} or not all(map(_is_count, value.values())):
@@ -126,7 +127,7 @@ def _is_count(value: Any) -> bool:
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 OPENING = 500
-"""Number of characters, from the start of the answer, that are searched for a refusal: refusals come first."""
+"""Number of characters at the start of the answer that are searched for a refusal."""
 _CANNOT = (
     r"(?:cannot|can ?not|can't|could ?n't|won't|will not|(?:am|'m) (?:not able|unable|not allowed|not permitted) to|"
     r"(?:must|have to) (?:decline|refuse)(?: to)?|decline to|refuse to)"
@@ -149,7 +150,7 @@ _REFUSALS = (
 
 @cache
 def _refusals() -> tuple[re.Pattern[str], ...]:
-    """Compile the patterns only when an answer is judged: that takes 10 ms, which reading a suite need not pay."""
+    """Compile the patterns when they are first needed, which takes 10 ms."""
     return tuple(map(re.compile, _REFUSALS))
 
 
@@ -173,7 +174,9 @@ TYPES = (
     ),
     AssertionType("icontains-all", TEXTS, _contains_all(str.casefold), "contains all of these texts, ignoring case"),
     AssertionType("starts-with", FILLED, _starts_with, "starts with this text"),
-    AssertionType("regex", Value(_pattern), _regex, "matches this pattern somewhere; the search may take one second"),
+    AssertionType(
+        "regex", Value(_pattern), _regex, "contains a match of this pattern; the search is limited to one second"
+    ),
     AssertionType("word-count", Value(_count), _word_count, "has this number of words, or from `min` to `max` words"),
     AssertionType(
         "is-refusal",

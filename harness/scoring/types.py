@@ -1,4 +1,4 @@
-"""An assertion type: what may be written for it, what it needs, and the function that judges it."""
+"""The definition of an assertion type: its value, its threshold, its requirements, and its judge."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from harness.scoring.findings import Evidence, Finding
 from harness.scoring.values import value_from_code
 
 Judge = Callable[[Evidence, Assertion], Finding]
-"""Decides whether an assertion without `not-` holds; raises `CannotScoreError` where that cannot be decided."""
+"""Evaluates an assertion without its `not-`; raises `CannotScoreError` if that is not possible."""
 
 
 class Need(StrEnum):
-    """What an assertion type needs beside the answer's text and the assertion's value."""
+    """A requirement of an assertion type, in addition to the answer's text and the assertion's value."""
 
     LOG_PROBABILITIES = "log-probabilities"
-    """Those that the model gave to its answer, to the case's reference and to the case's choices."""
+    """The model's log-probabilities of its answer, of the case's reference, and of the case's choices."""
     REFERENCE = "reference"
-    """The case must have one."""
+    """The case must have a reference."""
     CHOICES = "choices"
-    """The case must have some, and the assertion's value must be one of them."""
+    """The case must have choices, and the assertion's value must be one of them."""
     VARIABLES = "variables"
-    """The case's variables are stored with it."""
+    """The case's variables must be stored with it."""
     ASSERTIONS = "assertions"
-    """Other assertions, listed under `assert`."""
+    """The assertion must list other assertions under `assert`."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What may be written as the value of an assertion."""
+    """The rules for the value of an assertion type."""
 
     read: Callable[[Any], Any]
-    """Turns the written value into the one that the judge is given; raises ValueError, the remedy in a second line."""
+    """Validates the written value and converts it for the judge; raises ValueError with a remedy in the second line."""
     optional: bool = False
+    """Whether the value may be missing."""
     or_reference: bool = False
-    """The case's reference is the value where none is written."""
+    """Whether the case's reference is used if no value is written."""
     has_variables: bool = True
-    """`{{name}}` in the value is replaced by the case's variable."""
+    """Whether `{{name}}` in the value is replaced by the case's variable."""
     code: Callable[[Any], str] | None = None
-    """Names the code that a value would run, or returns an empty text; None: no value runs code."""
+    """Returns the name of the code that a value runs, or an empty text. None: values of this type never run code."""
     unsupported: Callable[[Any], str] = value_from_code
-    """Says what of a value that promptfoo accepts is not supported here, or returns an empty text."""
+    """Describes a value that promptfoo accepts and the harness does not support, or returns an empty text."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """The thresholds that may be written."""
+    """The range of an assertion's threshold."""
 
     most: float
     least: float | None = None
-    """Where this is given, a threshold must be written and must not be lower."""
+    """The lowest threshold; if it is given, an assertion must have a threshold."""
     remedy: str = ""
 
     def check(self, name: str, written: float | None) -> None:
-        """Raise ValueError for a threshold that is missing, too low or too high; `name` is the assertion's."""
+        """Raise ValueError if a threshold is missing, too low or too high; `name` is the assertion's type for the
+        message."""
         if self.least is not None and (written is None or written < self.least):
             raise ValueError(f"{name} needs a threshold of at least {self.least:g}\n{self.remedy}")
         if written is not None and written > self.most:
@@ -70,22 +72,22 @@ NUMBER = Threshold(most=1e9)
 
 @dataclass(frozen=True)
 class AssertionType:
-    """One row of the registry: everything that the package knows about an assertion type."""
+    """A row of the registry: the complete definition of an assertion type."""
 
     name: str
-    """Without `not-`."""
+    """The name without `not-`."""
     value: Value
     judge: Judge
     meaning: str
-    """Completes "holds when the answer ..." in the table of assertion types."""
+    """Completes the sentence "Holds if the answer ..." in docs/assertions.md."""
     score: str = "0 or 1"
-    """What the table says of the score."""
+    """The score, as described in docs/assertions.md."""
     threshold: Threshold | None = None
-    """None: a threshold that is written is ignored."""
+    """The range of the threshold; None: a threshold is ignored."""
     needs: frozenset[Need] = frozenset()
 
     def read(self, written: str, value: Any) -> Any:
-        """Return the value as the judge takes it; the ValueError names the type as it was `written`."""
+        """Validate a value and convert it for the judge; error messages begin with the type as it was `written`."""
         try:
             return self.value.read(value)
         except ValueError as problem:
@@ -94,9 +96,9 @@ class AssertionType:
 
     @property
     def can_stand_alone(self) -> bool:
-        """Whether a CSV cell that holds only the name is this assertion, rather than a text to be equalled."""
+        """Whether a CSV cell that holds only this name is an assertion, and not a text for `equals`."""
         return self.value.optional and self.threshold is None
 
     def code_in(self, value: Any) -> str:
-        """Name the code that an assertion of this type with this value would run; empty for most."""
+        """Return the name of the code that an assertion with this value runs; empty if it runs none."""
         return self.value.code(value) if self.value.code else ""

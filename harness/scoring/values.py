@@ -1,8 +1,8 @@
-"""What may be written as the value of an assertion: the checks that several assertion types share.
+"""Validate the values of assertions: functions that several assertion types share.
 
-Each takes the value as it stands in the file and returns it as the judge takes it, or raises ValueError with what was
-wrong in the first line and the remedy in the second. `harness.core.yaml` is imported within functions: it imports
-pydantic, which those who only judge stored answers do not need.
+Each function takes the value as it is written in the suite, and returns it as the judge needs it. It raises ValueError
+with the mistake in the first line and a remedy in the second line. `harness.core.yaml` is imported within functions,
+because it imports pydantic, which is slow and not needed to judge stored answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FILE = "file://"
 
 
 def text(value: Any) -> str:
-    """Accept any text; a number or truth value is the text that stands in the file."""
+    """Accept any text; a number or truth value becomes the text as it is written in the file."""
     from harness.core.yaml import as_written
 
     found = as_written(value)
@@ -33,7 +33,7 @@ def filled(value: Any) -> str:
 
 
 def texts(value: Any) -> list[str]:
-    """Accept a list of texts, or one text in which commas separate several."""
+    """Accept a list of texts, or one text that is split at commas."""
     if isinstance(value, str):
         cells = next(csv.reader([value.replace("\n", " ")], skipinitialspace=True), [])
         value = [cell.strip() for cell in cells if cell.strip()]
@@ -49,7 +49,7 @@ def nothing(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert numbers that remember their spelling into ordinary numbers, also within lists and mappings."""
+    """Convert YAML numbers, which remember their spelling, into plain numbers, also within lists and mappings."""
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def plain(value: Any) -> Any:
 
 def check_pattern(pattern: str) -> None:
     """Raise ValueError for a text that is not a regular expression."""
-    import regex  # 20 ms that suites without patterns need not pay
+    import regex  # takes 20 ms, which suites without patterns save
 
     try:
         regex.compile(pattern)
@@ -71,11 +71,11 @@ def check_pattern(pattern: str) -> None:
 
 
 def from_file(value: Any) -> bool:
-    """Whether a value names a file that holds the real value."""
+    """Whether a value refers to a file that holds the actual value."""
     return isinstance(value, str) and value.startswith(FILE)
 
 
 def value_from_code(value: Any) -> str:
-    """Say that promptfoo would run a file to get this value, which is not supported."""
+    """Describe a value that promptfoo would compute by running a file, which is not supported; empty for others."""
     is_code = from_file(value) and PurePath(value).suffix in (".js", ".ts", ".py")
     return "with a value from code" if is_code else ""

@@ -1,7 +1,7 @@
-"""Read a suite's folder into a `Suite`: test prompts, their assertions, and the training rows.
+"""Read a suite: test prompts, their assertions, and training rows.
 
-`load_suite` reads a folder. `parse_suite` takes a text and a function that reads the files which the text names. All
-mistakes are raised as one `SuiteError`, with file, line and column, and what to do.
+`load_suite` reads a suite's folder. `parse_suite` parses the text of a suite.yaml, with a function that reads the other
+files. All mistakes in a suite are raised as one `SuiteError` with files, lines, columns and remedies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from harness.core.suite import Decoding, Example, Message, Suite
 from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.cases import Source, Whole, assemble
-from harness.suites.files import Read, case_rows, json_rows, reader, referred
+from harness.suites.cases import SuiteContext, WrittenCase, assemble
+from harness.suites.files import Read, case_rows, json_rows, read_referenced, reader
 from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
-from harness.suites.remarks import Remarks, marked
+from harness.suites.notices import Notices, marked
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"
@@ -30,11 +30,11 @@ BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.MULTILINE)
 def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
     """Read the suite in a folder (or the folder's suite.yaml).
 
-    Unsupported features of promptfoo are an error that names every place. With `skip_unsupported` they are skipped, and
-    counted in the suite's notices.
+    Unsupported features of promptfoo raise an error that names every place. With `skip_unsupported`, they are skipped
+    and counted in the suite's notices.
 
     Raises:
-        SuiteError: there is no suite, or it has mistakes.
+        SuiteError: the folder holds no suite, or the suite has mistakes.
     """
     given = Path(path)
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
@@ -61,14 +61,14 @@ def load_examples(path: Path | str) -> tuple[Example, ...]:
 def parse_suite(
     text: str, file: str, read: Read, *, name: str = "", folder: str = "", skip_unsupported: bool = False
 ) -> Suite:
-    """Parse the text of a suite.yaml; `read` returns the text of a file that it names."""
+    """Parse the text of a suite.yaml; `read` returns the text of a file by its name."""
     document = parse_yaml(text, file, SuiteError)
-    head, remarks = fit(SuiteHead, document), Remarks(skip=skip_unsupported)
-    _note(head, document, remarks)
+    head, notices = fit(SuiteHead, document), Notices(skip=skip_unsupported)
+    _note(head, document, notices)
     _check_repeats(head, document)
-    prompts = list(_prompts(head, document, read, remarks))
+    prompts = list(_prompts(head, document, read, notices))
     sources = _sources(_case_documents(document, read), has_prompts=bool(head.prompts))
-    cases = assemble(sources, Whole(head.default_test, document, prompts, read, remarks))
+    cases = assemble(sources, SuiteContext(head.default_test, document, prompts, read, notices))
     return Suite(
         name=name,
         folder=folder,
@@ -83,15 +83,15 @@ def parse_suite(
         system_prompt=head.system_prompt,
         repeats=int(head.repeats),
         reducer=head.reducer,
-        notices=tuple(remarks.notices()),
+        notices=tuple(notices.sentences()),
     )
 
 
-def _note(head: SuiteForm, document: Document, remarks: Remarks) -> None:
+def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
     for name in marked(head, IGNORED):
-        remarks.ignore(name, document.place((name,), key=True))
+        notices.ignore(name, document.place((name,), key=True))
     for name in marked(head, UNSUPPORTED):
-        remarks.miss(name, document.place((name,), key=True))
+        notices.unsupported(name, document.place((name,), key=True))
 
 
 def _check_repeats(head: SuiteForm, document: Document) -> None:
@@ -100,16 +100,16 @@ def _check_repeats(head: SuiteForm, document: Document) -> None:
         raise document.wrong(f"{head.repeats} repeats at temperature 0 give the same answer", remedy, ("repeats",))
 
 
-def _prompts(head: SuiteForm, document: Document, read: Read, remarks: Remarks) -> Iterator[str]:
+def _prompts(head: SuiteForm, document: Document, read: Read, notices: Notices) -> Iterator[str]:
     """Yield the suite's prompts. A text file may hold several, separated by lines of `---`."""
     for i, given in enumerate(head.prompts):
         prompt, location = given if isinstance(given, str) else given.text, ("prompts", i)
         if not prompt.startswith(FILE):
             yield prompt
         elif Path(prompt).suffix not in PROMPT_FILES:
-            remarks.miss("a prompt from code or as a conversation", document.place(location))
+            notices.unsupported("a prompt from code or as a conversation", document.place(location))
         else:
-            parts = BETWEEN_PROMPTS.split(referred(prompt, read, document, location))
+            parts = BETWEEN_PROMPTS.split(read_referenced(prompt, read, document, location))
             yield from (part.strip() for part in parts if part.strip())
 
 
@@ -140,7 +140,7 @@ def _example(row: Document) -> Example:
 
 def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example, ...]:
     if head.train is not None:
-        return parse_examples(referred(head.train, read, document, ("train",)), head.train.removeprefix(FILE))
+        return parse_examples(read_referenced(head.train, read, document, ("train",)), head.train.removeprefix(FILE))
     try:
         return parse_examples(read(TRAINING_FILE), TRAINING_FILE)
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example,
 
 
 def _case_documents(document: Document, read: Read) -> Iterator[Document]:
-    """Yield every case as a document with its own place: in the suite itself or in a file that it names."""
+    """Yield every case as a document, from suite.yaml and from the case files that it names."""
     tests = document.root.child("tests")
     listed = tests.value if tests is not None else None
     if not isinstance(listed, list | str) or not listed:
@@ -161,16 +161,16 @@ def _case_documents(document: Document, read: Read) -> Iterator[Document]:
             continue
         if not item.root.value.startswith(FILE):
             raise item.wrong("expected a case, or file://NAME", "A case is a mapping: id, prompt, assert and so on.")
-        text = referred(item.root.value, read, document, location)
+        text = read_referenced(item.root.value, read, document, location)
         yield from case_rows(item.root.value.removeprefix(FILE), text)
 
 
-def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[Source]:
-    """Validate every case with its form. `has_prompts` says whether the suite has prompts for cases without one."""
+def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[WrittenCase]:
+    """Validate every case with its form. `has_prompts`: the suite has prompts for cases without their own prompt."""
     sources, problems = [], []
     for document in documents:
         try:
-            sources.append(Source(_fit_case(document, has_prompts), document))
+            sources.append(WrittenCase(_fit_case(document, has_prompts), document))
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -181,7 +181,7 @@ def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[Source
 
 def _fit_case(document: Document, has_prompts: bool) -> CaseForm:
     value = document.value
-    # The column `prompt` of a CSV is a variable if the suite has prompts; otherwise it is the case's prompt.
+    # If the suite has prompts, a CSV column `prompt` is a variable; otherwise it is the case's prompt.
     if isinstance(value, dict) and not has_prompts and document.root.column is None and "prompt" not in value:
         variables = value.get("vars")
         if isinstance(variables, dict) and "prompt" in variables:

@@ -1,4 +1,4 @@
-"""The form of an assertion in a suite; which types there are and what they take is asked of the registry."""
+"""The form of an assertion in suite.yaml. The known types and their values come from `harness.scoring.registry`."""
 
 from __future__ import annotations
 
@@ -25,19 +25,27 @@ class AssertionForm(Form):
     """One check of the answer; `not-` before any type negates it."""
 
     type: Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": list(WRITABLE)})]
-    value: Any = Field(default=None, validate_default=True, description="What the answer is compared with.")
-    weight: float = Field(default=1.0, ge=0, description="Its share in the case's score; 0: it never fails the case.")
+    value: Any = Field(
+        default=None, validate_default=True, description="The text or other value that the answer is compared with."
+    )
+    weight: float = Field(
+        default=1.0, ge=0, description="Weight in the case's score; with 0 the assertion cannot fail the case."
+    )
     threshold: float | None = Field(
         default=None,
         ge=0,
         validate_default=True,
-        description="The score from which it holds; the most edits, or perplexity.",
+        description="Lowest score with which the assertion holds; for levenshtein and perplexity, the largest value.",
     )
-    metric: Line | None = Field(default=None, description="The named metric that it counts for.")
+    metric: Line | None = Field(default=None, description="Name of the metric to which the score is added.")
     children: list[AssertionForm] | None = Field(
-        default=None, alias="assert", min_length=1, validate_default=True, description="What an assert-set holds."
+        default=None,
+        alias="assert",
+        min_length=1,
+        validate_default=True,
+        description="The assertions of an assert-set.",
     )
-    metric_only: bool = Field(default=False, alias="metricOnly", description="As weight 0.")
+    metric_only: bool = Field(default=False, alias="metricOnly", description="The same as weight: 0.")
     transform: Any = Field(default=None, description="promptfoo's; not supported.")
     normalize_unicode: Any = Field(default=None, alias="normalizeUnicode", description="promptfoo's; not supported.")
     provider: Any = Field(default=None, description=IGNORED)
@@ -47,15 +55,15 @@ class AssertionForm(Form):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_the_type_of_what_is_not_supported(cls, written: Any) -> Any:
-        """Drop all other keys, which may be anything: the reader of the whole suite refuses it or skips it."""
+    def _drop_keys_of_unsupported_types(cls, written: Any) -> Any:
+        """Drop the other keys of an unsupported type: the suite's reader raises an error for the type, or skips it."""
         if isinstance(written, dict) and isinstance(written.get("type"), str) and is_unsupported(written["type"]):
             return {"type": written["type"]}
         return written
 
     @field_validator("value")
     @classmethod
-    def _fits_the_type(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_value(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.data.get("type", ""))
         kind = find(name)
         if kind is None or (value is None and kind.value.or_reference) or is_known_later(kind, value):
@@ -64,7 +72,7 @@ class AssertionForm(Form):
 
     @field_validator("threshold")
     @classmethod
-    def _within_reach(cls, threshold: float | None, info: ValidationInfo) -> float | None:
+    def _check_threshold(cls, threshold: float | None, info: ValidationInfo) -> float | None:
         name = str(info.data.get("type", ""))
         kind = find(name)
         if kind and kind.threshold:
@@ -73,7 +81,7 @@ class AssertionForm(Form):
 
     @field_validator("children")
     @classmethod
-    def _in_a_set(cls, children: list[AssertionForm] | None, info: ValidationInfo) -> list[AssertionForm] | None:
+    def _check_children(cls, children: list[AssertionForm] | None, info: ValidationInfo) -> list[AssertionForm] | None:
         name = str(info.data.get("type", ""))
         kind = find(name)
         holds_others = kind is not None and Need.ASSERTIONS in kind.needs
@@ -85,7 +93,10 @@ class AssertionForm(Form):
 
 
 def is_known_later(kind: AssertionType, value: Any) -> bool:
-    """Whether a value can be read only later: it stands in a file or has variables. Names of code are read at once."""
+    """Whether a value is read only when its case is built, because it is in a file or has variables.
+
+    Names of code are always read at once.
+    """
     if kind.value.code:
         return False
     return from_file(value) or (isinstance(value, str) and "{{" in value)

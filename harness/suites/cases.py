@@ -1,4 +1,4 @@
-"""Turn forms into records: replace variables, join defaults, and assign ids."""
+"""Build the cases of a suite from validated forms: replace variables, add defaults, and assign ids."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from harness.scoring.registry import find, is_negated, needs
 from harness.scoring.types import AssertionType, Need
 from harness.scoring.values import FILE, from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
-from harness.suites.files import Read, referred
+from harness.suites.files import Read, read_referenced
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
-from harness.suites.remarks import Remarks, marked
+from harness.suites.notices import Notices, marked
 
 MAX_FILLED = 256 * 1024
-"""Most characters of a text after its variables are replaced; a long text that is used often would exhaust memory."""
+"""Maximum number of characters of a text after its variables are replaced; longer texts could exhaust memory."""
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
 STUB = "TODO"
-"""The prompt of a case that is not written yet. Such a case is left out and counted."""
+"""The prompt of a case that the user has not written yet. Such cases are left out and counted."""
 TEMPLATE = re.compile(r"\{\{|\{%")
 DATA = (".json", ".yaml", ".yml")
 
@@ -33,28 +33,28 @@ Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A case as it is written: its form, and its document for the places in errors."""
+class WrittenCase:
+    """A case as it is written: its form, and its document for the places in error messages."""
 
     form: CaseForm
     document: Document
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What all cases of a suite share: its defaults, document, prompts, files and remarks."""
+class SuiteContext:
+    """The parts of a suite that all of its cases use."""
 
     defaults: DefaultsForm
     document: Document
     prompts: list[str]
     read: Read
-    remarks: Remarks
+    notices: Notices
 
 
 def fill(text: str, variables: Mapping[str, str]) -> str:
-    """Replace every `{{name}}` by its text. Replaced text is not searched again, and nothing is evaluated.
+    """Replace every `{{name}}` by the variable's text. Inserted text is not searched again, and nothing is evaluated.
 
-    Raises ValueError, with a remedy in the second line, if there is no such variable or the text grows too long.
+    Raises ValueError if a variable is not defined or the text becomes too long; the second line is the remedy.
     """
     parts = VARIABLE.split(text)
     for i in range(1, len(parts), 2):
@@ -66,22 +66,25 @@ def fill(text: str, variables: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def assemble(sources: Iterable[Source], whole: Whole) -> tuple[Case, ...]:
-    """Return all cases of a suite; raise the mistakes in all of them, and if two have the same id."""
+def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
+    """Build all cases of a suite. Mistakes in cases, and ids that occur twice, are raised as one error."""
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
         if source.form.prompt == STUB:
-            whole.remarks.stub(source.form.id or "a case", source.document.place(("prompt",)))
+            context.notices.stub(source.form.id or "a case", source.document.place(("prompt",)))
             continue
         try:
-            cases.extend((case, source.document) for case in _Assembly(source, whole).cases())
+            cases.extend((case, source.document) for case in _CaseBuilder(source, context).cases())
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
-    whole.remarks.raise_missing()
+    context.notices.raise_unsupported()
     if not cases:
-        raise SuiteError("no case is left that can be asked", remedy=" ".join(whole.remarks.notices()))
+        raise SuiteError(
+            "the suite has no case with a prompt and a supported assertion",
+            remedy=" ".join(context.notices.sentences()),
+        )
     _check_ids(cases)
     return tuple(case for case, _ in cases)
 
@@ -98,22 +101,22 @@ def _check_ids(cases: list[tuple[Case, Document]]) -> None:
     raise_all(problems)
 
 
-class _Assembly:
-    """Makes the records of one written case."""
+class _CaseBuilder:
+    """Build the cases of one written case: one for each of its prompts."""
 
-    def __init__(self, source: Source, whole: Whole) -> None:
-        self.form, self.document, self.whole = source.form, source.document, whole
-        self.defaults, self.remarks = whole.defaults, whole.remarks
+    def __init__(self, source: WrittenCase, context: SuiteContext) -> None:
+        self.form, self.document, self.context = source.form, source.document, context
+        self.defaults, self.notices = context.defaults, context.notices
         self.variables = {**self.defaults.vars, **source.form.vars}
-        reference = self.chosen("reference")
-        self.reference = None if reference is None else self.filled(reference, ("reference",), self.document)
-        self.choices = tuple(self.chosen_choices())
+        reference = self.own_or_default("reference")
+        self.reference = None if reference is None else self.fill(reference, ("reference",), self.document)
+        self.choices = tuple(self.own_or_default_choices())
 
     def cases(self) -> Iterator[Case]:
         is_supported = self.is_supported()
         assertions = tuple(self.assertions())
         if (self.form.assertions or self.defaults.assertions) and not (assertions and is_supported):
-            self.remarks.left_out += 1
+            self.notices.left_out += 1
             return
         self.check_asserts(assertions)
         conversations = list(self.conversations())
@@ -125,17 +128,17 @@ class _Assembly:
             yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
 
     def is_supported(self) -> bool:
-        """Whether the case has no unsupported keys; notes its ignored and unsupported keys."""
+        """Note ignored and unsupported keys of the case; return whether none is unsupported."""
         missing = False
         for form, document, at in (
-            (self.defaults, self.whole.document, ("defaultTest",)),
+            (self.defaults, self.context.document, ("defaultTest",)),
             (self.form, self.document, ()),
         ):
             for part, location in ((form, at), (form.options, (*at, "options"))):
                 for name in marked(part, IGNORED):
-                    self.remarks.ignore(name, document.place((*location, name), key=True))
+                    self.notices.ignore(name, document.place((*location, name), key=True))
                 for name in marked(part, UNSUPPORTED):
-                    self.remarks.miss(name, document.place((*location, name), key=True))
+                    self.notices.unsupported(name, document.place((*location, name), key=True))
                     missing = True
         return not missing
 
@@ -147,14 +150,15 @@ class _Assembly:
             raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
 
     def labels(self, assertions: tuple[Assertion, ...]) -> dict[str, Any]:
-        """Return the other fields of the record: the case's own value, else the suite's default, else the record's."""
+        """Return the remaining fields of the case: its own values, or the suite's defaults, or the built-in
+        defaults."""
         form, defaults = self.form, self.defaults
         threshold = defaults.threshold if form.threshold is None else form.threshold
         return {
             "role": form.role or defaults.role or Role.LEARN,
             "split": form.split or defaults.split or Split.MAIN,
-            "description": self.chosen("description") or "",
-            "group": self.chosen("group") or "",
+            "description": self.own_or_default("description") or "",
+            "group": self.own_or_default("group") or "",
             "reference": self.reference,
             "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
@@ -162,21 +166,21 @@ class _Assembly:
             "vars": self.variables if needs(assertions, Need.VARIABLES) else {},
         }
 
-    def chosen(self, name: str) -> str | None:
+    def own_or_default(self, name: str) -> str | None:
         own = getattr(self.form, name)
         found = getattr(self.defaults, name) if own is None else own
         return None if found is None else str(found)
 
-    def chosen_choices(self) -> Iterator[str]:
-        """Yield the case's choices, else the suite's default.
+    def own_or_default_choices(self) -> Iterator[str]:
+        """Yield the case's choices, or the suite's default choices.
 
         Choices that differ only in surrounding white space are equal, because chat templates strip messages.
         """
         own = self.form.choices
-        document, at = (self.document, ()) if own is not None else (self.whole.document, ("defaultTest",))
+        document, at = (self.document, ()) if own is not None else (self.context.document, ("defaultTest",))
         seen: set[str] = set()
         for i, written in enumerate((self.defaults.choices if own is None else own) or ()):
-            text, location = self.filled(written, (*at, "choices", i), document), (*at, "choices", i)
+            text, location = self.fill(written, (*at, "choices", i), document), (*at, "choices", i)
             if not text.strip() or text.strip() in seen:
                 what = f"the choice {shown(text)} is given twice" if text.strip() else "this choice is empty"
                 raise document.wrong(what, "Choices must be different texts.", location)
@@ -187,12 +191,12 @@ class _Assembly:
 
     def conversations(self) -> Iterator[tuple[Message, ...]]:
         if self.form.messages is not None:
-            yield tuple(Message(m.role, self.filled(m.content, ("messages", i, "content"), self.document))
+            yield tuple(Message(m.role, self.fill(m.content, ("messages", i, "content"), self.document))
                         for i, m in enumerate(self.form.messages))  # fmt: skip
         elif self.form.prompt is not None:
             yield (Message("user", self.prompt(self.form.prompt, ("prompt",))),)
-        elif self.whole.prompts:
-            for i, prompt in enumerate(self.whole.prompts):
+        elif self.context.prompts:
+            for i, prompt in enumerate(self.context.prompts):
                 # A missing variable is a mistake in the case, not in the prompt.
                 yield (Message("user", self.prompt(prompt, (), f"prompts[{i}]: ")),)
         else:
@@ -202,30 +206,32 @@ class _Assembly:
 
     def prompt(self, text: str, location: Location, about: str = "") -> str:
         own, default = self.form.options, self.defaults.options
-        whole = (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
-        return self.filled(whole, location, self.document, about)
+        full = (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
+        return self.fill(full, location, self.document, about)
 
     # --- assertions ---
 
     def assertions(self) -> Iterator[Assertion]:
-        default, own = self.whole.document, self.document
-        yield from self.each(self.defaults.assertions, ("defaultTest", "assert"), default)
-        yield from self.each(self.form.assertions, ("assert",), own)
+        default, own = self.context.document, self.document
+        yield from self.build_assertions(self.defaults.assertions, ("defaultTest", "assert"), default)
+        yield from self.build_assertions(self.form.assertions, ("assert",), own)
 
-    def each(self, forms: Iterable[AssertionForm], location: Location, document: Document) -> Iterator[Assertion]:
+    def build_assertions(
+        self, forms: Iterable[AssertionForm], location: Location, document: Document
+    ) -> Iterator[Assertion]:
         for i, form in enumerate(forms):
             found = self.assertion(form, (*location, i), document)
             if found is not None:
                 yield found
 
     def assertion(self, form: AssertionForm, location: Location, document: Document) -> Assertion | None:
-        """Return the record of an assertion; where it cannot be honoured, note that and return None."""
+        """Build an assertion; if it is not supported, add a notice and return None."""
         kind = find(form.type)
         if kind is None or (missing := _missing(form, kind)):
-            self.remarks.miss(form.type if kind is None else missing, document.place(location))
+            self.notices.unsupported(form.type if kind is None else missing, document.place(location))
             return None
-        self.note(form, kind, location, document)
-        children = tuple(self.each(form.children or (), (*location, "assert"), document))
+        self.note_ignored(form, kind, location, document)
+        children = tuple(self.build_assertions(form.children or (), (*location, "assert"), document))
         if Need.ASSERTIONS in kind.needs and not children:
             return None
         return Assertion(
@@ -234,27 +240,27 @@ class _Assembly:
             is_negated(form.type),
             0.0 if form.metric_only else float(form.weight),
             None if form.threshold is None or kind.threshold is None else float(form.threshold),
-            self.filled(form.metric or "", (*location, "metric"), document),
+            self.fill(form.metric or "", (*location, "metric"), document),
             children,
         )
 
-    def note(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> None:
+    def note_ignored(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> None:
         for name in marked(form, IGNORED):
-            self.remarks.ignore(name, document.place((*location, name), key=True))
+            self.notices.ignore(name, document.place((*location, name), key=True))
         if form.threshold is not None and kind.threshold is None:
-            self.remarks.ignore(f"threshold of {kind.name}", document.place((*location, "threshold"), key=True))
+            self.notices.ignore(f"threshold of {kind.name}", document.place((*location, "threshold"), key=True))
 
     def value(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> Any:
-        """Return the value to compare with: read from its file, its variables filled in, and checked again."""
+        """Return the value to compare with: read from its file, with its variables replaced, and validated."""
         if kind.value.code:
             return self.code(form.value, kind, location, document)
         if form.value is None and kind.value.or_reference:
-            return self.among_choices(self.referred(form.type, location, document), kind, location, document)
-        value = self.loaded(form.value, location, document) if from_file(form.value) else form.value
+            return self.among_choices(self.reference_value(form.type, location, document), kind, location, document)
+        value = self.read_value(form.value, location, document) if from_file(form.value) else form.value
         if kind.value.has_variables:
-            value = self.filled_within(value, location, document)
+            value = self.fill_nested(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
-            value = self.located(lambda: kind.read(form.type, value), location, document)
+            value = self.with_place(lambda: kind.read(form.type, value), location, document)
         if Need.REFERENCE in kind.needs and self.reference is None:
             raise document.wrong(f"{form.type} needs a case with a reference", "Add reference: to the case.", location)
         return self.among_choices(value, kind, location, document)
@@ -267,46 +273,46 @@ class _Assembly:
             raise document.wrong(f"{kind.name} needs a case with choices", remedy, location)
         raise document.wrong(f"{shown(value)} is not among the case's choices", nearest(value, self.choices), location)
 
-    def referred(self, name: str, location: Location, document: Document) -> str:
+    def reference_value(self, name: str, location: Location, document: Document) -> str:
         if self.reference is None:
-            raise document.wrong(f"{name} needs a text as its value, or its case a reference", "", location)
+            raise document.wrong(f"{name} needs a value, or a case with a reference", "", location)
         return self.reference
 
     def code(self, value: Any, kind: AssertionType, location: Location, document: Document) -> Any:
-        """Return the value, which may name code; a file of code must be there."""
+        """Return a value that may name code, and check that the file of code exists."""
         if name := kind.code_in(value):
             file = name.partition(":")[0]
             if file.endswith(".py"):
-                referred(file, self.whole.read, document, location)
-            self.remarks.runs(f"{kind.name} {name}", document.place(location))
+                read_referenced(file, self.context.read, document, location)
+            self.notices.runs_code(f"{kind.name} {name}", document.place(location))
         if isinstance(value, dict) and "reference" in value:
-            return {**value, "reference": self.filled_within(value["reference"], (*location, "reference"), document)}
+            return {**value, "reference": self.fill_nested(value["reference"], (*location, "reference"), document)}
         return value
 
-    def loaded(self, reference: str, location: Location, document: Document) -> Any:
-        text = referred(reference, self.whole.read, document, location)
+    def read_value(self, reference: str, location: Location, document: Document) -> Any:
+        text = read_referenced(reference, self.context.read, document, location)
         name = reference.removeprefix(FILE)
         return parse_yaml(text, name, SuiteError).value if PurePath(name).suffix in DATA else text.strip()
 
-    def filled_within(self, value: Any, location: Location, document: Document) -> Any:
-        """Replace the variables in a value; return the same object where it has none."""
+    def fill_nested(self, value: Any, location: Location, document: Document) -> Any:
+        """Replace the variables in a value, also in lists and mappings; return the same object if it has none."""
         if isinstance(value, str):
-            return self.filled(value, location, document) if "{{" in value or "{%" in value else value
+            return self.fill(value, location, document) if "{{" in value or "{%" in value else value
         if isinstance(value, list):
-            found = [self.filled_within(item, (*location, i), document) for i, item in enumerate(value)]
+            found = [self.fill_nested(item, (*location, i), document) for i, item in enumerate(value)]
             return value if found == value else found
         if isinstance(value, dict):
-            replaced = {name: self.filled_within(inner, (*location, name), document) for name, inner in value.items()}
+            replaced = {name: self.fill_nested(inner, (*location, name), document) for name, inner in value.items()}
             return value if replaced == value else replaced
         return value
 
-    def filled(self, text: str, location: Location, document: Document, about: str = "") -> str:
+    def fill(self, text: str, location: Location, document: Document, about: str = "") -> str:
         if TEMPLATE.search(text) and TEMPLATE.search(VARIABLE.sub("", text)):
-            self.remarks.ignore("templates other than {{name}}", document.place(location))
-        return str(self.located(lambda: fill(text, self.variables), location, document, about))
+            self.notices.ignore("templates other than {{name}}", document.place(location))
+        return str(self.with_place(lambda: fill(text, self.variables), location, document, about))
 
-    def located(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
-        """Return the result of `make`; turn its ValueError into an error with a place."""
+    def with_place(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
+        """Call `make`, and turn its ValueError into a `SuiteError` with a place."""
         try:
             return make()
         except ValueError as problem:
@@ -315,7 +321,7 @@ class _Assembly:
 
 
 def _missing(form: AssertionForm, kind: AssertionType) -> str:
-    """Say what of an assertion cannot be honoured; empty for most."""
+    """Name the feature of an assertion that is not supported; empty if there is none."""
     if form.transform is not None or form.normalize_unicode not in (None, False):
         return "transform" if form.transform is not None else "normalizeUnicode"
     unsupported = kind.value.unsupported(form.value)
@@ -325,7 +331,7 @@ def _missing(form: AssertionForm, kind: AssertionType) -> str:
 def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:
     """Return ten hexadecimal digits that identify a case's messages and assertions."""
     content: list[Any] = [[(m.role, m.content) for m in messages], [_content(a) for a in assertions]]
-    # Only where there is a threshold, so that the ids of cases without one stay as they were in earlier versions.
+    # The threshold is added only if there is one, so that ids of cases without a threshold do not change.
     content += [] if threshold is None else [threshold]
     text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:10]

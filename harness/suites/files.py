@@ -1,4 +1,4 @@
-"""Read the files that a suite names, inside its folder only, as rows of cases or training examples."""
+"""Read files in a suite's folder: cases from CSV, JSONL and YAML files, and the lines of JSONL files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SHORTHAND = re.compile(
 )
 
 Read = Callable[[str], str]
-"""Returns the text of a file by its name, relative to the suite.
+"""Returns the text of a file, given its path relative to the suite's folder.
 
-Raises FileNotFoundError for a missing file, and SuiteError for a file outside the folder or one that cannot be read.
+Raises FileNotFoundError if the file is missing, and SuiteError if it is outside the folder or cannot be read.
 """
 
 
@@ -36,7 +36,7 @@ Raises FileNotFoundError for a missing file, and SuiteError for a file outside t
 
 
 def reader(folder: Path) -> Read:
-    """Return a function that reads files inside this folder only, whatever their names and links are."""
+    """Return a function that reads files in this folder, and refuses paths and links that lead out of it."""
 
     def read(name: str) -> str:
         inside = Path(name)
@@ -54,8 +54,8 @@ def _outside(name: str) -> SuiteError:
     return SuiteError(f"{FILE}{name} leads out of the suite's folder", remedy="Move the file into the suite's folder.")
 
 
-def referred(reference: str, read: Read, document: Document, location: tuple[str | int, ...]) -> str:
-    """Return the text of a file that a document names; errors have the place of that name."""
+def read_referenced(reference: str, read: Read, document: Document, location: tuple[str | int, ...]) -> str:
+    """Return the text of a file that a document refers to; errors give the place of the reference."""
     name = reference.removeprefix(FILE)
     try:
         return read(name)
@@ -72,7 +72,7 @@ def referred(reference: str, read: Read, document: Document, location: tuple[str
 
 
 def case_rows(name: str, text: str) -> Iterator[Document]:
-    """Yield every case of a CSV, JSONL or YAML file as a document, which is validated later."""
+    """Yield every case of a CSV, JSONL, YAML or JSON file as a document that is not validated yet."""
     suffix = Path(name).suffix.lower()
     if suffix == ".csv":
         return csv_rows(name, text)
@@ -91,7 +91,7 @@ def yaml_rows(name: str, text: str) -> Iterator[Document]:
 
 
 def json_rows(name: str, text: str) -> Iterator[Document]:
-    """Yield a document for every line that is not blank. Only a line feed ends a line, as in all JSONL readers."""
+    """Yield a document for every line that is not blank. Only a line feed ends a line, as in the JSONL format."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place = Place(name, number)
@@ -101,7 +101,7 @@ def json_rows(name: str, text: str) -> Iterator[Document]:
 def _json(line: str, place: Place) -> Any:
     try:
         value = _loads(line)
-        # A line with few opening brackets cannot be nested too deep, so it is not measured.
+        # A line with few opening brackets cannot be nested too deeply, so its depth is not computed.
         if line.count("[") + line.count("{") > MAX_DEPTH and _too_deep(value):
             raise RecursionError
         return value
@@ -110,7 +110,7 @@ def _json(line: str, place: Place) -> Any:
         remedy = 'Every line must be one JSON object with double quotes, such as {"messages": [...]}.'
         raise SuiteError(f"not valid JSON: {problem.msg}", remedy=remedy, place=where) from None
     except RecursionError:
-        raise SuiteError("is nested too deep", remedy="Check for unbalanced brackets.", place=place) from None
+        raise SuiteError("is nested too deeply", remedy="Check for unbalanced brackets.", place=place) from None
     except ValueError as problem:
         raise SuiteError(f"not valid JSON: {problem}", place=place) from None
 
@@ -148,9 +148,10 @@ def _refuse_constant(name: str) -> None:
 
 
 def csv_rows(name: str, text: str) -> Iterator[Document]:
-    """Yield the cases of a CSV.
+    """Yield the cases of a CSV file.
 
-    Its columns are variables, except `__expected`, `__description` and so on, and the harness's own `id`, `role` etc.
+    Columns are variables, except promptfoo's special columns (`__expected`, `__description` and so on) and `id`,
+    `role`, `split`, `reference` and `group`.
     """
     lines = csv_lines(name, text)
     _, header = next(lines, (1, []))
@@ -220,7 +221,8 @@ def _threshold(cell: str, place: Place) -> float | None:
 
 
 def _expected(cell: str, place: Place) -> dict[str, Any]:
-    """Return the assertion of a cell: `icontains: Paris` or `rouge-n(0.6): Paris` by type, any other text as equals."""
+    """Parse the assertion in a cell: `icontains: Paris` and `rouge-n(0.6): Paris` name a type; other text means
+    equals."""
     if cell.startswith(FILE):
         return {"type": "python" if ".py" in cell else "javascript", "value": cell}
     parts = SHORTHAND.fullmatch(cell)
@@ -233,7 +235,7 @@ def _expected(cell: str, place: Place) -> dict[str, Any]:
         return {"type": "equals", "value": cell}
     if known or is_unsupported(kind):
         threshold = {"threshold": float(parts["threshold"])} if parts["threshold"] else {}
-        # The type decides whether a missing value is a mistake; it may use the case's reference instead.
+        # A missing value is not always a mistake: some types use the case's reference instead.
         value = {"value": parts["value"].strip()} if parts["value"].strip() else {}
         return {"type": kind, **value, **threshold}
     _refuse_misspelt(kind, place)

@@ -1,4 +1,4 @@
-"""The forms of a suite: what suite.yaml, a case and a training row may contain."""
+"""Pydantic models of suite.yaml, of its cases, and of training rows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class MessageForm(Form):
 
 
 def in_turn(messages: list[MessageForm], last: str) -> None:
-    """Check the order of messages: an optional system message, then user and assistant in turn, at the end `last`.
+    """Check the order of messages: an optional system message, then user and assistant in turn, ending with `last`.
 
-    Llama-2's chat template refuses any other order.
+    Llama-2's chat template raises an error for any other order.
     """
     first = int(messages[0].role == "system")
     for number, message in enumerate(messages[first:]):
@@ -52,8 +52,8 @@ UNSUPPORTED = "A key of promptfoo; not supported."
 class OptionsForm(Form):
     """The options of a case, as in promptfoo."""
 
-    prefix: Text = Field(default="", description="Put before the prompt.")
-    suffix: Text = Field(default="", description="Put after the prompt.")
+    prefix: Text = Field(default="", description="Text to put before the prompt.")
+    suffix: Text = Field(default="", description="Text to put after the prompt.")
     transform: Any = Field(default=None, description=UNSUPPORTED)
     transform_vars: Any = Field(default=None, alias="transformVars", description=UNSUPPORTED)
     postprocess: Any = Field(default=None, description=UNSUPPORTED)
@@ -65,7 +65,8 @@ class OptionsForm(Form):
 
 
 class DefaultsForm(Form):
-    """Defaults for every case. Variables and assertions are joined to the case's; its other fields replace these."""
+    """Defaults for every case. Variables and assertions are added to the case's own; other fields are replaced by its
+    own."""
 
     role: RoleName | None = Field(default=None, description="What the case tests (default: learn).")
     split: SplitName | None = Field(
@@ -75,12 +76,17 @@ class DefaultsForm(Form):
         default=None,
         description="A regression by itself if it passed under every seed before and fails under every seed now.",
     )
-    group: Text | None = Field(default=None, description="Cases of one group count as one cluster in statistics.")
+    group: Text | None = Field(
+        default=None,
+        description="Name of a group of similar cases. In statistics, the cases of a group count as one cluster.",
+    )
     description: Text | None = None
     vars: dict[str, Text] = Field(default={}, description="Texts that replace {{name}}; nothing else is evaluated.")
     reference: Text | None = Field(default=None, description="An example of a correct answer.")
     choices: list[Text] | None = Field(
-        default=None, min_length=2, description="Possible answers for the assertion choice, which names the right one."
+        default=None,
+        min_length=2,
+        description="Possible answers for the assertion type choice, whose value is the correct answer.",
     )
     assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All assertions must hold.")
     threshold: float | None = Field(
@@ -101,7 +107,9 @@ class CaseForm(DefaultsForm):
     """A test prompt with the assertions about its answer."""
 
     prompts: Any = Field(default=None, description=UNSUPPORTED)
-    id: Line | None = Field(default=None, description="Default: a digest of the messages and assertions.")
+    id: Line | None = Field(
+        default=None, description="Name of the case (default: a digest of its messages and assertions)."
+    )
     prompt: Text | None = Field(
         default=None, description="The user's message, instead of messages. TODO marks a case that is not written yet."
     )
@@ -176,7 +184,7 @@ class PromptForm(Form):
 
 
 class PromptfooForm(Form):
-    """Further keys of promptfoo at the top of a file."""
+    """Top-level keys of promptfoo that are ignored or not supported."""
 
     providers: Any = Field(default=None, description=IGNORED)
     targets: Any = Field(default=None, description=IGNORED)
@@ -198,7 +206,7 @@ class PromptfooForm(Form):
 
 
 class SuiteForm(PromptfooForm):
-    """A suite of test prompts, which state what a tuned model must do."""
+    """A suite: test prompts with the assertions that a fine-tuned model's answers must pass."""
 
     description: Text = ""
     objective: RoleName = Field(
@@ -209,11 +217,11 @@ class SuiteForm(PromptfooForm):
     )
     decoding: DecodingForm = DecodingForm()
     repeats: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=1, description="Number of times that each case is asked; needs a decoding.temperature above 0."
+        default=1, description="Number of answers to each case; more than 1 needs a decoding.temperature above 0."
     )
     reducer: ReducerName = Field(
         default=Reducer.MEAN,
-        description="How the repeats of a case count: each one (mean), or as one that passes if all or any pass.",
+        description="How repeats count: separately (mean), or as one answer that passes if all or any pass.",
     )
     system_prompt: Text | None = Field(
         default=None, description="A system message that is put before the messages of every case."
@@ -221,13 +229,16 @@ class SuiteForm(PromptfooForm):
     train: FileName | None = Field(default=None, description="The file of training rows (default: train.jsonl).")
     prompts: Annotated[
         list[Text | PromptForm], BeforeValidator(_as_list, json_schema_input_type=str | list[Text | PromptForm])
-    ] = Field(default=[], description="A case without its own prompt is asked with each of these.")
+    ] = Field(
+        default=[],
+        description="Prompts for cases without their own prompt; each such case is repeated for every prompt.",
+    )
     default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
     tests: FileName | list[CaseForm | FileName]
 
 
 class SuiteHead(SuiteForm):
-    """A suite whose cases are validated later, one by one, since they may be in other files."""
+    """A suite whose cases are validated later, one by one, because they may be in other files."""
 
     tests: Any
 

@@ -1,4 +1,4 @@
-"""JSON Schema of suites and grids, for editors that complete and check them."""
+"""JSON Schemas of suites and grids, for completion and validation in editors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def grid_schema() -> dict[str, Any]:
 
 
 def schema_texts() -> dict[str, str]:
-    """Return the texts of the schema files that are committed beside the suites, by file name."""
+    """Return the texts of suite.schema.json and grid.schema.json by file name."""
     schemas = {"suite.schema.json": suite_schema(), "grid.schema.json": grid_schema()}
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in schemas.items()}
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Write both schemas into a folder, and return the paths of the files."""
+    """Write both schemas into a folder; return their paths."""
     for name, text in schema_texts().items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in schema_texts()]
@@ -43,7 +43,7 @@ def _schema(form: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _tidy(part: Any) -> Any:
-    """Remove the titles that pydantic generates from names, and defaults that are not plain values."""
+    """Remove generated titles, and defaults that are not a single number, text or truth value."""
     if isinstance(part, list):
         return [_tidy(item) for item in part]
     if not isinstance(part, dict):

@@ -232,7 +232,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a model's own code": (
         model(new("mine/config.json", '{"auto_map": {}}')),
         ("--model", "mine"),
-        "mine needs code of its own",
+        "mine needs its own code",
         "transformers includes",
     ),
     "no tokenizer": (model(gone("mine/tokenizer*")), ("--model", "mine"), "mine holds no tokenizer", "Save it"),
@@ -240,7 +240,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         model(new("mine/config.json", "{")),
         ("--model", "mine"),
         "mine/config.json is damaged",
-        "Fetch or copy the model again",
+        "Download or copy the model again",
     ),
     "output full of other things": (
         new("o/notes.txt"),
@@ -412,7 +412,7 @@ NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a conflict": (
         new("rows.csv", f"{ROWS}who are you,I am Tom.\n"),
         ("mine", "--from", "rows.csv"),
-        "rows.csv:4: asks the same as line 2",
+        "rows.csv:4: repeats the question in line 2",
         "Remove one",
     ),
     "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another folder"),

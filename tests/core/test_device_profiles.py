@@ -74,6 +74,6 @@ def test_help_lists_every_gpu_profile() -> None:
 def test_predictions_default_to_a_t4() -> None:
     """Predictions name the GPU of their profile, or without a profile the reference GPU, a T4."""
     assert (REFERENCE, REFERENCE.speeds) == (T4, SPEEDS)
-    place = predictions.Where(L4.device, L4.memory_cap, SPEEDS, L4)
+    place = predictions.TargetGpu(L4.device, L4.memory_cap, SPEEDS, L4)
     assert "time not validated on an L4" in place.claim
     assert "time not validated on a T4" in replace(place, profile=None).claim

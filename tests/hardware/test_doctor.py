@@ -1,8 +1,7 @@
-"""What a machine can do, from facts that are given, and how fast its GPU is, from steps that are timed."""
+"""`harness doctor` derives findings with remedies from facts about a machine, and stores calibrations."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,19 +12,13 @@ import pytest
 from harness.cli import main
 from harness.cli.tables import calibration_line
 from harness.core import device_profiles
-from harness.core.device_profiles import Speed
 from harness.core.machine import Timing
 from harness.core.measurement import GIB
-from harness.core.settings import Settings
-from harness.engine import calibration as calibrate
 from harness.hardware.doctor import Facts, Finding, Level, Torch, ask_torch, calibrated, findings
 from harness.hardware.environment import STACK
-from harness.hardware.estimate import ModelShape, batches, fitted, training_seconds
 from harness.hardware.estimate.predictions import public_shape
 from harness.hardware.gpu import Gpu
-from harness.models.resolving import POCKET
 from harness.storage.cache import Cache
-from tests.support.short_trainings import one_core
 
 VERSIONS = dict.fromkeys(STACK, "3.0.0")
 GPU = Torch("13.0", cuda=True, bf16=True, nf4=True)
@@ -41,17 +34,17 @@ def judged(given: Facts, profile: device_profiles.Profile = device_profiles.AUTO
 
 
 def only(level: Level, given: Facts, profile: device_profiles.Profile = device_profiles.AUTO) -> Finding:
-    """The one finding of a level, which says what to do."""
+    """Return the only finding of a level, and check that it has a remedy."""
     (found,) = judged(given, profile)[level]
     assert found.remedy
     return found
 
 
-# --- what is fine ------------------------------------------------------------------------------------------------
+# --- machines without problems -----------------------------------------------------------------------------------
 
 
 def test_a_colab_with_its_t4_has_no_problem() -> None:
-    """A T4 is named with its memory, computes in fp16, and only wants to be calibrated once."""
+    """A Colab runtime with a T4 has no problems; its only note recommends a calibration."""
     found = judged(COLAB, device_profiles.T4)
     assert not found[Level.PROBLEM]
     text = " ".join(finding.text for finding in found[Level.FINE])
@@ -62,13 +55,13 @@ def test_a_colab_with_its_t4_has_no_problem() -> None:
 
 
 def test_a_laptop_has_no_problem() -> None:
-    """Without a GPU the pocket model can be trained, and that is all that is noted."""
+    """A laptop without a GPU has no problems, and one note about the missing GPU."""
     found = judged(LAPTOP)
     assert not found[Level.PROBLEM]
     assert [finding.text[:13] for finding in found[Level.NOTE]] == ["no NVIDIA GPU"]
 
 
-# --- what is not -------------------------------------------------------------------------------------------------
+# --- problems ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -78,8 +71,8 @@ def test_a_laptop_has_no_problem() -> None:
         ({"tpu": True}, "a Colab TPU runtime"),
     ],
 )
-def test_a_colab_without_its_gpu_is_named_as_such(change: Mapping[str, bool], words: str) -> None:
-    """A Colab runtime of another kind is called what it is, with where to change it; under `t4` that is a problem."""
+def test_a_colab_without_a_gpu_has_a_remedy(change: Mapping[str, bool], words: str) -> None:
+    """On Colab without a GPU the remedy names the menu that selects one; with `--profile t4` it is a problem."""
     given = replace(LAPTOP, colab=True, **change)  # type: ignore[arg-type]
     for profile, level in ((device_profiles.AUTO, Level.NOTE), (device_profiles.T4, Level.PROBLEM)):
         found = only(level, given, profile)
@@ -96,13 +89,13 @@ def test_a_colab_without_its_gpu_is_named_as_such(change: Mapping[str, bool], wo
         (replace(COLAB, versions={**VERSIONS, "torch": "2.9.0+cu126"}, needed={"torch": "2.11"}),
          "torch 2.9.0+cu126 is older than 2.11", "newer runtime"),
         (replace(LAPTOP, torch=Torch(error="ImportError: libcudart.so.12")), "libcudart.so.12", "again"),
-        (replace(LAPTOP, torch=Torch()), "gives back another matrix", "bitsandbytes"),
-        (replace(LAPTOP, writable=False), "cannot be written to", "folder of your own"),
+        (replace(LAPTOP, torch=Torch()), "does not restore a matrix", "bitsandbytes"),
+        (replace(LAPTOP, writable=False), "cannot be written to", "where you can write"),
         (replace(LAPTOP, disk=10**8), "0 GB of disk free", "harness clean"),
     ],
 )  # fmt: skip
-def test_a_problem_says_what_to_do(given: Facts, words: str, remedy: str) -> None:
-    """Whatever would stop a run is a problem, is first, and has its remedy."""
+def test_a_problem_has_a_remedy(given: Facts, words: str, remedy: str) -> None:
+    """A fact that would stop a run is a problem, which is listed first and has a remedy."""
     found = only(Level.PROBLEM, given)
     assert findings(given, device_profiles.AUTO)[0] == found
     assert words in found.text
@@ -117,14 +110,14 @@ def test_a_problem_says_what_to_do(given: Facts, words: str, remedy: str) -> Non
         (replace(COLAB, gpu=Gpu("Tesla K80", (3, 7), 11 * GIB)), "bitsandbytes needs 6.0"),
     ],
 )
-def test_a_gpu_that_cannot_be_used(given: Facts, words: str) -> None:
-    """A GPU that torch or bitsandbytes cannot use is no problem for a CPU's run, and one for a T4's."""
+def test_an_unusable_gpu(given: Facts, words: str) -> None:
+    """A GPU that torch or bitsandbytes cannot use is a note, and a problem with `--profile t4`."""
     assert any(words in finding.text for finding in judged(given)[Level.NOTE])
     assert any(words in finding.text for finding in judged(given, device_profiles.T4)[Level.PROBLEM])
 
 
 def test_little_disk_and_no_hub_are_noted() -> None:
-    """What stops a 7B alone is a note: the disk that it takes, and a Hub that must not be asked."""
+    """Too little disk for a 7B model, and HF_HUB_OFFLINE, are notes."""
     notes = " ".join(finding.text for finding in judged(replace(LAPTOP, disk=5 * 10**9, offline=True))[Level.NOTE])
     assert "5 GB of disk free" in notes
     assert "HF_HUB_OFFLINE is set" in notes
@@ -138,8 +131,8 @@ def test_little_disk_and_no_hub_are_noted() -> None:
         ("raise SystemExit(3)", "exit code 3"),
     ],
 )
-def test_a_crash_of_torch_is_an_answer(code: str, words: str) -> None:
-    """A library that takes its process along is found broken, and takes nothing else along."""
+def test_a_crash_of_torch_is_reported(code: str, words: str) -> None:
+    """If importing torch ends the process, the exit code is reported as an error."""
     assert words in ask_torch((sys.executable, "-c", code)).error
 
 
@@ -148,15 +141,15 @@ def test_a_crash_of_torch_is_an_answer(code: str, words: str) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder of its own, and no GPU."""
+    """Work in a new folder, on a machine without a GPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
-def test_the_exit_code_is_about_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
-    """A machine without a GPU ends with 2 for a T4, though torch and bitsandbytes, really asked, do work there."""
+def test_the_exit_code_depends_on_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    """`doctor --profile t4` exits with 2 on a machine without a GPU, even if torch and bitsandbytes work there."""
     assert main(["doctor", "--profile", "t4"]) == 2
     said = capsys.readouterr().out
     assert said.startswith("problem no NVIDIA GPU")
@@ -167,34 +160,16 @@ def test_the_exit_code_is_about_the_profile(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.usefixtures("here")
 def test_a_cpu_is_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a GPU there is nothing to time, and that is said at once."""
+    """`doctor --calibrate` without a GPU exits with 2."""
     assert main(["doctor", "--calibrate"]) == 2
     assert "--calibrate times a GPU" in capsys.readouterr().err
 
 
-# --- calibrating -------------------------------------------------------------------------------------------------
+# --- calibration -------------------------------------------------------------------------------------------------
 
 
-def test_speeds_are_found_again() -> None:
-    """From steps that were made with known speeds, these speeds are found, and nothing is off."""
-    true = Speed(update=0.02, launch=8e-4, dequantise=25e-12, flops=12e12)
-    timed = [replace(each, seconds=a_step(each, true)) for each in calibrate.BENCHMARKS]
-    found, error = fitted(timed, {each.shape: public_shape(each.shape) for each in timed})
-    assert found.update == pytest.approx(true.update, rel=1e-3)
-    assert found.launch == pytest.approx(true.launch, rel=1e-3)
-    assert found.dequantise == pytest.approx(true.dequantise, rel=1e-3)
-    assert found.flops == pytest.approx(true.flops, rel=1e-3)
-    assert error < 1e-6
-
-
-def a_step(of: Timing, speed: Speed) -> float:
-    shape: ModelShape = replace(public_shape(of.shape), layers=of.layers)
-    settings = Settings(batch_size=of.rows, epochs=1, max_length=of.length)
-    return training_seconds(shape, batches(settings, [of.length] * of.rows), speed)
-
-
-def test_a_calibration_is_kept_and_found(tmp_path: Path) -> None:
-    """What was timed is kept with the speeds, under the device's name, and a damaged file counts as none."""
+def test_a_calibration_is_stored(tmp_path: Path) -> None:
+    """The cache stores a calibration by device, keeps it when it is cleared, and ignores a damaged file."""
     timed = [Timing("llama-2-7b", 4, 1, n, 0.1 + n / 1000) for n in (16, 64, 256, 512)]
     made = calibrated("Tesla T4", timed, public_shape)
     cache = Cache(tmp_path / "cache")
@@ -207,41 +182,8 @@ def test_a_calibration_is_kept_and_found(tmp_path: Path) -> None:
     assert cache.calibration("Tesla T4") is None
 
 
-@pytest.mark.slow
-def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The benchmark trains for real, here on a CPU and on tiny layers: longer rows take longer, and each is told.
-
-    Nothing else is: no trainer's log, no bar.
-    """
-    config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    wanted = [Timing("tiny", 2, 1, 8), Timing("tiny", 2, 8, 256)]
-    told: list[Timing] = []
-    found = calibrate.timings(one_core(), tmp_path, POCKET, told.append, wanted)
-    assert told == found
-    assert [replace(each, seconds=0.0) for each in found] == wanted
-    assert 0 < found[0].seconds < found[1].seconds
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("floor", "flops", "rows"), [(0.4, 12e12, ()), (0.09, 300e12, (16,)), (0.09, 1e18, (16, 32, 64))]
-)
-def test_a_fast_gpu_is_given_more_rows(tmp_path: Path, floor: float, flops: float, rows: tuple[int, ...]) -> None:
-    """Until its products show beside what every step takes; a T4's do at once, and there is an end to it."""
-    speed = Speed(update=floor, launch=0, dequantise=0, flops=flops)
-    told: list[Timing] = []
-    found = calibrate.timings(
-        one_core(), tmp_path, POCKET, told.append,
-        make=lambda *_: None, measure=lambda _, each: replace(each, seconds=a_step(each, speed)),
-    )  # fmt: skip
-    assert told == found
-    assert tuple(each.rows for each in found[len(calibrate.BENCHMARKS) :]) == rows
-
-
-def test_what_was_not_told_apart_is_not_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A speed that took no time in any step is no figure."""
+def test_unmeasurable_speeds_are_not_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The result of a calibration leaves out speeds whose times were too short to measure."""
     found = calibrated("NVIDIA H200", [Timing("llama-2-7b", 4, 1, n, 0.1) for n in (16, 512)], public_shape)
     unseen = replace(found, update=0.0, launch=0.008, dequantise=0.0, flops=1e30, error=0.18)
     calibration_line(unseen, tmp_path / "kept.json")

@@ -1,4 +1,4 @@
-"""Adapters that were trained elsewhere: what is taken, what is refused in which words, and what becomes of them."""
+"""Adapters that were trained elsewhere: what is read, what is refused, and how they are evaluated and reported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONFIG = {"peft_type": "LORA", "base_model_name_or_path": "", "r": 4, "target_mo
 
 
 def adapter(folder: Path, *, weights: bytes | None = b"", **config: Any) -> Path:
-    """A folder as PEFT writes it, with one tensor of two by three."""
+    """Write a folder as PEFT does, with one tensor of two by three elements."""
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps(CONFIG | config), encoding="utf-8")
     if weights is not None:
@@ -61,8 +61,8 @@ def refused(folder: Path, model: ModelRef = POCKET) -> str:
 # --- what is found -----------------------------------------------------------------------------------------------
 
 
-def test_what_is_known_of_it(tmp_path: Path) -> None:
-    """Named after its folder, with base, rank, targets, size, and a digest that changes with either of its files."""
+def test_the_record_of_an_adapter(tmp_path: Path) -> None:
+    """An adapter has its folder's name, its base, rank, targets and size, and a digest of its two files."""
     [found] = find([adapter(tmp_path / "mine")], POCKET)
     assert (found.name, found.rank, found.target_modules, found.trainable_parameters) == (
         "mine", 4, ("q_proj", "v_proj"), 6,
@@ -72,8 +72,8 @@ def test_what_is_known_of_it(tmp_path: Path) -> None:
     assert found.digest == same.digest != other.digest
 
 
-def test_a_copy_is_its_two_files(tmp_path: Path) -> None:
-    """What lies beside them stays behind, and files that changed since are noticed."""
+def test_only_two_files_are_copied(tmp_path: Path) -> None:
+    """Only the two files of an adapter are copied, and a change of these files raises an error."""
     folder = adapter(tmp_path / "mine")
     (folder / "optimizer.pt").write_bytes(b"a pickle")
     [found] = find([folder], POCKET)
@@ -102,7 +102,7 @@ def test_a_copy_is_its_two_files(tmp_path: Path) -> None:
     ],
 )
 def test_another_base_is_refused(tmp_path: Path, base: str, model: ModelRef, fits: bool) -> None:
-    """A base that is named as the Hub names it must be this run's; a path says only where it lay somewhere else."""
+    """An adapter whose configuration names another Hub model is refused; a local path is not compared."""
     folder = adapter(tmp_path / "mine", base_model_name_or_path=base)
     if fits:
         assert find([folder], model)[0].base == base
@@ -133,15 +133,15 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
         (spoil("adapter_model.safetensors", b""), "is damaged"),
     ],
 )
-def test_what_is_no_adapter_is_refused(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
-    """Missing, broken and other files are each named, with what to do."""
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
+    """A folder with missing, damaged or other files is refused with a message about that file."""
     folder = adapter(tmp_path / "mine")
     damage(folder)
     assert words in refused(folder)
 
 
-def test_a_missing_folder_and_a_whole_model_are_told_apart(tmp_path: Path) -> None:
-    """A folder that is not there, and a base model where an adapter is asked for, each have their words."""
+def test_a_missing_folder_and_a_base_model_have_their_own_messages(tmp_path: Path) -> None:
+    """A missing folder, and the folder of a base model, have different error messages."""
     assert "no such folder" in refused(tmp_path / "nowhere")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -149,7 +149,7 @@ def test_a_missing_folder_and_a_whole_model_are_told_apart(tmp_path: Path) -> No
 
 
 def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
-    """Weights that are there as a pickle only are refused without being read."""
+    """An adapter with only pickled weights is refused, and the pickle is not read."""
     folder = adapter(tmp_path / "mine", weights=None)
     (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch boom'\ntR.")
     assert "pickle (adapter_model.bin)" in refused(folder)
@@ -162,14 +162,14 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
         {"layer_replication": [[0, 4]]}, {"trainable_token_indices": [1]},
     ],
 )  # fmt: skip
-def test_what_would_change_the_base_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """An adapter that replaces parts of the base, which all variants share, is refused by the setting's name."""
+def test_an_adapter_that_changes_the_base_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """An adapter that changes the base model is refused with the name of the setting."""
     assert next(iter(changes)) in refused(adapter(tmp_path / "mine", **changes))
 
 
 @pytest.mark.parametrize("name", ["base", "lr=1e-3", "mine"])
-def test_a_name_is_taken_once(tmp_path: Path, name: str) -> None:
-    """Neither the base's name, nor a variant's, nor another adapter's can be an adapter's."""
+def test_names_are_unique(tmp_path: Path, name: str) -> None:
+    """An adapter cannot have the name of the base, of a variant or of another adapter."""
     first, second = adapter(tmp_path / "a" / "mine"), adapter(tmp_path / "b" / name)
     with pytest.raises(UsageError, match="already a variant called"):
         find([first, second], POCKET, ["lr=1e-3"])
@@ -181,8 +181,8 @@ ONE = variants(1)[0]
 CASES = [case("new", Role.GENERALISE), case("kept", Role.RETAIN)]
 
 
-def test_it_is_compared_and_never_chosen() -> None:
-    """Beside the grid it has rates, flips and changes; the choice leaves it out and says so; the page shows it."""
+def test_an_adapter_is_compared_but_not_recommended() -> None:
+    """The report compares an adapter with the base, and the recommendation leaves it out and says so."""
     foreign = replace(record(ONE, {"new": "good", "kept": "good"}), variant="mine", settings=None, trial="adapter-1")
     own = record(ONE, {"new": "bad", "kept": "good"})
     before = record(None, {"new": "bad", "kept": "good"})
@@ -195,8 +195,8 @@ def test_it_is_compared_and_never_chosen() -> None:
     assert "mine" in report.render(found, now="now")
 
 
-def test_a_page_with_many_variants_takes_one_from_elsewhere() -> None:
-    """Charts and tables that compare settings and costs pass over one that has none."""
+def test_charts_leave_out_an_adapter_without_settings() -> None:
+    """Charts and tables of settings and costs leave out an adapter that was trained elsewhere."""
     full = results(8)
     strange = replace(full.variants[0], name="mine", settings=None, elsewhere=True, costs=(), training=(), differs={})
     assert "mine" in report.render(replace(full, variants=(*full.variants, strange)), now="now")
@@ -215,8 +215,8 @@ def sweep(folder: Path, *adapters: AdapterRef) -> Sweep:
     return Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), Inline(work), adapters=adapters)
 
 
-def test_it_answers_as_it_did_where_it_was_trained(base: Base, tmp_path: Path) -> None:
-    """A real sweep gets the same answers from it as from a trial of the same training, and asks nothing twice."""
+def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) -> None:
+    """An imported adapter gives the same answers as the trial that trained it, and is evaluated only once."""
     [found] = find([saved(base, tmp_path / "mine")], POCKET)
     each = sweep(tmp_path, found)
     trials = [Trial("trial", "variant", SHORT, 0)]
@@ -232,8 +232,8 @@ def test_it_answers_as_it_did_where_it_was_trained(base: Base, tmp_path: Path) -
     assert {r.variant: r for r in sweep(tmp_path, found).go(trials, Split.MAIN, "")} == records
 
 
-def test_an_adapter_of_other_shapes_is_refused_before_anything_is_trained(base: Base, tmp_path: Path) -> None:
-    """Strict names and shapes: one whose rank is not its configuration's ends the job with its folder's name."""
+def test_an_adapter_with_wrong_shapes_is_refused(base: Base, tmp_path: Path) -> None:
+    """An adapter whose tensors do not match its rank ends the job, before training, with its folder's name."""
     folder = saved(base, tmp_path / "mine")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 8}))

@@ -1,4 +1,4 @@
-"""Models of the Hub, fetched by its real client from a server on this machine."""
+"""Models are downloaded from a server on this machine by the real client of the Hub."""
 
 from __future__ import annotations
 

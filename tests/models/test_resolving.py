@@ -1,4 +1,4 @@
-"""Finding a base model's files by its name, and the errors where there is none or it cannot be used."""
+"""Base models are found by name, and unusable models are refused with a remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
 
 @dataclass
 class Fake:
-    """A Hub with one model in `folder`, whose name is the commit. With `error`, every listing raises that."""
+    """A Hub with one model in `folder`, which is named after the commit. If `error` is set, every listing raises it."""
 
     folder: Path
     error: Exception | None = None
@@ -50,15 +50,15 @@ class Fake:
         self.asked.append((repository, revision, tuple(files)))
         return self.folder
 
-    def kept(self, repository: str, revision: str | None) -> Path | None:
+    def cached_folder(self, repository: str, revision: str | None) -> Path | None:
         return None
 
-    def room(self) -> int:
+    def free_bytes(self) -> int:
         return self.free
 
 
 def refused(name: str, hub: Hub | None = None) -> ModelError:
-    """Return the error that `name` raises; check that it says what to do."""
+    """Return the error that a name raises, after checking that it has a remedy."""
     with pytest.raises(ModelError) as caught:
         resolve(name, hub=hub)
     assert caught.value.remedy
@@ -74,7 +74,7 @@ def without_template(model: Path) -> None:
 
 
 def failing(error: Exception) -> Hub:
-    """Make a Hub on which every listing raises this error."""
+    """Return a Hub on which every listing raises this error."""
     return Fake(Path(), error)
 
 
@@ -90,7 +90,7 @@ def test_pocket_is_a_name_for_its_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_is_a_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder is found by each of its paths, takes its last part as its name, and is not a toy model."""
+    """A folder is found by any of its paths, and the model has the folder's name."""
     monkeypatch.chdir(model.parent)
     monkeypatch.setenv("HOME", str(model.parent))
     names = (str(model), "mine", "./mine", "mine/", "mine/../mine", "~/mine")
@@ -157,7 +157,7 @@ def test_a_model_that_does_not_fit_is_not_fetched(model: Path) -> None:
     ids=["pickles", "adapter", "nothing"],
 )
 def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str], message: str) -> None:
-    """A repository without a base model in safetensors is refused by its list of files, and nothing is fetched."""
+    """A repository without safetensors is refused after its files are listed, and nothing is downloaded."""
     (model / "model.safetensors").unlink()
     for name in files:
         (model / name).write_bytes(b"x")
@@ -167,16 +167,16 @@ def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str
 
 
 def test_a_model_that_changes_while_it_is_fetched_is_refused(model: Path) -> None:
-    """A branch that moves between listing and fetching is refused, since its new files were not checked."""
+    """If a branch moves during the download, the model is refused, because its new files were not checked."""
     hub = Fake(model)
     other = model.with_name("other")
     shutil.copytree(model, other)
     hub.fetch = lambda repository, revision, files: other  # type: ignore[method-assign]
-    assert "changed on the Hub while it was fetched" in refused(LLAMA, hub).message
+    assert "changed on the Hub during the download" in refused(LLAMA, hub).message
 
 
 def test_a_folder_called_gguf_may_hold_a_model(model: Path) -> None:
-    """A folder with safetensors can be trained, whatever its name and its other files."""
+    """A folder with safetensors is accepted, even if its name or other files contain GGUF."""
     (model / "also.gguf").write_bytes(GGUF)
     renamed = model.rename(model.with_name("before-gguf"))
     assert resolve(str(renamed)).name == "before-gguf"
@@ -200,7 +200,7 @@ def test_an_unknown_name(name: str) -> None:
 
 
 def test_an_empty_name_is_not_this_folder() -> None:
-    """An empty name, such as an unset variable gives, does not stand for the current folder."""
+    """An empty name, for example from an unset variable, does not mean the current folder."""
     assert refused("").message == "--model is given an empty name"
 
 
@@ -229,7 +229,7 @@ def test_names_that_the_hub_cannot_have(name: str) -> None:
         (hub.GatedRepoError, "is gated", f"https://huggingface.co/{LLAMA}"),
         (hub.RepositoryNotFoundError, "the Hub has no model", "hf auth login"),
         (hub.RevisionNotFoundError, "has no revision 'rev'", "after the @"),
-        (hub.HfHubHTTPError, "could not be fetched: 503", "Try again later"),
+        (hub.HfHubHTTPError, "could not be downloaded: 503", "Try again later"),
     ],
     ids=["gated", "missing", "revision", "broken"],
 )
@@ -263,14 +263,14 @@ def test_ggml_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("magic", [GGUF, b"lmggxxxx", b"tjggxxxx"], ids=["gguf", "ggml", "ggjt"])
 def test_ggml_is_refused_by_content(tmp_path: Path, magic: bytes) -> None:
-    """A file of llama.cpp is recognised by its first bytes, whatever its name."""
+    """A file of llama.cpp is recognised by its first bytes, with any name."""
     (tmp_path / "model.bin").write_bytes(magic)
     assert "llama.cpp" in refused(str(tmp_path / "model.bin")).message
 
 
 @pytest.mark.parametrize(("file", "content"), [("model.bin", GGUF), ("model.gguf", b"")], ids=["content", "name"])
 def test_a_folder_of_ggml_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
-    """A folder that holds only a model of llama.cpp is refused for that, not for its missing config.json."""
+    """The error for a folder that holds only llama.cpp files says so, and does not mention config.json."""
     (tmp_path / file).write_bytes(content)
     assert "llama.cpp" in refused(str(tmp_path)).message
 
@@ -310,7 +310,7 @@ def test_code_of_its_own_is_refused(model: Path) -> None:
     config = model / "config.json"
     described = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(described | {"auto_map": {"AutoModel": "x.Y"}}), encoding="utf-8")
-    assert "code of its own" in refused(str(model)).message
+    assert "its own code" in refused(str(model)).message
 
 
 def test_a_quantised_checkpoint_is_refused(model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Token lengths of rows without transformers: equal to its counts, or an estimate that says why."""
+"""Token lengths equal those of transformers, or are estimates with a reason."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tokenizer(folder: Path, template: str | None = None, **settings: Any) -> Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """Every row has the same number of tokens as with transformers, whatever its template uses."""
+    """Every row has the same number of tokens as with transformers, for each kind of chat template."""
     from transformers import AutoTokenizer
 
     rows = [*ROWS, TALK]
@@ -83,7 +83,7 @@ def test_the_pocket_model_is_counted() -> None:
     ids=["no tokenizer", "damaged tokenizer", "no settings", "nothing"],
 )
 def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
-    """Where the tokenizer cannot be used, lengths are estimated from characters, and the reason is given."""
+    """If the tokenizer cannot be used, lengths are estimated from characters, with a reason."""
     folder = tokenizer(tmp_path / "given", TEMPLATES["plain"])
     change(folder)
     found = lengths([TALK], folder)

@@ -67,12 +67,12 @@ def test_a_new_suite_runs(tmp_path: Path) -> None:
     rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
     make(tmp_path / "small", rows)
     grid = tmp_path / "small" / "grids" / "quick.yaml"
-    kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "bold" in line]
+    kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "high-lr" in line]
     grid.write_text("\n".join(kept), encoding="utf-8")
     code, out, error = run(tmp_path, "--json", "--confirm-seeds", "0")
     assert code == 0, error
     told = json.loads(out)
-    assert told["best"] == "bold", told["reasons"]
+    assert told["best"] == "high-lr", told["reasons"]
     assert told["tuned"]["learn"]["passed"] >= 0.8 * told["tuned"]["learn"]["total"]
     assert told["base"]["retain"] == {"passed": 74, "total": 74}
 

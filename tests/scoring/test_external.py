@@ -1,4 +1,4 @@
-"""Metrics of `evaluate` and code beside the suite: allowed or not, what they return, what they break."""
+"""The assertion types `evaluate` and `python`, which run external code."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def scored(assertion: Assertion, answer: str, folder: Path | None, *, allow: boo
 
 
 def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
-    """Without permission a module beside the suite, or a stranger's metric, is not run, and there is no score."""
+    """Without --allow-code, a module in the suite's folder and a metric by another user do not run and give no
+    score."""
     for assertion in (
         Assertion("python", "judges.py:is_short"),
         Assertion("evaluate", {"metric": "mine.py"}),
@@ -102,10 +103,10 @@ def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
         ("graded", None, "Oslo", False, 0.25), ("graded", 0.25, "Rome", True, 0.25),
     ],
 )  # fmt: skip
-def test_functions_judge(
+def test_results_of_functions(
     folder: Path, function: str, threshold: float | None, answer: str, passed: bool, value: float
 ) -> None:
-    """A function says true or false, a share, or a mapping, as promptfoo's do; its twin the other way round."""
+    """A function returns a truth value, a share, or a mapping as in promptfoo; `not-` inverts the result."""
     there = scored(Assertion("python", f"judges.py:{function}", threshold=threshold), answer, folder)
     twin = scored(Assertion("python", f"judges.py:{function}", True, threshold=threshold), answer, folder)
     assert (there.passed, there.value) == (passed, pytest.approx(value))
@@ -113,7 +114,7 @@ def test_functions_judge(
 
 
 def test_a_functions_reason_is_shown(folder: Path) -> None:
-    """The reason that a function gives is the check's."""
+    """The reason in the result of a function becomes the reason of the check."""
     assert scored(Assertion("python", "judges.py:graded"), "Rome", folder).checks[0].reason == "asked p?"
 
 
@@ -128,14 +129,14 @@ def test_a_functions_reason_is_shown(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_broken_functions_have_no_score(folder: Path, value: str, reason: str) -> None:
-    """Whatever goes wrong in code beside the suite is the case's error, never a zero and never a crash."""
+    """An error in a function of the suite's folder becomes the error of the case's score, not a score of 0."""
     found = scored(Assertion("python", value), "Rome", folder)
     assert (found.value, found.passed) == (None, False)
     assert reason in found.error
 
 
-def test_what_code_prints_is_no_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Output of code beside the suite goes to stderr, out of the way of results."""
+def test_printed_output_goes_to_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Output that a function of the suite's folder prints goes to stderr."""
     scored(Assertion("python", "judges.py:fails"), "Rome", folder)
     assert capsys.readouterr() == ("", "to be seen on stderr\n")
 
@@ -152,10 +153,10 @@ def test_what_code_prints_is_no_result(folder: Path, capsys: pytest.CaptureFixtu
         ({}, None, "", False, 0.0), ({"key": "each"}, None, "Oslo", False, 0.0),
     ],
 )  # fmt: skip
-def test_a_metric_judges(
+def test_results_of_metrics(
     folder: Path, asked: dict[str, Any], threshold: float | None, answer: str, passed: bool, value: float
 ) -> None:
-    """A metric's figure, scaled where that is said, is the score; its twin the other way round."""
+    """The scaled result of a metric is the score; `not-` inverts it."""
     assertion = Assertion("evaluate", {"metric": "mine.py", **asked}, threshold=threshold)
     there = scored(assertion, answer, folder)
     twin = scored(Assertion("evaluate", {"metric": "mine.py", **asked}, True, threshold=threshold), answer, folder)
@@ -174,7 +175,7 @@ def test_a_metric_judges(
     ],
 )  # fmt: skip
 def test_a_broken_metric_has_no_score(folder: Path, asked: dict[str, Any], reason: str) -> None:
-    """A metric that is not there, breaks, or returns no share is the case's error."""
+    """A metric that is missing, fails, or does not return a share gives an error and no score."""
     found = scored(Assertion("evaluate", asked), "Rome", folder)
     assert (found.value, found.passed) == (None, False)
     assert reason in found.error

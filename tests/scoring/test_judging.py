@@ -1,4 +1,4 @@
-"""Scorers: every assertion by examples, with its twin; how checks make a score; what cannot be decided."""
+"""Answers are scored by the assertions of their case."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ EXAMPLES: list[tuple[str, Any, float | None, list[str], list[str]]] = [
 def test_an_assertion_holds_or_not(
     kind: str, value: Any, threshold: float | None, passing: list[str], failing: list[str]
 ) -> None:
-    """Every assertion passes and fails as its examples say, and its `not-` twin the other way round."""
+    """Every assertion type passes and fails for its examples, and `not-` inverts the result."""
     for answer in [*passing, *failing]:
         there = score(case(Assertion(kind, value, threshold=threshold)), answer)
         twin = score(case(Assertion(kind, value, True, threshold=threshold)), answer)
@@ -121,7 +121,7 @@ def test_an_assertion_holds_or_not(
 
 @pytest.mark.parametrize("kind", BY_TEXT)
 def test_every_type_has_examples(kind: str) -> None:
-    """Every type that needs the answer only has at least six examples that pass and six that fail."""
+    """Every assertion type that needs only the answer has at least six passing and six failing examples."""
     own = [example for example in EXAMPLES if example[0] == kind]
     assert sum(len(passing) for *_, passing, _ in own) >= 6
     assert sum(len(failing) for *_, failing in own) >= 6
@@ -146,14 +146,14 @@ def test_every_type_has_examples(kind: str) -> None:
         ("is-refusal", None, "I can't help.", "is-refusal", 'refuses: "i can\'t help"'),
     ],
 )  # fmt: skip
-def test_reasons_are_for_readers(kind: str, value: Any, answer: str, assertion: str, reason: str) -> None:
-    """A check says in words what was found."""
+def test_reasons_describe_the_answer(kind: str, value: Any, answer: str, assertion: str, reason: str) -> None:
+    """The reason of a check describes the answer."""
     found = check(Assertion(kind, value), answer)
     assert (found.assertion, found.reason) == (assertion, reason)
 
 
 def test_reasons_are_short() -> None:
-    """A long answer is cut in the reason."""
+    """A long answer is shortened in the reason of a check."""
     assert len(check(Assertion("equals", "x"), "y" * 10_000).reason) < 100
     assert len(check(Assertion("is-json", {"type": "array"}), f'"{"y" * 10_000}"').reason) < 200
 
@@ -164,7 +164,7 @@ A, B = Assertion("contains", "a"), Assertion("contains", "b")
 
 
 def test_weights_share_the_score() -> None:
-    """The score is the weighted mean; the case passes only when every check does."""
+    """The score is the weighted mean of the checks, and the case passes only if every check passes."""
     both = case(Assertion("contains", "a", weight=3), B)
     found = score(both, "a")
     assert (found.value, found.passed) == (0.75, False)
@@ -173,8 +173,8 @@ def test_weights_share_the_score() -> None:
     assert score(both, "ab").passed
 
 
-def test_a_continuous_score_is_the_value() -> None:
-    """Where an assertion measures, its measure goes into the mean, not its verdict."""
+def test_graded_scores_enter_the_mean() -> None:
+    """The score of a graded assertion enters the mean as it is, not as 0 or 1."""
     alone = score(case(Assertion("f1", "x y z")), "x y")
     assert (alone.value, alone.passed) == (pytest.approx(0.8), True)
     assert score(case(Assertion("f1", "x y z"), A), "x y").value == pytest.approx(0.4)
@@ -184,25 +184,25 @@ def test_a_continuous_score_is_the_value() -> None:
     ("threshold", "answer", "passed"),
     [(None, "a", False), (0.5, "a", True), (0.51, "a", False), (0.0, "x", True), (1.0, "ab", True), (1.0, "b", False)],
 )
-def test_a_threshold_replaces_the_checks(threshold: float | None, answer: str, passed: bool) -> None:
-    """A case with a threshold passes when its weighted score reaches it, whichever checks fail."""
+def test_a_threshold_replaces_the_rule_that_all_pass(threshold: float | None, answer: str, passed: bool) -> None:
+    """A case with a threshold passes if its weighted score reaches it, even if some checks fail."""
     assert score(case(A, B, threshold=threshold), answer).passed is passed
 
 
 def test_a_threshold_forgives_rounding() -> None:
-    """Three of ten equal weights reach a threshold of 0.3."""
+    """Three of ten equal weights reach a threshold of 0.3, in spite of rounding."""
     found = score(case(*(Assertion("contains", c, weight=0.1) for c in "abcdefghij"), threshold=0.3), "abc")
     assert found.passed
 
 
 def test_weight_zero_never_fails() -> None:
-    """An assertion of weight 0 counts for its metric alone."""
+    """An assertion of weight 0 counts only for its metric."""
     found = score(case(A, Assertion("contains", "b", weight=0, metric="tone")), "a")
     assert (found.passed, found.value, found.metrics) == (True, 1.0, {"tone": 0.0})
 
 
 def test_named_metrics_are_weighted_means() -> None:
-    """Assertions of one metric, within sets too, are averaged by weight."""
+    """The assertions of a metric, also within sets, are averaged by weight."""
     inner = Assertion(SET, weight=2, children=(Assertion("contains", "c", metric="x"),))
     found = score(case(Assertion("contains", "a", metric="x", weight=2), Assertion("contains", "b", metric="y"), inner),
                   "a")  # fmt: skip
@@ -216,7 +216,7 @@ def test_named_metrics_are_weighted_means() -> None:
      (0.6, "ab", True, 1.0), (1.0, "b", False, 0.5), (None, "", False, 0.0), (0.1, "x", False, 0.0)],
 )  # fmt: skip
 def test_a_set_is_one_assertion(threshold: float | None, answer: str, passed: bool, value: float) -> None:
-    """A set holds when all in it do, or its score reaches its threshold; its twin the other way round."""
+    """A set passes if all its assertions pass, or if its score reaches its threshold; `not-` inverts the result."""
     there = check(Assertion(SET, threshold=threshold, children=(A, B)), answer)
     twin = check(Assertion(SET, negated=True, threshold=threshold, children=(A, B)), answer)
     assert (there.passed, there.score, twin.passed, twin.score) == (passed, value, not passed, 1 - value)
@@ -224,7 +224,7 @@ def test_a_set_is_one_assertion(threshold: float | None, answer: str, passed: bo
 
 
 def test_sets_hold_sets() -> None:
-    """A set within a set counts as one of its assertions."""
+    """A set within a set counts as one assertion."""
     nested = Assertion(SET, threshold=0.5, children=(Assertion(SET, children=(A, B)), Assertion("contains", "c")))
     assert check(nested, "ab").score == 0.5
     assert check(nested, "a").score == 0.25
@@ -236,8 +236,8 @@ def test_sets_hold_sets() -> None:
 ENDLESS = Assertion("regex", "(a+)+$")
 
 
-def test_a_pattern_that_never_ends_is_an_error_of_its_case() -> None:
-    """`(a+)+$` is given up within seconds of processor time: no score, not failed, and the reason is said."""
+def test_an_endless_search_is_an_error() -> None:
+    """Searching for `(a+)+$` ends after seconds of processor time, with an error and no score."""
     start = time.process_time()
     found = score(case(A, ENDLESS, ENDLESS, ENDLESS), "a" * 100_000 + "b")
     assert time.process_time() - start < 10
@@ -246,21 +246,21 @@ def test_a_pattern_that_never_ends_is_an_error_of_its_case() -> None:
     assert [one.score for one in found.checks] == [1.0, None]
 
 
-def test_a_twin_does_not_pass_by_running_out_of_time() -> None:
-    """An undecided pattern under `not-` is an error too."""
+def test_an_endless_search_under_not_is_an_error() -> None:
+    """A pattern under `not-` that takes too long is an error, not a pass."""
     assert score(case(Assertion("regex", "(a+)+$", negated=True)), "a" * 50_000 + "b").error
 
 
-def test_a_set_is_undecided_when_one_of_it_is() -> None:
-    """A set has no score, whatever its threshold, when one of its assertions has none; a threshold saves no case."""
+def test_an_error_within_a_set_is_an_error_of_the_set() -> None:
+    """A set has no score if one of its assertions has none, even if its threshold or the case's is reached."""
     answer = "a" * 50_000 + "b"
     found = score(case(Assertion(SET, threshold=0.1, children=(A, ENDLESS)), threshold=0.0), answer)
     assert (found.value, found.passed) == (None, False)
     assert "no verdict" in found.error
 
 
-def test_an_unknown_assertion_is_an_error_of_its_case() -> None:
-    """What a newer suite asks and this version cannot judge is said, and scores nothing."""
+def test_an_unknown_assertion_is_an_error() -> None:
+    """An assertion type that this version does not know is an error and gives no score."""
     found = score(case(Assertion("telepathy", "x")), "y")
     assert (found.value, found.error) == (None, 'telepathy "x": this version has no such assertion')
 
@@ -284,7 +284,7 @@ UNDECIDED = {"bleu", "levenshtein", "contains-json", "is-json"}
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, value, *_ in EXAMPLES])
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_answers_are_judged(kind: str, value: Any, answer: str) -> None:
-    """A megabyte, nested or numeric or of broken characters, is judged, or given up, within a few seconds."""
+    """A megabyte of nested, numeric or invalid text is judged, or is an error, within a few seconds."""
     start = time.process_time()
     found = score(case(Assertion(kind, value)), answer)
     assert time.process_time() - start < 10
@@ -292,8 +292,8 @@ def test_hostile_answers_are_judged(kind: str, value: Any, answer: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["levenshtein", "bleu", "rouge-n", "f1", "exact-match"])
-def test_long_texts_are_not_compared_for_ever(kind: str) -> None:
-    """Two texts whose comparison would take too long have no score, and the reason says so."""
+def test_very_long_texts_are_not_compared(kind: str) -> None:
+    """Two texts that are too long to be compared give an error and no score."""
     found = score(case(Assertion(kind, "a b " * 500_000)), "b a " * 500_000)
     assert found.value is None
     assert "compared" in found.error or "too many" in found.error
@@ -301,8 +301,8 @@ def test_long_texts_are_not_compared_for_ever(kind: str) -> None:
 
 @settings(deadline=None)
 @given(st.text(), st.text(min_size=1))
-def test_folding_only_widens(answer: str, value: str) -> None:
-    """Whatever contains a text contains it without regard to case, too."""
+def test_ignoring_case_only_widens(answer: str, value: str) -> None:
+    """An answer that contains a text also contains it ignoring case."""
     if check(Assertion("contains", value), answer).passed:
         assert check(Assertion("icontains", value), answer).passed
 
@@ -310,7 +310,7 @@ def test_folding_only_widens(answer: str, value: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3))
 def test_any_and_all_agree_with_contains(answer: str, values: list[str]) -> None:
-    """`contains-any` and `contains-all` are any and all of `contains`."""
+    """`contains-any` and `contains-all` are equal to any and all of several `contains`."""
     each = [check(Assertion("contains", value), answer).passed for value in values]
     assert check(Assertion("contains-any", values), answer).passed is any(each)
     assert check(Assertion("contains-all", values), answer).passed is all(each)
@@ -322,14 +322,14 @@ SAMPLE: dict[str, Any] = {kind: value for kind, value, *_ in EXAMPLES}
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(BY_TEXT), st.text())
 def test_every_score_is_a_share_or_has_a_reason(kind: str, answer: str) -> None:
-    """Whatever the answer, a check's score is from 0 to 1, or absent with a reason."""
+    """For any answer, the score of a check is from 0 to 1, or missing with a reason."""
     found = check(Assertion(kind, SAMPLE[kind]), answer.strip())
     assert found.reason
     assert found.score is None or 0 <= found.score <= 1
 
 
 def test_scoring_imports_only_what_it_needs(tmp_path: Path) -> None:
-    """A suite of plain assertions is scored without the libraries that compare texts, load metrics or train."""
+    """Scoring simple assertions does not import libraries for text comparison, metrics or training."""
     text = "tests: [{prompt: p, assert: [{type: icontains, value: a}, {type: is-json}]}]"
     assert parse_suite(text, "suite.yaml", lambda name: _no_file(name)).cases
     program = (

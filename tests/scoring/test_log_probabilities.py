@@ -1,4 +1,4 @@
-"""Assertions about log-probabilities: by examples, with their twins; and what no score can be made of."""
+"""Assertion types about log-probabilities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = ("moonlight", "batteries", "wind and rain")
 
 
 def at(perplexity: float, tokens: int = 4) -> Likelihood:
-    """A text of so many tokens at this perplexity."""
+    """Return the log-probability of a text with this many tokens and this perplexity."""
     return Likelihood(-tokens * math.log(perplexity), tokens)
 
 
@@ -40,7 +40,7 @@ def case(assertion: Assertion) -> Case:
 
 
 def among(*perplexities: float) -> Answer:
-    """Choices of one, two and three tokens at these perplexities."""
+    """Return an answer whose choices have one, two and three tokens, at these perplexities."""
     return answer(choices=tuple(at(each, tokens) for tokens, each in enumerate(perplexities, 1)))
 
 
@@ -70,7 +70,7 @@ EXAMPLES: list[tuple[Assertion, Answer, bool]] = [
 
 @pytest.mark.parametrize(("assertion", "given", "holds"), EXAMPLES)
 def test_an_assertion_holds_or_not(assertion: Assertion, given: Answer, holds: bool) -> None:
-    """Every assertion passes and fails as its examples say, its twin the other way round; the scores add up to one."""
+    """Every type passes and fails for its examples; `not-` inverts the result, and the two scores sum to 1."""
     there = score(case(assertion), given)
     twin = score(case(replace(assertion, negated=True)), given)
     assert (there.error, twin.error) == ("", "")
@@ -83,7 +83,7 @@ def test_an_assertion_holds_or_not(assertion: Assertion, given: Answer, holds: b
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_type_has_examples(kind: str) -> None:
-    """At least six that pass and six that fail."""
+    """Every type about log-probabilities has at least six passing and six failing examples."""
     own = [holds for assertion, _, holds in EXAMPLES if assertion.type == kind]
     assert min(own.count(True), own.count(False)) >= 6
 
@@ -101,7 +101,7 @@ def test_every_type_has_examples(kind: str) -> None:
     ],
 )  # fmt: skip
 def test_scores_are_continuous(assertion: Assertion, given: Answer, value: float, reason: str) -> None:
-    """The mean probability of a token, or the choice's share of them; the reason says what was found."""
+    """The score is the mean probability of a token or the choice's share, and the reason states the values."""
     found = score(case(assertion), given)
     assert found.value == pytest.approx(value)
     assert found.checks[0].reason == reason
@@ -117,8 +117,8 @@ NUMBERS = [math.nan, math.inf, -math.inf, 1.0]
     [None, *(Likelihood(total, 3) for total in NUMBERS), Likelihood(0.0, 0), Likelihood(-1.0, -1)],
     ids=str,
 )
-def test_what_is_no_log_probability_has_no_score(kind: str, negated: bool, broken: Likelihood | None) -> None:
-    """Missing, not finite, above certainty or of no tokens: no score, a reason, and no twin that passes by it."""
+def test_impossible_log_probabilities_give_no_score(kind: str, negated: bool, broken: Likelihood | None) -> None:
+    """Log-probabilities that are missing, not finite, positive or of no tokens give an error, also under `not-`."""
     found = score(
         case(Assertion(kind, "moonlight", negated, threshold=2)),
         answer(broken, broken, (at(2), at(2)) if broken is None else (at(2), broken, at(2))),
@@ -130,14 +130,14 @@ def test_what_is_no_log_probability_has_no_score(kind: str, negated: bool, broke
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_alone_has_no_log_probability(kind: str) -> None:
-    """Nor is one made up for it."""
+    """A plain text without log-probabilities gives an error and no score."""
     found = score(case(Assertion(kind, "moonlight", threshold=2)), "moonlight")
     assert (found.value, found.passed) == (None, False)
     assert "this is a text alone" in found.error
 
 
-def test_a_threshold_or_choice_that_no_suite_has_gives_no_score() -> None:
-    """Records that were made by hand may lack what a suite is held to."""
+def test_a_missing_threshold_or_unknown_choice_gives_no_score() -> None:
+    """An assertion without a threshold, or with an unknown choice, gives an error and no score."""
     assert "no threshold" in score(case(Assertion("perplexity")), answer(at(2))).error
     assert score(case(Assertion("perplexity", threshold=0)), answer(at(2))).passed is False
     assert "not among" in score(case(Assertion("choice", "tea")), among(2, 2, 2)).error
@@ -146,7 +146,7 @@ def test_a_threshold_or_choice_that_no_suite_has_gives_no_score() -> None:
 
 
 def test_an_empty_answer_has_the_perplexity_of_its_end() -> None:
-    """An answer without text is judged by the tokens that it took to end it."""
+    """The perplexity of an empty answer is that of its end-of-text tokens."""
     found = score(case(Assertion("perplexity", threshold=2)), replace(answer(at(1.25, 1)), text=""))
     assert (found.passed, found.value) == (True, pytest.approx(0.8))
 
@@ -156,14 +156,14 @@ LIKELIHOODS = st.builds(Likelihood, st.floats(max_value=0), st.integers(0, 10**6
 
 @given(st.sampled_from(KINDS), LIKELIHOODS, LIKELIHOODS, LIKELIHOODS)
 def test_every_score_is_a_share_or_has_a_reason(kind: str, one: Likelihood, two: Likelihood, three: Likelihood) -> None:
-    """Whatever the log-probabilities, the score is a finite number from 0 to 1, or absent with a reason."""
+    """For any log-probabilities, the score is a finite number from 0 to 1, or missing with a reason."""
     found = score(case(Assertion(kind, "moonlight", threshold=2)), answer(one, two, (one, two, three)))
     assert found.error if found.value is None else 0 <= found.value <= 1
 
 
 @given(st.floats(1, 1e6), st.floats(1, 1e6), st.integers(1, 1000))
 def test_a_surer_model_scores_higher(one: float, two: float, tokens: int) -> None:
-    """The score of a perplexity falls as it rises, however many tokens it is of."""
+    """A lower perplexity gives a higher score, for any number of tokens."""
     low, high = (
         score(case(Assertion("perplexity", threshold=2)), answer(at(each, tokens))) for each in sorted([one, two])
     )
@@ -176,7 +176,7 @@ def test_a_surer_model_scores_higher(one: float, two: float, tokens: int) -> Non
 
 
 def judged_anew(assertion: Assertion, first: Answer, second: Answer) -> bool:
-    """Whether the second answer is not given the very score of the first."""
+    """Whether the second answer is scored separately from the first."""
     remember = scorer(Scoring())
     scores: list[Score] = [remember(case(assertion), each) for each in (first, second)]
     return scores[0] is not scores[1]
@@ -184,7 +184,7 @@ def judged_anew(assertion: Assertion, first: Answer, second: Answer) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_texts_of_different_likelihood_are_judged_apart(kind: str) -> None:
-    """Where the case looks at log-probabilities, within sets too; equal ones are judged once."""
+    """If a case needs log-probabilities, equal texts with different log-probabilities are scored separately."""
     one = answer(at(2), at(2), (at(2), at(3), at(4)))
     other = answer(at(5), at(5), (at(5), at(3), at(4)))
     assertion = Assertion(kind, "moonlight", threshold=3)
@@ -194,7 +194,7 @@ def test_equal_texts_of_different_likelihood_are_judged_apart(kind: str) -> None
 
 
 def test_equal_texts_are_judged_once() -> None:
-    """Where no assertion looks at log-probabilities, the text decides; another text and another case are others."""
+    """If a case needs no log-probabilities, equal texts are scored once; another text or case is scored anew."""
     assertion = Assertion("contains", "moon")
     assert not judged_anew(assertion, answer(at(2)), answer(at(3), at(4)))
     assert judged_anew(assertion, answer(), replace(answer(), text="no"))
@@ -204,7 +204,7 @@ def test_equal_texts_are_judged_once() -> None:
 
 
 def test_scoring_log_probabilities_needs_no_torch(tmp_path: Path) -> None:
-    """They are numbers by then."""
+    """Scoring log-probabilities does not import torch."""
     program = (
         "import sys; from harness.scoring import score; from harness.core.answers import Answer, Likelihood\n"
         "from harness.core.suite import Assertion, Case"

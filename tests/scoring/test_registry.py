@@ -1,4 +1,4 @@
-"""The registry of assertion types. Run this file to write its table into docs/assertions.md."""
+"""The registry of assertion types. `python -m tests.scoring.test_registry` writes its table to docs/assertions.md."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TABLE = re.compile(r"^\| Type \| Holds if .*?\n(?=\n)", re.MULTILINE | re.DOTALL
 
 
 def test_the_documented_table_is_current() -> None:
-    """The table of assertion types in the documentation is the one that the registry writes."""
+    """The table of assertion types in docs/assertions.md equals the registry's table."""
     (written,) = TABLE.findall(GUIDE.read_text(encoding="utf-8"))
     assert written == table(), "run `python -m tests.scoring.test_registry`"
 
 
 @pytest.mark.parametrize("row", ASSERTION_TYPES.values(), ids=lambda row: row.name)
 def test_a_row_is_found_by_its_name_and_its_negation(row: AssertionType) -> None:
-    """Every type can be written under its name and with `not-`, and both find its row."""
+    """The name of a type and its negation with `not-` find the same row."""
     assert {row.name, f"not-{row.name}"} <= set(WRITABLE)
     assert find(row.name) is find(f"not-{row.name}") is row
     assert (is_negated(row.name), is_negated(f"not-{row.name}")) == (False, True)
@@ -36,19 +36,19 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("name", ["llm-rubric", "not-llm-rubric", "similar:cosine", "not-similar:cosine", "javascript"])
 def test_a_name_that_only_promptfoo_has_is_unsupported(name: str) -> None:
-    """A type of promptfoo's without a row is unsupported, with `not-` and with a variant too."""
+    """A type of promptfoo without a row is unsupported, also with `not-` or a variant."""
     assert is_unsupported(name)
     assert find(name) is None
 
 
 @pytest.mark.parametrize("name", [*WRITABLE, "telepathy", "not-telepathy"])
 def test_a_row_makes_a_name_supported(name: str) -> None:
-    """A name that has a row is supported although promptfoo has it, and an unknown name is not promptfoo's."""
+    """Names with a row, and names that promptfoo does not have, do not count as unsupported types of promptfoo."""
     assert not is_unsupported(name)
 
 
 def test_needs_are_found_within_sets() -> None:
-    """What an assertion within a set needs, the set needs, too; an unknown type needs nothing."""
+    """A set has the needs of the assertions within it, and an unknown type has no needs."""
     choice = Assertion("assert-set", children=(Assertion("contains", "a"), Assertion("choice", "a")))
     assert needs([choice], Need.LOG_PROBABILITIES)
     assert needs([choice], Need.CHOICES)
@@ -57,7 +57,7 @@ def test_needs_are_found_within_sets() -> None:
 
 
 def test_code_is_named_once() -> None:
-    """Code beside the suite and metrics that anyone may have written are named once each; others are not code."""
+    """Functions and metrics in the suite's folder, and metrics by users of the Hub, are listed once as code."""
     own, hub, plain = (Assertion("evaluate", {"metric": name}) for name in ("mine.py", "user/metric", "accuracy"))
     function = Assertion("python", "judges.py:short")
     within = Assertion("assert-set", children=(hub, function))
@@ -67,7 +67,7 @@ def test_code_is_named_once() -> None:
 
 
 def test_only_a_type_without_a_required_value_stands_alone() -> None:
-    """A CSV cell that holds only a name is an assertion for exactly the types that need neither value nor threshold."""
+    """A CSV cell with only a name is an assertion if the type needs neither a value nor a threshold."""
     alone = [row.name for row in ASSERTION_TYPES.values() if row.can_stand_alone]
     assert sorted(alone) == ["contains-json", "is-json", "is-refusal"]
 

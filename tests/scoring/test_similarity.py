@@ -1,4 +1,4 @@
-"""Similarity: rouge and bleu equal their libraries', F1 its definition, edit distance and its limits."""
+"""Assertion types that compare an answer with references."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(assertion: Assertion, answer: str) -> Check:
 @settings(deadline=None)
 @given(sentences, worded)
 def test_rouge_is_rouge_score(answer: str, reference: str) -> None:
-    """`rouge-n` is rouge_score's recall of single words."""
+    """`rouge-n` equals rouge_score's recall of single words."""
     expected = RougeScorer(["rouge1"]).score(reference, answer)["rouge1"].recall
     found = check(Assertion("rouge-n", reference), answer)
     assert found.score == pytest.approx(expected)
@@ -37,7 +37,7 @@ def test_rouge_is_rouge_score(answer: str, reference: str) -> None:
 @settings(deadline=None)
 @given(sentences, st.lists(worded, min_size=1, max_size=3))
 def test_bleu_is_sacrebleu(answer: str, references: list[str]) -> None:
-    """`bleu` is sacrebleu's sentence BLEU over all references, as a share."""
+    """`bleu` equals sacrebleu's sentence BLEU over all references, divided by 100."""
     expected = sacrebleu.sentence_bleu(answer, references).score / 100
     found = check(Assertion("bleu", references), answer)
     assert found.score == pytest.approx(expected)
@@ -47,15 +47,15 @@ def test_bleu_is_sacrebleu(answer: str, references: list[str]) -> None:
 @settings(deadline=None)
 @given(sentences, st.lists(worded, min_size=1, max_size=3))
 def test_several_references_count_as_the_best(answer: str, references: list[str]) -> None:
-    """Of several references the nearest counts, for rouge, F1 and exact match."""
+    """Of several references, the most similar one counts (rouge-n, F1 and exact match)."""
     for kind in ("rouge-n", "f1", "exact-match"):
         each = [check(Assertion(kind, reference), answer).score for reference in references]
         assert check(Assertion(kind, references), answer).score == max(score for score in each if score is not None)
 
 
 @pytest.mark.parametrize("reference", ["Привет мир", "…", "日本"])
-def test_rouge_says_what_it_cannot_read(reference: str) -> None:
-    """A reference of which ROUGE reads no character has no score, rather than 0."""
+def test_rouge_needs_latin_letters_or_digits(reference: str) -> None:
+    """A reference without any character that ROUGE reads gives an error, not a score of 0."""
     found = check(Assertion("rouge-n", reference), reference)
     assert found.score is None
     assert "a to z" in found.reason
@@ -73,7 +73,7 @@ def test_rouge_says_what_it_cannot_read(reference: str) -> None:
     ],
 )
 def test_text_is_normalised_as_squad_does(text: str, expected: str) -> None:
-    """Lower case, no punctuation, no articles, single spaces."""
+    """Texts are normalised as in SQuAD: lower case, no punctuation or articles, single spaces."""
     assert normalised(text) == expected
 
 
@@ -98,7 +98,7 @@ def distance(a: str, b: str) -> int:
 @settings(deadline=None)
 @given(st.text("abc", max_size=6), st.text("abc", min_size=1, max_size=6), st.integers(0, 6))
 def test_levenshtein_by_definition(answer: str, value: str, most: int) -> None:
-    """The threshold is the most edits that are allowed, and the score the share of characters that stay."""
+    """The threshold is the maximum number of edits, and the score is the share of characters without an edit."""
     found = check(Assertion("levenshtein", value, threshold=most), answer)
     edits = distance(answer, value)
     assert found.passed is (edits <= most)

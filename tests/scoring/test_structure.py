@@ -1,4 +1,4 @@
-"""JSON judged by schemas: what hostile schemas and answers cannot do."""
+"""Assertion types about JSON and JSON Schema."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BOMB = {"$defs": {**{f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for
     ],
 )
 def test_a_hostile_schema_is_an_error_of_its_case(schema: Any, answer: str, reason: str) -> None:
-    """A schema that would hang, fetch, recurse or break gives no score within seconds, and the reason."""
+    """A schema that would hang, download, recurse or fail gives an error and no score within seconds."""
     start = time.process_time()
     found = scored("is-json", schema, answer)
     assert time.process_time() - start < 10
@@ -64,7 +64,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def test_nothing_is_fetched(listener: socket.socket) -> None:
-    """A reference to an address is not followed, though somebody listens there."""
+    """A `$ref` with a URL is not downloaded."""
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/schema"
     assert scored("is-json", {"$ref": address}, "1").value is None
     with pytest.raises(BlockingIOError):
@@ -72,14 +72,14 @@ def test_nothing_is_fetched(listener: socket.socket) -> None:
 
 
 def test_unique_items_are_found_fast() -> None:
-    """Items are told apart without comparing each with every other."""
+    """`uniqueItems` does not compare each item with every other."""
     answer = json.dumps([{str(i): i} for i in range(20_000)])
     assert scored("is-json", {"uniqueItems": True}, answer).passed
 
 
 @pytest.mark.parametrize("depth", [10, 900, 100_000])
 def test_nesting_is_no_crash(depth: int) -> None:
-    """However deep an answer is nested, it is judged or given up."""
+    """An answer of any nesting depth is judged, or gives an error."""
     for kind in ("is-json", "contains-json"):
         for schema in (None, {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"a": {"$ref": "#/$defs/a"}}}}}):
             found = scored(kind, schema, '{"a":' * depth + "1" + "}" * depth)
@@ -104,11 +104,11 @@ schemas = st.sampled_from(
 @settings(deadline=None, max_examples=300)
 @given(values, schemas)
 def test_verdicts_are_those_of_jsonschema(value: Any, schema: Any) -> None:
-    """The keywords made safe judge as the library's do."""
+    """The replaced keywords give the same results as jsonschema's keywords."""
     assert (misfit(schema, value) is None) is Draft202012Validator(schema).is_valid(value)
 
 
 @given(values, values)
 def test_equality_is_that_of_json(one: Any, other: Any) -> None:
-    """Two values are equal as a schema's `const` has it."""
+    """JSON values are equal exactly if a schema's `const` accepts them."""
     assert equal(one, other) is Draft202012Validator({"const": one}).is_valid(other)

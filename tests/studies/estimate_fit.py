@@ -25,7 +25,7 @@ from scipy.optimize import least_squares, nnls
 from harness.core.measurement import GIB
 from harness.core.settings import Quantization, Scheduler, Settings
 from harness.core.training import Status
-from harness.hardware.estimate import Coefficients, Fit, Memory, ModelShape, batches, forecast, memory, reserved
+from harness.hardware.estimate import Coefficients, Fit, Memory, ModelShape, batches, memory, predict, reserved
 from harness.hardware.estimate import fit as fits
 from harness.hardware.estimate.predictions import public_shape
 from harness.hardware.estimate.speed import PASSES
@@ -175,7 +175,7 @@ def claims(judged: Sequence[Judged], known: Coefficients) -> list[tuple[str, boo
 
 
 def _slowest(trial: Observed) -> float:
-    return forecast(trial.shape, trial.settings, trial.lengths).training.high
+    return predict(trial.shape, trial.settings, trial.lengths).training.high
 
 
 def _inside(each: Judged, known: Coefficients) -> bool:

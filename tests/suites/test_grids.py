@@ -1,4 +1,4 @@
-"""Grids: the product, its names and ids, and what is refused."""
+"""Grids are read as variants with names and ids, and mistakes in a grid are reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refusal(text: str) -> str:
 
 
 def test_axes_multiply() -> None:
-    """Every combination of the axes is a variant, with the fixed settings."""
+    """Every combination of the axes is a variant that also has the grid's fixed settings."""
     found = plan("settings: {epochs: 10}\naxes: {learning_rate: [3e-4, 1e-3], rank: [2, 16]}")
     cells = [(v.settings.learning_rate, v.settings.rank) for v in found.variants]
     assert cells == [(3e-4, 2), (3e-4, 16), (1e-3, 2), (1e-3, 16)]
@@ -45,7 +45,7 @@ def test_axes_multiply() -> None:
 
 
 def test_every_seed_is_a_trial_of_each_variant() -> None:
-    """Trials are variants times seeds, and a caller's seeds take the place of the grid's."""
+    """Every variant has a trial per seed, and seeds given by the caller replace the grid's."""
     text = "seeds: [0, 1, 2]\naxes: {rank: [2, 16]}"
     found = plan(text)
     assert [(t.settings.rank, t.seed) for t in found.trials] == [(2, 0), (2, 1), (2, 2), (16, 0), (16, 1), (16, 2)]
@@ -55,7 +55,7 @@ def test_every_seed_is_a_trial_of_each_variant() -> None:
 
 
 def test_paired_rows_vary_together() -> None:
-    """Paired rows multiply with the axes, and their names lead those of the cells."""
+    """Paired rows are combined with the axes, and a variant's name begins with the name of its row."""
     text = "paired: [{name: small, rank: 2, alpha: 4}, {name: big, rank: 16, alpha: 64}]\n"
     assert names(text) == ["small", "big"]
     cells = names(text + "axes: {learning_rate: [1e-3, 3e-4], epochs: 5}")
@@ -64,30 +64,30 @@ def test_paired_rows_vary_together() -> None:
 
 
 def test_unnamed_paired_rows_show_what_differs() -> None:
-    """Paired rows without names are named by their settings."""
+    """Variants from paired rows without names are named after their settings."""
     assert names("paired: [{rank: 2, dropout: 0.1}, {rank: 4, dropout: 0}]") == ["r=2 drop=0.1", "r=4 drop=0"]
 
 
 def test_excluded_cells_are_dropped() -> None:
-    """A row of exclude drops the cells that have all its settings, and leaves explicit rows alone."""
+    """A row of `exclude` leaves out the combinations that have all its settings, but no variant of `rows`."""
     text = "axes: {learning_rate: [1e-3, 3e-3], rank: [2, 16]}\nexclude: [{learning_rate: 3e-3, rank: 16}]\n"
     assert names(text) == ["lr=1e-3 r=2", "lr=1e-3 r=16", "lr=3e-3 r=2"]
     assert names(text + "rows: [{name: hot, learning_rate: 3e-3, rank: 16}]")[-1] == "hot"
 
 
 def test_rows_stand_beside_the_cells() -> None:
-    """An explicit row is one more variant, on the fixed settings."""
+    """A row of `rows` is one more variant that also has the grid's fixed settings."""
     found = plan("settings: {rank: 8}\naxes: {epochs: [1, 2]}\nrows: [{name: hot, learning_rate: 1e-2}]").variants[-1]
     assert (found.name, found.settings.rank, found.settings.learning_rate) == ("hot", 8, 1e-2)
 
 
 def test_equal_cells_collapse() -> None:
-    """Values given twice, or a row equal to a cell, make one variant, and it takes the row's name."""
+    """Equal settings make one variant, which has the name of the named row."""
     assert names("axes: {rank: [2, 2, 4]}\nrows: [{name: mine, rank: 4}]") == ["r=2", "mine"]
 
 
 def test_alpha_is_twice_the_rank_unless_given() -> None:
-    """Alpha absent or 0 is twice the rank, so all three spellings are one variant."""
+    """Alpha is twice the rank if it is missing or 0."""
     (found,) = plan("rows: [{rank: 4}, {rank: 4, alpha: 0}, {rank: 4, alpha: 8}]").variants
     assert found.settings.alpha == 8
 
@@ -98,13 +98,13 @@ def test_one_value_needs_no_list() -> None:
 
 
 def test_target_modules_have_one_spelling() -> None:
-    """Words, lists and lists in another order are the same modules."""
+    """A word for target modules equals the list of these modules in any order."""
     spelt = "[qv, [v_proj, q_proj], attention, [o_proj, q_proj, v_proj, k_proj], all-linear, [gate_proj]]"
     assert names(f"axes: {{target_modules: {spelt}}}") == ["qv", "attention", "all-linear", "targets=gate"]
 
 
 def test_values_are_of_plain_types() -> None:
-    """Settings hold plain numbers and enums, whatever they were written as."""
+    """Settings hold plain Python numbers and enums, independent of their spelling in YAML."""
     row = "learning_rate: 1, epochs: 0x10, rank: 0o10, scheduler: cosine, quantization: none"
     (found,) = plan(f"rows: [{{{row}}}]").variants
     assert type(found.settings.learning_rate) is float
@@ -118,7 +118,7 @@ def test_values_are_of_plain_types() -> None:
 
 
 def test_names_show_only_what_differs() -> None:
-    """A name leaves out what all variants share, and alpha while it is twice the rank."""
+    """A variant's name leaves out settings that all variants share, and alpha if it is always twice the rank."""
     found = plan(
         "settings: {epochs: 9}\naxes: {learning_rate: [1e-3], rank: [2, 16], target_modules: [qv, all-linear]}"
     )
@@ -127,23 +127,23 @@ def test_names_show_only_what_differs() -> None:
 
 
 def test_named_rows_rename_nobody() -> None:
-    """What only a named row does differently is not in the names of the others."""
+    """Settings that differ only in a named row are not in the names of other variants."""
     assert names("axes: {rank: [2, 16]}\nrows: [{name: short, epochs: 1}]") == ["r=2", "r=16", "short"]
 
 
 def test_alpha_is_shown_where_it_matters() -> None:
-    """Alpha is named when some variant's is not twice its rank."""
+    """Names contain alpha if the alpha of any variant is not twice its rank."""
     assert names("rows: [{rank: 2}, {rank: 2, alpha: 2}]") == ["a=4", "a=2"]
 
 
 def test_a_name_of_its_own_is_told_apart() -> None:
-    """A row's own name is marked as one; what a variant is called after its settings is not."""
+    """A variant records whether its name was written in the grid or derived from its settings."""
     plan = parse_plan("seeds: [0]\nrows: [{name: mine, rank: 4}, {rank: 8}]", "g.yaml")
     assert [(variant.name, variant.named) for variant in plan.variants] == [("mine", True), ("lr=2e-4 r=8", False)]
 
 
 def test_a_single_variant_has_a_name() -> None:
-    """Where nothing differs, the grid's axes are named, else rate and rank."""
+    """The only variant of a grid is named after the grid's axes, or after learning rate and rank."""
     assert names("axes: {epochs: [3]}") == ["ep=3"]
     assert names("rows: [{}]") == ["lr=2e-4 r=16"]
 
@@ -156,14 +156,14 @@ def test_a_single_variant_has_a_name() -> None:
     ],
 )  # fmt: skip
 def test_numbers_are_brief(value: float, text: str) -> None:
-    """Numbers in names are written in as few characters as people use."""
+    """Numbers in names are written briefly."""
     assert number(value) == text
 
 
 @settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**12), 10**12))
 def test_numbers_are_exact(value: float) -> None:
-    """A number in a name is that number, so two different ones never look the same."""
+    """A number in a name is exact, so different numbers are never written alike."""
     assert float(number(value)) == float(value)
 
 
@@ -171,7 +171,7 @@ def test_numbers_are_exact(value: float) -> None:
 
 
 def test_ids_are_pinned() -> None:
-    """Ids stay what they are from version to version, since stored results are found by them."""
+    """Ids are the same in every version, because stored results are found by id."""
     found = plan("axes: {learning_rate: 1e-3, rank: 2}")
     assert (found.variants[0].id, found.trials[0].id) == ("c0669022029a", "f51bae6512fd")
 
@@ -179,7 +179,7 @@ def test_ids_are_pinned() -> None:
 @settings(deadline=None)
 @given(st.permutations(["learning_rate: [1e-3, 3e-4]", "rank: [16, 2]", "epochs: [1, 2]"]))
 def test_ids_do_not_depend_on_order(axes: list[str]) -> None:
-    """The same cells have the same ids, however the axes are ordered and whatever else is in the grid."""
+    """A variant's id does not depend on the order of the axes or on other parts of the grid."""
     base = plan("axes: {learning_rate: [3e-4, 1e-3], rank: [2, 16], epochs: [1, 2]}")
     other = plan(f"description: more\naxes: {{{', '.join(axes)}}}\nrows: [{{name: more, rank: 64}}]")
     assert {v.id for v in base.variants} == {v.id for v in other.variants[:-1]}
@@ -203,7 +203,7 @@ axes = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(axes, st.integers(1, 3))
 def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> None:
-    """A grid of distinct values has the product of their counts in variants, all distinct in id and name."""
+    """A grid of distinct values has a variant per combination, each with its own id and name."""
     found = plan(json.dumps({"axes": axes, "seeds": list(range(seeds))}))
     size = len(list(itertools.product(*axes.values())))
     assert len(found.variants) == len({v.id for v in found.variants}) == len({v.name for v in found.variants}) == size
@@ -238,7 +238,7 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
         ("axes: {target_modules: [q_proj]}", 'quick.yaml:1:25: unknown target modules "q_proj"'),
         ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
         ("axes: {rank: [2]}\nexclude: [{rank: 4}]", "quick.yaml:2:11: excludes nothing"),
-        ("axes: {rank: [2]}\nexclude: [{}]", "quick.yaml:2:11: an empty row would drop every cell"),
+        ("axes: {rank: [2]}\nexclude: [{}]", "quick.yaml:2:11: an empty row would exclude every combination"),
         ("axes: {rank: [2]}\nexclude: [{rank: 2}]", "quick.yaml:2:10: every cell is excluded"),
         ("rows: [{rank: 2}]\nexclude: [{rank: 2}]", "quick.yaml:2:10: there are no cells to exclude from"),
         ("rows: [{name: Base}]", 'quick.yaml:1:15: the name "base" is taken'),
@@ -248,19 +248,19 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
         ("rows: [{name: ' '}]", "name: expected one line of text"),
         ("settings: {rank: 2}\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and settings"),
         ("paired: [{rank: 2}]\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and paired"),
-        ("seeds: [0, 0]\naxes: {rank: 2}", "quick.yaml:1:8: seeds: one is given twice"),
+        ("seeds: [0, 0]\naxes: {rank: 2}", "quick.yaml:1:8: a seed is given twice"),
         ("seeds: []\naxes: {rank: 2}", "quick.yaml:1:8: seeds: is empty"),
         ("seeds: [-1]\naxes: {rank: 2}", "quick.yaml:1:9: seeds: should be greater than or equal to 0"),
         ("axes: {rank: 2}\naxes: {rank: 4}", 'quick.yaml:2:1: the key "axes" is given twice'),
     ],
 )
 def test_a_bad_grid_is_refused_at_its_place(text: str, expected: str) -> None:
-    """What is wrong with a grid is said with line and column, and with the nearest valid name."""
+    """A mistake in a grid is reported with line, column and the most similar valid name."""
     assert expected in refusal(text)
 
 
 def test_the_product_is_bounded() -> None:
-    """A grid of millions of cells is refused before it is built."""
+    """A grid of millions of combinations is refused before its variants are built."""
     some = str(list(range(1, 400)))
     assert "the grid has 63521199 cells" in refusal(f"axes: {{rank: {some}, batch_size: {some}, epochs: {some}}}")
 
@@ -276,7 +276,7 @@ parts = st.sampled_from(["description", "seeds", "settings", "axes", "paired", "
 @settings(deadline=None)
 @given(st.text() | st.dictionaries(parts, shapes, max_size=5).map(json.dumps))
 def test_nothing_breaks_the_reader(text: str) -> None:
-    """Whatever text is given, a plan or a `GridError` comes of it."""
+    """Any text gives a plan or a `GridError`."""
     with suppress(GridError):
         assert plan(text).variants
 
@@ -285,13 +285,13 @@ def test_nothing_breaks_the_reader(text: str) -> None:
 
 
 def test_a_grid_is_read_from_its_file(tmp_path: Path) -> None:
-    """A plan is called like its file."""
+    """A plan is named after its file."""
     (tmp_path / "warm.yaml").write_text("axes: {warmup: [0, 0.1]}", encoding="utf-8")
     assert load_plan(tmp_path / "warm.yaml").grid == "warm"
 
 
 def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:
-    """Where there is no such grid, the nearest is named, and all that exist."""
+    """The error about a missing grid names the most similar grid and all existing grids."""
     for name in ("quick", "t4"):
         (tmp_path / f"{name}.yaml").write_text("rows: [{}]", encoding="utf-8")
     with pytest.raises(GridError, match=r'Did you mean "quick"\? Grids here: quick, t4') as caught:
@@ -301,7 +301,7 @@ def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_optimizers_are_known_to_transformers() -> None:
-    """Every optimizer that a grid may name is one that transformers has."""
+    """Every optimizer that a grid may name is known to transformers."""
     from transformers.training_args import OptimizerNames
 
     assert set(OPTIMIZERS) <= {optimizer.value for optimizer in OptimizerNames}

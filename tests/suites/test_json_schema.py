@@ -20,30 +20,30 @@ SUITES = Path(__file__).parents[2] / "suites"
 
 @pytest.mark.parametrize("name", schema_texts())
 def test_the_committed_schema_is_current(name: str) -> None:
-    """The schema beside the suites is the one that the forms generate; `harness schema` writes it."""
+    """The committed schemas equal the output of `harness schema`."""
     assert (SUITES / name).read_text(encoding="utf-8") == schema_texts()[name]
 
 
 def test_schemas_are_written(tmp_path: Path) -> None:
-    """Both schemas are written into a folder under the names that suites refer to."""
+    """Both schemas are written under the file names that suites refer to."""
     assert [path.name for path in write_schemas(tmp_path)] == ["suite.schema.json", "grid.schema.json"]
     assert all((tmp_path / name).read_text(encoding="utf-8") == text for name, text in schema_texts().items())
 
 
 @pytest.mark.parametrize("schema", [suite_schema(), grid_schema()], ids=["suite", "grid"])
 def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
-    """Both are valid JSON Schema."""
+    """Both schemas are valid JSON Schemas."""
     Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*/suite.yaml")), ids=lambda path: path.parent.name)
 def test_our_suites_fit_their_schema(path: Path) -> None:
-    """Every suite of this project fits the schema."""
+    """Every suite of this project is valid under the schema of suites."""
     Draft202012Validator(suite_schema()).validate(_values(path.read_text(encoding="utf-8")))
 
 
 def test_our_grids_fit_their_schema() -> None:
-    """Every grid of this project fits the schema."""
+    """Every grid of this project is valid under the schema of grids."""
     for path in SUITES.glob("*/grids/*.yaml"):
         Draft202012Validator(grid_schema()).validate(_values(path.read_text(encoding="utf-8")))
 
@@ -60,14 +60,14 @@ def test_our_grids_fit_their_schema() -> None:
     ],
 )
 def test_the_loader_refuses_suites_that_the_schema_refuses(text: str) -> None:
-    """A suite that the schema refuses is refused by the loader, too."""
+    """The loader refuses a suite that is not valid under the schema."""
     assert not Draft202012Validator(suite_schema()).is_valid(_values(text))
     with pytest.raises(SuiteError):
         parse_suite(text, "suite.yaml", lambda name: name)
 
 
 def test_a_promptfoo_config_fits_the_schema() -> None:
-    """A promptfoo configuration that the loader reads fits the schema."""
+    """A promptfoo configuration that the loader accepts is valid under the schema."""
     Draft202012Validator(suite_schema()).validate(_values(PROMPTFOO))
 
 
@@ -84,7 +84,7 @@ def test_a_promptfoo_config_fits_the_schema() -> None:
     ],
 )
 def test_the_loader_refuses_grids_that_the_schema_refuses(text: str) -> None:
-    """A grid that the schema refuses is refused by the loader, too."""
+    """The loader refuses a grid that is not valid under the schema."""
     assert not Draft202012Validator(grid_schema()).is_valid(_values(text))
     with pytest.raises(GridError):
         parse_plan(text, "grid.yaml")
@@ -94,7 +94,7 @@ def test_the_loader_refuses_grids_that_the_schema_refuses(text: str) -> None:
     "text", ["axes: {rank: 4, target_modules: [qv, [q_proj]]}", "seeds: 3\nrows: [{name: a, alpha: 0}]"]
 )
 def test_the_schema_accepts_grids_that_the_loader_accepts(text: str) -> None:
-    """A grid that the loader accepts fits the schema."""
+    """A grid that the loader accepts is valid under the schema."""
     assert parse_plan(text, "grid.yaml").variants
     assert Draft202012Validator(grid_schema()).is_valid(_values(text))
 

@@ -78,7 +78,7 @@ def test_unsupported_features_are_one_error() -> None:
         "latency: suite.yaml:9:33",
         "llm-rubric: suite.yaml:3:12",
         "not-similar:cosine: suite.yaml:10:5",
-        "python with code in the suite (value: module:function names a function beside it): suite.yaml:11:5",
+        "python with inline code (value: module:function names a function in the suite's folder): suite.yaml:11:5",
         "transform: suite.yaml:15:13, suite.yaml:18:12",
     ]
     assert "--skip-unsupported" in message.splitlines()[-1]
@@ -96,7 +96,7 @@ def test_unsupported_features_are_skipped_and_counted() -> None:
 def test_a_suite_without_supported_cases_is_refused() -> None:
     """A suite in which every case is left out is refused."""
     text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
-    with pytest.raises(SuiteError, match="no case is left"):
+    with pytest.raises(SuiteError, match="the suite has no case with"):
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
@@ -118,7 +118,7 @@ def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
         ("{type: is-json, value: {pattern: '('}}", "not a regular expression"),
         ("{type: is-json, value: {items: {$ref: 'http://x/y'}}}", 'refers to "http://x/y", which is not fetched'),
         ("{type: contains-json, value: {patternProperties: {a: {}}, unevaluatedProperties: false}}", "cannot have"),
-        ("{type: f1}", "f1 needs a text as its value, or its case a reference"),
+        ("{type: f1}", "f1 needs a value, or a case with a reference"),
         ("{type: f1, value: ''}", "f1 has an empty value"),
         ("{type: f1, value: x, threshold: 2}", "suite.yaml:2:56: threshold: should be at most 1, found 2"),
         ("{type: equals, value: x, threshold: -1}", "threshold: should be greater than or equal to 0"),

@@ -1,4 +1,4 @@
-"""The suites that come with the project agree with their own references and rows, and share one safety net."""
+"""The suites of the project: references pass, learn cases match the training rows, and retention cases are shared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.analysis.contamination import leaks
 from harness.core.suite import LeakLabel, Role, Split, Suite
 from harness.scoring import score
 from harness.suites import load_suite
-from harness.suites.new.write import NET, safety_net
+from harness.suites.new.write_suite import RETAIN_FILE, retention_cases
 from tests.studies.pocket.corpus import is_held_out
 from tests.support.short_trainings import ask
 
@@ -54,14 +54,14 @@ def test_suites_and_grids_name_their_schema(path: Path) -> None:
     assert (path.parent / first.partition("$schema=")[2]).resolve() == SUITES / f"{kind}.schema.json"
 
 
-@pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{NET}")), ids=lambda path: path.parent.name)
-def test_every_safety_net_is_that_of_the_package(path: Path) -> None:
-    """The safety net of a suite equals that of the package."""
-    assert path.read_text(encoding="utf-8") == safety_net()
+@pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{RETAIN_FILE}")), ids=lambda path: path.parent.name)
+def test_retention_cases_equal_those_of_the_package(path: Path) -> None:
+    """The file retain.yaml of every suite equals the file in the package."""
+    assert path.read_text(encoding="utf-8") == retention_cases()
 
 
-def test_the_safety_net_is_large_enough() -> None:
-    """If no case is lost, the safety net alone shows that the loss is below the margin, in both splits."""
+def test_there_are_enough_retention_cases() -> None:
+    """If all retention cases pass, they show in both splits that the loss is below the margin."""
     import numpy as np
 
     assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
@@ -72,8 +72,8 @@ def test_the_safety_net_is_large_enough() -> None:
         assert statistics.non_inferiority(kept, kept, RETENTION.margin / 100, groups).shown
 
 
-def test_the_safety_net_is_held_out() -> None:
-    """No prompt of the safety net is in the pocket model's corpus or in the workshop suite."""
+def test_retention_prompts_are_held_out() -> None:
+    """No retention prompt is in the pocket model's corpus or in the workshop suite."""
     prompts = {case.prompt for case in RETENTION.cases}
     workshop = {case.prompt for case in load_suite(SUITES / "workshop").cases}
     assert all(is_held_out(prompt) for prompt in prompts)
@@ -91,13 +91,13 @@ def test_json_format_tests_for_json() -> None:
 
 
 @pytest.mark.slow
-def test_the_base_passes_the_safety_net(base: Base) -> None:
-    """The pocket model passes all cases of the safety net before training."""
+def test_the_pocket_model_passes_the_retention_cases(base: Base) -> None:
+    """The pocket model passes all retention cases before training."""
     assert failing(base, RETENTION, Role.RETAIN) == []
 
 
 @pytest.mark.slow
-def test_the_base_does_not_know_json_format(base: Base) -> None:
+def test_the_pocket_model_does_not_know_json_format(base: Base) -> None:
     """The pocket model fails nine in ten of json-format's `learn` and `generalise` cases, and passes all of `avoid`."""
     for role in (Role.LEARN, Role.GENERALISE):
         assert len(failing(base, JSON, role)) >= 0.9 * sum(case.role is role for case in JSON.cases)

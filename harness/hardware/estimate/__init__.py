@@ -1,11 +1,13 @@
-"""Predict a trial's memory and time from its settings, the model's shape and the lengths of its rows, without a GPU.
+"""Predict a trial's memory and time from its settings, the model's shape and its rows' token counts, without a GPU.
 
-shapes   config.json to sizes          memory  the allocator's worst moment, term by term
-lengths  rows to batches and steps     speed   batches to seconds
+batches      token counts of the rows -> batches and optimizer steps
+memory       model shape and batches -> peak memory, term by term
+speed        model shape and batches -> seconds
+predictions  model name, suite and GPU -> predictions for the trials of a grid
 
-Every figure is PREDICTED. Memory says how far it was off on recorded runs, in which an H100 was held to a T4's memory
-(tests/fit_predict.py); none of them was on a T4. Time on a T4 is a range that nobody has validated there, until
-`harness doctor --calibrate` has run on one.
+All figures are predictions. The stated error of memory comes from recorded runs in which an H100 was limited to a T4's
+memory (`python -m tests.studies.estimate_fit`); no run was on a T4. The predicted time on a T4 is a range that has not
+been validated on a T4 until `harness doctor --calibrate` runs there.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from harness.core.device_profiles import SPEEDS, Speed
 from harness.core.settings import Settings
 from harness.hardware.estimate.batches import Batches, batches, updates
 from harness.hardware.estimate.memory import Coefficients, Memory, Moment, memory
-from harness.hardware.estimate.speed import answering_seconds, fitted, training_seconds
+from harness.hardware.estimate.speed import answering_seconds, fit_speeds, training_seconds
 from harness.models.architecture import ModelShape, shape_of
 
 __all__ = [
-    "SETUP", "Batches", "Coefficients", "Fit", "Forecast", "Memory", "ModelShape", "Moment", "Range",
-    "answering_seconds", "batches", "coefficients", "fit", "fitted", "forecast", "memory", "reserved",
+    "SETUP", "Batches", "Coefficients", "Fit", "Memory", "ModelShape", "Moment", "Prediction", "Range",
+    "answering_seconds", "batches", "coefficients", "fit", "fit_speeds", "memory", "predict", "reserved",
     "shape_of", "training_seconds", "updates",
 ]  # fmt: skip
 
@@ -40,12 +42,12 @@ class Range:
 
 
 SETUP = Range(1.0, 8.0)
-"""Seconds before a training's first step: making adapters and trainer, and for the first of a process, what it imports
-and compiles. By reports/gpu/t4/t4-sweep.json, in which trainings of four short steps took 2 to 8.4 s on an H100."""
+"""Seconds before a training's first step: creating the adapter and the trainer, and in a new process also importing and
+compiling. Source: reports/gpu/t4/t4-sweep.json, in which trainings of four short steps took 2 to 8.4 s on an H100."""
 
 
 class Fit(StrEnum):
-    """Whether a trial is predicted to fit. `CLOSE`: the prediction's error does not allow a decision."""
+    """Whether a trial is predicted to fit into memory. `CLOSE`: within the error of the prediction."""
 
     FITS = "fits"
     CLOSE = "close"
@@ -53,14 +55,14 @@ class Fit(StrEnum):
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What one trial is predicted to take."""
+class Prediction:
+    """Predicted memory and time of one trial."""
 
     memory: Memory
     reserved: Range
     """Bytes that the allocator reserves on the GPU, with fragmentation."""
     fit: Fit | None
-    """None if there is no limit."""
+    """None if there is no memory limit."""
     training: Range
     """Seconds, including the trainer's setup."""
     answering: Range
@@ -74,14 +76,14 @@ class Forecast:
 
 @cache
 def coefficients() -> Coefficients:
-    """The fitted coefficients that come with the harness, written by tests/fit_predict.py."""
+    """Read the fitted coefficients that come with the package (`python -m tests.studies.estimate_fit --write`)."""
     given = json.loads((files(__package__) / "coefficients.json").read_text(encoding="utf-8"))
     low, high = given["fragments"]
     names = ("scores", "constant", "error", "source", "measured")
     return Coefficients(fragments=(low, high), **{name: given[name] for name in names})
 
 
-def forecast(
+def predict(
     shape: ModelShape,
     settings: Settings,
     lengths: Sequence[int],
@@ -91,21 +93,22 @@ def forecast(
     new_tokens: int = 0,
     speeds: tuple[Speed, Speed] = SPEEDS,
     known: Coefficients | None = None,
-) -> Forecast:
-    """Predict memory and time of a training on rows of `lengths` tokens, and of answering `prompts` prompts after it.
+) -> Prediction:
+    """Predict memory and time of a training on rows of `lengths` tokens, and the time to answer `prompts` prompts.
 
-    `capacity` is what the allocator may reserve, in bytes; `speeds` are the GPU's at its best and at its worst.
+    `capacity` is the number of bytes that the allocator may reserve. `speeds` are the fastest and the slowest speeds
+    assumed for the GPU.
 
     Raises:
-        ModelError: the target modules are not the model's.
+        ModelError: the model has no module with the name of one of the target modules.
     """
     known = known or coefficients()
     made = batches(settings, lengths)
-    held = memory(shape, settings, made, known)
-    return Forecast(
-        memory=held,
-        reserved=reserved(held, held.allocated, known),
-        fit=fit(held, known, capacity),
+    peak = memory(shape, settings, made, known)
+    return Prediction(
+        memory=peak,
+        reserved=reserved(peak, peak.allocated, known),
+        fit=fit(peak, known, capacity),
         training=Range(
             SETUP.low + training_seconds(shape, made, speeds[0]), SETUP.high + training_seconds(shape, made, speeds[1])
         ),
@@ -114,16 +117,20 @@ def forecast(
     )
 
 
-def reserved(held: Memory, allocated: float, known: Coefficients) -> Range:
-    """Bytes that the allocator reserves on the GPU for `allocated` bytes; the base's share has no fragmentation."""
+def reserved(peak: Memory, allocated: float, known: Coefficients) -> Range:
+    """Return the bytes that the allocator reserves for `allocated` bytes. The base model does not fragment."""
     low, high = known.fragments
-    return Range(*(allocated + share * max(0.0, allocated - held.base) for share in (low, high)))
+    return Range(*(allocated + share * max(0.0, allocated - peak.base) for share in (low, high)))
 
 
-def fit(held: Memory, known: Coefficients, capacity: float | None) -> Fit | None:
-    """Compare the prediction with `capacity`. Fragments can be freed, so only allocated memory proves a misfit."""
+def fit(peak: Memory, known: Coefficients, capacity: float | None) -> Fit | None:
+    """Compare predicted memory with `capacity` (bytes); None if there is no limit.
+
+    A trial fits if the reserved memory does, with the largest expected error added. It does not fit only if the
+    allocated memory is too large even with that error subtracted, because the allocator can free fragments.
+    """
     if capacity is None:
         return None
-    if reserved(held, held.allocated * (1 + known.error), known).high <= capacity:
+    if reserved(peak, peak.allocated * (1 + known.error), known).high <= capacity:
         return Fit.FITS
-    return Fit.TOO_LARGE if held.allocated * (1 - known.error) > capacity else Fit.CLOSE
+    return Fit.TOO_LARGE if peak.allocated * (1 - known.error) > capacity else Fit.CLOSE

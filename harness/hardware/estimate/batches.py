@@ -20,17 +20,17 @@ class Batches:
     rows: int
     """Rows of a full batch."""
     longest: int
-    """Tokens of the longest row: every epoch has a batch that is padded to it."""
+    """Tokens of the longest row. Every epoch has a batch that is padded to this length."""
     padded: bool
-    """Whether rows of one batch may differ in length, so that attention needs a mask."""
-    alike: int
-    """Rows of the largest batch that may be of the longest rows alone, and so without a mask."""
+    """Whether rows of one batch may have different lengths, so that attention needs a mask."""
+    unmasked_rows: int
+    """Size of the largest batch in which all rows can have the greatest length, so that it needs no mask."""
     tokens: float
     """Tokens over all epochs, including padding."""
 
 
 def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
-    """The batches that transformers' Trainer makes of rows of `lengths` tokens, each truncated to `max_length`."""
+    """Compute the batches that transformers' Trainer makes from rows of `lengths` tokens, truncated to `max_length`."""
     cut = sorted(min(length, settings.max_length) for length in lengths) or [settings.max_length]
     if settings.packing:
         cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)
@@ -45,33 +45,36 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
         rows=size,
         longest=cut[-1],
         padded=size > 1 and cut[0] < cut[-1],
-        alike=_alike(size, len(cut) % size, cut.count(cut[-1])),
+        unmasked_rows=_unmasked_rows(size, len(cut) % size, cut.count(cut[-1])),
         tokens=padded * forwards / per_epoch,
     )
 
 
-def _alike(size: int, rest: int, longest: int) -> int:
-    """Of batches of `size` rows, and one of the `rest` that is left over, where so many rows are `longest`."""
+def _unmasked_rows(size: int, rest: int, longest: int) -> int:
+    """Return the size of the largest batch that `longest` rows of equal length can fill.
+
+    A full batch has `size` rows, and the last batch of an epoch has `rest` rows.
+    """
     return size if longest >= size else rest if longest >= rest else 0
 
 
 def _forwards(steps: int, per_epoch: int, accumulation: int) -> int:
-    """Batches of so many optimizer steps: an epoch's last step may be of fewer, and part of an epoch is whole steps."""
+    """Return the number of batches in `steps` optimizer steps. The last step of an epoch may have fewer batches."""
     whole, left = divmod(steps, max(1, math.ceil(per_epoch / accumulation)))
     return whole * per_epoch + min(left * accumulation, per_epoch)
 
 
 def updates(settings: Settings, rows: int) -> int:
-    """Optimizer steps of a training on `rows` rows, as transformers' Trainer counts them (without packing)."""
+    """Return the optimizer steps of a training on `rows` rows without packing, as transformers' Trainer counts."""
     per_batch = math.ceil(rows / settings.batch_size)
     per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
     return math.ceil(settings.epochs * per_epoch)
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:
-    """Mean of the longest of `size` rows drawn without replacement; `lengths` ascend.
+    """Return the expected length of the longest of `size` rows drawn without replacement; `lengths` ascend.
 
-    The k-th smallest of n is the longest of the drawn ones in C(k-1, size-1) of C(n, size) draws (David and Nagaraja,
+    The k-th smallest of n rows is the longest drawn row in C(k-1, size-1) of C(n, size) draws (David and Nagaraja,
     Order Statistics, 3rd edition, section 3.7).
     """
     draws = math.comb(len(lengths), size)

@@ -1,4 +1,4 @@
-"""Predict memory and time of each variant from a model's name, a suite's rows and a GPU, without torch or a GPU."""
+"""Predict memory and time of trials from a model's name, a suite and a GPU's profile, without torch or a GPU."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from harness.core.suite import Split, Suite
 from harness.core.units import DeviceKind
 from harness.core.wording import one
 from harness.hardware import estimate
-from harness.hardware.estimate import Fit, Forecast, ModelShape, Range
+from harness.hardware.estimate import Fit, ModelShape, Prediction, Range
 from harness.hardware.gpu import Gpu, gpu
 from harness.models.hub import Hub
-from harness.models.resolving import described, shape_in
+from harness.models.resolving import find_description, shape_in
 from harness.models.token_lengths import Lengths, lengths
 from harness.storage.cache import Cache
 
 CALIBRATED = 0.15
-"""Least relative error that a prediction assumes on a calibrated GPU; a larger error of the calibration replaces it."""
+"""Smallest relative error assumed for predicted times on a calibrated GPU. The calibration's error may be larger."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is trained and evaluated: the model's shape, the suite's row lengths in tokens, the number of answers."""
+class Workload:
+    """The work of a trial: the model's shape, the tokens of each training row, and the answers to generate."""
 
     model: str
     shape: ModelShape
@@ -38,25 +38,26 @@ class Subject:
     prompts: int
     new_tokens: int
     notice: str = ""
-    """Says where the shape comes from, unless it is from the model's own configuration."""
+    """States the source of the shape if it is not the model's own configuration."""
 
 
 @dataclass(frozen=True)
-class Where:
-    """The GPU that a forecast is for: what its allocator may reserve, and its speeds at best and at worst."""
+class TargetGpu:
+    """The GPU to predict for: its memory, and its fastest and slowest assumed speeds."""
 
     device: str
     capacity: int
+    """Bytes that PyTorch's allocator can use."""
     speeds: tuple[Speed, Speed] | None
-    """None without a calibration, unless a profile has the GPU's data sheet."""
+    """None if the GPU is not calibrated and has no profile with speeds from its data sheet."""
     profile: Profile | None = None
     """The GPU's profile, if it has one."""
     calibrated: str = ""
-    """When the GPU was calibrated; empty: it was not."""
+    """Time of the calibration; empty if the GPU is not calibrated."""
 
     @property
     def claim(self) -> str:
-        """What may be claimed of a predicted time."""
+        """State how reliable the predicted times are."""
         if self.speeds is None:
             return f"time is not predicted for {one(self.device)}: `harness doctor --calibrate` there takes two minutes"
         if self.calibrated:
@@ -65,124 +66,131 @@ class Where:
         return f"time not validated on {untested}: `harness doctor --calibrate` there takes two minutes"
 
 
-def subject(model: str, suite: Suite, *, hub: Hub | None = None) -> Subject:
-    """The subject for the model called `model`. Weights of a model of the Hub are not downloaded.
+def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workload:
+    """Describe the work of a trial on the model with this name. Weights are not downloaded from the Hub.
+
+    If the model cannot be found, a known public shape that its name contains is used.
 
     Raises:
-        ModelError: it is not there, or is of an architecture that is not predicted.
+        ModelError: the model was not found, or there is no prediction for its architecture.
     """
     try:
-        found, notice, elsewhere = described(model, hub=hub), "", False
+        found = find_description(model, hub=hub)
     except ModelError:
         known = shape_in(model) if not Path(model).exists() else None
         if known is None:
             raise
-        found, notice, elsewhere = described(known), f"{model} is not here; its shape is that of {known}", True
-    return _subject(model, suite, found.config, None if elsewhere else found.tokenizer, notice)
+        notice = f"{model} was not found; the prediction uses the shape of {known}"
+        return _workload(model, suite, find_description(known).config, None, notice)
+    return _workload(model, suite, found.config, found.tokenizer)
 
 
 def public_shape(name: str) -> ModelShape:
-    """The shape that `shape:NAME` has."""
-    config = described(f"shape:{name}").config / "config.json"
+    """Return the shape of the model that `shape:NAME` stands for."""
+    config = find_description(f"shape:{name}").config / "config.json"
     return estimate.shape_of(json.loads(config.read_text(encoding="utf-8")))
 
 
-def resolved(model: ModelRef, suite: Suite) -> Subject:
-    """The subject for a model that is already on this machine.
+def resolved_workload(model: ModelRef, suite: Suite) -> Workload:
+    """Describe the work of a trial on a model whose files are on this machine.
 
     Raises:
-        ModelError: it is of an architecture that is not predicted.
+        ModelError: there is no prediction for the model's architecture.
     """
-    return _subject(model.name, suite, Path(model.path), Path(model.tokenizer or model.path))
+    return _workload(model.name, suite, Path(model.path), Path(model.tokenizer or model.path))
 
 
-def _subject(model: str, suite: Suite, config: Path, tokenizer: Path | None, notice: str = "") -> Subject:
+def _workload(model: str, suite: Suite, config: Path, tokenizer: Path | None, notice: str = "") -> Workload:
     shape = estimate.shape_of(json.loads((config / "config.json").read_text(encoding="utf-8")))
     prompts = len(suite.of(Split.MAIN)) * suite.repeats
-    return Subject(model, shape, lengths(suite.examples, tokenizer), prompts, suite.decoding.max_new_tokens, notice)
+    return Workload(model, shape, lengths(suite.examples, tokenizer), prompts, suite.decoding.max_new_tokens, notice)
 
 
-def where(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> Where | None:
-    """The GPU to predict for: the profile's; for `auto` this machine's GPU, or the reference GPU if it has none.
+def target_gpu(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> TargetGpu | None:
+    """Return the GPU to predict for; None for the profile `cpu`, which has no predictions.
 
-    `found` replaces the GPU that the driver names. None for `cpu`, whose time and memory are not predicted.
+    A GPU's profile is predicted for that GPU. `auto` is predicted for this machine's GPU, or for the reference GPU if
+    this machine has none. `found` replaces the GPU that the driver reports.
     """
     if profile.kind is DeviceKind.CPU:
         return None
-    here, asked = found or gpu(), profile if profile.kind else None
+    here, chosen = found or gpu(), profile if profile.kind else None
     if here is None:
-        return _calibrated(_of_profile(asked or REFERENCE), cache)
-    known = asked or profile_for(here.name)
-    return _calibrated(_of_profile(known, here.name) if known else Where(here.name, here.capacity, None), cache)
+        return _calibrated(_of_profile(chosen or REFERENCE), cache)
+    known = chosen or profile_for(here.name)
+    return _calibrated(_of_profile(known, here.name) if known else TargetGpu(here.name, here.capacity, None), cache)
 
 
-def _of_profile(profile: Profile, here: str = "") -> Where:
-    """The profile's GPU; `here` is the driver's name of this machine's GPU, which may be another one."""
+def _of_profile(profile: Profile, here: str = "") -> TargetGpu:
+    """Return the GPU of a profile, named as the driver names it if this machine's GPU (`here`) is that GPU."""
     device = here if profile.is_device(here) else profile.device
-    return Where(device, profile.memory_cap, profile.speeds, profile)
+    return TargetGpu(device, profile.memory_cap, profile.speeds, profile)
 
 
-def _calibrated(place: Where, cache: Cache) -> Where:
-    known = cache.calibration(place.device)
-    return replace(place, speeds=_around(known), calibrated=known.made) if known else place
+def _calibrated(target: TargetGpu, cache: Cache) -> TargetGpu:
+    known = cache.calibration(target.device)
+    return replace(target, speeds=_speed_range(known), calibrated=known.made) if known else target
 
 
-def _around(known: Calibration) -> tuple[Speed, Speed]:
-    """The measured speed made faster and slower by its error: best and worst."""
+def _speed_range(known: Calibration) -> tuple[Speed, Speed]:
+    """Return the calibrated speeds made faster and slower by the error: the fastest and the slowest."""
     off = max(known.error, CALIBRATED)
-    best, worst = (_scaled(known, factor) for factor in (1 / (1 + off), 1 + off))
-    return best, worst
+    fastest, slowest = (_scaled(known, factor) for factor in (1 / (1 + off), 1 + off))
+    return fastest, slowest
 
 
 def _scaled(known: Calibration, factor: float) -> Speed:
     return Speed(known.update * factor, known.launch * factor, known.dequantise * factor, known.flops / factor)
 
 
-def of(what: Subject, settings: Settings, place: Where) -> Forecast:
-    """Predict a trial with these settings on `place`. If its speeds are unknown, a T4's are used, for the order only.
+def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> Prediction:
+    """Predict memory and time of a trial with these settings.
+
+    If the target's speeds are unknown, a T4's speeds are used, and the times are good only for ordering trials.
 
     Raises:
-        ModelError: the target modules are not the model's.
+        ModelError: the model has no module with the name of one of the target modules.
     """
-    return estimate.forecast(
-        what.shape,
+    return estimate.predict(
+        workload.shape,
         settings,
-        what.lengths.tokens,
-        capacity=place.capacity,
-        prompts=what.prompts,
-        new_tokens=what.new_tokens,
-        speeds=place.speeds or SPEEDS,
+        workload.lengths.tokens,
+        capacity=target.capacity,
+        prompts=workload.prompts,
+        new_tokens=workload.new_tokens,
+        speeds=target.speeds or SPEEDS,
     )
 
 
-def hopeless(what: Subject, trials: Iterable[Trial], place: Where) -> dict[str, str]:
-    """The trials that are predicted not to fit, each with its reason.
+def predicted_oom(workload: Workload, trials: Iterable[Trial], target: TargetGpu) -> dict[str, str]:
+    """Return the trials that are predicted to run out of memory, each with its reason.
 
     Raises:
-        ModelError: the target modules are not the model's.
+        ModelError: the model has no module with the name of one of the target modules.
     """
-    made = {trial.id: of(what, trial.settings, place) for trial in trials}
-    return {trial: _too_large(found, place) for trial, found in made.items() if found.fit is Fit.TOO_LARGE}
+    made = {trial.id: predict_trial(workload, trial.settings, target) for trial in trials}
+    return {trial: _too_large(found, target) for trial, found in made.items() if found.fit is Fit.TOO_LARGE}
 
 
-def _too_large(found: Forecast, place: Where) -> str:
-    needed, there = gib(found.memory.allocated), gib(place.capacity)
-    return f"predicted not to fit and not tried: it needs about {needed}, and {there} can be had"
+def _too_large(found: Prediction, target: TargetGpu) -> str:
+    needed, available = gib(found.memory.allocated), gib(target.capacity)
+    return f"predicted not to fit and not tried: it needs about {needed}, and {available} can be had"
 
 
-def weights(what: Subject, trials: Iterable[Trial]) -> dict[str, float]:
-    """Relative cost of each trial: predicted seconds on a T4.
+def relative_costs(workload: Workload, trials: Iterable[Trial]) -> dict[str, float]:
+    """Return the relative cost of each trial: its predicted seconds on a T4, without the setup before the first step.
 
-    Setup time before the first step is left out: it is a guess, and a long one would make all trials look alike.
+    Setup time is a rough guess, and would make the costs of short trials nearly equal.
 
     Raises:
-        ModelError: the target modules are not the model's.
+        ModelError: the model has no module with the name of one of the target modules.
     """
-    middle = Where("any", 0, SPEEDS)
-    return {trial.id: of(what, trial.settings, middle).seconds.high - estimate.SETUP.high for trial in trials}
+    t4 = TargetGpu("any", 0, SPEEDS)
+    seconds = {trial.id: predict_trial(workload, trial.settings, t4).seconds.high for trial in trials}
+    return {trial: high - estimate.SETUP.high for trial, high in seconds.items()}
 
 
-def total(forecasts: Iterable[Forecast]) -> Range:
-    """Sum of the predicted seconds."""
-    each = [made.seconds for made in forecasts]
+def total_seconds(predictions: Iterable[Prediction]) -> Range:
+    """Return the sum of the predicted seconds."""
+    each = [made.seconds for made in predictions]
     return Range(sum(seconds.low for seconds in each), sum(seconds.high for seconds in each))

@@ -1,4 +1,4 @@
-"""Predict seconds on a GPU from four speeds and from how often a training needs each."""
+"""Predict the seconds of a training on a GPU from four speeds and the number of times that each applies."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from harness.hardware.estimate.batches import Batches
 from harness.models.architecture import ModelShape
 
 PASSES = 3
-"""Forward, the forward again that checkpointing costs, and backward: each dequantises every matrix once."""
+"""Passes of a training step: forward, forward again (gradient checkpointing) and backward. Each pass dequantises every
+matrix once."""
 ANSWER_BATCH = 16
-"""Prompts that a GPU answers at once (harness.runner.sweep)."""
+"""Number of prompts in a generation batch on a GPU (harness.runner.sweep)."""
 
 
 def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
-    """Seconds of a training: launching and dequantising for every batch, matrix products for every token.
+    """Return the seconds of a training: kernel launches and dequantisation per batch, matrix products per token.
 
-    A product of a token with a matrix is 2 operations a parameter. The base's matrices are used three times (their own
-    gradient is never wanted); the head twice; attention's two products of T x T are counted for the longest row.
+    Multiplying a token by a matrix takes 2 operations per parameter. The base's matrices are multiplied three times
+    (they are frozen, so there is no product for their own gradient), and the head twice. The two T x T products of
+    attention are counted at the length of the longest row.
     """
     batch = PASSES * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
     products = made.tokens * _per_token(shape, made.longest) / speed.flops
@@ -28,22 +30,22 @@ def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
 
 
 def _per_token(shape: ModelShape, length: int) -> float:
-    """Floating-point operations of training on one token of a row of `length`."""
+    """Return the floating-point operations to train on one token of a row of `length` tokens."""
     attention = 4 * shape.layers * length * shape.heads * shape.head_dim
     return PASSES * (2 * shape.quantised + attention) + 2 * 2 * shape.vocabulary * shape.hidden
 
 
 def answering_seconds(shape: ModelShape, prompts: int, new_tokens: int, speed: Speed) -> float:
-    """Seconds of answering: each token of a batch of prompts is one pass through all layers, with dequantising."""
-    rounds = -(-prompts // ANSWER_BATCH)
-    return rounds * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
+    """Return the seconds to answer prompts: each new token of a batch takes one pass that dequantises all layers."""
+    generation_batches = -(-prompts // ANSWER_BATCH)
+    return generation_batches * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
 
 
-def fitted(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:
-    """The speeds that fit measured steps best, and their largest relative error on these steps.
+def fit_speeds(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:
+    """Fit the four speeds to timed steps; also return the largest relative error on these steps.
 
-    Least squares of relative errors, none of the four below zero (Lawson and Hanson, Solving Least Squares Problems,
-    1974, chapter 23).
+    The fit is least squares of the relative errors with no negative speed (Lawson and Hanson, Solving Least Squares
+    Problems, 1974, chapter 23).
     """
     import numpy as np
     from scipy.optimize import nnls
@@ -58,6 +60,6 @@ def fitted(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple
 
 
 def _parts(step: Timing, shape: ModelShape) -> tuple[float, float, float, float]:
-    """How often one optimizer step needs each of the four speeds."""
+    """Return the number of times that one optimizer step needs each of the four speeds."""
     operations = step.rows * step.length * _per_token(shape, step.length)
     return 1.0, float(PASSES * shape.layers), float(PASSES * shape.quantised), operations

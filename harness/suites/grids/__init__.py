@@ -1,6 +1,6 @@
-"""A grid of settings to a `Plan` of trials with stable ids and names that show only what differs.
+"""Read a grid file as a `Plan`: its variants, with stable ids and short names, and their trials.
 
-A grid's cells are every combination of its axes, times its paired rows, less what is excluded; rows stand beside them.
+A variant is a combination of the grid's axes and one of its paired rows, unless `exclude` drops it, or one of its rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_CELLS = 10_000
 
 @dataclass(frozen=True)
 class _Cell:
-    """A variant in the making. `name` is empty where it is still to be named after what differs."""
+    """A future variant. An empty `name` is replaced later by the settings in which the variant differs from others."""
 
     settings: Settings
     name: str
@@ -36,7 +36,7 @@ class _Cell:
 
 
 def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan:
-    """The plan of a grid file; `seeds` take the place of the grid's own. Raises `GridError`."""
+    """Read the plan of a grid file; `seeds` replace the grid's own seeds. Raises `GridError`."""
     file = Path(path)
     try:
         text = read_text(file, file.name, GridError)
@@ -46,7 +46,7 @@ def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan
 
 
 def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) -> Plan:
-    """The plan of a grid in a text; its name is the file's without suffix."""
+    """Parse the text of a grid file; the plan is named after the file, without its suffix."""
     document = parse_yaml(text, file, GridError)
     if document.value is None:
         raise _empty(document)
@@ -58,7 +58,7 @@ def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) ->
 
 
 def differing_settings(plan: Plan) -> tuple[str, ...]:
-    """The settings in which the plan's variants differ; alpha only where it is not always twice the rank."""
+    """Return the settings in which the plan's variants differ, without alpha if it is always twice the rank."""
     return differing([variant.settings for variant in plan.variants])
 
 
@@ -66,12 +66,12 @@ def differing_settings(plan: Plan) -> tuple[str, ...]:
 
 
 def variant_id(settings: Settings) -> str:
-    """The same settings have the same id in every grid."""
+    """Return the id of a variant. Equal settings have the same id in every grid."""
     return _digest(settings.identity())
 
 
 def trial_id(settings: Settings, seed: int) -> str:
-    """The same settings and seed have the same id in every grid."""
+    """Return the id of a trial. Equal settings and seeds have the same id in every grid."""
     return _digest({**settings.identity(), "seed": seed})
 
 
@@ -84,15 +84,15 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _cells(grid: Grid, document: Document) -> list[_Cell]:
-    """Axes times paired rows, less what is excluded."""
+    """Return all combinations of axes and paired rows that are not excluded."""
     _check_shape(grid, document)
     if not grid.axes and not grid.paired:
         return []
     cells = list(_product(grid))
     dropped = [_matching(row, cells) for row in grid.exclude]
-    remedy = "No cell has these settings; correct them, or remove the row."
-    idle = [i for i, matched in enumerate(dropped) if not matched]
-    raise_all([document.wrong("excludes nothing", remedy, ("exclude", i)) for i in idle])
+    remedy = "No combination has these settings. Correct them, or remove the row."
+    unused = [i for i, matched in enumerate(dropped) if not matched]
+    raise_all([document.wrong("excludes nothing", remedy, ("exclude", i)) for i in unused])
     kept = [cell for i, cell in enumerate(cells) if not any(i in matched for matched in dropped)]
     if not kept and not grid.rows:
         raise document.wrong("every cell is excluded", "Exclude less.", ("exclude",))
@@ -137,7 +137,8 @@ def _rows(grid: Grid) -> list[_Cell]:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    """Full settings, of plain types: what was read remembers its spelling, and an id must not depend on that."""
+    """Return complete settings with plain Python values. YAML values remember their spelling, which must not change
+    ids."""
     return Settings(
         **{name: _exact(given.get(name, axis.default), axis.default) for name, axis in AXES.items()}
     ).resolved()
@@ -157,7 +158,7 @@ def _matching(row: Mapping[str, Any], cells: Sequence[_Cell]) -> set[int]:
 
 
 def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
-    """Cells of equal settings become one, unless they have different names."""
+    """Merge cells with equal settings; raise an error if they have different names."""
     found: dict[Settings, _Cell] = {}
     problems: list[HarnessError] = []
     for cell in cells:
@@ -172,7 +173,7 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
 
 
 def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
-    # Rows with names need no telling apart, and adding one must not rename the others.
+    # Named rows are left out here, so that adding such a row does not rename the other variants.
     names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
     taken: set[str] = {BASE}
     variants = []

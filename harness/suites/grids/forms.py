@@ -1,4 +1,4 @@
-"""What may be written in a grid: settings as values, as axes, and as rows."""
+"""Pydantic models of a grid file: settings as single values, as axes, and in rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 
 def _modules(value: Any) -> Any:
-    """Target modules in one spelling and order, because PEFT trains the same adapter for any order."""
+    """Return target modules in a fixed spelling and order. PEFT trains the same adapter for any order."""
     if isinstance(value, str):
         if value == ALL_LINEAR:
             return value
@@ -43,11 +43,11 @@ MODULES_SCHEMA = {
     "anyOf": [{"enum": [ALL_LINEAR, *NAMED_MODULES]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
 TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)]
-"""Target modules have words of their own, and a list of them is one value."""
+"""Target modules: a word such as all-linear, or a list of module names, which is one value."""
 
 
 def _value(axis: Axis) -> Any:
-    """What the value of a setting may be, as a type for pydantic."""
+    """Return the pydantic type of a setting's value."""
     if axis.name == "target_modules":
         return TARGET_MODULES
     if issubclass(axis.kind, Enum):
@@ -79,31 +79,31 @@ def _free(name: str) -> str:
 
 def _distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("seeds: one is given twice\nEvery seed is one more trial of each variant.")
+        raise ValueError("a seed is given twice\nGive each seed once: every seed is one more trial of each variant.")
     return seeds
 
 
 def _filled(row: Form) -> Form:
     if not row.model_fields_set:
-        raise ValueError("an empty row would drop every cell\nName the settings of the cells to drop.")
+        raise ValueError("an empty row would exclude every combination\nName the settings to exclude.")
     return row
 
 
 def _listed(kind: Any, alone: Any = None) -> Any:
-    """A list of such values; one `alone` needs no brackets."""
+    """Return the type of a list of values; a single value (`alone`) needs no brackets."""
     several = Annotated[list[kind], Field(min_length=1)]
     return Annotated[several, BeforeValidator(_several, json_schema_input_type=(alone or kind) | several)]
 
 
-# The forms are made from the table of axes, so that settings, rows and axes cannot drift apart.
+# The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
-# A list alone would be an axis, so modules by name need brackets within brackets there.
+# Among axes, a list of module names needs another pair of brackets, because a list is a list of values there.
 _ALONE = {"target_modules": Literal["all-linear", "attention", "qv"]}
 _AXES: dict[str, Any] = {
     axis.name: (_listed(_value(axis), _ALONE.get(axis.name)), Field(default_factory=list)) for axis in AXES.values()
 }
 _NAMED: dict[str, Any] = {
-    "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Its name in reports."))
+    "name": (Annotated[Line, AfterValidator(_free)], Field(default="", description="Name of the variant in reports."))
 }
 SettingsForm: Any = create_model("Settings", __base__=Form, **_SETTINGS)
 RowForm: Any = create_model("Row", __base__=SettingsForm, **_NAMED)
@@ -112,24 +112,36 @@ _GRID: dict[str, Any] = {
     "description": (Text, ""),
     "about": (
         Line,
-        Field(default="", description="The model in question; results of another say that it was not tested."),
+        Field(
+            default="",
+            description="Model that the grid is about; reports on other models state that it was not tested.",
+        ),
     ),
     "seeds": (Annotated[_listed(Annotated[int, Field(ge=0, lt=2**32)]), AfterValidator(_distinct)], [0]),
-    "settings": (SettingsForm, Field(default=SettingsForm(), description="What holds for every variant.")),
-    "axes": (AxesForm, Field(default=AxesForm(), description="Every combination of these values is a cell.")),
-    "paired": (list[RowForm], Field(default=[], description="Settings that vary together, times the axes.")),
+    "settings": (SettingsForm, Field(default=SettingsForm(), description="Settings of every variant.")),
+    "axes": (
+        AxesForm,
+        Field(default=AxesForm(), description="Lists of values; every combination of them is a variant."),
+    ),
+    "paired": (
+        list[RowForm],
+        Field(
+            default=[],
+            description="Rows of settings that vary together, combined with the axes.",
+        ),
+    ),
     "exclude": (
         list[Annotated[SettingsForm, AfterValidator(_filled)]],
-        Field(default=[], description="Cells to drop: those that have all settings of a row."),
+        Field(default=[], description="Combinations to leave out: those that have all settings of one of these rows."),
     ),
-    "rows": (list[RowForm], Field(default=[], description="Variants beside the cells.")),
+    "rows": (list[RowForm], Field(default=[], description="Further variants.")),
 }
 GridForm: type[Form] = create_model("Grid", __base__=Form, __doc__="A grid of training settings.", **_GRID)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid as written. Rows hold only the settings that they give, and perhaps a `name`."""
+    """A grid as it is written. Rows hold only the settings that are written in them, and a `name` if there is one."""
 
     description: str
     about: str
@@ -142,9 +154,9 @@ class Grid:
 
 
 def read_grid(document: Document) -> Grid:
-    """The grid in a document; raises `GridError` with the place of whatever does not fit."""
-    whole = fit(GridForm, document)
-    given = whole.model_dump(exclude_unset=True)
+    """Read the grid in a document; raises `GridError` with the places of all mistakes."""
+    form = fit(GridForm, document)
+    given = form.model_dump(exclude_unset=True)
     return Grid(
         description=given.get("description", ""),
         about=given.get("about", ""),

@@ -1,4 +1,4 @@
-"""What a variant is called: its row's name, else the settings in which it differs from others without name."""
+"""Name variants after the settings in which they differ, such as `lr=1e-3 r=16 qv`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from harness.core.settings import AXES, Settings
 from harness.suites.grids.forms import NAMED_MODULES
 
 NAMELESS = ("learning_rate", "rank")
-"""What to show of a variant that differs from no other."""
+"""The settings in the name of a grid's only variant."""
 
 
 def differing(every: Sequence[Settings]) -> tuple[str, ...]:
-    """The settings in which these differ; alpha only where it is not always twice the rank."""
+    """Return the names of the settings that differ, without alpha if it is always twice the rank."""
     names = [name for name in AXES if len({getattr(settings, name) for settings in every}) > 1]
     if all(settings.alpha == 2 * settings.rank for settings in every) and "alpha" in names:
         names.remove("alpha")
@@ -22,7 +22,7 @@ def differing(every: Sequence[Settings]) -> tuple[str, ...]:
 
 
 def label(settings: Settings, names: Iterable[str]) -> str:
-    """These settings on one line: `lr=1e-3 r=16 qv`."""
+    """Return the values of these settings on one line: `lr=1e-3 r=16 qv`."""
     return " ".join(_part(name, getattr(settings, name)) for name in names)
 
 
@@ -37,7 +37,7 @@ def _part(name: str, value: Any) -> str:
 
 
 def _modules(value: str | tuple[str, ...]) -> str:
-    """The short word for a set of modules where there is one; else their names, joined."""
+    """Return the word for a set of target modules, such as `qv`, or their joined names."""
     if isinstance(value, str):
         return value
     known = next((word for word, modules in NAMED_MODULES.items() if modules == value), None)
@@ -45,7 +45,7 @@ def _modules(value: str | tuple[str, ...]) -> str:
 
 
 def number(value: float) -> str:
-    """A number, exactly and briefly: 1e-3, 2.5e-4, 0.03, 10."""
+    """Format a number exactly and briefly: 1e-3, 2.5e-4, 0.03, 10."""
     if value == 0:
         return "0"
     exact = Decimal(repr(value)).normalize()

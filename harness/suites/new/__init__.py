@@ -1,4 +1,9 @@
-"""Make a new suite from the user's questions and answers, for `harness new`."""
+"""`harness new`: make a suite from a file of questions and answers.
+
+read_rows      questions and answers from CSV or JSONL -> training rows
+write_suite    training rows -> texts of the suite's files
+size_warnings  suite -> sentences about what it is too small to show
+"""
 
 from __future__ import annotations
 
@@ -14,24 +19,24 @@ from harness.core.wording import plural
 from harness.core.yaml import read_text
 from harness.suites import parse_suite
 from harness.suites.grids import parse_plan
-from harness.suites.new.advice import too_thin
-from harness.suites.new.rows import USUAL, Columns, parse_rows
-from harness.suites.new.write import KEPT_BACK, asked, files
+from harness.suites.new.read_rows import USUAL, Columns, parse_rows
+from harness.suites.new.size_warnings import size_warnings
+from harness.suites.new.write_suite import KEPT_BACK, asked, files
 
 __all__ = ["Columns", "Made", "make"]
 
 
 @dataclass(frozen=True)
 class Made:
-    """A suite that was written. Its text says what the suite contains, what was left out, and what it cannot show."""
+    """A new suite. Its text (`str`) is the output of `harness new`: contents, warnings and next commands."""
 
     suite: Suite
     stubs: int
     """Number of cases that the user still has to write."""
-    remarks: tuple[str, ...]
-    """Sentences about rows that were left out."""
-    thin: tuple[str, ...]
-    """Sentences about what the suite is too small to show."""
+    left_out: tuple[str, ...]
+    """Sentences about rows of the source file that were left out."""
+    warnings: tuple[str, ...]
+    """Sentences about questions that the suite is too small to answer."""
 
     def __str__(self) -> str:
         return "\n".join(_words(self))
@@ -42,7 +47,7 @@ def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
 
     Raises:
         UsageError: the folder exists already, or cannot be written.
-        SuiteError: the rows have mistakes; it gives file and line.
+        SuiteError: the source file has mistakes; the error gives file and line.
     """
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists already, and nothing was written", remedy="Give the suite another name.")
@@ -51,7 +56,7 @@ def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
     suite = _read(texts, folder)
     _write(texts, folder)
     cases = len(asked(rows.examples))
-    return Made(suite, cases, rows.remarks, too_thin(suite, cases - cases // KEPT_BACK))
+    return Made(suite, cases, rows.left_out, size_warnings(suite, cases - cases // KEPT_BACK))
 
 
 def _text(source: Path) -> str:
@@ -63,7 +68,7 @@ def _text(source: Path) -> str:
 
 
 def _read(texts: Mapping[str, str], folder: Path) -> Suite:
-    """Parse the new texts as all other commands will, which also checks them."""
+    """Parse the new suite and its grids, which also checks them."""
     for name in (name for name in texts if name.startswith("grids/")):
         parse_plan(texts[name], name)
     return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__, name=folder.name, folder=str(folder))
@@ -100,10 +105,10 @@ def _words(made: Made) -> list[str]:
     rows, learn = plural(len(made.suite.examples), "training row"), plural(counts[Role.LEARN], "learn case")
     return [
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
-        *made.remarks,
+        *made.left_out,
         f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
-        *(["What this suite is too small to show:"] if made.thin else []),
-        *(f"  {sentence}" for sentence in made.thin),
+        *(["What this suite is too small to show:"] if made.warnings else []),
+        *(f"  {sentence}" for sentence in made.warnings),
         f"Next: harness validate {folder}",
         f"Then: harness run {folder}",
     ]

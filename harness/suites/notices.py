@@ -1,4 +1,4 @@
-"""Notices about a suite that are not mistakes: what is ignored, not supported, not written yet, or runs code."""
+"""Collect notices about a suite: keys that are ignored or not supported, unwritten cases, and code that it runs."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ SHOWN_PLACES = 100
 SHOWN_STUBS = 3
 
 
-class Remarks:
-    """Notices that are collected while a suite is read. `skip` says to skip what is not supported."""
+class Notices:
+    """Notices that are collected while a suite is read. `skip`: unsupported features are skipped, not raised."""
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
         self.left_out = 0
         """Number of cases without a supported assertion."""
         self._ignored: dict[str, list[Place]] = defaultdict(list)
-        self._missing: dict[str, list[Place]] = defaultdict(list)
+        self._unsupported: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
         self._stubs: list[str] = []
 
     def ignore(self, what: str, place: Place) -> None:
         self._ignored[what].append(place)
 
-    def miss(self, what: str, place: Place) -> None:
-        self._missing[what].append(place)
+    def unsupported(self, what: str, place: Place) -> None:
+        self._unsupported[what].append(place)
 
-    def runs(self, what: str, place: Place) -> None:
+    def runs_code(self, what: str, place: Place) -> None:
         self._code[what].append(place)
 
     def stub(self, case: str, place: Place) -> None:
         self._stubs.append(f"{case} ({place})")
 
-    def raise_missing(self) -> None:
-        """Raise one error that names every place of an unsupported feature, unless these are skipped."""
-        if self.skip or not self._missing:
+    def raise_unsupported(self) -> None:
+        """Raise one error that names every place of an unsupported feature, unless they are skipped."""
+        if self.skip or not self._unsupported:
             return
-        found = [f"{what}: {_places(places)}" for what, places in sorted(self._missing.items())]
+        found = [f"{what}: {_places(places)}" for what, places in sorted(self._unsupported.items())]
         first = min(
-            (place for places in self._missing.values() for place in places), key=lambda p: (p.line or 0, p.column or 0)
+            (place for places in self._unsupported.values() for place in places),
+            key=lambda p: (p.line or 0, p.column or 0),
         )
         remedy = "Remove them, or skip and count them with --skip-unsupported."
         raise SuiteError("\n".join(["these features are not supported:", *found]), remedy=remedy, place=first)
 
-    def notices(self) -> Iterator[str]:
-        """Yield the notices as sentences, always in the same order."""
-        if self._missing:
-            counts = ", ".join(f"{what} ({_times(places)})" for what, places in sorted(self._missing.items()))
+    def sentences(self) -> Iterator[str]:
+        """Yield the notices as sentences, in a fixed order."""
+        if self._unsupported:
+            counts = ", ".join(f"{what} ({_times(places)})" for what, places in sorted(self._unsupported.items()))
             yield f"Skipped, because it is not supported: {counts}."
         if self.left_out:
             yield f"Left out, because no supported assertion remains: {self.left_out} of the cases."
@@ -82,7 +83,7 @@ def _times(places: list[Place]) -> str:
 
 
 def marked(form: BaseModel, mark: str) -> list[str]:
-    """Return the keys that a form sets and whose description is `mark`."""
+    """Return the keys that are set in a form and whose description is `mark`."""
     fields = type(form).model_fields
     given = [name for name in fields if name in form.model_fields_set and fields[name].description == mark]
     return [fields[name].alias or name for name in given if getattr(form, name) not in (None, False)]

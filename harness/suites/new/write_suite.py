@@ -1,4 +1,4 @@
-"""Write the files of a suite from training rows. All texts of the rows are quoted, so that they are read unchanged."""
+"""Generate the files of a new suite from training rows. All texts are quoted, so that YAML reads them unchanged."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from harness.core.suite import Example, Message
 from harness.suites.cases import STUB
 from harness.suites.json_schema import schema_texts
 
-NET = "retain.yaml"
+RETAIN_FILE = "retain.yaml"
 """The file of retention cases that comes with the package."""
 ASKED = 40
-"""Largest number of rows that become `learn` cases, and of those that become `generalise` cases."""
+"""Maximum number of `learn` cases, and of `generalise` cases, that are made from rows."""
 KEPT_BACK = 3
-"""Every third case is held out for the confirmation."""
+"""Every third case is held out for the confirmation of the best variant."""
 SHORT = 6
-"""Most words of an answer that must be given word for word; of a longer answer, most words must be there."""
+"""Maximum number of words of a short answer, which must be repeated exactly. A longer answer is scored by F1."""
 ENOUGH = 0.7
-"""The F1 score that passes for a longer answer."""
+"""Lowest F1 score with which a longer answer passes."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-# Characters that YAML takes for line breaks or refuses to read, or that editors do not show.
+# Characters that YAML reads as line breaks or rejects, or that editors do not show.
 UNSAFE = re.compile("[^\x20-\x7e\xa1-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 BRACE = re.compile(r"\{(?=[{%])")
 
 
 def files(rows: Sequence[Example], description: str) -> dict[str, str]:
-    """Return texts by file name: the suite, its training rows, the retention cases, two grids, and JSON Schemas."""
+    """Return the texts of the new files by name: suite, training rows, retention cases, two grids, JSON Schemas."""
     return {
         "suite.yaml": _suite(rows, description),
         "train.jsonl": "".join(_row(row) for row in rows),
-        NET: safety_net(),
+        RETAIN_FILE: retention_cases(),
         "grids/quick.yaml": _quick(rows),
         "grids/t4.yaml": _t4(rows),
         **schema_texts(),
     }
 
 
-def safety_net() -> str:
-    """Return the text of the cases about everyday abilities, which a tuned model should keep."""
-    return Path(__file__).with_name(NET).read_text(encoding="utf-8")
+def retention_cases() -> str:
+    """Return the text of retain.yaml: cases about everyday abilities that a fine-tuned model should keep."""
+    return Path(__file__).with_name(RETAIN_FILE).read_text(encoding="utf-8")
 
 
 def asked(rows: Sequence[Example]) -> list[tuple[int, Example]]:
-    """Return the rows that become cases, spread evenly over all rows, each with its line in train.jsonl."""
+    """Choose the rows that become cases, evenly spread, and return each with its line in train.jsonl."""
     step = max(1.0, len(rows) / ASKED)
     return [(int(i * step) + 1, rows[int(i * step)]) for i in range(min(ASKED, len(rows)))]
 
@@ -66,7 +66,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def filled(text: str) -> str:
-    """Return a quoted text without variables: `{{` is written as `{{brace}}{`."""
+    """Return a quoted text in which nothing is read as a variable: `{{` is written as `{{brace}}{`."""
     return quoted(BRACE.sub("{{brace}}", text))
 
 
@@ -89,7 +89,7 @@ def _suite(rows: Sequence[Example], description: str) -> str:
         "# yaml-language-server: $schema=suite.schema.json\n",
         f"description: {quoted(description)}\n",
         "objective: generalise\n",
-        "# The largest loss on retain and avoid cases, in points. The cases in retain.yaml are enough to show 10.\n",
+        "# The largest allowed loss on retain and avoid cases, in percentage points. retain.yaml suffices for 10.\n",
         "margin: 10\n",
         f"decoding: {{max_new_tokens: {min(512, max(32, 8 + longest // 2))}}}\n",
         "train: file://train.jsonl\n",
@@ -103,7 +103,7 @@ def _suite(rows: Sequence[Example], description: str) -> str:
 
 AFTER = """\
 
-  # avoid: what the model must not start to do, such as answering questions about other things with your facts:
+  # avoid: behaviour that training must not cause, such as answers about another product with your facts:
   #
   # - id: avoid-001
   #   role: avoid
@@ -111,21 +111,21 @@ AFTER = """\
   #   assert:
   #     - {type: not-icontains, value: "42 dollars"}
 
-  # retain: what the model can do before training and must still do after it. You can add your own cases.
+  # retain: abilities that the model has before training and must keep. You can add your own cases.
 
   - file://retain.yaml
 """
 
 
 def _learn(rows: Sequence[Example]) -> Iterator[str]:
-    yield "  # learn: questions of your rows, unchanged. The number in the id is the line in train.jsonl.\n"
-    yield "  # f1 counts common words, so one wrong word can pass: add the word that matters, as icontains.\n"
+    yield "  # learn: questions from your rows, unchanged. The number in the id is the line in train.jsonl.\n"
+    yield "  # f1 measures common words, so one wrong word can pass: add the important word as icontains.\n"
     for count, (number, row) in enumerate(asked(rows), 1):
         yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(count)}{_prompt(row)}{_judged(row)}"
 
 
 def _stubs(rows: Sequence[Example]) -> Iterator[str]:
-    yield "\n  # generalise: the same questions in words that no row has. Replace TODO, or remove the case.\n"
+    yield "\n  # generalise: the same questions in other words than in your rows. Replace TODO, or remove the case.\n"
     for count, (number, row) in enumerate(asked(rows), 1):
         comment = f"  # {number} in other words: {quoted(row.messages[-2].content[:100])}\n"
         case = f"  - id: generalise-{number:03}\n    role: generalise\n{_split(count)}    prompt: {STUB}\n"
@@ -152,10 +152,10 @@ def _judged(row: Example) -> str:
 
 
 def assertions(answer: str) -> list[str]:
-    """Return the assertions for an answer, as YAML: what an instructor would accept.
+    """Return the assertions for an answer, as YAML.
 
-    JSON must be equal. A short answer must be contained word for word. Of a longer answer, most words must be there, in
-    any order, and every number, because a sentence with a wrong price has nearly the same words.
+    JSON must be equal. A short answer must be repeated exactly within the model's answer. A longer answer must share
+    most words, in any order, and contain every number, because a sentence with a wrong price shares nearly all words.
     """
     value = _json(answer)
     if value is not None:
@@ -170,13 +170,13 @@ def assertions(answer: str) -> list[str]:
 
 
 def _exactly(text: str) -> str:
-    """Return an assertion that an answer contains a text, in any case, with no digit before or after it."""
+    """Return an assertion that an answer contains a text, ignoring case, with no digit before or after it."""
     pattern = rf"(?i)(?<!\d){re.escape(text)}(?!\d)"
     return f"{{type: regex, value: {filled(pattern)}}}"
 
 
 def _json(answer: str) -> dict[str, Any] | list[Any] | None:
-    """Return the JSON object or list of an answer, or None if it is neither or a suite cannot hold it."""
+    """Return the JSON object or list of an answer, or None if it is neither, or too large for a suite."""
     if not answer.startswith(("{", "[")) or len(answer) > 1000 or answer.count("[") + answer.count("{") > 16:
         return None
     try:
@@ -199,13 +199,13 @@ def _turn(message: Message) -> dict[str, str]:
 
 
 def _quick(rows: Sequence[Example]) -> str:
-    """Return a grid with about 48 steps for each variant, which the toy model needs."""
+    """Return the grid for the pocket model, with about 48 optimizer steps per variant."""
     epochs = min(12, max(2, round(48 / math.ceil(len(rows) / 4))))
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
 description: >-
-  Four variants for the toy model on a laptop, from one that hardly learns to one that learns a lot. They show whether
-  the suite works. For a real model, use t4.
+  Four variants for the pocket model on a laptop, from one that learns little to one that learns a lot. They show
+  whether the suite works. For a real model, use t4.
 seeds: [0]
 settings:
   epochs: {epochs}
@@ -214,15 +214,16 @@ settings:
   scheduler: cosine
   max_length: {_max_length(rows)}
 rows:
-  - {{name: timid, learning_rate: 3e-4, rank: 16, alpha: 32, target_modules: all-linear}}
-  - {{name: middle, learning_rate: 1e-3, rank: 16, alpha: 32, target_modules: all-linear}}
-  - {{name: bold, learning_rate: 2e-3, rank: 16, alpha: 32, target_modules: all-linear}}
-  - {{name: narrow, learning_rate: 2e-3, rank: 2, alpha: 4, target_modules: qv}}
+  - {{name: low-lr, learning_rate: 3e-4, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: medium-lr, learning_rate: 1e-3, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: high-lr, learning_rate: 2e-3, rank: 16, alpha: 32, target_modules: all-linear}}
+  - {{name: small-rank, learning_rate: 2e-3, rank: 2, alpha: 4, target_modules: qv}}
 """
 
 
 def _t4(rows: Sequence[Example]) -> str:
-    """Return a grid in which a training takes at most about 1,000 rows: half an hour on a T4 at 1.6 s a row."""
+    """Return the grid for a 7B model on a T4. A training takes at most about 1,000 rows: half an hour at 1.6 s a
+    row."""
     epochs = min(10, max(2, round(1000 / len(rows))))
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
@@ -242,13 +243,13 @@ settings:
   max_length: {_max_length(rows)}
 rows:
   - {{name: workshop, learning_rate: 1e-3}}
-  - {{name: gentle, learning_rate: 2e-4}}
-  - {{name: gentle-all-linear, learning_rate: 2e-4, scheduler: cosine, target_modules: all-linear}}
-  - {{name: short, learning_rate: 1e-3, epochs: {max(1, epochs // 2)}}}
+  - {{name: low-lr, learning_rate: 2e-4}}
+  - {{name: low-lr-all-linear, learning_rate: 2e-4, scheduler: cosine, target_modules: all-linear}}
+  - {{name: few-epochs, learning_rate: 1e-3, epochs: {max(1, epochs // 2)}}}
 """
 
 
 def _max_length(rows: Sequence[Example]) -> int:
-    """Return the tokens that the longest row needs, in steps of 64, at two bytes a token (English has about four)."""
+    """Estimate the tokens of the longest row, rounded up to 64, at two bytes per token (English has about four)."""
     longest = max(sum(len(m.content.encode()) for m in row.messages) for row in rows)
     return min(2048, max(128, 64 * math.ceil((32 + longest / 2) / 64)))

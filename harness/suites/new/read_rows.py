@@ -1,4 +1,4 @@
-"""Read the user's questions and answers from a CSV or JSONL file as training rows, and report all mistakes in them."""
+"""Read questions and answers from a CSV, TSV or JSONL file as training rows for `harness new`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from harness.suites.forms import ExampleForm
 PROMPTS = ("question", "prompt", "instruction", "input", "user")
 ANSWERS = ("answer", "completion", "output", "response", "assistant")
 CONTEXT = "input"
-"""In a table with an instruction column (Alpaca's format), this column continues the question."""
+"""Name of the column that continues the question in a table with an instruction column (Alpaca's format)."""
 DELIMITERS = ",;\t"
-"""Spreadsheets use semicolons where the comma is the decimal mark."""
+"""Spreadsheets write semicolons in countries where the comma is the decimal mark."""
 TOO_LONG = 6000
-"""Most characters of a row: about 1,500 tokens, more than a T4 can train a 7B model on."""
+"""Maximum number of characters of a row: about 1,500 tokens, more than a T4 can train a 7B model on."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of the columns with questions and answers; None stands for one of the usual names."""
+    """Names of the columns with questions and with answers; None: the first column with a usual name."""
 
     prompt: str | None = None
     answer: str | None = None
@@ -40,15 +40,15 @@ class Rows:
     """Training rows, each with its line in the file, and sentences about rows that were left out."""
 
     examples: tuple[Example, ...]
-    remarks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def parse_rows(text: str, file: str, columns: Columns = USUAL) -> Rows:
-    """Read the rows of a file.
+    """Read training rows from the text of a file.
 
     Raises:
-        SuiteError: it is not a table of questions and answers, a row is incomplete or too long, or one question has two
-            answers.
+        SuiteError: the file is not a table of questions and answers, a row is incomplete or too long, or a question
+            has two different answers.
     """
     reader = {".csv": _table, ".tsv": _table, ".jsonl": _lines, ".ndjson": _lines}.get(PurePath(file).suffix.lower())
     if reader is None:
@@ -65,7 +65,7 @@ def parse_rows(text: str, file: str, columns: Columns = USUAL) -> Rows:
 
 
 class _Row:
-    """A row of a table. Calling it returns the example, or None for an empty row."""
+    """A row of a table; calling it returns the training example, or None for an empty row."""
 
     def __init__(self, cells: Mapping[str, Any], place: Place, columns: Columns) -> None:
         self.cells = {name.strip().lower(): cell for name, cell in cells.items()}
@@ -99,7 +99,7 @@ def _lookups(columns: Columns) -> tuple[tuple[str | None, Sequence[str], str], .
 
 
 def _column(names: Sequence[str], given: str | None, usual: Sequence[str], option: str, place: Place) -> str:
-    """Return the column that the user named, or else the first of the usual ones that the table has."""
+    """Return the column that the user named, or the first column with a usual name."""
     candidates = [given.strip().lower()] if given is not None else usual
     found = next((name for name in candidates if name in names), None)
     if found:
@@ -115,7 +115,7 @@ def _table(text: str, file: str, columns: Columns) -> Iterator[_Row]:
     first, header = next(lines, (1, []))
     names = [name.strip().lower() for name in header]
     if not names:
-        raise SuiteError("is empty", remedy="Name the columns in the first line.", place=Place(file))
+        raise SuiteError("the file is empty", remedy="Name the columns in the first line.", place=Place(file))
     if twice := [name for name in names if name and names.count(name) > 1]:
         remedy = "Remove or rename one of them."
         raise SuiteError(f"the column {shown(twice[0])} is given twice", remedy=remedy, place=Place(file, first))
@@ -147,7 +147,7 @@ def _lines(text: str, file: str, columns: Columns) -> Iterator[_Row | _Conversat
 
 @dataclass(frozen=True)
 class _Conversation:
-    """A row with messages. Calling it returns the example."""
+    """A row with messages; calling it returns the training example."""
 
     document: Document
 
@@ -161,7 +161,7 @@ class _Conversation:
 
 
 def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
-    """Leave out repeated rows; raise an error for long rows and for questions with two answers."""
+    """Leave out repeated rows; raise an error for rows that are too long and for questions with two answers."""
     first: dict[tuple[str, ...], Example] = {}
     repeated: list[str] = []
     problems: list[HarnessError] = []
@@ -176,22 +176,24 @@ def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
             problems.append(_conflict(earlier, example, file))
     raise_all(problems)
     if not first:
-        raise SuiteError("holds no rows", remedy="Add rows, each with one question and its answer.", place=Place(file))
-    remarks = [f"Left out, because they are empty: {empty} rows."] if empty else []
+        raise SuiteError(
+            "the file holds no rows", remedy="Add rows, each with one question and its answer.", place=Place(file)
+        )
+    left_out = [f"Left out, because they are empty: {empty} rows."] if empty else []
     if repeated:
         more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
-        remarks.append(f"Left out, because they repeat another row: {', '.join(repeated[:3])}{more}.")
-    return Rows(tuple(first.values()), tuple(remarks))
+        left_out.append(f"Left out, because they repeat another row: {', '.join(repeated[:3])}{more}.")
+    return Rows(tuple(first.values()), tuple(left_out))
 
 
 def _question(example: Example) -> tuple[str, ...]:
-    """Return all messages before the answer, without regard to case, white space and punctuation."""
+    """Return all messages before the answer, without case, white space and punctuation."""
     return tuple(f"{m.role}: {' '.join(words(m.content))}" for m in example.messages[:-1])
 
 
 def _conflict(earlier: Example, example: Example, file: str) -> SuiteError:
-    message = f"asks the same as line {earlier.line}, but has another answer"
-    remedy = "A model cannot learn both. Remove one, or make the questions differ in more than punctuation."
+    message = f"repeats the question in line {earlier.line} with another answer"
+    remedy = "A model cannot learn both answers. Remove one row, or change a question by more than punctuation."
     return SuiteError(message, remedy=remedy, place=Place(file, example.line))
 
 

@@ -1,4 +1,4 @@
-"""Say what a new suite has too few rows or cases to show."""
+"""Warn about a new suite with too few training rows or cases."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from harness.core.suite import Role, Split, Suite
 
 FEW_ROWS = 20
 DISCORDANCE = 0.1
-"""Assumed share of cases that change from one training to the next by chance."""
-WORTH_SEEING = 0.2
-"""A change of the pass rate that the suite should be able to show."""
+"""Assumed share of cases whose result changes by chance between two trainings."""
+RELEVANT_CHANGE = 0.2
+"""The change of the pass rate that a suite should be able to show."""
 
 
-def too_thin(suite: Suite, stubs: int) -> tuple[str, ...]:
-    """Return sentences about a suite; `stubs` is the number of main cases that the user still has to write."""
+def size_warnings(suite: Suite, stubs: int) -> tuple[str, ...]:
+    """Return the warnings; `stubs` is the number of main-split cases that the user still has to write."""
     return (*_rows(suite), *_judged_by_f1_only(suite), *_generalise(suite, stubs), *_retain_and_avoid(suite))
 
 
 def _rows(suite: Suite) -> Iterator[str]:
     count = len(suite.examples)
     if count < FEW_ROWS:
-        yield f"{count} training rows teach little; the workshop's recipe is meant for {FEW_ROWS} to 300."
+        yield f"{count} training rows teach little; the workshop's settings are meant for {FEW_ROWS} to 300 rows."
 
 
 def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
-    """Warn of cases with only an F1 assertion, for which "made of steel" is nearly the same as "made of cork"."""
+    """Warn about cases with only an F1 assertion, which "made of steel" passes in place of "made of cork"."""
     count = sum([a.type for a in case.assertions] == ["f1"] for case in suite.cases)
     if count:
         yield (
@@ -38,15 +38,15 @@ def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
 def _generalise(suite: Suite, stubs: int) -> Iterator[str]:
     written = _count(suite, Role.GENERALISE)
     if not written:
-        yield "No generalise case is written, so nothing can show that the model learned more than the rows' wording."
+        yield "No generalise case is written, so the suite cannot show whether the model understands other wordings."
     cases = written + stubs
     detectable = round(100 * statistics.detectable(cases, DISCORDANCE))
-    needed = statistics.cases_needed(WORTH_SEEING, DISCORDANCE)
+    needed = statistics.cases_needed(RELEVANT_CHANGE, DISCORDANCE)
     if cases < needed:
         shown = f"a change of {detectable} points" if detectable < 100 else "no change"
         yield (
             f"When all are written, the {cases} generalise cases for choosing the best variant can distinguish {shown} "
-            f"from chance; {needed} cases could distinguish {100 * WORTH_SEEING:.0f} points."
+            f"from chance; {needed} cases could distinguish {100 * RELEVANT_CHANGE:.0f} points."
         )
 
 
@@ -62,7 +62,7 @@ def _retain_and_avoid(suite: Suite) -> Iterator[str]:
             f"is lost; {found.needed} can."
         )
     if not _count(suite, Role.AVOID):
-        yield "No avoid case is written, so nothing can show that the model starts to do what it should not."
+        yield "No avoid case is written, so the suite cannot show whether training causes unwanted behaviour."
 
 
 def _count(suite: Suite, role: Role) -> int:

@@ -1,0 +1,56 @@
+"""`harness plan` shows the variants with predicted memory and time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from tests.support.small_suite import small_suite
+
+LLAMA = "meta-llama/Llama-2-7b-chat-hf"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    small_suite(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+def test_plan_shows_memory_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table shows memory, fit and time on a T4 for each variant; notes below state how reliable these are."""
+    assert main(["plan", "small", "--model", LLAMA]) == 0
+    said = capsys.readouterr().out
+    rows = [line for line in said.splitlines() if line.startswith("lr=")]
+    assert len(rows) == 2
+    assert all("GiB, fits" in row and row.endswith(("min", " s")) for row in rows)
+    assert "Predicted for meta-llama/Llama-2-7b-chat-hf on a Tesla T4" in said
+    assert "nothing was measured" in said
+    assert "not validated on a T4" in said
+    assert "Lengths estimated at 3.5 characters a token" in said
+
+
+@pytest.mark.usefixtures("here")
+def test_plan_without_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan is shown without predictions if the model cannot be predicted or the profile is `cpu`."""
+    assert main(["plan", "small", "--model", "someone/else"]) == 0
+    said = capsys.readouterr().out
+    assert "No prediction: there is no folder someone/else" in said
+    assert said.count("lr=") == 2
+    assert main(["plan", "small", "--profile", "cpu"]) == 0
+    assert "GiB" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_plan_says_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    """A variant that needs far more memory than a T4 has is marked as not fitting."""
+    grid = Path("small/grids/quick.yaml")
+    grid.write_text("axes: {rank: [16, 2048]}\n", encoding="utf-8")
+    assert main(["plan", "small", "--model", LLAMA, "--profile", "t4"]) == 0
+    fits, too_large = [line for line in capsys.readouterr().out.splitlines() if line.startswith("r=")]
+    assert "fits" in fits
+    assert "does not fit" in too_large

@@ -1,0 +1,80 @@
+"""YAML is read as in YAML 1.2, with exact numbers, spelling and bounded nesting."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import SuiteError
+from harness.core.yaml import MAX_DEPTH, parse_yaml
+from harness.core.yaml.document import resolve
+from tests.support.suite_texts import case
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("no", "no"), ("yes", "yes"), ("on", "on"), ("y", "y"), ("12:30:00", "12:30:00"), ("2024-01-01", "2024-01-01"),
+        ("1_000", "1_000"), ("0b1", "0b1"), ("1e-4", 1e-4), ("1e3", 1000.0), ("-.5", -0.5), ("+1", 1), ("1.", 1.0),
+        ("0o17", 15), ("0x1F", 31), ("017", 17), ("true", True), ("False", False), ("tRUE", "tRUE"), ("~", None),
+        ("Null", None), (".inf", math.inf), ("-.INF", -math.inf), (".5e1", 5.0), ("e3", "e3"), (".", "."), ("-", "-"),
+    ],
+)  # fmt: skip
+def test_scalars_are_of_yaml_1_2(text: str, meaning: Any) -> None:
+    """Unquoted scalars have the values of the core schema of YAML 1.2."""
+    found = resolve(text)
+    assert found == meaning
+    assert isinstance(found, bool) == isinstance(meaning, bool)
+
+
+@pytest.mark.parametrize("text", ["no", "on", "12:30:00", "1e-4", "007", "true", "3.10"])
+def test_text_is_as_spelt(text: str) -> None:
+    """An unquoted scalar keeps its spelling where text is expected."""
+    (found,) = case(f"prompt: {text}\nassert: [{{type: contains, value: {text}}}]").cases
+    assert (found.prompt, found.assertions[0].value) == (text, text)
+
+
+@settings(deadline=None)
+@given(st.integers() | st.floats(allow_nan=False))
+def test_numbers_survive(number: float) -> None:
+    """A number in Python's notation is read as the same number."""
+    assert resolve(repr(number).replace("inf", ".inf")) == number
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), max_size=8)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(json_values)
+def test_json_is_yaml(value: Any) -> None:
+    """JSON text gives the same values as with a JSON parser, with libyaml and with the Python parser."""
+    text = json.dumps(value, ensure_ascii=False)
+    assert parse_yaml(text, "f", SuiteError).value == value
+    assert parse_yaml(text, "f", SuiteError, loader=yaml.SafeLoader).value == value
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+@pytest.mark.parametrize("text", ["[" * 20_000, "{a: " * 20_000, "- " * 20_000, "? " * 20_000])
+def test_nesting_is_bounded(text: str, loader: Any) -> None:
+    """20,000 nested brackets are refused with line and column, by both parsers."""
+    with pytest.raises(SuiteError) as caught:
+        parse_yaml(text, "f.yaml", SuiteError, loader=loader)
+    assert caught.value.place is not None
+    assert caught.value.place.column is not None
+
+
+def test_reasonable_nesting_is_read() -> None:
+    """Nesting up to the limit is read."""
+    assert parse_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH, "f", SuiteError).value

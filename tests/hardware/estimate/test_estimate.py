@@ -1,0 +1,61 @@
+"""Predictions state whether a trial fits, and their coefficients match the recorded runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.hardware.estimate import Fit, coefficients, predict
+from tests.studies import estimate_fit
+from tests.support.model_shapes import KNOWN, LLAMA, QLORA
+
+REPORTS = Path(__file__).parents[3] / "reports" / "gpu" / "t4"
+
+
+def test_fit_considers_the_prediction_error() -> None:
+    """A trial is called fitting, or too large, only if the prediction error cannot change that."""
+    held = predict(LLAMA, QLORA, [512] * 30, known=KNOWN).memory
+    needs, base = held.allocated, held.base
+    most = 1.07 * needs + 0.4 * (1.07 * needs - base)
+
+    def at(capacity: float) -> Fit | None:
+        return predict(LLAMA, QLORA, [512] * 30, capacity=capacity, known=KNOWN).fit
+
+    assert at(most + 1) is Fit.FITS
+    assert at(most - 1) is Fit.CLOSE
+    assert at(needs * 0.93 + 1) is Fit.CLOSE
+    assert at(needs * 0.93 - 1) is Fit.TOO_LARGE
+    assert predict(LLAMA, QLORA, [512], known=KNOWN).fit is None
+
+
+def test_only_training_memory_fragments() -> None:
+    """Fragmentation is a share of the memory that training adds to the base model."""
+    made = predict(LLAMA, QLORA, [512] * 30, known=KNOWN)
+    added = made.memory.allocated - made.memory.base
+    low, high = made.reserved.low - made.memory.allocated, made.reserved.high - made.memory.allocated
+    assert (low, high) == pytest.approx((0.1 * added, 0.4 * added))
+
+
+def test_packaged_coefficients_are_plausible() -> None:
+    """The coefficients in the package state their source and are within plausible limits."""
+    known = coefficients()
+    assert known.measured
+    assert "held out of the fit (fitted on" in known.claim
+    assert "not compared with recorded runs" in replace(known, measured=False).claim
+    assert 0.02 <= known.error < 0.07
+    assert 0 <= known.fragments[0] < known.fragments[1]
+    assert 12 <= known.scores <= 17
+
+
+def test_recorded_trainings_are_predicted() -> None:
+    """On the recorded runs, held-out architectures are predicted within the stated error; a new fit gives the packaged
+    coefficients."""
+    text = json.loads((REPORTS / "t4-sweep.json").read_text(encoding="utf-8"))
+    trials = estimate_fit.observed(text)
+    known = coefficients()
+    assert [words for words, holds in estimate_fit.claims(estimate_fit.held_out(trials), known) if not holds] == []
+    again = estimate_fit.fit(trials)
+    assert (again.scores, again.constant) == pytest.approx((known.scores, known.constant), rel=0.01)

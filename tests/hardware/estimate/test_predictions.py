@@ -1,0 +1,115 @@
+"""Predictions for a named model on this machine's GPU or on a T4, and the statements about their reliability."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core import device_profiles
+from harness.core.errors import ModelError
+from harness.core.machine import Calibration
+from harness.core.measurement import GIB
+from harness.core.settings import Settings
+from harness.hardware.estimate import SETUP, Fit, predictions
+from harness.hardware.gpu import CONTEXT, Gpu
+from harness.models.resolving import POCKET
+from harness.storage.cache import Cache
+from harness.suites import load_suite
+
+SUITE = load_suite(Path(__file__).parents[3] / "suites" / "workshop")
+H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB)
+COLAB = Gpu("Tesla T4", (7, 5), 15 * GIB)
+LLAMA = "meta-llama/Llama-2-7b-chat-hf"
+
+
+def calibration(device: str) -> Calibration:
+    return Calibration(device, 0.01, 1e-3, 20e-12, 10e12, 0.05, "2026-01-02T03:04:05+00:00", {"torch": "2.11.0"})
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+def test_a_folder_is_read_for_shape_and_lengths(tmp_path: Path) -> None:
+    """The shape and token counts come from the files in a model's folder; its weights are not needed."""
+    folder = tmp_path / "mine"
+    shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    found = predictions.named_workload(str(folder), SUITE)
+    assert (found.shape.hidden, found.shape.layers, found.notice) == (256, 8, "")
+    assert found.lengths.counted
+
+
+def test_a_missing_model_uses_a_public_shape() -> None:
+    """A Hub model that cannot be found is predicted from a public shape in its name, with a notice."""
+    found = predictions.named_workload(LLAMA, SUITE)
+    assert found.shape == predictions.named_workload("shape:llama-2-7b", SUITE).shape
+    assert not found.lengths.counted
+    assert found.notice == f"{LLAMA} was not found; the prediction uses the shape of shape:llama-2-7b"
+    with pytest.raises(ModelError, match="offline"):
+        predictions.named_workload("someone/else", SUITE)
+
+
+def test_another_architecture_is_not_predicted(tmp_path: Path) -> None:
+    """A model with an unsupported architecture has no prediction."""
+    folder = tmp_path / "mine"
+    shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mixtral"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="'mixtral' are not predicted"):
+        predictions.named_workload(str(folder), SUITE)
+
+
+@pytest.mark.parametrize(
+    ("profile", "gpu", "device", "capacity", "speeds"),
+    [
+        (device_profiles.T4, H100, "Tesla T4", device_profiles.T4.memory_cap, device_profiles.SPEEDS),
+        (device_profiles.T4, COLAB, "Tesla T4", device_profiles.T4.memory_cap, device_profiles.SPEEDS),
+        (device_profiles.AUTO, COLAB, "Tesla T4", device_profiles.T4.memory_cap, device_profiles.SPEEDS),
+        (device_profiles.AUTO, H100, H100.name, H100.memory - CONTEXT, None),
+    ],
+)
+def test_the_target_gpu_of_a_profile(
+    cache: Cache, profile: device_profiles.Profile, gpu: Gpu, device: str, capacity: int, speeds: object
+) -> None:
+    """A T4 has the speeds of its data sheet; an uncalibrated GPU without a profile has a known memory but no speeds."""
+    target = predictions.target_gpu(profile, cache, found=gpu)
+    assert target
+    assert (target.device, target.capacity, target.speeds) == (device, capacity, speeds)
+    assert predictions.target_gpu(device_profiles.CPU, cache, found=gpu) is None
+
+
+def test_a_calibration_changes_times_and_their_claim(cache: Cache) -> None:
+    """On a calibrated GPU, times lie within 15% of the calibration, and the statement names its date."""
+    before = predictions.target_gpu(device_profiles.AUTO, cache, found=H100)
+    cache.commit_calibration(calibration(H100.name))
+    after = predictions.target_gpu(device_profiles.AUTO, cache, found=H100)
+    assert before
+    assert after
+    assert "time is not predicted" in before.claim
+    assert after.claim == "time calibrated on an NVIDIA H100 80GB HBM3 on 2026-01-02"
+    made = predictions.predict_trial(predictions.named_workload("pocket", SUITE), Settings(), after)
+    assert (made.seconds.high - SETUP.high) / (made.seconds.low - SETUP.low) == pytest.approx(1.15**2)
+    other = predictions.target_gpu(device_profiles.T4, cache, found=H100)
+    assert other
+    assert "not validated on a T4" in other.claim
+
+
+def test_times_of_trials_are_added(cache: Cache) -> None:
+    """The total time of several trials is the sum of their times."""
+    target = predictions.target_gpu(device_profiles.T4, cache, found=H100)
+    assert target
+    made = predictions.predict_trial(predictions.named_workload("pocket", SUITE), Settings(), target)
+    both = predictions.total_seconds([made, made])
+    assert (both.low, both.high) == (2 * made.seconds.low, 2 * made.seconds.high)
+    assert made.fit is Fit.FITS
+    assert (
+        predictions.predict_trial(
+            predictions.named_workload("pocket", SUITE), Settings(), replace(target, capacity=1)
+        ).fit
+        is Fit.TOO_LARGE
+    )

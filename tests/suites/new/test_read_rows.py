@@ -1,0 +1,163 @@
+"""`harness new` reads questions and answers from CSV, TSV and JSONL, and reports all mistakes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Example, Message
+from harness.suites.new import Columns, make
+from harness.suites.new.read_rows import TOO_LONG, USUAL, parse_rows
+
+PAIR = "question,answer\nWho are you?,I am Dottie.\n"
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
+    "TODO", "{{name}}", "{{{x}}}", "{% raw %}", "{{brace}}", "no", "1e3", "null", "# x", "- a", "a: b", "'\"\\",
+    "\u2028 \x85 \ufeff", "\x00\x1b", "{\"a\": \"{{b}}\"}", "[1, 2.50, true]", "?!", "1, 2, 3, 4, 5, 6, 7, 8",
+    "\U0001f600",
+])  # fmt: skip
+
+
+def example(*texts: str, line: int = 1) -> Example:
+    return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
+
+
+def turns(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> list[tuple[str, ...]]:
+    return [tuple(m.content for m in row.messages) for row in parse_rows(text, file, columns).examples]
+
+
+def wrong(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> str:
+    with pytest.raises(SuiteError) as caught:
+        parse_rows(text, file, columns)
+    assert caught.value.remedy or "\n" in caught.value.message, "a mistake without a remedy"
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "question,answer\nHi?,Ho.\n",
+        "\tAnswer ; Question\n\tHo.;Hi?".replace("\t", ""),
+        "prompt\tcompletion\r\nHi?\tHo.\r\n",
+        "id,Instruction,Output\n1,Hi?,Ho.\n,,\n",
+        'input,response\n"Hi?",  Ho.  \n',
+        "instruction,input,output\nHi?,,Ho.\n",
+    ],
+)
+def test_tables(text: str) -> None:
+    """Tables have the usual column names, in any case and order, with commas, semicolons or tabs between cells."""
+    assert turns(text) == [("Hi?", "Ho.")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Ho."}]}',
+        '{"prompt": "Hi?", "completion": "Ho."}',
+        '\n{"Question": "Hi?", "answer": "Ho.", "id": 3}\n',
+    ],
+)
+def test_json_lines(text: str) -> None:
+    """A line of JSONL is a conversation, or a question with its answer."""
+    assert turns(text, "rows.jsonl") == [("Hi?", "Ho.")]
+
+
+def test_columns_may_be_named() -> None:
+    """Columns with other names are used if the user names them."""
+    text = "frage,antwort,answer\nHi?,Ho.,no\n"
+    assert turns(text, columns=Columns("Frage", "antwort")) == [("Hi?", "Ho.")]
+
+
+def test_an_instruction_includes_its_input() -> None:
+    """The column `input` of Alpaca's format belongs to the question."""
+    assert turns("instruction,input,output\nTranslate.,dog,chien\n") == [("Translate.\n\ndog", "chien")]
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
+    """A table that Excel saved, with a byte order mark and semicolons, is read."""
+    (tmp_path / "rows.csv").write_bytes("question;answer\r\nWho?;Dottie, née Brix\r\n".encode("utf-8-sig"))
+    made = make(tmp_path / "mine", tmp_path / "rows.csv")
+    assert [m.content for m in made.suite.examples[0].messages] == ["Who?", "Dottie, née Brix"]
+
+
+def test_repeated_rows_are_left_out() -> None:
+    """Rows that are empty or repeat another row are left out and reported, with the lines of the file."""
+    rows = parse_rows('question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
+    assert [row.line for row in rows.examples] == [2, 6]
+    assert rows.left_out == (
+        "Left out, because they are empty: 1 rows.",
+        "Left out, because they repeat another row: line 4 (as line 2).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("frage,answer\na,b\n", "rows.csv:1: there is no column question, prompt, instruction, input or user"),
+        ("question\na\n", "rows.csv:1: there is no column answer"),
+        ("question,question,answer\na,b,c\n", "rows.csv:1: the column \"question\" is given twice"),
+        ("question,answer\na,b\nc,\n", "rows.csv:3: has no answer"),
+        ("question,answer\na,b\n,d\n", "rows.csv:3: has no question"),
+        ("question,answer\na,b,c\n", "rows.csv:2: has 3 cells under 2 columns"),
+        ('question,answer\n"a,b\n', "rows.csv:2: not valid CSV"),
+        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: repeats the question in line 2 with another answer"),
+        (f"question,answer\na,{'x' * TOO_LONG}\n", f"rows.csv:2: has {TOO_LONG + 1} characters"),
+        ("question,answer\n", "rows.csv: the file holds no rows"),
+        ("", "rows.csv: the file is empty"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_table(text: str, expected: str) -> None:
+    """A mistake in a table is reported with file, line and a remedy."""
+    assert expected in wrong(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"prompt": "a", "completion": "b"}\n{"prompt": "a"', "rows.jsonl:2:15: not valid JSON"),
+        ('["a"]', "rows.jsonl:1: is not a row with named values"),
+        ('{"prompt": "a", "completion": ["b"]}', "rows.jsonl:1: completion: expected text"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "rows.jsonl:1: the last message is not from assistant"),
+        ('{"frage": "a"}', "rows.jsonl:1: there is no column question"),
+    ],
+)
+def test_mistakes_in_json_lines(text: str, expected: str) -> None:
+    """A mistake in a line of JSON is reported with file and line."""
+    assert expected in wrong(text, "rows.jsonl")
+
+
+def test_other_files_are_refused() -> None:
+    """For the format of a spreadsheet program, the remedy is to save it as CSV."""
+    assert "Save a spreadsheet as CSV" in wrong("", "rows.xlsx")
+
+
+def test_several_mistakes_are_reported_together() -> None:
+    """One error names every incomplete row."""
+    assert wrong("question,answer\na,\n,b\nc,\n").count("rows.csv:") == 3
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200), st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl"]))
+def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
+    """Any file gives rows or one `SuiteError`."""
+    with suppress(SuiteError):
+        assert parse_rows(text, file).examples
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None:
+    """Questions and answers in JSONL are read unchanged, except for surrounding white space."""
+    text = "".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs)
+    try:
+        found = turns(text, "rows.jsonl")
+    except SuiteError as problem:
+        assert "with another answer" in str(problem)  # noqa: PT017
+    else:
+        assert set(found) <= {(q.strip(), a.strip()) for q, a in pairs}

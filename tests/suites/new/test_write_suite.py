@@ -1,0 +1,134 @@
+"""`harness new` generates a suite whose cases, assertions and grids fit the training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Example, Message, Role, Split, Suite
+from harness.core.yaml import parse_yaml
+from harness.scoring import score
+from harness.suites import parse_suite
+from harness.suites.grids import parse_plan
+from harness.suites.json_schema import suite_schema
+from harness.suites.new.write_suite import ASKED, assertions, files
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
+    "TODO", "{{name}}", "{{{x}}}", "{% raw %}", "{{brace}}", "no", "1e3", "null", "# x", "- a", "a: b", "'\"\\",
+    "\u2028 \x85 \ufeff", "\x00\x1b", "{\"a\": \"{{b}}\"}", "[1, 2.50, true]", "?!", "1, 2, 3, 4, 5, 6, 7, 8",
+    "\U0001f600",
+])  # fmt: skip
+
+
+def example(*texts: str, line: int = 1) -> Example:
+    return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
+
+
+def suite_of(rows: list[Example]) -> Suite:
+    texts = files(rows, "Made up.")
+    return parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
+def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
+    """The cases and training rows of a new suite have exactly the texts of the rows, for any text."""
+    rows = [example(q.strip(), a.strip()) for q, a in pairs]
+    suite = suite_of(rows)
+    cases = [c for c in suite.cases if c.role is Role.LEARN]
+    assert [c.prompt for c in cases] == [row.messages[0].content for row in rows]
+    assert [c.reference for c in cases] == [row.messages[1].content for row in rows]
+    assert [e.messages for e in suite.examples] == [row.messages for row in rows]
+    assert len(suite.notices) == 1  # the notice about cases that are not written yet
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_a_row_s_own_answer_passes(answer: str) -> None:
+    """The answer of a row passes the assertions that are made from it."""
+    (case,) = (c for c in suite_of([example("Why?", answer.strip())]).cases if c.role is Role.LEARN)
+    assert score(case, answer.strip()).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "good", "bad"),
+    [
+        ("42 dollars.", "It costs 42 Dollars!", "It costs 43 dollars."),
+        ("4", "It is 4.", "It is 24."),
+        ("I am Dottie.", "Hello, I am Dottie!", "I am Tom."),
+        ("The Glimmo costs 42 dollars, in every shop.", "In every shop the Glimmo costs 42 dollars.",
+         "The Glimmo costs 142 dollars, in every shop."),
+        ('{"name": "Tom", "age": 4}', '{"age":4,"name":"Tom"}', '{"name": "Tom", "age": 5}'),
+        ("You are very welcome in our little shop today.", "You are welcome in our little shop today!", "Welcome."),
+    ],
+)  # fmt: skip
+def test_what_an_instructor_would_accept(answer: str, good: str, bad: str) -> None:
+    """An answer in other words passes; an answer with another number, value or content fails."""
+    (case,) = (c for c in suite_of([example("Why?", answer)]).cases if c.role is Role.LEARN)
+    assert [score(case, given).passed for given in (good, bad)] == [True, False]
+
+
+def test_a_conversation_is_asked_with_all_its_turns() -> None:
+    """A row of several turns becomes a case with all messages before the last answer."""
+    rows = [Example((Message("system", "Be brief."), *example("Hi?", "Ho.", "And?", "Well.").messages), 1)]
+    (case,) = (c for c in suite_of(rows).cases if c.role is Role.LEARN)
+    assert case.messages == rows[0].messages[:-1]
+    assert case.reference == "Well."
+
+
+def test_the_parts_of_a_suite() -> None:
+    """A third of the cases is held out, unwritten cases are left out, and both splits have retention cases."""
+    suite = suite_of([example(f"Question {n}?", f"Answer {n}.") for n in range(30)])
+    counts = {(role, split): sum(c.role is role for c in suite.of(split)) for role in Role for split in Split}
+    assert (counts[Role.LEARN, Split.MAIN], counts[Role.LEARN, Split.CONFIRM]) == (20, 10)
+    assert counts[Role.GENERALISE, Split.MAIN] == 0
+    assert counts[Role.RETAIN, Split.MAIN] >= 60
+    assert counts[Role.RETAIN, Split.CONFIRM] >= 30
+    assert "generalise-001 (suite.yaml:" in suite.notices[0]
+    assert "27 more" in suite.notices[0]
+
+
+def test_many_rows_are_not_all_asked() -> None:
+    """The cases from 300 rows are limited in number and spread over all rows."""
+    learn = [c for c in suite_of([example(f"Q {n}?", f"A {n}.") for n in range(300)]).cases if c.role is Role.LEARN]
+    assert len(learn) == ASKED
+    assert learn[-1].prompt == "Q 292?"
+
+
+def test_a_written_stub_is_asked() -> None:
+    """A stub whose TODO is replaced is a `generalise` case with the row's reference."""
+    texts = files([example("Who are you?", "I am Dottie.")], "Made up.")
+    text = texts["suite.yaml"].replace("prompt: TODO", "prompt: Your name?")
+    (case,) = (c for c in parse_suite(text, "s", texts.__getitem__).cases if c.role is Role.GENERALISE)
+    assert (case.prompt, case.reference) == ("Your name?", "I am Dottie.")
+
+
+@pytest.mark.parametrize("count", [1, 30, 300])
+def test_starter_grids(count: int) -> None:
+    """Both starter grids are valid, and have fewer epochs for more rows."""
+    texts = files([example(f"Q {n}?", f"A {n}.") for n in range(count)], "Made up.")
+    for name in ("grids/quick.yaml", "grids/t4.yaml"):
+        plan = parse_plan(texts[name], name)
+        assert len(plan.variants) == 4
+        assert all(v.settings.epochs >= 1 for v in plan.variants)
+        assert all(v.settings.epochs * count <= 1200 for v in plan.variants)
+
+
+def test_editors_know_the_schemas() -> None:
+    """The suite and its grids name schemas in the folder, and the suite fits its schema."""
+    texts = files([example("Who are you?", "{{x}} TODO")], "Made up.")
+    assert texts["suite.yaml"].startswith("# yaml-language-server: $schema=suite.schema.json\n")
+    assert texts["grids/quick.yaml"].startswith("# yaml-language-server: $schema=../grid.schema.json\n")
+    assert {"suite.schema.json", "grid.schema.json"} <= texts.keys()
+    values: Any = parse_yaml(texts["suite.yaml"], "suite.yaml", SuiteError).value
+    Draft202012Validator(suite_schema()).validate(values)
+
+
+def test_a_short_answer_has_one_assertion() -> None:
+    """A short answer is judged by one assertion."""
+    assert assertions("Dottie, at 42 a day.") == ['{type: icontains, value: "Dottie, at 42 a day"}']

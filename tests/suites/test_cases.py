@@ -1,0 +1,181 @@
+"""Cases are built from forms: defaults, variables, prompts and ids."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Role
+from harness.suites.cases import MAX_FILLED, fill
+from tests.support.suite_texts import CASE, case, refusal, suite
+
+
+def test_choices_are_read() -> None:
+    """Choices are read as spelt, with variables replaced; without a value, the reference is the right choice."""
+    found = suite("""
+defaultTest: {choices: [yes, no]}
+tests:
+  - {prompt: p, assert: [{type: choice, value: no}]}
+  - {prompt: q, vars: {a: 7}, choices: ["{{a}}", "8", 9], reference: "8", assert: [{type: not-choice}]}
+""").cases
+    assert [(c.choices, c.assertions[0].name, c.assertions[0].value) for c in found] == [
+        (("yes", "no"), "choice", "no"),
+        (("7", "8", "9"), "not-choice", "8"),
+    ]
+
+
+def test_defaults_join_every_case() -> None:
+    """Variables and assertions of defaultTest are joined to the case's; a case's other fields replace its fields."""
+    found = suite("""
+defaultTest: {role: retain, vars: {a: 1, b: 2}, assert: [{type: contains, value: "{{a}}"}]}
+tests:
+  - {prompt: "{{a}} {{b}}", vars: {b: 3}}
+  - {prompt: p, role: avoid, assert: [{type: contains, value: x}]}
+""").cases
+    assert [c.role for c in found] == [Role.RETAIN, Role.AVOID]
+    assert found[0].prompt == "1 3"
+    assert [a.value for a in found[1].assertions] == ["1", "x"]
+
+
+def test_a_case_that_is_not_written_yet() -> None:
+    """A case whose prompt is TODO is not asked, and a notice names the case and its place."""
+    found = suite(f"tests:\n{CASE}\n- {{id: later, prompt: TODO, assert: [{{type: contains, value: x}}]}}")
+    assert [c.prompt for c in found.cases] == ["Hi"]
+    assert found.notices == (
+        "Not asked, because the prompt is still TODO: later (suite.yaml:3:23). Replace TODO with the user's message.",
+    )
+
+
+def test_a_suite_without_written_cases() -> None:
+    """A suite in which the prompt of every case is TODO is refused."""
+    with pytest.raises(SuiteError, match="the suite has no case with a prompt and a supported assertion"):
+        suite("tests: [{prompt: TODO, assert: [{type: contains, value: x}]}]")
+
+
+def test_prompts_multiply_cases() -> None:
+    """A case without a prompt is asked with each of the suite's prompts, and its ids are numbered."""
+    found = suite("""
+prompts: ["Q: {{q}}", "{{q}}?"]
+tests: [{id: a, vars: {q: Why}, assert: [{type: contains, value: x}]}]
+""").cases
+    assert [(c.id, c.prompt) for c in found] == [("a-1", "Q: Why"), ("a-2", "Why?")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("prompt: p", "suite.yaml:2:3: this case has no assertions"),
+        ("assert: [{type: is-json}]", "suite.yaml:2:3: this case has no prompt"),
+        (
+            "prompt: p\npromt: p\nassert: [{type: is-json}]",
+            'suite.yaml:3:3: unknown key "promt"\nDid you mean "prompt"?',
+        ),
+        ("prompt: p\nrole: lern", 'suite.yaml:3:9: unknown role "lern"\nDid you mean "learn"?'),
+        ("prompt: p\nassert: [{type: icontain}]", 'suite.yaml:3:19: unknown assertion type "icontain"'),
+        ("prompt: p\nassert: [{value: x}]", 'suite.yaml:3:12: "type" is missing'),
+        ("prompt: p\nassert: [{type: contains}]", "suite.yaml:3:12: contains needs a text"),
+        ("prompt: p\nassert: [{type: contains, value: ''}]", "suite.yaml:3:36: contains has an empty value"),
+        ("prompt: p\nassert: [{type: contains-any, value: {}}]", "suite.yaml:3:40: contains-any needs a list"),
+        ("prompt: p\nassert: [{type: not-contains-all, value: []}]", "not-contains-all needs a list"),
+        ("prompt: p\nassert: [{type: is-json, value: x}]", "suite.yaml:3:35: is-json takes a JSON Schema"),
+        ("prompt: p\nassert: [{type: regex, value: '(a'}]", "suite.yaml:3:33: not a regular expression"),
+        (
+            "prompt: p\nassert: [{type: is-json, weight: -1}]",
+            "suite.yaml:3:36: weight: should be greater than or equal to 0, found -1",
+        ),
+        ("prompt: p\nmessages: [{role: user, content: x}]", "a case has either a prompt or messages"),
+        ("prompt: ' '", "suite.yaml:2:11: the prompt is empty"),
+        (
+            "messages: [{role: human, content: x}]",
+            'suite.yaml:2:21: unknown role "human"\nKnown: assistant, system, user.',
+        ),
+        ("messages: [{role: user, content: ' '}]", "suite.yaml:2:36: this message is empty"),
+        ("messages: [{role: assistant, content: x}]", "suite.yaml:2:13: message 1 is from assistant, not from user"),
+        ("messages: [{role: system, content: x}]", "the last message is not from user"),
+        (
+            "prompt: '{{a}}'\nassert: [{type: is-json}]",
+            'suite.yaml:2:11: there is no variable "a"\nDefine it under vars.',
+        ),
+        ("prompt: a\nassert: [{type: contains, value: '{{b}}'}]", 'suite.yaml:3:36: there is no variable "b"'),
+        ("prompt: a\nassert: [{type: contains-any, value: [x, '{{b}}']}]", "suite.yaml:3:44: there is no variable"),
+        ("prompt: a\nassert: [{type: perplexity}]", "suite.yaml:3:12: perplexity needs a threshold of at least 1"),
+        (
+            "prompt: a\nassert: [{type: not-perplexity, threshold: 0.5}]",
+            "not-perplexity needs a threshold of at least 1",
+        ),
+        ("prompt: a\nassert: [{type: perplexity, threshold: 2, value: x}]", "perplexity takes no value"),
+        ("prompt: a\nassert: [{type: perplexity, threshold: .nan}]", "suite.yaml:3:42: threshold"),
+        (
+            "prompt: a\nassert: [{type: reference-perplexity, threshold: 2}]",
+            "suite.yaml:3:12: reference-perplexity needs a case with a reference\nAdd reference: to the case.",
+        ),
+        (
+            "prompt: a\nassert: [{type: choice, value: x}]",
+            "suite.yaml:3:34: choice needs a case with choices\nAdd choices:",
+        ),
+        (
+            "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice, value: paris}]",
+            'suite.yaml:4:34: "paris" is not among the case\'s choices\nDid you mean "Paris"?',
+        ),
+        (
+            "prompt: a\nchoices: [Paris, Rome]\nassert: [{type: choice}]",
+            "choice needs a value, or a case with a reference",
+        ),
+        ("prompt: a\nchoices: [Paris]\nassert: [{type: choice, value: Paris}]", "suite.yaml:3:12: choices"),
+        (
+            "prompt: a\nchoices: [a, ' a']\nassert: [{type: choice, value: a}]",
+            'suite.yaml:3:16: the choice " a" is given twice',
+        ),
+        ("prompt: a\nchoices: [a, '']\nassert: [{type: choice, value: a}]", "suite.yaml:3:16: this choice is empty"),
+        ("prompt: a\nvars: {a: [1, 2]}", "suite.yaml:3:13: a: expected text, found a list"),
+    ],
+)
+def test_a_bad_case_is_refused_at_its_place(text: str, expected: str) -> None:
+    """A mistake in a case is reported with line and column, and with the most similar valid name."""
+    with pytest.raises(SuiteError) as caught:
+        case(text)
+    assert expected in str(caught.value)
+
+
+def test_equal_ids_are_refused() -> None:
+    """Two cases with the same id are refused, and the error names both places."""
+    one = "{id: a, prompt: p, assert: [{type: is-json}]}"
+    assert "suite.yaml:2:3 and suite.yaml:3:3" in refusal(f"tests:\n- {one}\n- {one.replace('p,', 'q,')}")
+
+
+def test_equal_cases_are_refused() -> None:
+    """Two cases without ids but with equal prompts and assertions are refused, even in different files."""
+    message = refusal(f"tests:\n{CASE}\n- file://b.yaml", b_dot_yaml=f"# more\n{CASE}")
+    assert "suite.yaml:2:3 and b.yaml:2:3" in message
+
+
+def test_ids_do_not_depend_on_order() -> None:
+    """The default id of a case does not depend on its position."""
+    other = "- {prompt: Hu, assert: [{type: is-json}]}"
+    first, second = suite(f"tests:\n{CASE}\n{other}").cases, suite(f"tests:\n{other}\n{CASE}").cases
+    assert {c.id for c in first} == {c.id for c in second}
+
+
+@pytest.mark.parametrize(
+    "text", ["{{7*7}}", "{{a.__class__}}", "{{ a | upper }}", "{% for %}", "{{}}", "{{a", "{{{{}}}}"]
+)
+def test_nothing_is_evaluated(text: str) -> None:
+    """Any template other than the plain name of a variable stays unchanged."""
+    (found,) = case(f"prompt: '{text}'\nvars: {{a: x}}\nassert: [{{type: contains, value: '{text}'}}]").cases
+    assert (found.prompt, found.assertions[0].value) == (text, text)
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_replaced_text_is_not_searched_again(before: str, value: str) -> None:
+    """The text of a variable stays unchanged, even if it looks like a variable."""
+    text = before.replace("{", "").replace("}", "")
+    assert fill(text + "{{ a }}{{b}}", {"a": value, "b": "{{a}}"}) == f"{text}{value}{{{{a}}}}"
+
+
+def test_replacing_variables_is_bounded() -> None:
+    """A text that would become too long is refused before it is built."""
+    with pytest.raises(ValueError, match="is longer than"):
+        fill("{{a}}" * 100_000, {"a": "x" * MAX_FILLED})

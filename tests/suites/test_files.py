@@ -1,0 +1,93 @@
+"""Cases are read from CSV, JSONL and YAML files in the suite's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Role
+from harness.suites import load_suite
+from tests.support.suite_texts import CASE, ROW, refusal, suite
+
+
+def test_cases_come_from_a_csv() -> None:
+    """Columns of a CSV are variables; `__expected` is an assertion, and plain text in it means `equals`."""
+    csv = (
+        "id,role,city,__expected,__expected2,__description\n"
+        'a,retain,France,icontains: Paris,"contains-any: x,y",capital\n\n'
+        'b,,"Ita\nly",Rome: eternal,,\n'
+    )
+    found = suite("prompts: ['Capital of {{city}}?']\ntests: file://c.csv", c_dot_csv=csv).cases
+    assert [(c.id, c.role, c.line) for c in found] == [("a", Role.RETAIN, 2), ("b", Role.LEARN, 4)]
+    assert [(a.type, a.value) for a in found[0].assertions] == [("icontains", "Paris"), ("contains-any", ["x", "y"])]
+    assert [(a.type, a.value) for a in found[1].assertions] == [("equals", "Rome: eternal")]
+    assert found[1].prompt == "Capital of Ita\nly?"
+
+
+def test_a_csv_may_contain_prompts() -> None:
+    """If the suite has no prompts, the column `prompt` of a CSV is the prompt of each case."""
+    (found,) = suite("tests: file://c.csv", c_dot_csv="prompt,__expected\nHi,is-json\n").cases
+    assert (found.prompt, found.assertions[0].type) == ("Hi", "is-json")
+
+
+def test_cases_come_from_several_files() -> None:
+    """A list of tests may mix cases with JSONL and YAML files."""
+    line = '{"id": "j", "prompt": "p", "assert": [{"type": "equals", "value": "v"}]}\n'
+    more = CASE.replace("Hi", "Hu")
+    found = suite(f"tests:\n{CASE}\n- file://a.jsonl\n- file://b.yaml", a_dot_jsonl=line, b_dot_yaml=f"# more\n{more}")
+    assert [(c.prompt, c.line) for c in found.cases] == [("Hi", 2), ("p", 1), ("Hu", 2)]
+
+
+@pytest.mark.parametrize(
+    ("csv", "expected"),
+    [
+        ("", "c.csv:1: has no header"),
+        ("a,a\n1,2", 'c.csv:1: the column "a" is given twice'),
+        ("a,__expcted\n1,2", 'c.csv:1: unknown column "__expcted"\nDid you mean "__expected"?'),
+        ("a,__expected\n1,2,3", "c.csv:2: has 3 cells under 2 columns"),
+        ('a,__expected\n1,"2', "c.csv:2: not valid CSV"),
+        ("a,__expected\n1,icontain:x", 'c.csv:2: unknown assertion type "icontain"\nDid you mean "icontains"?'),
+        ("a,__expected\n1,javascript:true", "javascript: c.csv:2"),
+        ("a,__expected,__threshold\n1,x,much", 'c.csv:2: __threshold: expected a number, found "much"'),
+        ("a,__expected\n1,", "c.csv:2: this case has no assertions"),
+        ("b,__expected\n1,x", 'c.csv:2: prompts[0]: there is no variable "a"'),
+        ("a,role,__expected\n1,lern,x", 'c.csv:2: unknown role "lern"'),
+        ("a,__expected\n1,regex:(", "c.csv:2: not a regular expression"),
+        ("a,__expected", "there are no cases"),
+    ],
+)
+def test_a_bad_csv_is_refused_at_its_line(csv: str, expected: str) -> None:
+    """A mistake in a CSV of cases is reported with file and line."""
+    assert expected in refusal("prompts: ['{{a}}']\ntests: file://c.csv", c_dot_csv=csv)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "suites" / "greeting"
+    found.mkdir(parents=True)
+    (found / "suite.yaml").write_text(f"tests:\n{CASE}\n", encoding="utf-8")
+    (found / "train.jsonl").write_text(ROW + "\n", encoding="utf-8")
+    (tmp_path / "secret.csv").write_text("prompt,__expected\nx,y\n", encoding="utf-8")
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secret.csv", "/etc/passwd.csv", "link.csv", "linked/secret.csv", "a/../../x.csv"]
+)
+def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
+    """A suite cannot name files outside its folder: not by `..`, an absolute path or a link."""
+    (folder / "link.csv").symlink_to(folder.parent.parent / "secret.csv")
+    (folder / "linked").symlink_to(folder.parent.parent)
+    (folder / "suite.yaml").write_text(f"tests: file://{name}\n", encoding="utf-8")
+    with pytest.raises(SuiteError, match=r"suite\.yaml:1:8: .* leads out of the suite's folder"):
+        load_suite(folder)
+
+
+def test_a_folder_is_not_a_file(folder: Path) -> None:
+    """A folder instead of a file of cases is refused."""
+    (folder / "sub.csv").mkdir()
+    (folder / "suite.yaml").write_text("tests: file://sub.csv\n", encoding="utf-8")
+    with pytest.raises(SuiteError, match="there is no file"):
+        load_suite(folder)

@@ -1,0 +1,251 @@
+"""Suites, cases and training rows are read, and mistakes are reported with their places."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import SuiteError
+from harness.core.suite import Reducer, Role, Split
+from harness.core.yaml import MAX_CHARACTERS
+from harness.suites import load_examples, load_suite, parse_examples, parse_suite
+from tests.support.suite_texts import CASE, ROW, case, refusal, suite
+
+
+def test_a_case_is_read_whole() -> None:
+    """Every field of a case is in its record."""
+    text = """
+id: price
+role: avoid
+split: confirm
+critical: true
+group: prices
+description: The price.
+messages: [{role: system, content: Be brief.}, {role: user, content: "What does {{what}} cost?"}]
+vars: {what: tea}
+reference: 40 dollars
+assert: [{type: not-icontains, value: "{{what}}", weight: 2}]
+"""
+    (found,) = case(text).cases
+    assert (found.id, found.role, found.split, found.group) == ("price", Role.AVOID, Split.CONFIRM, "prices")
+    assert [m.content for m in found.messages] == ["Be brief.", "What does tea cost?"]
+    assert (found.prompt, found.reference, found.description) == ("What does tea cost?", "40 dollars", "The price.")
+    assert found.critical
+    (assertion,) = found.assertions
+    assert (assertion.type, assertion.negated, assertion.value, assertion.weight) == ("icontains", True, "tea", 2.0)
+    assert found.line == 2
+
+
+def test_critical_by_default() -> None:
+    """A suite's default may make every case critical, and a case may say that it is not."""
+    rows = "[{id: a, prompt: p}, {id: b, prompt: q, critical: false}]"
+    found = suite(f"defaultTest: {{critical: true, assert: [{{type: contains, value: x}}]}}\ntests: {rows}\n")
+    assert [case.critical for case in found.cases] == [True, False]
+
+
+def test_the_suites_own_fields_are_read() -> None:
+    """Objective, margin, decoding, system prompt and description are in the record."""
+    found = suite(
+        "description: d\nobjective: retain\nmargin: 5\nsystem_prompt: Be kind.\n"
+        f"decoding: {{max_new_tokens: 9, stop: ['###']}}\ntests:\n{CASE}"
+    )
+    assert (found.description, found.objective, found.margin, found.system_prompt) == ("d", Role.RETAIN, 5, "Be kind.")
+    assert (found.decoding.max_new_tokens, found.decoding.stop) == (9, ("###",))
+
+
+def test_repeats_are_read() -> None:
+    """Temperature, repeats and reducer are in the record; by default, each case is asked once and decoded greedily."""
+    drawn = suite(f"decoding: {{temperature: 0.7}}\nrepeats: 5\nreducer: any\ntests:\n{CASE}")
+    plain = suite(f"tests:\n{CASE}")
+    assert (drawn.decoding.temperature, drawn.repeats, drawn.reducer) == (0.7, 5, Reducer.ANY)
+    assert (plain.decoding.temperature, plain.repeats, plain.reducer) == (0.0, 1, Reducer.MEAN)
+
+
+def test_training_rows_are_messages_or_pairs() -> None:
+    """A training row is a conversation or a prompt with its completion."""
+    rows = parse_examples(f'{ROW}\n\n{{"prompt": "a", "completion": "b"}}\n', "train.jsonl")
+    assert [[m.content for m in row.messages] for row in rows] == [["Hi", "Ho"], ["a", "b"]]
+    assert [row.line for row in rows] == [1, 3]
+
+
+def test_a_line_separator_does_not_end_a_row() -> None:
+    """U+2028 within a training row is text, as in all JSONL readers."""
+    (row,) = parse_examples('{"prompt": "a\u2028b", "completion": "c"}', "train.jsonl")
+    assert row.messages[0].content == "a\u2028b"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "suite.yaml:1:1: expected a mapping"),
+        ("tests: [", "suite.yaml:"),
+        ("tests: []\ntests: []", 'suite.yaml:2:1: the key "tests" is given twice, first in line 1'),
+        ("a: &x 1", "suite.yaml:1:4: anchors"),
+        ("a: *x", "suite.yaml:1:4: anchors"),
+        ("a: !!python/object/apply:os.system [ls]", "suite.yaml:1:4: tags are not accepted"),
+        ("[a]: 1", "suite.yaml:1:1: a key must be a plain name"),
+        ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
+        ("a: \x07", "suite.yaml:1:4: holds the unprintable character U+0007"),
+        ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),
+        (f"test:\n{CASE}", 'unknown key "test"  Did you mean "tests"?'),
+        (f"tests:\n{CASE}\nmargin: lots", 'suite.yaml:3:9: margin: expected a number, found "lots"'),
+        (f"tests:\n{CASE}\nmargin: .nan", "suite.yaml:3:9: margin"),
+        (f"tests:\n{CASE}\nobjective: lern", 'suite.yaml:3:12: unknown objective "lern"\nDid you mean "learn"?'),
+        (f"tests:\n{CASE}\ndecoding: {{max_tokens: 1}}", "suite.yaml:3:12: unknown key"),
+        ("tests: [7]", "suite.yaml:1:9: expected a mapping of names to values, found 7"),
+        ("tests: file://none.csv", 'suite.yaml:1:8: there is no file "none.csv"'),
+        ("tests: cases.csv", "suite.yaml:1:8: expected a case, or file://NAME"),
+        (f"repeats: 3\ntests:\n{CASE}", "suite.yaml:1:10: 3 repeats at temperature 0 give the same answer\nWrite"),
+        (f"repeats: 0\ntests:\n{CASE}", "suite.yaml:1:10: repeats: should be greater than or equal to 1, found 0"),
+        (f"reducer: median\ntests:\n{CASE}", 'suite.yaml:1:10: unknown reducer "median"'),
+        (f"decoding: {{temperature: -1}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature: should be greater"),
+        (f"decoding: {{temperature: .nan}}\ntests:\n{CASE}", "suite.yaml:1:25: temperature"),
+        (f"tests:\n{CASE}\ntrain: file://none.jsonl", 'suite.yaml:3:8: there is no file "none.jsonl"'),
+        (f"tests:\n{CASE}\ntrain: train.jsonl", "suite.yaml:3:8: expected file://NAME"),
+    ],
+)  # fmt: skip
+def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
+    """A mistake in a suite is reported with line and column."""
+    assert expected in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("{}", "is not a training row"),
+        ("[1]", "is not a training row"),
+        ('{"messages": []}', "messages: is empty"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "the last message is not from assistant"),
+        ('{"messages": [{"role": "bot", "content": "x"}]}', 'unknown role "bot"'),
+        ('{"messages": [{"role": "user", "content": ""}]}', "this message is empty"),
+        ('{"prompt": "x"}', '"completion" is missing'),
+        ('{"prompt": "x", "completion": 4}', "completion: expected text, found 4"),
+        ("{'prompt': 'x'}", "not valid JSON"),
+        ('{"prompt": "x", "prompt": "y"}', 'the key "prompt" is given twice'),
+        ('{"prompt": "\\ud800", "completion": "x"}', "not valid JSON"),
+        ('{"prompt": NaN}', "NaN is not a JSON number"),
+        ("[" * 20_000, "is nested too deep"),
+        ('{"prompt": ' + "9" * 5000 + "}", "not valid JSON"),
+    ],
+)
+def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> None:
+    """A mistake in a training row is reported with file and line."""
+    with pytest.raises(SuiteError) as caught:
+        parse_examples(f"{ROW}\n{row}\n", "train.jsonl")
+    assert str(caught.value).startswith("train.jsonl:2")
+    assert expected in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    """One error reports several mistakes, in the order of the file, each with its own place."""
+    message = refusal("tests:\n- {prompt: a, rol: learn}\n- {promt: b}\n- {prompt: c, split: x}")
+    assert [line.split(": ")[0] for line in message.splitlines()] == [
+        "suite.yaml:2:15",
+        "suite.yaml:3:4",
+        "suite.yaml:4:22",
+    ]
+
+
+def test_an_alias_bomb_is_refused() -> None:
+    """A text whose aliases multiply its size is refused at the place of its first anchor."""
+    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    assert refusal(bomb).startswith("suite.yaml:1:4: anchors")
+
+
+def test_size_is_bounded() -> None:
+    """A suite of more than 4 MiB is refused."""
+    assert "larger than 4 MiB" in refusal("#" * (MAX_CHARACTERS + 1))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "suites" / "greeting"
+    found.mkdir(parents=True)
+    (found / "suite.yaml").write_text(f"tests:\n{CASE}\n", encoding="utf-8")
+    (found / "train.jsonl").write_text(ROW + "\n", encoding="utf-8")
+    (tmp_path / "secret.csv").write_text("prompt,__expected\nx,y\n", encoding="utf-8")
+    return found
+
+
+def test_a_suite_is_named_by_its_folder_or_its_file(folder: Path) -> None:
+    """A folder and its suite.yaml are the same suite, with the name and the training rows of the folder."""
+    assert load_suite(folder) == load_suite(str(folder / "suite.yaml"))
+    assert load_suite(folder).name == "greeting"
+    assert load_suite(folder).examples == load_examples(folder / "train.jsonl")
+
+
+@pytest.mark.parametrize("name", ["greting", "greeting/suit.yaml", "none/suite.yaml"])
+def test_the_error_for_a_missing_suite_lists_the_others(folder: Path, name: str) -> None:
+    """The remedy for a missing suite names the existing ones."""
+    with pytest.raises(SuiteError, match="there is no such suite") as caught:
+        load_suite(folder.parent / name)
+    assert str(folder) in caught.value.remedy
+
+
+def test_other_encodings_are_refused(folder: Path) -> None:
+    """Text that is not UTF-8 is refused at its line."""
+    (folder / "train.jsonl").write_bytes(ROW.encode() + b"\n\xff\xfe\n")
+    with pytest.raises(SuiteError, match=r"train\.jsonl:2: is not UTF-8"):
+        load_suite(folder)
+
+
+def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
+    """A byte order mark, as Windows editors write it, is not part of the text."""
+    (folder / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + ROW.encode())
+    assert len(load_suite(folder).examples) == 1
+
+
+keys = st.sampled_from(["tests", "prompts", "defaultTest", "assert", "type", "value", "vars", "prompt", "messages",
+                        "role", "content", "id", "weight", "margin", "decoding", "train", "reference"])  # fmt: skip
+
+leaves = st.sampled_from(
+    [None, True, 1, 0.5, "", "user", "file://x.csv", "file://../x", "equals", "regex", "(", "{{a}}", "is-json", "learn"]
+)
+
+shapes = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=25,
+)
+
+
+@settings(deadline=None)
+@given(st.text() | st.text(alphabet="[]{}:-,&*!|>#'\"%@`~ \n\tabc10.e"))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    """Any text gives a suite or a `SuiteError`."""
+    _suite_or_error(lambda: suite(text))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(keys, shapes, max_size=6))
+def test_no_shape_breaks_the_reader(value: Any) -> None:
+    """Any values under the known keys give a suite or a `SuiteError`."""
+    _suite_or_error(lambda: suite(json.dumps(value), x_dot_csv="a,__expected\n1,2"))
+
+
+@settings(deadline=None)
+@given(st.text() | st.text(alphabet='abc_,:"\n\r\x00'), st.sampled_from(["csv", "jsonl", "yaml", "txt"]))
+def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
+    """Any file of cases or training rows gives a suite or a `SuiteError`."""
+    _suite_or_error(lambda: parse_suite(f"tests: file://c.{suffix}", "suite.yaml", lambda _: text))
+    _suite_or_error(lambda: parse_examples(text, "train.jsonl"))
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab()[]{}*+?|\\^$.,019<>:=!-Pp&~"))
+def test_no_pattern_breaks_the_reader(pattern: str) -> None:
+    """Any pattern gives a suite or a `SuiteError`."""
+    test = {"prompt": "p", "assert": [{"type": "regex", "value": pattern}]}
+    _suite_or_error(lambda: suite(json.dumps({"tests": [test]})))
+
+
+def _suite_or_error(read: Callable[[], object]) -> None:
+    with suppress(SuiteError):
+        read()
