@@ -81,13 +81,13 @@ _RUN = pytest.StashKey[_Run]()
 
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
-    from harness.analysis import regression
+    from harness.analysis.regression.gate import run_gate
     from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
-    found = _Run(results.run.suite.name, name, results, regression.decide(store, baseline) if baseline else None)
+    found = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None)
     for sample in (*results.samples, *results.confirmed_samples):
         side = {name: found.answers, BASE: found.base}.get(sample.variant)
         if side is not None:
@@ -145,16 +145,16 @@ class GateItem(_Item):
     """The verdict on the run; a doubtful one is a warning."""
 
     def runtest(self) -> None:
-        from harness.analysis.regression import words
+        from harness.analysis.regression import gate_output
         from harness.core.results import Verdict
 
         decision = self.config.stash[_RUN].decision
         if decision is None:
             raise ValueError("there is no gate without a baseline")
         if decision.verdict in (Verdict.REGRESSED, Verdict.NOT_COMPARABLE):
-            raise _FailedError(words.text(decision))
+            raise _FailedError(gate_output.text(decision))
         if decision.verdict is Verdict.INCONCLUSIVE:
-            self.warn(pytest.PytestWarning(words.text(decision)))
+            self.warn(pytest.PytestWarning(gate_output.text(decision)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, 0, "gate"
@@ -213,7 +213,7 @@ def _lost_everywhere(run: _Run, case: str) -> Flip | None:
 
 
 def _regressed(flip: Flip) -> str:
-    from harness.analysis.regression.words import plain
+    from harness.analysis.regression.gate_output import plain
 
     return "\n".join(
         [
@@ -228,7 +228,7 @@ def _regressed(flip: Flip) -> str:
 
 def _told(case: Case, run: _Run, marks: Iterable[tuple[Sample, Score]], passed: int) -> str:
     """Prompt, what the base said, and each answer that failed, once, with the assertions that it fails."""
-    from harness.analysis.regression.words import plain
+    from harness.analysis.regression.gate_output import plain
 
     total = 0
     failing: dict[str, tuple[list[int], Score]] = {}

@@ -39,12 +39,12 @@ def leaks(suite: Suite) -> dict[str, Leak]:
     return {case.id: rows.leak(case.prompt) for case in suite.cases}
 
 
-def of_results(results: Results) -> dict[str, Leak]:
+def leaks_in_results(results: Results) -> dict[str, Leak]:
     """Return the labels that the results hold; results of an older harness have none, and they are computed."""
     return results.leaks or leaks(results.run.suite)
 
 
-def misplaced(suite: Suite) -> tuple[str, ...]:
+def role_warnings(suite: Suite) -> tuple[str, ...]:
     """Return warnings about `generalise` cases that are not new and `learn` cases that no row teaches."""
     if not suite.examples:
         return ()

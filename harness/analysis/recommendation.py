@@ -18,7 +18,7 @@ from harness.core.training import Status
 TOY = "This is a toy model. It shows how to read a result; its settings are no advice for any other model."
 
 
-def advise(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
+def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
     """The cheapest variant within one standard error of the best, if the run shows that it is worth its training.
 
     It must be eligible and within the caps, and pass more of the objective than the base beyond the noise of cases and

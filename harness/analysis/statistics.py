@@ -311,44 +311,6 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
     return float((1 + np.count_nonzero((1.0 - 2.0 * signs) @ changes <= threshold)) / (1 + DRAWS))
 
 
-def decline(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
-    """Return the one-sided p-value of `after` being worse: the smallest of `DECLINE_TESTS`, times their number."""
-    return min(1.0, len(DECLINE_TESTS) * min(test(before, after, rng, groups) for test in DECLINE_TESTS))
-
-
-def _over_cases(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None) -> float:
-    """Test the cases' means across seeds: finds a loss that is small and everywhere, under a single seed too.
-
-    The larger p-value of sign flips and of Student's test of the mean, whose variance has both noises: sign flips alone
-    would count one seed that is bad at all cases as one witness for each case.
-    """
-    flips = sign_flip(before, after, rng, groups)
-    noise = _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
-    moved = float(after.mean() - before.mean())
-    return max(flips, _student(noise.freedom, moved, math.sqrt(noise.variance)))
-
-
-def _over_seeds(before: Scores, after: Scores, _rng: np.random.Generator, _groups: Sequence[str] | None) -> float:
-    """Test the seeds' means across these cases: finds a loss that is whole in a few cases, under every seed."""
-    freedom = len(before) + len(after) - 2
-    moved = float(after.mean() - before.mean())
-    return 1.0 if freedom < 1 else _student(freedom, moved, retraining_error(before, after))
-
-
-DECLINE_TESTS = (_over_cases, _over_seeds)
-"""The gate's tests of a loss, each with a one-sided p-value. A further test needs a row here and its share of the power
-in `retrained_detectable`; nothing outside this module counts them."""
-
-
-def _student(freedom: float, moved: float, error: float) -> float:
-    """Chance of a move as low as this or lower where there is none."""
-    if error <= 0:
-        return 0.0 if moved < 0 else 1.0
-    from scipy.special import stdtr
-
-    return float(stdtr(freedom, moved / error))
-
-
 def retraining_error(before: Scores, after: Scores) -> float:
     """Standard error of the difference of two means on these cases, from how the seeds of both sides differ.
 
@@ -359,27 +321,6 @@ def retraining_error(before: Scores, after: Scores) -> float:
     squares = sum(float(((side.mean(axis=1) - side.mean()) ** 2).sum()) for side in (before, after))
     one_flip = 1 / before.shape[1] ** 2
     return math.sqrt(max(squares, one_flip) / max(1, seeds - 2) * (1 / len(before) + 1 / len(after)))
-
-
-def retrained_detectable(before: Scores, after: Scores, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """The smallest loss on these cases that `decline` finds with this power; by cases alone for one seed a side."""
-    freedom = len(before) + len(after) - 2
-    moved = after.mean(axis=0) - before.mean(axis=0)
-    flipping = float(np.abs(moved).mean()) - abs(float(moved.mean()))
-    each = alpha / len(DECLINE_TESTS)
-    by_cases = detectable(before.shape[1], max(0.0, flipping), alpha=each, power=power)
-    if freedom < 1:
-        return by_cases
-    # The end of a two-sided interval at 1 - 2 * each leaves `each` below it; so does the power at 2 * power - 1.
-    reach = student(freedom, 1 - 2 * each) + student(freedom, 2 * power - 1)
-    error, share = retraining_error(before, after), float(before.mean())
-    share = min(share, 1 - 1 / before.size)  # where all pass, as if one had failed
-    found = 0.0
-    for _ in range(20):  # what passes less often also varies more from seed to seed
-        lower = max(0.5, share - found) if share > 0.5 else share
-        growth = max(1.0, lower * (1 - lower) / (share * (1 - share))) if share > 0 else 1.0
-        found = reach * error * math.sqrt((1 + growth) / 2)
-    return min(1.0, by_cases, found)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

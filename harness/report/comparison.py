@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from harness.analysis.regression.gate import GRAVITY
+from harness.analysis.regression.verdict import SEVERITY
 from harness.core import wording
 from harness.core.claims import source
 from harness.core.measurement import Measurement
@@ -147,7 +147,7 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
 
 def _summary(decision: Decision) -> Iterator[str]:
     """By verdict, who has it and the gravest reason of the first."""
-    for verdict in GRAVITY:
+    for verdict in SEVERITY:
         having = [judgement for judgement in decision.variants if judgement.verdict is verdict]
         if having:
             yield f"{verdict.value.capitalize()}: {wording.listed(judgement.variant for judgement in having)}."
@@ -180,7 +180,7 @@ def _variant(number: int, found: VariantChange, judged: Judgement | None) -> Cha
 
 
 def _gravity(changed: Changed) -> int:
-    return GRAVITY.index(changed.verdict) if changed.verdict else len(GRAVITY)
+    return SEVERITY.index(changed.verdict) if changed.verdict else len(SEVERITY)
 
 
 def _role(found: RoleChange) -> Rated:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis import contamination
-from harness.analysis.contamination import misplaced
+from harness.analysis.contamination import role_warnings
 from harness.core.suite import Assertion, Case, Example, Leak, LeakLabel, Message, Role, Suite
 from harness.suites import load_suite
 from tests.support.synthetic_runs import results
@@ -99,7 +99,7 @@ def test_no_rows_no_leaks() -> None:
     """Without training rows every case is unseen, and there is nothing to say about it."""
     alone = suite(["Hi"], [])
     assert contamination.leaks(alone) == {"c1": Leak(UNSEEN)}
-    assert misplaced(alone) == ()
+    assert role_warnings(alone) == ()
 
 
 @settings(deadline=None)
@@ -126,8 +126,10 @@ def test_labels_take_seconds_and_not_minutes() -> None:
 def test_results_hold_the_labels() -> None:
     """A run finds them once; for results of an older harness, which hold none, they are computed."""
     found = results(3, 12, failures=False)
-    assert found.leaks == contamination.leaks(found.run.suite) == contamination.of_results(replace(found, leaks={}))
-    assert contamination.of_results(found) is found.leaks
+    assert (
+        found.leaks == contamination.leaks(found.run.suite) == contamination.leaks_in_results(replace(found, leaks={}))
+    )
+    assert contamination.leaks_in_results(found) is found.leaks
 
 
 # --- what validate says ------------------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ def test_results_hold_the_labels() -> None:
 
 def test_a_seen_generalise_case_is_told() -> None:
     """A `generalise` case that a row asks is told with its place, its row and the remedy."""
-    (said,) = misplaced(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
+    (said,) = role_warnings(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
     assert "line 10: c1" in said
     assert "row 2" in said
     assert "other words" in said
@@ -143,14 +145,14 @@ def test_a_seen_generalise_case_is_told() -> None:
 
 def test_near_duplicates_are_told_in_one_line() -> None:
     """Near-duplicates among the `generalise` cases are one line, with the first few named."""
-    (said,) = misplaced(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
+    (said,) = role_warnings(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
     assert said.startswith("9 of 9 generalise cases")
     assert "and 6 more" in said
 
 
 def test_an_untaught_learn_case_is_told() -> None:
     """`learn` cases that no row asks are told, a few and then a count."""
-    said = misplaced(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
+    said = role_warnings(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
     assert len(said) == 4
     assert "Add a row" in said[0]
     assert said[-1] == "And 2 more learn cases that no training row asks."
@@ -159,4 +161,4 @@ def test_an_untaught_learn_case_is_told() -> None:
 @pytest.mark.parametrize("role", [Role.RETAIN, Role.AVOID])
 def test_other_roles_may_be_near(role: Role) -> None:
     """That `retain` and `avoid` cases are close to training rows is no mistake."""
-    assert misplaced(suite(["Who are you?"], ["Who are you?"], role)) == ()
+    assert role_warnings(suite(["Who are you?"], ["Who are you?"], role)) == ()

@@ -8,7 +8,7 @@ import pytest
 
 from harness import report
 from harness.analysis.aggregate import assemble
-from harness.analysis.divergence import stability
+from harness.analysis.divergence import divergence_rates
 from harness.core.errors import GridError
 from harness.core.results import Results
 from harness.core.training import Status
@@ -35,22 +35,22 @@ DIVERGED, FINE = Status.DIVERGED, Status.SUCCEEDED
 
 def test_the_sentence() -> None:
     """It counts the seeds that ended, names model and steps, and says that the model in question was not tested."""
-    [found] = stability(run(DIVERGED, FINE, FINE, about="Llama-2"))
+    [found] = divergence_rates(run(DIVERGED, FINE, FINE, about="Llama-2"))
     assert found.sentence == "Pocket model, 30 steps: 1 of 3 seeds diverged. Llama-2: not tested."
     assert (found.variant, found.seeds, found.diverged, found.steps) == (ONE.name, 3, 1, 30)
 
 
 def test_the_model_in_question_was_tested() -> None:
     """A run on the model in question has nothing to add."""
-    [found] = stability(run(FINE, FINE, toy=False, about="Llama-2"))
+    [found] = divergence_rates(run(FINE, FINE, toy=False, about="Llama-2"))
     assert found.sentence == "meta-llama/Llama-2-7b-chat-hf, 30 steps: 0 of 2 seeds diverged."
 
 
 def test_what_did_not_end_is_not_counted() -> None:
     """Out of memory, failed and stopped seeds are neither stable nor not."""
-    [found] = stability(run(FINE, Status.OUT_OF_MEMORY, Status.FAILED, Status.CANCELLED))
+    [found] = divergence_rates(run(FINE, Status.OUT_OF_MEMORY, Status.FAILED, Status.CANCELLED))
     assert (found.seeds, found.diverged) == (1, 0)
-    assert stability(run(Status.FAILED)) == ()
+    assert divergence_rates(run(Status.FAILED)) == ()
 
 
 def test_the_summary_tells_it_where_it_matters() -> None:

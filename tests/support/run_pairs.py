@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.regression.baseline import reduced
-from harness.core.regression import Baseline
+from harness.analysis.regression import verdict
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
+from harness.core.regression import Baseline, Decision, Policy
 from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Role
 from harness.core.training import Fingerprint, Status
+from harness.storage.runs import RunStore
 from tests.support import synthetic_runs
 
 PRINT = Fingerprint(
@@ -24,6 +28,8 @@ CASES = (
     *(synthetic_runs.case(f"keep {n}", Role.RETAIN) for n in range(10)),
 )
 SEEDS = (0, 1, 2, 3, 4)
+LEARN = [case.id for case in CASES if case.role is Role.LEARN]
+POLICY = Policy(margin=10)
 
 Failing = Mapping[str, Sequence[int]]
 """Case id to the seeds under which it fails; all else passes."""
@@ -60,4 +66,15 @@ def _record(
 
 def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
     """The same, reduced to what is held against another run."""
-    return reduced(results(failing, **how), name)  # type: ignore[arg-type]
+    return baseline_of(results(failing, **how), name)  # type: ignore[arg-type]
+
+
+def decided(after: Baseline, before: Baseline | None = None, policy: Policy = POLICY) -> Decision:
+    return verdict.decide(compare(before or run(), after), policy)
+
+
+def stored(found: Results, folder: Path) -> RunStore:
+    store = RunStore(folder)
+    store.write_manifest(found.run)
+    store.write_results(found, [], "")
+    return store

@@ -13,9 +13,9 @@ import numpy as np
 from harness.analysis import statistics
 from harness.analysis.aggregate import void_cases
 from harness.analysis.reducers import reduced, scored
+from harness.analysis.regression import statistical_tests
 from harness.analysis.regression.baseline import samples
-from harness.analysis.score_table import Pair, ScoreTable, score_table
-from harness.analysis.score_table import pair as paired
+from harness.analysis.score_table import Pair, ScoreTable, pair, score_table
 from harness.core.answers import Answer
 from harness.core.claims import source
 from harness.core.conversations import messages_of
@@ -48,7 +48,7 @@ _NO_ANSWERS = (Status.DIVERGED, Status.OUT_OF_MEMORY)
 """Ends that are results without answers: such a seed fails every case."""
 
 
-def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
+def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
     """Compare `after` with `before` on the cases that both runs asked in the same words.
 
     Where the later suite has other assertions, the earlier answers are scored again by `score`, the later suite's
@@ -108,7 +108,7 @@ def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
     old, new = ({case.id: case for case in suite.cases} for suite in (before, after))
     both = [id for id in new if id in old]
     asked = [id for id in both if messages_of(before, old[id]) != messages_of(after, new[id])]
-    judged = [id for id in both if id not in asked and judgement_of(old[id]) != judgement_of(new[id])]
+    judged = [id for id in both if id not in asked and scoring_rules(old[id]) != scoring_rules(new[id])]
     unjudged = [id for id in judged if not can_judge or not _kept_enough(old[id], new[id])]
     changes = SuiteChange(
         asked_otherwise=tuple(asked),
@@ -120,7 +120,7 @@ def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
     return _Questions(frozenset(both) - {*asked, *unjudged}, changes)
 
 
-def judgement_of(case: Case) -> tuple[object, ...]:
+def scoring_rules(case: Case) -> tuple[object, ...]:
     """Return everything that decides how an answer to the case is scored."""
     return case.assertions, case.threshold, case.reference, case.choices, case.vars
 
@@ -298,7 +298,7 @@ def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator
 def _roles(couple: _Couple, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
     for role in Role:
         cases = [case for case in couple.cases(void) if case.role is role]
-        if found := paired(cases, *couple.tables, seeds=couple.seeds):
+        if found := pair(cases, *couple.tables, seeds=couple.seeds):
             yield _role(role, found, tests)
 
 
@@ -306,7 +306,8 @@ def _role(role: Role, found: Pair, tests: int) -> RoleChange:
     before, after, groups = found.before, found.after, found.groups
     moved = statistics.retrained_difference(before, after)
     worse, better = (
-        statistics.decline(*sides, np.random.default_rng(0), groups) for sides in ((before, after), (after, before))
+        statistical_tests.decline(*sides, np.random.default_rng(0), groups)
+        for sides in ((before, after), (after, before))
     )
     return RoleChange(
         role=role,
@@ -316,7 +317,7 @@ def _role(role: Role, found: Pair, tests: int) -> RoleChange:
         difference=_estimate(moved),
         # A one-sided bound at 95% is the end of a two-sided interval at 90%.
         worst=-statistics.retrained_difference(before, after, level=2 * statistics.LEVEL - 1).low,
-        detectable=statistics.retrained_detectable(before, after, alpha=ALPHA / tests),
+        detectable=statistical_tests.detectable_loss(before, after, alpha=ALPHA / tests),
         p_worse=worse,
         p_better=better,
         worse_adjusted=worse,

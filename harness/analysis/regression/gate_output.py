@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.regression.gate import amount, chance, changed, tolerance
+from harness.analysis.regression.verdict import amount, chance, changed, tolerance
 from harness.core.regression import (
     Comparison,
     CostChange,
