@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from harness.analysis.regression.gate_output import SUITE_CHANGES
 from harness.analysis.regression.verdict import SEVERITY
 from harness.core import wording
 from harness.core.claims import source
@@ -34,13 +35,6 @@ TITLES = {
     Verdict.REGRESSED: "Worse",
     Verdict.INCONCLUSIVE: "It cannot be told whether anything is worse",
     Verdict.NOT_COMPARABLE: "These runs cannot be compared",
-}
-SUITE = {
-    "asked_otherwise": "asked in other words, so left out",
-    "gone": "only in the earlier suite",
-    "new": "only in the later suite",
-    "judged_otherwise": "judged by other assertions: the earlier answers were judged again by the later ones",
-    "unjudged": "left out, as what the later assertions need was not kept",
 }
 
 
@@ -135,7 +129,7 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
         after=found.after,
         obstacles=found.obstacles,
         changed=found.changed,
-        suite=tuple((what, ids) for name, what in SUITE.items() if (ids := getattr(found.suite, name))),
+        suite=tuple((what, ids) for name, what in SUITE_CHANGES.items() if (ids := getattr(found.suite, name))),
         void=len(found.void),
         missing=found.missing,
         added=found.added,

@@ -140,7 +140,7 @@ def test_a_seen_generalise_case_is_told() -> None:
     (said,) = role_warnings(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
     assert "line 10: c1" in said
     assert "row 2" in said
-    assert "other words" in said
+    assert "Reword the case" in said
 
 
 def test_near_duplicates_are_told_in_one_line() -> None:
@@ -155,7 +155,7 @@ def test_an_untaught_learn_case_is_told() -> None:
     said = role_warnings(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
     assert len(said) == 4
     assert "Add a row" in said[0]
-    assert said[-1] == "And 2 more learn cases that no training row asks."
+    assert said[-1] == "And 2 more learn cases that are not in the training rows."
 
 
 @pytest.mark.parametrize("role", [Role.RETAIN, Role.AVOID])

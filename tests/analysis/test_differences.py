@@ -30,7 +30,7 @@ def test_better_takes_several_seeds() -> None:
     """However large a difference, one training says neither better nor worse, and the words ask for seeds."""
     once = judge(passes(80, 80), passes(80, 0))
     assert (once.verdict, once.seed_noise, once.needed) == (Verdict.INCONCLUSIVE, None, None)
-    assert "in one training" in once.reason
+    assert "with one training seed" in once.reason
     assert "3 seeds" in once.reason
     thrice = judge(passes(80, 80), passes(80, 0, 1, 2))
     assert thrice.verdict is Verdict.IMPROVED
@@ -45,7 +45,7 @@ def test_worse_is_said_beyond_both() -> None:
     assert shaky.verdict is Verdict.INCONCLUSIVE
     assert shaky.seed_noise is not None
     assert shaky.seed_noise > shaky.case_noise
-    assert "More seeds would tell" in shaky.reason
+    assert "More seeds would reduce it" in shaky.reason
 
 
 def test_noises_are_told_apart() -> None:
@@ -91,7 +91,7 @@ def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
     assert found.low < -10
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.detectable > 10
-    assert "More seeds would tell" in found.reason
+    assert "More seeds would reduce it" in found.reason
 
 
 def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:

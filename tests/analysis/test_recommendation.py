@@ -103,7 +103,7 @@ def test_what_is_within_the_noise_is_not_recommended() -> None:
     few = [trial(row, 3, seed=seed) for row in (ONE, TWO, THREE) for seed in (0, 1, 2)]
     found = recommend(run(*few, seeds=(0, 1, 2)))
     assert (found.variant, found.best) == (None, ONE.name)
-    assert any("within the noise" in reason and "cases like these would tell" in reason for reason in found.missing)
+    assert any("within the noise" in reason and "cases like these" in reason for reason in found.missing)
 
 
 def test_a_refuted_choice_is_not_recommended() -> None:
@@ -144,7 +144,7 @@ def test_a_cpus_figures_meet_no_cap() -> None:
     trials = [trial(row, 30, kind="cpu") for row in (ONE, TWO, THREE)]
     found = recommend(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(minutes=100))
     assert found.best is None
-    assert any("a CPU's say nothing about a GPU's" in reason for reason in found.missing)
+    assert any("CPU times do not carry over to a GPU" in reason for reason in found.missing)
     found = recommend(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(memory=100))
     assert any("memory on a GPU is not known" in reason for reason in found.missing)
 

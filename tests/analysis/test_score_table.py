@@ -88,7 +88,7 @@ def test_the_caller_names_the_seeds() -> None:
     assert found is not None
     assert found.after.tolist() == [[1.0, 0.0]]
     assert pair(CASES, before, after, seeds=(before.seeds, after.seeds)) is None
-    assert after.whole(NAMES, after.seeds) == []
+    assert after.complete(NAMES, after.seeds) == []
 
 
 def test_missing_cells_can_be_failures() -> None:

@@ -65,7 +65,7 @@ def on(one: Baseline, machine: Machine) -> Baseline:
     ("other", "what", "after"),
     [
         (replace(run(), model=ModelRef("llama", "", "d" * 16)), "model", "llama"),
-        (replace(run(), training_rows=(*run().training_rows, "beef")), "training rows", "2, of which alone here: 2"),
+        (replace(run(), training_rows=(*run().training_rows, "beef")), "training rows", "2, only here: row 2"),
         (with_decoding(run(), Decoding(32)), "decoding max_new_tokens", "32"),
         (with_decoding(run(), Decoding(temperature=0.7)), "decoding temperature", "0.7"),
         (with_decoding(run(), Decoding(stop=("\n",))), "decoding stop", r"'\n'"),
