@@ -117,7 +117,7 @@ def test_one_of_many_may_look_worse() -> None:
     alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]
     assert alone.verdict is Verdict.REGRESSED
     assert together.verdict is Verdict.INCONCLUSIVE
-    assert "one of 12 variants" in together.reason
+    assert "chance among 12 variants" in together.reason
 
 
 def test_standard_error_is_of_the_difference() -> None:
