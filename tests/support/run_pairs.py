@@ -1,4 +1,4 @@
-"""Two made-up runs to be held against each other: what passes under which seed is said, the rest is alike."""
+"""Synthetic runs to compare: a test says which cases fail under which seeds, and everything else is equal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def results(
     cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
     run: RunManifest | None = None,
 ) -> Results:  # fmt: skip
-    """A run of one variant whose base can do what is to be retained and nothing of what is to be learned."""
+    """The results of a run with one variant. The base passes `retain` cases and fails `learn` cases."""
     asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
     asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
     base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}
@@ -65,7 +65,7 @@ def _record(
 
 
 def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
-    """The same, reduced to what is held against another run."""
+    """The results of `results`, reduced to a baseline."""
     return baseline_of(results(failing, **how), name)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from tests.support.run_pairs import LEARN, SEEDS, stored
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run `first`, blessed as `good`, and `worse`, which has lost four cases."""
+    """A folder with the run `first`, stored as the baseline `good`, and the run `worse`, which lost four cases."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     stored(run_pairs.results(), tmp_path / "first")

@@ -23,7 +23,7 @@ GOOD = Path("reports/baselines/good.json")
 
 
 def test_a_baseline_is_what_was_blessed(here: Path) -> None:
-    """What is read is the run reduced, and blessing it again writes the same bytes."""
+    """A baseline read from its file equals the reduced run, and storing the run again writes the same bytes."""
     first = GOOD.read_bytes()
     kept = read_baseline(GOOD)
     assert replace(kept, digest="") == replace(run_pairs.run(name="good"), provenance=kept.provenance)
@@ -32,7 +32,7 @@ def test_a_baseline_is_what_was_blessed(here: Path) -> None:
 
 
 def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
-    """Answers that all seeds gave alike are there once, on a line of their own; no training row and no path is."""
+    """A baseline stores an answer that all seeds gave once, on its own line, and no training rows and no paths."""
     text = GOOD.read_text(encoding="utf-8")
     assert re.search(r'^ +"learn 0": \[\{"text": "good", "seeds": \[0, 1, 2, 3, 4\].*\}\],$', text, re.MULTILINE)
     assert "good day" not in text
@@ -41,7 +41,7 @@ def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
 
 
 def test_odd_texts_survive(tmp_path: Path) -> None:
-    """Quotes, control characters, foreign scripts and half a surrogate pair do not make a baseline look edited."""
+    """Quotes, control characters, foreign scripts and lone surrogates do not make a baseline look edited."""
     results = run_pairs.results()
     odd = [
         replace(s, answer=replace(s.answer, text=synthetic_runs.HOSTILE[n % len(synthetic_runs.HOSTILE)]))
@@ -76,7 +76,7 @@ def pretend_better(data: dict[str, Any]) -> None:
 def test_a_bad_baseline_is_one_error(
     here: Path, spoil: Callable[[], object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A baseline that is newer, truncated, edited by hand or missing is one error with a remedy, and exit code 2."""
+    """A newer, truncated, edited or missing baseline gives one error with a remedy and exit code 2."""
     spoil()
     capsys.readouterr()
     assert main(["gate", "first", "--baseline", "good"]) == 2
@@ -86,18 +86,18 @@ def test_a_bad_baseline_is_one_error(
 
 
 def test_a_reformatted_baseline_is_the_same(here: Path) -> None:
-    """The digest is of what a baseline says, not of how its JSON is laid out."""
+    """The digest of a baseline covers its content, not the layout of its JSON."""
     edited(lambda data: None)
     assert main(["gate", "first", "--baseline", "good"]) == 0
 
 
 def test_another_run_can_be_the_baseline(here: Path) -> None:
-    """`--baseline` takes a baseline's file or another run's directory as well."""
+    """`--baseline` also accepts a baseline file or the directory of another run."""
     assert main(["gate", "worse", "--baseline", "first"]) == 1
     assert main(["gate", "worse", "--baseline", str(GOOD)]) == 1
     assert main(["gate", "first", "--baseline", "worse"]) == 0
 
 
 def test_phases_are_not_mixed() -> None:
-    """The costs of a variant are those of its trainings."""
+    """A baseline's costs are those of the training phase only."""
     assert {cost.phase for cost in run_pairs.run().variants[0].costs} == {Phase.TRAIN}

@@ -22,7 +22,10 @@ from tests.support.run_pairs import CASES, LEARN, NAMED, SEEDS, decided, stored
 
 
 def test_exit_codes(here: Path) -> None:
-    """0 for what is as good, 1 for a regression, 4 for what cannot be compared, and for doubt where that is asked."""
+    """`harness gate` exits with 0 if nothing is worse, 1 on a regression, and 4 if the runs are not comparable.
+
+    An inconclusive verdict exits with 0, or with 4 under `--strict`.
+    """
     stored(run_pairs.results({id: [0] for id in LEARN[:6]}, seeds=(0, 1)), here / "doubtful")
     stored(run_pairs.results(seeds=(0, 1)), here / "two")
     other = replace(run_pairs.results(), run=replace(run_pairs.results().run, engine=Engine.FUSED))
@@ -36,7 +39,7 @@ def test_exit_codes(here: Path) -> None:
 
 
 def test_a_missing_variant_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that lacks one of the baseline's variants cannot pass for it; the message names it and the way out."""
+    """A run that lacks a variant of the baseline is an error that names the variant and a remedy."""
     other = replace(NAMED, name="another", settings=Settings(5e-3))
     stored(run_pairs.results(variant=other), here / "other")
     assert main(["gate", "other", "--baseline", "good"]) == 2
@@ -45,7 +48,7 @@ def test_a_missing_variant_is_an_error(here: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
 def test_an_empty_run_is_an_error(here: Path, status: Status, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run without any finished trial can neither be gated nor blessed."""
+    """A run without a finished trial cannot be compared with a baseline or stored as one."""
     stored(run_pairs.results(status=status), here / "empty")
     assert main(["gate", "empty", "--baseline", "good"]) == 2
     assert "the run in empty is empty: it has no finished trial" in capsys.readouterr().err
@@ -54,14 +57,14 @@ def test_an_empty_run_is_an_error(here: Path, status: Status, capsys: pytest.Cap
 
 
 def test_the_margin_is_the_baselines(here: Path) -> None:
-    """A later suite that allows more loss than the blessed one does not loosen the gate by itself."""
+    """A larger margin in the later suite does not loosen the gate."""
     lax = synthetic_runs.manifest(synthetic_runs.suite(CASES, margin=100), [NAMED], SEEDS)
     found = run_gate(stored(run_pairs.results(run=lax), here / "lax"), "good")
     assert found.policy.margin == 10
 
 
 def test_code_judges_again_only_if_allowed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A suite that came to judge by code runs none of it on the baseline's answers unless that is allowed."""
+    """Scoring a baseline's answers with the code of a changed suite needs --allow-code."""
     by_code = (replace(CASES[0], assertions=(Assertion("python", "judge.py:judge"),)), *CASES[1:])
     stored(run_pairs.results(cases=by_code), here / "coded")
     assert main(["gate", "coded", "--baseline", "good"]) == 2
@@ -69,7 +72,7 @@ def test_code_judges_again_only_if_allowed(here: Path, capsys: pytest.CaptureFix
 
 
 def test_last_digits_do_not_matter() -> None:
-    """A run on another machine, where one answer in a hundred differs and memory is another, is green."""
+    """A run on another machine with one different answer in a hundred and other memory use is UNCHANGED."""
     there = replace(synthetic_runs.machine(), device="Another CPU")
     other = run_pairs.results(
         {"learn 3": [2]}, run=synthetic_runs.manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=there)

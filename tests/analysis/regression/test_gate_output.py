@@ -20,7 +20,7 @@ from tests.support.run_pairs import LEARN, NAMED, POLICY, PRINT, SEEDS, decided,
 
 
 def test_drift_decides_nothing_and_comes_first() -> None:
-    """Another saved dtype is told by name before any statistics, and the verdict stays what behaviour says."""
+    """Settings drift is listed before the pass rates and does not change the verdict."""
     found = decided(run_pairs.run(fingerprint=replace(PRINT, saved_dtype="BF16")))
     said = gate_output.text(found)
     assert found.verdict is Verdict.UNCHANGED
@@ -28,7 +28,7 @@ def test_drift_decides_nothing_and_comes_first() -> None:
 
 
 def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text leads with the verdict, gives the reason and shows lost cases with both answers."""
+    """The text begins with the verdict, gives the reasons and shows lost cases with both answers."""
     capsys.readouterr()
     assert main(["gate", "worse", "--baseline", "good"]) == 1
     said = capsys.readouterr().out
@@ -39,7 +39,7 @@ def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[
 
 
 def test_files_for_people_and_programs(here: Path) -> None:
-    """`--markdown` and `--json` write the same verdict, the one as a table, the other as a record."""
+    """`--markdown` and `--json` write the same verdict, as a table and as a record."""
     assert main(["gate", "worse", "--baseline", "good", "--markdown", "out.md", "--json", "out.json"]) == 1
     page = Path("out.md").read_text(encoding="utf-8")
     assert page.startswith("## Regression gate: regressed\n")
@@ -50,7 +50,7 @@ def test_files_for_people_and_programs(here: Path) -> None:
 
 
 def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where GitHub runs it, a regression is an error annotation and drift a warning."""
+    """On GitHub, a regression is an error annotation and settings drift is a warning."""
     drifted = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS), fingerprint=replace(PRINT, saved_dtype="BF16"))
     stored(drifted, here / "drifted")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -65,7 +65,7 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     "hostile", [*synthetic_runs.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x", "##[error]x"]
 )
 def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
-    """An answer can neither send control characters to a terminal, nor leave its code in Markdown, nor annotate."""
+    """An answer cannot put control characters into the terminal, end its code in Markdown, or create an annotation."""
     results = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS))
     bad = tuple(
         replace(s, answer=replace(s.answer, text=hostile)) if not s.score.passed and s.variant != "base" else s
@@ -85,7 +85,7 @@ def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
 
 
 def test_a_variants_name_is_no_command() -> None:
-    """A variant called like one of GitHub's commands is a name all the same."""
+    """A variant whose name looks like a GitHub workflow command does not run as one."""
     called = replace(NAMED, name="::error::pwned")
     found = decided(run_pairs.run(variant=called), run_pairs.run(variant=called))
     assert not any(line.strip().startswith("::") for line in gate_output.text(found).splitlines())

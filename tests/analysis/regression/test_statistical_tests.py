@@ -16,7 +16,7 @@ from tests.analysis.test_statistics import trainings
 @pytest.mark.parametrize("spread", [0.0, 0.7])
 @pytest.mark.parametrize(("seeds", "cases"), [(5, 25), (3, 60)])
 def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
-    """Where two sides differ in their seeds only, at most 5% of pairs have a p-value of 5%, bad seeds or not."""
+    """If two runs differ in their seeds only, `decline` gives p <= 0.05 for at most 5% of pairs."""
     rng = np.random.default_rng([seeds, int(10 * spread)])
     shares = rng.beta(6, 1, size=cases).clip(0.02, 0.98)
     pairs = 400
@@ -29,14 +29,14 @@ def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
 
 @pytest.mark.parametrize("test", statistical_tests.DECLINE_TESTS)
 def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
-    """Where two sides differ in their seeds only, each test by itself has a p-value of 5% in at most 5% of pairs."""
+    """If two runs differ in their seeds only, each test alone gives p <= 0.05 for at most 5% of pairs."""
     rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
     alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
     assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
-    """Three of 25 cases lost under every seed are seen, and so is one seed in five lost at most cases."""
+    """`decline` detects 3 of 25 cases lost under every seed, and 20 of 25 cases lost under one of five seeds each."""
     rng = np.random.default_rng(1)
     before = np.ones((5, 25))
     whole, diffuse = before.copy(), before.copy()
@@ -48,7 +48,7 @@ def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
 
 
 def test_decline_does_not_trust_one_bad_seed() -> None:
-    """One training of five that fails everywhere is a bad draw and no decline; sign flips alone would call it one."""
+    """One of five trainings that fails every case is no decline, although the sign-flip test alone calls it one."""
     rng = np.random.default_rng(2)
     before = np.ones((5, 25))
     after = before.copy()
@@ -58,7 +58,7 @@ def test_decline_does_not_trust_one_bad_seed() -> None:
 
 
 def test_what_decline_can_detect_it_does() -> None:
-    """A loss of the size that is called detectable is found in about 80% of simulated pairs or more."""
+    """`decline` finds a loss of the detectable size in about 80% of simulated pairs."""
     rng = np.random.default_rng(5)
     shares = np.full(25, 0.9)
     sizes = [statistical_tests.detectable_loss(*(trainings(rng, 5, shares, 0.3) for _ in range(2))) for _ in range(100)]

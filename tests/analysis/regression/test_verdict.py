@@ -23,7 +23,7 @@ def critical(cases: tuple[Case, ...] = CASES) -> tuple[Case, ...]:
 
 
 def test_the_same_is_unchanged() -> None:
-    """A run held against its like is UNCHANGED, and says what may have been lost and what would have shown."""
+    """Equal runs are UNCHANGED, and the reasons give the bound of the loss and the detectable loss."""
     found = decided(run_pairs.run(seeds=(5, 6, 7, 8, 9)))
     assert found.verdict is Verdict.UNCHANGED
     assert "less than" in found.variants[0].reasons[0].text
@@ -31,7 +31,7 @@ def test_the_same_is_unchanged() -> None:
 
 
 def test_a_loss_is_a_regression() -> None:
-    """Three of ten learned cases lost under every seed are a regression of `learn`, and of nothing else."""
+    """Three of ten `learn` cases lost under every seed are a regression of `learn` only."""
     found = decided(run_pairs.run(dict.fromkeys(LEARN[:3], SEEDS)))
     worse = [reason.text for reason in found.variants[0].reasons if reason.verdict is Verdict.REGRESSED]
     assert found.verdict is Verdict.REGRESSED
@@ -40,12 +40,12 @@ def test_a_loss_is_a_regression() -> None:
 
 
 def test_a_gain_is_an_improvement() -> None:
-    """The same the other way round is IMPROVED."""
+    """Three of ten `learn` cases gained under every seed are IMPROVED."""
     assert decided(run_pairs.run(), run_pairs.run(dict.fromkeys(LEARN[:3], SEEDS))).verdict is Verdict.IMPROVED
 
 
 def test_a_sure_loss_below_the_least_effect_is_none() -> None:
-    """However sure a loss is, below the policy's least effect it is not called a regression."""
+    """A significant loss below the policy's smallest effect is not a regression."""
     wide = tuple(synthetic_runs.case(f"learn {n}", Role.LEARN) for n in range(60))
     before, after = (run_pairs.run(failing, cases=wide) for failing in ({}, {"learn 1": SEEDS, "learn 2": SEEDS}))
     assert compare(before, after).variants[0].roles[0].worse_adjusted < 0.05
@@ -54,14 +54,14 @@ def test_a_sure_loss_below_the_least_effect_is_none() -> None:
 
 
 def test_what_cannot_be_told_is_inconclusive() -> None:
-    """Where a loss above the margin can neither be shown nor excluded, the verdict says so and what would help."""
+    """If a loss above the margin is neither shown nor excluded, the verdict is INCONCLUSIVE and says what is needed."""
     found = decided(run_pairs.run({id: [0] for id in LEARN[:6]}, seeds=(0, 1)), run_pairs.run(seeds=(0, 1)))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "more seeds or cases are needed to decide" in found.variants[0].reasons[0].text
 
 
 def test_a_critical_case_speaks_for_itself() -> None:
-    """One critical case that fails under every seed is a regression; under all but one it is not, nor uncritical."""
+    """A critical case that fails under every seed is a regression; one that fails under all but one seed is not."""
     everywhere, nearly = {"learn 0": SEEDS}, {"learn 0": SEEDS[1:]}
     before = run_pairs.run(cases=critical())
     found = decided(run_pairs.run(everywhere, cases=critical()), before, Policy(50, least=50))
@@ -73,7 +73,7 @@ def test_a_critical_case_speaks_for_itself() -> None:
 
 
 def test_a_mark_removed_is_still_critical() -> None:
-    """A case that the baseline's suite calls critical stays so, whatever the later suite says."""
+    """A case that is critical in the baseline's suite stays critical if the later suite removes the mark."""
     found = decided(run_pairs.run({"learn 0": SEEDS}), run_pairs.run(cases=critical()), Policy(50, least=50))
     assert found.verdict is Verdict.REGRESSED
 
@@ -89,17 +89,17 @@ def test_a_mark_removed_is_still_critical() -> None:
     ],
 )
 def test_trials_that_did_not_succeed(status: Status, verdict: Verdict) -> None:
-    """Trainings that break are worse than those that did not; trials without a result show nothing."""
+    """Diverged and out-of-memory trials are a regression, and trials without a result are inconclusive."""
     assert decided(run_pairs.run(status=status)).verdict is verdict
 
 
 def test_one_bad_seed_is_no_regression() -> None:
-    """One of five trainings that fails every learned case is a bad draw."""
+    """One of five trainings that fails every `learn` case is not a regression."""
     assert decided(run_pairs.run({id: [3] for id in LEARN})).verdict is not Verdict.REGRESSED
 
 
 def test_not_comparable_says_why() -> None:
-    """Another model is told with both names, and no variant is judged."""
+    """With another model the verdict is NOT_COMPARABLE, names both models, and judges no variant."""
     other = run_pairs.run()
     found = decided(replace(other, model=replace(other.model, name="llama", digest="d" * 16)))
     assert (found.verdict, found.reasons, found.variants) == (
@@ -108,13 +108,13 @@ def test_not_comparable_says_why() -> None:
 
 
 def test_no_common_case_is_not_comparable() -> None:
-    """Two suites that share no case have nothing to be compared by."""
+    """Two suites without a common case are not comparable."""
     strange = tuple(synthetic_runs.case(f"strange {n}", Role.LEARN) for n in range(3))
     assert decided(run_pairs.run(cases=strange)).verdict is Verdict.NOT_COMPARABLE
 
 
 def test_the_gravest_counts() -> None:
-    """Of several verdicts NOT_COMPARABLE outweighs REGRESSED, that INCONCLUSIVE, that IMPROVED, that UNCHANGED."""
+    """The order of severity is NOT_COMPARABLE, REGRESSED, INCONCLUSIVE, IMPROVED, UNCHANGED."""
     order = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
     for number in range(len(order)):
         assert verdict.most_severe(order[number:][::-1]) is order[number]
@@ -124,7 +124,7 @@ def test_the_gravest_counts() -> None:
 
 
 def test_nothing_to_compare_is_not_unchanged() -> None:
-    """A variant of which the earlier run has no result is inconclusive, and it is said what that run had instead."""
+    """A variant without results in the earlier run is inconclusive, and the reason says how its trials ended."""
     before = run_pairs.run()
     row = before.variants[0]
     never = replace(row, statuses=(Status.CANCELLED,) * 5, messages=("stopped",) * 5, answers={}, costs=())
@@ -135,7 +135,7 @@ def test_nothing_to_compare_is_not_unchanged() -> None:
 
 
 def test_a_score_that_is_gone_is_not_unchanged() -> None:
-    """What can no longer be scored may be what was broken: the case is counted, and nothing is called unchanged."""
+    """Cases that lost their score make the verdict inconclusive, because a regression may be the cause."""
     after = run_pairs.run()
     row = after.variants[0]
     left = {case: answers for case, answers in row.answers.items() if case not in LEARN[:2]}
@@ -147,7 +147,7 @@ def test_a_score_that_is_gone_is_not_unchanged() -> None:
 
 
 def test_the_trial_that_has_no_result_is_the_one_that_is_told() -> None:
-    """Not one that diverged, which is a result."""
+    """The reason names the trial without a result, not the diverged trial, which has one."""
     after = run_pairs.run()
     ends = (Status.DIVERGED, *(Status.SUCCEEDED,) * 3, Status.FAILED)
     row = replace(after.variants[0], statuses=ends, messages=("loss nan", "", "", "", "boom"))
@@ -156,7 +156,7 @@ def test_the_trial_that_has_no_result_is_the_one_that_is_told() -> None:
 
 
 def test_a_training_that_broke_off_saves_nothing() -> None:
-    """Its seconds are no part of what trainings take."""
+    """The costs of an aborted training are not compared."""
     before = run_pairs.run()
     row = before.variants[0]
     broken = replace(row, statuses=(Status.DIVERGED, *row.statuses[1:]))
@@ -182,7 +182,7 @@ def measured(*values: float, unit: Unit = Unit.SECONDS) -> tuple[Measurement, ..
     ],
 )
 def test_costs_rise_beyond_the_repeats(before: tuple[float, ...], after: tuple[float, ...], worse: bool) -> None:
-    """Time is a regression beyond a tenth, and beyond what the baseline's own repeats make of chance."""
+    """Training time is a regression if it rose by more than 10% and by more than the baseline's own variation."""
     base = compare(run_pairs.run(), run_pairs.run()).variants[0]
     cost = CostChange("training time", measured(*before), measured(*after))
     judgement = verdict.judge(replace(base, costs=(cost,)), POLICY)
@@ -190,7 +190,7 @@ def test_costs_rise_beyond_the_repeats(before: tuple[float, ...], after: tuple[f
 
 
 def test_costs_that_are_not_compared_decide_nothing() -> None:
-    """Costs of another device, of a CPU's time, or with fewer than three repeats to learn from are told, not judged."""
+    """Costs of another device, CPU times, and costs of fewer than three trainings are shown and not judged."""
     base = compare(run_pairs.run(), run_pairs.run()).variants[0]
     dear = CostChange("training time", measured(1, 1, 1), measured(9, 9, 9), "another device")
     few = CostChange("training time", measured(1, 1), measured(9, 9))
@@ -199,7 +199,7 @@ def test_costs_that_are_not_compared_decide_nothing() -> None:
 
 
 def test_chance_alone_raises_no_cost() -> None:
-    """Of 2,000 simulated pairs whose costs differ by chance alone, 5% or 30% each, at most 0.5% are called worse."""
+    """Of 2,000 simulated pairs whose costs vary by chance (5% or 30%), at most 0.5% are called regressions."""
     import numpy as np
 
     rng = np.random.default_rng(0)
