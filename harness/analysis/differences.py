@@ -40,10 +40,9 @@ def standard_error(found: Pair) -> float:
     The variance over cases has n - 1 in its denominator, so that a single changed case is exactly one standard error.
     """
     noise, cases = statistics.noise_of_difference(found.before, found.after, found.groups), found.before.shape[1]
-    usual = (
-        cases / (cases - 1) if noise.clusters == cases > 1 else 1.0
-    )  # with clusters, `noise` already contains this factor
-    return 100 * math.sqrt(noise.variance + (usual - 1) * noise.cases)
+    # With clusters, `noise` already contains this correction.
+    correction = cases / (cases - 1) if noise.clusters == cases > 1 else 1.0
+    return 100 * math.sqrt(noise.variance + (correction - 1) * noise.cases)
 
 
 def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> Change:

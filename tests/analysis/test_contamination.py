@@ -117,7 +117,7 @@ def test_labels_take_seconds_and_not_minutes() -> None:
     words = [f"word{n}" for n in range(800)]
     texts = [" ".join(rng.choices(words, k=rng.randint(5, 20))) for _ in range(2000)]
     asked = suite(texts[:1000], texts[1000:])
-    contamination.leaks(suite(texts[:1], texts[1:2]))  # what is imported only once
+    contamination.leaks(suite(texts[:1], texts[1:2]))  # the first call imports rapidfuzz
     begun = time.process_time()
     contamination.leaks(asked)
     assert time.process_time() - begun < 10
@@ -132,7 +132,7 @@ def test_results_hold_the_labels() -> None:
     assert contamination.leaks_in_results(found) is found.leaks
 
 
-# --- what validate says ------------------------------------------------------------------------------------------
+# --- warnings of `harness validate` ------------------------------------------------------------------------------
 
 
 def test_a_seen_generalise_case_is_told() -> None:

@@ -243,7 +243,7 @@ def test_holm_holds_the_family() -> None:
     assert alarms / families <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
 
 
-# --- safe enough, and how much would be seen ---------------------------------------------------------------------
+# --- non-inferiority and power -----------------------------------------------------------------------------------
 
 
 def test_a_worse_variant_is_not_called_safe() -> None:
@@ -312,7 +312,7 @@ def test_sides_of_different_cases_are_refused() -> None:
         statistics.rate(np.ones((1, 0)))
 
 
-# --- one run held against another --------------------------------------------------------------------------------
+# --- intervals over other trainings ------------------------------------------------------------------------------
 
 
 def trainings(rng: np.random.Generator, seeds: int, shares: Scores, spread: float) -> Scores:

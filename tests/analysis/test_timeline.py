@@ -32,7 +32,7 @@ from tests.support.synthetic_runs import case, cost, manifest, record, score, su
 
 ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3.0))
 
-# --- what a timeline says ----------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------------------
 
 
 def course(cases: Sequence[Case], base: str, *seeds: Sequence[str]) -> Results:
@@ -117,7 +117,7 @@ def test_without_the_option_there_is_none() -> None:
     assert Run(results).timeline().empty
 
 
-# --- what is asked, and what is there already --------------------------------------------------------------------
+# --- answers and the cache ---------------------------------------------------------------------------------------
 
 SETTINGS = Settings(epochs=2.5)
 TRIAL = Trial("trial", "variant", SETTINGS, 0)
@@ -212,7 +212,7 @@ def test_forgetting_takes_the_epochs_along(tmp_path: Path) -> None:
     assert not list((cache.root / "answers").glob("*-epoch-*"))
 
 
-# --- the real thing ----------------------------------------------------------------------------------------------
+# --- real training -----------------------------------------------------------------------------------------------
 
 
 def test_keeping_epochs_changes_no_training(base: Base, tmp_path: Path) -> None:

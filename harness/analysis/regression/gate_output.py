@@ -44,7 +44,7 @@ def plain(text: str, length: int = LENGTH) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-# --- a terminal --------------------------------------------------------------------------------------------------
+# --- terminal ----------------------------------------------------------------------------------------------------
 
 
 def text(decision: Decision) -> str:
@@ -90,7 +90,7 @@ def _variant_lines(judgement: Judgement, variant: VariantChange) -> Iterator[str
         yield f"      now:   {plain(flip.answer_after)}"
     more = len(lost) - len(_shown_flips(lost, judgement))
     if more:
-        yield f"  passed under fewer seeds than before: {more} {'more ' if more < len(lost) else ''}of the cases"
+        yield f"  {more} {'more ' if more < len(lost) else ''}of the cases passed under fewer seeds than before"
 
 
 def _shown_flips(lost: Sequence[Flip], judgement: Judgement) -> Sequence[Flip]:
@@ -145,7 +145,7 @@ def _few(ids: Iterable[str]) -> str:
     return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
 
-# --- a pull request ----------------------------------------------------------------------------------------------
+# --- Markdown ----------------------------------------------------------------------------------------------------
 
 
 def markdown(decision: Decision) -> str:

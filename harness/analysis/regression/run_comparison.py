@@ -193,7 +193,7 @@ def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
     yield from _different("platform", old, new, "platform")
 
 
-# --- answers and rates ---------------------------------------------------------------------------------------------
+# --- answers and rates -------------------------------------------------------------------------------------------
 
 
 class _ScoredRun:

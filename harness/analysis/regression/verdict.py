@@ -101,7 +101,7 @@ def _not_compared(variant: VariantChange) -> Iterator[Reason]:
         yield Reason(Verdict.INCONCLUSIVE, f"no result could be compared{why}")
 
 
-# --- behaviour ---------------------------------------------------------------------------------------------------
+# --- pass rates --------------------------------------------------------------------------------------------------
 
 
 def _role(role: RoleChange, policy: Policy) -> Reason:

@@ -120,7 +120,7 @@ def test_the_gravest_counts() -> None:
         assert verdict.most_severe(order[number:][::-1]) is order[number]
 
 
-# --- what cannot be compared --------------------------------------------------------------------------------------
+# --- missing results ---------------------------------------------------------------------------------------------
 
 
 def test_nothing_to_compare_is_not_unchanged() -> None:
