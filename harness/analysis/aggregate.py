@@ -91,7 +91,7 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
 
 @dataclass(frozen=True)
 class _Entry:
-    """One variant (or the base model) on one split, with a record (or a placeholder for a trial not run) per seed."""
+    """The records of one variant (or the base model) on one split, one per seed; a trial not run has a placeholder."""
 
     name: str
     records: tuple[TrialRecord, ...]
@@ -192,7 +192,7 @@ def _void_cases(manifest: RunManifest, base: _ScoredEntry) -> dict[str, str]:
 
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
-    """Return the void cases with the reason. The base model's answer makes them meaningless."""
+    """Return the void cases, which do not count because of the base model's own answer, with the reason."""
     sampled = suite.decoding.temperature > 0
     reasons = {case.id: _void(case, base_scores.get(case.id), sampled) for case in suite.cases}
     return {case: reason for case, reason in reasons.items() if reason}

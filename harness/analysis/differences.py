@@ -123,8 +123,8 @@ def _within(found: Change, margin: float, over: str) -> Change:
     seen, few = f"{_size(found)} {over}, within the noise", max(found.detectable, -found.low) >= margin
     remedy, needed = "", found.needed if few and _more_cases_help(found) else None
     if found.seed_noise is None:
-        more = f"about {needed} cases like these and 3 training seeds" if needed else "3 training seeds"
-        remedy = f" of the cases, with one training seed. At least {more} are needed to decide"
+        more = f"About {needed} cases like these and 3 training seeds" if needed else "At least 3 training seeds"
+        remedy = f" of the cases, with one training seed. {more} are needed to decide"
     elif not few:
         return replace(found, verdict=Verdict.UNCHANGED, needed=None, reason=f"{seen}.")
     elif found.seed_noise > found.case_noise:

@@ -117,7 +117,7 @@ def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
     if train is None or peak is None:
         return ("The run did not use a GPU, so memory and training time on a GPU are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
-    took = f"Training it took {minutes} minutes ({short_claim(train.seconds, machine)})"
+    took = f"Training took {minutes} minutes ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
     other = (
         (f"Training takes a different time on {gpu_of(machine)} than on {train.seconds.device}.",) if emulated else ()

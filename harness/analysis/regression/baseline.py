@@ -140,7 +140,7 @@ def _score(case: str, stored: StoredAnswer) -> Score:
 
 
 def find_baseline(name: str, folder: Path = BASELINES) -> Baseline:
-    """Return the baseline with this name in `folder`, in this file, or reduced from the run in this directory.
+    """Return a baseline, given its name in `folder`, the path of its file, or the directory of a run to reduce.
 
     Raises:
         StoreError: no such baseline exists; the message lists the existing ones.

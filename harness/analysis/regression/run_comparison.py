@@ -43,7 +43,7 @@ from harness.scoring import Need, needs
 
 Scorer = Callable[[Case, Answer], Score]
 ALPHA = Policy(0).alpha
-"""Error rate of the tests to which `RoleChange.detectable` refers."""
+"""Default error rate of the gate, for which `RoleChange.detectable` is computed."""
 _FAILED_TRAINING = (Status.DIVERGED, Status.OUT_OF_MEMORY)
 """Statuses of trainings that finished without a usable model: such a seed fails every case."""
 
