@@ -86,14 +86,14 @@ _RUN = pytest.StashKey[_Run]()
 
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
-    from harness.analysis import regression
+    from harness.analysis.regression.gate import run_gate
     from harness.core.names import BASE
     from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
-    run = _Run(results.run.suite.name, name, results, regression.decide(store, baseline) if baseline else None)
+    run = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None)
     for sample in (*results.samples, *results.confirmed_samples):
         answers = {name: run.answers, BASE: run.base}.get(sample.variant)
         if answers is not None:
@@ -152,16 +152,16 @@ class GateItem(_Item):
     """The test `gate`: it fails if the run regressed or is not comparable, and warns if it is inconclusive."""
 
     def runtest(self) -> None:
-        from harness.analysis.regression import words
+        from harness.analysis.regression import gate_output
         from harness.core.results import Verdict
 
         decision = self.config.stash[_RUN].decision
         if decision is None:
             raise ValueError("the gate needs a baseline")
         if decision.verdict in (Verdict.REGRESSED, Verdict.NOT_COMPARABLE):
-            raise _FailedError(words.text(decision))
+            raise _FailedError(gate_output.text(decision))
         if decision.verdict is Verdict.INCONCLUSIVE:
-            self.warn(pytest.PytestWarning(words.text(decision)))
+            self.warn(pytest.PytestWarning(gate_output.text(decision)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return self.path, 0, "gate"
@@ -223,7 +223,7 @@ def _lost_everywhere(run: _Run, case: str) -> Flip | None:
 
 
 def _regression_text(flip: Flip) -> str:
-    from harness.analysis.regression.words import plain
+    from harness.analysis.regression.gate_output import plain
 
     return "\n".join(
         [
@@ -238,7 +238,7 @@ def _regression_text(flip: Flip) -> str:
 
 def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]], passed: int) -> str:
     """Return the prompt, the base model's answer, and each distinct failing answer with its failing assertions."""
-    from harness.analysis.regression.words import plain
+    from harness.analysis.regression.gate_output import plain
 
     total = 0
     failing: dict[str, tuple[list[int], Score]] = {}

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.regression import bless
+from harness.analysis.regression.bless import bless
 from harness.core.suite import Split
 from harness.scoring import score
 from harness.storage.runs import RunStore

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.regression import bless
+from harness.analysis.regression.bless import bless
 from harness.storage.runs import RunStore
 from tests.support.synthetic_runs import results
 

@@ -1,4 +1,4 @@
-"""Scores stored answers and compares each variant with the base, case by case: records become `Results`."""
+"""Aggregate the records of a run into `Results`: score the answers and compare each variant with the base model."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Leak, LeakLabel, Role, Split, Suite
 from harness.core.training import Status
 
-MEANINGLESS = "The weights are random, so no answer means anything: only which trainings fit, and how long they take."
+MEANINGLESS = "The weights are random, so answers mean nothing. Only memory and training time are meaningful."
 
 Scorer = Callable[[Case, Answer], Score]
 
 
 def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
-    """Return everything a report is drawn from, with the confirmation if there are records of it."""
+    """Return all results of a run for the report. `finished` is the time at which the run ended."""
     return confirm(choose(manifest, records, score, finished), records, score, finished)
 
 
 def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
-    """Score the answers to the cases that choose, compare every variant with the base, and choose one."""
+    """Score the answers to the main cases, compare each variant with the base model, and choose a variant."""
     suite = manifest.suite
-    base = _answered(_base(records, Split.MAIN), suite, score)
-    variants = [_answered(entry, suite, score) for entry in _entries(manifest, records)]
+    base = _scored(_base(records, Split.MAIN), suite, score)
+    variants = [_scored(entry, suite, score) for entry in _entries(manifest, records)]
     void = _void_cases(manifest, base)
     found = contamination(suite)
     untrained = _labelled(suite, outcome(suite, Split.MAIN, base, base, void), base.table, found, void)
-    outcomes = as_family(
+    outcomes = with_adjusted_p_values(
         [_labelled(suite, outcome(suite, Split.MAIN, own, base, void), own.table, found, void) for own in variants]
     )
     objective = selection.objective_of(suite, untrained)
@@ -64,14 +64,14 @@ def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer,
 
 
 def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
-    """Add what the held-out cases and fresh seeds show of the chosen variant; `results` as `choose` returned them."""
+    """Add the confirmation: the chosen variant under fresh seeds on held-out cases. `results` comes from `choose`."""
     manifest, suite = results.run, results.run.suite
-    base = _answered(_base(records, Split.CONFIRM), suite, score)
+    base = _scored(_base(records, Split.CONFIRM), suite, score)
     void = results.void | _void_cases(manifest, base)
     entry = _confirmation(
         manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
     )
-    again = _answered(entry, suite, score) if entry else None
+    again = _scored(entry, suite, score) if entry else None
     confirmed_base = outcome(suite, Split.CONFIRM, base, base, void) if base.entry.records else None
     confirmed = outcome(suite, Split.CONFIRM, again, base, void) if again else None
     choice = results.choice
@@ -91,7 +91,7 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
 
 @dataclass(frozen=True)
 class _Entry:
-    """One variant (or the base) on one split: a record for each seed, with a stand-in where a trial was not run."""
+    """The records of one variant (or the base model) on one split, one per seed; a trial not run has a placeholder."""
 
     name: str
     records: tuple[TrialRecord, ...]
@@ -103,17 +103,17 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """A variant (or the base) on one split with its scored answers."""
+class _ScoredEntry:
+    """A variant (or the base model) on one split with its scored answers."""
 
     entry: _Entry
     samples: tuple[Sample, ...]
     table: ScoreTable
 
 
-def _answered(entry: _Entry, suite: Suite, score: Scorer) -> _Answered:
+def _scored(entry: _Entry, suite: Suite, score: Scorer) -> _ScoredEntry:
     samples = _samples(entry, suite, score)
-    return _Answered(entry, samples, score_table(samples, suite.reducer))
+    return _ScoredEntry(entry, samples, score_table(samples, suite.reducer))
 
 
 def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
@@ -121,7 +121,7 @@ def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
-    """Return every variant of the plan in its order, then those that only have records (adapters trained elsewhere)."""
+    """Return the variants in the plan's order, then adapters trained elsewhere, which have records only."""
     records = [r for r in records if r.variant != BASE and r.split is Split.MAIN]
     known = {key: v for v in manifest.plan.variants for key in (v.id, v.name)}
     found: dict[str, list[TrialRecord]] = {v.name: [] for v in manifest.plan.variants}
@@ -140,14 +140,14 @@ def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Ent
 
 
 def _axes(rows: Sequence[Settings]) -> list[str]:
-    """Return the settings in which these rows differ, in the order in which `Settings` names them."""
+    """Return the names of the settings in which these rows differ, in the order of the fields of `Settings`."""
     return [f.name for f in fields(Settings) if len({getattr(row, f.name) for row in rows}) > 1]
 
 
 def _complete(
     variant: Variant, seeds: Sequence[int], records: Sequence[TrialRecord], split: Split = Split.MAIN
 ) -> tuple[TrialRecord, ...]:
-    """Return one record per seed; for a trial that was not run it says so."""
+    """Return one record per seed, with a placeholder for each trial that did not run."""
     by_seed = {record.seed: record for record in records}
     order = [*seeds, *(seed for seed in by_seed if seed not in seeds)]
     return tuple(by_seed.get(seed) or _not_run(variant, seed, split) for seed in order)
@@ -169,7 +169,7 @@ def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
 
 
 def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry | None:
-    """Return the chosen variant's trials under fresh seeds, without those of an earlier choice."""
+    """Return the chosen variant's confirmation trials, without those of an earlier choice."""
     if chosen is None:
         return None
     variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
@@ -181,10 +181,10 @@ def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen:
     return _Entry(chosen.name, full, chosen.differs)
 
 
-# --- which cases count -------------------------------------------------------------------------------------------
+# --- void cases --------------------------------------------------------------------------------------------------
 
 
-def _void_cases(manifest: RunManifest, base: _Answered) -> dict[str, str]:
+def _void_cases(manifest: RunManifest, base: _ScoredEntry) -> dict[str, str]:
     suite = manifest.suite
     if manifest.model.shape_only:
         return {case.id: MEANINGLESS for case in suite.cases}
@@ -192,20 +192,19 @@ def _void_cases(manifest: RunManifest, base: _Answered) -> dict[str, str]:
 
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
-    """Return the cases that tell nothing about training this base, with the reason: they are shown, not counted."""
-    drawn = suite.decoding.temperature > 0
-    reasons = {case.id: _void(case, base_scores.get(case.id), drawn) for case in suite.cases}
+    """Return the void cases, which do not count because of the base model's own answer, with the reason."""
+    sampled = suite.decoding.temperature > 0
+    reasons = {case.id: _void(case, base_scores.get(case.id), sampled) for case in suite.cases}
     return {case: reason for case, reason in reasons.items() if reason}
 
 
-def _void(case: Case, score: Score | None, drawn: bool) -> str:
+def _void(case: Case, score: Score | None, sampled: bool) -> str:
     if score is None:
         return ""
     if score.value is None:
         return f"the base's answer could not be scored: {score.error}"
-    if (
-        drawn
-    ):  # an answer that was drawn, and is compared with, cannot choose its cases: others would do worse by chance
+    if sampled:
+        # Selecting cases by a sampled answer would favour the base model: another sample does worse by chance.
         return ""
     if case.role in (Role.RETAIN, Role.AVOID) and not score.passed:
         return "the base fails it already, so a tuned model cannot lose it"
@@ -217,10 +216,11 @@ def _void(case: Case, score: Score | None, drawn: bool) -> str:
 # --- outcomes ----------------------------------------------------------------------------------------------------
 
 
-def outcome(suite: Suite, split: Split, own: _Answered, base: _Answered, void: Mapping[str, str]) -> Outcome:
-    """Summarise one variant (or the base) over all its seeds. Void cases and answers without a score are not counted.
+def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, void: Mapping[str, str]) -> Outcome:
+    """Summarise one variant (or the base model) over all its seeds.
 
-    Costs are means over the seeds that succeeded, or over all seeds that were tried if none succeeded.
+    Rates exclude void cases and answers without a score. Costs are means over the seeds that succeeded, or over all
+    seeds if none succeeded.
     """
     entry, records = own.entry, own.entry.records
     fixed, broken = _flips(base.table, own.table, void)
@@ -252,16 +252,16 @@ def outcome(suite: Suite, split: Split, own: _Answered, base: _Answered, void: M
 
 
 def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[int, int]:
-    """Return over all seeds how many cases the base fails and this passes, and the reverse."""
+    """Count the cases that the base model fails and the variant passes, and the reverse, over all seeds."""
     shared = [case for case in own.cells if case in base.cells and case not in void]
-    turns = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
-    return sum(not was and now for was, now in turns), sum(was and not now for was, now in turns)
+    verdicts = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
+    return sum(not was and now for was, now in verdicts), sum(was and not now for was, now in verdicts)
 
 
 def _labelled(
     suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak], void: Mapping[str, str]
 ) -> Outcome:
-    """Add the rates by label, for the roles whose counted cases have several labels."""
+    """Add pass rates by contamination label for each role whose counted cases have several labels."""
     by_label: dict[Role, dict[LeakLabel, Rate]] = {}
     for role in Role:
         cases = _counting(suite, (role,), void)
@@ -272,8 +272,8 @@ def _labelled(
     return replace(of, by_label=by_label)
 
 
-def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Adjust the p-values of the outcomes' changes for the number of variants."""
+def with_adjusted_p_values(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Adjust the p-values of all variants' changes by Holm's method, separately for each role."""
     found = [dict(each.changes) for each in outcomes]
     for role in Role:
         having = [own for own in found if role in own]
@@ -285,7 +285,7 @@ def as_family(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
 def objective_tables(
     suite: Suite, objective: Role, tables: Mapping[str, ScoreTable], void: Mapping[str, str]
 ) -> dict[str, ScoreTable]:
-    """Return each variant's scores on the cases that choose."""
+    """Return each variant's scores on the counted cases of the objective."""
     cases = _counting(suite, (objective,), void)
     return {name: table.on(cases) for name, table in tables.items()}
 
@@ -308,7 +308,7 @@ def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str,
 
 
 def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> Safety | None:
-    """Return what was lost on the cases that have a score of the base; an answer without a score counts as failed."""
+    """Return the loss on `retain` and `avoid` cases that the base has a score for. Unscored answers count as failed."""
     before = base.on(_counting(suite, selection.GUARDED, void))
     found = pair(suite.cases, before, own.on(before.cells).failing(before.cells, own.seeds))
     if found is None:
@@ -318,37 +318,37 @@ def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, 
 
 
 def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str]) -> dict[Role, Rate]:
-    """Return rates by role, in the order in which `Role` names them; a role of which every case is void has 0 of 0."""
+    """Return pass rates by role, in the order of `Role`. A role with only void cases has the rate 0 of 0."""
     cases = suite.of(split)
     asked = {role: [case.id for case in cases if case.role is role] for role in Role}
     return {role: table.rate(id for id in own if id not in void) for role, own in asked.items() if own}
 
 
 def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
-    """Return mean seconds and largest peaks by phase."""
+    """Return mean seconds and largest memory peaks by phase."""
     costs = [cost for record in records for cost in _costs_of(record)]
     by_phase = [[c for c in costs if c.phase is phase] for phase in Phase]
     return tuple(pool(comparable(same), mean) for same in by_phase if same)
 
 
 def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
-    """Return a trial's costs; if it failed in training, that phase's cost may be stored in the training only."""
+    """Return a trial's costs. If training failed, its cost may be stored in the training record only."""
     known = {cost.phase for cost in record.costs}
-    inner = record.training.cost if record.training else None
-    return (*record.costs, inner) if inner and inner.phase not in known else record.costs
+    training = record.training.cost if record.training else None
+    return (*record.costs, training) if training and training.phase not in known else record.costs
 
 
 def _mean(counts: Sequence[int]) -> int:
     return round(sum(counts) / len(counts)) if counts else 0
 
 
-# --- epoch by epoch ----------------------------------------------------------------------------------------------
+# --- timelines ---------------------------------------------------------------------------------------------------
 
 
 def _timeline(
-    suite: Suite, entry: _Entry, score: Scorer, base: _Answered, void: Mapping[str, str], objective: Role
+    suite: Suite, entry: _Entry, score: Scorer, base: _ScoredEntry, void: Mapping[str, str], objective: Role
 ) -> Timeline | None:
-    """Return the timeline of the seeds that were asked after every epoch, or None where none was."""
+    """Return the timeline over the seeds with answers after every epoch, or None if there are none."""
     records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
     if not records or entry.settings is None:
         return None
@@ -368,7 +368,7 @@ def _at(record: TrialRecord, epoch: int) -> TrialRecord:
 def _epoch(
     suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer, void: Mapping[str, str]
 ) -> timeline.Epoch:
-    table = _answered(replace(entry, records=tuple(records)), suite, score).table
+    table = _scored(replace(entry, records=tuple(records)), suite, score).table
     return timeline.Epoch(number, table, _rates(suite, Split.MAIN, table, void))
 
 
@@ -376,7 +376,7 @@ def _epoch(
 
 
 def _samples(entry: _Entry, suite: Suite, score: Scorer) -> tuple[Sample, ...]:
-    """Score the answers of trials that succeeded to the cases the suite still has, in the suite's order."""
+    """Score the answers of successful trials, in the suite's order. Skip cases that are no longer in the suite."""
     samples = []
     for record in entry.records:
         asked = suite.of(record.split) if record.status is Status.SUCCEEDED else ()

@@ -1,11 +1,15 @@
-"""Which cases are not new to a tuned model: whether a case's prompt, or nearly the same, stands in the training rows.
+"""Contamination: find cases whose prompt, or nearly the same prompt, is in the training rows.
 
-A prompt is its words, without case, white space and punctuation. It is *seen* when a training prompt has the same
-words, and a *near-duplicate* when at most a quarter of the words differ from a training prompt's, or a single word (a
-name or a number, say) of three or more; or when nine tenths of the characters agree, for misspelt words and for scripts
-that put no spaces between words. In the workshop's suite "What does the Razel run on?" is then nearly "What does the
-Glimmo run on?", and "What does the Glimmo cost?" is not nearly "How much does the Glimmo cost?", which has two words
-more or other ones.
+Prompts are compared word by word, ignoring letter case, white space and punctuation. A case gets one of three labels:
+
+- *seen*: a training prompt has the same words.
+- *near-duplicate*: at most a quarter of the words differ from a training prompt, or one word (such as a name or a
+  number) of a prompt with at least three; or at least 90% of the characters agree, which covers spelling mistakes and
+  scripts without spaces between words.
+- *unseen*: all other cases.
+
+Example: "What does the Razel run on?" is a near-duplicate of "What does the Glimmo run on?". "What does the Glimmo
+cost?" is not a near-duplicate of "How much does the Glimmo cost?", because two of six words differ.
 """
 
 from __future__ import annotations
@@ -19,33 +23,33 @@ from harness.core.results import Results
 from harness.core.suite import Case, Example, Leak, LeakLabel, Role, Suite
 
 WORDS_CHANGED = 0.25
-"""A near-duplicate's largest share of words that were changed, put in or left out."""
+"""Largest share of changed, added or removed words in a near-duplicate."""
 NEAREST = 0.66
-"""Below this share of equal words nothing is looked at: a little less than two words of three."""
+"""Smallest share of equal words for a candidate: a little less than two words of three."""
 CHARACTERS = 90.0
-"""The percentage of characters from which two prompts are near-duplicates, whatever their words."""
-# An operator tells "13 - 9" from "13 + 9"; elsewhere these marks are punctuation.
+"""Smallest percentage of equal characters for a near-duplicate, regardless of words."""
+# Before a digit, an operator is a word, so that "13 - 9" differs from "13 + 9". Elsewhere it is punctuation.
 TOKEN = re.compile(r"\w+|[-+*/^%<>=](?=\s*\d)")
-# Words are compared as single characters of the planes that hold no surrogates.
+# For fast comparison each word becomes one character. The range from here on holds no surrogates.
 FIRST_WORD = 0x10000
 
 
 def leaks(suite: Suite) -> dict[str, Leak]:
-    """Return for each case id whether the training rows hold its prompt.
+    """Return the contamination label of each case, by case id.
 
-    Takes less than a second for 1,000 cases and 1,000 rows.
+    The run time is below a second for 1,000 cases and 1,000 rows.
     """
     rows = _Rows(suite.examples)
     return {case.id: rows.leak(case.prompt) for case in suite.cases}
 
 
-def of_results(results: Results) -> dict[str, Leak]:
-    """Return the labels that the results hold; results of an older harness have none, and they are computed."""
+def leaks_in_results(results: Results) -> dict[str, Leak]:
+    """Return the stored contamination labels of a run. Compute them for results of older versions, which lack them."""
     return results.leaks or leaks(results.run.suite)
 
 
-def misplaced(suite: Suite) -> tuple[str, ...]:
-    """Return warnings about `generalise` cases that are not new and `learn` cases that no row teaches."""
+def role_warnings(suite: Suite) -> tuple[str, ...]:
+    """Return warnings about `generalise` cases that are in the training rows and `learn` cases that are not."""
     if not suite.examples:
         return ()
     found = leaks(suite)
@@ -57,7 +61,7 @@ def misplaced(suite: Suite) -> tuple[str, ...]:
 
 
 def words(prompt: str) -> list[str]:
-    """A prompt's words, whatever their case, the white space between them and the punctuation around them."""
+    """Split a prompt into words, ignoring letter case, white space and punctuation."""
     return TOKEN.findall(unicodedata.normalize("NFKC", prompt).casefold()) or prompt.split()
 
 
@@ -65,26 +69,30 @@ def words(prompt: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A training prompt: its line, and its words joined by single spaces."""
+class _TrainingPrompt:
+    """The line of a training row, and the words of its prompt joined by single spaces."""
 
     line: int
     text: str
 
 
 class _Rows:
-    """All training prompts, ready to be compared with."""
+    """The training prompts in a form that is fast to compare."""
 
     def __init__(self, examples: Iterable[Example]) -> None:
-        self.letters: dict[str, str] = {}
-        self.asked = [_Asked(example.line, " ".join(words(text))) for example in examples for text in _prompts(example)]
-        self.texts = [asked.text for asked in self.asked]
-        self.lines = {asked.text: asked.line for asked in reversed(self.asked)}
-        self.spelt = [self.spell(asked.text) for asked in self.asked]
+        self.characters: dict[str, str] = {}
+        self.prompts = [
+            _TrainingPrompt(example.line, " ".join(words(text))) for example in examples for text in _prompts(example)
+        ]
+        self.texts = [prompt.text for prompt in self.prompts]
+        self.lines = {prompt.text: prompt.line for prompt in reversed(self.prompts)}
+        self.encoded = [self.encode(prompt.text) for prompt in self.prompts]
 
-    def spell(self, text: str) -> str:
-        """One character per word, the same for the same word."""
-        return "".join(self.letters.setdefault(word, chr(FIRST_WORD + len(self.letters))) for word in text.split(" "))
+    def encode(self, text: str) -> str:
+        """Replace each word by one character. Equal words give equal characters."""
+        return "".join(
+            self.characters.setdefault(word, chr(FIRST_WORD + len(self.characters))) for word in text.split(" ")
+        )
 
     def leak(self, prompt: str) -> Leak:
         text = " ".join(words(prompt))
@@ -96,30 +104,32 @@ class _Rows:
         from rapidfuzz import process
         from rapidfuzz.distance import Levenshtein
 
-        spelt = self.spell(text)
-        found = process.extractOne(spelt, self.spelt, scorer=Levenshtein.normalized_similarity, score_cutoff=NEAREST)
+        encoded = self.encode(text)
+        found = process.extractOne(
+            encoded, self.encoded, scorer=Levenshtein.normalized_similarity, score_cutoff=NEAREST
+        )
         if found is None:
             return None
         nearest, similarity, index = found
-        longer = max(len(spelt), len(nearest))
+        longer = max(len(encoded), len(nearest))
         if round((1 - similarity) * longer) > max(1, WORDS_CHANGED * longer):
             return None
-        return Leak(LeakLabel.NEAR_DUPLICATE, self.asked[index].line, similarity)
+        return Leak(LeakLabel.NEAR_DUPLICATE, self.prompts[index].line, similarity)
 
     def by_characters(self, text: str) -> Leak | None:
         from rapidfuzz import fuzz, process
 
         found = process.extractOne(text, self.texts, scorer=fuzz.ratio, score_cutoff=CHARACTERS)
-        return found and Leak(LeakLabel.NEAR_DUPLICATE, self.asked[found[2]].line, found[1] / 100)
+        return found and Leak(LeakLabel.NEAR_DUPLICATE, self.prompts[found[2]].line, found[1] / 100)
 
 
 def _prompts(example: Example) -> list[str]:
-    """The user's messages that are answered: what a row teaches to answer."""
+    """Return the user messages that an assistant message answers."""
     turns = zip(example.messages, example.messages[1:], strict=False)
     return [message.content for message, after in turns if message.role == "user" and after.role == "assistant"]
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- warnings ----------------------------------------------------------------------------------------------------
 
 SHOWN = 3
 
@@ -127,11 +137,11 @@ SHOWN = 3
 def _seen(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
     found = [(case, leak) for case, leak in cases if leak.label is LeakLabel.SEEN]
     lines = [
-        f"{_place(case)}: {case.id} is to generalise, but training row {leak.line} asks the same. "
-        "Ask it in other words, or make it `role: learn`."
+        f"{_place(case)}: {case.id} has `role: generalise`, but training row {leak.line} has the same prompt. "
+        "Reword the case, or give it `role: learn`."
         for case, leak in found[:SHOWN]
     ]
-    return lines + _more(len(found), "generalise cases that training rows ask in the same words")
+    return lines + _more(len(found), "generalise cases with the same prompt as a training row")
 
 
 def _near(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
@@ -140,16 +150,17 @@ def _near(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
         return []
     shown = [f"{case.id} ({_place(case)}, like row {leak.line})" for case, leak in found[:SHOWN]]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    which = f"{len(found)} of {len(cases)} generalise cases are nearly a training row"
-    return [f"{which}: {', '.join(shown)}{more}. Pass rates by label tell how much they flatter."]
+    which = f"{len(found)} of {len(cases)} generalise cases nearly repeat a training row"
+    return [f"{which}: {', '.join(shown)}{more}. The pass rates by label show how much this raises the overall rate."]
 
 
 def _untaught(cases: Sequence[Case]) -> list[str]:
     lines = [
-        f"{_place(case)}: {case.id} is to learn, but no training row asks it. Add a row, or make it `role: generalise`."
+        f"{_place(case)}: {case.id} has `role: learn`, but no training row has its prompt. "
+        "Add a row, or give the case `role: generalise`."
         for case in cases[:SHOWN]
     ]
-    return lines + _more(len(cases), "learn cases that no training row asks")
+    return lines + _more(len(cases), "learn cases that are not in the training rows")
 
 
 def _more(count: int, what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How many seeds of each variant ended without numbers, in a sentence that names whom this says nothing about."""
+"""Divergence rate: how many seeds of each variant diverged, and for which model and training length this holds."""
 
 from __future__ import annotations
 
@@ -6,40 +6,41 @@ from dataclasses import dataclass
 
 from harness.core.results import Outcome, Results
 from harness.core.training import Status
+from harness.core.wording import plural
 
 
 @dataclass(frozen=True)
-class Stability:
-    """One variant under all its seeds that came to an end, one way or the other."""
+class DivergenceRate:
+    """How many of a variant's finished trainings diverged."""
 
     variant: str
     seeds: int
     diverged: int
     steps: int
-    """Of a whole training."""
+    """Optimizer steps of a complete training."""
     sentence: str
 
 
-def stability(results: Results) -> tuple[Stability, ...]:
-    """Of the variants that were trained here, in the grid's order; those that no seed finished are left out."""
+def divergence_rates(results: Results) -> tuple[DivergenceRate, ...]:
+    """Return the divergence rates in the grid's order, without variants that were not trained or did not finish."""
     steps = max((len(t.steps) for v in results.variants for t in v.training), default=0)
-    return tuple(_of(results, variant, steps) for variant in results.variants if _ended(variant))
+    return tuple(_rate(results, variant, steps) for variant in results.variants if _ended(variant))
 
 
-def told(results: Results) -> tuple[Stability, ...]:
-    """What a reader should know: all where the grid asks about a model, else the variants of which a seed diverged."""
-    found = stability(results)
+def notable_rates(results: Results) -> tuple[DivergenceRate, ...]:
+    """Return the rates to report: all if the grid studies a model (`about`), else those above zero."""
+    found = divergence_rates(results)
     return found if results.run.plan.about else tuple(each for each in found if each.diverged)
 
 
-def _of(results: Results, variant: Outcome, steps: int) -> Stability:
+def _rate(results: Results, variant: Outcome, steps: int) -> DivergenceRate:
     ended, diverged = _ended(variant), variant.statuses.count(Status.DIVERGED)
     own = max((len(t.steps) for t in variant.training if t.status is Status.SUCCEEDED), default=steps)
     model, about = results.run.model, results.run.plan.about
     name = f"{model.name[:1].upper()}{model.name[1:]} model" if model.toy else model.name
-    of = f"{diverged} of {ended} seeds" if ended != 1 else f"{'the' if diverged else 'not the'} one seed"
+    count = f"{diverged} of {plural(ended, 'seed')}"
     other = f" {about}: not tested." if about and about.lower() not in model.name.lower() else ""
-    return Stability(variant.name, ended, diverged, own, f"{name}, {own} steps: {of} diverged.{other}")
+    return DivergenceRate(variant.name, ended, diverged, own, f"{name}, {own} steps: {count} diverged.{other}")
 
 
 def _ended(variant: Outcome) -> int:

@@ -1,4 +1,4 @@
-"""Parity: at which stage, from adapter to GGUF, an assertion's verdict first changes."""
+"""Parity: find the stage of an export, from adapter to GGUF, at which an assertion's verdict first changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scorer = Callable[[Case, Answer], Score]
 
 
 def judged(found: StageAnswers, cases: Sequence[Case], score: Scorer) -> Verdicts:
-    """Judge a stage's answers by the suite's assertions."""
+    """Apply the suite's assertions to the answers of one stage."""
     passed = [
         verdict for case, given in zip(cases, found.answers, strict=True) for verdict in _each(case, given, score)
     ]
@@ -22,13 +22,14 @@ def judged(found: StageAnswers, cases: Sequence[Case], score: Scorer) -> Verdict
 
 
 def _each(case: Case, given: Answer, score: Scorer) -> list[bool | None]:
-    """One verdict per assertion; None for one that cannot be decided and for all after it, which are not judged."""
+    """Return one verdict per assertion: None for an assertion without a score and for later ones, which do not run."""
     checks = score(case, given).checks
     known = [None if check.score is None else check.passed for check in checks]
     return [*known, *[None] * (len(case.assertions) - len(known))]
 
 
 def assertions_of(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:
+    """Return the case id and the text of every assertion."""
     return tuple((case.id, _name(assertion)) for case in cases for assertion in case.assertions)
 
 
@@ -38,7 +39,7 @@ def _name(assertion: Assertion) -> str:
 
 
 def verdict_changes(assertions: Sequence[tuple[str, str]], stages: Sequence[Verdicts]) -> tuple[VerdictChange, ...]:
-    """The assertions whose verdict differs from the first stage's at any stage, ordered by stage."""
+    """Return the assertions whose verdict differs between the first stage and a later one, ordered by stage."""
     found = []
     for number, (case, name) in enumerate(assertions):
         verdicts = [stage.passed[number] for stage in stages]

@@ -1,4 +1,4 @@
-"""What a finished run recommends, in words that claim no more than it showed; and if nothing, what is missing."""
+"""Recommend a variant of a finished run, with reasons; or, if the run does not justify that, list what is missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from harness.core.measurement import Basis, Phase
 from harness.core.quantities import gib
 from harness.core.results import Change, Choice, Outcome, Recommendation, Results, Verdict
 from harness.core.training import Status
+from harness.core.wording import plural
 
-TOY = "This is a toy model. It shows how to read a result; its settings are no advice for any other model."
+TOY = "This is a toy model. It shows how to read a result. Its settings do not carry over to other models."
 
 
-def advise(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
-    """The cheapest variant within one standard error of the best, if the run shows that it is worth its training.
+def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
+    """Recommend the cheapest variant within one standard error of the best, if the run shows that it beats the base.
 
-    It must be eligible and within the caps, and pass more of the objective than the base beyond the noise of cases and
-    of training seeds, in a confirmation, and nothing there may speak against it.
+    The variant must be eligible and within the caps. In a confirmation, its pass rate on the objective must exceed the
+    base model's by more than the noise of cases and seeds, and nothing may contradict the choice.
     """
     choice = _choice(results, caps)
     best = next((v for v in results.variants if v.name == choice.variant), None)
@@ -48,7 +49,7 @@ def advise(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
 
 
 def _choice(results: Results, caps: Caps) -> Choice:
-    """That of the run, or under caps another one."""
+    """Return the run's choice, or a new choice if there are caps."""
     if caps == selection.NO_CAPS or results.run.model.shape_only:
         return results.choice
     suite = results.run.suite
@@ -59,45 +60,50 @@ def _choice(results: Results, caps: Caps) -> Choice:
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:
-    """For whom: model, suite, how many cases and seeds showed it."""
-    again = _again(results, choice)
+    """Describe what the recommendation is based on: model, suite, number of cases and seeds."""
+    confirmation = _confirmation(results, choice)
     cases = {s.case for s in results.samples if s.variant == best.name and s.case not in results.void}
-    cases |= {s.case for s in results.confirmed_samples if again and s.case not in results.void}
-    seeds = sum(status is Status.SUCCEEDED for status in (*best.statuses, *(again.statuses if again else ())))
-    of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    return f"{results.run.model.name}, {results.run.suite.name}, {len(cases)} cases, {of_seeds}"
+    cases |= {s.case for s in results.confirmed_samples if confirmation and s.case not in results.void}
+    seeds = sum(
+        status is Status.SUCCEEDED for status in (*best.statuses, *(confirmation.statuses if confirmation else ()))
+    )
+    return f"{results.run.model.name}, {results.run.suite.name}, {len(cases)} cases, {plural(seeds, 'seed')}"
 
 
-def _again(results: Results, choice: Choice) -> Outcome | None:
-    """The confirmation, if it is of this choice."""
+def _confirmation(results: Results, choice: Choice) -> Outcome | None:
+    """Return the confirmation if it belongs to this choice."""
     confirmed = results.confirmed
     return confirmed if confirmed and confirmed.name == choice.variant == results.choice.variant else None
 
 
 def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]:
-    """What keeps the choice from being a recommendation."""
-    again = _again(results, choice)
-    against = results.choice.refuted if again else ()
-    change = (again or best).changes.get(choice.objective)
-    if change is None and again:  # no held-out case asks for the objective
+    """Return what is missing for a recommendation of this choice."""
+    confirmation = _confirmation(results, choice)
+    against = results.choice.refuted if confirmation else ()
+    change = (confirmation or best).changes.get(choice.objective)
+    if change is None and confirmation:  # no held-out case has the objective's role
         change = best.changes.get(choice.objective)
-    return (*against, *_unshown(choice, best, change, confirmed=again is not None), *_unconfirmed(results, again))
+    return (
+        *against,
+        *_unshown(choice, best, change, confirmed=confirmation is not None),
+        *_unconfirmed(results, confirmation),
+    )
 
 
-def _unconfirmed(results: Results, again: Outcome | None) -> tuple[str, ...]:
-    """The best of many looks better than the base even where none is: what chose it cannot show that it is."""
-    if again and again.rates:
+def _unconfirmed(results: Results, confirmation: Outcome | None) -> tuple[str, ...]:
+    """Return a warning if there is no confirmation. By chance, the best of many can look better than the base model."""
+    if confirmation and confirmation.rates:
         return ()
     several = f", as the best of {len(results.variants)}" if len(results.variants) > 1 else ""
-    why = f"It is not confirmed: the cases that would show it have chosen it{several}."
-    return (f"{why} Under fresh seeds and on held-out cases `harness run` confirms what a grid chooses.",)
+    why = f"It is not confirmed: the cases that would show it were used to choose it{several}."
+    return (f"{why} `harness run` confirms a choice with fresh seeds and held-out cases.",)
 
 
 def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed: bool) -> tuple[str, ...]:
     if change is None and not best.changes and best.rates:
-        return ("The run was made by an older harness. `harness score RUN` adds what its answers show.",)
+        return ("The run was made by an older version of harness. `harness score RUN` adds the missing comparison.",)
     if change is None:
-        return (f"No {choice.objective} case counts, so nothing shows that {best.name} is better than the base.",)
+        return (f"No {choice.objective} case counts, so {best.name} cannot be shown to be better than the base.",)
     if change.verdict is Verdict.IMPROVED:
         return ()
     where = "In the confirmation" if confirmed else "Against the base"
@@ -105,13 +111,15 @@ def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed:
 
 
 def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
-    """What the best took, with what may be claimed of it. A CPU's minutes are left out: nobody trains there."""
+    """Describe training time and memory of the best variant, with their basis. CPU times are left out."""
     train = best.cost(Phase.TRAIN)
     peak = selection.gpu_memory(best)
     if train is None or peak is None:
-        return ("No GPU was measured, so its memory and minutes on one are not known.",) if train else ()
+        return ("The run did not use a GPU, so memory and training time on a GPU are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
-    took = f"Training it took {minutes} minutes ({short_claim(train.seconds, machine)})"
+    took = f"Training took {minutes} minutes ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
-    other = (f"Minutes of {train.seconds.device} are not those of {gpu_of(machine)}.",) if emulated else ()
+    other = (
+        (f"Training takes a different time on {gpu_of(machine)} than on {train.seconds.device}.",) if emulated else ()
+    )
     return (f"{took}, and at most {gib(peak.value)} ({short_claim(peak, machine)}).", *other)

@@ -1,4 +1,4 @@
-"""Reduces the repeats of one case under one seed to what counts: apart from scoring, and apart from rates."""
+"""Reducers: combine the scores of several repeats of a case under one seed into one score."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
 
 
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
-    """Return the samples that pass rates count: each repeat, or under `all` and `any` the one verdict of all repeats.
+    """Return the samples that pass rates count, without those that have no score.
 
-    Samples without a score are left out.
+    The reducer `mean` counts each repeat. `all` and `any` count one combined verdict per case and seed.
     """
     found = tuple(samples) if reducer is Reducer.MEAN else reduced(samples, reducer)
     return scored(found)
@@ -49,10 +49,10 @@ def scored(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
-    """Return the first repeat's score with the value and verdict of all repeats; a single score as it is.
+    """Combine the scores of all repeats into one, which keeps the checks of the first repeat.
 
-    A mean leaves out a repeat without a score. Under `all` and `any` that repeat could decide the verdict, so the
-    result has no score either.
+    `mean` leaves out repeats without a score. With `all` and `any`, such a repeat could decide the verdict, so the
+    result has no score.
     """
     scored = [score for score in scores if score.value is not None]
     missing = next((score for score in scores if score.value is None), None)

@@ -1,17 +1,18 @@
-"""How often each case passed under each training seed: one table for each variant, from which every figure is computed.
+"""Score tables: how often each case passed under each training seed. All figures are computed from them.
 
-The rule for answers that have no score:
+A variant (or the base model) has one table. The rules for answers that have no score:
 
-1. A case has no cell for a seed under which none of its answers has a score. Of several repeats only those without a
-   score are left out; where the reducer is `all` or `any`, one repeat without a score leaves the cell out, since it
-   could decide the verdict.
-2. In a rate, a missing cell counts neither as passed nor as asked.
-3. In a difference of two tables, a case counts only where both tables have a cell for each of their seeds. The caller
-   names the seeds: `seeds` are all seeds that gave answers, so a seed without a single score leaves no case;
-   `scored_seeds` leaves such a seed out and compares the others.
-4. Where leaving an answer out could hide a loss, the caller fills the missing cells with failures (`failing`, and
-   `failing_rate` for a rate): the training may be the reason why the answer has no score. This holds for what a variant
-   lost (`Safety`), for the choice of a variant, and in the gate for seeds that diverged or ran out of memory.
+1. A case has no cell for a seed under which none of its answers has a score. With the reducer `mean`, a cell leaves out
+   only the repeats without a score. With `all` and `any`, one repeat without a score removes the cell, because it could
+   decide the verdict.
+2. A rate does not count a missing cell.
+3. A difference of two tables counts a case only if each table has a cell for each of its seeds. The caller selects the
+   seeds: with `seeds` (all seeds that gave answers), a seed without any score leaves no case to compare;
+   `scored_seeds` excludes such a seed.
+4. If leaving out an answer could hide a loss, the caller fills the missing cells with failures (`failing`, and
+   `failing_rate` for a rate), because the training may be the reason why the answer has no score. This holds for the
+   loss of a variant (`Safety`), for the choice of a variant, and in the gate for seeds that diverged or ran out of
+   memory.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Cell:
 
 FAILED = Cell(0, 1, 0.0)
 Measure = Callable[[Cell], float]
-"""What of a cell is compared: `passed` or `graded`."""
+"""The figure of a cell that is compared: `passed` (share of passes) or `graded` (mean score)."""
 
 
 def passed(cell: Cell) -> float:
@@ -62,7 +63,7 @@ def graded(cell: Cell) -> float:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The scores of one variant (or the base) by case and seed. The module's docstring says when a cell is missing."""
+    """The scores of one variant (or the base model) by case and seed. The module docstring defines missing cells."""
 
     seeds: tuple[int, ...] = ()
     """All seeds that gave answers, in the order of the samples."""
@@ -74,17 +75,17 @@ class ScoreTable:
         return tuple(sorted({seed for own in self.cells.values() for seed in own}))
 
     def on(self, cases: Collection[str]) -> ScoreTable:
-        """Return the part of the table that is of these cases."""
+        """Return a table of these cases only."""
         wanted = frozenset(cases)
         return replace(self, cells={case: own for case, own in self.cells.items() if case in wanted})
 
     def failing(self, cases: Iterable[str], seeds: Iterable[int]) -> ScoreTable:
-        """Return the table with a failed cell for each of these cases and seeds that has none."""
+        """Return the table with a failed cell in place of each missing cell of these cases and seeds."""
         failed = dict.fromkeys(seeds, FAILED)
         return replace(self, cells={**self.cells, **{case: {**failed, **self.cells.get(case, {})} for case in cases}})
 
     def rate(self, cases: Iterable[str]) -> Rate:
-        """Return how many answers to these cases passed, of those that have a score."""
+        """Return the pass rate on these cases, without answers that have no score."""
         cells = [cell for case in cases for cell in self.cells.get(case, {}).values()]
         return Rate(sum(cell.passed for cell in cells), sum(cell.asked for cell in cells))
 
@@ -93,18 +94,18 @@ class ScoreTable:
         verdicts = [cell.verdict for cell in self.cells.get(case, {}).values()]
         return sum(verdicts) > len(verdicts) / 2
 
-    def whole(self, cases: Iterable[str], seeds: Collection[int]) -> list[str]:
-        """Return the cases that have a cell for each of the seeds; none if there are no seeds."""
+    def complete(self, cases: Iterable[str], seeds: Collection[int]) -> list[str]:
+        """Return the cases that have a cell for each of the seeds. Without seeds, return no cases."""
         return [case for case in cases if seeds and all(seed in self.cells.get(case, ()) for seed in seeds)]
 
     def scores(self, cases: Sequence[str], seeds: Sequence[int], measure: Measure = passed) -> Scores:
-        """Return `(seeds, cases)`, for cases that are `whole` under these seeds."""
+        """Return the scores as an array `(seeds, cases)`. The cases must be `complete` for these seeds."""
         table = [[measure(self.cells[case][seed]) for case in cases] for seed in seeds]
         return np.array(table, dtype=np.float64).reshape(len(seeds), len(cases))
 
 
 def score_table(samples: Sequence[Sample], reducer: Reducer) -> ScoreTable:
-    """Return the table of one variant's samples."""
+    """Build the table of one variant's samples."""
     found: dict[str, dict[int, list[Sample]]] = {}
     for sample in reducers.counting(samples, reducer):
         found.setdefault(sample.case, {}).setdefault(sample.seed, []).append(sample)
@@ -113,7 +114,7 @@ def score_table(samples: Sequence[Sample], reducer: Reducer) -> ScoreTable:
 
 
 def score_tables(samples: Iterable[Sample], reducer: Reducer) -> dict[str, ScoreTable]:
-    """Return a table for each variant (`base` among them) that has samples."""
+    """Build a table for each variant that has samples, and for the base model under the name `BASE`."""
     by_variant: dict[str, list[Sample]] = {}
     for sample in samples:
         by_variant.setdefault(sample.variant, []).append(sample)
@@ -127,7 +128,7 @@ def _cell(samples: Sequence[Sample]) -> Cell:
 
 
 def failing_rate(rate: Rate, asked: int) -> Rate:
-    """Return the rate with the answers that are missing of `asked` counted as failed."""
+    """Return the rate out of `asked` answers, of which the missing ones count as failed."""
     return Rate(rate.passed, max(rate.total, asked))
 
 
@@ -136,7 +137,7 @@ def failing_rate(rate: Rate, asked: int) -> Rate:
 
 @dataclass(frozen=True)
 class Pair:
-    """Scores of the same cases on two sides, `(seeds, cases)` each, and the cases' groups."""
+    """Scores of two models on the same cases, `(seeds, cases)` each, and the group of each case."""
 
     before: Scores
     after: Scores
@@ -151,19 +152,19 @@ def pair(
     seeds: tuple[Sequence[int], Sequence[int]] | None = None,
     measure: Measure = passed,
 ) -> Pair | None:
-    """Return the scores of the cases that are whole on both sides, or None where no case is.
+    """Return the scores of the cases that are complete in both tables, or None if there are none.
 
     Args:
         cases: the candidates, in the order of the result's columns.
-        before: the first side.
-        after: the second side.
-        seeds: the seeds of either side, in the order of the result's rows (rule 3); by default the `scored_seeds` of
-            these cases.
-        measure: what of each cell is compared.
+        before: the first table.
+        after: the second table.
+        seeds: the seeds of each table, in the order of the result's rows (rule 3). The default is the
+            `scored_seeds` of these cases.
+        measure: the figure of each cell to compare.
     """
     groups = {case.id: case.group for case in cases}
     old, new = seeds or (before.on(groups).scored_seeds, after.on(groups).scored_seeds)
-    shared = after.whole(before.whole(groups, old), new)
+    shared = after.complete(before.complete(groups, old), new)
     if not shared:
         return None
     was, now = before.scores(shared, old, measure), after.scores(shared, new, measure)

@@ -1,4 +1,4 @@
-"""Chooses a variant and gives the reasons in words that a reader can check."""
+"""Variant selection: choose the best variant and give the reasons as text."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from harness.core.training import Status
 from harness.core.wording import listed, plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
-"""Roles in which a tuned model must not lose."""
+"""Roles on which a tuned model must not lose."""
 _listed = partial(listed, most=4)
 
 
 @dataclass(frozen=True)
 class Caps:
-    """Limits on what a recommended training may take on a GPU; None is no limit."""
+    """Limits on the memory and time of a recommended training on a GPU. None means no limit."""
 
     memory: float | None = None
-    """GiB."""
+    """GPU memory in GiB."""
     minutes: float | None = None
 
 
@@ -41,19 +41,25 @@ def choose(
     tables: Mapping[str, ScoreTable] = MappingProxyType({}),
     caps: Caps = NO_CAPS,
 ) -> Choice:
-    """The cheapest variant within one standard error of the best, among those that keep what the base could do.
+    """Choose the cheapest eligible variant within one standard error of the best one.
 
-    The error is that of the paired difference from the best, over cases and over training seeds where there are
-    several, from each variant's `tables` on the objective; without tables only ties are within it. (Breiman et al.,
-    Classification and Regression Trees, 1984, section 3.4.3, take the error of the best's own mean: on the same cases
-    the difference is known far better.)
+    The standard error is that of the paired difference from the best variant, over cases and training seeds. (Breiman
+    et al., Classification and Regression Trees, 1984, section 3.4.3, use the error of the best variant's own mean. On
+    the same cases, the paired difference has a much smaller error.)
+
+    Args:
+        suite: the suite, with its objective and margin.
+        base: the outcome of the base model.
+        variants: the outcomes of all variants.
+        tables: each variant's scores on the objective, by name. Without them, only ties are within the error.
+        caps: limits on memory and time.
     """
     objective = objective_of(suite, base)
     unscored = {v.name: _unscored(base, v) for v in variants}
-    variants = [_held(base, v) for v in variants]
+    variants = [_unscored_as_failed(base, v) for v in variants]
     finished = [v for v in variants if _finished(v) and not v.elsewhere]
     safe = [v for v in finished if eligible(suite, v)]
-    fitting = [v for v in safe if not _beyond(v, caps)]
+    fitting = [v for v in safe if not _cap_exceeded(v, caps)]
     best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
     if not any(rate.total for rate in base.rates.values()):
         why: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
@@ -62,26 +68,26 @@ def choose(
     elif not safe:
         why = (*_none_safe(suite, finished), *_unfinished(variants))
     elif best is None:
-        why = (*_over(safe, caps), *_unfinished(variants))
+        why = (*_excluded_by_caps(safe, caps), *_unfinished(variants))
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
         why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
     else:
         return _chosen(
-            suite, base, variants, tables, caps, _Field(objective, tuple(safe), tuple(fitting), best, unscored)
+            suite, base, variants, tables, caps, _Candidates(objective, tuple(safe), tuple(fitting), best, unscored)
         )
     return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
 
 
 @dataclass(frozen=True)
-class _Field:
-    """The candidates: the eligible variants, those of them within the caps, and the best of these."""
+class _Candidates:
+    """The eligible variants, those of them within the caps, and the best of these."""
 
     objective: Role
     safe: tuple[Outcome, ...]
     fitting: tuple[Outcome, ...]
     best: Outcome
     unscored: Mapping[str, int]
-    """By variant, how many answers could not be scored."""
+    """The number of answers without a score, by variant."""
 
 
 def _chosen(
@@ -90,7 +96,7 @@ def _chosen(
     variants: Sequence[Outcome],
     tables: Mapping[str, ScoreTable],
     caps: Caps,
-    among: _Field,
+    among: _Candidates,
 ) -> Choice:
     best, floor = among.best, _share(base.rates.get(among.objective))
     within = [
@@ -103,7 +109,7 @@ def _chosen(
         _keeping(suite, pick),
         *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, tables, pick, within, among),
-        *_over([v for v in among.safe if v not in among.fitting], caps),
+        *_excluded_by_caps([v for v in among.safe if v not in among.fitting], caps),
         *_left_out(suite, variants),
     )
     return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name)
@@ -116,15 +122,15 @@ def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, vari
 def _behind(
     suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome, objective: Role
 ) -> tuple[float, float] | None:
-    """Points by which a variant passes less than the best, and their standard error; None where that is exceeded."""
+    """Return the gap to the best variant and its standard error, in points, or None if the gap is larger."""
     gap = 100 * (_share(best.rates.get(objective)) - _share(variant.rates.get(objective)))
     found = _pair_of(suite, tables, best, variant)
     error = standard_error(found) if found and variant is not best else 0.0
     return (gap, error) if gap <= error + 1e-9 else None
 
 
-def _held(base: Outcome, variant: Outcome) -> Outcome:
-    """Return the variant with answers that have no score counted as failed (rule 4 of `score_table`)."""
+def _unscored_as_failed(base: Outcome, variant: Outcome) -> Outcome:
+    """Return the variant with unscored answers counted as failed (rule 4 of the module `score_table`)."""
     seeds = sum(status is Status.SUCCEEDED for status in variant.statuses) / max(1, len(base.seeds))
     asked = {role: round(rate.total * seeds) for role, rate in base.rates.items()}
     rates = {role: failing_rate(rate, asked.get(role, 0)) for role, rate in variant.rates.items()}
@@ -132,61 +138,61 @@ def _held(base: Outcome, variant: Outcome) -> Outcome:
 
 
 def _unscored(base: Outcome, variant: Outcome) -> int:
-    return sum(rate.total for rate in _held(base, variant).rates.values()) - sum(
+    return sum(rate.total for rate in _unscored_as_failed(base, variant).rates.values()) - sum(
         r.total for r in variant.rates.values()
     )
 
 
 def objective_of(suite: Suite, base: Outcome) -> Role:
-    """The suite's objective, or `learn` where the suite asks no such cases."""
+    """Return the suite's objective, or `learn` if the suite has no cases of that role."""
     return suite.objective if suite.objective in base.rates else Role.LEARN
 
 
 def eligible(suite: Suite, variant: Outcome) -> bool:
-    """Whether it is shown that less than `margin` points are lost on `retain` and `avoid`, taken together.
+    """Return whether the loss on `retain` and `avoid` cases together is shown to be below the suite's margin.
 
-    Not seeing a loss shows nothing where few cases look for one: it is the upper 95% bound of the loss that counts. A
-    suite without such cases asks for nothing to be kept.
+    The upper 95% bound of the loss decides, because with few cases a real loss can go unnoticed. In a suite without
+    such cases, every variant is eligible.
     """
     return variant.safety is None or variant.safety.upper < suite.margin
 
 
 def lost(base: Outcome, variant: Outcome) -> float:
-    """Points of pass rate that the variant loses on `retain` and `avoid`; 0 where no such case counts."""
+    """Return the loss of pass rate on `retain` and `avoid` cases, in points, or 0 if no such case counts."""
     before, after = guarded(base), guarded(variant)
     return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
 
 
 def guarded(outcome: Outcome) -> Rate:
-    """`retain` and `avoid` taken together."""
+    """Return the pass rate on `retain` and `avoid` cases together."""
     rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
     return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
 
 
 def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
-    """What speaks against a choice once it was trained again under fresh seeds and asked the held-out cases."""
-    words, again = list(_unsteady(again)), _held(base, again)
+    """Return what contradicts a choice after its confirmation with fresh seeds on held-out cases."""
+    words, again = list(_failed_trainings(again)), _unscored_as_failed(base, again)
     if again.rates and (gap := lost(base, again)) > suite.margin:
         words.append(
-            f"On the held-out cases it keeps {_counts(guarded(again))} of what the base could do (retain and avoid): "
+            f"On the held-out retain and avoid cases it passes {_counts(guarded(again))}: "
             f"{gap:.3g} points less than the base, and the suite allows {suite.margin:g}."
         )
     after, before = again.rates.get(objective), base.rates.get(objective)
     if after and before and after.total and before.total and _share(after) <= _share(before):
         words.append(
-            f"Of the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
+            f"On the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
         )
     return tuple(words)
 
 
-def _unsteady(again: Outcome) -> tuple[str, ...]:
-    """A training that was only stopped, or never begun, says nothing either way."""
+def _failed_trainings(again: Outcome) -> tuple[str, ...]:
+    """Return a reason if trainings of the confirmation failed. Cancelled trainings do not count."""
     tried = [status for status in again.statuses if status is not Status.CANCELLED]
-    broke = [status for status in tried if status is not Status.SUCCEEDED]
-    if not broke:
+    failed = [status for status in tried if status is not Status.SUCCEEDED]
+    if not failed:
         return ()
-    how = _listed(dict.fromkeys(broke))
-    return (f"Under {len(broke)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
+    how = _listed(dict.fromkeys(failed))
+    return (f"Under {len(failed)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
 
 
 def _finished(variant: Outcome) -> bool:
@@ -198,19 +204,23 @@ def _share(rate: Rate | None) -> float:
 
 
 def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
-    """Higher is cheaper. Seconds on a GPU; a CPU's say nothing about a GPU, so there it is the work of training."""
+    """Return a sort key that is higher for a cheaper training.
+
+    The key is training time if all variants were timed on one GPU. Otherwise it is tokens times trainable parameters,
+    because CPU times do not carry over to a GPU.
+    """
     seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
     return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)
 
 
 def _timed(rivals: Sequence[Outcome]) -> bool:
-    """Whether all of them were timed on one GPU, and alike."""
+    """Return whether all variants have GPU times of one device and one basis."""
     bases = {figure for rival in rivals for figure in _bases(rival)}
     return len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
 
 
 def _cuda_seconds(variant: Outcome) -> float | None:
-    """Seconds of training on a GPU; None on a CPU."""
+    """Return the seconds of training on a GPU, or None on a CPU."""
     train = variant.cost(Phase.TRAIN)
     return train.seconds.value if train and train.on_gpu else None
 
@@ -219,19 +229,19 @@ def _bases(variant: Outcome) -> set[tuple[str, str]]:
     return {(c.seconds.basis.value, c.seconds.device) for c in variant.costs if c.phase is Phase.TRAIN}
 
 
-# --- words -------------------------------------------------------------------------------------------------------
+# --- reasons -----------------------------------------------------------------------------------------------------
 
 
 def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
-    return f"Of the {objective} cases used for choosing it passes {after}; the base passes {before}."
+    return f"On the {objective} cases used for the choice it passes {after}; the base passes {before}."
 
 
 def _keeping(suite: Suite, best: Outcome) -> str:
     after = guarded(best)
     if not after.total:
-        return "The suite has no counted retain or avoid cases, so nothing shows what it may have broken."
-    return f"Of what the base could do (retain and avoid) it keeps {_counts(after)}: {_bound(suite, best)}"
+        return "The suite has no counted retain or avoid cases, so a loss cannot be measured."
+    return f"On retain and avoid cases it passes {_counts(after)}: {_bound(suite, best)}"
 
 
 def _failed_to_score(count: int) -> tuple[str, ...]:
@@ -240,16 +250,16 @@ def _failed_to_score(count: int) -> tuple[str, ...]:
 
 def _bound(suite: Suite, variant: Outcome) -> str:
     if variant.safety is None:
-        return "nothing is known of what it lost."
-    alone = "" if len(variant.seeds) > 1 else " This is of one training; another seed's may lose more."
+        return "its loss is not known."
+    alone = "" if len(variant.seeds) > 1 else " This holds for one training seed; another seed may lose more."
     seen, bound = points(variant.safety.lost), points(variant.safety.upper)
     return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
 
 
 def _rivals(
-    suite: Suite, tables: Mapping[str, ScoreTable], pick: Outcome, within: Sequence[Outcome], among: _Field
+    suite: Suite, tables: Mapping[str, ScoreTable], pick: Outcome, within: Sequence[Outcome], among: _Candidates
 ) -> tuple[str, ...]:
-    """Why it and not another: what it saves of those that pass about as many, and who comes next."""
+    """Explain the choice against the other candidates: cheaper than equally good ones, or better than the next best."""
     objective, others = among.objective, [v for v in among.fitting if v is not pick]
     if not others:
         bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
@@ -265,16 +275,16 @@ def _rivals(
     if dearer:
         words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
     if equal:
-        words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same price.")
+        words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same cost.")
     if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
         words.append(
             f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "
             f"within one standard error of that difference ({error} points); {pick.name} needs {how}."
         )
-    near = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
-    if near:
-        words.append(f"Also within one standard error of the best, at a higher price: {_listed(near)}.")
+    similar = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
+    if similar:
+        words.append(f"Also within one standard error of the best, at a higher cost: {_listed(similar)}.")
     return tuple(words)
 
 
@@ -282,28 +292,28 @@ def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
     return _share(one.rates.get(objective)) == _share(other.rates.get(objective))
 
 
-def _over(variants: Sequence[Outcome], caps: Caps) -> tuple[str, ...]:
-    """Which of the eligible variants the caps leave out, and why."""
+def _excluded_by_caps(variants: Sequence[Outcome], caps: Caps) -> tuple[str, ...]:
+    """Return the eligible variants that exceed the caps, with the reasons."""
     why: dict[str, list[str]] = {}
     for variant in variants:
-        why.setdefault(_beyond(variant, caps), []).append(variant.name)
+        why.setdefault(_cap_exceeded(variant, caps), []).append(variant.name)
     return tuple(f"Not considered: {_listed(names)}, {words}." for words, names in why.items() if words)
 
 
-def _beyond(variant: Outcome, caps: Caps) -> str:
-    """Why a variant is not within the caps, in words; empty where it is."""
+def _cap_exceeded(variant: Outcome, caps: Caps) -> str:
+    """Return why a variant is not within the caps, or an empty text if it is."""
     if caps.memory is not None:
         peak = gpu_memory(variant)
         if peak is None:
-            return f"whose memory on a GPU is not known, so that nothing shows it within {caps.memory:g} GiB"
+            return f"whose memory on a GPU is not known and may exceed {caps.memory:g} GiB"
         if peak.value / GIB > caps.memory:
             return f"which may take more than {caps.memory:g} GiB"
     if caps.minutes is not None:
         seconds = _cuda_seconds(variant)
         if seconds is None:
             return (
-                f"whose minutes on a GPU are not known, and a CPU's say nothing about a GPU's, "
-                f"so that nothing shows it within {caps.minutes:g}"
+                f"whose training time on a GPU is not known and may exceed {caps.minutes:g} minutes "
+                "(CPU times do not carry over to a GPU)"
             )
         if seconds / 60 > caps.minutes:
             return f"whose training takes more than {caps.minutes:g} minutes"
@@ -311,9 +321,9 @@ def _beyond(variant: Outcome, caps: Caps) -> str:
 
 
 def gpu_memory(variant: Outcome) -> Measurement | None:
-    """The largest GPU memory of any phase, in bytes; None on a CPU.
+    """Return the largest GPU memory of any phase, in bytes, or None on a CPU.
 
-    Phases in which several models answered together are left out: the variant alone needs less.
+    Phases in which several models answered in one batch do not count, because one variant alone needs less.
     """
     return largest(cost.gpu_peak() for cost in variant.costs if cost.models == 1)
 
@@ -329,12 +339,14 @@ def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
             f"Not considered: {_listed(losing)}, which {verb} {suite.margin:g} points or more on retain and avoid."
         )
     if unclear:
-        words.append(f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more there.")
+        words.append(
+            f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more on retain and avoid."
+        )
     return (*words, *_unfinished(variants))
 
 
 def _loses(suite: Suite, variant: Outcome) -> bool:
-    """Whether the loss that was seen is too large by itself, however many cases saw it."""
+    """Return whether the observed loss itself, without its uncertainty, reaches the margin."""
     return variant.safety is not None and variant.safety.lost >= suite.margin
 
 
@@ -345,9 +357,7 @@ def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
     if failed:
         words.append(f"Not considered: {_listed(failed)}, whose training did not finish under every seed.")
     if foreign:
-        words.append(
-            f"Not considered: {_listed(foreign)}, trained elsewhere with settings and costs that are not known."
-        )
+        words.append(f"Not considered: {_listed(foreign)}, trained elsewhere with unknown settings and costs.")
     return tuple(words)
 
 
@@ -362,24 +372,24 @@ def _none_finished(variants: Sequence[Outcome]) -> str:
 def _none_safe(suite: Suite, finished: Sequence[Outcome]) -> tuple[str, ...]:
     least = min(finished, key=lambda v: v.safety.lost if v.safety else 0.0)
     if least.safety is None or _loses(suite, least):
-        first = f"Every variant loses {suite.margin:g} points or more of what the base could do (retain and avoid)."
-        return (first, f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}")
+        first = f"Every variant loses {suite.margin:g} points or more on retain and avoid cases."
+        return (first, f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}")
     needed = least.safety.needed
     remedy = f" About {needed} cases like these would show it." if needed and needed > least.safety.cases else ""
-    few = f"{least.safety.cases} retain and avoid cases are too few.{remedy}"
+    few = f"{least.safety.cases} such cases are too few.{remedy}"
     return (
-        f"No variant is shown to lose less than {suite.margin:g} points of what the base could do: {few}",
-        f"{least.name} loses least: it keeps {_counts(guarded(least))}: {_bound(suite, least)}",
+        f"No variant is shown to lose less than {suite.margin:g} points on retain and avoid cases: {few}",
+        f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}",
     )
 
 
 def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
     if safe == 1:
-        kept = f"{best.name} is the only variant that keeps what the base could do, and it passes"
-        return (f"{kept} no more {objective} cases than the base: {after} against {before}.",)
+        only = f"{best.name} is the only eligible variant"
+        return (f"{only} and passes no more {objective} cases than the base: {after} against {before}.",)
     return (
-        f"None of the {safe} variants that keep what the base could do passes more {objective} cases than the base.",
+        f"None of the {safe} eligible variants passes more {objective} cases than the base.",
         f"The best of them, {best.name}, passes {after}; the base passes {before}.",
     )
 

@@ -1,11 +1,12 @@
-"""Numbers and an explicit generator to intervals and tests: what may be said about pass rates and their differences.
+"""Statistics: confidence intervals, tests and sample sizes for pass rates and their differences.
 
-Scores come as an array `(seeds, cases)`: what each of several trainings made of the same cases. A rate over them is not
-that of seeds x cases independent trials: a hard case is hard under every seed, and a bad seed is bad at every case. So
-each interval is the textbook's for as many *independent* cases as carry the same information (the effective number of
-survey statistics: Korn & Graubard, Survey Methodology 24, 1998). Cases of one `group` count as one cluster.
+Scores are an array `(seeds, cases)`: the results of several trainings on the same cases. These are not seeds x cases
+independent trials, because a hard case is hard under every seed, and a bad seed is bad on every case. Therefore each
+interval is the textbook interval for the *effective* number of cases, which is the number of independent cases with the
+same information (as in survey statistics: Korn & Graubard, Survey Methodology 24, 1998). Cases of one `group` count as
+one cluster.
 
-Shares are between 0 and 1, never points of a hundred.
+Shares are between 0 and 1, not percentages.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from numpy.typing import NDArray
 Scores = NDArray[np.float64]
 """`(seeds, cases)`, each between 0 and 1."""
 Table = tuple[float, float, float, float]
-"""Cases (or shares of them) passed both times, only before, only after, and neither time."""
+"""Numbers (or shares) of cases that passed both before and after, only before, only after, and neither."""
 LEVEL = 0.95
+"""Default confidence level."""
 POWER = 0.8
+"""Default power of a test."""
 EXACT = 14
-"""Up to this many differing clusters the sign-flip test counts every pattern of signs: 2**14 of them."""
+"""Up to this many differing clusters, the sign-flip test enumerates all patterns of signs (at most 2**14)."""
 DRAWS = 9_999
+"""Number of random patterns of signs for more clusters."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with what it is compatible with; `cases` is the effective number of independent ones."""
+    """An estimate with its confidence interval. `cases` is the effective number of cases."""
 
     value: float
     low: float
@@ -44,7 +48,7 @@ class Interval:
 
 
 def wilson(share: float, cases: float, z: float) -> tuple[float, float]:
-    """Score interval of a share seen in so many cases (Wilson, JASA 22, 1927); `z` is the normal quantile."""
+    """Return Wilson's score interval of a share in `cases` cases (JASA 22, 1927). `z` is the normal quantile."""
     if cases <= 0:
         return 0.0, 1.0
     centre = (share + z * z / (2 * cases)) / (1 + z * z / cases)
@@ -53,9 +57,10 @@ def wilson(share: float, cases: float, z: float) -> tuple[float, float]:
 
 
 def newcombe(table: Table, z: float) -> tuple[float, float]:
-    """Interval of the difference of two shares of the same cases, after less before.
+    """Return the interval of the difference of two shares of the same cases, after minus before.
 
-    Newcombe, Statistics in Medicine 17, 1998, method 10. Unlike a bootstrap it has a width even where nothing flipped.
+    This is method 10 of Newcombe, Statistics in Medicine 17, 1998. Unlike a bootstrap interval, it has a width even if
+    no case changed.
     """
     both, lost, won, _ = table
     n = sum(table)
@@ -69,7 +74,7 @@ def newcombe(table: Table, z: float) -> tuple[float, float]:
 
 
 def _correlation(table: Table) -> float:
-    """Of the two outcomes over the cases, shrunk by half a case where it is positive."""
+    """Return the correlation of the two outcomes over the cases. If positive, it is reduced by half a case."""
     both, lost, won, neither = table
     product = (both + lost) * (won + neither) * (both + won) * (lost + neither)
     if product <= 0:
@@ -84,7 +89,7 @@ def _hypotenuse(a: float, b: float, phi: float) -> float:
 
 
 def rate(scores: Scores, groups: Sequence[str] | None = None, *, level: float = LEVEL) -> Interval:
-    """Share passed over cases and seeds, for the population of cases and of trainings that these were drawn from."""
+    """Return the share passed, with the interval for the populations of cases and of trainings behind this sample."""
     _check(scores)
     share = float(scores.mean())
     noise = _noise(scores.mean(axis=0), [scores], groups)
@@ -94,9 +99,10 @@ def rate(scores: Scores, groups: Sequence[str] | None = None, *, level: float = 
 
 
 def difference(before: Scores, after: Scores, groups: Sequence[str] | None = None, *, level: float = LEVEL) -> Interval:
-    """Share passed after less before, on the same cases: `(seeds, cases)` each, their seeds unrelated.
+    """Return the difference of the shares passed on the same cases, after minus before.
 
-    For passes and failures; continuous scores go to `bootstrap_difference`.
+    Both arrays are `(seeds, cases)` with independent seeds, and hold passes and failures. For continuous scores, use
+    `bootstrap_difference`.
     """
     noise = noise_of_difference(before, after, groups)
     table = _table(before, after)
@@ -107,16 +113,16 @@ def difference(before: Scores, after: Scores, groups: Sequence[str] | None = Non
 
 
 def idle_flips(before: Scores, after: Scores) -> float:
-    """Share of cases that differ beyond those that the difference itself takes: the `discordance` of `detectable`."""
+    """Return the share of cases that changed in both directions and cancel out: the `discordance` of `detectable`."""
     _, lost, won, _ = _table(before, after)
     return 2 * min(lost, won)
 
 
 def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
-    """Share passed on these very cases, for other trainings: the cases are given, the seeds were drawn.
+    """Return the share passed on these cases, with the interval for other trainings: cases are fixed, seeds are random.
 
-    Wilson's interval for as many trials as there are cases times seeds, fewer where the seeds differ by more than
-    single answers do; with Student's quantile for the seeds, since so few of them tell how much they differ.
+    This is Wilson's interval for cases x seeds trials, or fewer if the seeds differ by more than single answers do. It
+    uses Student's quantile, because a few seeds give only a rough estimate of how much seeds differ.
     """
     _check(scores)
     seeds, cases = scores.shape
@@ -129,10 +135,11 @@ def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
 
 
 def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL) -> Interval:
-    """Share passed after less before on these very cases, for other trainings: `(seeds, cases)` each.
+    """Return the difference of the shares passed on these cases, after minus before, for other trainings.
 
-    Student's interval for the means of both sides' seeds, which share no draws, whatever they are called. One seed a
-    side says nothing of others: then Newcombe's method 10 for independent shares (Statistics in Medicine 17, 1998).
+    Both arrays are `(seeds, cases)`. The result is Student's interval for the means of independent seeds. With one seed
+    on each side, the variation between seeds is unknown, so the result is Newcombe's method 10 for independent shares
+    (Statistics in Medicine 17, 1998).
     """
     _check(before, after)
     freedom = len(before) + len(after) - 2
@@ -147,7 +154,7 @@ def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL)
 
 
 def student(freedom: int, level: float) -> float:
-    """Student's quantile; the normal one where one seed on each side says nothing of how seeds differ."""
+    """Return Student's quantile for a two-sided level, or the normal quantile if there are no degrees of freedom."""
     if freedom < 1:
         return normal((1 + level) / 2)
     from scipy.special import stdtrit
@@ -156,7 +163,7 @@ def student(freedom: int, level: float) -> float:
 
 
 def _table(before: Scores, after: Scores) -> Table:
-    """Mean shares over the cases."""
+    """Return the mean shares of the four outcomes over the cases."""
     was, now = before.mean(axis=0), after.mean(axis=0)
     shares = (was * now, was * (1 - now), (1 - was) * now, (1 - was) * (1 - now))
     both, lost, won, neither = (float(share.mean()) for share in shares)
@@ -177,10 +184,10 @@ def bootstrap_difference(
     level: float = LEVEL,
     draws: int = 4_000,
 ) -> Interval:
-    """Interval of a difference of means of continuous scores: clusters of cases are drawn again.
+    """Return the bootstrap interval of a difference of mean scores, from resampled clusters of cases.
 
-    Seeds are too few for that (of three, two thirds of the variance would be left): theirs is added by Student's
-    quantile, as in `Noise.quantile`.
+    Seeds are too few to resample (with three seeds, a bootstrap captures only two thirds of the variance). Their
+    variance is added with Student's quantile, as in `Noise.quantile`.
     """
     _check(before, after)
     clusters = _clusters(before.shape[1], groups)
@@ -196,12 +203,12 @@ def bootstrap_difference(
     return Interval(value, value - least, value + most, float(len(clusters)))
 
 
-# --- where the noise comes from ----------------------------------------------------------------------------------
+# --- sources of noise --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a mean over cases and seeds, by source; of the seeds of each side, with its degrees of freedom."""
+    """The variance of a mean over cases and seeds, by source. Each side's seed variance has its degrees of freedom."""
 
     cases: float
     seeds: tuple[tuple[float, int], ...] = ()
@@ -212,17 +219,17 @@ class Noise:
         return self.cases + sum(part for part, _ in self.seeds)
 
     def effective(self, variance_of_one: float, cases: int) -> float:
-        """How many independent cases would leave as much noise; never more than there are, nor than clusters if 0."""
+        """Return the effective number of cases, at most `cases`. Without noise, this is the number of clusters."""
         if self.variance <= 0 or variance_of_one <= 0:
             return float(self.clusters)
         return min(float(cases), max(2.0, variance_of_one / self.variance))
 
     def quantile(self, level: float) -> float:
-        """Of the sum: the normal one for cases, Student's for each side's seeds, by their shares of the variance.
+        """Return the quantile by which the standard error is multiplied to get the half width of the interval.
 
-        The half width is thus the root of the sum of the squares of the half widths that each source would have alone.
-        Satterthwaite's degrees of freedom, taken from the estimated shares, are too many for two or three seeds.
-        (Graybill & Wang, JASA 75, 1980, for the form.)
+        It combines the normal quantile for cases and Student's quantile for each side's seeds: the squared half width
+        is the sum of the squared half widths of the sources (in the form of Graybill & Wang, JASA 75, 1980).
+        Satterthwaite's degrees of freedom would give intervals that are too narrow for two or three seeds.
         """
         probability = (1 + level) / 2
         if not any(part > 0 for part, _ in self.seeds):
@@ -235,7 +242,7 @@ class Noise:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the sum (Satterthwaite, Biometrics Bulletin 2, 1946); 1 where there is no noise."""
+        """Return Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946), or 1 if there is no noise."""
         if self.variance <= 0:
             return 1.0
         parts = [(self.cases, self.clusters - 1), *self.seeds]
@@ -244,22 +251,22 @@ class Noise:
 
 @cache
 def normal(probability: float) -> float:
-    """The standard normal distribution's quantile."""
+    """Return a quantile of the standard normal distribution."""
     return NormalDist().inv_cdf(probability)
 
 
 def noise_of_difference(before: Scores, after: Scores, groups: Sequence[str] | None = None) -> Noise:
-    """Where the uncertainty of `difference` comes from: the cases, and the seeds of either side that has several."""
+    """Split the uncertainty of `difference` into the noise of cases and the noise of each side's seeds."""
     _check(before, after)
     return _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
 
 
 def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None) -> Noise:
-    """Noise of the mean of `means` (one per case), which average over the seeds of every side."""
+    """Return the noise of the mean of `means`, which holds one value per case, averaged over the seeds of each side."""
     clusters = _clusters(len(means), groups)
     deviations = clusters @ (means - means.mean())
     number = len(clusters)
-    # Few clusters understate their variance by (G-1)/G; n cases on their own are to count as n, as Wilson has it.
+    # Few clusters understate their variance by (G-1)/G. Without groups there is no correction, as in Wilson's interval.
     correction = number / max(1, number - 1) if number < len(means) else 1.0
     of_cases = correction * float((deviations**2).sum()) / len(means) ** 2
     of_seeds = tuple(part for side in sides if (part := _seed_noise(side)))
@@ -267,7 +274,7 @@ def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None)
 
 
 def _seed_noise(scores: Scores) -> tuple[float, int] | None:
-    """Variance of the mean that comes from the choice of seeds, beyond what their cases' own noise explains."""
+    """Return the variance of the mean due to seeds, beyond that of single answers, and its degrees of freedom."""
     seeds, cases = scores.shape
     if seeds < 2 or cases < 2:
         return None
@@ -278,7 +285,7 @@ def _seed_noise(scores: Scores) -> tuple[float, int] | None:
 
 
 def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
-    """`(clusters, cases)`, 1 where a case belongs to a cluster; an empty name is a cluster of its own."""
+    """Return a matrix `(clusters, cases)` with 1 for each case of a cluster. A case without a group is a cluster."""
     names = [name or f"\0{i}" for i, name in enumerate(groups or [""] * cases)]
     if len(names) != cases:
         raise ValueError(f"{cases} cases and {len(names)} groups")
@@ -292,11 +299,12 @@ def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
 
 
 def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
-    """One-sided p-value of `after` being worse than `before`, from per-case means over seeds.
+    """Return the one-sided p-value of the sign-flip test for `after` being worse than `before`.
 
-    If nothing has changed, each cluster's difference is as likely to have the other sign. Up to `EXACT` clusters that
-    differ every pattern of signs is counted, beyond that `DRAWS` drawn ones (Fisher 1935; for the 1 that is added to
-    both, Phipson & Smyth 2010).
+    The test uses each case's mean over seeds. Without a real change, the difference of each cluster is equally likely
+    to have either sign. With at most `EXACT` differing clusters, all patterns of signs are enumerated (Fisher 1935).
+    Otherwise `DRAWS` random patterns are drawn (with the correction of Phipson & Smyth 2010, which adds 1 to both
+    counts).
     """
     _check(before, after)
     changes = _clusters(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
@@ -311,48 +319,10 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
     return float((1 + np.count_nonzero((1.0 - 2.0 * signs) @ changes <= threshold)) / (1 + DRAWS))
 
 
-def decline(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
-    """Return the one-sided p-value of `after` being worse: the smallest of `DECLINE_TESTS`, times their number."""
-    return min(1.0, len(DECLINE_TESTS) * min(test(before, after, rng, groups) for test in DECLINE_TESTS))
-
-
-def _over_cases(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None) -> float:
-    """Test the cases' means across seeds: finds a loss that is small and everywhere, under a single seed too.
-
-    The larger p-value of sign flips and of Student's test of the mean, whose variance has both noises: sign flips alone
-    would count one seed that is bad at all cases as one witness for each case.
-    """
-    flips = sign_flip(before, after, rng, groups)
-    noise = _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
-    moved = float(after.mean() - before.mean())
-    return max(flips, _student(noise.freedom, moved, math.sqrt(noise.variance)))
-
-
-def _over_seeds(before: Scores, after: Scores, _rng: np.random.Generator, _groups: Sequence[str] | None) -> float:
-    """Test the seeds' means across these cases: finds a loss that is whole in a few cases, under every seed."""
-    freedom = len(before) + len(after) - 2
-    moved = float(after.mean() - before.mean())
-    return 1.0 if freedom < 1 else _student(freedom, moved, retraining_error(before, after))
-
-
-DECLINE_TESTS = (_over_cases, _over_seeds)
-"""The gate's tests of a loss, each with a one-sided p-value. A further test needs a row here and its share of the power
-in `retrained_detectable`; nothing outside this module counts them."""
-
-
-def _student(freedom: float, moved: float, error: float) -> float:
-    """Chance of a move as low as this or lower where there is none."""
-    if error <= 0:
-        return 0.0 if moved < 0 else 1.0
-    from scipy.special import stdtr
-
-    return float(stdtr(freedom, moved / error))
-
-
 def retraining_error(before: Scores, after: Scores) -> float:
-    """Standard error of the difference of two means on these cases, from how the seeds of both sides differ.
+    """Return the standard error of the difference of two means on these cases, from the variation between seeds.
 
-    Few seeds can agree by chance: they are taken to differ by no less than one case under one seed.
+    A few seeds can agree by chance. Therefore the variation is at least that of one case under one seed.
     """
     _check(before, after)
     seeds = len(before) + len(after)
@@ -361,29 +331,8 @@ def retraining_error(before: Scores, after: Scores) -> float:
     return math.sqrt(max(squares, one_flip) / max(1, seeds - 2) * (1 / len(before) + 1 / len(after)))
 
 
-def retrained_detectable(before: Scores, after: Scores, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """The smallest loss on these cases that `decline` finds with this power; by cases alone for one seed a side."""
-    freedom = len(before) + len(after) - 2
-    moved = after.mean(axis=0) - before.mean(axis=0)
-    flipping = float(np.abs(moved).mean()) - abs(float(moved.mean()))
-    each = alpha / len(DECLINE_TESTS)
-    by_cases = detectable(before.shape[1], max(0.0, flipping), alpha=each, power=power)
-    if freedom < 1:
-        return by_cases
-    # The end of a two-sided interval at 1 - 2 * each leaves `each` below it; so does the power at 2 * power - 1.
-    reach = student(freedom, 1 - 2 * each) + student(freedom, 2 * power - 1)
-    error, share = retraining_error(before, after), float(before.mean())
-    share = min(share, 1 - 1 / before.size)  # where all pass, as if one had failed
-    found = 0.0
-    for _ in range(20):  # what passes less often also varies more from seed to seed
-        lower = max(0.5, share - found) if share > 0.5 else share
-        growth = max(1.0, lower * (1 - lower) / (share * (1 - share))) if share > 0 else 1.0
-        found = reach * error * math.sqrt((1 + growth) / 2)
-    return min(1.0, by_cases, found)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that hold the chance of any false alarm among them (Holm, Scand. J. Statist. 6, 1979)."""
+    """Adjust p-values to control the family-wise error rate (Holm, Scand. J. Statist. 6, 1979)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(order):
@@ -394,7 +343,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Whether a loss is shown to be smaller than a margin. `needed`: how many cases would show it at this loss."""
+    """Whether a loss is shown to be below a margin. `needed` is the number of cases that would show it at this loss."""
 
     loss: float
     upper: float
@@ -410,7 +359,7 @@ class NonInferiority:
 def non_inferiority(
     before: Scores, after: Scores, margin: float, groups: Sequence[str] | None = None, *, level: float = LEVEL
 ) -> NonInferiority:
-    """The upper one-sided bound of what was lost, against the margin."""
+    """Compare the one-sided upper bound of the loss with the margin."""
     # A one-sided bound at 95% is the end of a two-sided interval at 90%.
     found = difference(before, after, groups, level=2 * level - 1)
     table = _table(before, after)
@@ -419,7 +368,7 @@ def non_inferiority(
 
 
 def _needed(table: Table, loss: float, margin: float, level: float) -> int | None:
-    """The smallest number of cases that would show it if they went on like these; None when no number would."""
+    """Return the smallest number of similar cases that would show non-inferiority, or None if no number would."""
     if loss >= margin:
         return None
     z = normal((1 + level) / 2)
@@ -437,10 +386,10 @@ def _needed(table: Table, loss: float, margin: float, level: float) -> int | Non
 
 
 def detectable(cases: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> float:
-    """The smallest drop of a share that a one-sided paired test on so many cases finds with this power.
+    """Return the smallest drop of a share that a one-sided paired test on `cases` cases detects with this power.
 
-    `discordance` is the share of cases that flip without any real change; a drop flips at least as many as its size
-    (Connor, Biometrics 43, 1987, formula 2).
+    `discordance` is the share of cases that change without a real effect. A drop changes at least as many cases as its
+    size (Connor, Biometrics 43, 1987, formula 2).
     """
     low, high = 0.0, 1.0
     if cases <= 0 or _power(1.0, cases, discordance, alpha) < power:
@@ -462,7 +411,7 @@ def _power(drop: float, cases: float, discordance: float, alpha: float) -> float
 
 
 def cases_needed(drop: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> int:
-    """How many cases find such a drop with this power: `detectable` the other way round."""
+    """Return the number of cases that detect this drop with this power. It is the inverse of `detectable`."""
     flipping = min(1.0, discordance + drop)
     total = normal(1 - alpha) * math.sqrt(flipping) + normal(power) * math.sqrt(max(0.0, flipping - drop * drop))
     return math.ceil((total / drop) ** 2)

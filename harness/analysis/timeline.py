@@ -1,4 +1,4 @@
-"""Finds from the scores after each epoch when each case was learned or lost, and how many epochs were enough."""
+"""Timelines: when each case was learned or lost during training, and how many epochs were enough."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.core.suite import Role, Split, Suite
 
 @dataclass(frozen=True)
 class Epoch:
-    """The scores, over all seeds, of a variant's adapters after `number` epochs."""
+    """The scores of a variant after `number` epochs, over all seeds."""
 
     number: float
     table: ScoreTable
@@ -29,7 +29,7 @@ def timeline(
     void: Mapping[str, str],
     objective: Role,
 ) -> Timeline:
-    """Return one variant's timeline; `epochs` are in their order."""
+    """Return one variant's timeline. `epochs` must be in ascending order."""
     numbers, tables = [epoch.number for epoch in epochs], [epoch.table for epoch in epochs]
     asked = [case for case in suite.of(Split.MAIN) if case.id not in void and case.id in tables[-1].cells]
     found = tuple(
@@ -43,7 +43,7 @@ def timeline(
 
 
 def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numbers: Sequence[float]) -> Milestone:
-    """Return when the case was learned or lost for the last time; `passed` is by epoch."""
+    """Return the epoch at which the case was last learned or lost. `passed` has one entry per epoch."""
     turn = next((n for n in range(len(passed) - 1, -1, -1) if passed[n] is not passed[-1]), -1)
     since = numbers[turn + 1]
     if passed[-1]:

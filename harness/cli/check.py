@@ -72,14 +72,14 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/.
     """
-    from harness.analysis.contamination import misplaced
+    from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
-    suite_table(loaded, plans, misplaced(loaded))
+    suite_table(loaded, plans, role_warnings(loaded))
 
 
 @click.command()

@@ -31,10 +31,10 @@ def bless(run: Path, name: str | None) -> None:
     RUN is a run's directory. Scores, answers, costs, settings and fingerprints are written to
     reports/baselines/NAME.json, which you commit. It holds no weights and no training rows.
     """
-    from harness.analysis import regression
+    from harness.analysis.regression.bless import bless as make_baseline
     from harness.storage.runs import find_run
 
-    made = regression.bless(find_run(run), name)
+    made = make_baseline(find_run(run), name)
     click.echo(str(made))
     click.echo(f"Commit it. To compare a later run with it: harness gate RUN --baseline {made.stem}", err=True)
 
@@ -57,19 +57,19 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
 
     RUN is a run's directory. Exits with 1 on a regression, and with 4 if the two cannot be compared.
     """
-    from harness.analysis import regression
-    from harness.analysis.regression import words
+    from harness.analysis.regression import gate as regression_gate
+    from harness.analysis.regression import gate_output
     from harness.storage.files import write_text
     from harness.storage.records import write_record
     from harness.storage.runs import find_run
 
     with _without_collecting():
-        decision = regression.decide(find_run(run), str(baseline), allow_code=allow_code)
-    click.echo(words.text(decision))
-    if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := words.workflow_commands(decision)):
+        decision = regression_gate.run_gate(find_run(run), str(baseline), allow_code=allow_code)
+    click.echo(gate_output.text(decision))
+    if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := gate_output.workflow_commands(decision)):
         click.echo(commands)
     if markdown:
-        write_text(markdown, words.markdown(decision))
+        write_text(markdown, gate_output.markdown(decision))
     if as_json:
         write_record(as_json, decision)
     return exit_code(decision, strict=strict)

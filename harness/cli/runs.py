@@ -86,12 +86,12 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     best, among those that lose nothing the base could do. Fresh seeds and held-out cases must have
     confirmed it. The limits apply to figures measured on the run's GPU; a run on a CPU has none.
     """
-    from harness.analysis.recommendation import advise
+    from harness.analysis.recommendation import recommend
     from harness.analysis.selection import Caps
     from harness.report import data_frame
     from harness.storage.runs import find_run
 
-    found = advise(find_run(run).results(), Caps(max_memory, max_minutes))
+    found = recommend(find_run(run).results(), Caps(max_memory, max_minutes))
     click.echo(json.dumps(asdict(found), indent=1) if as_json else data_frame.advice(found))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from harness.analysis import reducers
-from harness.analysis.recommendation import TOY, advise
+from harness.analysis.recommendation import TOY, recommend
 from harness.core import wording
 from harness.core.claims import claim, gpu_of
 from harness.core.machine import Machine
@@ -85,7 +85,7 @@ class Excerpt:
 def headline(results: Results, compared: str, marks: rates.Table) -> Headline:
     best, refuted = chosen(results), results.choice.refuted
     shown = best or next((v for v in results.variants if v.name == compared), None)
-    advice = advise(results)
+    advice = recommend(results)
     return Headline(
         title=_title(results, best, advice),
         name=best.name if best else "",

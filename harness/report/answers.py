@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis import reducers
-from harness.analysis.contamination import of_results
+from harness.analysis.contamination import leaks_in_results
 from harness.core.results import Results
 from harness.core.scores import Check, Sample
 from harness.core.suite import Case, Leak, LeakLabel, Message, Split
@@ -131,7 +131,7 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case = _by_case(results, samples)
     notes = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
-    found = of_results(results)
+    found = leaks_in_results(results)
     return tuple(
         _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, notes, found[case.id])
         for case in results.run.suite.of(split)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from harness.analysis.regression.gate import GRAVITY
+from harness.analysis.regression.gate_output import SUITE_CHANGES
+from harness.analysis.regression.verdict import SEVERITY
 from harness.core import wording
 from harness.core.claims import source
 from harness.core.measurement import Measurement
@@ -34,13 +35,6 @@ TITLES = {
     Verdict.REGRESSED: "Worse",
     Verdict.INCONCLUSIVE: "It cannot be told whether anything is worse",
     Verdict.NOT_COMPARABLE: "These runs cannot be compared",
-}
-SUITE = {
-    "asked_otherwise": "asked in other words, so left out",
-    "gone": "only in the earlier suite",
-    "new": "only in the later suite",
-    "judged_otherwise": "judged by other assertions: the earlier answers were judged again by the later ones",
-    "unjudged": "left out, as what the later assertions need was not kept",
 }
 
 
@@ -135,7 +129,7 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
         after=found.after,
         obstacles=found.obstacles,
         changed=found.changed,
-        suite=tuple((what, ids) for name, what in SUITE.items() if (ids := getattr(found.suite, name))),
+        suite=tuple((what, ids) for name, what in SUITE_CHANGES.items() if (ids := getattr(found.suite, name))),
         void=len(found.void),
         missing=found.missing,
         added=found.added,
@@ -147,7 +141,7 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
 
 def _summary(decision: Decision) -> Iterator[str]:
     """By verdict, who has it and the gravest reason of the first."""
-    for verdict in GRAVITY:
+    for verdict in SEVERITY:
         having = [judgement for judgement in decision.variants if judgement.verdict is verdict]
         if having:
             yield f"{verdict.value.capitalize()}: {wording.listed(judgement.variant for judgement in having)}."
@@ -180,7 +174,7 @@ def _variant(number: int, found: VariantChange, judged: Judgement | None) -> Cha
 
 
 def _gravity(changed: Changed) -> int:
-    return GRAVITY.index(changed.verdict) if changed.verdict else len(GRAVITY)
+    return SEVERITY.index(changed.verdict) if changed.verdict else len(SEVERITY)
 
 
 def _role(found: RoleChange) -> Rated:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import divergence
-from harness.analysis.contamination import of_results
+from harness.analysis.contamination import leaks_in_results
 from harness.core.answers import Likelihood
 from harness.core.results import Change, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate, Sample
@@ -54,7 +54,7 @@ class Run:
         import pandas as pd
 
         cases = {case.id: case for case in self.results.run.suite.cases}
-        found = of_results(self.results)
+        found = leaks_in_results(self.results)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
             _row(self.results, cases[sample.case], found[sample.case].label, split, sample)
@@ -79,7 +79,7 @@ class Run:
 def samples(results: Results) -> Iterator[dict[str, Any]]:
     """The lines of samples.jsonl: lm-evaluation-harness's field names where the idea is the same, then ours."""
     numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
-    found = of_results(results)
+    found = leaks_in_results(results)
     for split, sample in _each(results):
         case = results.run.suite.cases[numbers[sample.case]]
         yield {
@@ -157,7 +157,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "confirmed_base": _rates(results.confirmed_base),
         "confirmed": _rates(results.confirmed),
         "changes": _said(results.confirmed or best),
-        "stability": {each.variant: asdict(each) for each in divergence.stability(results)},
+        "stability": {each.variant: asdict(each) for each in divergence.divergence_rates(results)},
         "epochs": {each.variant: _course(each) for each in results.timelines},
         "statuses": {variant.name: _endings(variant) for variant in results.variants},
     }
@@ -196,7 +196,7 @@ def _rates(outcome: Outcome | None) -> dict[str, Any] | None:
 
 
 def _unstable(results: Results) -> list[str]:
-    told = divergence.told(results)
+    told = divergence.notable_rates(results)
     return ["Stability:", *(f"  {each.variant}: {each.sentence}" for each in told)] if told else []
 
 

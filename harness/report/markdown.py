@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.analysis.regression.words import code
+from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
 from harness.core.results import Results

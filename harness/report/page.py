@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.divergence import Stability, told
+from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
 from harness.core.results import Results
@@ -50,7 +50,7 @@ class Page:
     timeline: Chart | None
     curves: tuple[Chart, ...]
     milestones: tuple[charts.Reached, ...]
-    stability: tuple[Stability, ...]
+    stability: tuple[DivergenceRate, ...]
     compared: str
     choices: tuple[Compared, ...]
     cases: tuple[CaseView, ...]
@@ -96,7 +96,7 @@ def page(results: Results, now: str) -> Page:
         timeline=charts.timelines(results),
         curves=charts.learning(results),
         milestones=charts.reached(results),
-        stability=told(results),
+        stability=notable_rates(results),
         compared=compared,
         choices=tuple(Compared(numbers[v.name], v.name) for v in variants.ordered(results, compared) if v.rates),
         cases=answers.cases(results, Split.MAIN, compared, numbers),

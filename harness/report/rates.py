@@ -56,7 +56,7 @@ def marks(results: Results, samples: Sequence[Sample]) -> Table:
 
 def _of(asked: Sequence[Case], table: ScoreTable) -> Marks:
     groups = {case.id: case.group for case in asked}
-    whole = table.whole(groups, table.seeds)
+    whole = table.complete(groups, table.seeds)
     return Marks(tuple(whole), tuple(groups[case] for case in whole), table.scores(whole, table.seeds))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from harness.analysis.contamination import of_results
+from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.results import Outcome, Results
@@ -164,7 +164,7 @@ def _plain(value: object) -> Value:
 
 
 def _cases(results: Results) -> Iterator[Sequence[Value]]:
-    found = of_results(results)
+    found = leaks_in_results(results)
     columns: _Columns[answers.LedgerRow] = [
         ("case", lambda of: of.case.id),
         ("role", lambda of: of.case.role.value),

@@ -8,8 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from harness import report
-from harness.analysis import regression
-from harness.analysis.regression import words
+from harness.analysis.regression import gate, gate_output
 from harness.core.errors import UsageError
 from harness.core.results import Results
 from harness.hardware.environment import now
@@ -58,9 +57,9 @@ def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allo
     old, new = find_run(before), find_run(after)
     if old.root.resolve() == new.root.resolve():
         raise UsageError(f"{before} and {after} are the same run", remedy="Name two runs, the earlier one first.")
-    decision = regression.beside(old, new, allow_code=allow_code)
+    decision = gate.compare_runs(old, new, allow_code=allow_code)
     if form is Format.MARKDOWN:
-        return _printed(words.markdown(decision), output)
+        return _printed(gate_output.markdown(decision), output)
     if form is Format.CSV:
         return _written(spreadsheets.comparison_tables(decision), output or new.root / f"against-{old.root.name}")
     return _page(report.render_comparison(decision, now=now()), output or new.root / f"against-{old.root.name}.html")

@@ -1,4 +1,4 @@
-"""Leak labels: which cases are not new to a model that was trained on the suite's rows."""
+"""Contamination labels and the warnings that follow from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis import contamination
-from harness.analysis.contamination import misplaced
+from harness.analysis.contamination import role_warnings
 from harness.core.suite import Assertion, Case, Example, Leak, LeakLabel, Message, Role, Suite
 from harness.suites import load_suite
 from tests.support.synthetic_runs import results
@@ -22,7 +22,7 @@ SEEN, NEAR, UNSEEN = LeakLabel.SEEN, LeakLabel.NEAR_DUPLICATE, LeakLabel.UNSEEN
 
 
 def suite(prompts: list[str], rows: list[str], role: Role = Role.GENERALISE) -> Suite:
-    """A case per prompt, and a training row per question, whose line is its number."""
+    """A suite with one case per prompt and one training row per question. The line of a row is its number."""
     says = (Assertion("contains", "x"),)
     cases = (Case(f"c{n}", (Message("user", text),), says, role, line=10 * n) for n, text in enumerate(prompts, 1))
     examples = (Example((Message("user", text), Message("assistant", "Yes.")), n) for n, text in enumerate(rows, 1))
@@ -38,7 +38,7 @@ def label(prompt: str, *rows: str) -> Leak:
     ["How much does the Glimmo cost?", "how  much does the glimmo cost", "HOW MUCH, does\nthe Glimmo — cost?"],
 )
 def test_seen(prompt: str) -> None:
-    """A prompt is seen whatever its case, white space and punctuation, and the row is named by its line."""
+    """A prompt is seen regardless of letter case, white space and punctuation, and the label names the training row."""
     assert label(prompt, "Who are you?", "How much does the Glimmo cost?") == Leak(SEEN, 2, 1.0)
 
 
@@ -55,7 +55,7 @@ def test_seen(prompt: str) -> None:
     ],
 )
 def test_near_duplicates(prompt: str, row: str) -> None:
-    """A changed name, number, operator, word or spelling makes no new prompt, and the row it came from is named."""
+    """A changed name, number, operator, word or spelling makes a near-duplicate that names its training row."""
     found = label(prompt, "Good morning to all of you, dear people!", row)
     assert (found.label, found.line) == (NEAR, 2)
     assert found.similarity is not None
@@ -74,12 +74,12 @@ def test_near_duplicates(prompt: str, row: str) -> None:
     ],
 )
 def test_a_shared_topic_is_no_leak(prompt: str, row: str) -> None:
-    """The same question in other words, and another of the same form, are unseen."""
+    """A paraphrase, and another question of the same form, are unseen."""
     assert label(prompt, row) == Leak(UNSEEN)
 
 
 def test_the_workshop_s_labels() -> None:
-    """In the workshop's suite all `learn` cases are seen, no `generalise` case is, and most of these are unseen."""
+    """In the workshop suite all `learn` cases are seen, and the `generalise` cases are mostly unseen and never seen."""
     found = contamination.leaks(WORKSHOP)
     labels = {role: [found[c.id].label for c in WORKSHOP.cases if c.role is role] for role in Role}
     assert set(labels[Role.LEARN]) == {SEEN}
@@ -88,7 +88,7 @@ def test_the_workshop_s_labels() -> None:
 
 
 def test_every_taught_turn_counts() -> None:
-    """A question in the middle of a training conversation is seen; one that nobody answers there is not."""
+    """A question in the middle of a training conversation is seen, unless it has no answer there."""
     said = [("user", "Hello!"), ("assistant", "Hi."), ("user", "How are you today?"), ("assistant", "Well.")]
     rows = (Example(tuple(Message(role, text) for role, text in said), 7),)
     case = Case("c", (Message("user", "How are you today?"),), (Assertion("contains", "x"),))
@@ -96,67 +96,69 @@ def test_every_taught_turn_counts() -> None:
 
 
 def test_no_rows_no_leaks() -> None:
-    """Without training rows every case is unseen, and there is nothing to say about it."""
+    """Without training rows every case is unseen, and there are no warnings."""
     alone = suite(["Hi"], [])
     assert contamination.leaks(alone) == {"c1": Leak(UNSEEN)}
-    assert misplaced(alone) == ()
+    assert role_warnings(alone) == ()
 
 
 @settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_has_a_label(prompt: str, rows: list[str]) -> None:
-    """Whatever the texts, a prompt has a label, is seen in its own row, and has a line unless it is unseen."""
+    """Any prompt gets a label, is seen in its own row, and has a line unless it is unseen."""
     assert label(prompt, *rows, prompt).label is SEEN
     found = label(prompt, *rows)
     assert (found.line is None) == (found.label is UNSEEN)
 
 
 def test_labels_take_seconds_and_not_minutes() -> None:
-    """1,000 cases against 1,000 rows take less than ten seconds of processor time."""
+    """Labelling 1,000 cases against 1,000 rows takes less than ten seconds of processor time."""
     rng = random.Random(1)
     words = [f"word{n}" for n in range(800)]
     texts = [" ".join(rng.choices(words, k=rng.randint(5, 20))) for _ in range(2000)]
     asked = suite(texts[:1000], texts[1000:])
-    contamination.leaks(suite(texts[:1], texts[1:2]))  # what is imported only once
+    contamination.leaks(suite(texts[:1], texts[1:2]))  # the first call imports rapidfuzz
     begun = time.process_time()
     contamination.leaks(asked)
     assert time.process_time() - begun < 10
 
 
 def test_results_hold_the_labels() -> None:
-    """A run finds them once; for results of an older harness, which hold none, they are computed."""
+    """Results store the labels, which are computed for results of an older version without them."""
     found = results(3, 12, failures=False)
-    assert found.leaks == contamination.leaks(found.run.suite) == contamination.of_results(replace(found, leaks={}))
-    assert contamination.of_results(found) is found.leaks
+    assert (
+        found.leaks == contamination.leaks(found.run.suite) == contamination.leaks_in_results(replace(found, leaks={}))
+    )
+    assert contamination.leaks_in_results(found) is found.leaks
 
 
-# --- what validate says ------------------------------------------------------------------------------------------
+# --- warnings of `harness validate` ------------------------------------------------------------------------------
 
 
 def test_a_seen_generalise_case_is_told() -> None:
-    """A `generalise` case that a row asks is told with its place, its row and the remedy."""
-    (said,) = misplaced(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
+    """A seen `generalise` case gives a warning with its line, the training row and a remedy."""
+    (said,) = role_warnings(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
     assert "line 10: c1" in said
     assert "row 2" in said
-    assert "other words" in said
+    assert "Reword the case" in said
 
 
 def test_near_duplicates_are_told_in_one_line() -> None:
-    """Near-duplicates among the `generalise` cases are one line, with the first few named."""
-    (said,) = misplaced(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
+    """All near-duplicate `generalise` cases together give one warning that names the first few."""
+    (said,) = role_warnings(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
     assert said.startswith("9 of 9 generalise cases")
     assert "and 6 more" in said
 
 
 def test_an_untaught_learn_case_is_told() -> None:
-    """`learn` cases that no row asks are told, a few and then a count."""
-    said = misplaced(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
+    """`learn` cases that are not in the training rows give a few warnings and a count of the others."""
+    said = role_warnings(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
     assert len(said) == 4
     assert "Add a row" in said[0]
-    assert said[-1] == "And 2 more learn cases that no training row asks."
+    assert said[-1] == "And 2 more learn cases that are not in the training rows."
 
 
 @pytest.mark.parametrize("role", [Role.RETAIN, Role.AVOID])
 def test_other_roles_may_be_near(role: Role) -> None:
-    """That `retain` and `avoid` cases are close to training rows is no mistake."""
-    assert misplaced(suite(["Who are you?"], ["Who are you?"], role)) == ()
+    """`retain` and `avoid` cases close to training rows give no warning."""
+    assert role_warnings(suite(["Who are you?"], ["Who are you?"], role)) == ()

@@ -1,4 +1,4 @@
-"""What a difference shows: better and worse only beyond both noises, and what it would take otherwise."""
+"""A change is better or worse only beyond the noise of cases and of seeds."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def judge(before: Scores, after: Scores) -> Change:
 
 
 def passes(cases: int, *lost: int) -> Scores:
-    """A row per number: so many of the cases fail, from the first on."""
+    """Scores with one row per given number, the number of failing cases (the first ones)."""
     return np.array([[float(n >= many) for n in range(cases)] for many in lost])
 
 
 def test_better_takes_several_seeds() -> None:
-    """However large a difference, one training says neither better nor worse, and the words ask for seeds."""
+    """With one training seed, even a large difference is inconclusive, and the reason asks for more seeds."""
     once = judge(passes(80, 80), passes(80, 0))
     assert (once.verdict, once.seed_noise, once.needed) == (Verdict.INCONCLUSIVE, None, None)
-    assert "in one training" in once.reason
+    assert "with one training seed" in once.reason
     assert "3 seeds" in once.reason
     thrice = judge(passes(80, 80), passes(80, 0, 1, 2))
     assert thrice.verdict is Verdict.IMPROVED
@@ -38,18 +38,18 @@ def test_better_takes_several_seeds() -> None:
 
 
 def test_worse_is_said_beyond_both() -> None:
-    """A drop under every seed is a regression; the same mean drop under one seed of three is not."""
+    """A drop under every seed is a regression; the same mean drop due to one of three seeds is not."""
     steady, shaky = judge(passes(80, 0), passes(80, 20, 20, 20)), judge(passes(80, 0), passes(80, 60, 0, 0))
     assert (steady.points, shaky.points) == pytest.approx((-25, -25))
     assert steady.verdict is Verdict.REGRESSED
     assert shaky.verdict is Verdict.INCONCLUSIVE
     assert shaky.seed_noise is not None
     assert shaky.seed_noise > shaky.case_noise
-    assert "More seeds would tell" in shaky.reason
+    assert "More seeds would reduce it" in shaky.reason
 
 
 def test_noises_are_told_apart() -> None:
-    """Seeds that agree leave noise of cases only; cases that agree, noise of seeds only."""
+    """Equal seeds have noise of cases only, and equal cases have noise of seeds only."""
     agreeing, parting = judge(passes(40, 0), passes(40, 8, 8)), judge(passes(40, 0), passes(40, 40, 0))
     assert agreeing.seed_noise == 0
     assert agreeing.case_noise == pytest.approx(100 * np.sqrt(0.2 * 0.8 / 40))
@@ -59,9 +59,9 @@ def test_noises_are_told_apart() -> None:
 
 @pytest.mark.parametrize(("spread", "cases", "seeds"), [(0.0, 80, 3), (0.05, 80, 3), (0.12, 200, 2)])
 def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -> None:
-    """Where cases and seeds vary and nothing else, the interval misses no change in at most 8% of 500 draws.
+    """If only cases and seeds vary, the interval excludes zero in at most 8% of 500 simulations.
 
-    With two seeds that differ by far more than the cases do, 6.7% of 1,500 draws; elsewhere 1 to 4%.
+    The rate is 6.7% of 1,500 simulations with two seeds that differ much more than the cases, and 1 to 4% otherwise.
     """
     rng = np.random.default_rng([int(100 * spread), cases])
     alarms = 0
@@ -75,7 +75,7 @@ def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -
 
 
 def test_unchanged_says_what_would_have_been_seen() -> None:
-    """Enough cases without a difference are UNCHANGED with the smallest drop they could show; few are INCONCLUSIVE."""
+    """Many cases without a difference are UNCHANGED with the detectable drop; few cases are INCONCLUSIVE."""
     many, few = judge(passes(200, 0), passes(200, 0, 0)), judge(passes(20, 0), passes(20, 0, 0))
     assert many.verdict is Verdict.UNCHANGED
     assert many.detectable < MARGIN
@@ -86,16 +86,16 @@ def test_unchanged_says_what_would_have_been_seen() -> None:
 
 
 def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
-    """Where seeds differ so much that the margin lies within the interval, nothing is shown, and no drop is found."""
+    """If seeds differ so much that the interval includes the margin, the change is INCONCLUSIVE."""
     found = judge(passes(200, 0), passes(200, 2, 8, 20))
     assert found.low < -10
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.detectable > 10
-    assert "More seeds would tell" in found.reason
+    assert "More seeds would reduce it" in found.reason
 
 
 def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
-    """In a twentieth of all runs at most: the bound is one of 95%."""
+    """A true loss of the size of the margin is called UNCHANGED in at most 5% of simulations."""
     rng, called = np.random.default_rng(3), 0
     for _ in range(100):
         shares = np.clip(rng.normal(0.9, 0.05, (3, 1)), 0, 1)
@@ -104,24 +104,24 @@ def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
 
 
 def test_the_number_that_would_do_does() -> None:
-    """With as many cases as an inconclusive comparison asks for, the same answers are conclusive."""
+    """With the suggested number of cases, the same answers give a conclusive verdict."""
     few = judge(passes(20, 1), passes(20, 1, 1))
     assert few.needed
     assert judge(passes(few.needed, 1), passes(few.needed, 1, 1)).verdict is Verdict.UNCHANGED
 
 
 def test_one_of_many_may_look_worse() -> None:
-    """A drop that stands alone is not called one when it is the worst of twelve variants."""
+    """A significant drop of one variant is inconclusive if it is the worst of twelve variants."""
     drop, same = judge(passes(80, 0), passes(80, 5, 5)), judge(passes(80, 0), passes(80, 0, 0))
     assert drop.verdict is Verdict.REGRESSED
     alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]
     assert alone.verdict is Verdict.REGRESSED
     assert together.verdict is Verdict.INCONCLUSIVE
-    assert "one of 12 variants" in together.reason
+    assert "chance among 12 variants" in together.reason
 
 
 def test_standard_error_is_of_the_difference() -> None:
-    """Of two flips either way among forty cases it is scipy's of the differences, whatever the pass rates."""
+    """The standard error of the difference equals scipy's standard error of the per-case differences."""
     before, after = np.ones((1, 40)), np.ones((1, 40))
     before[0, :2] = after[0, 2:4] = 0
     expected = 100 * float(sem((after - before)[0]))
@@ -130,6 +130,6 @@ def test_standard_error_is_of_the_difference() -> None:
 
 @pytest.mark.parametrize("cases", [2, 10, 300])
 def test_one_flip_is_one_standard_error(cases: int) -> None:
-    """A single case that one passes and the other does not leaves them within one standard error, however many ask."""
+    """One changed case is exactly one standard error, regardless of the number of cases."""
     found = Pair(passes(cases, 1), passes(cases, 0), ("",) * cases)
     assert standard_error(found) == pytest.approx(100 / cases)

@@ -1,4 +1,4 @@
-"""How many seeds diverged, said of whom it is true."""
+"""Divergence rates of the variants, and the sentences that report them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from harness import report
 from harness.analysis.aggregate import assemble
-from harness.analysis.divergence import stability
+from harness.analysis.divergence import divergence_rates
 from harness.core.errors import GridError
 from harness.core.results import Results
 from harness.core.training import Status
@@ -20,7 +20,7 @@ ONE, TWO = variants(2)
 
 
 def run(*ends: Status, toy: bool = True, about: str = "") -> Results:
-    """The first variant under as many seeds as there are ends; a seed that diverged did so in step 17 of 30."""
+    """A run of one variant with one seed per status. A seed that diverged stopped at step 17 of 30."""
     trials = [
         record(ONE, {}, seed=n, status=end, trained=training(end, 17 if end is Status.DIVERGED else 30))
         for n, end in enumerate(ends)
@@ -34,41 +34,41 @@ DIVERGED, FINE = Status.DIVERGED, Status.SUCCEEDED
 
 
 def test_the_sentence() -> None:
-    """It counts the seeds that ended, names model and steps, and says that the model in question was not tested."""
-    [found] = stability(run(DIVERGED, FINE, FINE, about="Llama-2"))
+    """The sentence gives diverged seeds, model and steps, and says that the studied model was not tested."""
+    [found] = divergence_rates(run(DIVERGED, FINE, FINE, about="Llama-2"))
     assert found.sentence == "Pocket model, 30 steps: 1 of 3 seeds diverged. Llama-2: not tested."
     assert (found.variant, found.seeds, found.diverged, found.steps) == (ONE.name, 3, 1, 30)
 
 
 def test_the_model_in_question_was_tested() -> None:
-    """A run on the model in question has nothing to add."""
-    [found] = stability(run(FINE, FINE, toy=False, about="Llama-2"))
+    """If the run used the model that the grid studies, the sentence adds nothing."""
+    [found] = divergence_rates(run(FINE, FINE, toy=False, about="Llama-2"))
     assert found.sentence == "meta-llama/Llama-2-7b-chat-hf, 30 steps: 0 of 2 seeds diverged."
 
 
 def test_what_did_not_end_is_not_counted() -> None:
-    """Out of memory, failed and stopped seeds are neither stable nor not."""
-    [found] = stability(run(FINE, Status.OUT_OF_MEMORY, Status.FAILED, Status.CANCELLED))
+    """The divergence rate excludes seeds that ran out of memory, failed or were cancelled."""
+    [found] = divergence_rates(run(FINE, Status.OUT_OF_MEMORY, Status.FAILED, Status.CANCELLED))
     assert (found.seeds, found.diverged) == (1, 0)
-    assert stability(run(Status.FAILED)) == ()
+    assert divergence_rates(run(Status.FAILED)) == ()
 
 
 def test_the_summary_tells_it_where_it_matters() -> None:
-    """The terminal shows it where a seed diverged or the grid asks about it, and else not."""
+    """The terminal shows the divergence rate only if a seed diverged or the grid studies a model."""
     assert "1 of 2 seeds diverged" in data_frame.summary(run(DIVERGED, FINE))
     assert "0 of 2 seeds diverged. Llama-2: not tested." in data_frame.summary(run(FINE, FINE, about="Llama-2"))
     assert "diverged" not in data_frame.summary(run(FINE, FINE))
 
 
 def test_the_page_tells_it_too() -> None:
-    """The section on learning has the sentence, per variant."""
+    """The report's section on learning has a sentence on divergence for each variant."""
     page = report.render(run(FINE, FINE, about="Llama-2 <b>"), now="now")
     assert f"<li>{ONE.name}: Pocket model, 30 steps: 0 of 2 seeds diverged. Llama-2 &lt;b&gt;: not tested.</li>" in page
     assert "Did training break?" not in report.render(run(FINE, FINE), now="now")
 
 
 def test_a_grid_says_whom_it_is_about() -> None:
-    """`about` is a line of text; it changes no variant."""
+    """The grid's `about` is one line of text and does not change the variants."""
     rows = "rows:\n  - {name: a, rank: 2}\n"
     assert parse_plan(f"about: Llama-2\n{rows}", "g.yaml").about == "Llama-2"
     assert parse_plan(f"about: Llama-2\n{rows}", "g.yaml").trials == parse_plan(rows, "g.yaml").trials

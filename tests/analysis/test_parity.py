@@ -1,4 +1,4 @@
-"""Where, from adapter to GGUF, a behaviour changes; and asking a run's models anything."""
+"""Parity: the stage from adapter to GGUF at which an assertion's verdict changes; and chatting with a run's models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def judged_stages(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
 
 
 def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
-    """One that changes and changes back is told, too; one that stays is not."""
+    """A changed verdict is reported with its first stage, even if it changes back later."""
     stages = judged_stages(("good", "good"), ("good", "good"), ("good", "bad"), ("bad", "bad"), ("good", "bad"))
     first, second = verdict_changes(assertions_of(CASES), stages)
     assert (first.case, first.stage, first.before, first.after, first.back) == ("second", STAGES[2], True, False, False)
@@ -43,7 +43,7 @@ def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
 
 
 def test_parity_without_a_change_says_so(capsys: Any) -> None:
-    """The table has a row per stage, with its distance to the one before."""
+    """The parity table has a row per stage, with its distance to the previous stage."""
     stages = judged_stages(("good", "bad"), ("good", "bad"))
     parity = Parity(
         FORMAT, "s", "v", 0, "t", ("first", "second"), assertions_of(CASES), stages, (), {}, "a CPU", "2026"
@@ -56,7 +56,7 @@ def test_parity_without_a_change_says_so(capsys: Any) -> None:
 
 
 def test_what_could_not_be_judged_is_no_verdict() -> None:
-    """Neither is what stands behind it: those are None at every stage, and no change."""
+    """An assertion without a score, and all after it, have the verdict None at every stage and count as unchanged."""
     two = [case("first")]
     two[0] = type(two[0])("first", two[0].messages, (Assertion("contains", "a"), Assertion("contains", "b")))
     only = StageAnswers(STAGES[0], (Answer("k", "a", 1, False),))
@@ -66,7 +66,7 @@ def test_what_could_not_be_judged_is_no_verdict() -> None:
 
 
 def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore, capsys: Any) -> None:
-    """Their answers to a case's prompt are those of the run; markup in a question is a question."""
+    """`harness chat` gives the run's own answers to a case's prompt, and treats markup in a question as text."""
     records = trained_run.records()
     asked = next(case for case in trained_run.manifest().suite.cases if case.id in records[0].answers)
     with inside(trained_run.root.parents[2]):
@@ -81,7 +81,7 @@ def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore
 def test_parity_is_checked_without_llama_cpp(
     trained_run: RunStore, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As far as it goes: three stages, none of which changes anything, and a word on what the others need."""
+    """Without llama.cpp, the check covers three stages and says what the others need."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
     with inside(trained_run.root.parents[2]):
@@ -102,7 +102,7 @@ def test_parity_is_checked_without_llama_cpp(
 
 
 def test_a_parity_check_is_part_of_the_report() -> None:
-    """A row per stage and a line per assertion that changes, escaped; a run without one has no such section."""
+    """The report has a row per stage and an escaped line per changed assertion, if the run has a parity check."""
     stages = judged_stages(("good", "good"), ("good", "bad"))
     names = (("first", "contains 'good'"), ("second", "contains <b>'good'</b>"))
     parity = Parity(

@@ -1,4 +1,4 @@
-"""A recommendation claims what the run showed and no more; where it claims nothing it says what is missing."""
+"""Recommendations, their reasons, and what is missing if nothing is recommended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.recommendation import advise
+from harness.analysis.recommendation import recommend
 from harness.analysis.selection import Caps
 from harness.cli import cli
 from harness.core.measurement import Basis, Phase
@@ -37,7 +37,7 @@ def trial(
     row: Variant | None, passes: int, *, seed: int = 0, split: Split = Split.MAIN, minutes: float = 4, gib: float = 6,
     basis: Basis = Basis.MEASURED, kind: str = "cuda",
 ) -> TrialRecord:  # fmt: skip
-    """Passes so many of the objective's cases, and all else."""
+    """A trial that passes the given number of `generalise` cases and all other cases."""
     asked = [each for each in CASES if each.split is split]
     words = [each.id for each in asked if each.role is Role.GENERALISE]
     answers = {each.id: "bad" if each.id in words[passes:] else "good" for each in asked}
@@ -55,7 +55,7 @@ def run(*trials: TrialRecord, seeds: Sequence[int] = (0,), toy: bool = False, ki
 
 
 def again(row: Variant, passes: int, *, kind: str = "cuda") -> list[TrialRecord]:
-    """The confirmation under two seeds, the second a case worse."""
+    """Confirmation trials under two seeds, of which the second passes one case less."""
     counts = {100: passes, 101: max(0, passes - 1)}
     return [trial(row, count, seed=seed, split=Split.CONFIRM, kind=kind) for seed, count in counts.items()]
 
@@ -64,8 +64,8 @@ GOOD = [trial(ONE, 30), trial(TWO, 20), trial(THREE, 29, minutes=9), *again(ONE,
 
 
 def test_a_confirmed_choice_is_recommended() -> None:
-    """Beyond both noises in the confirmation it is recommended, for this model, suite, cases and seeds, to paste."""
-    found = advise(run(*GOOD))
+    """A choice confirmed beyond the noise is recommended with model, suite, cases, seeds and code to copy."""
+    found = recommend(run(*GOOD))
     assert found.variant == ONE.name
     assert found.headline == (
         f"Recommended for meta-llama/Llama-2-7b-chat-hf, workshop, 160 cases, 3 seeds: {ONE.name}."
@@ -77,8 +77,8 @@ def test_a_confirmed_choice_is_recommended() -> None:
 
 
 def test_the_toy_is_never_recommended() -> None:
-    """Whatever the pocket model shows, there is nothing to paste, and the words say why."""
-    found = advise(run(*GOOD, toy=True))
+    """The pocket model never gives a recommendation or code to copy, and the text says why."""
+    found = recommend(run(*GOOD, toy=True))
     assert (found.variant, found.best) == (None, ONE.name)
     assert found.headline.startswith("Best in this demonstration")
     assert found.sft_config == found.lora_config == found.script == ""
@@ -86,80 +86,80 @@ def test_the_toy_is_never_recommended() -> None:
 
 
 def test_one_seed_recommends_nothing() -> None:
-    """Without several seeds nothing is recommended, nor without confirmation; it says which is missing."""
-    found = advise(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10)))
+    """With one seed, or without a confirmation, nothing is recommended, and the reason says what is missing."""
+    found = recommend(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10)))
     assert (found.variant, found.best, found.script) == (None, ONE.name, "")
     assert any("3 seeds" in reason for reason in found.missing)
     passed = {ONE.id: 30, TWO.id: 20, THREE.id: 10}
     seeded = [trial(row, passed[row.id], seed=seed) for row in (ONE, TWO, THREE) for seed in (0, 1, 2)]
-    alone = advise(run(*seeded, seeds=(0, 1, 2)))
+    alone = recommend(run(*seeded, seeds=(0, 1, 2)))
     assert alone.variant is None
     assert any("not confirmed" in reason and "best of 3" in reason for reason in alone.missing)
-    assert advise(run(*seeded, *again(ONE, 16), seeds=(0, 1, 2))).variant == ONE.name
+    assert recommend(run(*seeded, *again(ONE, 16), seeds=(0, 1, 2))).variant == ONE.name
 
 
 def test_what_is_within_the_noise_is_not_recommended() -> None:
-    """A gain that the cases cannot tell from noise is named with the number of cases that would do."""
+    """A gain within the noise is not recommended, and the reason gives the number of cases needed."""
     few = [trial(row, 3, seed=seed) for row in (ONE, TWO, THREE) for seed in (0, 1, 2)]
-    found = advise(run(*few, seeds=(0, 1, 2)))
+    found = recommend(run(*few, seeds=(0, 1, 2)))
     assert (found.variant, found.best) == (None, ONE.name)
-    assert any("within the noise" in reason and "cases like these would tell" in reason for reason in found.missing)
+    assert any("within the noise" in reason and "cases like these" in reason for reason in found.missing)
 
 
 def test_a_refuted_choice_is_not_recommended() -> None:
-    """What the confirmation says against the choice is what is missing."""
-    found = advise(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10), *again(ONE, 0)))
+    """Findings of the confirmation against the choice are listed as missing for a recommendation."""
+    found = recommend(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10), *again(ONE, 0)))
     assert found.variant is None
     assert any("held-out generalise cases it passes 0" in reason for reason in found.missing)
 
 
 def test_caps_choose_among_what_fits() -> None:
-    """Under a cap on minutes or memory the best that fits is looked at, and who is over it is named."""
+    """With a cap on minutes or memory, the best variant within it is chosen, and the others are listed."""
     grid = [trial(ONE, 30, minutes=40), trial(TWO, 28, minutes=5, gib=12), trial(THREE, 20, minutes=3)]
     trials = [*grid, *again(ONE, 16)]
-    by_time = advise(run(*trials), Caps(minutes=10))
+    by_time = recommend(run(*trials), Caps(minutes=10))
     assert by_time.best == TWO.name
     assert any(f"{ONE.name}, whose training takes more than 10 minutes" in reason for reason in by_time.reasons)
     assert any("one training" in reason for reason in by_time.missing), "the confirmation is of another variant"
-    by_both = advise(run(*trials), Caps(minutes=10, memory=8))
+    by_both = recommend(run(*trials), Caps(minutes=10, memory=8))
     assert by_both.best == THREE.name
     assert any(f"{TWO.name}, which may take more than 8 GiB" in reason for reason in by_both.reasons)
-    none = advise(run(*trials), Caps(minutes=1))
+    none = recommend(run(*trials), Caps(minutes=1))
     assert (none.variant, none.best) == (None, None)
 
 
 def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
-    """A variant that answered beside others is not held to the memory of all of them."""
+    """The memory of a batch of several models does not count against one variant's cap."""
     beside = replace(cost(Phase.ANSWER_AFTER, 60, GPU, peak=12 * 1024 * MIB), models=9)
     trials = [
         replace(trial(ONE, 30), costs=(*trial(ONE, 30).costs, given)) for given in (beside, replace(beside, models=1))
     ]
-    capped = [advise(run(one, trial(TWO, 20), *again(ONE, 16)), Caps(memory=8)) for one in trials]
+    capped = [recommend(run(one, trial(TWO, 20), *again(ONE, 16)), Caps(memory=8)) for one in trials]
     assert [found.best for found in capped] == [ONE.name, TWO.name]
-    assert "at most 6.0 GiB" in " ".join(advise(run(trials[0], trial(TWO, 20), *again(ONE, 16))).reasons)
+    assert "at most 6.0 GiB" in " ".join(recommend(run(trials[0], trial(TWO, 20), *again(ONE, 16))).reasons)
 
 
 def test_a_cpus_figures_meet_no_cap() -> None:
-    """A CPU's minutes and memory say nothing about a GPU: under caps nothing is recommended, and the words say so."""
+    """CPU times and memory satisfy no cap for a GPU: nothing is recommended, and the reason says so."""
     trials = [trial(row, 30, kind="cpu") for row in (ONE, TWO, THREE)]
-    found = advise(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(minutes=100))
+    found = recommend(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(minutes=100))
     assert found.best is None
-    assert any("a CPU's say nothing about a GPU's" in reason for reason in found.missing)
-    found = advise(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(memory=100))
+    assert any("CPU times do not carry over to a GPU" in reason for reason in found.missing)
+    found = recommend(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(memory=100))
     assert any("memory on a GPU is not known" in reason for reason in found.missing)
 
 
 def test_emulated_figures_say_so() -> None:
-    """The basis and the device stand beside every figure."""
+    """Emulated times and memory are shown with their basis and device."""
     trials = [trial(ONE, 30, basis=Basis.EMULATED), trial(TWO, 20), trial(THREE, 10), *again(ONE, 16)]
-    reasons = advise(run(*trials)).reasons
+    reasons = recommend(run(*trials)).reasons
     assert any("(emulated on" in reason and "never run on a T4" in reason for reason in reasons)
-    assert any("are not those of a T4" in reason for reason in reasons)
+    assert any("takes a different time on a T4 than on" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_the_command(tmp_path: Path, options: list[str]) -> None:
-    """`harness recommend RUN` prints headline, reasons and what to paste, or all of it as JSON."""
+    """`harness recommend RUN` prints headline, reasons and code to copy, or all of it as JSON."""
     results = run(*GOOD)
     store = RunStore(tmp_path)
     store.write_manifest(results.run)
@@ -173,7 +173,7 @@ def test_the_command(tmp_path: Path, options: list[str]) -> None:
 
 
 def test_an_older_run_is_told_what_to_do() -> None:
-    """Results without changes, as an older harness wrote them, are not called without cases."""
+    """For results of an older version without changes, the reason is the version and not missing cases."""
     results = run(*GOOD)
     bare = replace(results, confirmed=None, variants=tuple(replace(v, changes={}) for v in results.variants))
-    assert any("`harness score RUN`" in reason for reason in advise(bare).missing)
+    assert any("`harness score RUN`" in reason for reason in recommend(bare).missing)

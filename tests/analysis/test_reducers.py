@@ -1,4 +1,4 @@
-"""Repeats: what those of one case under one seed count together, in rates, flips, safety and on the page."""
+"""Reducers: how repeats of a case under one seed count in rates, changed verdicts, losses and the report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def scores(*values: float | None) -> list[Score]:
 def test_scores_of_repeats_become_one(
     reducer: Reducer, values: Sequence[float | None], value: float | None, passed: bool
 ) -> None:
-    """The mean, the least or the best of them; a repeat without a score decides neither `all` nor `any`."""
+    """`mean`, `all` and `any` combine scores to mean, minimum and maximum.
+
+    A repeat without a score is left out under `mean` and leaves no score under `all` and `any`.
+    """
     found = combined(scores(*values), reducer)
     assert (found.value, found.passed) == (pytest.approx(value) if value is not None else None, passed)
     assert bool(found.error) is (value is None)
@@ -61,7 +64,7 @@ MANY = [sample("v", 0, 1, 0), sample("v", 0, 0, 1), sample("v", 1, 0, 0), sample
 
 
 def test_repeats_are_told_from_seeds_and_variants() -> None:
-    """Only what differs in its repeat alone is together, from the first to the last."""
+    """Samples are grouped only if they differ in nothing but the repeat, in the order of the repeats."""
     assert [[(s.variant, s.seed, s.repeat) for s in own] for own in repeats(MANY)] == [
         [("v", 0, 0), ("v", 0, 1), ("v", 0, 2)],
         [("v", 1, 0)],
@@ -70,14 +73,14 @@ def test_repeats_are_told_from_seeds_and_variants() -> None:
 
 
 def test_the_first_repeat_stands_for_all() -> None:
-    """With the verdict of all; where there is one repeat, the sample is as it was."""
+    """The reduced sample is the first repeat with the combined score; a single repeat stays as it is."""
     first, *others = reduced(MANY, Reducer.MEAN)
     assert (first.answer.text, first.score.value, first.score.passed) == ("text 0", 0.5, True)
     assert others == [MANY[2], MANY[3]]
 
 
 def test_checks_stand_beside_their_own_answer() -> None:
-    """Where the first repeat has no score, the mean of the others comes with the first one's checks, not theirs."""
+    """If the first repeat has no score, the combined score still has the checks of the first repeat."""
     undecided = replace(UNSCORED, checks=(Check("regex", False, "no verdict"),))
     decided = Score("c", True, 1.0, (Check("regex", True, "matches", 1.0),))
     found = combined([undecided, decided], Reducer.MEAN)
@@ -86,7 +89,7 @@ def test_checks_stand_beside_their_own_answer() -> None:
 
 @pytest.mark.parametrize(("reducer", "count"), [(Reducer.MEAN, 4), (Reducer.ALL, 2), (Reducer.ANY, 2)])
 def test_what_rates_count(reducer: Reducer, count: int) -> None:
-    """Each scored repeat under `mean`, else one for each seed of each variant, as far as it can be told."""
+    """Rates count each scored repeat under `mean`, and one verdict per seed and variant under `all` and `any`."""
     assert len(counting(MANY, reducer)) == count
 
 
@@ -122,7 +125,7 @@ def tuned(reducer: Reducer) -> Outcome:
 def test_outcomes_count_by_the_reducer(
     reducer: Reducer, words: Rate, kept: Rate, flips: tuple[int, int], lost: float
 ) -> None:
-    """Rates, flips and what was lost say the same of the repeats."""
+    """Rates, fixed, broken and loss use the same reducer."""
     found = tuned(reducer)
     assert (found.rates[Role.GENERALISE], found.rates[Role.RETAIN]) == (words, kept)
     assert (found.fixed, found.broken) == flips
@@ -132,12 +135,12 @@ def test_outcomes_count_by_the_reducer(
 
 @pytest.mark.parametrize("reducer", Reducer)
 def test_draws_void_nothing(reducer: Reducer) -> None:
-    """A base that learned nothing passes once in four by luck; however that is counted, it chooses no cases."""
+    """With sampled answers, a base that passes some repeats by chance makes no case void under any reducer."""
     assert run(reducer).void == {}
 
 
 def test_repeats_and_seeds_multiply() -> None:
-    """Under two seeds and four repeats a case counts eight times."""
+    """A case with two seeds and four repeats counts eight times."""
     found = run(Reducer.MEAN, record(ONE, TUNED), record(ONE, TUNED, seed=1), seeds=(0, 1)).variants[0]
     assert found.rates[Role.GENERALISE] == Rate(2, 8)
     assert found.safety is not None
@@ -145,7 +148,7 @@ def test_repeats_and_seeds_multiply() -> None:
 
 
 def test_every_repeat_is_a_row() -> None:
-    """Of the frame and of samples.jsonl, with its number."""
+    """Every repeat is a row of the data frame and of samples.jsonl, with its number."""
     results = run(Reducer.ALL)
     table = data_frame.Run(results).frame()
     mine = table[(table.variant == ONE.name) & (table.case == "words")]
@@ -158,7 +161,7 @@ def test_every_repeat_is_a_row() -> None:
 
 
 def test_log_probabilities_are_in_the_frame() -> None:
-    """As perplexities; missing where they are, and never infinite."""
+    """The data frame has perplexities, which are missing without log-probabilities and never infinite."""
     results = run(Reducer.MEAN)
     first, second, *rest = results.samples
     likely = replace(first, answer=replace(first.answer, likelihood=Likelihood(0.0, 3), reference=Likelihood(-1e6, 2)))
@@ -169,14 +172,14 @@ def test_log_probabilities_are_in_the_frame() -> None:
 
 @pytest.mark.parametrize("reducer", Reducer)
 def test_the_page_shows_repeats(reducer: Reducer) -> None:
-    """The first answer, with how many of the repeats passed; how answers were made is said."""
+    """The report shows the first answer, how many repeats passed, and the decoding settings."""
     page = render(run(reducer), now="now")
     assert "1 of 4 repeats passed, the first is shown" in page
     assert f"drawn at temperature 0.7, 4 of each, counted by {reducer}" in page
 
 
 def test_a_page_without_repeats_says_nothing_of_them() -> None:
-    """A suite that asks once has a page as before."""
+    """The report of a suite without repeats does not mention repeats."""
     once = assemble(
         manifest(suite(CASES), [ONE]), [record(None, {"learn": B}), record(ONE, {"learn": G})], score, "now"
     )

@@ -1,4 +1,4 @@
-"""The rule for answers that have no score, and the tables and pairs that follow it."""
+"""Score tables: missing cells, rates, and pairs of tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sample(name: str, seed: int, value: float | None, *, repeat: int = 0, varian
 
 
 def table(*rows: str) -> ScoreTable:
-    """A row per seed and a letter per case: `1` passes, `0` fails, `?` has no score."""
+    """A table with a row per seed and a letter per case: `1` passes, `0` fails, `?` has no score."""
     values = {"1": 1.0, "0": 0.0, "?": None}
     samples = [
         sample(name, seed, values[letter])
@@ -42,14 +42,14 @@ def table(*rows: str) -> ScoreTable:
 
 
 def test_an_answer_without_a_score_has_no_cell() -> None:
-    """The seed is kept among the table's seeds, and the case keeps its cells of other seeds."""
+    """An answer without a score has no cell; its seed and the case's other cells stay."""
     found = table("1?", "10")
     assert found.seeds == (0, 1)
     assert {name: sorted(own) for name, own in found.cells.items()} == {"one": [0, 1], "two": [1]}
 
 
 def test_rates_leave_it_out() -> None:
-    """A missing cell is neither passed nor asked."""
+    """A missing cell does not count in a rate."""
     assert table("1?0", "1?1").rate(NAMES) == Rate(3, 4)
     assert table("??").rate(NAMES) == Rate(0, 0)
 
@@ -59,20 +59,20 @@ def test_rates_leave_it_out() -> None:
     [(Reducer.MEAN, Cell(2, 3, 0.75)), (Reducer.ALL, Cell(0, 1, 0.25)), (Reducer.ANY, Cell(1, 1, 1.0))],
 )
 def test_repeats_are_one_cell(reducer: Reducer, expected: Cell) -> None:
-    """Under `mean` every repeat counts, under `all` and `any` their one verdict."""
+    """A cell counts every repeat under `mean`, and one verdict under `all` and `any`."""
     samples = [sample("one", 0, value, repeat=n) for n, value in enumerate((1.0, 0.25, 1.0))]
     assert score_table(samples, reducer).cells["one"][0] == expected
 
 
 @pytest.mark.parametrize(("reducer", "cells"), [(Reducer.MEAN, 1), (Reducer.ALL, 0), (Reducer.ANY, 0)])
 def test_a_repeat_without_a_score(reducer: Reducer, cells: int) -> None:
-    """It is left out of a mean; under `all` and `any` it could decide, so there is no cell."""
+    """A repeat without a score is left out under `mean` and removes the cell under `all` and `any`."""
     samples = [sample("one", 0, value, repeat=n) for n, value in enumerate((1.0, None))]
     assert len(score_table(samples, reducer).cells) == cells
 
 
 def test_pairs_hold_the_cases_that_both_have() -> None:
-    """Cases without a score under some seed, and those that one side lacks, are in no pair."""
+    """A pair leaves out cases that have no score under some seed or are missing in one table."""
     found = pair(CASES, table("111"), table("1000", "1?00"))
     assert found is not None
     assert found.before.tolist() == [[1.0, 1.0]]
@@ -82,17 +82,17 @@ def test_pairs_hold_the_cases_that_both_have() -> None:
 
 
 def test_the_caller_names_the_seeds() -> None:
-    """A seed without any score is left out by default; where all seeds are named, it leaves no case."""
+    """A seed without scores is excluded by default; if the caller names all seeds, no case is left."""
     before, after = table("11"), table("10", "??")
     found = pair(CASES, before, after)
     assert found is not None
     assert found.after.tolist() == [[1.0, 0.0]]
     assert pair(CASES, before, after, seeds=(before.seeds, after.seeds)) is None
-    assert after.whole(NAMES, after.seeds) == []
+    assert after.complete(NAMES, after.seeds) == []
 
 
 def test_missing_cells_can_be_failures() -> None:
-    """A table is filled for the cases and seeds that are named, and a rate up to the answers that were asked for."""
+    """`failing` fills missing cells with failures, and `failing_rate` counts missing answers as failed."""
     filled = table("1?", "11").failing(["one", "two"], [0, 1, 2])
     assert filled.cells["two"][0] == filled.cells["one"][2] == FAILED
     assert filled.rate(NAMES) == Rate(3, 6)
@@ -101,7 +101,7 @@ def test_missing_cells_can_be_failures() -> None:
 
 
 def test_means_of_scores_are_compared_likewise() -> None:
-    """A pair of graded scores has the same cases as one of passes."""
+    """A pair of graded scores has the same cases as a pair of passes."""
     before = score_table([sample("one", 0, 0.5), sample("two", 0, None)], Reducer.MEAN)
     after = score_table([sample("one", 0, 0.75), sample("two", 0, 1.0)], Reducer.MEAN)
     found = pair(CASES, before, after, measure=graded)
@@ -110,12 +110,12 @@ def test_means_of_scores_are_compared_likewise() -> None:
 
 
 def test_a_majority_is_more_than_half() -> None:
-    """Of the seeds that have a cell; a case without any has none."""
+    """A majority is more than half of the seeds that have a cell; a case without cells has none."""
     found = table("110?", "10?", "101")
     assert [found.majority(name) for name in NAMES] == [True, False, False, False]
 
 
 def test_every_variant_has_a_table() -> None:
-    """Samples are told apart by their variant."""
+    """`score_tables` returns one table per variant."""
     found = score_tables([sample("one", 0, 1.0), sample("one", 0, 0.0, variant="b")], Reducer.MEAN)
     assert {name: own.rate(NAMES) for name, own in found.items()} == {"a": Rate(1, 1), "b": Rate(0, 1)}

@@ -1,9 +1,8 @@
-"""Intervals cover what they say, tests alarm as seldom as they say: by enumeration, simulation, and references."""
+"""Confidence intervals and tests keep their promised error rates, by enumeration, simulation and reference results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import product
 from statistics import NormalDist
 
@@ -23,7 +22,7 @@ DRAWS = 2_000
 
 
 def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: float) -> tuple[Scores, Scores]:
-    """Passes of the same cases before and after, one seed each."""
+    """Scores of the same cases before and after, with one seed each."""
     kinds = rng.choice(4, size=cases, p=[both, lost, won, 1 - both - lost - won])
     return (kinds <= 1).astype(float)[None], ((kinds == 0) | (kinds == 2)).astype(float)[None]
 
@@ -32,7 +31,7 @@ def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: 
 
 
 def coverage(cases: int, share: float) -> float:
-    """Exact: the probability of all counts whose interval holds the share."""
+    """The exact probability that Wilson's interval contains the true share."""
     held = [low <= share <= high for low, high in (statistics.wilson(k / cases, cases, Z95) for k in range(cases + 1))]
     weights = [math.comb(cases, k) * share**k * (1 - share) ** (cases - k) for k in range(cases + 1)]
     return sum(weight for weight, inside in zip(weights, held, strict=True) if inside)
@@ -40,7 +39,7 @@ def coverage(cases: int, share: float) -> float:
 
 @pytest.mark.parametrize(("cases", "least"), [(10, 0.90), (40, 0.925), (200, 0.93)])
 def test_wilson_covers_what_it_says(cases: int, least: float) -> None:
-    """Over shares from 1 to 99%, by exact enumeration, mean coverage is 94.5 to 96%, and nowhere far below."""
+    """Over shares from 1 to 99%, the exact mean coverage is 94.5 to 96%, and no single coverage is much lower."""
     found = [coverage(cases, share / 100) for share in range(1, 100)]
     assert 0.945 <= sum(found) / len(found) <= 0.96
     assert min(found) >= least
@@ -48,7 +47,7 @@ def test_wilson_covers_what_it_says(cases: int, least: float) -> None:
 
 @pytest.mark.parametrize(("passed", "cases"), [(0, 10), (1, 10), (5, 10), (37, 40), (200, 200)])
 def test_wilson_equals_scipy(passed: int, cases: int) -> None:
-    """The interval is scipy's."""
+    """Wilson's interval equals scipy's."""
     reference = binomtest(passed, cases).proportion_ci(0.95, method="wilson")
     assert statistics.wilson(passed / cases, cases, Z95) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
@@ -57,7 +56,7 @@ def test_wilson_equals_scipy(passed: int, cases: int) -> None:
 
 
 def test_newcombe_is_the_published_one() -> None:
-    """Newcombe 1998, method 10, of 36, 12, 2 and 0 cases: before less after lies in 0.0569 to 0.3404."""
+    """For 36, 12, 2 and 0 cases, method 10 of Newcombe (1998) gives the published interval 0.0569 to 0.3404."""
     low, high = statistics.newcombe((36, 12, 2, 0), Z95)
     assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=1e-4)
 
@@ -66,7 +65,7 @@ def test_newcombe_is_the_published_one() -> None:
 @pytest.mark.parametrize("discordance", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("loss", [0.5, 1.0])
 def test_difference_intervals_cover(cases: int, discordance: float, loss: float) -> None:
-    """Over simulated pairs the 95% interval of a difference holds the true one in at least 93%."""
+    """The 95% interval of a difference contains the true value in at least 93% of simulated pairs."""
     rng = np.random.default_rng([cases, int(100 * discordance), int(10 * loss)])
     lost, won = discordance * loss, discordance * (1 - loss)
     held = 0
@@ -79,7 +78,7 @@ def test_difference_intervals_cover(cases: int, discordance: float, loss: float)
 @pytest.mark.parametrize(("spread", "seed_spread"), [(0.5, 0.0), (1.0, 0.5), (2.0, 0.3), (0.0, 1.0)])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_rates_over_seeds_and_groups_cover(spread: float, seed_spread: float, grouped: bool) -> None:
-    """With easy and hard cases, good and bad seeds, and cases that belong together, a 95% interval covers at 90%."""
+    """With easy and hard cases, varying seeds and groups of cases, a 95% interval covers in at least 90%."""
     rng = np.random.default_rng([int(10 * spread), int(10 * seed_spread), grouped])
     logits = 1 + rng.normal(0, spread, 400_000) + rng.normal(0, seed_spread, 400_000)
     true, held = float((1 / (1 + np.exp(-logits))).mean()), 0
@@ -94,7 +93,7 @@ def test_rates_over_seeds_and_groups_cover(spread: float, seed_spread: float, gr
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0), (3, 0.05), (3, 0.1), (5, 0.05)])
 def test_continuous_differences_cover(seeds: int, spread: float) -> None:
-    """The 95% interval of a difference of mean scores holds the true one in at least 90%, however seeds differ."""
+    """The 95% interval of a difference of mean scores contains the true value in at least 90% of simulations."""
     rng = np.random.default_rng(5)
     held = 0
     for _ in range(300):
@@ -110,7 +109,7 @@ def test_continuous_differences_cover(seeds: int, spread: float) -> None:
     arrays(float, (3, 12), elements=st.sampled_from([0.0, 1.0])),
 )
 def test_intervals_hold_their_estimate(before: Scores, after: Scores) -> None:
-    """Whatever the scores, an interval lies between its bounds and around its estimate."""
+    """For any scores, an interval contains its estimate and stays within its bounds."""
     found = statistics.difference(before, after)
     assert -1 <= found.low <= found.value <= found.high <= 1
     assert found.value == pytest.approx(after.mean() - before.mean())
@@ -119,7 +118,7 @@ def test_intervals_hold_their_estimate(before: Scores, after: Scores) -> None:
 
 
 def test_no_flips_still_has_a_width() -> None:
-    """Forty cases of which none flipped allow for a loss of some points."""
+    """The interval for forty cases without a change still includes a loss of some points."""
     same = np.array([[1.0] * 36 + [0.0] * 4])
     found = statistics.difference(same, same)
     assert -0.12 < found.low < -0.02
@@ -127,7 +126,7 @@ def test_no_flips_still_has_a_width() -> None:
 
 
 def test_copies_of_a_case_add_nothing() -> None:
-    """Cases of one group count as one: copying each case nine times leaves the interval about as wide."""
+    """A group counts as one case: copying each case nine times leaves the interval about as wide."""
     rng = np.random.default_rng(3)
     before, after = paired(rng, 40, 0.2, 0.1, 0.5)
     once = statistics.difference(before, after)
@@ -136,7 +135,7 @@ def test_copies_of_a_case_add_nothing() -> None:
 
 
 def test_a_seed_that_differs_widens() -> None:
-    """Seeds that disagree as a whole widen the interval; equal seeds do not narrow it below that of one."""
+    """Seeds that differ widen the interval; equal seeds do not make it narrower than that of one seed."""
     one = np.array([[1.0] * 30 + [0.0] * 10])
     same, apart = one.repeat(3, 0), np.vstack([np.ones(40), one[0], one[0][::-1] * 0])
     assert statistics.rate(same).low == pytest.approx(statistics.rate(one).low)
@@ -147,14 +146,14 @@ def test_a_seed_that_differs_widens() -> None:
 
 
 def seed_spread(scores: Scores) -> float:
-    """From one training seed to the next, in the noise of a difference from a base that passes everything."""
+    """The standard error from training seeds, for the difference from a base that passes everything."""
     [(variance, freedom)] = statistics.noise_of_difference(np.ones((1, scores.shape[1])), scores).seeds
     assert freedom == len(scores) - 1
     return math.sqrt(variance * len(scores))
 
 
 def test_seed_noise_is_told_from_case_noise() -> None:
-    """Seeds that differ by chance alone have almost no spread; a real spread of 20 points is found; one has none."""
+    """Seed noise is near 0 for seeds that differ by chance, near the true value for 20 points, and 0 for one seed."""
     rng = np.random.default_rng(9)
     chance = [seed_spread((rng.random((5, 100)) < 0.7).astype(float)) for _ in range(200)]
     real = [
@@ -170,21 +169,21 @@ def test_seed_noise_is_told_from_case_noise() -> None:
 
 
 def test_sign_flip_keeps_its_false_alarm_rate() -> None:
-    """With nothing changed, 80 cases and 20% of them flipping, at most 5% alarms, and not fewer than 2%."""
+    """For 80 unchanged cases of which 20% flip, the sign-flip test alarms in 2 to 5% of simulations."""
     rng = np.random.default_rng(1)
     alarms = sum(statistics.sign_flip(*paired(rng, 80, 0.1, 0.1, 0.6), rng) <= 0.05 for _ in range(DRAWS))
     assert 0.02 <= alarms / DRAWS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
 
 
 def test_sign_flip_finds_a_drop() -> None:
-    """A drop of 20 points among 80 cases is found in at least 80%."""
+    """The sign-flip test detects a drop of 20 points among 80 cases in at least 80% of simulations."""
     rng = np.random.default_rng(2)
     found = sum(statistics.sign_flip(*paired(rng, 80, 0.25, 0.05, 0.6), rng) <= 0.05 for _ in range(400))
     assert found / 400 >= 0.8
 
 
 def test_sign_flip_counts_every_pattern() -> None:
-    """Few differing cases are judged exactly: the share of sign patterns that are as bad."""
+    """With few differing cases, the p-value is the exact share of sign patterns that are as bad."""
     before, after = np.array([[1.0, 1, 1, 0, 1, 1]]), np.array([[0.0, 0, 0, 1, 1, 1]])
     changes = [-1, -1, -1, 1]
     sums = [sum(s * abs(c) for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=4)]
@@ -194,7 +193,7 @@ def test_sign_flip_counts_every_pattern() -> None:
 
 @pytest.mark.parametrize("differing", [4, 9, 13])
 def test_sign_flip_equals_scipy(differing: int) -> None:
-    """The exact p-value of continuous scores is that of scipy's permutation test of paired samples."""
+    """The exact p-value of continuous scores equals that of scipy's permutation test of paired samples."""
     rng = np.random.default_rng(differing)
     before, after = rng.random((1, differing)), rng.random((1, differing))
     expected = permutation_test(
@@ -204,7 +203,7 @@ def test_sign_flip_equals_scipy(differing: int) -> None:
 
 
 def test_bootstrap_agrees_with_scipy() -> None:
-    """Of one seed and single cases the bootstrap's interval is scipy's percentile interval, to within its noise."""
+    """For one seed and no groups, the bootstrap interval agrees with scipy's percentile interval within its noise."""
     rng = np.random.default_rng(8)
     before = rng.beta(2, 3, (1, 80))
     after = np.clip(before + rng.normal(0.05, 0.2, (1, 80)), 0, 1)
@@ -214,27 +213,27 @@ def test_bootstrap_agrees_with_scipy() -> None:
 
 
 def test_sign_flip_drawn_agrees_with_counted() -> None:
-    """Beyond the exact limit, drawn patterns give the binomial's tail to within their noise."""
+    """Above the exact limit, random sign patterns agree with the binomial distribution within their noise."""
     before = np.array([[1.0] * 14 + [0.0] * 6])
     found = statistics.sign_flip(before, 1 - before, np.random.default_rng(0))
     assert found == pytest.approx(binomtest(6, 20, alternative="less").pvalue, abs=0.01)
 
 
 def test_identical_scores_never_alarm() -> None:
-    """Where nothing flipped the p-value is 1."""
+    """Without any difference the p-value is 1."""
     same = np.ones((2, 10))
     assert statistics.sign_flip(same, same, np.random.default_rng(0)) == 1.0
 
 
 @given(st.lists(st.floats(0, 1), max_size=15))
 def test_holm_equals_statsmodels(values: list[float]) -> None:
-    """Adjusted p-values are those of statsmodels."""
+    """Holm's adjusted p-values equal those of statsmodels."""
     expected = multipletests(values, method="holm")[1] if values else []
     assert statistics.holm(values) == pytest.approx(list(expected))
 
 
 def test_holm_holds_the_family() -> None:
-    """Over 12 variants that changed nothing, at most 5% of families have any alarm."""
+    """Among families of 12 unchanged variants, at most 5% have a false alarm."""
     rng = np.random.default_rng(4)
     families = 400
     alarms = 0
@@ -244,11 +243,11 @@ def test_holm_holds_the_family() -> None:
     assert alarms / families <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
 
 
-# --- safe enough, and how much would be seen ---------------------------------------------------------------------
+# --- non-inferiority and power -----------------------------------------------------------------------------------
 
 
 def test_a_worse_variant_is_not_called_safe() -> None:
-    """A variant that truly loses 20 points passes a margin of 10 in at most 5% of draws, with 40 cases and with 80."""
+    """A variant that truly loses 20 points is shown to be within a margin of 10 in at most 5% of simulations."""
     rng = np.random.default_rng(6)
     for cases in (40, 80):
         passed = sum(
@@ -258,7 +257,7 @@ def test_a_worse_variant_is_not_called_safe() -> None:
 
 
 def test_a_safe_variant_is_called_safe() -> None:
-    """A variant that loses nothing passes a margin of 10 with 80 cases in at least 95%, and hardly ever with 8."""
+    """A variant without a loss is shown to be within a margin of 10 in at least 95% with 80 cases, rarely with 8."""
     rng = np.random.default_rng(7)
     shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(300)]
     assert sum(shown) / 300 >= 0.95
@@ -267,7 +266,7 @@ def test_a_safe_variant_is_called_safe() -> None:
 
 
 def test_needed_cases_would_do() -> None:
-    """The number of cases said to be needed shows the margin, and one fewer does not."""
+    """The reported number of needed cases shows the margin, and one case fewer does not."""
     before = np.array([[1.0] * 20])
     after = np.array([[0.0] + [1.0] * 19])
     found = statistics.non_inferiority(before, after, 0.1)
@@ -281,7 +280,7 @@ def test_needed_cases_would_do() -> None:
 
 
 def test_no_number_of_cases_shows_what_is_not_so() -> None:
-    """Where more is lost than the margin allows, no number of cases would show otherwise."""
+    """If the loss exceeds the margin, no number of cases is reported as needed."""
     found = statistics.non_inferiority(np.ones((1, 10)), np.array([[0.0] * 3 + [1.0] * 7]), 0.1)
     assert (found.shown, found.needed) == (False, None)
 
@@ -289,7 +288,7 @@ def test_no_number_of_cases_shows_what_is_not_so() -> None:
 @pytest.mark.parametrize("cases", [40, 80, 200])
 @pytest.mark.parametrize("discordance", [0.05, 0.2])
 def test_what_is_called_detectable_is_detected(cases: int, discordance: float) -> None:
-    """A drop of the size that is called detectable is found in about 80% of simulated pairs."""
+    """A drop of the detectable size is found in about 80% of simulated pairs."""
     rng = np.random.default_rng([cases, int(100 * discordance)])
     drop = statistics.detectable(cases, discordance)
     lost, won = drop + discordance / 2, discordance / 2
@@ -300,74 +299,30 @@ def test_what_is_called_detectable_is_detected(cases: int, discordance: float) -
 
 
 def test_needed_and_detectable_are_inverse() -> None:
-    """As many cases as are needed for a drop detect about that drop."""
+    """`cases_needed` and `detectable` are inverse functions."""
     for drop in (0.05, 0.1, 0.2):
         assert statistics.detectable(statistics.cases_needed(drop, 0.1), 0.1) == pytest.approx(drop, rel=0.02)
 
 
 def test_sides_of_different_cases_are_refused() -> None:
-    """Pairs need the same cases on both sides, and at least one."""
+    """Comparing different numbers of cases, or no cases, is an error."""
     with pytest.raises(ValueError, match="same cases"):
         statistics.difference(np.ones((1, 3)), np.ones((1, 4)))
     with pytest.raises(ValueError, match="at least one"):
         statistics.rate(np.ones((1, 0)))
 
 
-# --- one run held against another --------------------------------------------------------------------------------
+# --- intervals over other trainings ------------------------------------------------------------------------------
 
 
 def trainings(rng: np.random.Generator, seeds: int, shares: Scores, spread: float) -> Scores:
-    """Passes of given cases under drawn seeds, each of which shifts the log-odds of all cases together."""
+    """Scores of cases with given pass rates under random seeds, each of which shifts the log-odds of all cases."""
     odds = np.log(shares / (1 - shares)) + rng.normal(0, spread, size=(seeds, 1))
     return (rng.random((seeds, len(shares))) < 1 / (1 + np.exp(-odds))).astype(float)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.7])
-@pytest.mark.parametrize(("seeds", "cases"), [(5, 25), (3, 60)])
-def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
-    """Where two sides differ in their seeds only, at most 5% of pairs have a p-value of 5%, bad seeds or not."""
-    rng = np.random.default_rng([seeds, int(10 * spread)])
-    shares = rng.beta(6, 1, size=cases).clip(0.02, 0.98)
-    pairs = 400
-    alarms = sum(
-        statistics.decline(*(trainings(rng, seeds, shares, spread) for _ in range(2)), rng) <= 0.05
-        for _ in range(pairs)
-    )
-    assert alarms / pairs <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / pairs)
-
-
-@pytest.mark.parametrize("test", statistics.DECLINE_TESTS)
-def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
-    """Where two sides differ in their seeds only, each test by itself has a p-value of 5% in at most 5% of pairs."""
-    rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
-    alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
-    assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
-
-
-def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
-    """Three of 25 cases lost under every seed are seen, and so is one seed in five lost at most cases."""
-    rng = np.random.default_rng(1)
-    before = np.ones((5, 25))
-    whole, diffuse = before.copy(), before.copy()
-    whole[:, :3] = 0
-    diffuse[np.arange(20) % 5, np.arange(20)] = 0
-    assert statistics.decline(before, whole, rng) < 0.001
-    assert statistics.decline(before, diffuse, rng) < 0.001
-    assert statistics.decline(whole, before, rng) == 1.0
-
-
-def test_decline_does_not_trust_one_bad_seed() -> None:
-    """One training of five that fails everywhere is a bad draw and no decline; sign flips alone would call it one."""
-    rng = np.random.default_rng(2)
-    before = np.ones((5, 25))
-    after = before.copy()
-    after[0] = 0
-    assert statistics.sign_flip(before, after, rng) < 0.001
-    assert statistics.decline(before, after, rng) > 0.1
-
-
 def test_retrained_covers_other_trainings() -> None:
-    """The interval of a share on given cases holds what other seeds would give, in 93% of draws or more."""
+    """The interval of a share on fixed cases contains the result of other seeds in at least 93% of simulations."""
     rng = np.random.default_rng(3)
     shares = rng.beta(4, 1, size=30).clip(0.02, 0.98)
     truth = float(np.mean([trainings(rng, 50, shares, 0.5).mean() for _ in range(200)]))
@@ -379,7 +334,7 @@ def test_retrained_covers_other_trainings() -> None:
 
 
 def test_retrained_difference_bounds_a_loss() -> None:
-    """A true loss of 10 points lies below the 95% upper bound in at least 93% of draws, and no flips leave a width."""
+    """The 95% upper bound exceeds a true loss of 10 points in at least 93%, and has a width without any change."""
     rng = np.random.default_rng(4)
     before = np.full(30, 0.95)
     held = 0
@@ -392,21 +347,7 @@ def test_retrained_difference_bounds_a_loss() -> None:
     assert 0.02 < alike.high < 0.04
 
 
-def test_what_decline_can_detect_it_does() -> None:
-    """A loss of the size that is called detectable is found in about 80% of simulated pairs or more."""
-    rng = np.random.default_rng(5)
-    shares = np.full(25, 0.9)
-    sizes = [statistics.retrained_detectable(*(trainings(rng, 5, shares, 0.3) for _ in range(2))) for _ in range(100)]
-    drop = float(np.median(sizes))
-    found = 0
-    for _ in range(200):
-        before, after = trainings(rng, 5, shares, 0.3), trainings(rng, 5, shares - drop, 0.3)
-        found += statistics.decline(before, after, rng) <= 0.05
-    assert 0.7 <= found / 200 <= 0.98
-
-
 def test_one_seed_a_side_is_judged_by_its_cases() -> None:
-    """With a single seed nothing is known of other seeds: the interval is that of independent trials."""
+    """With a single seed, the interval is that of independent trials."""
     one = np.array([[1.0] * 18 + [0.0] * 2])
     assert statistics.retrained(one).low == pytest.approx(statistics.wilson(0.9, 20, Z95)[0])
-    assert statistics.retrained_detectable(one, one) > 0.2

@@ -1,4 +1,4 @@
-"""Epoch by epoch: what is asked and kept, what becomes of it, and that looking changes nothing."""
+"""Timelines: answers after every epoch, the adapters kept for them, and what is computed from them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.support.synthetic_runs import case, cost, manifest, record, score, su
 
 ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3.0))
 
-# --- what a timeline says ----------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------------------
 
 
 def course(cases: Sequence[Case], base: str, *seeds: Sequence[str]) -> Results:
-    """Each text has a letter per case: `g` passes. Of each seed, a text per epoch."""
+    """Results of a run with a timeline. A text has a letter per case (`g` passes), a seed has a text per epoch."""
     texts = {"g": "good", "b": "bad"}
 
     def answers(letters: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ CASES = [case("new", Role.GENERALISE), case("kept", Role.RETAIN), case("broken",
 
 
 def test_when_each_case_was_learned_and_lost() -> None:
-    """Learned is the epoch from which on a case passes to the end, lost the one from which on it fails."""
+    """A case is learned at the epoch from which it passes until the end, and lost at the epoch from which it fails."""
     [found] = course(CASES, "bggb", ["bggb", "gggb", "ggbb"]).timelines
     milestones = {each.case: (each.learned, each.lost) for each in found.milestones}
     assert milestones == {"new": (2, None), "kept": (None, None), "broken": (None, 3), "never": (None, None)}
@@ -65,7 +65,7 @@ def test_when_each_case_was_learned_and_lost() -> None:
 
 
 def test_the_last_turn_counts() -> None:
-    """A case that came, went and came again was learned when it came to stay; one that came and went was lost."""
+    """If a case changes several times, the last change is reported."""
     [found] = course([case("wavers"), case("leaves")], "bb", ["gg", "bg", "gb"]).timelines
     assert found.milestones == (
         Milestone("wavers", Role.LEARN, 3, None),
@@ -81,7 +81,7 @@ def test_most_seeds_decide() -> None:
 
 
 def test_how_many_epochs_were_needed() -> None:
-    """The first epoch within one standard error of the best is enough; one flip of forty is within it, ten are not."""
+    """The first epoch within one standard error of the best is enough: one of forty cases is within it, ten are not."""
     cases = [case(f"c{n}", Role.GENERALISE) for n in range(40)]
     [found] = course(cases, "b" * 40, ["g" * 29 + "b" * 11, "g" * 39 + "b", "g" * 40]).timelines
     assert found.enough == 2
@@ -90,14 +90,14 @@ def test_how_many_epochs_were_needed() -> None:
 
 
 def test_void_cases_are_in_no_timeline() -> None:
-    """What the base's answer makes void has no milestone and is in no rate."""
+    """Void cases have no milestone and count in no rate of a timeline."""
     [found] = course([case("known"), case("new")], "gb", ["gg", "gg", "gg"]).timelines
     assert [each.case for each in found.milestones] == ["new"]
     assert found.epochs[0].rates[Role.LEARN] == Rate(1, 1)
 
 
 def test_summary_frame_and_json_tell_it() -> None:
-    """The terminal says how many epochs were enough and what was lost; the frame has a row per epoch and role."""
+    """The terminal shows how many epochs were enough and what was lost; the frame has a row per epoch and role."""
     results = course(CASES, "bggb", ["bggb", "gggb", "ggbb"])
     assert "2 of 3 epochs were enough" in data_frame.summary(results)
     assert "lost: broken (epoch 3)" in data_frame.summary(results)
@@ -111,13 +111,13 @@ def test_summary_frame_and_json_tell_it() -> None:
 
 
 def test_without_the_option_there_is_none() -> None:
-    """Runs that asked at the end only have no timeline, and an empty frame of it."""
+    """Runs without `--timeline` have no timeline and an empty data frame of it."""
     results = assemble(manifest(suite(CASES), [ONE]), [record(None, {}), record(ONE, {})], score, "now")
     assert results.timelines == ()
     assert Run(results).timeline().empty
 
 
-# --- what is asked, and what is there already --------------------------------------------------------------------
+# --- answers and the cache ---------------------------------------------------------------------------------------
 
 SETTINGS = Settings(epochs=2.5)
 TRIAL = Trial("trial", "variant", SETTINGS, 0)
@@ -126,7 +126,7 @@ SETUP = Setup(suite([case("one"), case("late", split=Split.CONFIRM)]), ModelRef(
 
 
 class Workers:
-    """Does what a worker does, without a model; dies of `trouble` before it answers with an epoch's adapter."""
+    """An executor without a model. It dies from `trouble` before it answers with an epoch's adapter."""
 
     def __init__(self, trouble: Exception | None = None) -> None:
         self.tasks: list[Task] = []
@@ -164,7 +164,7 @@ def epochs(record: TrialRecord) -> dict[int, str]:
 
 
 def test_every_epoch_before_the_last_is_asked(tmp_path: Path) -> None:
-    """Of two and a half epochs the first and the second are asked apart, each by the name of its own adapter."""
+    """With two and a half epochs, the adapters after the first and second epoch answer separately."""
     found = go(tmp_path, Workers())
     name = SETUP.training_id(SETTINGS, 0)
     assert epochs(found) == {1: f"by {snapshot_id(name, 1)}", 2: f"by {snapshot_id(name, 2)}"}
@@ -172,7 +172,7 @@ def test_every_epoch_before_the_last_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_timeline_is_made_once(tmp_path: Path) -> None:
-    """What has its timeline needs no worker again, with the option or without it."""
+    """A trial with a timeline needs no worker again, with or without the option."""
     first, again = go(tmp_path, Workers()), Workers()
     assert go(tmp_path, again) == first
     assert go(tmp_path, again, timeline=False) == first
@@ -180,7 +180,7 @@ def test_a_timeline_is_made_once(tmp_path: Path) -> None:
 
 
 def test_a_training_whose_epochs_were_not_kept_is_trained_again(tmp_path: Path) -> None:
-    """A run that was finished without the option trains again for it, and answers again with the new adapter."""
+    """A finished trial without stored epochs trains and answers again if the option is given."""
     go(tmp_path, Workers(), timeline=False)
     again = Workers()
     assert set(epochs(go(tmp_path, again))) == {1, 2}
@@ -190,7 +190,7 @@ def test_a_training_whose_epochs_were_not_kept_is_trained_again(tmp_path: Path) 
 
 
 def test_a_death_while_answering_trains_once(tmp_path: Path) -> None:
-    """Epochs that were kept are only asked by the next run."""
+    """If a worker dies while answering, the next run uses the stored epochs and does not train again."""
     assert go(tmp_path, Workers(OSError("gone"))).status is Status.FAILED
     again = Workers()
     assert set(epochs(go(tmp_path, again))) == {1, 2}
@@ -198,12 +198,12 @@ def test_a_death_while_answering_trains_once(tmp_path: Path) -> None:
 
 
 def test_a_confirmation_has_no_timeline(tmp_path: Path) -> None:
-    """Cases that are kept back are asked at the end only."""
+    """Held-out cases are answered only after the last epoch."""
     assert go(tmp_path, Workers(), split=Split.CONFIRM).timeline == ()
 
 
 def test_forgetting_takes_the_epochs_along(tmp_path: Path) -> None:
-    """The cache drops the adapters and answers of a training's epochs with it, and no other's."""
+    """Removing a training from the cache removes the adapters and answers of its epochs, and no others."""
     go(tmp_path, Workers())
     cache, other = Cache(tmp_path / "cache"), Training("another-epoch-1", Status.SUCCEEDED, "", (), None)
     cache.commit_training(other, None)
@@ -212,11 +212,11 @@ def test_forgetting_takes_the_epochs_along(tmp_path: Path) -> None:
     assert not list((cache.root / "answers").glob("*-epoch-*"))
 
 
-# --- the real thing ----------------------------------------------------------------------------------------------
+# --- real training -----------------------------------------------------------------------------------------------
 
 
 def test_keeping_epochs_changes_no_training(base: Base, tmp_path: Path) -> None:
-    """With its epochs kept, a training ends with the same bits; what is kept is what it was, and the last is not."""
+    """Storing epochs leaves the final adapter bit for bit equal, and the last epoch is not stored twice."""
     with training(base, replace(SHORT, epochs=3)) as plain:
         expected = weights(plain.model)
     kept: list[int] = []
@@ -238,7 +238,7 @@ def test_keeping_epochs_changes_no_training(base: Base, tmp_path: Path) -> None:
 
 
 def test_a_worker_keeps_and_asks_each_epoch(tmp_path: Path) -> None:
-    """A real worker leaves an adapter and answers for every epoch that it is told of, beside those of the end."""
+    """A real worker stores an adapter and answers for every requested epoch, and for the end of training."""
     from harness.models.resolving import resolve
     from tests.support.short_trainings import SUITE
 

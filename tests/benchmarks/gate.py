@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.regression import bless
+from harness.analysis.regression.bless import bless
 from harness.core.results import Results
 from harness.core.suite import Case, Role
 from harness.storage.runs import RunStore

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.analysis.regression import gate
-from harness.analysis.regression.baseline import reduced
-from harness.analysis.regression.run_comparison import pair
+from harness.analysis.regression import verdict
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
 from harness.core.regression import Decision, Policy
 from harness.core.results import Choice, Results
 from harness.core.scores import Sample
@@ -99,7 +99,7 @@ def two() -> Decision:
     """Three cases lost and one gained."""
     failing = {"learn 0": run_pairs.SEEDS, "learn 1": run_pairs.SEEDS, "keep 1": run_pairs.SEEDS}
     before, after = run_pairs.results({"keep 2": run_pairs.SEEDS}), run_pairs.results(failing)
-    return gate.decide(pair(reduced(before, "before"), reduced(after, "after")), Policy(10))
+    return verdict.decide(compare(baseline_of(before, "before"), baseline_of(after, "after")), Policy(10))
 
 
 @cache

@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from harness.analysis.recommendation import advise
+from harness.analysis.recommendation import recommend
 from harness.core.measurement import Basis
 from harness.core.results import Choice, Results
 from harness.core.suite import Message
@@ -314,7 +314,7 @@ def test_toy_banner_and_nothing_to_copy() -> None:
 def test_real_model_is_recommended_for_what_was_tested() -> None:
     """A real model's pick is recommended for model, suite, cases and seeds, and its settings can be copied."""
     made, page = shown("t4")
-    advice = advise(made)
+    advice = recommend(made)
     assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
     assert advice.headline.removesuffix(f": {made.choice.variant}.") in page.id("answer").text
     assert page.all("button", **{"data-copy": "settings"})

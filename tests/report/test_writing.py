@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.analysis.regression import gate
-from harness.analysis.regression.baseline import reduced
-from harness.analysis.regression.run_comparison import pair
+from harness.analysis.regression import verdict
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
 from harness.cli import main
 from harness.core.measurement import Basis
 from harness.core.regression import Decision, Policy
@@ -41,7 +41,7 @@ def stored(made: Results, folder: Path) -> Path:
 
 
 def decided(before: Results, after: Results) -> Decision:
-    return gate.decide(pair(reduced(before, "before"), reduced(after, "after")), Policy(10))
+    return verdict.decide(compare(baseline_of(before, "before"), baseline_of(after, "after")), Policy(10))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_runs_that_cannot_be_compared_say_why() -> None:
 def test_the_worst_variant_comes_first() -> None:
     """Variants stand by how grave their verdict is, whatever the grid's order."""
     found = comparison.comparison_page(decided(run_pairs.results(), run_pairs.results(LOST)), "now")
-    order = [comparison.GRAVITY.index(v.verdict) for v in found.variants if v.verdict]
+    order = [comparison.SEVERITY.index(v.verdict) for v in found.variants if v.verdict]
     assert order == sorted(order)
     assert found.verdict.value == "regressed"
 

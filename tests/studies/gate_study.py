@@ -21,9 +21,9 @@ from pathlib import Path
 from statistics import fmean
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.regression import gate
-from harness.analysis.regression.baseline import reduced
-from harness.analysis.regression.run_comparison import pair
+from harness.analysis.regression import verdict
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
 from harness.core import device_profiles
 from harness.core.formats import FORMAT
 from harness.core.model import ModelRef
@@ -58,7 +58,7 @@ def arm(folder: Path, name: str) -> Baseline:
     facts = provenance(machine(device_profiles.CPU), [])
     manifest = RunManifest(FORMAT, suite, asked, ModelRef("pocket", "", "", toy=True), "reference", (), facts, "")
     every: list[TrialRecord] = [*load(folder, "base"), *records]
-    return reduced(assemble(manifest, every, score, ""), name)
+    return baseline_of(assemble(manifest, every, score, ""), name)
 
 
 def side(run: Baseline, seeds: Sequence[int]) -> Baseline:
@@ -89,7 +89,7 @@ def two_sides(rng: random.Random, before: Baseline, after: Baseline) -> tuple[Ba
 
 
 def decide(before: Baseline, after: Baseline) -> Decision:
-    return gate.decide(pair(before, after), Policy(after.suite.margin))
+    return verdict.decide(compare(before, after), Policy(after.suite.margin))
 
 
 def tally(decisions: Iterable[Decision]) -> dict[str, int]:

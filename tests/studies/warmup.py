@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from harness.analysis.divergence import stability
+from harness.analysis.divergence import divergence_rates
 from harness.core.results import Outcome, Results
 from harness.core.suite import Role
 from harness.core.training import Status, Training
@@ -36,7 +36,7 @@ PER_EPOCH = 3
 
 def study(results: Results) -> dict[str, Any]:
     """A row per cell, and of what it is."""
-    sentences = {each.variant: each for each in stability(results)}
+    sentences = {each.variant: each for each in divergence_rates(results)}
     cells = [asdict(sentences[v.name]) | _course(v) for v in results.variants if v.name in sentences]
     facts = results.run.provenance
     return {

@@ -92,7 +92,7 @@ def test_a_line_separator_does_not_end_a_row() -> None:
         ("a: !!python/object/apply:os.system [ls]", "suite.yaml:1:4: tags are not accepted"),
         ("[a]: 1", "suite.yaml:1:1: a key must be a plain name"),
         ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
-        ("a: \x07", "suite.yaml:1:4: holds the unprintable character U+0007"),
+        ("a: \x07", "suite.yaml:1:4: contains the unprintable character U+0007"),
         ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),
         (f"test:\n{CASE}", 'unknown key "test"  Did you mean "tests"?'),
         (f"tests:\n{CASE}\nmargin: lots", 'suite.yaml:3:9: margin: expected a number, found "lots"'),

@@ -1,18 +1,22 @@
-"""Two made-up runs to be held against each other: what passes under which seed is said, the rest is alike."""
+"""Synthetic runs to compare: a test says which cases fail under which seeds, and everything else is equal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.regression.baseline import reduced
-from harness.core.regression import Baseline
+from harness.analysis.regression import verdict
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
+from harness.core.regression import Baseline, Decision, Policy
 from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Role
 from harness.core.training import Fingerprint, Status
+from harness.storage.runs import RunStore
 from tests.support import synthetic_runs
 
 PRINT = Fingerprint(
@@ -24,6 +28,8 @@ CASES = (
     *(synthetic_runs.case(f"keep {n}", Role.RETAIN) for n in range(10)),
 )
 SEEDS = (0, 1, 2, 3, 4)
+LEARN = [case.id for case in CASES if case.role is Role.LEARN]
+POLICY = Policy(margin=10)
 
 Failing = Mapping[str, Sequence[int]]
 """Case id to the seeds under which it fails; all else passes."""
@@ -34,7 +40,7 @@ def results(
     cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
     run: RunManifest | None = None,
 ) -> Results:  # fmt: skip
-    """A run of one variant whose base can do what is to be retained and nothing of what is to be learned."""
+    """The results of a run with one variant. The base passes `retain` cases and fails `learn` cases."""
     asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
     asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
     base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}
@@ -59,5 +65,16 @@ def _record(
 
 
 def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
-    """The same, reduced to what is held against another run."""
-    return reduced(results(failing, **how), name)  # type: ignore[arg-type]
+    """The results of `results`, reduced to a baseline."""
+    return baseline_of(results(failing, **how), name)  # type: ignore[arg-type]
+
+
+def decided(after: Baseline, before: Baseline | None = None, policy: Policy = POLICY) -> Decision:
+    return verdict.decide(compare(before or run(), after), policy)
+
+
+def stored(found: Results, folder: Path) -> RunStore:
+    store = RunStore(folder)
+    store.write_manifest(found.run)
+    store.write_results(found, [], "")
+    return store

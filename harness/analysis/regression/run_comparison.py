@@ -1,6 +1,6 @@
-"""Pairs two runs by variant, case and seed into a `Comparison`: which questions differ, then which results differ.
+"""Compare two runs by variant, case and seed: which prompts and settings differ, and which results differ.
 
-Nothing here decides: `gate` does, and the page of two runs only shows.
+This module only collects differences. `verdict` decides whether they are a regression.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from harness.analysis import statistics
 from harness.analysis.aggregate import void_cases
 from harness.analysis.reducers import reduced, scored
+from harness.analysis.regression import statistical_tests
 from harness.analysis.regression.baseline import samples
-from harness.analysis.score_table import Pair, ScoreTable, score_table
-from harness.analysis.score_table import pair as paired
+from harness.analysis.score_table import Pair, ScoreTable, pair, score_table
 from harness.core.answers import Answer
 from harness.core.claims import source
 from harness.core.conversations import messages_of
@@ -43,42 +43,42 @@ from harness.scoring import Need, needs
 
 Scorer = Callable[[Case, Answer], Score]
 ALPHA = Policy(0).alpha
-"""What a loss is called detectable by."""
-_NO_ANSWERS = (Status.DIVERGED, Status.OUT_OF_MEMORY)
-"""Ends that are results without answers: such a seed fails every case."""
+"""Default error rate of the gate, for which `RoleChange.detectable` is computed."""
+_FAILED_TRAINING = (Status.DIVERGED, Status.OUT_OF_MEMORY)
+"""Statuses of trainings that finished without a usable model: such a seed fails every case."""
 
 
-def pair(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
-    """Compare `after` with `before` on the cases that both runs asked in the same words.
+def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
+    """Compare `after` with `before` on the cases that have the same prompt in both runs.
 
-    Where the later suite has other assertions, the earlier answers are scored again by `score`, the later suite's
-    scorer; without a scorer such cases are left out.
+    If a case's assertions changed, `score`, the later suite's scorer, scores the earlier answers again. Without a
+    scorer, such cases are left out.
     """
-    questions = _questions(before.suite, after.suite, can_judge=score is not None)
-    cases = {case.id: case for case in after.suite.cases if case.id in questions.shared}
-    again = dict.fromkeys(questions.changes.judged_otherwise, score) if score else {}
-    was, now = _Judged(before, cases, again), _Judged(after, cases, {})
+    shared = _shared_cases(before.suite, after.suite, can_score=score is not None)
+    cases = {case.id: case for case in after.suite.cases if case.id in shared.ids}
+    again = dict.fromkeys(shared.changes.judged_otherwise, score) if score else {}
+    was, now = _ScoredRun(before, cases, again), _ScoredRun(after, cases, {})
     void = void_cases(replace(after.suite, cases=tuple(cases.values())), was.base_verdicts())
-    couples = list(_couples(before, after))
-    tests = max(1, len(couples) * len({case.role for case in cases.values() if case.id not in void}))
-    variants = [_variant(_Couple(was, now, old, new), void, tests) for old, new in couples]
-    matched_before, matched_after = {id(old) for old, _ in couples}, {id(new) for _, new in couples}
+    pairs = list(_variant_pairs(before, after))
+    tests = max(1, len(pairs) * len({case.role for case in cases.values() if case.id not in void}))
+    variants = [_variant(_VariantPair(was, now, old, new), void, tests) for old, new in pairs]
+    matched_before, matched_after = {id(old) for old, _ in pairs}, {id(new) for _, new in pairs}
     return Comparison(
         before=_side(before),
         after=_side(after),
         obstacles=tuple(_obstacles(before, after)),
         changed=tuple(_changed(before, after)),
-        suite=questions.changes,
+        suite=shared.changes,
         void=void,
         variants=_adjusted(variants),
         missing=tuple(row.name for row in before.variants if id(row) not in matched_before),
         added=tuple(row.name for row in after.variants if id(row) not in matched_after),
-        base=tuple(_flips(_Couple(was, now, before.base, after.base), {})),
+        base=tuple(_flips(_VariantPair(was, now, before.base, after.base), {})),
     )
 
 
-def _couples(before: Baseline, after: Baseline) -> Iterator[tuple[BaselineVariant, BaselineVariant]]:
-    """Match variants by name where both were named in the grid, else by equal settings; in the later run's order."""
+def _variant_pairs(before: Baseline, after: Baseline) -> Iterator[tuple[BaselineVariant, BaselineVariant]]:
+    """Match variants by name if the grid names both, else by equal settings. Yield in the later run's order."""
     by_name = {row.name: row for row in before.variants if row.named}
     by_settings = {row.settings: row for row in before.variants if row.settings}
     taken: set[int] = set()
@@ -95,21 +95,23 @@ def _side(run: Baseline) -> Side:
     return Side(run.name, run.suite.name, facts.started, facts.git_commit, facts.git_dirty)
 
 
-# --- what was asked ----------------------------------------------------------------------------------------------
+# --- suites and settings -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Questions:
-    shared: frozenset[str]
+class _SharedCases:
+    """The ids of cases that can be compared, and how the suites differ."""
+
+    ids: frozenset[str]
     changes: SuiteChange
 
 
-def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
+def _shared_cases(before: Suite, after: Suite, *, can_score: bool) -> _SharedCases:
     old, new = ({case.id: case for case in suite.cases} for suite in (before, after))
     both = [id for id in new if id in old]
     asked = [id for id in both if messages_of(before, old[id]) != messages_of(after, new[id])]
-    judged = [id for id in both if id not in asked and judgement_of(old[id]) != judgement_of(new[id])]
-    unjudged = [id for id in judged if not can_judge or not _kept_enough(old[id], new[id])]
+    judged = [id for id in both if id not in asked and scoring_rules(old[id]) != scoring_rules(new[id])]
+    unjudged = [id for id in judged if not can_score or not _can_be_scored(old[id], new[id])]
     changes = SuiteChange(
         asked_otherwise=tuple(asked),
         gone=tuple(id for id in old if id not in new),
@@ -117,16 +119,16 @@ def _questions(before: Suite, after: Suite, *, can_judge: bool) -> _Questions:
         judged_otherwise=tuple(id for id in judged if id not in unjudged),
         unjudged=tuple(unjudged),
     )
-    return _Questions(frozenset(both) - {*asked, *unjudged}, changes)
+    return _SharedCases(frozenset(both) - {*asked, *unjudged}, changes)
 
 
-def judgement_of(case: Case) -> tuple[object, ...]:
-    """Return everything that decides how an answer to the case is scored."""
+def scoring_rules(case: Case) -> tuple[object, ...]:
+    """Return everything that determines the score of an answer to the case."""
     return case.assertions, case.threshold, case.reference, case.choices, case.vars
 
 
-def _kept_enough(old: Case, new: Case) -> bool:
-    """Whether the log-probabilities that the new assertions need were stored, for the same reference and choices."""
+def _can_be_scored(old: Case, new: Case) -> bool:
+    """Return whether the earlier run stored all log-probabilities that the new assertions need."""
     if not needs(new.assertions, Need.LOG_PROBABILITIES):
         return True
     same = (old.reference, old.choices) == (new.reference, new.choices)
@@ -152,27 +154,32 @@ def _obstacles(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
 def _different(what: str, before: object, after: object, name: str) -> Iterator[Mismatch]:
     old, new = getattr(before, name), getattr(after, name)
     if old != new:
-        yield Mismatch(what, _told(old), _told(new))
+        yield Mismatch(what, _value_text(old), _value_text(new))
 
 
-def _told(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(repr, value)) or "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _rows(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
-    """Which rows, counted from 1, the other side has not; where both have all, the order differs."""
-    sides = []
-    for own, other in ((before, set(after)), (after, set(before))):
-        lone = [number for number, row in enumerate(own, 1) if row not in other]
-        few = ", ".join(map(str, lone[:8])) + (f" and {len(lone) - 8} more" if len(lone) > 8 else "")
-        sides.append(f"{len(own)}, in an order of its own" if not lone else f"{len(own)}, of which alone here: {few}")
-    return sides[0], sides[1]
+    """Describe for each side the training rows that the other side lacks (counted from 1), or a different order."""
+    only_before, only_after = _rows_only_in(before, after), _rows_only_in(after, before)
+    if not only_before and not only_after:
+        return f"{len(before)} in one order", f"{len(after)} in another order"
+    return f"{len(before)}{only_before}", f"{len(after)}{only_after}"
+
+
+def _rows_only_in(own: Sequence[str], other: Sequence[str]) -> str:
+    known = set(other)
+    numbers = [number for number, row in enumerate(own, 1) if row not in known]
+    more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+    return f", only here: row {', '.join(map(str, numbers[:8]))}{more}" if numbers else ""
 
 
 def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
-    """What may have made the difference: it is allowed, and named."""
+    """Yield changed library versions and machine facts. They are possible causes and do not prevent a comparison."""
     old, new = before.provenance, after.provenance
     for name in dict.fromkeys([*old.versions, *new.versions]):
         versions = old.versions.get(name, ""), new.versions.get(name, "")
@@ -186,11 +193,11 @@ def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
     yield from _different("platform", old, new, "platform")
 
 
-# --- what was answered -------------------------------------------------------------------------------------------
+# --- answers and rates -------------------------------------------------------------------------------------------
 
 
-class _Judged:
-    """One side's samples on the shared cases; those in `again` are scored anew by the scorer given there."""
+class _ScoredRun:
+    """The samples of one run on the shared cases. The cases in `again` are scored again with the given scorers."""
 
     def __init__(self, run: Baseline, cases: Mapping[str, Case], again: Mapping[str, Scorer]) -> None:
         self.run, self.cases, self._again = run, cases, again
@@ -214,25 +221,25 @@ class _Judged:
         return {sample.case: sample.score for sample in reduced(self.samples(self.run.base), self.reducer)}
 
     def table(self, row: BaselineVariant) -> ScoreTable:
-        """Return the variant's scores; a seed that diverged or ran out of memory fails every case."""
+        """Return the variant's scores. A seed that diverged or ran out of memory fails every case."""
         if id(row) not in self._tables:
-            lost = [seed for seed, status in zip(row.seeds, row.statuses, strict=True) if status in _NO_ANSWERS]
+            failed = [seed for seed, status in zip(row.seeds, row.statuses, strict=True) if status in _FAILED_TRAINING]
             table = score_table(self.samples(row), self.reducer)
-            self._tables[id(row)] = table.failing(self.cases, lost) if lost else table
+            self._tables[id(row)] = table.failing(self.cases, failed) if failed else table
         return self._tables[id(row)]
 
-    def answering(self, row: BaselineVariant) -> list[int]:
-        """Return the seeds that count: those that succeeded, and those whose failure is a result."""
+    def counted_seeds(self, row: BaselineVariant) -> list[int]:
+        """Return the seeds that count: they succeeded, diverged or ran out of memory."""
         statuses = zip(row.seeds, row.statuses, strict=True)
-        return [seed for seed, status in statuses if status is Status.SUCCEEDED or status in _NO_ANSWERS]
+        return [seed for seed, status in statuses if status is Status.SUCCEEDED or status in _FAILED_TRAINING]
 
 
 @dataclass(frozen=True)
-class _Couple:
+class _VariantPair:
     """One variant (or the base) in the earlier run and in the later one."""
 
-    was: _Judged
-    now: _Judged
+    was: _ScoredRun
+    now: _ScoredRun
     old: BaselineVariant
     new: BaselineVariant
 
@@ -242,14 +249,14 @@ class _Couple:
 
     @property
     def seeds(self) -> tuple[list[int], list[int]]:
-        return self.was.answering(self.old), self.now.answering(self.new)
+        return self.was.counted_seeds(self.old), self.now.counted_seeds(self.new)
 
     def cases(self, void: Mapping[str, str]) -> list[Case]:
         return [case for id, case in self.was.cases.items() if id not in void]
 
 
-def _variant(couple: _Couple, void: Mapping[str, str], tests: int) -> VariantChange:
-    old, new = couple.old, couple.new
+def _variant(both: _VariantPair, void: Mapping[str, str], tests: int) -> VariantChange:
+    old, new = both.old, both.new
     return VariantChange(
         name=new.name,
         settings=tuple(_settings(old, new)),
@@ -257,11 +264,11 @@ def _variant(couple: _Couple, void: Mapping[str, str], tests: int) -> VariantCha
         seeds_after=new.seeds,
         failures_before=tuple(_failures(old)),
         failures_after=tuple(_failures(new)),
-        missing=tuple(_failures(new, but=_NO_ANSWERS)),
-        unscored=_unscored(couple, void),
-        roles=tuple(_roles(couple, void, tests)),
-        flips=tuple(_flips(couple, void)),
-        costs=tuple(_costs(couple.was.run, couple.now.run, old, new)),
+        missing=tuple(_failures(new, but=_FAILED_TRAINING)),
+        unscored=_unscored(both, void),
+        roles=tuple(_roles(both, void, tests)),
+        flips=tuple(_flips(both, void)),
+        costs=tuple(_costs(both.was.run, both.now.run, old, new)),
     )
 
 
@@ -272,7 +279,7 @@ def _settings(old: BaselineVariant, new: BaselineVariant) -> Iterator[Mismatch]:
 
 
 def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterator[Mismatch]:
-    """Fields in which what was really trained differs; nothing where a side has no fingerprint."""
+    """Yield the fields in which the fingerprints differ, or nothing if one side has no fingerprint."""
     if before and after:
         for field in fields(Fingerprint):
             old, new = (sorted({str(getattr(one, field.name)) for one in side}) for side in (before, after))
@@ -280,13 +287,13 @@ def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterat
                 yield Mismatch(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
 
 
-def _unscored(couple: _Couple, void: Mapping[str, str]) -> int:
-    """Count the cases that lost their score: the change that is looked for may be the reason."""
-    (before, after), (old, new) = couple.tables, couple.seeds
+def _unscored(both: _VariantPair, void: Mapping[str, str]) -> int:
+    """Count the cases that had a score under every seed before and lack one now. A regression may be the reason."""
+    (before, after), (old, new) = both.tables, both.seeds
     if not old or not new:
         return 0
-    cases = [case.id for case in couple.cases(void)]
-    return len(set(before.whole(cases, old)) - set(after.whole(cases, new)))
+    cases = [case.id for case in both.cases(void)]
+    return len(set(before.complete(cases, old)) - set(after.complete(cases, new)))
 
 
 def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator[str]:
@@ -295,10 +302,10 @@ def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator
             yield f"seed {seed}: {status}" + (f": {message}" if message else "")
 
 
-def _roles(couple: _Couple, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
+def _roles(both: _VariantPair, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
     for role in Role:
-        cases = [case for case in couple.cases(void) if case.role is role]
-        if found := paired(cases, *couple.tables, seeds=couple.seeds):
+        cases = [case for case in both.cases(void) if case.role is role]
+        if found := pair(cases, *both.tables, seeds=both.seeds):
             yield _role(role, found, tests)
 
 
@@ -306,7 +313,8 @@ def _role(role: Role, found: Pair, tests: int) -> RoleChange:
     before, after, groups = found.before, found.after, found.groups
     moved = statistics.retrained_difference(before, after)
     worse, better = (
-        statistics.decline(*sides, np.random.default_rng(0), groups) for sides in ((before, after), (after, before))
+        statistical_tests.decline(*sides, np.random.default_rng(0), groups)
+        for sides in ((before, after), (after, before))
     )
     return RoleChange(
         role=role,
@@ -316,7 +324,7 @@ def _role(role: Role, found: Pair, tests: int) -> RoleChange:
         difference=_estimate(moved),
         # A one-sided bound at 95% is the end of a two-sided interval at 90%.
         worst=-statistics.retrained_difference(before, after, level=2 * statistics.LEVEL - 1).low,
-        detectable=statistics.retrained_detectable(before, after, alpha=ALPHA / tests),
+        detectable=statistical_tests.detectable_loss(before, after, alpha=ALPHA / tests),
         p_worse=worse,
         p_better=better,
         worse_adjusted=worse,
@@ -329,7 +337,7 @@ def _estimate(found: statistics.Interval) -> Estimate:
 
 
 def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
-    """Return the changes with Holm's p-values over all variants and roles."""
+    """Return the variants with p-values adjusted by Holm's method over all variants and roles."""
     every = [role for variant in variants for role in variant.roles]
     worse, better = (iter(statistics.holm([getattr(role, name) for role in every])) for name in ("p_worse", "p_better"))
     return tuple(
@@ -346,14 +354,14 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 # --- single cases ------------------------------------------------------------------------------------------------
 
 
-def _flips(couple: _Couple, void: Mapping[str, str]) -> list[Flip]:
-    """Return the cases that one side passes under more seeds, lost ones first, then critical ones, then by size."""
-    was, now = couple.was, couple.now
-    before, after = _verdicts(was, couple.old), _verdicts(now, couple.new)
+def _flips(both: _VariantPair, void: Mapping[str, str]) -> list[Flip]:
+    """Return the cases whose pass rate over seeds changed. Order: lost before gained, critical first, then by size."""
+    was, now = both.was, both.now
+    before, after = _verdicts(was, both.old), _verdicts(now, both.new)
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
     found = [
         _flip(case, case.id in critical, old, new)
-        for case in couple.cases(void)
+        for case in both.cases(void)
         if (old := before.get(case.id)) and (new := after.get(case.id)) and _rate(old) != _rate(new)
     ]
     return sorted(found, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
@@ -367,8 +375,8 @@ def _moved(flip: Flip) -> float:
     return (flip.after.value or 0.0) - (flip.before.value or 0.0)
 
 
-def _verdicts(side: _Judged, row: BaselineVariant) -> dict[str, list[Sample]]:
-    """By case, one sample per seed that has a score."""
+def _verdicts(side: _ScoredRun, row: BaselineVariant) -> dict[str, list[Sample]]:
+    """Return by case one sample for each seed that has a score."""
     found: dict[str, list[Sample]] = {}
     for sample in scored(reduced(side.samples(row), side.reducer)):
         found.setdefault(sample.case, []).append(sample)
@@ -378,9 +386,9 @@ def _verdicts(side: _Judged, row: BaselineVariant) -> dict[str, list[Sample]]:
 def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[Sample]) -> Flip:
     rates = [Rate(sum(s.score.passed for s in own), len(own)) for own in (before, after)]
     lost = (rates[1].value or 0.0) < (rates[0].value or 0.0)
-    good, bad = (before, after) if lost else (after, before)
-    passing = next((s for s in good if s.score.passed), good[0])
-    failing = next((s for s in bad if not s.score.passed), bad[0])
+    better, worse = (before, after) if lost else (after, before)
+    passing = next((s for s in better if s.score.passed), better[0])
+    failing = next((s for s in worse if not s.score.passed), worse[0])
     first, second = (passing, failing) if lost else (failing, passing)
     return Flip(
         case=case.id,
@@ -400,16 +408,16 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 
 def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", PhaseCost.peak)):
-        was, now = (tuple(figure(cost) for cost in _whole(row)) for row in (old, new))
+        was, now = (tuple(figure(cost) for cost in _finished_costs(row)) for row in (old, new))
         if was and now:
             timed = figure is _seconds
             resident = not timed and not all(cost.on_gpu for cost in new.costs)
-            yield CostChange(what, was, now, _hindrance(before, after, was, now, timed=timed), resident)
+            yield CostChange(what, was, now, _why_not_comparable(before, after, was, now, timed=timed), resident)
 
 
-def _whole(row: BaselineVariant) -> tuple[PhaseCost, ...]:
-    """Costs of trainings that were not broken off: what a part of one took is no saving."""
-    if len(row.costs) != len(row.statuses):  # of those that were stored, it is not known whose
+def _finished_costs(row: BaselineVariant) -> tuple[PhaseCost, ...]:
+    """Return the costs of complete trainings. An aborted training takes less time, which is no improvement."""
+    if len(row.costs) != len(row.statuses):  # costs cannot be assigned to seeds
         return row.costs if all(status is Status.SUCCEEDED for status in row.statuses) else ()
     both = zip(row.costs, row.statuses, strict=True)
     return tuple(cost for cost, status in both if status is Status.SUCCEEDED)
@@ -419,15 +427,15 @@ def _seconds(cost: PhaseCost) -> Measurement:
     return cost.seconds
 
 
-def _hindrance(
+def _why_not_comparable(
     before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
 ) -> str:
     sides = [{source(figure) for figure in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
-        told = [" and ".join(sorted(side)) for side in sides]
-        return f"{told[0]}, then {told[1]}"
+        sources = [" and ".join(sorted(side)) for side in sides]
+        return f"{sources[0]}, then {sources[1]}"
     if before.engine != after.engine:
         return f"engine {before.engine}, then {after.engine}"
     if timed and after.provenance.machine.kind is DeviceKind.CPU:
-        return "a CPU's time is also that of what else it does"
+        return "CPU time depends on other processes"
     return ""

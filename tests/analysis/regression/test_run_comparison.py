@@ -1,4 +1,4 @@
-"""Two runs are paired by what they asked, and what differs between them is named."""
+"""Two runs are compared on their common cases, and every difference between them is listed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.analysis.regression.baseline import reduced
-from harness.analysis.regression.run_comparison import pair
+from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.run_comparison import compare
 from harness.core.answers import Likelihood
 from harness.core.engines import Engine
 from harness.core.machine import Machine
@@ -24,9 +24,9 @@ LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
 
 def test_a_run_and_itself() -> None:
-    """A run held against itself differs in nothing: no obstacle, no drift, no flip, every p-value 1."""
+    """A run compared with itself has no obstacle, no drift and no changed case, and every p-value is 1."""
     one = run({"learn 1": [2]})
-    found = pair(one, one)
+    found = compare(one, one)
     (variant,) = found.variants
     assert (found.obstacles, found.changed, found.missing, found.added) == ((), (), (), ())
     assert found.suite.empty
@@ -37,19 +37,19 @@ def test_a_run_and_itself() -> None:
 
 
 def test_a_named_row_keeps_its_name() -> None:
-    """A row's own name pairs it with what had that name, and the settings in which they differ are listed."""
+    """A variant with a name in the grid is matched by that name, and its changed settings are listed."""
     hotter = replace(NAMED, settings=replace(NAMED.settings, learning_rate=1e-2, epochs=1))
-    (variant,) = pair(run(), run(variant=hotter)).variants
+    (variant,) = compare(run(), run(variant=hotter)).variants
     assert [(d.what, d.before, d.after) for d in variant.settings] == [
         ("learning_rate", "0.001", "0.01"), ("epochs", "3", "1"),
     ]  # fmt: skip
 
 
 def test_rows_without_names_are_paired_by_settings() -> None:
-    """What a variant is called after what differs does not matter; other settings make another variant."""
+    """Variants without a name in the grid are matched by equal settings."""
     called = Variant("a", "lr=1e-3", Settings(1e-3)), Variant("a", "lr=1e-3 r=16", Settings(1e-3))
-    assert pair(run(variant=called[0]), run(variant=called[1])).variants[0].name == "lr=1e-3 r=16"
-    other = pair(run(variant=called[0]), run(variant=replace(called[1], settings=Settings(2e-3))))
+    assert compare(run(variant=called[0]), run(variant=called[1])).variants[0].name == "lr=1e-3 r=16"
+    other = compare(run(variant=called[0]), run(variant=replace(called[1], settings=Settings(2e-3))))
     assert (other.variants, other.missing, other.added) == ((), ("lr=1e-3",), ("lr=1e-3 r=16",))
 
 
@@ -65,7 +65,7 @@ def on(one: Baseline, machine: Machine) -> Baseline:
     ("other", "what", "after"),
     [
         (replace(run(), model=ModelRef("llama", "", "d" * 16)), "model", "llama"),
-        (replace(run(), training_rows=(*run().training_rows, "beef")), "training rows", "2, of which alone here: 2"),
+        (replace(run(), training_rows=(*run().training_rows, "beef")), "training rows", "2, only here: row 2"),
         (with_decoding(run(), Decoding(32)), "decoding max_new_tokens", "32"),
         (with_decoding(run(), Decoding(temperature=0.7)), "decoding temperature", "0.7"),
         (with_decoding(run(), Decoding(stop=("\n",))), "decoding stop", r"'\n'"),
@@ -74,89 +74,89 @@ def on(one: Baseline, machine: Machine) -> Baseline:
     ],
 )  # fmt: skip
 def test_obstacles(other: Baseline, what: str, after: str) -> None:
-    """Another model, data set, decoding or compute dtype is an obstacle, and the exact difference is told."""
-    (obstacle,) = pair(run(), other).obstacles
+    """Another model, data set, decoding or compute dtype is an obstacle that names the exact difference."""
+    (obstacle,) = compare(run(), other).obstacles
     assert (obstacle.what, obstacle.after) == (what, after)
 
 
 def test_what_changed_is_named() -> None:
-    """Library versions, machine and engine are listed, each with both values, and hinder nothing but costs."""
+    """Changed library versions, machine and engine are listed with both values and affect only the costs."""
     versions = run().provenance.versions | {"trl": "9.9"}
     other = on(run(), replace(run().provenance.machine, device="Other CPU"))
     other = replace(other, engine=Engine.FUSED, provenance=replace(other.provenance, versions=versions))
-    found = pair(run(), other)
+    found = compare(run(), other)
     assert {d.what: d.after for d in found.changed} == {"trl": "9.9", "device": "Other CPU", "engine": "fused"}
     assert not found.obstacles
     assert all("engine" in cost.hindrance for cost in found.variants[0].costs)
 
 
 def test_another_device_hinders_costs_only() -> None:
-    """Figures of another device are shown and not compared; pass rates are."""
+    """Costs measured on another device are shown and not compared, while pass rates are compared."""
     gpu, other = synthetic_runs.machine("cuda"), replace(synthetic_runs.machine("cuda"), device="NVIDIA A100")
     sides = [
         run(run=synthetic_runs.manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=where))
         for where in (gpu, other)
     ]
-    found = pair(*sides)
+    found = compare(*sides)
     told = "measured on Tesla T4, then measured on NVIDIA A100"
     assert [cost.hindrance for cost in found.variants[0].costs] == [told, told]
     assert not found.obstacles
     assert len(found.variants[0].roles) == 2
-    assert {cost.hindrance for cost in pair(sides[0], sides[0]).variants[0].costs} == {""}
+    assert {cost.hindrance for cost in compare(sides[0], sides[0]).variants[0].costs} == {""}
 
 
 def test_drift_is_named() -> None:
-    """What a fingerprint has otherwise is listed by name; a side without fingerprints has no drift."""
+    """Differences between fingerprints are listed by field; without a fingerprint on one side there is no drift."""
     drifted = replace(PRINT, saved_dtype="BF16", supervised_tokens=900)
-    (variant,) = pair(run(), run(fingerprint=drifted)).variants
+    (variant,) = compare(run(), run(fingerprint=drifted)).variants
     assert [(d.what, d.before, d.after) for d in variant.drift] == [
         ("supervised tokens", "300", "900"), ("saved dtype", "F32", "BF16"),
     ]  # fmt: skip
-    assert pair(run(fingerprint=None), run()).variants[0].drift == ()
+    assert compare(run(fingerprint=None), run()).variants[0].drift == ()
 
 
 # --- changed suites ----------------------------------------------------------------------------------------------
 
 
 def test_another_prompt_is_left_out() -> None:
-    """A case that was asked in other words is left out and listed; so are those that one suite lacks."""
+    """Cases with a changed prompt, and cases that only one suite has, are left out and listed."""
     asked = replace(CASES[0], messages=(Message("user", "In other words?"),))
     new = synthetic_runs.case("brand new", Role.LEARN)
-    found = pair(run(), run(cases=(asked, *CASES[2:], new)), synthetic_runs.score)
+    found = compare(run(), run(cases=(asked, *CASES[2:], new)), synthetic_runs.score)
     assert found.suite.asked_otherwise == ("learn 0",)
     assert (found.suite.gone, found.suite.new) == (("learn 1",), ("brand new",))
     assert found.variants[0].roles[0].cases == 8
 
 
 def test_another_system_prompt_is_another_prompt() -> None:
-    """The suite's system prompt is part of what every case without one of its own was asked."""
+    """A changed system prompt of the suite changes the prompt of every case without its own system prompt."""
     other = replace(run(), suite=replace(run().suite, system_prompt="Be brief."))
-    assert len(pair(run(), other).suite.asked_otherwise) == len(CASES)
+    assert len(compare(run(), other).suite.asked_otherwise) == len(CASES)
 
 
 def test_changed_assertions_judge_again() -> None:
-    """The earlier answers are judged by the later suite's assertions; without a scorer such cases are left out."""
+    """Cases with changed assertions are scored again by the later suite, and left out if there is no scorer."""
     strict = (replace(CASES[0], assertions=synthetic_runs.case("x", expect="splendid").assertions), *CASES[1:])
-    found = pair(run(), run({"learn 0": SEEDS}, cases=strict), synthetic_runs.score)
+    found = compare(run(), run({"learn 0": SEEDS}, cases=strict), synthetic_runs.score)
     assert found.suite.judged_otherwise == ("learn 0",)
     assert found.variants[0].flips == ()
     assert found.variants[0].roles[0].before.value == 0.9
-    assert pair(run(), run(cases=strict)).suite.unjudged == ("learn 0",)
+    assert compare(run(), run(cases=strict)).suite.unjudged == ("learn 0",)
 
 
 def test_what_was_not_kept_cannot_be_judged() -> None:
-    """An assertion about log-probabilities needs them kept: added later, its case is left out and listed."""
+    """A new assertion on log-probabilities that the baseline did not store leaves its case out."""
     weighing = replace(CASES[0].assertions[0], type="perplexity", threshold=2.0)
     with_weight = (replace(CASES[0], assertions=(weighing,)), *CASES[1:])
-    assert pair(run(), run(cases=with_weight), synthetic_runs.score).suite.unjudged == ("learn 0",)
+    assert compare(run(), run(cases=with_weight), synthetic_runs.score).suite.unjudged == ("learn 0",)
 
 
 def test_log_probabilities_are_kept_where_they_judge() -> None:
-    """An answer's log-probabilities are in a baseline only where the case's assertions judge by them."""
+    """A baseline stores an answer's log-probabilities only if the case's assertions need them."""
     weighing = replace(CASES[0].assertions[0], type="reference-perplexity")
     made = results(cases=(replace(CASES[0], assertions=(weighing,)), *CASES[1:]))
     likely = Likelihood(-1.0, 2)
-    found = reduced(
+    found = baseline_of(
         replace(made, samples=tuple(replace(s, answer=replace(s.answer, reference=likely)) for s in made.samples)),
         "run",
     )
@@ -168,8 +168,8 @@ def test_log_probabilities_are_kept_where_they_judge() -> None:
 
 
 def test_flips() -> None:
-    """A case that passes under fewer seeds is a lost flip with both answers, and the worst come first."""
-    found = pair(run({"keep 3": [0]}), run({"learn 1": SEEDS, "learn 2": [4]})).variants[0].flips
+    """A case that passes under fewer seeds is listed as lost with both answers, the largest losses first."""
+    found = compare(run({"keep 3": [0]}), run({"learn 1": SEEDS, "learn 2": [4]})).variants[0].flips
     assert [(flip.case, flip.lost, flip.everywhere) for flip in found] == [
         ("learn 1", True, True), ("learn 2", True, False), ("keep 3", False, False),
     ]  # fmt: skip
@@ -179,35 +179,35 @@ def test_flips() -> None:
 
 
 def test_a_broken_training_passes_nothing() -> None:
-    """Under a seed that diverges or runs out of memory every case fails; one that merely failed is missing."""
-    broke = pair(run(), run(status=Status.DIVERGED)).variants[0]
+    """A seed that diverged or ran out of memory fails every case, and a seed that failed otherwise is missing."""
+    broke = compare(run(), run(status=Status.DIVERGED)).variants[0]
     assert [role.after.value for role in broke.roles] == [0.0, 0.0]
     assert max(role.worse_adjusted for role in broke.roles) < 0.01
-    missing = pair(run(), run(status=Status.FAILED)).variants[0]
+    missing = compare(run(), run(status=Status.FAILED)).variants[0]
     assert (missing.roles, len(missing.missing)) == ((), 5)
     assert missing.failures_after[0].startswith("seed 0: failed")
 
 
 def test_void_is_what_the_earlier_base_says() -> None:
-    """A base that can no longer do something voids nothing: its loss would hide the variant's."""
+    """Only the earlier run's base answers make cases void, so a worse base model cannot hide a variant's loss."""
     dumb = run({"keep 1": SEEDS})
     answers = dumb.base.answers | {"keep 1": tuple(replace(k, passed=False) for k in dumb.base.answers["keep 1"])}
-    found = pair(run(), replace(dumb, base=replace(dumb.base, answers=answers)))
+    found = compare(run(), replace(dumb, base=replace(dumb.base, answers=answers)))
     assert found.void == {}
     assert [flip.case for flip in found.variants[0].flips] == ["keep 1"]
     assert [flip.case for flip in found.base] == ["keep 1"]
 
 
 def test_p_values_hold_the_family() -> None:
-    """Adjusted p-values are Holm's over all roles, so none is below its own."""
-    found = pair(run(), run({id: [0, 1, 2] for id in LEARN})).variants[0].roles
+    """Adjusted p-values follow Holm's method over all roles, so none is below the unadjusted one."""
+    found = compare(run(), run({id: [0, 1, 2] for id in LEARN})).variants[0].roles
     assert all(role.worse_adjusted >= role.p_worse for role in found)
     assert found[0].worse_adjusted == pytest.approx(2 * found[0].p_worse)
     assert found[1].worse_adjusted == 1.0
 
 
 def test_seeds_need_not_be_the_same() -> None:
-    """Runs under other seeds, and more of them, are compared all the same."""
-    found = pair(run(), run(seeds=(7, 8, 9))).variants[0]
+    """Runs with different seeds and different numbers of seeds can be compared."""
+    found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]

@@ -1,6 +1,6 @@
-"""A decision in words: for a terminal, for a pull request, and as annotations where GitHub runs it.
+"""The gate's output: text for the terminal, Markdown for a pull request, annotations for GitHub Actions.
 
-Prompts and answers are other people's text: in a terminal they lose what steers it, in Markdown they stand in code.
+Prompts and answers are untrusted text. Terminal output drops their control characters, and Markdown shows them as code.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.regression.gate import amount, chance, changed, tolerance
+from harness.analysis.regression.verdict import amount, chance, describe_mismatch, tolerance
 from harness.core.regression import (
     Comparison,
     CostChange,
@@ -25,45 +25,46 @@ from harness.core.results import Verdict
 from harness.core.scores import Rate
 
 SHOWN = 8
-"""Lost cases that are told in full; the rest is counted."""
+"""How many lost cases are shown in full. The others are only counted."""
 LENGTH = 160
-"""Characters of a prompt or an answer."""
-_SUITE = {
-    "asked_otherwise": "left out, asked in other words",
-    "gone": "no longer in the suite",
-    "new": "new in the suite",
-    "judged_otherwise": "judged again by the later suite's assertions",
-    "unjudged": "left out, for what the later assertions need was not kept",
+"""Maximum length of a shown prompt or answer, in characters."""
+SUITE_CHANGES = {
+    "asked_otherwise": "left out, because the prompt changed",
+    "gone": "only in the earlier suite",
+    "new": "only in the later suite",
+    "judged_otherwise": "with changed assertions, so the earlier answers were scored again",
+    "unjudged": "left out, because the changed assertions need data that the earlier run did not store",
 }
+"""A description of each kind of change between two suites, by the name of its field in `SuiteChange`."""
 
 
 def plain(text: str, length: int = LENGTH) -> str:
-    """One line that steers no terminal and no workflow: control and direction characters are dropped, and it is cut."""
+    """Return untrusted text as one line without control characters, cut to `length` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).replace("##[", "## [")
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-# --- a terminal --------------------------------------------------------------------------------------------------
+# --- terminal ----------------------------------------------------------------------------------------------------
 
 
 def text(decision: Decision) -> str:
-    """The verdict, then for every variant what was changed, what drifted, and what came of it."""
+    """Return the text for the terminal: the verdict, then for each variant its changes, reasons and lost cases."""
     comparison = decision.comparison
     lines = [f"{str(decision.verdict).upper()}: {_title(comparison)}"]
     if decision.verdict is Verdict.NOT_COMPARABLE:
         lines += [f"  {reason}" for reason in decision.reasons]
-    for judgement, variant in _each(decision):
+    for judgement, variant in _variants(decision):
         lines += ["", f"{variant.name}: {judgement.verdict}", *_variant_lines(judgement, variant)]
-    lines += _listed("Changed since the baseline, so suspects:", comparison.changed)
+    lines += _listed("Changed since the baseline (possible causes):", comparison.changed)
     lines += _suite_lines(comparison)
     return "\n".join(map(_safe, lines))
 
 
 def _safe(line: str) -> str:
-    """`plain`, with its indentation; GitHub reads a line that begins with two colons as a command."""
+    """Apply `plain` but keep the indentation. Break up a leading `::`, which GitHub Actions reads as a command."""
     body = line.lstrip(" ")
-    told = plain(body, 400)
-    return " " * (len(line) - len(body)) + (f": {told[1:]}" if told.startswith("::") else told)
+    clean = plain(body, 400)
+    return " " * (len(line) - len(body)) + (f": {clean[1:]}" if clean.startswith("::") else clean)
 
 
 def _title(comparison: Comparison) -> str:
@@ -71,31 +72,32 @@ def _title(comparison: Comparison) -> str:
     return f"{comparison.after.name} against {comparison.before.name} ({comparison.before.started[:10]}{commit})"
 
 
-def _each(decision: Decision) -> Iterator[tuple[Judgement, VariantChange]]:
+def _variants(decision: Decision) -> Iterator[tuple[Judgement, VariantChange]]:
     yield from zip(decision.variants, decision.comparison.variants, strict=False)
 
 
 def _variant_lines(judgement: Judgement, variant: VariantChange) -> Iterator[str]:
     for title, differences in (("settings changed", variant.settings), ("settings drift", variant.drift)):
-        yield from (f"  {title}: {changed(difference)}" for difference in differences)
+        yield from (f"  {title}: {describe_mismatch(difference)}" for difference in differences)
     yield from (f"  {_mark(reason)} {reason.text}" for reason in judgement.reasons)
     yield from (f"  - {_not_compared(cost)}" for cost in variant.costs if cost.hindrance)
     lost = [flip for flip in variant.flips if flip.lost]
-    for flip in _worth_telling(lost, judgement):
+    for flip in _shown_flips(lost, judgement):
         critical = ", critical" if flip.critical else ""
         yield f"  lost: {flip.case} ({flip.role}{critical}), {_of(flip.before)}, now {_of(flip.after)} seeds"
         yield f"      asked: {plain(flip.prompt)}"
         yield f"      was:   {plain(flip.answer_before)}"
         yield f"      now:   {plain(flip.answer_after)}"
-    more = len(lost) - len(_worth_telling(lost, judgement))
+    more = len(lost) - len(_shown_flips(lost, judgement))
     if more:
-        yield f"  passed under fewer seeds than before: {more} {'more ' if more < len(lost) else ''}of the cases"
+        yield f"  {more} {'more ' if more < len(lost) else ''}of the cases passed under fewer seeds than before"
 
 
-def _worth_telling(lost: Sequence[Flip], judgement: Judgement) -> Sequence[Flip]:
-    """Where nothing is worse, single flips are the draw of the seeds; unless a case is lost altogether."""
-    told = lost if judgement.verdict is Verdict.REGRESSED else [flip for flip in lost if flip.everywhere]
-    return told[:SHOWN]
+def _shown_flips(lost: Sequence[Flip], judgement: Judgement) -> Sequence[Flip]:
+    """Select the lost cases to show. Without a regression, show only cases lost under every seed."""
+    # A case lost under some seeds only may be chance.
+    shown = lost if judgement.verdict is Verdict.REGRESSED else [flip for flip in lost if flip.everywhere]
+    return shown[:SHOWN]
 
 
 def _mark(reason: Reason) -> str:
@@ -111,27 +113,28 @@ def _not_compared(cost: CostChange) -> str:
 
 
 def _listed(title: str, mismatches: Sequence[Mismatch]) -> list[str]:
-    return ["", title, *(f"  {changed(mismatch)}" for mismatch in mismatches)] if mismatches else []
+    return ["", title, *(f"  {describe_mismatch(mismatch)}" for mismatch in mismatches)] if mismatches else []
 
 
 def _suite_lines(comparison: Comparison) -> Iterator[str]:
     notes = [*_suite_notes(comparison.suite)]
     if comparison.void:
         notes.append(
-            f"{len(comparison.void)} not counted, for this base's own answer voids them: {_few(comparison.void)}"
+            f"{len(comparison.void)} not counted, because the base model's own answer makes them meaningless: "
+            f"{_few(comparison.void)}"
         )
     if comparison.added:
-        notes.append(f"not in the baseline: {', '.join(comparison.added)}")
+        notes.append(f"variants not in the baseline: {', '.join(comparison.added)}")
     if comparison.base:
         notes.append(
-            f"the untrained model itself is judged otherwise on: {_few(flip.case for flip in comparison.base)}"
+            f"cases with another result of the base model itself: {_few(flip.case for flip in comparison.base)}"
         )
     if notes:
         yield from ("", "Cases:", *(f"  {note}" for note in notes))
 
 
 def _suite_notes(suite: SuiteChange) -> Iterator[str]:
-    for name, what in _SUITE.items():
+    for name, what in SUITE_CHANGES.items():
         ids = getattr(suite, name)
         if ids:
             yield f"{len(ids)} {what}: {_few(ids)}"
@@ -142,19 +145,22 @@ def _few(ids: Iterable[str]) -> str:
     return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
 
-# --- a pull request ----------------------------------------------------------------------------------------------
+# --- Markdown ----------------------------------------------------------------------------------------------------
 
 
 def markdown(decision: Decision) -> str:
-    """The same for a pull request: a headline, a table for each variant, lost cases folded away."""
+    """Return Markdown for a pull request: the verdict, a table for each variant, and the lost cases folded."""
     comparison = decision.comparison
     blocks = [f"## {_headline(decision.verdict)}", code(_title(comparison))]
     if decision.verdict is Verdict.NOT_COMPARABLE:
         blocks.append(_bullets(code(reason) for reason in decision.reasons))
-    for judgement, variant in _each(decision):
+    for judgement, variant in _variants(decision):
         blocks += _variant_blocks(judgement, variant, decision)
     if comparison.changed:
-        blocks += ["### Changed since the baseline", _bullets(code(changed(one)) for one in comparison.changed)]
+        blocks += [
+            "### Changed since the baseline (possible causes)",
+            _bullets(code(describe_mismatch(one)) for one in comparison.changed),
+        ]
     notes = [line.strip() for line in _suite_lines(comparison) if line.startswith(" ")]
     if notes:
         blocks += ["### Cases", _bullets(code(note) for note in notes)]
@@ -167,24 +173,24 @@ def _headline(verdict: Verdict) -> str:
 
 def _variant_blocks(judgement: Judgement, variant: VariantChange, decision: Decision) -> Iterator[str]:
     yield f"### {code(variant.name)}: {judgement.verdict}"
-    changes = [f"settings changed: {code(changed(one))}" for one in variant.settings]
-    changes += [f"**settings drift**: {code(changed(one))}" for one in variant.drift]
-    changes += [code(reason.text) for reason in judgement.reasons if reason.verdict in _TOLD]
+    changes = [f"settings changed: {code(describe_mismatch(one))}" for one in variant.settings]
+    changes += [f"**settings drift**: {code(describe_mismatch(one))}" for one in variant.drift]
+    changes += [code(reason.text) for reason in judgement.reasons if reason.verdict in _NOTABLE]
     if changes:
         yield _bullets(changes)
     rows = [_role_row(role) for role in variant.roles]
     rows += [_cost_row(cost, decision) for cost in variant.costs]
     if rows:
-        yield "\n".join(["| | before | now | change | may be chance |", "|---|---|---|---|---|", *rows])
+        yield "\n".join(["| | before | now | change | chance |", "|---|---|---|---|---|", *rows])
     lost = [flip for flip in variant.flips if flip.lost]
     if lost:
-        told = "\n".join(_lost(flip) for flip in lost[:SHOWN])
+        shown = "\n".join(_lost(flip) for flip in lost[:SHOWN])
         rest = f"\n- and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
         cases = "1 case passes" if len(lost) == 1 else f"{len(lost)} cases pass"
-        yield f"<details><summary>{cases} under fewer seeds</summary>\n\n{told}{rest}\n\n</details>"
+        yield f"<details><summary>{cases} under fewer seeds</summary>\n\n{shown}{rest}\n\n</details>"
 
 
-_TOLD = (Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED)
+_NOTABLE = (Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED)
 
 
 def _role_row(role: RoleChange) -> str:
@@ -213,7 +219,7 @@ def _lost(flip: Flip) -> str:
 
 
 def code(words: str) -> str:
-    """Other people's text as code that it cannot end: between more backticks than it has in a row."""
+    """Return untrusted text as Markdown code. The fence has more backticks than the text, which cannot close it."""
     line = plain(words, 300).replace("|", "¦")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`" if line else "``  ``"
@@ -227,12 +233,14 @@ def _bullets(items: Iterable[str]) -> str:
 
 
 def workflow_commands(decision: Decision) -> str:
-    """GitHub's workflow commands: an error for what is worse, a warning for what is not known or has drifted."""
+    """Return GitHub workflow commands: errors for regressions, warnings for inconclusive results and settings drift."""
     lines = []
     if decision.verdict is Verdict.NOT_COMPARABLE:
         lines += [_annotation("error", "not comparable", reason) for reason in decision.reasons]
-    for judgement, variant in _each(decision):
-        lines += [_annotation("warning", f"{variant.name}: settings drift", changed(one)) for one in variant.drift]
+    for judgement, variant in _variants(decision):
+        lines += [
+            _annotation("warning", f"{variant.name}: settings drift", describe_mismatch(one)) for one in variant.drift
+        ]
         for reason in judgement.reasons:
             level = {Verdict.REGRESSED: "error", Verdict.INCONCLUSIVE: "warning"}.get(reason.verdict)
             if level:

@@ -1,0 +1,103 @@
+"""What a baseline file holds, and how it is found and read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis.regression.bless import bless
+from harness.cli import main
+from harness.core.formats import FORMAT
+from harness.core.measurement import Phase
+from harness.storage.baselines import read_baseline
+from tests.support import run_pairs, synthetic_runs
+from tests.support.run_pairs import stored
+
+GOOD = Path("reports/baselines/good.json")
+
+
+def test_a_baseline_is_what_was_blessed(here: Path) -> None:
+    """A baseline read from its file equals the reduced run, and storing the run again writes the same bytes."""
+    first = GOOD.read_bytes()
+    kept = read_baseline(GOOD)
+    assert replace(kept, digest="") == replace(run_pairs.run(name="good"), provenance=kept.provenance)
+    assert main(["bless", "first", "--name", "good"]) == 0
+    assert GOOD.read_bytes() == first
+
+
+def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
+    """A baseline stores an answer that all seeds gave once, on its own line, and no training rows and no paths."""
+    text = GOOD.read_text(encoding="utf-8")
+    assert re.search(r'^ +"learn 0": \[\{"text": "good", "seeds": \[0, 1, 2, 3, 4\].*\}\],$', text, re.MULTILINE)
+    assert "good day" not in text
+    assert "suites/workshop" not in text
+    assert len(text) < 30_000
+
+
+def test_odd_texts_survive(tmp_path: Path) -> None:
+    """Quotes, control characters, foreign scripts and lone surrogates do not make a baseline look edited."""
+    results = run_pairs.results()
+    odd = [
+        replace(s, answer=replace(s.answer, text=synthetic_runs.HOSTILE[n % len(synthetic_runs.HOSTILE)]))
+        for n, s in enumerate(results.samples)
+    ]
+    store = stored(replace(results, samples=tuple(odd)), tmp_path / "run")
+    assert read_baseline(bless(store, "odd", tmp_path)).name == "odd"
+
+
+def edited(change: Callable[[dict[str, Any]], None]) -> None:
+    data = json.loads(GOOD.read_text(encoding="utf-8"))
+    change(data)
+    GOOD.write_text(json.dumps(data), encoding="utf-8")
+
+
+def pretend_better(data: dict[str, Any]) -> None:
+    data["variants"][0]["answers"]["learn 0"][0]["passed"] = False
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda: edited(lambda data: data.update(format=FORMAT + 1)), r"has format \d+.*\nUpgrade the harness"),
+        (lambda: GOOD.write_text(GOOD.read_text()[:900]), r"good.json is damaged.*\nRestore it.*harness bless"),
+        (lambda: edited(pretend_better), r"damaged: its content does not match its digest, .* edited it\nRestore it"),
+        (lambda: edited(lambda data: data.pop("digest")), "somebody edited it"),
+        (lambda: GOOD.write_text("[]"), "good.json is damaged: it does not hold a JSON object"),
+        (lambda: GOOD.unlink(), "there is no baseline 'good' in reports/baselines\nMake one with"),
+    ],
+    ids=["newer", "truncated", "edited", "no digest", "not an object", "missing"],
+)
+def test_a_bad_baseline_is_one_error(
+    here: Path, spoil: Callable[[], object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newer, truncated, edited or missing baseline gives one error with a remedy and exit code 2."""
+    spoil()
+    capsys.readouterr()
+    assert main(["gate", "first", "--baseline", "good"]) == 2
+    said = capsys.readouterr()
+    assert re.search(message, said.err, re.DOTALL)
+    assert (said.out, said.err.count("Error:")) == ("", 1)
+
+
+def test_a_reformatted_baseline_is_the_same(here: Path) -> None:
+    """The digest of a baseline covers its content, not the layout of its JSON."""
+    edited(lambda data: None)
+    assert main(["gate", "first", "--baseline", "good"]) == 0
+
+
+def test_another_run_can_be_the_baseline(here: Path) -> None:
+    """`--baseline` also accepts a baseline file or the directory of another run."""
+    assert main(["gate", "worse", "--baseline", "first"]) == 1
+    assert main(["gate", "worse", "--baseline", str(GOOD)]) == 1
+    assert main(["gate", "first", "--baseline", "worse"]) == 0
+
+
+def test_phases_are_not_mixed() -> None:
+    """A baseline's costs are those of the training phase only."""
+    assert {cost.phase for cost in run_pairs.run().variants[0].costs} == {Phase.TRAIN}

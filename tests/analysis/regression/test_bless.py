@@ -1,0 +1,44 @@
+"""`harness bless` stores a finished run as a baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.core.training import Status
+from tests.support import run_pairs
+from tests.support.run_pairs import stored
+
+
+@pytest.mark.usefixtures("here")
+def test_blessing_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness bless` prints only the path to stdout and a working `harness gate` command to stderr."""
+    capsys.readouterr()
+    assert main(["bless", "first", "--name", "v1.2"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "reports/baselines/v1.2.json\n"
+    told = said.err.strip().partition("harness ")[2].replace("RUN", "first")
+    assert told == "gate first --baseline v1.2"
+    assert main(told.split()) == 0
+
+
+def test_an_unfinished_run_is_not_blessed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run with trials that have no result cannot become a baseline."""
+    results = run_pairs.results()
+    half = replace(results.variants[0], statuses=(Status.SUCCEEDED, *[Status.CANCELLED] * 4))
+    stored(replace(results, variants=(half,)), here / "half")
+    assert main(["bless", "half"]) == 2
+    assert "4 trials have no result, among them default, seed 1: cancelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "", ".hidden", "a b"])
+def test_a_baseline_has_a_plain_name(here: Path, name: str) -> None:
+    """The name of a baseline cannot lead out of the directory of baselines."""
+    before = sorted(here.rglob("*"))
+    assert main(["bless", "first", "--name", name]) == (0 if name == "" else 2)
+    assert [path for path in sorted(here.rglob("*")) if path not in before] == (
+        [here / "reports/baselines/workshop-quick-pocket.json"] if name == "" else []
+    )
