@@ -20,7 +20,7 @@ from harness.core.results import Choice, Results
 from harness.core.scores import Sample
 from harness.core.training import Status
 from harness.report import fragment, render, render_comparison
-from harness.report.words import anchor, visible
+from harness.report.formatting import anchor, visible
 from tests.support import run_pairs
 from tests.support.synthetic_runs import HOSTILE, machine, results
 

@@ -1,20 +1,17 @@
-"""Rows for pandas, for samples.jsonl and for a terminal."""
+"""A run's answers as a pandas DataFrame."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import harness
-from harness.core.results import Choice
 from harness.core.settings import Settings
 from harness.core.suite import Example, Message
-from harness.core.training import Status
-from harness.report import data_frame
+from harness.report import data_frame, samples_file
 from harness.report.data_frame import Run
 from harness.storage.records import write_record
-from tests.support.synthetic_runs import HOSTILE, results
+from tests.support.synthetic_runs import results
 
 SMALL = results(8, 12, seeds=(0, 1))
 
@@ -42,7 +39,7 @@ def test_leaks_are_told() -> None:
     table = Run(made).frame().set_index("case").leak
     assert set(table[SMALL.run.suite.cases[0].id]) == {"seen"}
     assert "unseen" in set(table)
-    assert {(line["leak"], line["leak_line"]) for line in data_frame.samples(made)} >= {("seen", 4), ("unseen", None)}
+    assert {(line["leak"], line["leak_line"]) for line in samples_file.samples(made)} >= {("seen", 4), ("unseen", None)}
 
 
 def test_pass_rate_from_the_frame() -> None:
@@ -68,44 +65,10 @@ def test_broken_unicode_fits_in_a_frame() -> None:
     assert table.answer.str.contains(r"\ud800", regex=False).any()
 
 
-def test_samples_use_the_field_s_names() -> None:
-    """Every line of samples.jsonl is JSON and has lm-evaluation-harness's names where the idea is the same."""
-    lines = [json.loads(json.dumps(line)) for line in data_frame.samples(SMALL)]
-    assert len(lines) == len(SMALL.samples) + len(SMALL.confirmed_samples)
-    assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps"} < set(lines[0])
-    assert {line["resps"][0][0] for line in lines} >= {HOSTILE[0]}
-
-
-def test_summary_names_the_best_and_the_report() -> None:
-    """The closing lines name the best variant, base and tuned figures by role and the report's path."""
-    said = data_frame.summary(SMALL, "reports/runs/x/report.html")
-    assert f"Best in this demonstration: {SMALL.choice.variant}" in said
-    assert "generalise" in said
-    assert "confirmed tuned" in said
-    assert said.endswith("Report: reports/runs/x/report.html")
-    assert "Do not copy" in said
-
-
-def test_summary_says_what_speaks_against_it() -> None:
-    """A refuted choice and trials without a result are said in the terminal, too."""
-    first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
-    choice = replace(SMALL.choice, refuted=("It forgets.",))
-    said = data_frame.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
-    assert "It forgets." in said
-    assert "without a result" in said
-
-
 def test_a_run_is_one_line_in_a_notebook() -> None:
     """A run's repr names suite, model and size, and does not print every answer."""
     assert repr(data_frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
     assert len(repr(data_frame.Run(SMALL))) < 100
-
-
-def test_summary_without_a_choice_says_why() -> None:
-    """Without a best variant the closing lines give the reasons."""
-    said = data_frame.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
-    assert "No best variant" in said
-    assert "Nothing finished." in said
 
 
 def test_load_run(tmp_path: Path) -> None:
