@@ -33,7 +33,7 @@ def eligibility(results: Results, variant: Outcome) -> Eligibility:
         return Eligibility("no", "no retain or avoid cases to compare")
     if safety.lost >= results.run.suite.margin:
         return Eligibility("no", f"loses {safety.lost:.0f} points")
-    more = f"; about {safety.needed} cases would tell" if safety.needed and safety.needed > safety.cases else ""
+    more = f"; about {safety.needed} cases are needed to tell" if safety.needed and safety.needed > safety.cases else ""
     return Eligibility("unclear", f"may lose {safety.upper:.0f} points{more}")
 
 

@@ -106,7 +106,7 @@ def _machine(results: Results) -> str:
 def peak_hint(results: Results) -> str:
     if results.run.provenance.machine.kind is DeviceKind.CUDA:
         return "Largest memory reserved on the GPU while training"
-    return "Largest resident memory of the whole process while training, Python and libraries included"
+    return "Largest resident memory of the whole process while training, including Python and libraries"
 
 
 def differing(results: Results) -> list[str]:

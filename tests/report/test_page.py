@@ -147,7 +147,7 @@ def test_nothing_finished_still_renders() -> None:
     made, _ = run_and_page()
     failed = [replace(v, statuses=(Status.FAILED,) * 2, rates={}, costs=(), training=()) for v in made.variants]
     empty = replace(made, variants=tuple(failed), samples=(), choice=Choice(None, ("None.",)), confirmed=None)
-    assert "No training logged a step" in parse(render(empty, now="now")).id("learning").text
+    assert "No training steps were logged" in parse(render(empty, now="now")).id("learning").text
     parse(render(replace(empty, variants=()), now="now"))
 
 

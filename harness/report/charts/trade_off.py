@@ -194,7 +194,7 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
             ),
         ),
         note=f"Not drawn, because they stopped before their cost was known: {', '.join(unplaced)}." if unplaced else "",
-        narrow_note="The numbers of the variants are explained in the table of variants.",
+        narrow_note="The table of variants has the name of each number.",
     )
 
 

@@ -45,5 +45,5 @@ def test_random_weights_have_a_boundary_and_no_trade_off() -> None:
     model = replace(whole.run.model, shape_only=True)
     html = render(replace(whole, variants=sound, run=replace(whole.run, model=model)), now="now")
     assert "What fits" in html
-    assert "What quality costs" not in html
-    assert "What quality costs" in render(whole, now="now")
+    assert "Pass rate and cost" not in html
+    assert "Pass rate and cost" in render(whole, now="now")
