@@ -12,6 +12,7 @@ from harness.analysis.contamination import of_results
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.results import Outcome, Results
+from harness.core.setting_text import in_csv
 from harness.core.suite import Role, Split
 from harness.report.case_changes import CaseRow, case_rows
 from harness.report.eligibility import eligibility
@@ -154,15 +155,7 @@ def _role(role: Role, scores: ScoresByRole) -> _Columns[Outcome]:
 
 
 def _setting(name: str, outcome: Outcome) -> Value:
-    return _plain(outcome.differs.get(name))
-
-
-def _plain(value: object) -> Value:
-    if isinstance(value, bool) or value is None:
-        return None if value is None else str(value)
-    return (
-        value if isinstance(value, int | float) else " ".join(value) if isinstance(value, list | tuple) else str(value)
-    )
+    return in_csv(outcome.differs.get(name))
 
 
 def _cases(results: Results) -> Iterator[Sequence[Value]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
 
 from harness.core.measurement import Measurement, Phase
 from harness.core.model import ModelRef
@@ -98,21 +97,6 @@ def number(value: float | None) -> str:
     if value is None:
         return ABSENT
     return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:.4g}"
-
-
-def setting(name: str, value: Any) -> str:
-    """Write the value of a setting. Learning rates are written with an exponent (`2e-4`), which is easier to read."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return _power(value) if name == "learning_rate" else f"{value:g}"
-    # A tuple becomes a list when it is read from results.json.
-    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
-
-
-def _power(value: float) -> str:
-    digits, exponent = f"{value:.2e}".split("e")
-    return f"{float(digits):g}e{int(exponent)}"
 
 
 def within_sentence(name: str) -> str:

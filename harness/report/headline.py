@@ -16,6 +16,7 @@ from harness.core.names import BASE
 from harness.core.quantities import quantity
 from harness.core.results import Change, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
+from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Case, Role, Split
 from harness.core.training import Status
@@ -146,9 +147,7 @@ def _without_best(compared: str) -> str:
 
 
 def _differs(best: Outcome) -> str:
-    return ", ".join(
-        f"{formatting.within_sentence(AXES[n].title)} {formatting.setting(n, v)}" for n, v in best.differs.items()
-    )
+    return ", ".join(f"{formatting.within_sentence(AXES[n].title)} {in_report(n, v)}" for n, v in best.differs.items())
 
 
 def _confirmation(results: Results) -> str:

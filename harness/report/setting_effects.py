@@ -11,6 +11,7 @@ from typing import Any
 from harness.analysis import statistics
 from harness.core import wording
 from harness.core.results import Outcome, Results
+from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Role
 from harness.report import formatting
@@ -87,7 +88,7 @@ def _effect(results: Results, variants: Sequence[Outcome], names: Sequence[str],
         pairs = _pairs(variants, names, values[0], own) if own != values[0] else []
         qualities = [_share(v, (objective,)) for v in members]
         kept = [_share(v, (Role.RETAIN, Role.AVOID)) for v in members]
-        shown = ", ".join(formatting.setting(n, x) for n, x in zip(names, own, strict=True))
+        shown = ", ".join(in_report(n, x) for n, x in zip(names, own, strict=True))
         levels.append(Level(shown, len(members), _mean(qualities), _mean(kept), _matched(pairs, objective, scores)))
     known = [level.quality for level in levels if level.quality is not None]
     title = ", ".join(

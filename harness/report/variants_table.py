@@ -9,6 +9,7 @@ from harness.core import wording
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import quantity
 from harness.core.results import Outcome, Results
+from harness.core.setting_text import in_report
 from harness.core.settings import AXES, Settings
 from harness.core.suite import Role
 from harness.core.training import Status
@@ -164,7 +165,7 @@ def _setting(name: str, outcome: Outcome) -> Cell:
     value = outcome.differs.get(name)
     if value is None:
         return NOTHING
-    return Cell(formatting.setting(name, value), value if isinstance(value, int | float) else str(value))
+    return Cell(in_report(name, value), value if isinstance(value, int | float) else str(value))
 
 
 def _answering(results: Results, outcome: Outcome) -> PhaseCost | None:
@@ -189,7 +190,7 @@ def common(results: Results) -> tuple[tuple[str, str], ...]:
     axes = differing(results)
     every = settings.as_dict() if settings else {}
     return tuple(
-        (formatting.within_sentence(AXES[n].title), formatting.setting(n, v)) for n, v in every.items() if n not in axes
+        (formatting.within_sentence(AXES[n].title), in_report(n, v)) for n, v in every.items() if n not in axes
     )
 
 
