@@ -1,4 +1,4 @@
-"""The page that compares two runs."""
+"""Tests of the page that compares two runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BAD = "=cmd|'/c calc'!A0 | <img src=x onerror=alert(1)> `x` \x1b[31m"
 
 
 def test_two_runs_on_one_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page of two runs says first what became worse, and shows every lost case with both answers."""
+    """The page of two runs first says what became worse, and shows every lost case with both answers."""
     assert main(["report", "first", "second"]) == 0
     said = Path(capsys.readouterr().out.strip())
     assert said == Path("second/against-first.html")
@@ -34,8 +34,8 @@ def test_two_runs_on_one_page(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "are the same on both sides" in page.id("environment").text
 
 
-def test_what_was_not_the_same_stands_out() -> None:
-    """Other versions and another machine stand in a table right after the answer; the same ones are not listed."""
+def test_environment_differences_follow_the_answer() -> None:
+    """The table after the answer lists the versions and the device that differ, and no others."""
     there = replace(machine(), device="Another CPU")
     run = manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=there)
     versions = run.provenance.versions | {"trl": "9.9.9"}
@@ -50,7 +50,7 @@ def test_what_was_not_the_same_stands_out() -> None:
 
 
 def test_runs_that_cannot_be_compared_say_why() -> None:
-    """Another base model is no regression: the page says that nothing can be compared, and what stands in the way."""
+    """If the base models differ, the page says that the runs cannot be compared, and names both models."""
     other = run_pairs.results()
     model = replace(other.run.model, name="another", digest="f" * 64)
     page = parse(
@@ -61,7 +61,7 @@ def test_runs_that_cannot_be_compared_say_why() -> None:
 
 
 def test_the_worst_variant_comes_first() -> None:
-    """Variants stand by how grave their verdict is, whatever the grid's order."""
+    """The page of two runs orders variants by the severity of their verdict."""
     found = comparison_page.comparison_page(decided(run_pairs.results(), run_pairs.results(LOST)), "now")
     order = [comparison_page.GRAVITY.index(v.verdict) for v in found.variants if v.verdict]
     assert order == sorted(order)
@@ -69,7 +69,7 @@ def test_the_worst_variant_comes_first() -> None:
 
 
 def test_hostile_text_in_two_runs() -> None:
-    """Hostile answers of two runs show as text on their page, and steer neither Markdown nor a spreadsheet."""
+    """Hostile answers are plain text on the page of two runs, and are no formulas in its CSV files."""
 
     def with_bad(sample: Sample) -> Sample:
         return replace(sample, answer=replace(sample.answer, text=BAD)) if sample.case in LOST else sample
@@ -85,8 +85,8 @@ def test_hostile_text_in_two_runs() -> None:
     assert "\x1b" not in csv_tables.comparison_tables(found)["flips.csv"]
 
 
-def test_only_what_both_have_is_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A variant that only one run has is named, not refused: a page is no gate."""
+def test_variants_of_one_run_only_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page of two runs names the variants that only one of the runs has."""
     more = run_pairs.results(variant=replace(NAMED, id="v-x", name="another", settings=Settings(5e-3)))
     stored(more, Path("third"))
     assert main(["report", "first", "third"]) == 0

@@ -1,4 +1,4 @@
-"""The cost section."""
+"""Tests of the cost section."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from harness.report import cost_tables
 from tests.support.report_runs import sample_run
 
 
-def test_the_workshops_notebook_stands_beside_cuda_figures_only() -> None:
-    """A toy run does not name it; a CUDA run sets its own figure beside it; a real CPU run says that it cannot."""
+def test_only_cuda_figures_are_compared_with_the_notebook() -> None:
+    """A CUDA run is compared with the workshop's notebook, a CPU run is not, and a toy run does not mention it."""
     assert cost_tables.notebook(sample_run()) == ()
     beside = " ".join(cost_tables.notebook(sample_run("cuda")))
     assert "13.8 of 15.0 GB" in beside
@@ -20,8 +20,8 @@ def test_the_workshops_notebook_stands_beside_cuda_figures_only() -> None:
     assert "cannot be compared with it" in " ".join(cost_tables.notebook(cpu))
 
 
-def test_a_pass_of_several_trials_counts_for_all_that_a_run_took() -> None:
-    """From loading to the last answer it may be where the most memory was taken."""
+def test_the_peak_of_a_run_includes_shared_passes() -> None:
+    """The memory peak of a run includes the passes that trained several trials."""
     whole = sample_run("cuda")
     first = whole.variants[0]
     spent = first.training[0].cost
@@ -34,8 +34,8 @@ def test_a_pass_of_several_trials_counts_for_all_that_a_run_took() -> None:
     assert "13.9 GB at most" not in " ".join(cost_tables.notebook(whole))
 
 
-def test_shared_passes_stand_apart() -> None:
-    """What a pass of several trials took is told once, apart from what each of them costs alone."""
+def test_shared_passes_are_listed_once() -> None:
+    """The cost of a pass that trained several trials is listed once, apart from the costs of the trials."""
     whole = sample_run()
     first = whole.variants[0]
     spent = first.training[0].cost

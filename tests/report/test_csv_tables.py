@@ -1,4 +1,4 @@
-"""Tables as CSV files."""
+"""Tests of tables as CSV files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.synthetic_runs import results
 
 
 def test_tables_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The tables are CSV files with raw values: every variant, every case by variant, every phase with its basis."""
+    """`harness report --format csv` writes every variant, every case and every phase with raw values."""
     made = results(8, 18, hostile=False, seeds=(0, 1))
     stored(made, Path("run"))
     assert main(["report", "run", "--format", "csv"]) == 0
@@ -31,7 +31,7 @@ def test_tables_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of two runs the tables are changes, flips and environment, in a directory that names the earlier one."""
+    """The CSV files of two runs are changes, flips and environment, in a folder that names the earlier run."""
     assert main(["report", "first", "second", "--format", "csv"]) == 0
     assert capsys.readouterr().out.split()[0] == "second/against-first/changes.csv"
     flips = rows(Path("second/against-first/flips.csv").read_text(encoding="utf-8"))
@@ -42,6 +42,6 @@ def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1"])
 def test_no_cell_is_a_formula(text: str) -> None:
-    """Text that a spreadsheet would run stands behind an apostrophe; numbers stay numbers."""
+    """A text that a spreadsheet would run as a formula gets an apostrophe; numbers are unchanged."""
     assert str(csv_tables._safe(text)).startswith("'")
     assert csv_tables._safe(-1.5) == -1.5

@@ -1,4 +1,4 @@
-"""A run's answers as a pandas DataFrame."""
+"""Tests of a run's answers as a pandas DataFrame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = results(8, 12, seeds=(0, 1))
 
 
 def test_one_row_per_answer() -> None:
-    """A frame has one row per variant, seed, case and repeat, base and confirmation among them."""
+    """The data frame has one row per variant, seed, case and repeat, including the base model and the confirmation."""
     table = Run(SMALL).frame()
     assert len(table) == len(SMALL.samples) + len(SMALL.confirmed_samples)
     assert not table.duplicated(["variant", "seed", "case", "repeat"]).any()
@@ -25,15 +25,15 @@ def test_one_row_per_answer() -> None:
 
 
 def test_columns() -> None:
-    """The columns are those that DESIGN names, then every setting."""
+    """The columns of the data frame are the documented ones, followed by every setting."""
     columns = list(Run(SMALL).frame().columns)
     assert columns[:4] == ["variant", "seed", "case", "repeat"]
     assert {"role", "leak", "passed", "score", "answer"} < set(columns)
     assert columns[-len(fields(Settings)) :] == [f.name for f in fields(Settings)]
 
 
-def test_leaks_are_told() -> None:
-    """A frame and samples.jsonl say of every answer whether the training rows hold its prompt, the latter which row."""
+def test_contamination_is_labelled() -> None:
+    """The data frame and samples.jsonl label each answer's contamination; samples.jsonl names the training row."""
     rows = (Example((Message("user", SMALL.run.suite.cases[0].prompt), Message("assistant", "So.")), 4),)
     made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)), leaks={})
     table = Run(made).frame().set_index("case").leak
@@ -43,7 +43,7 @@ def test_leaks_are_told() -> None:
 
 
 def test_pass_rate_from_the_frame() -> None:
-    """Grouping the rows that are not void gives the outcome's own rates."""
+    """Pass rates computed from the data frame, without void cases, equal those of the results."""
     table = Run(SMALL).frame()
     counted = table[~table.void & (table.split == "main")]
     for variant in SMALL.variants:
@@ -53,26 +53,26 @@ def test_pass_rate_from_the_frame() -> None:
 
 
 def test_whole_numbers_stay_whole() -> None:
-    """Ranks are integers although the base has none."""
+    """The rank is an integer column, although the base model has no rank."""
     table = Run(SMALL).frame()
     assert str(table["rank"].dtype) == "Int64"
     assert table[table.variant == "base"]["rank"].isna().all()
 
 
 def test_broken_unicode_fits_in_a_frame() -> None:
-    """An answer with half a surrogate pair has a row."""
+    """An answer with a lone surrogate has a row in the data frame."""
     table = Run(SMALL).frame()
     assert table.answer.str.contains(r"\ud800", regex=False).any()
 
 
 def test_a_run_is_one_line_in_a_notebook() -> None:
-    """A run's repr names suite, model and size, and does not print every answer."""
+    """The repr of a run is one short line with suite, model and size."""
     assert repr(data_frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
     assert len(repr(data_frame.Run(SMALL))) < 100
 
 
 def test_load_run(tmp_path: Path) -> None:
-    """What a run wrote is what `harness.load_run` gives back, from its directory or its results.json."""
+    """`harness.load_run` returns the stored results, from the run directory or its results.json."""
     made = results(4, 8, hostile=False)
     write_record(tmp_path / "run.json", made.run)
     write_record(tmp_path / "results.json", made)

@@ -1,4 +1,4 @@
-"""The first section of the page."""
+"""Tests of the first section of the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_toy_banner_and_nothing_to_copy() -> None:
-    """A toy run has the banner, calls its pick best in this demonstration, and recommends and copies nothing."""
+    """The page of a toy run has a banner, and recommends no settings."""
     made, page = run_and_page()
     assert page.all(class_="banner")[0].text == TOY
     assert f"Best in this demonstration {made.choice.variant}" in " ".join(page.id("answer").text.split())
@@ -23,8 +23,8 @@ def test_toy_banner_and_nothing_to_copy() -> None:
     assert not [e for e in page.all() if "data-copy" in e.attributes]
 
 
-def test_real_model_is_recommended_for_what_was_tested() -> None:
-    """A real model's pick is recommended for model, suite, cases and seeds, and its settings can be copied."""
+def test_a_recommendation_names_what_was_tested() -> None:
+    """A recommendation names the model, the suite, the cases and the seeds, and its settings can be copied."""
     made, page = run_and_page("t4")
     advice = advise(made)
     assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
@@ -37,8 +37,8 @@ def test_real_model_is_recommended_for_what_was_tested() -> None:
     assert not page.all(class_="banner")
 
 
-def test_confirmed_figures_lead() -> None:
-    """Confirmed pass rates stand first, next to the base's, and the page says under which seeds."""
+def test_confirmed_rates_come_first() -> None:
+    """The first columns of the rates are the confirmed ones, with the fresh seeds in the caption."""
     made, page = run_and_page()
     assert made.confirmed
     [table] = page.id("answer").all("table", class_="rates")
@@ -48,15 +48,15 @@ def test_confirmed_figures_lead() -> None:
     assert "2 fresh seeds (100 and 101)" in table.text
 
 
-def test_unconfirmed_is_said() -> None:
-    """Without a confirmation the page says that the figures flatter the choice."""
+def test_a_missing_confirmation_is_stated() -> None:
+    """Without a confirmation the page says that the rates are not confirmed."""
     made, _ = run_and_page()
     page = parse(render(replace(made, confirmed=None, confirmed_base=None, confirmed_samples=()), now="now"))
     assert "Not confirmed" in page.id("answer").text
 
 
 def test_a_refuted_choice_is_not_recommended() -> None:
-    """What the confirmation says against a choice stands in the answer; nothing is recommended and nothing copied."""
+    """A variant whose confirmation failed is not recommended: the page gives the reasons and no settings to copy."""
     made, _ = run_and_page("t4")
     page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
     assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
@@ -66,7 +66,7 @@ def test_a_refuted_choice_is_not_recommended() -> None:
 
 
 def test_an_unfinished_run_is_provisional() -> None:
-    """A page of a run with trials that were stopped says how many before anything else; a whole run's does not."""
+    """The page of an unfinished run says first how many trials have no result."""
     made, page = run_and_page()
     assert not page.all(class_="waiting")
     variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
@@ -75,7 +75,7 @@ def test_an_unfinished_run_is_provisional() -> None:
 
 
 def test_no_choice_says_why() -> None:
-    """Without a best variant the page says so first, and why, and still shows every answer."""
+    """Without a best variant the page gives the reasons, and still shows every answer."""
     made, _ = run_and_page()
     none = replace(made, choice=Choice(None, ("Every variant loses too much.",)), confirmed=None)
     page = parse(render(none, now="now"))

@@ -1,4 +1,4 @@
-"""The Markdown summary of a run."""
+"""Tests of the Markdown summary of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.synthetic_runs import results
 
 
 def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The summary for a pull request is printed: answer, reasons, every variant with its eligibility, the command."""
+    """The Markdown summary has the best variant, the eligibility of every variant, and the command."""
     made = results(8, 18, hostile=False)
     stored(made, Path("run"))
     assert main(["report", "run", "--format", "md"]) == 0
@@ -29,7 +29,7 @@ def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_markdown_of_hostile_names() -> None:
-    """Markup in names, prompts and reasons is text in the summary."""
+    """Markup in names, prompts and reasons is escaped in the Markdown summary."""
     made = results(8, 18)
     bad = "x](http://evil) <img src=x> | `b` @everyone"
     made = replace(

@@ -1,4 +1,4 @@
-"""The HTML page of a run, parsed like in a browser."""
+"""Tests of the HTML page of a run, parsed into elements as in a browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_policy_allows_only_this_script() -> None:
-    """The content security policy forbids everything but inline style, data images and the one script by its hash."""
+    """The content security policy allows inline style, data images and, by its hash, the page's script."""
     _, page = run_and_page()
     [script] = page.all("script")
     [policy] = [m.attributes["content"] for m in page.all("meta") if "http-equiv" in m.attributes]
@@ -39,7 +39,7 @@ def test_policy_allows_only_this_script() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    """No element names another resource, and no link leaves the page."""
+    """No element of the page loads a resource, and every link stays on the page."""
     _, page = run_and_page()
     for element in page.all():
         assert not {"src", "srcset", "data", "action", "xlink:href"} & set(element.attributes), element.tag
@@ -51,7 +51,7 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Every link's target is on the page, and no id is given twice."""
+    """The target of every link is on the page, and no id occurs twice."""
     _, page = run_and_page()
     ids = [e.attributes["id"] for e in page.all() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
@@ -59,7 +59,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_no_control_characters() -> None:
-    """No control character, direction mark or half surrogate is left in the page."""
+    """The page contains no control character, text-direction mark or lone surrogate."""
     made, _ = run_and_page()
     html = render(made, now="now")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
@@ -67,7 +67,7 @@ def test_no_control_characters() -> None:
 
 
 def test_hostile_names() -> None:
-    """Markup in a variant's name, a case's id, a message, a version and the command shows as text everywhere."""
+    """Markup in variant names, case ids, messages, versions and the command is shown as text."""
     bad = "</svg></script><img src=x onerror=alert(1)>\u202e\x00"
     made, _ = run_and_page()
     first = made.variants[0]
@@ -83,8 +83,8 @@ def test_hostile_names() -> None:
     assert "onerror" in page.id("trade-off").text
 
 
-def test_charts_speak() -> None:
-    """Every chart has a title, a description and its numbers as a table, and shares no id with another."""
+def test_charts_are_accessible() -> None:
+    """Every chart has a title, a description and its numbers as a table."""
     _, page = run_and_page()
     assert len(page.all("figure")) == 4
     for figure in page.all("figure"):
@@ -95,7 +95,7 @@ def test_charts_speak() -> None:
 
 
 def test_tables_and_inputs_are_labelled() -> None:
-    """Every table has a caption, every header cell a scope, every input a label, and headings skip no level."""
+    """Every table has a caption, every header cell a scope, every input a label, and no heading level is skipped."""
     _, page = run_and_page()
     assert all(table.all("caption") for table in page.all("table"))
     assert all("scope" in th.attributes for th in page.all("th"))
@@ -105,8 +105,8 @@ def test_tables_and_inputs_are_labelled() -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_emulated_is_called_so() -> None:
-    """Figures of a capped GPU are printed as that, and as never run on a T4."""
+def test_emulated_figures_are_labelled() -> None:
+    """Figures from a GPU limited to a T4's memory are labelled as never run on a T4."""
     _, page = run_and_page("emulated")
     said = "NVIDIA H200 capped at 14.2 GiB; never run on a T4"
     for section in ("answer", "variants", "cost", "provenance"):
@@ -115,7 +115,7 @@ def test_emulated_is_called_so() -> None:
 
 
 def test_a_cpu_claims_nothing_about_a_gpu() -> None:
-    """A CPU run's chart ranks by work, not seconds; no chart has a T4's line, and the answer says it cannot tell."""
+    """A CPU run ranks variants by work instead of seconds, and makes no statement about a T4."""
     _, page = run_and_page()
     assert "trained tokens × trainable parameters" in page.id("trade-off").text
     assert "measured on Example CPU" in page.id("cost").text
@@ -124,7 +124,7 @@ def test_a_cpu_claims_nothing_about_a_gpu() -> None:
 
 
 def test_three_traps_are_answered() -> None:
-    """May I use it for Llama-2, does it fit a T4, is B worse than A: each has its place, and no more is claimed."""
+    """The page warns against other models, unknown GPU memory, and differences that the cases cannot show."""
     _, page = run_and_page()
     assert "Do not copy these settings to another model" in page.all("header")[0].text
     assert "this run cannot tell whether it fits a T4" in page.id("answer").text
@@ -134,7 +134,7 @@ def test_three_traps_are_answered() -> None:
 
 
 def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
-    """A CUDA run's chart has seconds as its axis, and its cost table the GPU's three memory figures."""
+    """A CUDA run ranks variants by training time, and its cost table has three GPU memory figures."""
     _, page = run_and_page("t4")
     assert "Training time" in page.id("trade-off").text
     assert "T4 14.2 GiB" in page.id("memory-trade-off").all("svg")[0].text
@@ -143,7 +143,7 @@ def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
 
 
 def test_nothing_finished_still_renders() -> None:
-    """A run of which nothing succeeded, or of which nothing was even tried, has a page."""
+    """A run in which no training finished, or without variants, has a page."""
     made, _ = run_and_page()
     failed = [replace(v, statuses=(Status.FAILED,) * 2, rates={}, costs=(), training=()) for v in made.variants]
     empty = replace(made, variants=tuple(failed), samples=(), choice=Choice(None, ("None.",)), confirmed=None)
@@ -151,14 +151,14 @@ def test_nothing_finished_still_renders() -> None:
     parse(render(replace(empty, variants=()), now="now"))
 
 
-def test_size() -> None:
-    """24 variants by 200 cases with answers of 250 characters stay under 6 MB."""
+def test_the_page_is_small() -> None:
+    """A page with 24 variants, 200 cases and answers of 250 characters is smaller than 6 MB."""
     made = results(24, 200, hostile=False, length=250)
     assert len(render(made, now="now").encode()) < 6_000_000
 
 
 def test_display(here: Path) -> None:
-    """A run, or its directory, shows its whole report in a notebook's cell, with style and script of its own."""
+    """`harness.display` shows the whole report of a run in a notebook cell, with its own style and script."""
     made = results(6, 8)
     for displayed in (harness.display(Run(made)), harness.display("first")):
         html = displayed._repr_html_()
@@ -172,8 +172,8 @@ def test_display(here: Path) -> None:
     assert HOSTILE[0] in parse(harness.display(Run(made)).html).text
 
 
-def test_the_sample_can_be_read() -> None:
-    """The committed sample is a whole page of three seeds with its timeline, under 1.5 MB, and names no home folder."""
+def test_the_sample_is_complete() -> None:
+    """The committed sample report has three seeds and a timeline, is under 1.5 MB, and names no home directory."""
     file = Path(__file__).parents[2] / "reports" / "sample" / "report.html"
     html = file.read_text(encoding="utf-8")
     page = parse(html)

@@ -1,4 +1,4 @@
-"""Comparisons of every two variants."""
+"""Tests of comparisons of every two variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_pairs_are_compared_both_ways() -> None:
-    """A is above B by what B is below A; a pair is told apart only where its interval excludes no difference."""
+    """The difference between A and B is the negative of the difference between B and A, with the opposite verdict."""
     whole = sample_run()
     found = pairwise.pairwise(whole, scores_by_role(whole, whole.samples))
     assert found

@@ -1,4 +1,4 @@
-"""Intervals of pass rates."""
+"""Tests of intervals of pass rates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from harness.report.pass_rates import scores_by_role
 from tests.support.report_runs import sample_run
 
 
-def test_intervals_hold_the_rate() -> None:
-    """Every interval holds its rate, is not empty where nothing ever failed, and void cases are in none."""
+def test_intervals_contain_the_rate() -> None:
+    """Every interval contains its pass rate, has a positive width, and leaves out void cases."""
     whole = sample_run()
     for (name, role), own in scores_by_role(whole, whole.samples).items():
         if not own.cases:

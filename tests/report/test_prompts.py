@@ -1,4 +1,4 @@
-"""The prompts section."""
+"""Tests of the prompts section."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_text_shows_as_text(number: int) -> None:
-    """A hostile prompt and a hostile answer are text on the page, whole, with control characters named."""
+    """Hostile prompts and answers are shown completely as text, with control characters by name."""
     _, page = run_and_page()
     card = page.id(f"case={anchor(f'hostile {number}')}")
     whole = "".join(e.text for e in card.all(class_="txt"))
@@ -21,8 +21,8 @@ def test_hostile_text_shows_as_text(number: int) -> None:
     assert visible(HOSTILE[number][:200]) in whole
 
 
-def test_long_lines_are_folded() -> None:
-    """Of a very long answer the start shows and the rest is folded, not dropped."""
+def test_long_answers_are_folded() -> None:
+    """The page shows the start of a long answer; the rest is in a closed part of the page."""
     _, page = run_and_page()
     card = page.id(f"case={anchor('hostile 4')}")
     assert card.all("details", class_="rest")
@@ -30,7 +30,7 @@ def test_long_lines_are_folded() -> None:
 
 
 def test_every_answer_is_in_the_html() -> None:
-    """Each sample's answer, base and tuned, stands in its case's card, or is said to equal the base's."""
+    """Every answer is in the card of its case, or is marked as equal to the base model's answer."""
     made, page = run_and_page()
     cards = {e.attributes["id"]: e for e in page.all("article")}
     base = {s.case: s.answer.text for s in made.samples if s.variant == "base"}
@@ -43,7 +43,7 @@ def test_every_answer_is_in_the_html() -> None:
 
 
 def test_answers_are_not_repeated() -> None:
-    """An answer that many variants give stands once in its card, with everyone who gave it."""
+    """An answer that several variants gave is in its card once, with all their names."""
     made, page = run_and_page()
     card = page.id(f"case={anchor('hostile 6')}")
     texts = [e.text for e in card.all(class_="given")]
@@ -53,15 +53,15 @@ def test_answers_are_not_repeated() -> None:
 
 
 def test_a_failed_assertion_says_which_and_why() -> None:
-    """Under a failed answer stand the assertion's name and the reason."""
+    """A failed answer names the failed assertion and the reason."""
     _, page = run_and_page()
     given = next(e for e in page.all(class_="given") if "✗ fail" in e.text and "Same" not in e.text)
     assert "contains" in given.text
     assert "does not contain" in given.text
 
 
-def test_void_and_truncated_are_said() -> None:
-    """A void case says so with its reason, and an answer cut by the token limit is flagged."""
+def test_void_cases_and_truncated_answers_are_marked() -> None:
+    """A void case has its reason, and an answer that was cut at the token limit is marked."""
     made, page = run_and_page()
     assert made.void
     for case, reason in made.void.items():
@@ -70,7 +70,7 @@ def test_void_and_truncated_are_said() -> None:
 
 
 def test_confirm_cases_stand_apart() -> None:
-    """Held-out cases are in a part of their own, and all of them are there."""
+    """All held-out cases are in their own part of the section, and in no other."""
     made, page = run_and_page()
     part = page.id("confirm-cases")
     assert len(part.all("article")) == sum(c.split.value == "confirm" for c in made.run.suite.cases)

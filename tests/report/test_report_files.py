@@ -1,4 +1,4 @@
-"""`harness report` with paths that cannot be used."""
+"""Tests of `harness report` with paths that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.cli import main
 
 
 def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same run twice is a slip."""
+    """Comparing a run with itself is a usage error."""
     assert main(["report", "first", "first"]) == 2
     assert "are the same run" in capsys.readouterr().err
 
@@ -25,7 +25,9 @@ def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) ->
         (["report", "first", "nowhere"], "there is no run in nowhere"),
     ],
 )
-def test_places_that_are_none(here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be written or read is answered in words, and ends with 2."""
+def test_paths_that_cannot_be_used(
+    here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path that cannot be read or written gives an error message and exit code 2."""
     assert main(words) == 2
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The chart of pass rates by epoch."""
+"""Tests of the chart of pass rates by epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_the_timeline_is_drawn() -> None:
-    """Where a run was asked after every epoch, a chart and a table say when behaviours came and went."""
+    """A run with `--timeline` has a chart, a table and milestones of the cases learned and lost by epoch."""
     whole = sample_run()
     name = whole.variants[3].name
     rates = tuple(EpochRates(n, {Role.LEARN: Rate(n, 3), Role.RETAIN: Rate(6 - n, 6)}) for n in (1, 2, 3))

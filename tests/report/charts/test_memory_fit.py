@@ -1,4 +1,4 @@
-"""The chart of which trainings fit in memory."""
+"""Tests of the chart of which trainings fit in memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from harness.report.charts import memory_fit
 from tests.support.report_runs import sample_run
 
 
-def test_the_boundary_has_a_cell_for_every_training() -> None:
-    """Rank, length and batch of every training on a GPU stand beside what it reserved, or that it did not fit; one cell
-    of several says the worst. Where all fitted, or no GPU ran, answers are shown and no boundary is."""
+def test_the_chart_has_a_cell_for_every_training() -> None:
+    """Every training on a GPU has its memory in the chart, or is marked as out of memory."""
     whole = sample_run("cuda")
     drawn = memory_fit.memory_fit(whole)
     assert drawn
@@ -27,8 +26,8 @@ def test_the_boundary_has_a_cell_for_every_training() -> None:
     assert memory_fit.memory_fit(sample_run()) is None
 
 
-def test_two_trainings_of_one_cell_say_the_worst() -> None:
-    """Of two trainings of one rank, length and batch the larger is shown, and that one did not fit before either."""
+def test_a_shared_cell_shows_the_largest_memory() -> None:
+    """A cell of two trainings shows the larger memory, or that one of them ran out of memory."""
     whole = sample_run("cuda")
     small = next(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses and v.settings)
     assert small.settings
@@ -38,8 +37,8 @@ def test_two_trainings_of_one_cell_say_the_worst() -> None:
     assert list(memory_fit._cells(tried).values()) == [None]
 
 
-def test_random_weights_have_a_boundary_and_no_trade_off() -> None:
-    """Of a model whose answers mean nothing, what fits is drawn and not what quality costs, even where all did."""
+def test_random_weights_have_no_trade_off() -> None:
+    """The page of a model with random weights has the memory chart, and no trade-off charts."""
     whole = sample_run("cuda")
     sound = tuple(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses)
     model = replace(whole.run.model, shape_only=True)

@@ -1,4 +1,4 @@
-"""Charts of pass rate against time and memory, and their Pareto fronts."""
+"""Tests of charts of pass rate against time and memory, and their Pareto fronts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def point(name: str, cost: float, quality: float, kind: str = WITHIN, basis: Bas
 
 
 def test_each_basis_has_its_own_front() -> None:
-    """Figures of two bases are never on one front, and what may not be chosen is on none."""
+    """Each basis has its own Pareto front, without variants that are not eligible."""
     lines = front(
         [
             point("cheap", 1, 50), point("dear", 3, 80), point("worse", 2, 40), point("unsafe", 1, 99, BEYOND),
@@ -33,19 +33,19 @@ def test_each_basis_has_its_own_front() -> None:
 
 
 def test_each_basis_has_its_own_mark() -> None:
-    """No two bases share a shape."""
+    """Every basis has its own shape."""
     assert len(set(trade_off.SHAPES.values())) == len(Basis)
 
 
 def test_the_t4_line_is_where_trials_are_capped() -> None:
-    """The line stands at the memory that the profile `t4` holds a trial to on a larger GPU."""
+    """The limit on the memory chart is the memory cap of the profile `t4`."""
     held = machine_of(device_profiles.T4, ask=lambda: Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB))
     assert held.memory_cap is not None
     assert trade_off._memory(sample_run("cuda")).limit == held.memory_cap / GIB
 
 
-def test_out_of_memory_stands_beyond_the_line() -> None:
-    """On the axis of GPU memory a variant that ran out of it stands at the limit, and needs more than it reached."""
+def test_out_of_memory_is_drawn_at_the_limit() -> None:
+    """A variant that ran out of memory is drawn at the limit, and its cost is given as more than its peak."""
     whole = sample_run("cuda")
     name = next(v.name for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
     _, memory = trade_offs(whole, scores_by_role(whole, whole.samples))
@@ -55,8 +55,8 @@ def test_out_of_memory_stands_beyond_the_line() -> None:
     assert name in memory.svg
 
 
-def test_a_stopped_training_stands_at_its_whole_work() -> None:
-    """On the axis of work a diverged variant is drawn where its whole training would be, not where it stopped."""
+def test_a_stopped_training_is_drawn_at_its_whole_work() -> None:
+    """A diverged variant is drawn at the work of its whole training."""
     whole = sample_run()
     work, _ = trade_offs(whole, scores_by_role(whole, whole.samples))
     shown = {row[1]: row[2] for row in work.table.rows}
@@ -66,8 +66,8 @@ def test_a_stopped_training_stands_at_its_whole_work() -> None:
     assert shown[diverged.name] == shown[sound.name]
 
 
-def test_a_prediction_has_another_mark_and_another_word() -> None:
-    """A variant that was not tried, because it would not fit, stands in the strip with its own mark and says so."""
+def test_predictions_have_their_own_mark() -> None:
+    """A variant that was only predicted to run out of memory has its own mark, and is labelled as predicted."""
     whole = sample_run("cuda")
     failed = next(v for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
     others = tuple(
@@ -84,7 +84,7 @@ def test_a_prediction_has_another_mark_and_another_word() -> None:
 
 
 def test_labels_of_the_trade_off_do_not_overlap() -> None:
-    """Labels of marks at the same place, and the base's, lie apart and within the drawing."""
+    """Labels of marks at the same place, and the label of the base model, do not overlap."""
     point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", WITHIN, Status.SUCCEEDED)
     points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
     for width in (WIDE, NARROW):

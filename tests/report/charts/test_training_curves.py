@@ -1,4 +1,4 @@
-"""Charts of loss and gradient norm."""
+"""Tests of charts of loss and gradient norm."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.report.charts import training_curves
 from tests.support.report_runs import sample_run
 
 
-def test_seeds_spread() -> None:
-    """A curve is the mean over seeds between the lowest and the highest of them; a stopped training is by itself."""
+def test_curves_show_mean_and_range() -> None:
+    """A curve has the mean, lowest and highest value over seeds; a stopped training has its own line."""
     whole = sample_run()
     sound, diverged = whole.variants[0], next(v for v in whole.variants if Status.DIVERGED in v.statuses)
     other = replace(sound.training[1], steps=tuple(replace(s, loss=(s.loss or 0) + 1) for s in sound.training[1].steps))
