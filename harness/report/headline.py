@@ -136,9 +136,9 @@ def _title(results: Results, best: Outcome | None, advice: Recommendation) -> st
     if best is None:
         return f"No settings can be recommended for {run.model.name}"
     if results.choice.refuted:
-        return f"Not recommended for {run.model.name}, because its confirmation failed:"
+        return f"Not recommended for {run.model.name}, because its confirmation failed"
     if advice.variant is None:
-        return f"Not recommended for {run.model.name} yet. Best variant so far:"
+        return f"Not recommended for {run.model.name} yet. Best variant so far"
     return advice.headline.removesuffix(f": {best.name}.")
 
 

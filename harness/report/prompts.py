@@ -36,7 +36,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Given:
+class DistinctAnswer:
     """One distinct answer to a case, with the variants and seeds that gave it."""
 
     text: Text
@@ -75,10 +75,10 @@ class CaseView:
     reference: Text | None
     expects: tuple[str, ...]
     void: str
-    base: tuple[Given, ...]
-    shown: tuple[Given, ...]
+    base: tuple[DistinctAnswer, ...]
+    shown: tuple[DistinctAnswer, ...]
     """Answers of the variant that is shown at first beside the base model."""
-    others: tuple[Given, ...]
+    others: tuple[DistinctAnswer, ...]
     """Answers that only other variants gave."""
     change: CaseChange
     error: bool
@@ -110,7 +110,7 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
     )
 
 
-def leaked(leak: Leak) -> str:
+def contamination(leak: Leak) -> str:
     """Say whether the training rows contain a case's prompt: `unseen`, or which row does."""
     if leak.label is LeakLabel.SEEN:
         return f"seen: training row {leak.line}"
@@ -136,7 +136,7 @@ def _case(
     return CaseView(
         anchor=anchor(case.id),
         case=case,
-        leak=leaked(leak),
+        leak=contamination(leak),
         before=case.messages[:last],
         prompt=Text.of(case.prompt),
         reference=Text.of(case.reference) if case.reference is not None else None,
@@ -150,7 +150,7 @@ def _case(
     )
 
 
-def _with_dropped_words(base: Given, shown: Sequence[Given]) -> Given:
+def _with_dropped_words(base: DistinctAnswer, shown: Sequence[DistinctAnswer]) -> DistinctAnswer:
     """Mark the words of the base model's answer that the first answer beside it lacks."""
     dropped = shown[0].dropped if shown else ()
     if not dropped or base.text.rest:
@@ -158,13 +158,13 @@ def _with_dropped_words(base: Given, shown: Sequence[Given]) -> Given:
     return replace(base, text=replace(base.text, pieces=word_diff.marked(word_diff.split(base.text.head), dropped)))
 
 
-def _gave(given: Given, number: int | None) -> bool:
+def _gave(given: DistinctAnswer, number: int | None) -> bool:
     return any(key.split(".")[0] == str(number) for key in given.by)
 
 
 def _grouped(
     samples: Iterable[Sample], base: Sample | None, numbers: Mapping[str, int], repeats: _Repeats
-) -> list[Given]:
+) -> list[DistinctAnswer]:
     """Join samples with the same text and the same verdicts.
 
     Equal texts can have different verdicts: log-probabilities and repeats are scored, too.
@@ -182,12 +182,12 @@ def _grouped(
     return [_given(group, base, numbers, seeds) for group in groups.values()]
 
 
-def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds: Mapping[str, int]) -> Given:
+def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds: Mapping[str, int]) -> DistinctAnswer:
     answer, score = group.sample.answer, group.sample.score
     same = base is not None and (base.answer.text, base.answer.truncated) == (answer.text, answer.truncated)
     known = same and base is not None and base.score.checks == score.checks
     found = word_diff.word_diff(base.answer.text, answer.text) if base and not same else None
-    return Given(
+    return DistinctAnswer(
         text=Text("") if same else Text.of(answer.text, found.new if found else ()),
         same_as_base=same,
         truncated=answer.truncated,

@@ -172,7 +172,7 @@ def test_the_page_shows_repeats(reducer: Reducer) -> None:
     """The first answer, with how many of the repeats passed; how answers were made is said."""
     page = render(run(reducer), now="now")
     assert "1 of 4 repeats passed, the first is shown" in page
-    assert f"drawn at temperature 0.7, 4 of each, counted by {reducer}" in page
+    assert f"sampled at temperature 0.7, 4 repeats per case, reduced by {reducer}" in page
 
 
 def test_a_page_without_repeats_says_nothing_of_them() -> None:

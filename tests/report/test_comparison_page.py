@@ -31,7 +31,7 @@ def test_two_runs_on_one_page(here: Path, capsys: pytest.CaptureFixture[str]) ->
     cards = page.all("article", class_="case")
     assert [card.all("h3")[0].text for card in cards] == list(LOST)
     assert all("passed with 5 of 5 seeds before, now with 0 of 5" in card.text for card in cards)
-    assert "are the same on both sides" in page.id("environment").text
+    assert "are the same in both runs" in page.id("environment").text
 
 
 def test_environment_differences_follow_the_answer() -> None:

@@ -297,5 +297,5 @@ def test_a_page_says_predicted() -> None:
     results = assemble(run, records, score, "2026-01-02T03:04:05+00:00")
     assert json_summary.overview(results, Path("run"))["statuses"][rows[1].name] == ["out of memory (predicted)"]
     page = report.render(results, now="2026-01-02T03:04:05+00:00")
-    assert "predicted, not tried" in page
+    assert "predicted, not run" in page
     assert "predicted not to fit and not tried" in page
