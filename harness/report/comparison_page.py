@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from harness.analysis.regression.gate import GRAVITY
+from harness.analysis.regression.gate import GRAVITY, chance
 from harness.core import wording
 from harness.core.claims import source
 from harness.core.measurement import Measurement
@@ -203,7 +203,9 @@ def _role(found: RoleChange) -> RoleRates:
         after_span=Span(found.after.low, found.after.high),
         change=f"{100 * moved.value + 0.0:+.0f} ({100 * moved.low:+.0f} to {100 * moved.high:+.0f})",
         direction=direction,
-        chance=f"p = {found.worse_adjusted:.3f}; losses of {100 * found.detectable:.0f} points or more can be detected",
+        chance=(
+            f"{chance(found.worse_adjusted)}; losses of {100 * found.detectable:.0f} points or more can be detected"
+        ),
     )
 
 

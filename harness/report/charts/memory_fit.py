@@ -19,7 +19,7 @@ NONE = "✖"
 CELL, ROW = (42, 27), 24
 """Widths of a cell on a wide and on a narrow screen, and its height, in pixels."""
 _TITLE = 100
-"""Width of the axis title "tokens per row", in pixels."""
+"""Space that an axis title such as "tokens per row" needs, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,11 @@ def _spec(trainings: Sequence[_Training], width: int, columns: int) -> dict[str,
         for (rank, batch, length), size in cells.items()
     ]  # fmt: skip
     ranks, batches, lengths = (sorted({place[part] for place in cells}) for part in range(3))
-    # Every panel repeats the axis title, which must not overlap the next panel's.
+    # Every panel repeats the axis titles, which must not overlap the next panel's.
     title = "tokens per row" if width * len(lengths) >= _TITLE else "tokens"
     x = alt.X("length:O", sort=lengths, axis=alt.Axis(title=title, labelAngle=-45, grid=True, tickBand="extent"))
-    y = alt.Y("batch:O", sort=batches[::-1], axis=alt.Axis(title="rows per batch", grid=True, tickBand="extent"))
+    rows_title = "rows per batch" if ROW * len(batches) >= _TITLE else "batch"
+    y = alt.Y("batch:O", sort=batches[::-1], axis=alt.Axis(title=rows_title, grid=True, tickBand="extent"))
     base = alt.Chart(data(rows)).encode(
         x=x.scale(alt.Scale(domain=lengths)), y=y.scale(alt.Scale(domain=batches[::-1]))
     )

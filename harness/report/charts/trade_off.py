@@ -32,7 +32,7 @@ from harness.report.charts.drawing import (  # fmt: skip
 from harness.report.formatting import ABSENT, counts, parameters, percent, status, visible  # fmt: skip
 from harness.report.pass_rates import ScoresByRole, Span
 
-CHOSEN_KIND, WITHIN, BEYOND = "Best", "Eligible", "Not eligible"
+BEST, ELIGIBLE, NOT_ELIGIBLE = "Best", "Eligible", "Not eligible"
 LIFT = 4
 """Distance between a label and the Pareto front below it, in points of pass rate."""
 SHAPES = {
@@ -61,7 +61,7 @@ class Point:
 
     @property
     def eligible(self) -> bool:
-        return self.kind in (CHOSEN_KIND, WITHIN)
+        return self.kind in (BEST, ELIGIBLE)
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ def _point(
     rate, cost = variant.rates.get(objective), axis.cost(variant)
     failed = next((s for s in variant.statuses if s is not Status.SUCCEEDED), Status.SUCCEEDED)
     value = rate.value if rate else None
-    kind = WITHIN if variant.name in results.choice.eligible else BEYOND
-    kind = CHOSEN_KIND if variant.name == results.choice.variant else kind
+    kind = ELIGIBLE if variant.name in results.choice.eligible else NOT_ELIGIBLE
+    kind = BEST if variant.name == results.choice.variant else kind
     if value is None:
         kind = status(failed) + (" (predicted)" if any(variant.predicted) else "")
     over = failed is Status.OUT_OF_MEMORY and value is None and axis.limit is not None
@@ -308,7 +308,7 @@ def _points(points: Sequence[Point], x: Any) -> Any:
             "cost": p.cost,
             "quality": p.quality,
             "basis": p.basis.value,
-            "best": p.kind == CHOSEN_KIND,
+            "best": p.kind == BEST,
             "full": p.eligible,
         }
         for p in points
@@ -386,13 +386,13 @@ def labels(
     taken = [] if base is None else [_base_label(100 * base, width)]
     lines = {point.number for line in front(points) for point in line}
     found = []
-    for point in sorted(points, key=lambda p: (p.kind != CHOSEN_KIND, -(p.quality or 0), p.number)):
+    for point in sorted(points, key=lambda p: (p.kind != BEST, -(p.quality or 0), p.number)):
         text = _label(point, len(points), width)
         left = _place(point.cost or domain[0], domain, logarithmic)
         wanted = (point.quality or 0) + (LIFT if point.number in lines else 0)  # The front runs on to the right.
         box = _free(left, left + (len(text) * 6.6 + 24) / width, wanted, base, taken)
         taken.append(box)
-        found.append({"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == CHOSEN_KIND})
+        found.append({"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == BEST})
     return found
 
 
@@ -417,7 +417,7 @@ class _Box:
 
 def _label(point: Point, among: int, width: int) -> str:
     """Return the name of the variant, or its number if the chart is narrow or has many variants."""
-    named = width > NARROW and (among <= 14 or point.kind == CHOSEN_KIND)
+    named = width > NARROW and (among <= 14 or point.kind == BEST)
     return point.name if named else f"#{point.number}"
 
 

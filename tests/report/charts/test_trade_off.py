@@ -12,12 +12,12 @@ from harness.hardware.environment import machine as machine_of
 from harness.hardware.gpu import Gpu
 from harness.report.charts import trade_off
 from harness.report.charts.drawing import NARROW, WIDE
-from harness.report.charts.trade_off import BEYOND, WITHIN, Point, front, labels, trade_offs
+from harness.report.charts.trade_off import ELIGIBLE, NOT_ELIGIBLE, Point, front, labels, trade_offs
 from harness.report.pass_rates import scores_by_role
 from tests.support.report_runs import sample_run
 
 
-def point(name: str, cost: float, quality: float, kind: str = WITHIN, basis: Basis = Basis.MEASURED) -> Point:
+def point(name: str, cost: float, quality: float, kind: str = ELIGIBLE, basis: Basis = Basis.MEASURED) -> Point:
     return Point(1, name, cost, "", quality, "", kind, Status.SUCCEEDED, None, basis, "GPU")
 
 
@@ -25,7 +25,7 @@ def test_each_basis_has_its_own_front() -> None:
     """Each basis has its own Pareto front, without variants that are not eligible."""
     lines = front(
         [
-            point("cheap", 1, 50), point("dear", 3, 80), point("worse", 2, 40), point("unsafe", 1, 99, BEYOND),
+            point("cheap", 1, 50), point("dear", 3, 80), point("worse", 2, 40), point("unsafe", 1, 99, NOT_ELIGIBLE),
             point("predicted", 0.5, 60, basis=Basis.PREDICTED),
         ]
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_predictions_have_their_own_mark() -> None:
 
 def test_labels_of_the_trade_off_do_not_overlap() -> None:
     """Labels of marks at the same place, and the label of the base model, do not overlap."""
-    point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", WITHIN, Status.SUCCEEDED)
+    point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", ELIGIBLE, Status.SUCCEEDED)
     points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
     for width in (WIDE, NARROW):
         heights = [label["quality"] for label in labels(points, (1e6, 1e7), 0.0, width)]
