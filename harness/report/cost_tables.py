@@ -47,7 +47,7 @@ MEMORY = (
 
 
 def together(results: Results) -> str:
-    """Say how long the passes that trained several trials took in total; empty without such passes."""
+    """Write how long the passes that trained several trials took in total; empty without such passes."""
     shared = _shared(results)
     if not shared:
         return ""

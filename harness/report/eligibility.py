@@ -19,7 +19,7 @@ class Eligibility:
 
 
 def eligibility(results: Results, variant: Outcome) -> Eligibility:
-    """Say whether a variant is eligible.
+    """Decide whether a variant is eligible, and give the reason.
 
     A variant is eligible if every seed finished and it is shown, with 95% confidence, to lose less than the suite's
     margin on retain and avoid cases.

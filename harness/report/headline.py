@@ -188,7 +188,7 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
 
 
 def _power(change: Change | None) -> str:
-    """Say which differences the cases can show. Twice the cases halve the variance from cases, not that from seeds."""
+    """Describe the differences that the cases can show. Twice the cases halve the variance from cases, not that from seeds."""
     if change is None or not change.cases:
         return ""
     seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
@@ -225,7 +225,7 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
 
 
 def unfinished(results: Results) -> str:
-    """Say how many trials have no result yet; empty if all have one."""
+    """Return a sentence with the number of trials without a result; empty if all trials have one."""
     trials = [s for v in (*results.variants, *filter(None, [results.confirmed])) for s in v.statuses]
     stopped = trials.count(Status.CANCELLED)
     if not stopped:

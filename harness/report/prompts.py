@@ -111,14 +111,14 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
 
 
 def contamination(leak: Leak) -> str:
-    """Say whether the training rows contain a case's prompt: `unseen`, or which row does."""
+    """Write the contamination label of a case, with the number of the training row."""
     if leak.label is LeakLabel.SEEN:
         return f"seen: training row {leak.line}"
     return "unseen" if leak.label is LeakLabel.UNSEEN else f"near-duplicate of training row {leak.line}"
 
 
 def _repeated(own: Sequence[Sample]) -> str:
-    """Say how many repeats of a case passed, if there are several. The page shows the first of them."""
+    """Write how many repeats of a case passed, if there are several. The page shows the first of them."""
     passed = sum(sample.score.passed for sample in own)
     return f"{passed} of {len(own)} repeats passed, the first is shown" if len(own) > 1 else ""
 

@@ -58,7 +58,7 @@ def _unstable(results: Results) -> list[str]:
 
 
 def _epochs(timeline: Timeline) -> list[str]:
-    """Say how many epochs were enough, and which cases were learned or lost late."""
+    """Write how many epochs were enough, and which cases were learned or lost late."""
     last = timeline.epochs[-1].epoch
     lost = [f"{each.case} (epoch {each.lost:g})" for each in timeline.milestones if each.lost is not None]
     learned = [each.learned for each in timeline.milestones if each.learned is not None]
