@@ -188,7 +188,7 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
 
 
 def _power(change: Change | None) -> str:
-    """Describe the differences that the cases can show. Twice the cases halve the variance from cases, not that from seeds."""
+    """Describe the differences that the cases can show. Twice the cases halve the variance from cases only."""
     if change is None or not change.cases:
         return ""
     seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
