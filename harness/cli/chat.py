@@ -85,7 +85,7 @@ def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, al
     from harness.cli.export import progress_printer
     from harness.cli.tables import parity_table
     from harness.export.source import find
-    from harness.report import writing
+    from harness.report import report_files
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
     from harness.storage.runs import find_run
@@ -95,4 +95,4 @@ def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, al
         source = find(store, variant, seed, cache)
         parity_table(check_parity(store, source, llama_cpp, progress_printer(quiet), allow_code=allow_code))
         if store.has_results:
-            writing.rewrite(store)
+            report_files.rewrite(store)

@@ -106,7 +106,7 @@ def run(
     finished trials are reused, and a changed assertion needs no new training.
     """
     from harness.cli.progress import Display
-    from harness.report import data_frame
+    from harness.report import json_summary, terminal
     from harness.runner import benchmark
     from harness.runner.budget import seconds
     from harness.runner.executors.processes import Processes
@@ -135,9 +135,9 @@ def run(
         store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
-        click.echo(json.dumps(data_frame.overview(results, store.root), indent=1))
+        click.echo(json.dumps(json_summary.overview(results, store.root), indent=1))
     else:
-        click.echo(data_frame.summary(results, str(store.report)))
+        click.echo(terminal.summary(results, str(store.report)))
     for line in failures:
         click.echo(line, err=True)
     return TRIAL_FAILED if failures else 0

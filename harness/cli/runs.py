@@ -28,13 +28,13 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
     RUN is a run's directory. To apply edited assertions, pass --suite. An interrupted run is scored as
     far as it has answers.
     """
-    from harness.report import data_frame
+    from harness.report import terminal
     from harness.runner import benchmark
     from harness.storage.runs import find_run
 
     store = find_run(run)
     results = benchmark.rescore(store, suite, skip_unsupported=skip_unsupported, allow_code=allow_code)
-    click.echo(data_frame.summary(results, str(store.report)))
+    click.echo(terminal.summary(results, str(store.report)))
 
 
 @click.command()
@@ -55,13 +55,13 @@ def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_
 
     RUN is a run's directory. With LATER, the directory of another run, the page compares the two.
     """
-    from harness.report import writing
+    from harness.report import report_files
 
-    form = writing.Format(kind)
+    form = report_files.Format(kind)
     if later is None:
-        click.echo(writing.of_run(run, form, output))
+        click.echo(report_files.of_run(run, form, output))
     else:
-        click.echo(writing.of_two(run, later, form, output, allow_code=allow_code))
+        click.echo(report_files.of_two(run, later, form, output, allow_code=allow_code))
 
 
 @click.command()
@@ -88,11 +88,11 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     """
     from harness.analysis.recommendation import recommend
     from harness.analysis.selection import Caps
-    from harness.report import data_frame
+    from harness.report import terminal
     from harness.storage.runs import find_run
 
     found = recommend(find_run(run).results(), Caps(max_memory, max_minutes))
-    click.echo(json.dumps(asdict(found), indent=1) if as_json else data_frame.advice(found))
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else terminal.advice(found))
 
 
 @click.command()

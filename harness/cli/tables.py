@@ -14,7 +14,8 @@ from harness.core.machine import Calibration
 from harness.core.measurement import GIB
 from harness.core.parity import Parity, VerdictChange, Verdicts
 from harness.core.quantities import gib
-from harness.core.settings import Plan, Settings
+from harness.core.setting_text import in_plan
+from harness.core.settings import Plan
 from harness.core.suite import Role, Split, Suite
 from harness.core.wording import duration, listed, one, plural, two_digits
 from harness.hardware import estimate
@@ -23,8 +24,6 @@ from harness.hardware.estimate import Prediction, Range, predictions, updates
 from harness.hardware.estimate.predictions import TargetGpu, Workload
 from harness.storage.cache import Held
 from harness.suites.grids import differing_settings
-from harness.suites.grids.forms import NAMED_MODULES
-from harness.suites.grids.names import number
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
@@ -52,7 +51,7 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) ->
     predicted = ("memory", "on the GPU", "time of a trial") if outlook else ()
     table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *predicted)
     for variant in plan.variants:
-        values = (_value(variant.settings, name) for name in names)
+        values = (in_plan(getattr(variant.settings, name)) for name in names)
         steps = str(updates(variant.settings, len(suite.examples)))
         table.add_row(variant.name, *values, steps, *(outlook.cells(variant.id) if outlook else ()))
     console = _console()
@@ -218,10 +217,3 @@ def _table(first: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     return table
-
-
-def _value(settings: Settings, name: str) -> str:
-    value = getattr(settings, name)
-    if isinstance(value, tuple):
-        return next((word for word, modules in NAMED_MODULES.items() if modules == value), " ".join(value))
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

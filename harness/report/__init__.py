@@ -1,4 +1,4 @@
-"""Results to one self-contained HTML page that asks nothing of anyone."""
+"""The report: results as one self-contained HTML page (no external resources), as Markdown, CSV and text."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["Notebook", "fragment", "render", "render_comparison"]
 
 
 def render(results: Results, *, now: str) -> str:
-    """The whole page; `now` is the time it says it was written."""
-    return _rendered("page.html", results, now)
+    """Return the HTML page of a run. `now` is the time that the page names as the time of writing."""
+    return _render_run("page.html", results, now)
 
 
 def fragment(results: Results, *, now: str) -> str:
-    """The same for the inside of another page, such as a notebook's: its style and script touch nothing else there."""
-    return _rendered("fragment.html", results, now)
+    """Return the report of a run as a part of another page, such as a notebook, whose style it does not change."""
+    return _render_run("fragment.html", results, now)
 
 
 def render_comparison(decision: Decision, *, now: str) -> str:
-    """The page of two runs."""
-    from harness.report.comparison import comparison_page
+    """Return the HTML page that compares two runs."""
+    from harness.report.comparison_page import comparison_page
 
-    return _filled("comparison.html", comparison_page(decision, now))
+    return _fill("comparison_page.html", comparison_page(decision, now))
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """A report that shows itself where it is the last line of a notebook's cell, or is given to IPython's `display`."""
+    """A report that Jupyter shows as the result of a cell, or by IPython's `display`."""
 
     html: str = field(repr=False)
     name: str
@@ -46,17 +46,17 @@ class Notebook:
         return self.html
 
 
-def _rendered(template: str, results: Results, now: str) -> str:
+def _render_run(template: str, results: Results, now: str) -> str:
     from harness.report.page import page
 
-    return _filled(template, page(results, now))
+    return _fill(template, page(results, now))
 
 
-def _filled(template: str, page: object) -> str:
+def _fill(template: str, page: object) -> str:
     environment = _environment()
     style, script = (_source(environment, name) for name in ("page.css", "page.js"))
     html = environment.get_template(template).render(page=page, style=style, script=script, script_hash=_digest(script))
-    # What a lone surrogate could still slip into (an attribute, say) must not make the page unwritable.
+    # A lone surrogate, in an attribute for example, would raise an error when the page is written as UTF-8.
     return html.encode("utf-8", "replace").decode()
 
 
@@ -64,7 +64,8 @@ def _filled(template: str, page: object) -> str:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from harness.report import charts, tables, words
+    from harness.report import formatting, html_tables
+    from harness.report.charts import drawing
 
     environment = Environment(
         loader=PackageLoader("harness.report"),
@@ -72,24 +73,24 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_visible,
     )
-    environment.globals.update(words=words, wording=wording, titled=charts.titled)
-    environment.filters["groupby_runs"] = tables.groups
+    environment.globals.update(formatting=formatting, wording=wording, titled=drawing.titled)
+    environment.filters["column_groups"] = html_tables.column_groups
     return environment
 
 
-def _shown(value: Any) -> Any:
-    """Every text that enters the page passes here, so that no template can forget it."""
+def _visible(value: Any) -> Any:
+    """Make the control characters of a text visible. Jinja calls this for every value that a template prints."""
     from markupsafe import Markup
 
-    from harness.report.words import visible
+    from harness.report.formatting import visible
 
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(environment: Environment, name: str) -> Any:
-    """A file of ours that goes into the page as it is."""
+    """Return a file of the templates folder, to be inserted without escaping."""
     from markupsafe import Markup
 
     assert environment.loader is not None
@@ -97,5 +98,5 @@ def _source(environment: Environment, name: str) -> Any:
 
 
 def _digest(script: str) -> str:
-    """What the page's content security policy calls its one script."""
+    """Return the hash by which the page's content security policy allows its script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

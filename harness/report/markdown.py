@@ -1,4 +1,4 @@
-"""A run in a pull request: the answer, every variant in one line, what was broken, and how to repeat it."""
+"""The summary of a run as Markdown, for a pull request: best variant, table of variants, broken cases, command."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from harness.core import wording
 from harness.core.claims import machine_claim
 from harness.core.results import Results
 from harness.core.suite import Split
-from harness.report import answer, answers, rates, words
-from harness.report.variants import verdict
+from harness.report import formatting, headline
+from harness.report.case_changes import CaseRow, case_rows
+from harness.report.eligibility import eligibility
+from harness.report.pass_rates import scores_by_role
 
 SHOWN = 10
-"""Broken cases that are listed; the rest is counted."""
+"""Broken cases that are listed; further cases are counted."""
 
 
 def summary(results: Results) -> str:
-    """Markdown for GitHub. Names, prompts and messages are other people's text and stand in code."""
-    compared = results.choice.variant or answer.most_passed(results)
-    head = answer.headline(results, compared, rates.marks(results, results.samples))
+    """Return the summary as GitHub Markdown. Names, prompts and answers are escaped or written as code."""
+    compared = results.choice.variant or headline.highest_pass_rate(results)
+    head = headline.headline(results, compared, scores_by_role(results, results.samples))
     run = results.run
     blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
     if run.model.toy:
-        blocks.append(f"> {words.toy_banner(run.model)}")
-    blocks += [f"> {waiting}"] if (waiting := answer.waiting(results)) else []
+        blocks.append(f"> {formatting.toy_banner(run.model)}")
+    blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
     if head.refuted:
-        blocks.append("**The confirmation speaks against it.**\n\n" + _bullets(head.refuted))
+        blocks.append("**The confirmation does not support this variant.**\n\n" + _bullets(head.refuted))
     reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
     blocks += [_bullets(reasons), head.confirmation, _roles(head)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
-    blocks.append(f"Time and memory {code(machine)}. Repeat it with {code(run.provenance.command)}.")
+    blocks.append(f"Time and memory {code(machine)}. Repeat the run with {code(run.provenance.command)}.")
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _bullets(items: Sequence[str]) -> str:
-    return "\n".join(f"- {_plain(item)}" for item in items)
+    return "\n".join(f"- {_escaped(item)}" for item in items)
 
 
-def _plain(text: str) -> str:
-    """Our own sentences hold names of variants and cases: nothing in them may be markup."""
-    shown = " ".join(words.visible(text).split())
+def _escaped(text: str) -> str:
+    """Escape the Markdown characters of a sentence, which can contain names of variants and cases."""
+    shown = " ".join(formatting.visible(text).split())
     for sign in "\\`*_[]<>|#~@":
         shown = shown.replace(
             sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]
@@ -54,7 +56,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _roles(head: answer.Headline) -> str:
+def _roles(head: headline.Headline) -> str:
     columns = ["Role", *(["Confirmed base", "Confirmed tuned"] if head.confirmed else []), "Base", "Tuned"]
     rows = []
     for row in head.roles:
@@ -63,22 +65,24 @@ def _roles(head: answer.Headline) -> str:
     return _table(columns, rows)
 
 
-def _figure(figure: answer.Figure) -> str:
+def _figure(figure: headline.Figure) -> str:
     if figure.rate is None or figure.rate.value is None:
-        return words.ABSENT
+        return formatting.ABSENT
     span = f", {figure.span}" if figure.span else ""
-    return f"{words.percent(figure.rate)} ({words.counts(figure.rate)}{span})"
+    return f"{formatting.percent(figure.rate)} ({formatting.counts(figure.rate)}{span})"
 
 
 def _variants(results: Results) -> str:
     roles = list(results.base.rates)
     rows = []
     for variant in results.variants:
-        told = verdict(results, variant)
-        statuses = wording.listed(words.status(status) for status in dict.fromkeys(variant.statuses))
+        eligible = eligibility(results, variant)
+        statuses = wording.listed(formatting.status(status) for status in dict.fromkeys(variant.statuses))
         name = f"**{code(variant.name)}**" if variant.name == results.choice.variant else code(variant.name)
-        rates_ = (words.percent(variant.rates.get(role)) for role in roles)
-        rows.append([name, statuses, f"{told.word}: {told.why}", *rates_, str(variant.fixed), str(variant.broken)])
+        rates_ = (formatting.percent(variant.rates.get(role)) for role in roles)
+        rows.append(
+            [name, statuses, f"{eligible.word}: {eligible.why}", *rates_, str(variant.fixed), str(variant.broken)]
+        )
     return _table(["Variant", "Status", "Eligible", *(role.value for role in roles), "Fixed", "Broken"], rows)
 
 
@@ -86,21 +90,21 @@ def _broken(results: Results, compared: str) -> str:
     place = next((n for n, v in enumerate(results.variants) if v.name == compared), None)
     if place is None:
         return ""
-    lost = [row for row in answers.ledger(results) if row.flips[place].kind == "broken"]
+    lost = [row for row in case_rows(results) if row.changes[place].kind == "broken"]
     if not lost:
         return f"{code(compared)} broke none of the {len(results.run.suite.of(Split.MAIN))} cases."
-    told = "\n".join(f"- {line}" for line in _lines(results, lost[:SHOWN], place))
+    items = "\n".join(f"- {line}" for line in _lines(results, lost[:SHOWN], place))
     more = f"\n- and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
-    head = f"{wording.plural(len(lost), 'case')} that the base passes"
-    return f"<details><summary>Broken: {head}</summary>\n\n{told}{more}\n\n</details>"
+    head = f"{wording.plural(len(lost), 'case')} that the base model passes"
+    return f"<details><summary>Broken: {head}</summary>\n\n{items}{more}\n\n</details>"
 
 
-def _lines(results: Results, rows: Sequence[answers.LedgerRow], place: int) -> Iterator[str]:
+def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[str]:
     name = results.variants[place].name
     for row in rows:
         given = next(
             (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
         )
-        said = f": {code(given.answer.text)}" if given else ""
-        head = f"{code(row.case.id)} ({row.case.role.value}), {row.flips[place].words}"
-        yield f"{head}: asked {code(row.case.prompt)}{said}"
+        said = f", answer {code(given.answer.text)}" if given else ""
+        head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
+        yield f"{head}: prompt {code(row.case.prompt)}{said}"

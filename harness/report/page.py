@@ -1,4 +1,4 @@
-"""From results to what each section of the page shows; the templates only lay it out."""
+"""Collect the content of every section of the HTML page. The templates only lay it out."""
 
 from __future__ import annotations
 
@@ -9,18 +9,32 @@ from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
 from harness.core.results import Results
 from harness.core.suite import Split
-from harness.report import answer, answers, boundary, charts, costs, effects, rates, tradeoff, variants, words
-from harness.report.answer import Excerpt, Headline
-from harness.report.answers import CaseView, LedgerRow
-from harness.report.charts import Chart
-from harness.report.costs import Failure
-from harness.report.effects import Effect, Pairwise
-from harness.report.tables import Cell, Column, TableRow
+from harness.report import (
+    case_changes,
+    cost_tables,
+    formatting,
+    headline,
+    pairwise,
+    prompts,
+    provenance,
+    setting_effects,
+    variants_table,
+)
+from harness.report.case_changes import CaseRow
+from harness.report.charts import epochs, memory_fit, trade_off, training_curves
+from harness.report.charts.drawing import Chart
+from harness.report.failures import Failure, failures
+from harness.report.headline import Excerpt, Headline
+from harness.report.html_tables import Cell, Column, TableRow
+from harness.report.pairwise import Pairwise
+from harness.report.pass_rates import scores_by_role
+from harness.report.prompts import CaseView
+from harness.report.setting_effects import Effect
 
 
 @dataclass(frozen=True)
 class Compared:
-    """An entry of the list of variants that can be shown beside the base."""
+    """An entry in the list of variants that can be shown beside the base model."""
 
     number: int
     name: str
@@ -28,19 +42,21 @@ class Compared:
 
 @dataclass(frozen=True)
 class Page:
+    """Content of the page, in the order of its sections."""
+
     results: Results
     now: str
     title: str
     banner: str
-    waiting: str
+    unfinished: str
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
     fits: Chart | None
     trade_offs: tuple[Chart, ...]
-    """None where answers mean nothing and there is `fits`."""
+    """Empty if the model has random weights, so that only `fits` means anything."""
     bases: tuple[str, ...]
-    """Of the figures in them."""
+    """The bases of the figures in the charts."""
     columns: tuple[Column, ...]
     peak_hint: str
     rows: tuple[TableRow, ...]
@@ -49,13 +65,13 @@ class Page:
     pairwise: Pairwise | None
     timeline: Chart | None
     curves: tuple[Chart, ...]
-    milestones: tuple[charts.Reached, ...]
+    milestones: tuple[epochs.Milestones, ...]
     stability: tuple[DivergenceRate, ...]
     compared: str
     choices: tuple[Compared, ...]
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
-    ledger: tuple[LedgerRow, ...]
+    case_rows: tuple[CaseRow, ...]
     void: int
     truncated: int
     failures: tuple[Failure, ...]
@@ -70,53 +86,55 @@ class Page:
 
 
 def page(results: Results, now: str) -> Page:
+    """Return the content of the page. `now` is the time of writing."""
     run = results.run
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
-    compared = results.choice.variant or answer.most_passed(results)
-    marks = rates.marks(results, results.samples)
-    fits = boundary.boundary(results)
+    compared = results.choice.variant or headline.highest_pass_rate(results)
+    scores = scores_by_role(results, results.samples)
+    fits = memory_fit.memory_fit(results)
     return Page(
         results=results,
         now=now,
         title=f"{run.suite.name} · {run.model.name}",
-        banner=words.toy_banner(run.model) if run.model.toy else run.model.note,
-        waiting=answer.waiting(results),
+        banner=formatting.toy_banner(run.model) if run.model.toy else run.model.note,
+        unfinished=headline.unfinished(results),
         claim=machine_claim(run.provenance.machine),
-        headline=answer.headline(results, compared, marks),
-        excerpts=answer.excerpts(results, compared),
+        headline=headline.headline(results, compared, scores),
+        excerpts=headline.excerpts(results, compared),
         fits=fits,
-        trade_offs=() if fits and run.model.shape_only else tradeoff.trade_offs(results, marks),
+        trade_offs=() if fits and run.model.shape_only else trade_off.trade_offs(results, scores),
         bases=_bases(results),
-        columns=variants.columns(results),
-        peak_hint=variants.peak_hint(results),
-        rows=variants.rows(results, marks),
-        common=variants.common(results),
-        effects=effects.effects(results, marks),
-        pairwise=effects.pairwise(results, marks),
-        timeline=charts.timelines(results),
-        curves=charts.learning(results),
-        milestones=charts.reached(results),
+        columns=variants_table.columns(results),
+        peak_hint=variants_table.peak_hint(results),
+        rows=variants_table.rows(results, scores),
+        common=variants_table.common(results),
+        effects=setting_effects.effects(results, scores),
+        pairwise=pairwise.pairwise(results, scores),
+        timeline=epochs.timelines(results),
+        curves=training_curves.learning(results),
+        milestones=epochs.milestones(results),
         stability=notable_rates(results),
         compared=compared,
-        choices=tuple(Compared(numbers[v.name], v.name) for v in variants.ordered(results, compared) if v.rates),
-        cases=answers.cases(results, Split.MAIN, compared, numbers),
-        confirm_cases=answers.cases(results, Split.CONFIRM, compared, numbers),
-        ledger=answers.ledger(results),
+        choices=tuple(Compared(numbers[v.name], v.name) for v in variants_table.ordered(results, compared) if v.rates),
+        cases=prompts.cases(results, Split.MAIN, compared, numbers),
+        confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
+        case_rows=case_changes.case_rows(results),
         void=len(results.void),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
-        failures=costs.failures(results),
-        phases=costs.phases(results),
-        together=costs.together(results),
-        cost_columns=costs.columns(results),
-        costs=costs.by_variant(results),
-        passes=costs.passes(results),
-        notebook=costs.notebook(results),
-        facts=costs.facts(results),
+        failures=failures(results),
+        phases=cost_tables.phases(results),
+        together=cost_tables.together(results),
+        cost_columns=cost_tables.columns(results),
+        costs=cost_tables.by_variant(results),
+        passes=cost_tables.passes(results),
+        notebook=cost_tables.notebook(results),
+        facts=provenance.facts(results),
         versions=tuple(run.provenance.versions.items()),
     )
 
 
 def _bases(results: Results) -> tuple[str, ...]:
+    """Return the bases of the trainings' figures: measured, emulated or predicted."""
     found = [train.seconds.basis.value for v in results.variants if (train := v.cost(Phase.TRAIN))]
     found += [basis.value for v in results.variants for basis in v.bases if basis is Basis.PREDICTED]
     return tuple(dict.fromkeys(found))

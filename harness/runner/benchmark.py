@@ -23,7 +23,7 @@ from harness.core.wording import plural
 from harness.hardware.environment import machine, now, provenance, stack_versions
 from harness.models import foreign_adapters
 from harness.models.resolving import resolve
-from harness.report import writing
+from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
 from harness.runner.copies import Copies
@@ -111,7 +111,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
         if copies:
             copies.begin(manifest, fresh=request.fresh)
         results = _results(request, manifest, sweep, shown)
-        results = writing.write(store, results, now=results.finished)
+        results = report_files.write(store, results, now=results.finished)
         every.on_results(store, results)
         return store, results
 
@@ -344,7 +344,7 @@ def rescore(
             manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
         _check_code(manifest.suite, allow_code)
         results = assemble(manifest, store.records(), allow_code=allow_code)
-        return writing.write(store, results, now=results.finished)
+        return report_files.write(store, results, now=results.finished)
 
 
 def _same_questions(new: Suite, old: Suite) -> Suite:

@@ -15,7 +15,7 @@ from harness.core.run import TrialRecord
 from harness.core.scores import Rate, Score
 from harness.core.suite import Case, Decoding, Example, LeakLabel, Message, Role, Split
 from harness.core.training import Status
-from harness.report import data_frame
+from harness.report import terminal
 from tests.support.synthetic_runs import case, cost, manifest, record, results, score, suite, training, variants
 
 CASES = (
@@ -246,7 +246,7 @@ def test_rates_are_told_apart_by_label() -> None:
     labels = {LeakLabel.SEEN: Rate(1, 1), LeakLabel.UNSEEN: Rate(0, 1)}
     assert found.variants[0].by_label == {Role.GENERALISE: labels}
     assert "100% (1/1)" in next(
-        line for line in data_frame.summary(found).splitlines() if line.strip().startswith("seen")
+        line for line in terminal.summary(found).splitlines() if line.strip().startswith("seen")
     )
     page = report.render(found, now="now")
     assert "generalise, seen" in page

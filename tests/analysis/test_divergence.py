@@ -12,7 +12,7 @@ from harness.analysis.divergence import divergence_rates
 from harness.core.errors import GridError
 from harness.core.results import Results
 from harness.core.training import Status
-from harness.report import data_frame
+from harness.report import terminal
 from harness.suites.grids import parse_plan
 from tests.support.synthetic_runs import case, manifest, record, score, suite, training, variants
 
@@ -54,10 +54,10 @@ def test_what_did_not_end_is_not_counted() -> None:
 
 
 def test_the_summary_tells_it_where_it_matters() -> None:
-    """The terminal shows the divergence rate only if a seed diverged or the grid studies a model."""
-    assert "1 of 2 seeds diverged" in data_frame.summary(run(DIVERGED, FINE))
-    assert "0 of 2 seeds diverged. Llama-2: not tested." in data_frame.summary(run(FINE, FINE, about="Llama-2"))
-    assert "diverged" not in data_frame.summary(run(FINE, FINE))
+    """The terminal shows it where a seed diverged or the grid asks about it, and else not."""
+    assert "1 of 2 seeds diverged" in terminal.summary(run(DIVERGED, FINE))
+    assert "0 of 2 seeds diverged. Llama-2: not tested." in terminal.summary(run(FINE, FINE, about="Llama-2"))
+    assert "diverged" not in terminal.summary(run(FINE, FINE))
 
 
 def test_the_page_tells_it_too() -> None:

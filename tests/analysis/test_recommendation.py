@@ -19,7 +19,7 @@ from harness.core.results import Results
 from harness.core.run import TrialRecord
 from harness.core.settings import Variant
 from harness.core.suite import Role, Split
-from harness.report import data_frame
+from harness.report import samples_file
 from harness.storage.runs import RunStore
 from tests.support.synthetic_runs import MIB, case, cost, machine, manifest, record, score, suite, training, variants
 
@@ -163,7 +163,7 @@ def test_the_command(tmp_path: Path, options: list[str]) -> None:
     results = run(*GOOD)
     store = RunStore(tmp_path)
     store.write_manifest(results.run)
-    store.write_results(results, data_frame.samples(results), "")
+    store.write_results(results, samples_file.samples(results), "")
     done = CliRunner().invoke(cli, ["recommend", str(tmp_path), *options], obj=())
     assert done.exit_code == 0, done.output
     found = json.loads(done.output) if options else {}

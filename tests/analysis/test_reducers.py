@@ -14,7 +14,7 @@ from harness.core.results import Outcome, Results
 from harness.core.run import TrialRecord
 from harness.core.scores import Check, Rate, Sample, Score
 from harness.core.suite import Decoding, Reducer, Role
-from harness.report import data_frame, render
+from harness.report import data_frame, render, samples_file
 from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
 
 G, B = "good", "bad"
@@ -156,7 +156,7 @@ def test_every_repeat_is_a_row() -> None:
         (0, G, True), (1, B, False), (2, B, False), (3, B, False),
     ]  # fmt: skip
     assert not table.duplicated(["variant", "seed", "case", "repeat"]).any()
-    lines = [line for line in data_frame.samples(results) if (line["variant"], line["case"]) == (ONE.name, "words")]
+    lines = [line for line in samples_file.samples(results) if (line["variant"], line["case"]) == (ONE.name, "words")]
     assert [line["repeat"] for line in lines] == [0, 1, 2, 3]
 
 
@@ -175,7 +175,7 @@ def test_the_page_shows_repeats(reducer: Reducer) -> None:
     """The report shows the first answer, how many repeats passed, and the decoding settings."""
     page = render(run(reducer), now="now")
     assert "1 of 4 repeats passed, the first is shown" in page
-    assert f"drawn at temperature 0.7, 4 of each, counted by {reducer}" in page
+    assert f"sampled at temperature 0.7, 4 repeats per case, reduced by {reducer}" in page
 
 
 def test_a_page_without_repeats_says_nothing_of_them() -> None:

@@ -20,7 +20,7 @@ from harness.core.training import Status, Training
 from harness.engine.adapters import attached
 from harness.engine.loading import Base
 from harness.engine.worker import work
-from harness.report import data_frame
+from harness.report import json_summary, terminal
 from harness.report.data_frame import Run
 from harness.runner.executors.inline import Inline
 from harness.runner.sweep import Sweep
@@ -99,12 +99,12 @@ def test_void_cases_are_in_no_timeline() -> None:
 def test_summary_frame_and_json_tell_it() -> None:
     """The terminal shows how many epochs were enough and what was lost; the frame has a row per epoch and role."""
     results = course(CASES, "bggb", ["bggb", "gggb", "ggbb"])
-    assert "2 of 3 epochs were enough" in data_frame.summary(results)
-    assert "lost: broken (epoch 3)" in data_frame.summary(results)
+    assert "2 of 3 epochs were enough" in terminal.summary(results)
+    assert "lost: broken (epoch 3)" in terminal.summary(results)
     table = Run(results).timeline()
     assert list(table["epoch"].unique()) == [1.0, 2.0, 3.0]
     assert table.query("role == 'retain'")["rate"].tolist() == [1.0, 1.0, 0.5]
-    assert data_frame.overview(results, Path("run"))["epochs"][ONE.name]["cases"]["broken"] == {
+    assert json_summary.overview(results, Path("run"))["epochs"][ONE.name]["cases"]["broken"] == {
         "learned": None,
         "lost": 3,
     }

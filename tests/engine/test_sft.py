@@ -13,6 +13,7 @@ import pytest
 
 from harness.core.errors import EngineError, GridError
 from harness.core.measurement import Phase
+from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import OPTIMIZERS, Quantization, Scheduler, Settings
 from harness.core.training import Status
 from harness.core.units import DeviceKind
@@ -22,7 +23,6 @@ from harness.engine.meter import Meter
 from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.hardware.estimate import updates
 from harness.models.resolving import resolve
-from harness.suites.grids.forms import NAMED_MODULES
 from tests.support.short_trainings import (
     SHORT,
     ask,

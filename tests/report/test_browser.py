@@ -1,4 +1,4 @@
-"""The page in Debian's Chromium, through Playwright: what only a browser can show."""
+"""Tests of the page in Debian's Chromium, through Playwright."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.core.results import Choice, Results
 from harness.core.scores import Sample
 from harness.core.training import Status
 from harness.report import fragment, render, render_comparison
-from harness.report.words import anchor, visible
+from harness.report.formatting import anchor, visible
 from tests.support import run_pairs
 from tests.support.synthetic_runs import HOSTILE, machine, results
 
@@ -34,7 +34,7 @@ Open = Callable[..., "Page"]
 
 
 def lacking(what: str) -> None:
-    """Where a browser is declared, not finding it is a failure."""
+    """Skip the test; fail if the environment declares that a browser is installed."""
     if os.environ.get("HARNESS_BROWSER") == "1":
         pytest.fail(f"HARNESS_BROWSER=1 and there is no {what}")
     pytest.skip(f"no {what}")
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Opens a page from a file; at the end nothing may have been logged as an error, blocked or asked of anyone."""
+    """Open a page from a file. At the end, fail if the browser logged an error or requested a resource."""
     said: list[str] = []
     contexts = []
 
@@ -82,7 +82,7 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
 
 @cache
 def made(kind: str = "toy") -> Results:
-    """A toy run with hostile text and failures, or a change of it."""
+    """Return a toy run with hostile text and failures, or one of its variations."""
     if kind == "real":
         return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
     whole = results(8, 18, seeds=(0, 1))
@@ -96,7 +96,7 @@ def made(kind: str = "toy") -> Results:
 
 @cache
 def two() -> Decision:
-    """Three cases lost and one gained."""
+    """Return the comparison of two runs with three lost cases and one gained case."""
     failing = {"learn 0": run_pairs.SEEDS, "learn 1": run_pairs.SEEDS, "keep 1": run_pairs.SEEDS}
     before, after = run_pairs.results({"keep 2": run_pairs.SEEDS}), run_pairs.results(failing)
     return verdict.decide(compare(baseline_of(before, "before"), baseline_of(after, "after")), Policy(10))
@@ -108,7 +108,7 @@ def html(kind: str = "toy") -> str:
 
 
 def visible_cases(page: Page) -> list[str]:
-    """The ids of the cases that the filters leave."""
+    """Return the ids of the cases that the filters leave."""
     found = page.locator(".case:not([hidden])").evaluate_all("cards => cards.map(card => card.id.slice(5))")
     return [str(id) for id in found]
 
@@ -123,7 +123,7 @@ def flips(page: Page) -> set[str]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ["toy", "real", "refuted", "stopped"])
 def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
-    """Without error or request the page is there, and no wider than its window, with folds open or not."""
+    """The page loads without errors or requests, and is as wide as its window, with closed and open details."""
     page = load(html(kind), width=width)
     across = "document.documentElement.scrollWidth"
     assert page.evaluate(across) == width
@@ -134,7 +134,7 @@ def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
 
 
 def contrast(page: Page, selector: str) -> float:
-    """WCAG's contrast of an element's colour against the page's background."""
+    """Return WCAG's contrast between the colour of an element and the background of the page."""
     return float(
         page.locator(selector).first.evaluate("""element => {
           const light = (colour) => {
@@ -149,7 +149,7 @@ def contrast(page: Page, selector: str) -> float:
 
 
 def test_dark_mode(load: Open) -> None:
-    """In a dark scheme the paper is dark and text, marks and charts keep a contrast of 4.5 to 1."""
+    """In dark mode the background is dark, and text and marks have a contrast of at least 4.5 to 1."""
     page = load(html(), color_scheme="dark")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert max(paper) < 60
@@ -160,7 +160,7 @@ def test_dark_mode(load: Open) -> None:
 
 
 def test_without_script(load: Open) -> None:
-    """With JavaScript off every case, answer, sign and table row is there, and no control that does nothing."""
+    """Without JavaScript every case, answer and table row is visible, and no control is."""
     page = load(html(), java_script_enabled=False)
     assert page.locator(".case").count() == len(made().run.suite.cases)
     assert all(card.is_visible() for card in page.locator(".case").all())
@@ -171,7 +171,7 @@ def test_without_script(load: Open) -> None:
 
 
 def test_in_a_sandbox(load: Open) -> None:
-    """In an iframe where storage and history throw, filters, keys and signs work."""
+    """In a sandboxed frame without storage and history, filters, keys and symbols work."""
     frame = "<!doctype html><title>frame</title><iframe sandbox='allow-scripts' src='inner.html' width=1200 height=800>"
     load(html(), name="inner.html").close()
     outer = load(frame)
@@ -186,7 +186,7 @@ def test_in_a_sandbox(load: Open) -> None:
 
 
 def test_in_a_notebook(load: Open) -> None:
-    """Two reports in one document neither change what is around them nor each other, and their links stay within."""
+    """Two reports in one document do not change each other or the document, and their links stay inside."""
     inside = [fragment(made(kind), now="now") for kind in ("toy", "real")]
     page = load(f"<!doctype html><title>n</title><h1 id=outside>Notebook</h1>{inside[0]}{inside[1]}")
     assert page.locator("#outside").evaluate("e => getComputedStyle(e).fontSize") == "32px"
@@ -201,7 +201,7 @@ def test_in_a_notebook(load: Open) -> None:
 
 @pytest.mark.parametrize(("kind", "scheme"), [("cpu", "light"), ("cuda", "dark"), ("two", "light")])
 def test_accessibility(kind: str, scheme: str, load: Open) -> None:
-    """axe-core finds no serious and no critical violation, on the page of one run and on that of two."""
+    """axe-core finds no serious or critical violation on the page of one run or of two runs."""
     try:
         import axe_playwright_python
     except ImportError:
@@ -223,7 +223,7 @@ def test_accessibility(kind: str, scheme: str, load: Open) -> None:
 
 
 def test_two_runs(load: Open) -> None:
-    """The page of two runs filters by what was lost, by variant and role, and walks over what is left."""
+    """The page of two runs filters by lost cases, variant and role, and the keys move between the remaining cases."""
     for width in WIDTHS:
         page = load(render_comparison(two(), now="now"), width=width)
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -241,7 +241,7 @@ def test_two_runs(load: Open) -> None:
 
 
 def test_sorting(load: Open) -> None:
-    """A click on a column's name sorts by it, a second one turns it round; the base stays on top."""
+    """A click on a column heading sorts the table, a second click reverses it, and the base model stays on top."""
     page = load(html())
     names = page.locator("#variants table.sortable tbody th")
     head = page.locator("#variants table.sortable thead tr:last-child th", has_text="generalise")
@@ -257,7 +257,7 @@ def test_sorting(load: Open) -> None:
 
 
 def test_filters(load: Open) -> None:
-    """Each filter leaves the cases that its name says, its count says how many, and roles narrow it down."""
+    """Each filter leaves the cases of its kind and shows their number; the role filter reduces them further."""
     page = load(html())
     everything = len(visible_cases(page))
     for name, kinds in {
@@ -284,7 +284,7 @@ def unscored(sample: Sample) -> Sample:
 
 
 def test_errors_filter(load: Open) -> None:
-    """Answers without a score are found by the filter `errors`, and no other case is."""
+    """The filter `errors` leaves only cases with answers that could not be scored."""
     whole = made()
     samples = tuple(
         replace(s, score=replace(s.score, value=None, error="no JSON"))
@@ -299,7 +299,7 @@ def test_errors_filter(load: Open) -> None:
 
 
 def test_search(load: Open) -> None:
-    """A search leaves the cases with these words in prompt, id or anyone's answer, whatever their case."""
+    """A search leaves the cases with the words in their prompt, id or answers, in upper or lower case."""
     page = load(html())
     page.locator("#search").fill("ROLE no case has")
     assert visible_cases(page) == []
@@ -311,7 +311,7 @@ def test_search(load: Open) -> None:
 
 
 def test_comparing_with_others(load: Open) -> None:
-    """Choosing variants changes what stands beside the base, in a column each, and the verdicts with them."""
+    """Selecting variants changes the answers beside the base model's, and the verdicts."""
     page, whole = load(html()), made()
     finished = [v.name for v in whole.variants if v.rates]
     card = page.locator("[id='case=c001']")
@@ -329,7 +329,7 @@ def test_comparing_with_others(load: Open) -> None:
 
 
 def test_words_that_differ_are_marked(load: Open) -> None:
-    """New words are marked in the tuned answer and missing ones in the base's, for whichever variant is chosen."""
+    """New words are marked in the tuned answer and missing words in the base model's, for any selected variant."""
     whole = made()
     texts = {"base": "The answer is blue today.", whole.variants[0].name: "The answer is green today."}
     samples = tuple(
@@ -353,7 +353,7 @@ def marked(card: Locator, tag: str) -> set[str]:
 
 
 def test_keys(load: Open) -> None:
-    """j and k walk over the cases that are shown, slash goes to the search, where letters are letters."""
+    """The keys j and k move between the visible cases, and the key / moves to the search field."""
     page = load(html())
     page.locator("#flip").select_option("changed")
     page.locator("h1").click()
@@ -370,7 +370,7 @@ def test_keys(load: Open) -> None:
 
 
 def test_permanent_links(load: Open) -> None:
-    """An address with case and variants opens there, in a fresh page too, even where a filter hides the case."""
+    """An address with a case and variants opens that case, even if a filter hides it."""
     whole = made()
     name, other = whole.variants[1].name, whole.variants[2].name
     page = load(html(), address="#case=c004&variant=" + name.replace("=", "%3D").replace(" ", "+"))
@@ -388,8 +388,8 @@ def test_permanent_links(load: Open) -> None:
     assert 0 <= top < 500
 
 
-def test_the_ledger(load: Open) -> None:
-    """Its filter leaves the rows that some variant changed, and a click on a sign opens that case and variant."""
+def test_the_case_table(load: Open) -> None:
+    """The filter of the case table leaves the changed rows, and a click on a symbol opens its case and variant."""
     page, whole = load(html()), made()
     rows = page.locator(".ledger tbody tr:not([hidden])")
     before = rows.count()
@@ -405,7 +405,7 @@ def test_the_ledger(load: Open) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_sections_are_reached(width: int, load: Open) -> None:
-    """A link of the navigation leads to its section, though the cases above it had not been laid out."""
+    """A link of the navigation leads to its section, even before the cases above it are laid out."""
     page = load(html(), width=width)
     for name in ("cost", "prompts", "variants"):
         page.locator(f"nav a[href='#{name}']").click()
@@ -417,7 +417,7 @@ def test_sections_are_reached(width: int, load: Open) -> None:
 
 
 def test_settings_are_copied(load: Open) -> None:
-    """The button puts the settings on the clipboard; where that is denied it selects them and says so."""
+    """The button copies the settings; without access to the clipboard it selects them and says so."""
     page = load(html("real"), permissions=["clipboard-read", "clipboard-write"])
     page.locator("summary", has_text="Settings to copy").click()
     page.locator("[data-copy]").click()
@@ -437,7 +437,7 @@ def test_settings_are_copied(load: Open) -> None:
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_answers_are_text(number: int, load: Open) -> None:
-    """A hostile answer makes no element and runs nothing: the reader sees its characters, odd ones by name."""
+    """A hostile answer creates no element and runs no script; its special characters are shown by name."""
     page = load(html())
     card = page.locator(f"[id='case={anchor(f'hostile {number}')}']")
     texts = card.locator(".new .txt").all_text_contents()

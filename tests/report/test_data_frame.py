@@ -1,26 +1,23 @@
-"""Rows for pandas, for samples.jsonl and for a terminal."""
+"""Tests of a run's answers as a pandas DataFrame."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import harness
-from harness.core.results import Choice
 from harness.core.settings import Settings
 from harness.core.suite import Example, Message
-from harness.core.training import Status
-from harness.report import data_frame
+from harness.report import data_frame, samples_file
 from harness.report.data_frame import Run
 from harness.storage.records import write_record
-from tests.support.synthetic_runs import HOSTILE, results
+from tests.support.synthetic_runs import results
 
 SMALL = results(8, 12, seeds=(0, 1))
 
 
 def test_one_row_per_answer() -> None:
-    """A frame has one row per variant, seed, case and repeat, base and confirmation among them."""
+    """The data frame has one row per variant, seed, case and repeat, including the base model and the confirmation."""
     table = Run(SMALL).frame()
     assert len(table) == len(SMALL.samples) + len(SMALL.confirmed_samples)
     assert not table.duplicated(["variant", "seed", "case", "repeat"]).any()
@@ -28,25 +25,25 @@ def test_one_row_per_answer() -> None:
 
 
 def test_columns() -> None:
-    """The columns are those that DESIGN names, then every setting."""
+    """The columns of the data frame are the documented ones, followed by every setting."""
     columns = list(Run(SMALL).frame().columns)
     assert columns[:4] == ["variant", "seed", "case", "repeat"]
     assert {"role", "leak", "passed", "score", "answer"} < set(columns)
     assert columns[-len(fields(Settings)) :] == [f.name for f in fields(Settings)]
 
 
-def test_leaks_are_told() -> None:
-    """A frame and samples.jsonl say of every answer whether the training rows hold its prompt, the latter which row."""
+def test_contamination_is_labelled() -> None:
+    """The data frame and samples.jsonl label each answer's contamination; samples.jsonl names the training row."""
     rows = (Example((Message("user", SMALL.run.suite.cases[0].prompt), Message("assistant", "So.")), 4),)
     made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)), leaks={})
     table = Run(made).frame().set_index("case").leak
     assert set(table[SMALL.run.suite.cases[0].id]) == {"seen"}
     assert "unseen" in set(table)
-    assert {(line["leak"], line["leak_line"]) for line in data_frame.samples(made)} >= {("seen", 4), ("unseen", None)}
+    assert {(line["leak"], line["leak_line"]) for line in samples_file.samples(made)} >= {("seen", 4), ("unseen", None)}
 
 
 def test_pass_rate_from_the_frame() -> None:
-    """Grouping the rows that are not void gives the outcome's own rates."""
+    """Pass rates computed from the data frame, without void cases, equal those of the results."""
     table = Run(SMALL).frame()
     counted = table[~table.void & (table.split == "main")]
     for variant in SMALL.variants:
@@ -56,60 +53,26 @@ def test_pass_rate_from_the_frame() -> None:
 
 
 def test_whole_numbers_stay_whole() -> None:
-    """Ranks are integers although the base has none."""
+    """The rank is an integer column, although the base model has no rank."""
     table = Run(SMALL).frame()
     assert str(table["rank"].dtype) == "Int64"
     assert table[table.variant == "base"]["rank"].isna().all()
 
 
 def test_broken_unicode_fits_in_a_frame() -> None:
-    """An answer with half a surrogate pair has a row."""
+    """An answer with a lone surrogate has a row in the data frame."""
     table = Run(SMALL).frame()
     assert table.answer.str.contains(r"\ud800", regex=False).any()
 
 
-def test_samples_use_the_field_s_names() -> None:
-    """Every line of samples.jsonl is JSON and has lm-evaluation-harness's names where the idea is the same."""
-    lines = [json.loads(json.dumps(line)) for line in data_frame.samples(SMALL)]
-    assert len(lines) == len(SMALL.samples) + len(SMALL.confirmed_samples)
-    assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps"} < set(lines[0])
-    assert {line["resps"][0][0] for line in lines} >= {HOSTILE[0]}
-
-
-def test_summary_names_the_best_and_the_report() -> None:
-    """The closing lines name the best variant, base and tuned figures by role and the report's path."""
-    said = data_frame.summary(SMALL, "reports/runs/x/report.html")
-    assert f"Best in this demonstration: {SMALL.choice.variant}" in said
-    assert "generalise" in said
-    assert "confirmed tuned" in said
-    assert said.endswith("Report: reports/runs/x/report.html")
-    assert "Do not copy" in said
-
-
-def test_summary_says_what_speaks_against_it() -> None:
-    """A refuted choice and trials without a result are said in the terminal, too."""
-    first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
-    choice = replace(SMALL.choice, refuted=("It forgets.",))
-    said = data_frame.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
-    assert "It forgets." in said
-    assert "without a result" in said
-
-
 def test_a_run_is_one_line_in_a_notebook() -> None:
-    """A run's repr names suite, model and size, and does not print every answer."""
+    """The repr of a run is one short line with suite, model and size."""
     assert repr(data_frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
     assert len(repr(data_frame.Run(SMALL))) < 100
 
 
-def test_summary_without_a_choice_says_why() -> None:
-    """Without a best variant the closing lines give the reasons."""
-    said = data_frame.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
-    assert "No best variant" in said
-    assert "Nothing finished." in said
-
-
 def test_load_run(tmp_path: Path) -> None:
-    """What a run wrote is what `harness.load_run` gives back, from its directory or its results.json."""
+    """`harness.load_run` returns the stored results, from the run directory or its results.json."""
     made = results(4, 8, hostile=False)
     write_record(tmp_path / "run.json", made.run)
     write_record(tmp_path / "results.json", made)

@@ -285,7 +285,7 @@ def test_a_page_says_predicted() -> None:
     """In the page's table and list of failures, and in the summary for programs, a predicted end is called one."""
     from harness import report
     from harness.analysis.aggregate import assemble
-    from harness.report import data_frame
+    from harness.report import json_summary
     from tests.support.synthetic_runs import manifest, record, score, variants
 
     rows = variants(2)
@@ -295,7 +295,7 @@ def test_a_page_says_predicted() -> None:
     lost = record(rows[1], {}, status=Status.OUT_OF_MEMORY, message="predicted not to fit and not tried")
     records = [record(None, answers), record(rows[0], answers), TrialRecord(**{**vars(lost), "basis": Basis.PREDICTED})]
     results = assemble(run, records, score, "2026-01-02T03:04:05+00:00")
-    assert data_frame.overview(results, Path("run"))["statuses"][rows[1].name] == ["out of memory (predicted)"]
+    assert json_summary.overview(results, Path("run"))["statuses"][rows[1].name] == ["out of memory (predicted)"]
     page = report.render(results, now="2026-01-02T03:04:05+00:00")
-    assert "predicted, not tried" in page
+    assert "predicted, not run" in page
     assert "predicted not to fit and not tried" in page

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import GridError
+from harness.core.setting_text import number
 from harness.core.settings import AXES, OPTIMIZERS, Plan, Quantization, Scheduler, Settings
 from harness.suites.grids import differing_settings, load_plan, parse_plan
-from harness.suites.grids.names import number
 
 
 def plan(text: str, seeds: tuple[int, ...] | None = None) -> Plan:

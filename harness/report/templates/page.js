@@ -1,6 +1,6 @@
 "use strict";
-// Sorting, filters, keys and the choice of variants. Everything is on the page already: without this it only does not
-// move. Storage and history may be denied (a sandbox, a notebook); several reports may stand in one document.
+// Sorting, filters, keyboard shortcuts and the selection of variants. All content is in the HTML, so the page can be read
+// without this script. A sandbox or a notebook may deny access to history, and one document can hold several reports.
 (() => {
   const root = document.currentScript.closest(".harness-report");
   const all = (selector, within = root) => [...within.querySelectorAll(selector)];
@@ -13,7 +13,7 @@
   };
   root.classList.add("scripted");
 
-  // --- tables that sort -----------------------------------------------------------------------------------------
+  // --- sortable tables ------------------------------------------------------------------------------------------
   for (const table of all("table.sortable")) {
     const body = table.tBodies[0];
     const heads = all("thead tr:last-child th", table);
@@ -31,7 +31,7 @@
           const [x, y] = [Number(value(a)), Number(value(b))];
           return Number.isNaN(x) || Number.isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
         };
-        // The base stays on top, to be compared with; what has no value comes last, whichever way.
+        // The base model stays on top; rows without a value come last in both directions.
         const place = (row) => (row.classList.contains("base") ? 0 : value(row) === "" ? 2 : 1);
         body.append(...[...body.rows].sort((a, b) => place(a) - place(b) || (up ? order(a, b) : order(b, a))));
       });
@@ -47,7 +47,7 @@
       shown: node.querySelector(".shown"), base: node.querySelector(".old .given"), text: null,
       pool: all(".shown .given, .others .given", node),
     }));
-    // The page of two runs has no variants to choose, and a filter more.
+    // The page that compares two runs has no selection of variants, but one more filter.
     const [variant, second, flip, search] = ["variant", "with", "flip", "search"].map(one);
     const filters = all("[data-filter]", tools);
     const plain = filters.filter((list) => list !== flip);
@@ -57,7 +57,7 @@
     const gave = (card, number) =>
       card.pool.filter((given) => given.dataset.by.split(" ").some((by) => by.startsWith(number + ".")));
 
-    const judge = (card, given, number) => {
+    const classify = (card, given, number) => {
       if ("void" in card.node.dataset) return ["void", "void"];
       const of = (g) => g.dataset.by.split(" ").filter((by) => by.startsWith(number + ".")).map(() => g.dataset.p);
       const scored = given.flatMap(of).filter((mark) => mark !== "none");
@@ -71,13 +71,13 @@
       return passes ? ["fixed", "fixed" + part(passes)] : ["failing", "still fails"];
     };
 
-    // Marks the words of the base's answer that the one beside it has not; `data-d` counts them.
+    // Marks the words of the base model's answer that the tuned answer lacks; `data-d` has their positions.
     const strike = (base, dropped) => {
       const text = base && base.querySelector(".txt");
       if (!text || base.querySelector(".rest, .empty")) return;
-      const gone = new Set((dropped || "").split(" "));
+      const missing = new Set((dropped || "").split(" "));
       const words = text.textContent.match(/\S+\s*|^\s+/g) || [];
-      text.replaceChildren(...words.map((word, n) => (gone.has(String(n)) ? make("del", "", word) : word)));
+      text.replaceChildren(...words.map((word, n) => (missing.has(String(n)) ? make("del", "", word) : word)));
       text.normalize();
     };
 
@@ -100,7 +100,7 @@
           fill(side.lastChild, gave(card, second.value), second);
           card.node.querySelector(".side.new").after(side);
         }
-        const [kind, words] = judge(card, given, variant.value);
+        const [kind, words] = classify(card, given, variant.value);
         card.node.dataset.flip = kind;
         card.node.toggleAttribute("data-error", [card.base, ...given].some((g) => g && g.dataset.p === "none"));
         card.flip.className = "flip " + kind;
@@ -116,7 +116,7 @@
       errors: (data) => "error" in data,
     };
     const fit = (value) => fits[value] || ((data) => data.flip === value);
-    // How many cases each entry of the list would show, for the variant, role and words in hand.
+    // Each entry of the list shows how many cases it would leave, with the current variant, role and search.
     const labels = new Map([...flip.options].map((option) => [option, option.textContent]));
     const filter = () => {
       const words = search.value.trim().toLowerCase();
@@ -146,7 +146,7 @@
       card.node.scrollIntoView();
       card.node.focus({ preventScroll: true });
     };
-    const note = (card) => { try { history.replaceState(null, "", address(card)); } catch { /* a sandbox */ } };
+    const note = (card) => { try { history.replaceState(null, "", address(card)); } catch { /* denied in a sandbox */ } };
     const pick = (list, wanted) => {
       const found = [...list.options].find((option) => option.textContent === wanted);
       if (found) list.value = found.value;
@@ -202,7 +202,7 @@
         go(card);
         note(card);
       } else if (link && root !== document.body) {
-        // In a notebook the address is not ours.
+        // In a notebook the address belongs to the notebook.
         event.preventDefault();
         const target = one(link.hash.slice(1));
         if (target) target.scrollIntoView();
@@ -235,7 +235,7 @@
 
   let closed = [];
   addEventListener("beforeprint", () => {
-    // Not what every other variant answered, nor the charts' numbers: on paper that is fifty pages.
+    // Answers of other variants and the numbers of charts stay closed: they would take fifty pages.
     closed = all("details:not([open], .others, .numbers)");
     closed.forEach((d) => { d.open = true; });
   });

@@ -10,13 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
 from harness.core.names import BASE
+from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import AXES, Axis
 from harness.core.yaml import Document, Form, Line, Text, fit, nearest, shown
 
-NAMED_MODULES: dict[str, tuple[str, ...]] = {
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "qv": ("q_proj", "v_proj"),
-}
 ALL_LINEAR = "all-linear"
 MODULE_ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -1,0 +1,103 @@
+"""Draw charts as inline SVG with Altair and vl-convert, in the colours of the page.
+
+Charts are drawn in stand-in colours, which are replaced by CSS variables. One drawing then serves light mode, dark mode
+and print.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from harness.report.formatting import visible
+
+INK, MUTED, GRID, BASE, CHOSEN, OTHER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06"
+GOOD, BAD = "#0a0a07", "#0a0a08"
+_VARIABLES = {
+    INK: "ink", MUTED: "muted", GRID: "rule", BASE: "base", CHOSEN: "accent", OTHER: "other", GOOD: "pass", BAD: "fail",
+}  # fmt: skip
+_FONT = "system-ui, sans-serif"
+_PADDING = {"left": 16, "right": 8, "top": 8, "bottom": 8}
+"""Space for text that is wider in the reader's font than in the font of the layout, in pixels."""
+WIDE, NARROW = 940, 300
+"""Widths of the trade-off charts in pixels, for wide and for narrow screens."""
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """The numbers behind a chart, as text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart: its drawings, and for screen readers a title, a description and the numbers as a table."""
+
+    id: str
+    title: str
+    description: str
+    svg: Markup
+    narrow: Markup
+    """The same chart, drawn for narrow screens."""
+    table: DataTable
+    note: str = ""
+    narrow_note: str = ""
+
+
+def data(rows: Sequence[dict[str, Any]]) -> Any:
+    """Return rows as Altair data. They are passed as text, because Altair copies and checks other rows repeatedly."""
+    import altair as alt
+
+    data: Any = alt.Data  # Its constructor is untyped.
+    return data(values=json.dumps(list(rows)), format={"type": "json"})
+
+
+def configured(chart: Any) -> dict[str, Any]:
+    """Return the Vega-Lite specification of a chart, in the style of the page."""
+    spec: dict[str, Any] = (
+        chart.configure(background="transparent", padding=_PADDING, font=_FONT, aria=False)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=MUTED, titleColor=MUTED, gridColor=GRID, domainColor=GRID, tickColor=GRID, labelFontSize=12,
+            titleFontSize=12, titleFontWeight="normal", titlePadding=8,
+        )
+        .configure_header(labelColor=INK, labelFontSize=12)
+        .to_dict(validate=False)  # An invalid specification fails when it is drawn.
+    )  # fmt: skip
+    return spec
+
+
+def svg(spec: dict[str, Any], name: str) -> Markup:
+    """Draw a specification. Ids get the prefix `name`, to be unique on the page; colours become CSS variables."""
+    import vl_convert
+
+    drawn = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+    # The drawing is one image with one title; if its parts had roles, each would need a title of its own.
+    drawn = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", drawn)
+    drawn = re.sub(r'\b(id="|url\(#)(\w+)', rf"\g<1>{name}-\g<2>", drawn)
+    for stand_in, variable in _VARIABLES.items():
+        drawn = drawn.replace(stand_in, f"var(--{variable})")
+    drawn = re.sub(r"(\d+\.\d{2})\d+", r"\1", drawn)
+    return Markup(drawn)
+
+
+def titled(chart: Chart) -> Markup:
+    """Return both drawings with a title and a description for screen readers. The page shows one of them."""
+    drawings = (("wide", chart.svg, chart.id), ("narrow", chart.narrow, f"{chart.id}-narrow"))
+    return Markup("").join(_titled(svg, id, kind, chart) for kind, svg, id in drawings)
+
+
+def _titled(svg: Markup, id: str, kind: str, chart: Chart) -> Markup:
+    inner = Markup("<title id='{0}-t'>{1}</title><desc id='{0}-d'>{2}</desc>").format(
+        id, visible(chart.title), visible(chart.description)
+    )
+    head = f'<svg role="img" class="at-{kind}" aria-labelledby="{escape(id)}-t {escape(id)}-d" '
+    plain = str(svg).replace(' class="marks"', "", 1)
+    return Markup(re.sub(r"<svg ([^>]*>)", lambda m: head + m[1] + str(inner), plain, count=1))

@@ -1,0 +1,170 @@
+"""The cost section: tables of time and memory by phase and by variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from harness.core import wording
+from harness.core.claims import claim
+from harness.core.costs import largest
+from harness.core.machine import Machine
+from harness.core.measurement import Measurement, Phase, PhaseCost
+from harness.core.names import BASE
+from harness.core.quantities import quantity
+from harness.core.results import Outcome, Results
+from harness.core.training import Together
+from harness.core.units import DeviceKind
+from harness.report import formatting
+from harness.report.html_tables import Cell, Column, TableRow
+
+NOTEBOOK = "13.8 of 15.0 GB"
+"""GPU memory that the most expensive step of the workshop's notebook needed on a T4, as published with it."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """One kind of memory peak: the figure, and the title and tooltip of its column."""
+
+    figure: Callable[[PhaseCost], Measurement | None]
+    title: str
+    hint: str
+
+
+MEMORY = (
+    _Memory(
+        lambda c: c.peak_resident, "Peak resident", "Main memory of the whole process, including Python and libraries"
+    ),
+    _Memory(lambda c: c.peak_allocated, "Peak allocated", "GPU memory that tensors used"),
+    _Memory(lambda c: c.peak_reserved, "Peak reserved", "GPU memory that PyTorch's allocator reserved"),
+    _Memory(
+        lambda c: c.peak_device,
+        "Peak on device",
+        "GPU memory of the process as reported by the driver, including the CUDA context",
+    ),
+)
+
+
+def together(results: Results) -> str:
+    """Write how long the passes that trained several trials took in total; empty without such passes."""
+    shared = _shared(results)
+    if not shared:
+        return ""
+    trials = sum(own.trials for own in shared)
+    whole = wording.duration(sum(own.cost.seconds.value for own in shared))
+    how = "one pass" if len(shared) == 1 else f"{len(shared)} passes"
+    return (
+        f"The fused engine trained {trials} trials together in {how} that took {whole}. The time and memory shown for "
+        "each trial are estimates for training it alone, scaled from a short probe."
+    )
+
+
+def _shared(results: Results) -> list[Together]:
+    """Return the passes that trained several trials, each as recorded by the trial that ended last in it."""
+    found = [own for _, _, outcome in _outcomes(results) for t in outcome.training if (own := t.together)]
+    longest: dict[str, Together] = {}
+    for own in found:
+        longest[own.id] = max(longest.get(own.id, own), own, key=lambda one: one.cost.seconds.value)
+    return list(longest.values())
+
+
+def _outcomes(results: Results) -> list[tuple[int, str, Outcome]]:
+    """Return number, name and outcome of the base model (number 0), the variants and the confirmation."""
+    found = [(0, BASE, results.base)] + [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
+    if results.confirmed:
+        found.append((len(found), f"{results.confirmed.name}, confirmation", results.confirmed))
+    return found
+
+
+def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
+    """Return one row per phase: total time over all trials, its share of the run, and the largest memory peaks."""
+    spent = [(c, len(o.seeds)) for _, _, o in _outcomes(results) for c in o.costs]
+    totals = {phase: sum(c.seconds.value * n for c, n in spent if c.phase is phase) for phase in Phase}
+    whole = sum(totals.values()) or 1.0
+    kinds = _memory(results)
+    return tuple(
+        (
+            Cell(formatting.PHASES[phase]),
+            Cell(wording.duration(total)),
+            Cell(f"{100 * total / whole:.0f}%", share=total / whole),
+            *(
+                Cell(formatting.measured(largest(each.figure(c) for c, _ in spent if c.phase is phase)))
+                for each in kinds
+            ),
+        )
+        for phase, total in totals.items()
+        if any(c.phase is phase for c, _ in spent)
+    )
+
+
+def _memory(results: Results) -> list[_Memory]:
+    every = [cost for _, _, outcome in _outcomes(results) for cost in outcome.costs]
+    return [each for each in MEMORY if any(map(each.figure, every))]
+
+
+def columns(results: Results) -> tuple[Column, ...]:
+    return tuple(column for column, _ in _pairs(results))
+
+
+def by_variant(results: Results) -> tuple[TableRow, ...]:
+    """Return one row for each phase of the base model and of each variant."""
+    pairs = _pairs(results)
+    return tuple(
+        TableRow(number, name, name == results.choice.variant, number == 0, tuple(cell(cost) for _, cell in pairs))
+        for number, name, outcome in _outcomes(results)
+        for cost in outcome.costs
+    )
+
+
+def _pairs(results: Results) -> list[tuple[Column, Callable[[PhaseCost], Cell]]]:
+    """Return the columns of the table by variant and phase, each with the function that makes its cell."""
+    machine = results.run.provenance.machine
+    return [
+        (Column("Phase", "Step of the run", number=False), lambda cost: Cell(formatting.PHASES[cost.phase])),
+        (Column("Time", "Wall time, mean over seeds"), lambda cost: Cell(quantity(cost.seconds))),
+        (Column("Tokens/s", "Tokens trained or generated per second"), _rate),
+        *((Column(each.title, each.hint), partial(_peak, each)) for each in _memory(results)),
+        (Column("Source", "Basis and device of the figures in the row", number=False), partial(_source, machine)),
+    ]
+
+
+def _rate(cost: PhaseCost) -> Cell:
+    return Cell(f"{cost.tokens_per_second:,.0f}" if cost.tokens_per_second else formatting.ABSENT)
+
+
+def _peak(kind: _Memory, cost: PhaseCost) -> Cell:
+    return Cell(formatting.measured(kind.figure(cost)))
+
+
+def _source(machine: Machine, cost: PhaseCost) -> Cell:
+    return Cell(", ".join(filter(None, (claim(cost.seconds, machine), cost.note))))
+
+
+def passes(results: Results) -> tuple[str, ...]:
+    """Return one line for each pass that trained several trials, with the cost of the whole pass."""
+    machine = results.run.provenance.machine
+    return tuple(
+        f"{wording.plural(one.trials, 'trial')} together in {quantity(one.cost.seconds)}, at most "
+        f"{quantity(one.cost.peak())} ({claim(one.cost.seconds, machine)})"
+        for one in _shared(results)
+    )
+
+
+def notebook(results: Results) -> tuple[str, ...]:
+    """Compare the run's memory peak with the published figure of the workshop's notebook; empty for toy models."""
+    machine = results.run.provenance.machine
+    if results.run.model.toy:
+        return ()
+    published = f"The workshop's notebook needed {NOTEBOOK} of GPU memory to merge, after two restarts of its runtime"
+    if machine.kind is not DeviceKind.CUDA:
+        return (f"{published} (published, on a T4). The main memory of a CPU run cannot be compared with it.",)
+    every = [c for _, _, outcome in _outcomes(results) for c in outcome.costs]
+    peak = largest(cost.gpu_peak() for cost in (*every, *(own.cost for own in _shared(results))))
+    if peak is None:
+        return (f"{published} (published, on a T4).",)
+    size = f"{peak.value / 1e9:.1f} GB"
+    return (
+        f"{published} (published, on a T4, in GB of 10⁹ bytes).",
+        f"This run needed {size} at most, from loading to the last answer, without a restart ({claim(peak, machine)}).",
+    )

@@ -1,0 +1,119 @@
+"""Format values for the report: numbers with units, statuses, dates, and text with its control characters visible."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from harness.core.measurement import Measurement, Phase
+from harness.core.model import ModelRef
+from harness.core.quantities import quantity
+from harness.core.scores import Rate
+from harness.core.suite import Role
+from harness.core.training import Status
+
+ABSENT = "–"
+
+ROLES = {
+    Role.LEARN: "a behaviour that the training data contains",
+    Role.GENERALISE: "the same behaviour, with prompts that are not in the training data",
+    Role.RETAIN: "something that the base model can do and the tuned model must still do",
+    Role.AVOID: "something that the tuned model must not start to do",
+}
+PHASES = {
+    Phase.LOAD: "Load the base model",
+    Phase.ANSWER_BEFORE: "Base model answers",
+    Phase.TRAIN: "Train",
+    Phase.ANSWER_AFTER: "Tuned model answers",
+}
+ENDED = {
+    Status.DIVERGED: "diverged",
+    Status.OUT_OF_MEMORY: "ran out of memory",
+    Status.TIMED_OUT: "timed out",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "was cancelled or not started",
+}
+"""The end of a sentence about a training that did not succeed."""
+TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
+
+# --- text from a model or a file ---------------------------------------------------------------------------------
+
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\ufffe\uffff\U000e0000-\U000e007f]"
+)
+_CONTROL_NAMES = re.findall(
+    r"\w+",
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
+    "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US",
+)
+
+
+def visible(text: str) -> str:
+    """Replace control characters, text-direction marks and lone surrogates by their names, such as ‹ESC›.
+
+    Names are used instead of Unicode's control pictures because many fonts lack these.
+    """
+    return _INVISIBLE.sub(_symbol, text.replace("\r\n", "\n"))
+
+
+def _symbol(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"‹{_CONTROL_NAMES[code]}›" if code < len(_CONTROL_NAMES) else f"‹U+{code:04X}›"
+
+
+def anchor(case: str) -> str:
+    """Return a case's name in addresses (`#case=NAME`): its id if a URL can hold it, else a cleaned id and a hash."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", case).strip("-")[:60]
+    if plain == case:
+        return case
+    return f"{plain}-{hashlib.sha256(case.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+# --- numbers -----------------------------------------------------------------------------------------------------
+
+
+def percent(rate: Rate | None) -> str:
+    return ABSENT if rate is None or rate.value is None else f"{100 * rate.value:.0f}%"
+
+
+def counts(rate: Rate | None) -> str:
+    return "no case counted" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
+
+
+def measured(figure: Measurement | None) -> str:
+    return quantity(figure) if figure else ABSENT
+
+
+def parameters(count: int) -> str:
+    """Write a number of parameters with three significant digits: `407 k`, `1.24 B`."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count) if count else ABSENT
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+
+
+def within_sentence(name: str) -> str:
+    """Write the title of a setting within a sentence: lower case, except for names such as `rsLoRA`."""
+    return name if sum(map(str.isupper, name)) > 1 else name.lower()
+
+
+def moment(stamp: str) -> str:
+    """Write an ISO time as date, hour and minute: `2026-01-02 03:24 UTC`. Other texts are returned unchanged."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::[\d.]+)?(Z|\+00:00)?(.*)$", stamp)
+    return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
+
+
+def toy_banner(model: ModelRef) -> str:
+    size = re.search(r"\b\d+(?:\.\d+)?\s?M\b", model.note)
+    return TOY.format(size=size[0] if size else "7M")
+
+
+def status(value: Status) -> str:
+    return value.value.capitalize()

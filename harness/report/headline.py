@@ -1,0 +1,274 @@
+"""The first section of the page: the best variant with its reasons and pass rates, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from harness.analysis import reducers
+from harness.analysis.recommendation import TOY, recommend
+from harness.core import wording
+from harness.core.claims import claim, gpu_of
+from harness.core.machine import Machine
+from harness.core.measurement import Phase
+from harness.core.names import BASE
+from harness.core.quantities import quantity
+from harness.core.results import Change, Outcome, Recommendation, Results
+from harness.core.scores import Rate, Sample
+from harness.core.setting_text import in_report
+from harness.core.settings import AXES
+from harness.core.suite import Case, Role, Split
+from harness.core.training import Status
+from harness.core.units import DeviceKind
+from harness.report import formatting
+from harness.report.pass_rates import ScoresByRole, Span, scores_by_role
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A pass rate with its confidence interval."""
+
+    rate: Rate | None
+    span: Span | None = None
+
+
+@dataclass(frozen=True)
+class RoleRow:
+    """Pass rates of one role: on the cases that chose the variant, and on the confirmation cases."""
+
+    role: Role
+    meaning: str
+    """What the cases of the role test."""
+    base: Figure
+    tuned: Figure
+    confirmed_base: Figure
+    confirmed: Figure
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Content of the first section: the best variant, or the reason why there is none."""
+
+    title: str
+    name: str
+    differs: str
+    """The best variant's values of the settings in which the variants differ, in words."""
+    chosen: bool
+    reasons: tuple[str, ...]
+    refuted: tuple[str, ...]
+    """Reasons from the confirmation against the best variant."""
+    missing: tuple[str, ...]
+    """Other reasons why the best variant is not recommended."""
+    tuned: str
+    """The variant beside the base model in the table of pass rates: the best, else the one with the highest rate."""
+    confirmation: str
+    """Where the pass rates come from, as the caption of their table."""
+    roles: tuple[RoleRow, ...]
+    confirmed: bool
+    """Whether there are pass rates of a confirmation."""
+    cost: str
+    epochs: str
+    """How many epochs were enough, in a run with `--timeline`; else empty."""
+    power: str
+    """The smallest difference that this number of cases can show."""
+    settings: str
+    """Python code for TRL and PEFT, to be copied; empty if the settings are not recommended."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """One case in short: its prompt, the base model's answer and the tuned model's answer."""
+
+    anchor: str
+    prompt: str
+    base: str
+    base_passed: bool
+    tuned: str
+    tuned_passed: bool
+
+
+def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
+    """Return the content of the first section. `compared` is shown beside the base model if no variant is best."""
+    best, refuted = chosen(results), results.choice.refuted
+    shown = best or next((v for v in results.variants if v.name == compared), None)
+    advice = recommend(results)
+    return Headline(
+        title=_title(results, best, advice),
+        name=best.name if best else "",
+        differs=_differs(best) if best else "",
+        chosen=best is not None,
+        reasons=results.choice.reasons,
+        refuted=refuted,
+        missing=tuple(m for m in advice.missing if best and m not in (*refuted, TOY)),
+        tuned=shown.name if shown else "",
+        confirmation=_confirmation(results) if best else _without_best(compared),
+        roles=_roles(results, shown, scores),
+        confirmed=bool(results.confirmed and results.confirmed.rates),
+        cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        epochs=_epochs(results),
+        power=_power(shown.changes.get(results.choice.objective) if shown else None),
+        settings=advice.script,
+    )
+
+
+def chosen(results: Results) -> Outcome | None:
+    """Return the best variant; None if no variant was chosen."""
+    return next((v for v in results.variants if v.name == results.choice.variant), None)
+
+
+def highest_pass_rate(results: Results) -> str:
+    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers."""
+    scored = [v for v in results.variants if v.rates]
+    objective = results.choice.objective
+    best = max(scored, key=lambda v: _value(v.rates.get(objective)), default=None)
+    return best.name if best else ""
+
+
+def _value(rate: Rate | None) -> float:
+    return (rate.value or 0.0) if rate else 0.0
+
+
+def _title(results: Results, best: Outcome | None, advice: Recommendation) -> str:
+    run = results.run
+    if run.model.toy:
+        return "Best in this demonstration" if best else "No best variant in this demonstration"
+    if best is None:
+        return f"No settings can be recommended for {run.model.name}"
+    if results.choice.refuted:
+        return f"Not recommended for {run.model.name}, because its confirmation failed"
+    if advice.variant is None:
+        return f"Not recommended for {run.model.name} yet. Best variant so far"
+    return advice.headline.removesuffix(f": {best.name}.")
+
+
+def _without_best(compared: str) -> str:
+    return f"No variant was chosen. Tuned: {compared}, which has the highest pass rate." if compared else ""
+
+
+def _differs(best: Outcome) -> str:
+    return ", ".join(f"{formatting.within_sentence(AXES[n].title)} {in_report(n, v)}" for n, v in best.differs.items())
+
+
+def _confirmation(results: Results) -> str:
+    again = results.confirmed
+    if again is None:
+        return (
+            "Not confirmed: these rates come from the same cases that were used to choose the variant, so the winner's "
+            "rates are partly luck."
+        )
+    if not again.rates:
+        ended = wording.listed(formatting.ENDED[s] for s in dict.fromkeys(again.statuses) if s in formatting.ENDED)
+        return f"Not confirmed: trained again with fresh seeds, it {ended}. The rates below are partly luck."
+    seeds = f"{wording.plural(len(again.seeds), 'fresh seed')} ({wording.listed(again.seeds)})"
+    cases = wording.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
+    return f"Confirmed: trained again with {seeds}, and tested on {cases} that were not used to choose the variant."
+
+
+def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tuple[RoleRow, ...]:
+    confirmation = scores_by_role(results, results.confirmed_samples)
+
+    def figure(outcome: Outcome | None, role: Role, table: ScoresByRole) -> Figure:
+        rate = outcome.rates.get(role) if outcome else None
+        own = table.get((outcome.name, role)) if outcome else None
+        return Figure(rate, own.span if own else None)
+
+    return tuple(
+        RoleRow(
+            role,
+            formatting.ROLES[role],
+            figure(results.base, role, scores),
+            figure(best, role, scores),
+            figure(results.confirmed_base, role, confirmation),
+            figure(results.confirmed, role, confirmation),
+        )
+        for role in Role
+        if role in results.base.rates
+    )
+
+
+def _power(change: Change | None) -> str:
+    """Describe the differences that the cases can show. Twice the cases halve the variance from cases only."""
+    if change is None or not change.cases:
+        return ""
+    seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
+    seeds = change.seed_noise or 0.0
+    noise = change.case_noise**2 + seeds**2
+    half = sqrt((change.case_noise**2 / 2 + seeds**2) / noise) if noise else sqrt(0.5)
+    return (
+        f"These {change.cases} {change.role} cases{seeds_text} cannot show differences below about "
+        f"{change.detectable:.0f} points (80% power); {2 * change.cases} cases could show "
+        f"{change.detectable * half:.0f} points."
+    )
+
+
+def _epochs(results: Results) -> str:
+    own = next((t for t in results.timelines if t.variant == results.choice.variant), None)
+    if own is None or own.enough is None or not own.epochs:
+        return ""
+    last = own.epochs[-1].epoch
+    return f"Epoch {own.enough:g} of {last:g} was the first within one standard error of its best epoch."
+
+
+def _cost_words(best: Outcome, machine: Machine) -> str:
+    train = best.cost(Phase.TRAIN)
+    if train is None:
+        return ""
+    what = "reserved on the GPU" if train.on_gpu else "of main memory, including Python and libraries"
+    source = claim(train.seconds, machine)
+    source += f", {train.note}" if train.note else ""
+    sentence = f"Training took {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {source}."
+    if machine.kind is not DeviceKind.CPU:
+        return sentence
+    fits = f"this run cannot tell whether it fits {gpu_of(machine)}"
+    return f"{sentence} Time and memory on a CPU say nothing about a GPU: {fits}."
+
+
+def unfinished(results: Results) -> str:
+    """Return a sentence with the number of trials without a result; empty if all trials have one."""
+    trials = [s for v in (*results.variants, *filter(None, [results.confirmed])) for s in v.statuses]
+    stopped = trials.count(Status.CANCELLED)
+    if not stopped:
+        return ""
+    return (
+        f"Not finished: {stopped} of {wording.plural(len(trials), 'trial')} without a result, so this report is "
+        f"provisional. Run the command at the end of this page to continue."
+    )
+
+
+def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
+    """Return some cases that the tuned model gained, then some that it lost. Confirmation cases are preferred."""
+    confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
+    samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
+    base = {s.case: s for s in samples if s.variant == BASE}
+    tuned: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.variant == compared:
+            tuned.setdefault(sample.case, sample)
+    role = {case.id: case for case in results.run.suite.cases}
+    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base and id not in results.void]
+    gained = [p for p in pairs if p[2].score.passed and not p[1].score.passed]
+    gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer.text) > 300))
+    broken = [p for p in pairs if p[1].score.passed and not p[2].score.passed]
+    return tuple(
+        Excerpt(
+            formatting.anchor(case.id), _clip(case.prompt), _clip(old.answer.text), old.score.passed,
+            _clip(new.answer.text), new.score.passed,
+        )
+        for case, old, new in (*_varied(gained)[:most], *_varied(broken)[:2])
+    )  # fmt: skip
+
+
+def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
+    """Put the first case of each group first, so that the examples come from different groups."""
+    seen: set[str] = set()
+    first: list[tuple[Case, Sample, Sample]] = []
+    rest: list[tuple[Case, Sample, Sample]] = []
+    for pair in pairs:
+        (rest if pair[0].group in seen else first).append(pair)
+        seen.add(pair[0].group)
+    return [*first, *rest]
+
+
+def _clip(text: str, most: int = 220) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

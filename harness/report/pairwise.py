@@ -1,0 +1,77 @@
+"""Differences in pass rate between every two variants, with confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.analysis import statistics
+from harness.core.results import Results
+from harness.core.suite import Role
+from harness.report import formatting
+from harness.report.pass_rates import RoleScores, ScoresByRole
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Difference in the pass rate on the objective between two variants, in percentage points."""
+
+    text: str
+    verdict: str
+    """better, worse, or unclear if the 95% interval includes 0."""
+    hint: str
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """Table of every variant (rows) compared with every other variant (columns)."""
+
+    names: tuple[tuple[int, str], ...]
+    rows: tuple[tuple[Gap | None, ...], ...]
+    unclear: int
+    """The number of pairs whose difference is unclear."""
+    pairs: int
+
+
+def pairwise(results: Results, scores: ScoresByRole) -> Pairwise | None:
+    """Return the table; None with fewer than two variants that have answers."""
+    objective = results.choice.objective
+    known = [(n, v.name) for n, v in enumerate(results.variants, 1) if _has_scores(scores, v.name, objective)]
+    if len(known) < 2:
+        return None
+    found = {
+        (a, b): _difference(scores[b, objective], scores[a, objective])
+        for row, (_, a) in enumerate(known)
+        for _, b in known[:row]
+    }
+    both = found | {(b, a): _negated(difference) for (a, b), difference in found.items()}
+    shown = tuple(tuple(_gap(both[a, b]) if a != b else None for _, b in known) for _, a in known)
+    unclear = sum(_gap(difference).verdict == "unclear" for difference in found.values())
+    return Pairwise(tuple(known), shown, unclear, len(found))
+
+
+def _has_scores(scores: ScoresByRole, name: str, objective: Role) -> bool:
+    own = scores.get((name, objective))
+    return bool(own and own.cases)
+
+
+def _difference(before: RoleScores, after: RoleScores) -> statistics.Interval | None:
+    """Compare two variants on the cases for which both have scores. The interval covers cases and seeds."""
+    common = [case for case in before.cases if case in after.cases]
+    if not common:
+        return None
+    places = [before.cases.index(case) for case in common]
+    later = [after.cases.index(case) for case in common]
+    groups = [before.groups[place] for place in places]
+    return statistics.difference(before.scores[:, places], after.scores[:, later], groups)
+
+
+def _negated(found: statistics.Interval | None) -> statistics.Interval | None:
+    return statistics.Interval(-found.value, -found.high, -found.low, found.cases) if found else None
+
+
+def _gap(found: statistics.Interval | None) -> Gap:
+    if found is None:
+        return Gap(formatting.ABSENT, "unclear", "no case in common")
+    verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "unclear"
+    hint = f"{100 * found.low:+.0f} to {100 * found.high:+.0f} points"
+    return Gap(f"{100 * found.value + 0.0:+.0f}", verdict, hint)

@@ -1,0 +1,80 @@
+"""Pass rates with confidence intervals, and mean losses of reference answers, computed from the samples of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from harness.analysis import statistics
+from harness.analysis.score_table import ScoreTable, score_tables
+from harness.analysis.statistics import Scores
+from harness.core.results import Results
+from harness.core.scores import Sample
+from harness.core.suite import Case, Role
+
+
+@dataclass(frozen=True)
+class Span:
+    """The 95% confidence interval of a pass rate, as shares. It covers the choice of cases and of training seeds."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+
+
+@dataclass(frozen=True)
+class RoleScores:
+    """Scores of one variant, or of the base model, on the cases of one role.
+
+    Only cases with a score under every seed of the variant are included.
+    """
+
+    cases: tuple[str, ...]
+    groups: tuple[str, ...]
+    scores: Scores
+    """`(seeds, cases)`: 1 where the case passed, 0 where it failed, or the share of its repeats that passed."""
+
+    @property
+    def span(self) -> Span | None:
+        """The 95% confidence interval of the pass rate; None without scores."""
+        if not self.scores.size:
+            return None
+        found = statistics.rate(self.scores, self.groups)
+        return Span(found.low, found.high)
+
+
+ScoresByRole = dict[tuple[str, Role], RoleScores]
+"""Scores by the name of the variant (or `base`) and the role."""
+
+
+def scores_by_role(results: Results, samples: Sequence[Sample]) -> ScoresByRole:
+    """Return the scores of every variant that has samples, and of the base model. Void cases are left out."""
+    suite = results.run.suite
+    by_role = {role: [c for c in suite.cases if c.role is role and c.id not in results.void] for role in Role}
+    tables = score_tables(samples, suite.reducer)
+    return {
+        (name, role): _role_scores(cases, table) for name, table in tables.items() for role, cases in by_role.items()
+    }
+
+
+def _role_scores(cases: Sequence[Case], table: ScoreTable) -> RoleScores:
+    groups = {case.id: case.group for case in cases}
+    whole = table.complete(groups, table.seeds)
+    return RoleScores(tuple(whole), tuple(groups[case] for case in whole), table.scores(whole, table.seeds))
+
+
+def reference_losses(results: Results, role: Role) -> dict[str, float]:
+    """Return by variant the mean loss, in nats per token, of the reference answers of one role's cases.
+
+    A lower loss means that the model finds the references more likely. Void cases are left out.
+    """
+    cases = {case.id for case in results.run.suite.cases if case.role is role and case.id not in results.void}
+    totals: dict[str, list[tuple[float, int]]] = {}
+    for sample in results.samples:
+        found = sample.answer.reference
+        if sample.case in cases and found and found.tokens and isfinite(found.total):
+            totals.setdefault(sample.variant, []).append((found.total, found.tokens))
+    return {name: -sum(t for t, _ in own) / sum(n for _, n in own) for name, own in totals.items()}

@@ -1,0 +1,44 @@
+"""The provenance section: what is needed to repeat a run."""
+
+from __future__ import annotations
+
+from harness.core import wording
+from harness.core.claims import machine_claim
+from harness.core.quantities import gib
+from harness.core.results import Results
+from harness.core.suite import Suite
+from harness.report import formatting
+
+
+def facts(results: Results) -> tuple[tuple[str, str], ...]:
+    """Return the name and value of each fact about the run."""
+    run = results.run
+    facts, machine = run.provenance, run.provenance.machine
+    commit = (facts.git_commit or "not in a git repository") + (" with uncommitted changes" if facts.git_dirty else "")
+    cap = f", memory capped at {gib(machine.memory_cap)}" if machine.memory_cap else ""
+    threads = f", {wording.plural(machine.threads, 'thread')}" if machine.threads else ""
+    return (
+        ("Base model", f"{run.model.name} {run.model.revision}".strip()),
+        ("Model digest", run.model.digest),
+        ("Suite and grid", f"{run.suite.name}, {run.plan.grid}"),
+        ("Run digest", run.digest),
+        ("Seeds", wording.listed(run.plan.seeds)),
+        ("Confirmation seeds", wording.listed(run.confirm_seeds)),
+        ("Engine", run.engine),
+        ("Device", f"{machine.device} ({machine.kind}), compute data type {machine.compute_dtype}{threads}{cap}"),
+        ("Basis of all figures", machine_claim(machine)),
+        ("Git commit of harness", commit),
+        ("Python", f"{facts.python}, {facts.platform}"),
+        ("Started", formatting.moment(facts.started)),
+        ("Finished", formatting.moment(results.finished)),
+        ("Decoding", _decoding(run.suite)),
+        ("System prompt", run.suite.system_prompt or "none"),
+    )
+
+
+def _decoding(suite: Suite) -> str:
+    decoding = suite.decoding
+    how = f"sampled at temperature {decoding.temperature:g}" if decoding.temperature else "greedy"
+    often = f", {suite.repeats} repeats per case, reduced by {suite.reducer}" if suite.repeats > 1 else ""
+    stop = f", stopped at {wording.listed(map(repr, decoding.stop))}" if decoding.stop else ""
+    return f"{how}{often}, at most {decoding.max_new_tokens} tokens{stop}"

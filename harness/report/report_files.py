@@ -1,0 +1,90 @@
+"""Write the report of one run, or of two, in one of its formats: HTML page, Markdown summary or CSV tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+from harness import report
+from harness.analysis.regression import gate, gate_output
+from harness.core.errors import UsageError
+from harness.core.results import Results
+from harness.hardware.environment import now
+from harness.report import csv_tables, markdown
+from harness.report.samples_file import samples
+from harness.storage.files import write_text
+from harness.storage.runs import RunStore, find_run
+
+
+class Format(StrEnum):
+    """The format of a report."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+    CSV = "csv"
+
+
+def write(store: RunStore, results: Results, *, now: str) -> Results:
+    """Write results.json, samples.jsonl and the HTML page, with the parity stages stored in the run directory."""
+    complete = replace(results, parities=store.parities())
+    store.write_results(complete, samples(complete), report.render(complete, now=now))
+    return complete
+
+
+def rewrite(store: RunStore) -> Results:
+    """Write the page of a finished run again."""
+    return write(store, store.results(), now=now())
+
+
+def of_run(run: Path, form: Format, output: Path | None) -> str:
+    """Write the report of a run, and return the text to print: the paths of the files, or the Markdown summary."""
+    store = find_run(run)
+    if form is Format.MARKDOWN:
+        return _print_or_write(markdown.summary(store.results()), output)
+    if form is Format.CSV:
+        return _write_tables(csv_tables.run_tables(store.results()), output or store.root / "tables")
+    if output is None:
+        rewrite(store)
+        return str(store.report)
+    return _write_file(report.render(store.results(), now=now()), output)
+
+
+def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allow_code: bool = False) -> str:
+    """Write the comparison of two runs, the earlier one first, and return the text to print.
+
+    Raises:
+        UsageError: Both are the same run, or scoring again would run code that is not allowed.
+    """
+    old, new = find_run(before), find_run(after)
+    if old.root.resolve() == new.root.resolve():
+        raise UsageError(f"{before} and {after} are the same run", remedy="Name two runs, the earlier one first.")
+    decision = gate.compare_runs(old, new, allow_code=allow_code)
+    if form is Format.MARKDOWN:
+        return _print_or_write(gate_output.markdown(decision), output)
+    if form is Format.CSV:
+        return _write_tables(csv_tables.comparison_tables(decision), output or new.root / f"against-{old.root.name}")
+    return _write_file(
+        report.render_comparison(decision, now=now()), output or new.root / f"against-{old.root.name}.html"
+    )
+
+
+def _print_or_write(text: str, output: Path | None) -> str:
+    return text.rstrip("\n") if output is None else _write_file(text, output)
+
+
+def _write_file(text: str, path: Path) -> str:
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", remedy="Name a file, such as report.html.")
+    write_text(path, text)
+    return str(path)
+
+
+def _write_tables(tables: Mapping[str, str], folder: Path) -> str:
+    """Write the tables into a folder, and return their paths, one per line."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", remedy="Name a directory: --format csv writes several files.")
+    for name, text in tables.items():
+        write_text(folder / name, text)
+    return "\n".join(str(folder / name) for name in tables)

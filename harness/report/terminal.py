@@ -1,0 +1,130 @@
+"""The summary of a run, and a recommendation, as printed in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.analysis import divergence
+from harness.core.names import BASE
+from harness.core.results import Change, Outcome, Recommendation, Results, Timeline
+from harness.core.scores import Rate
+from harness.core.suite import Role
+from harness.core.training import Status
+
+if TYPE_CHECKING:
+    pass
+
+MOST = 4
+"""Names that are listed; further names are counted."""
+
+
+def summary(results: Results, report: str = "") -> str:
+    """Return the text printed at the end of a run: the best variant, pass rates by role, and the path of the report."""
+    toy = results.run.model.toy
+    refuted, unfinished = results.choice.refuted, _unfinished(results)
+    if results.choice.variant is None:
+        lines = [
+            "No variant can be recommended." if not toy else "No best variant in this demonstration.",
+            *(f"  {reason}" for reason in results.choice.reasons),
+        ]
+    else:
+        best = next(v for v in results.variants if v.name == results.choice.variant)
+        lines = [f"{'Best in this demonstration' if toy else 'Best variant'}: {best.name}"]
+        lines += _table(results, best)
+        lines += _changes(results.confirmed or best)
+        lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
+        lines += (
+            ["Reasons against it from the confirmation:", *(f"  {reason}" for reason in refuted)] if refuted else []
+        )
+    lines += _unstable(results)
+    if unfinished:
+        lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
+    if toy:
+        lines.append("Toy model: its report shows how to read one. Do not copy these settings to another model.")
+    return "\n".join([*lines, f"Report: {report}"] if report else lines)
+
+
+def advice(found: Recommendation) -> str:
+    """Return a recommendation as text: the variant, the reasons, what is missing, and the Python code to copy."""
+    missing = ["What is missing:", *(f"  {each}" for each in found.missing)] if found.missing else []
+    pasted = ["", found.script.rstrip()] if found.script else []
+    return "\n".join([found.headline, *(f"  {reason}" for reason in found.reasons), *missing, *pasted])
+
+
+def _unstable(results: Results) -> list[str]:
+    told = divergence.notable_rates(results)
+    return ["Stability:", *(f"  {each.variant}: {each.sentence}" for each in told)] if told else []
+
+
+def _epochs(timeline: Timeline) -> list[str]:
+    """Write how many epochs were enough, and which cases were learned or lost late."""
+    last = timeline.epochs[-1].epoch
+    lost = [f"{each.case} (epoch {each.lost:g})" for each in timeline.milestones if each.lost is not None]
+    learned = [each.learned for each in timeline.milestones if each.learned is not None]
+    words = []
+    if timeline.enough is not None:
+        words.append(
+            f"{timeline.enough:g} of {last:g} epochs were enough to reach the best epoch's quality within the noise"
+        )
+    if learned:
+        words.append(f"the last of {len(learned)} learned cases was learned in epoch {max(learned):g}")
+    if lost:
+        more = f" and {len(lost) - MOST} more" if len(lost) > MOST else ""
+        words.append(f"lost: {', '.join(lost[:MOST])}{more}")
+    return [f"  epochs: {'; '.join(words)}."] if words else []
+
+
+def _changes(tuned: Outcome) -> list[str]:
+    """Return one line per role: the difference from the base model, and the smallest that could be detected."""
+    return [f"  {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()]
+
+
+def _scores(change: Change) -> str:
+    found = change.scores
+    return f" Mean score {found.points:+.1f} points ({found.low:+.1f} to {found.high:+.1f})." if found else ""
+
+
+def _table(results: Results, best: Outcome) -> list[str]:
+    columns = [(BASE, results.base), ("tuned", best)]
+    if results.confirmed and results.confirmed_base:
+        columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
+    rows = []
+    for role in Role:
+        if role in results.base.rates:
+            rows.append([role, *(_percent(o.rates.get(role)) for _, o in columns)])
+            # The confirmation has no rates by label, because it has too few cases.
+            rows += [
+                [f"  {label}", *(_percent(o.by_label.get(role, {}).get(label)) for _, o in columns)]
+                for label in results.base.by_label.get(role, {})
+            ]
+    return [f"  {line}" for line in _table_lines([title for title, _ in columns], rows)]
+
+
+def _table_lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table. The first column has no title; the others are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=200, color_system=None, markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _unfinished(results: Results) -> str:
+    """Return how many trials have no result, such as `6 of 8`; empty if all have one."""
+    statuses = [status for variant in results.variants for status in variant.statuses]
+    stopped = statuses.count(Status.CANCELLED)
+    return f"{stopped} of {len(statuses)}" if stopped else ""
+
+
+def _percent(rate: Rate | None) -> str:
+    if rate is None or rate.value is None:
+        return "-"
+    return f"{100 * rate.value:.0f}% ({rate.passed}/{rate.total})"

@@ -1,0 +1,199 @@
+"""The table of variants: one (column, cell) pair for each of its columns, and the text around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from harness.core import wording
+from harness.core.measurement import Phase, PhaseCost
+from harness.core.quantities import quantity
+from harness.core.results import Outcome, Results
+from harness.core.setting_text import in_report
+from harness.core.settings import AXES, Settings
+from harness.core.suite import Role
+from harness.core.training import Status
+from harness.core.units import DeviceKind
+from harness.report import formatting
+from harness.report.eligibility import eligibility, loss_bound
+from harness.report.html_tables import Cell, Column, TableRow
+from harness.report.pass_rates import ScoresByRole, reference_losses
+
+NOTHING = Cell(formatting.ABSENT)
+
+
+def columns(results: Results) -> tuple[Column, ...]:
+    return tuple(column for column, _ in _pairs(results, {}))
+
+
+def rows(results: Results, scores: ScoresByRole) -> tuple[TableRow, ...]:
+    """Return one row for the base model (number 0) and one for each variant."""
+    pairs = _pairs(results, scores)
+    return tuple(
+        TableRow(n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs))
+        for n, v in enumerate((results.base, *results.variants))
+    )
+
+
+_Pair = tuple[Column, Callable[[Outcome], Cell]]
+
+
+def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
+    """The columns from left to right, each with the function that makes the cell of the base model or a variant."""
+    return [
+        (
+            Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
+            _tuned(results, partial(_eligible, results)),
+        ),
+        *_roles(results, scores),
+        *_against_the_base(results),
+        *_settings(results),
+        *_costs(results),
+    ]
+
+
+def _roles(results: Results, scores: ScoresByRole) -> list[_Pair]:
+    group = "Pass rate (number of cases), 95% interval"
+    return [
+        (Column(f"{role} ({rate.total})", f"Pass rate on {role} cases: {formatting.ROLES[role]}", group),
+         partial(_rate, role, scores))
+        for role, rate in results.base.rates.items()
+    ]  # fmt: skip
+
+
+def _against_the_base(results: Results) -> list[_Pair]:
+    group, objective = "Compared with the base", results.choice.objective
+    losses = reference_losses(results, objective)
+    return [
+        (Column("Points lost", "Percentage points lost on retain and avoid cases together", group),
+         _tuned(results, partial(_lost, results))),
+        (Column("Fixed", "Cases that the base fails and the variant passes, summed over seeds", group),
+         _tuned(results, lambda outcome: _flips(outcome, outcome.fixed))),
+        (Column("Broken", "Cases that the base passes and the variant fails, summed over seeds", group),
+         _tuned(results, lambda outcome: _flips(outcome, outcome.broken))),
+        (Column("Reference loss", f"Mean loss of the references of {objective} cases, in nats per token", group),
+         lambda outcome: _loss(losses.get(outcome.name))),
+    ]  # fmt: skip
+
+
+def _settings(results: Results) -> list[_Pair]:
+    return [
+        (Column(AXES[name].title, f"Setting {name}", "Settings that differ"), partial(_setting, name))
+        for name in differing(results)
+    ]
+
+
+def _costs(results: Results) -> list[_Pair]:
+    group = f"Time and memory, {_machine(results)}"
+    return [
+        (Column("Train", "Training time, mean over seeds", group),
+         lambda outcome: _time(outcome.cost(Phase.TRAIN))),
+        (Column("Answer", "Time to answer all prompts, mean over seeds", group),
+         lambda outcome: _time(_answering(results, outcome))),
+        (Column("Peak, train", peak_hint(results), group),
+         lambda outcome: _peak(outcome.cost(Phase.TRAIN))),
+        (Column("Peak, answer", "The same while answering; of the whole batch if several models shared it", group),
+         lambda outcome: _peak(_answering(results, outcome))),
+        (Column("Parameters", "Trainable parameters of the adapter", group), _parameters),
+        (Column("Status", "How training ended", group, number=False), partial(_status, results)),
+    ]  # fmt: skip
+
+
+def _machine(results: Results) -> str:
+    bases = dict.fromkeys(c.seconds.basis.value for v in (results.base, *results.variants) for c in v.costs)
+    return wording.listed(bases) or "unknown"
+
+
+def peak_hint(results: Results) -> str:
+    if results.run.provenance.machine.kind is DeviceKind.CUDA:
+        return "Largest memory reserved on the GPU while training"
+    return "Largest resident memory of the whole process while training, including Python and libraries"
+
+
+def differing(results: Results) -> list[str]:
+    """Return the names of the settings in which the run's variants differ."""
+    return list(next((v.differs for v in results.variants if v.differs), {}))
+
+
+def _tuned(results: Results, cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
+    """Leave the cell of the base model empty, in columns that compare variants with it."""
+    return lambda outcome: NOTHING if outcome is results.base else cell(outcome)
+
+
+def _eligible(results: Results, outcome: Outcome) -> Cell:
+    found = eligibility(results, outcome)
+    return Cell(found.word, ("yes", "unclear", "no").index(found.word), found.why)
+
+
+def _status(results: Results, outcome: Outcome) -> Cell:
+    if outcome is results.base:
+        return Cell("Not trained", "")
+    ended = list(dict.fromkeys(outcome.statuses))
+    order = str(max((list(Status).index(s) for s in ended), default=0))
+    flag = "reused" if outcome.reused else "trained elsewhere" if outcome.elsewhere else ""
+    flag = "predicted, not run" if any(outcome.predicted) else flag
+    if len(ended) <= 1:
+        return Cell(formatting.status(ended[0]) if ended else formatting.ABSENT, order, flag)
+    return Cell(", ".join(f"{outcome.statuses.count(s)} {s.value}" for s in ended), order, flag)
+
+
+def _rate(role: Role, scores: ScoresByRole, outcome: Outcome) -> Cell:
+    rate, own = outcome.rates.get(role), scores.get((outcome.name, role))
+    if rate is None or rate.value is None:
+        return Cell(formatting.ABSENT, "", "none counted" if rate else "")
+    span = own.span if own else None
+    return Cell(formatting.percent(rate), rate.value, str(span or ""), rate.value, span)
+
+
+def _lost(results: Results, outcome: Outcome) -> Cell:
+    if outcome.safety is None:
+        return NOTHING
+    lost = outcome.safety.lost
+    sign = "" if outcome.safety.upper < results.run.suite.margin else "▼ "
+    return Cell(f"{sign}{lost:.0f}", lost, f"below {loss_bound(outcome.safety)}")
+
+
+def _flips(outcome: Outcome, count: int) -> Cell:
+    return Cell(str(count), count) if outcome.rates else NOTHING
+
+
+def _loss(value: float | None) -> Cell:
+    return NOTHING if value is None else Cell(f"{value:.2f}", value)
+
+
+def _setting(name: str, outcome: Outcome) -> Cell:
+    value = outcome.differs.get(name)
+    if value is None:
+        return NOTHING
+    return Cell(in_report(name, value), value if isinstance(value, int | float) else str(value))
+
+
+def _answering(results: Results, outcome: Outcome) -> PhaseCost | None:
+    return outcome.cost(Phase.ANSWER_BEFORE if outcome is results.base else Phase.ANSWER_AFTER)
+
+
+def _time(cost: PhaseCost | None) -> Cell:
+    return Cell(quantity(cost.seconds), cost.seconds.value) if cost else NOTHING
+
+
+def _peak(cost: PhaseCost | None) -> Cell:
+    return Cell(quantity(cost.peak()), cost.peak().value) if cost else NOTHING
+
+
+def _parameters(outcome: Outcome) -> Cell:
+    return Cell(formatting.parameters(outcome.trainable_parameters), outcome.trainable_parameters or "")
+
+
+def common(results: Results) -> tuple[tuple[str, str], ...]:
+    """Return the title and value of each setting that is the same in every variant."""
+    settings: Settings | None = next((v.settings for v in results.variants if v.settings), None)
+    axes = differing(results)
+    every = settings.as_dict() if settings else {}
+    return tuple(
+        (formatting.within_sentence(AXES[n].title), in_report(n, v)) for n, v in every.items() if n not in axes
+    )
+
+
+def ordered(results: Results, first: str) -> Sequence[Outcome]:
+    """Return the variants in the order of the grid, except that the named one comes first."""
+    return sorted(results.variants, key=lambda v: v.name != first)

@@ -1,0 +1,49 @@
+"""Tests of the cost section."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.core.training import Together
+from harness.report import cost_tables
+from tests.support.report_runs import sample_run
+
+
+def test_only_cuda_figures_are_compared_with_the_notebook() -> None:
+    """A CUDA run is compared with the workshop's notebook, a CPU run is not, and a toy run does not mention it."""
+    assert cost_tables.notebook(sample_run()) == ()
+    beside = " ".join(cost_tables.notebook(sample_run("cuda")))
+    assert "13.8 of 15.0 GB" in beside
+    assert "published" in beside
+    assert "measured on Tesla T4" in beside
+    cpu = replace(sample_run("cuda"), run=replace(sample_run("cuda").run, provenance=sample_run().run.provenance))
+    assert "cannot be compared with it" in " ".join(cost_tables.notebook(cpu))
+
+
+def test_the_peak_of_a_run_includes_shared_passes() -> None:
+    """The memory peak of a run includes the passes that trained several trials."""
+    whole = sample_run("cuda")
+    first = whole.variants[0]
+    spent = first.training[0].cost
+    assert spent
+    assert spent.peak_device
+    most = replace(spent, peak_device=replace(spent.peak_device, value=13.9e9))
+    trained = tuple(replace(training, together=Together("pass", 8, most)) for training in first.training)
+    told = replace(whole, variants=(replace(first, training=trained), *whole.variants[1:]))
+    assert "13.9 GB at most" in " ".join(cost_tables.notebook(told))
+    assert "13.9 GB at most" not in " ".join(cost_tables.notebook(whole))
+
+
+def test_shared_passes_are_listed_once() -> None:
+    """The cost of a pass that trained several trials is listed once, apart from the costs of the trials."""
+    whole = sample_run()
+    first = whole.variants[0]
+    spent = first.training[0].cost
+    assert spent
+    assert cost_tables.passes(whole) == ()
+    shared = Together("pass", 2, replace(spent, seconds=replace(spent.seconds, value=40.0)))
+    trained = tuple(replace(training, together=shared) for training in first.training)
+    told = replace(whole, variants=(replace(first, training=trained), *whole.variants[1:]))
+    [line] = cost_tables.passes(told)
+    assert line.startswith("2 trials together in 40 s")
+    assert "measured on Example CPU" in line

@@ -1,0 +1,47 @@
+"""Tests of tables as CSV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.core.measurement import Basis
+from harness.report import csv_tables
+from tests.support.report_runs import LOST, rows, stored
+from tests.support.synthetic_runs import results
+
+
+def test_tables_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness report --format csv` writes every variant, every case and every phase with raw values."""
+    made = results(8, 18, hostile=False, seeds=(0, 1))
+    stored(made, Path("run"))
+    assert main(["report", "run", "--format", "csv"]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [path.name for path in paths] == ["variants.csv", "cases.csv", "costs.csv"]
+    variants, cases, costs = (rows(path.read_text(encoding="utf-8")) for path in paths)
+    assert [row["variant"] for row in variants] == ["base", *(v.name for v in made.variants)]
+    first = made.variants[0]
+    assert int(variants[1]["generalise_passed"]) == first.rates[made.choice.objective].passed
+    assert float(variants[1]["generalise_low"]) <= float(variants[1]["generalise_rate"])
+    assert [row["case"] for row in cases] == [c.id for c in made.run.suite.cases if c.split == "main"]
+    assert {row["basis"] for row in costs} == {Basis.MEASURED.value}
+    assert float(costs[0]["seconds"]) == made.base.costs[0].seconds.value
+
+
+def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The CSV files of two runs are changes, flips and environment, in a folder that names the earlier run."""
+    assert main(["report", "first", "second", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.split()[0] == "second/against-first/changes.csv"
+    flips = rows(Path("second/against-first/flips.csv").read_text(encoding="utf-8"))
+    assert [row["case"] for row in flips] == list(LOST)
+    assert main(["report", "first", "second", "--format", "md"]) == 0
+    assert "regressed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    """A text that a spreadsheet would run as a formula gets an apostrophe; numbers are unchanged."""
+    assert str(csv_tables._safe(text)).startswith("'")
+    assert csv_tables._safe(-1.5) == -1.5

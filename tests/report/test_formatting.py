@@ -1,0 +1,14 @@
+"""Tests of values as text."""
+
+from __future__ import annotations
+
+import re
+
+from harness.report.formatting import anchor
+
+
+def test_anchors_are_permanent_and_unique() -> None:
+    """A plain case id is its own anchor; ids that differ only in special characters have different anchors."""
+    assert anchor("retain-012") == "retain-012"
+    assert anchor("a b") != anchor("a/b")
+    assert re.fullmatch(r"[\w.-]+", anchor("a b\ud800"))

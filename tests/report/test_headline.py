@@ -1,0 +1,84 @@
+"""Tests of the first section of the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.analysis.recommendation import advise
+from harness.core.results import Choice
+from harness.core.training import Status
+from harness.report import render
+from tests.support.parsed_html import parse
+from tests.support.report_runs import run_and_page
+
+TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
+
+
+def test_toy_banner_and_nothing_to_copy() -> None:
+    """The page of a toy run has a banner, and recommends no settings."""
+    made, page = run_and_page()
+    assert page.all(class_="banner")[0].text == TOY
+    assert f"Best in this demonstration {made.choice.variant}" in " ".join(page.id("answer").text.split())
+    assert "Recommended" not in page.text.replace(page.all("script")[0].text, "")
+    assert not [e for e in page.all() if "data-copy" in e.attributes]
+
+
+def test_a_recommendation_names_what_was_tested() -> None:
+    """A recommendation names the model, the suite, the cases and the seeds, and its settings can be copied."""
+    made, page = run_and_page("t4")
+    advice = advise(made)
+    assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
+    assert advice.headline.removesuffix(f": {made.choice.variant}.") in page.id("answer").text
+    assert page.all("button", **{"data-copy": "settings"})
+    settings = next(v.settings for v in made.variants if v.name == made.choice.variant)
+    assert settings
+    assert page.id("settings").text == advice.script
+    assert f"r={settings.rank}," in page.id("settings").text
+    assert not page.all(class_="banner")
+
+
+def test_confirmed_rates_come_first() -> None:
+    """The first columns of the rates are the confirmed ones, with the fresh seeds in the caption."""
+    made, page = run_and_page()
+    assert made.confirmed
+    [table] = page.id("answer").all("table", class_="rates")
+    row = next(r for r in table.all("tbody")[0].all("tr") if "generalise" in r.text)
+    rate = next(v for k, v in made.confirmed.rates.items() if k == "generalise")
+    assert f"{rate.passed}/{rate.total}" in row.all("td")[1].text
+    assert "2 fresh seeds (100 and 101)" in table.text
+
+
+def test_a_missing_confirmation_is_stated() -> None:
+    """Without a confirmation the page says that the rates are not confirmed."""
+    made, _ = run_and_page()
+    page = parse(render(replace(made, confirmed=None, confirmed_base=None, confirmed_samples=()), now="now"))
+    assert "Not confirmed" in page.id("answer").text
+
+
+def test_a_refuted_choice_is_not_recommended() -> None:
+    """A variant whose confirmation failed is not recommended: the page gives the reasons and no settings to copy."""
+    made, _ = run_and_page("t4")
+    page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
+    assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
+    assert "Not recommended for" in page.id("answer").text
+    assert "Recommended for" not in page.id("answer").text
+    assert not [e for e in page.all() if "data-copy" in e.attributes]
+
+
+def test_an_unfinished_run_is_provisional() -> None:
+    """The page of an unfinished run says first how many trials have no result."""
+    made, page = run_and_page()
+    assert not page.all(class_="waiting")
+    variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
+    page = parse(render(replace(made, variants=variants), now="now"))
+    assert "2 of 18 trials without a result" in page.all(class_="waiting")[0].text
+
+
+def test_no_choice_says_why() -> None:
+    """Without a best variant the page gives the reasons, and still shows every answer."""
+    made, _ = run_and_page()
+    none = replace(made, choice=Choice(None, ("Every variant loses too much.",)), confirmed=None)
+    page = parse(render(none, now="now"))
+    assert "No best variant in this demonstration" in page.id("answer").text
+    assert "Every variant loses too much." in page.id("answer").text
+    assert len(page.id("main-cases").all("article")) == sum(c.split.value == "main" for c in made.run.suite.cases)

@@ -1,0 +1,41 @@
+"""Tests of the Markdown summary of a run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.core.results import Choice
+from harness.report import markdown
+from tests.support.report_runs import stored
+from tests.support.synthetic_runs import results
+
+
+def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The Markdown summary has the best variant, the eligibility of every variant, and the command."""
+    made = results(8, 18, hostile=False)
+    stored(made, Path("run"))
+    assert main(["report", "run", "--format", "md"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("## Best in this demonstration: `")
+    assert "> Toy model" in said
+    assert all(f"`{variant.name}`" in said for variant in made.variants)
+    assert "no: did not finish: diverged" in said
+    assert "`harness run suites/workshop`" in said
+
+
+def test_markdown_of_hostile_names() -> None:
+    """Markup in names, prompts and reasons is escaped in the Markdown summary."""
+    made = results(8, 18)
+    bad = "x](http://evil) <img src=x> | `b` @everyone"
+    made = replace(
+        made, choice=Choice(None, (bad,)), variants=(replace(made.variants[0], name=bad), *made.variants[1:])
+    )
+    said = markdown.summary(made)
+    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", said.replace("\\`", ""))
+    assert "evil" in outside
+    assert not any(markup in outside.replace("\\]", "") for markup in ("<img", "](", "@everyone"))

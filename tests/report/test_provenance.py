@@ -1,0 +1,24 @@
+"""Tests of the provenance section."""
+
+from __future__ import annotations
+
+from tests.support.report_runs import run_and_page
+
+TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
+
+
+def test_provenance() -> None:
+    """The provenance section has the command, versions, digests, git commit, seeds and device."""
+    made, page = run_and_page()
+    said = page.id("provenance").text
+    facts = made.run.provenance
+    for part in (
+        facts.command,
+        facts.git_commit,
+        made.run.digest,
+        made.run.model.digest,
+        facts.machine.device,
+        "2.13.0",
+        "0 and 1",
+    ):
+        assert part in said

@@ -1,0 +1,38 @@
+"""Tests of the summary printed in a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.core.results import Choice
+from harness.core.training import Status
+from harness.report import terminal
+from tests.support.synthetic_runs import results
+
+SMALL = results(8, 12, seeds=(0, 1))
+
+
+def test_summary_names_the_best_and_the_report() -> None:
+    """The terminal summary has the best variant, its pass rates by role, and the path of the report."""
+    said = terminal.summary(SMALL, "reports/runs/x/report.html")
+    assert f"Best in this demonstration: {SMALL.choice.variant}" in said
+    assert "generalise" in said
+    assert "confirmed tuned" in said
+    assert said.endswith("Report: reports/runs/x/report.html")
+    assert "Do not copy" in said
+
+
+def test_summary_gives_reasons_against_the_best() -> None:
+    """The terminal summary gives the reasons of a failed confirmation, and says that trials have no result."""
+    first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
+    choice = replace(SMALL.choice, refuted=("It forgets.",))
+    said = terminal.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
+    assert "It forgets." in said
+    assert "without a result" in said
+
+
+def test_summary_without_a_choice_says_why() -> None:
+    """Without a best variant the terminal summary gives the reasons."""
+    said = terminal.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
+    assert "No best variant" in said
+    assert "Nothing finished." in said

@@ -1,0 +1,68 @@
+"""Parse an HTML page into elements, for tests of what a browser would show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+VOID = frozenset({"meta", "input", "img", "br", "link", "hr"})
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str | None]
+    parent: Element | None = None
+    children: list[Element | str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(child if isinstance(child, str) else child.text for child in self.children)
+
+    def all(self, tag: str = "", **attributes: str) -> list[Element]:
+        """Every element below with this tag and these attributes; `class_` means one of the classes."""
+        below = [child for child in self.children if isinstance(child, Element)]
+        found = [e for child in below for e in [child, *child.all()]]
+        return [e for e in found if (not tag or e.tag == tag) and all(e.has(k, v) for k, v in attributes.items())]
+
+    def has(self, name: str, value: str) -> bool:
+        if name == "class_":
+            return value in (self.attributes.get("class") or "").split()
+        return self.attributes.get(name) == value
+
+    def id(self, name: str) -> Element:
+        [found] = self.all(id=name)
+        return found
+
+
+class Tree(HTMLParser):
+    """Builds elements and insists that every one is closed where it was opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = self.here = Element("", {})
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, dict(attrs), self.here)
+        self.here.children.append(element)
+        if tag not in VOID:
+            self.here = element
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.here.children.append(Element(tag, dict(attrs), self.here))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.here.tag == tag, f"</{tag}> closes <{self.here.tag}>"
+        assert self.here.parent
+        self.here = self.here.parent
+
+    def handle_data(self, data: str) -> None:
+        self.here.children.append(data)
+
+
+def parse(html: str) -> Element:
+    tree = Tree()
+    tree.feed(html)
+    tree.close()
+    assert tree.here is tree.root
+    return tree.root

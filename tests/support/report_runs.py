@@ -1,0 +1,59 @@
+"""Runs and their parsed pages, for tests of reports."""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import cache
+from pathlib import Path
+
+from harness.analysis.regression import gate
+from harness.analysis.regression.baseline import reduced
+from harness.analysis.regression.run_comparison import pair
+from harness.core.measurement import Basis
+from harness.core.regression import Decision, Policy
+from harness.core.results import Results
+from harness.report import render
+from harness.storage.runs import RunStore
+from tests.support.parsed_html import Element, parse
+from tests.support.run_pairs import SEEDS
+from tests.support.synthetic_runs import machine, results
+
+LOST = {"learn 0": SEEDS, "learn 1": SEEDS, "learn 2": SEEDS}
+
+
+def stored(made: Results, folder: Path) -> Path:
+    """Store the results of a run in a new run directory."""
+    folder.mkdir(parents=True)
+    store = RunStore(folder)
+    store.write_manifest(made.run)
+    store.write_results(made, (), "")
+    return folder
+
+
+def decided(before: Results, after: Results) -> Decision:
+    """Compare two runs by the rules of the gate."""
+    return gate.decide(pair(reduced(before, "before"), reduced(after, "after")), Policy(10))
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """Read the rows of a CSV file."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@cache
+def run_and_page(kind: str = "toy") -> tuple[Results, Element]:
+    """Return a synthetic run and its parsed page: of the toy model, on a T4, or on a GPU limited to a T4's memory."""
+    kinds = {
+        "toy": lambda: results(8, 18, seeds=(0, 1)),
+        "t4": lambda: results(8, 18, toy=False, on=machine("cuda"), hostile=False),
+        "emulated": lambda: results(8, 18, toy=False, on=machine("cuda", Basis.EMULATED), hostile=False),
+    }
+    made = kinds[kind]()
+    return made, parse(render(made, now="2026-01-02 03:30 UTC"))
+
+
+@cache
+def sample_run(kind: str = "cpu") -> Results:
+    """Return a synthetic run of 8 variants and 18 cases: of the toy model on a CPU, or of a real model on a GPU."""
+    return results(8, 18, seeds=(0, 1), hostile=False, toy=kind == "cpu", on=machine(kind))
