@@ -49,7 +49,7 @@ def base() -> Base:
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """A finished run of one variant, really trained: what tests add to it are exports and ladders, never answers."""
     from harness.storage.runs import find_run
-    from tests.support.shared import made_once
+    from tests.support.made_once import made_once
     from tests.support.trained_run import small_run
 
     folder = made_once(tmp_path_factory, "trained", small_run)

@@ -112,7 +112,7 @@ def profile_for(gpu: str) -> Profile | None:
 
 def help_text() -> str:
     """What `--help` says about `--profile`."""
-    held = (
-        f"{p.name} holds a larger one to {one(p.title)}'s memory and precision" for p in PROFILES.values() if p.title
+    limits = (
+        f"{p.name} limits a larger GPU to {one(p.title)}'s memory and precision" for p in PROFILES.values() if p.title
     )
-    return f"auto takes a GPU if there is one; {listed(held)}."
+    return f"auto uses a GPU if there is one; cpu uses none; {listed(limits)}."

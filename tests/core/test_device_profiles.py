@@ -64,7 +64,9 @@ def test_a_driver_names_a_profile(name: str, expected: Profile | None) -> None:
 
 def test_help_lists_every_gpu_profile() -> None:
     """`--help` says what each GPU's profile does, with the right article."""
-    assert help_text() == ("auto takes a GPU if there is one; t4 holds a larger one to a T4's memory and precision.")
+    assert help_text() == (
+        "auto uses a GPU if there is one; cpu uses none; t4 limits a larger GPU to a T4's memory and precision."
+    )
     assert list(PROFILES) == ["auto", "cpu", "t4"]
     assert AUTO.kind is None
 

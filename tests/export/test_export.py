@@ -21,11 +21,11 @@ from harness.core.errors import ModelError, StoreError, UsageError
 from harness.core.export import MergeMode, TensorSpec
 from harness.core.settings import Settings, Variant
 from harness.export import shards
-from harness.export.adapter import to_adapter
-from harness.export.folders import staging
-from harness.export.merged import MergeRequest, to_merged
-from harness.export.model_files import config_of, generation_config_of, plain_files
+from harness.export.config_files import config_of, generation_config_of, plain_files
+from harness.export.output_folders import staging
 from harness.export.source import find, pick, saved_base
+from harness.export.targets.adapter import to_adapter
+from harness.export.targets.merged import MergeRequest, to_merged
 from harness.models.resolving import POCKET
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
@@ -126,9 +126,9 @@ def test_other_inputs_keep_nothing(tmp_path: Path) -> None:
     """Files of another adapter, or in another split, are not taken for these."""
     written(tmp_path, Made())
     parts = shards.split(Made().specs, 64)
-    assert len(shards.kept(tmp_path, parts, "inputs")) == 3
-    assert shards.kept(tmp_path, parts, "others") == {}
-    assert shards.kept(tmp_path, shards.split(Made().specs, 128), "inputs") == {}
+    assert len(shards.completed(tmp_path, parts, "inputs")) == 3
+    assert shards.completed(tmp_path, parts, "others") == {}
+    assert shards.completed(tmp_path, shards.split(Made().specs, 128), "inputs") == {}
 
 
 def test_a_full_disk_ends_in_one_error(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_few_parts_wait_to_be_written(tmp_path: Path) -> None:
     many = Many()
     list(shards.write(tmp_path, many, shards.split(many.specs, 1 << 30), "inputs"))
     assert len(many.made) == 200
-    assert many.most <= shards.BEHIND + 4
+    assert many.most <= shards.MAX_WAITING + 4
     with safe_open(str(tmp_path / "model.safetensors"), framework="np") as file:
         found = file.get_tensor("many")
     assert (found == np.arange(200, dtype=np.float32)[:, None]).all()
@@ -199,7 +199,7 @@ def test_what_is_there_already_is_not_made_again(trained_run: RunStore, tmp_path
     before = files(made)
     to_merged(source, tmp_path, request, merge=merge_of(Made(stop="first")), tell=lambda text: None)
     other = MergeRequest(tmp_path / "made", mode=MergeMode.FP16_BASE)
-    with pytest.raises(StoreError, match="exists and holds something else"):
+    with pytest.raises(StoreError, match="exists and contains something else"):
         to_merged(source, tmp_path, other, merge=merge_of(Made()), tell=lambda text: None)
     assert files(made) == before
 

@@ -10,8 +10,8 @@ import pytest
 
 from harness.cli import cli, main
 from harness.core.export import ExportKind
-from harness.export.exporter import Exporter, options_of
-from harness.export.exporters import EXPORTERS
+from harness.export.protocol import Exporter, options_of
+from harness.export.registry import EXPORTERS
 
 
 def options(capsys: pytest.CaptureFixture[str]) -> str:

@@ -20,9 +20,9 @@ from harness.core.errors import ExportError
 from harness.core.export import GgufType
 from harness.core.parity import Stage
 from harness.export import llama_cpp
-from harness.export.gguf import GgufRequest, at_home, check_tools, instructions, to_gguf
-from harness.export.merged import MergeRequest, to_merged
-from harness.export.model_files import tokenizer_config_of
+from harness.export.config_files import tokenizer_config_of
+from harness.export.targets.gguf import GgufRequest, check_tools, instructions, llama_cli_command, to_gguf
+from harness.export.targets.merged import MergeRequest, to_merged
 from harness.models.resolving import POCKET
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
@@ -182,9 +182,9 @@ def test_what_the_converter_lacks_is_said_before_anything_is_merged(trained_run:
 def test_the_command_for_home_asks_as_the_run_did(trained_run: RunStore) -> None:
     """The likeliest token each time, with the suite's system prompt, quoted for a shell."""
     source = source_of(trained_run)
-    assert at_home(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
+    assert llama_cli_command(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
     suite = replace(source.run.suite, system_prompt="Be 'kind'; $HOME")
-    words = at_home(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
+    words = llama_cli_command(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
     told = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "Be 'kind'; $HOME"
 
@@ -196,7 +196,7 @@ def test_every_step_from_the_file_to_a_chat_is_told(trained_run: RunStore, tmp_p
     told = instructions(Path("a run"), source, file)
     name = source.variant.name
     assert shlex.split(told.splitlines()[0])[-6:] == ["harness", "chat", "a run", name, "--gguf", str(file)]
-    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", at_home(source, file), "/clear"):
+    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", llama_cli_command(source, file), "/clear"):
         assert step in told
     assert "--seed" not in told
     assert "--seed 7" in instructions(Path("a run"), replace(source, seed=7), file)
@@ -262,7 +262,7 @@ def players_of(converted: dict[Any, Path], kind: GgufType) -> Any:
 def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_run: RunStore) -> None:
     """At f16: logits within 1e-3 of the largest one, the same tokens of every prompt, and the same answers."""
     from harness.engine.tokenization import render
-    from harness.export.parity import questions
+    from harness.export.parity_record import questions
 
     run = trained_run.manifest()
     prompts = [question.prompt for question in questions(source_of(trained_run))]

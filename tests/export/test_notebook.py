@@ -22,8 +22,8 @@ from harness.core.settings import Quantization, Settings
 from harness.core.suite import Case, Example, Message, Split
 from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.core.units import DeviceKind
-from harness.export.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.export.source import Source
+from harness.export.targets.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
 from tests.support.trained_run import inside, small_run, source_of

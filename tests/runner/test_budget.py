@@ -19,7 +19,7 @@ from harness.core.suite import Split
 from harness.core.training import Status
 from harness.runner.budget import Budget, by_information, seconds
 from harness.runner.sweep import Sweep
-from harness.runner.watch import Watch
+from harness.runner.trial_timer import TrialTimer
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.records import read_record
@@ -216,14 +216,14 @@ def test_one_that_diverges_hides_nothing_of_what_its_pass_took() -> None:
     """It is told before the others answer; what they took is the pass, and not the answers alone."""
     clock = Clock()
     budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
-    watch = Watch(budget)
+    timer = TrialTimer(budget)
     for trial in "abcd":
-        watch.see(Event(EventKind.STARTED, trial))
+        timer.observe(Event(EventKind.STARTED, trial))
     clock.now += 600
-    watch.see(Event(EventKind.FINISHED, "b", Status.DIVERGED))
+    timer.observe(Event(EventKind.FINISHED, "b", Status.DIVERGED))
     clock.now += 9
     for trial in "acd":
-        watch.see(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
+        timer.observe(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
     assert budget.expected("a") == pytest.approx(203)
 
 

@@ -12,9 +12,10 @@ from harness.core.names import BASE
 from harness.core.results import Results
 from harness.core.run import TrialRecord
 from harness.core.suite import Split
-from harness.runner.benchmark import Request, run
+from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners import Listener, Listeners
+from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from tests.runner.test_sweep import A, Workers, nobody, sweep
 from tests.support.synthetic_runs import results

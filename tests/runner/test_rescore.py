@@ -16,7 +16,7 @@ from harness.core.errors import SuiteError
 from harness.core.run import TrialRecord
 from harness.core.scores import Score
 from harness.core.suite import Decoding
-from harness.runner.benchmark import rescore
+from harness.runner.rescoring import rescore
 from harness.storage.runs import RunStore
 from harness.suites import load_suite
 from tests.support.synthetic_runs import manifest, record, variants

@@ -21,14 +21,14 @@ from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.job import Event
 from harness.runner import benchmark
-from harness.runner.benchmark import Request
 from harness.runner.executors import Executor
 from harness.runner.executors.processes import Processes
 from harness.runner.listeners import Listener
+from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
 from tests.studies.interrupted_run import disturbed
-from tests.support.shared import made_once
+from tests.support.made_once import made_once
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
 pytestmark = pytest.mark.slow
@@ -136,7 +136,7 @@ def test_a_run_whose_budget_is_used_up_ends_well(tmp_path: Path) -> None:
     small_suite(tmp_path)
     code, out, error = run(tmp_path, "--budget", "1s")
     assert code == 0, error
-    assert "The budget is used up. Left: " in error
+    assert "The time budget is used up. Not done: " in error
     assert "Not finished" in out
     assert (tmp_path / RUN / "report.html").is_file()
 

@@ -40,7 +40,7 @@ def manifest(on: Machine, model: str = "shape:llama-2-7b") -> RunManifest:
 
 def left_out(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
     told: list[Event] = []
-    found = scheduling.hopeless(of, device_profiles.T4, cache, told.append)
+    found = scheduling.predicted_oom(of, device_profiles.T4, cache, told.append)
     return found, [event.message for event in told]
 
 
@@ -57,7 +57,7 @@ def test_nothing_is_left_out_without_a_gpu(cache: Cache) -> None:
     """On a CPU nothing is predicted, so nothing is left out, and that is told."""
     assert left_out(manifest(machine("cpu")), cache) == (
         {},
-        ["--skip-hopeless leaves nothing out: memory is predicted for GPUs, and this run has none"],
+        ["--skip-hopeless skips no trial: memory is predicted for GPUs, and this run has none"],
     )
 
 
@@ -85,10 +85,10 @@ def test_weights_are_of_what_trials_take(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("done", "took", "chosen", "words"),
     [
-        ([], 0, None, "Left: 2 of 2 trials, and the confirmation of the best."),
-        ([SMALL], 600, None, "Left: 1 of 2 trials, about 10 min, and the confirmation of the best."),
-        ([SMALL], 7200, None, "Left: 1 of 2 trials, about 2.0 h, and the confirmation of the best."),
-        ([SMALL, HUGE], 60, SMALL, "Left: the confirmation of r=16."),
+        ([], 0, None, "Not done: 2 of 2 trials, and the confirmation of the best."),
+        ([SMALL], 600, None, "Not done: 1 of 2 trials, about 10 min, and the confirmation of the best."),
+        ([SMALL], 7200, None, "Not done: 1 of 2 trials, about 2.0 h, and the confirmation of the best."),
+        ([SMALL, HUGE], 60, SMALL, "Not done: the confirmation of r=16."),
     ],
 )
 def test_what_is_left_is_said(done: list[Variant], took: float, chosen: Variant | None, words: str) -> None:
@@ -97,6 +97,6 @@ def test_what_is_left_is_said(done: list[Variant], took: float, chosen: Variant 
     if took:
         budget.learn("r16-s0", took)
     records = [record(None, {"one": "good"}), *(record(variant, {"one": "good"}) for variant in done)]
-    said = scheduling.left(budget, manifest(machine()), records, chosen)
+    said = scheduling.unfinished(budget, manifest(machine()), records, chosen)
     assert words in said
     assert said.endswith("Run the same command again to continue.")

@@ -16,8 +16,8 @@ from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
 from harness.core.suite import Split
 from harness.core.training import Status, Training
-from harness.runner.copies import Copies
 from harness.runner.executors.inline import Inline
+from harness.runner.listeners.sync import Copies
 from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.manifest import MANIFEST

@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.export.source import Source, find
-from harness.runner.benchmark import Request, run
+from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
+from harness.runner.request import Request
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from tests.support.small_suite import GRID, small_suite

@@ -1,4 +1,4 @@
-"""Folders that appear complete: built under a temporary name, and renamed when every file is in them."""
+"""Output folders of exports: filled under a temporary name, and renamed when every file is written."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from harness.storage.records import read_record, write_record
 
 RECORD = "export.json"
 TEXTS = 16 << 20
-"""Disk space in bytes reserved for the configuration and the tokenizer."""
+"""Bytes of disk space to reserve for configuration and tokenizer files."""
 
 
 def staging(final: Path) -> Path:
-    """The temporary folder of `final`. Nothing loads it as a model, since config.json is written last."""
+    """Path of the temporary folder for `final`. No library loads it as a model, since config.json is written last."""
     return final.with_name(f".partial-{final.name}")
 
 
 def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
-    """The temporary folder of `final`, after checking that the disk has `needed` bytes for it.
+    """Create the temporary folder of `final`, after checking that the disk has `needed` bytes left.
 
-    Files of an earlier attempt are deleted, except those named in `keep`: they may belong to another export.
+    Files of an earlier attempt are deleted, except files named in `keep`, since they may belong to another export.
 
     Raises:
         StoreError: the disk has too little space.
@@ -47,16 +47,16 @@ def existing(final: Path, record: ExportRecord) -> bool:
     """Whether `final` already holds this export.
 
     Raises:
-        StoreError: it holds something else.
+        StoreError: `final` exists and contains something else.
     """
     if not final.exists():
         return False
     if (final / RECORD).is_file():
         found = read_record(final / RECORD, ExportRecord)
-        if replace(found, versions={}) == replace(record, versions={}):  # other library versions are accepted
+        if replace(found, versions={}) == replace(record, versions={}):  # made with other library versions
             return True
     remedy = "Delete it, or name another directory with --output."
-    raise StoreError(f"{final} exists and holds something else", remedy=remedy)
+    raise StoreError(f"{final} exists and contains something else", remedy=remedy)
 
 
 def copy(files: Iterable[Path], folder: Path) -> None:
@@ -71,9 +71,9 @@ def copy(files: Iterable[Path], folder: Path) -> None:
 
 
 def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, str]) -> None:
-    """Complete a folder: delete temporary files, write export.json and a manifest, and rename the folder.
+    """Finish a folder: delete temporary files, write export.json and a manifest, and rename the folder to `final`.
 
-    `known` holds digests of files, by name, that need not be computed again.
+    `known` maps file names to digests that are already known, so that they are not computed again.
     """
     for path in [*folder.glob(".partial-*"), folder / "progress.json"]:
         path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
-"""Listeners: whatever follows a run while it goes on (progress display, copies by `--sync`, an experiment tracker).
+"""Listeners: objects that receive the events, records and results of a run while it is running.
 
-A new listener is one module with a subclass of `Listener`, and one entry in the list in `benchmark._listeners`.
+The progress display and `--sync` are listeners. To add one (an experiment tracker such as trackio or wandb), write one
+module in this folder with a subclass of `Listener`, and create it in `harness.runner.benchmark._all_listeners`.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from harness.storage.runs import RunStore
 
 
 class Listener:
-    """Base of all listeners; override what the listener needs."""
+    """Base class of listeners, whose methods do nothing. Override the methods that a listener needs."""
 
     def on_event(self, event: Event) -> None:
-        """Handle an event of the run: a step, a finished trial, a notice for the user."""
+        """Handle an event, such as a training step, a finished trial or a notice for the user."""
 
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        """Handle a trial's stored record; `trainings` are the cache keys of its adapters.
+        """Handle the record of a trial after it was stored. `trainings` are the cache keys of the trial's adapters.
 
-        Records that an earlier session wrote are passed on too.
+        Called for reused records of earlier sessions too.
         """
 
     def on_results(self, store: RunStore, results: Results) -> None:
-        """Handle the results and the page, once both are written."""
+        """Handle the results, after results and report were written."""
 
 
 @dataclass(frozen=True)
 class Listeners(Listener):
-    """Passes each call on to every listener, in order."""
+    """A listener that passes each call on to several listeners, in order."""
 
     each: tuple[Listener, ...] = ()
 

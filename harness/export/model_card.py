@@ -1,4 +1,4 @@
-"""The model card: base and training, results of the suite, settings, examples, and how to use the model."""
+"""Writes the model card of an export: base model, suite results, settings, example answers and usage."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from harness.core.names import BASE
 from harness.core.results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Message, Reducer, Role
-from harness.export.gguf import INSTALL, TYPE, at_home
 from harness.export.source import Source
+from harness.export.targets.gguf import INSTALL, TYPE, llama_cli_command
 
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The run's results for this adapter: one interval per role, and answers beside the base's."""
+    """The run's results for one adapter: pass rates by role, and example answers."""
 
     rates: dict[Role, Interval]
     examples: tuple[tuple[str, str, str], ...]
-    """Prompt, the base's answer, the tuned one."""
+    """Triples of prompt, answer of the base model, answer with the adapter."""
 
 
 def evidence(source: Source, results: Results) -> Evidence:
-    """The evidence for the exported adapter: its variant under its seed."""
+    """Collect the results of the exported adapter, which are those of its variant under its seed."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
     of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
     cases = {case.id: case for case in results.run.suite.cases}
@@ -50,7 +50,7 @@ def _samples(results: Results) -> list[Sample]:
 
 
 def card(source: Source, record: ExportRecord, found: Evidence, repository: str) -> str:
-    """README.md for the Hub, with its YAML header; all text from suites and models is escaped."""
+    """Write README.md for the Hub, with its YAML header. Text from suites and models is escaped."""
     import yaml
 
     head = yaml.safe_dump(_head(source, record, found, repository), sort_keys=False, allow_unicode=True)
@@ -59,13 +59,13 @@ def card(source: Source, record: ExportRecord, found: Evidence, repository: str)
 
 
 def cell(text: str) -> str:
-    """The text on one line, with its markup escaped."""
+    """Put a text on one line and escape its Markdown."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
 
 
 def fenced(text: str, language: str = "text") -> str:
-    """A fenced block whose fence is longer than any in the text, so that the text cannot end it."""
+    """A Markdown code block. Its fence is longer than any fence in the text, so the text cannot end it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
@@ -112,7 +112,7 @@ def _table(source: Source, found: Evidence) -> str:
         for role, interval in found.rates.items()
     ]
     head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
-    return f"## What the suite found\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
+    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
 
 
 def _settings(source: Source) -> str:
@@ -140,6 +140,6 @@ def _usage(source: Source, repository: str) -> str:
         f"## How to use it\n\n{fenced(code, 'python')}\n\n"
         f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
-        f"{fenced(at_home(source, Path('FILE.gguf')), 'sh')}\n\n"
+        f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"
         f"llama.cpp: {INSTALL}. {TYPE}"
     )

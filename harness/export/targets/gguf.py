@@ -1,4 +1,4 @@
-"""`--to gguf`: a merged model as one GGUF file for llama.cpp, in half precision or quantised."""
+"""`harness export --to gguf`: converts a merged model to one GGUF file for llama.cpp."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core.export import ExportKind, ExportRecord, GgufType
-from harness.export.exporter import Exporter, ExportRequest, option
-from harness.export.folders import RECORD, begin, commit, existing
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
-from harness.export.merged import MergeOptions, export_merged
+from harness.export.output_folders import RECORD, begin, commit, existing
+from harness.export.protocol import Exporter, ExportRequest, option
 from harness.export.source import Source
+from harness.export.targets.merged import MergeOptions, export_merged
 from harness.storage.records import read_record
 
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
-"""Disk space as a share of the merged model's size; Q4_K_M is made from an f16 file."""
+"""Disk space needed, relative to the merged model's size. Q4_K_M also needs a temporary f16 file."""
 _NOTES = {
     GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
     GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
@@ -34,13 +34,15 @@ TYPE = "Type a question after `>`. Type `/clear` before the next one: the run as
 
 @dataclass(frozen=True)
 class GgufOptions(MergeOptions):
+    """Command-line options of `--to gguf`."""
+
     quant: GgufType = field(
-        default=GgufType.Q8_0, metadata=option("Data type of the GGUF's weights.", choices=tuple(GgufType))
+        default=GgufType.Q8_0, metadata=option("Data type of the weights in the GGUF file.", choices=tuple(GgufType))
     )
     llama_cpp: Path | None = field(
         default=None,
         metadata=option(
-            "A checkout of llama.cpp with its converter (default: from PATH, else what `harness doctor` installed).",
+            "Checkout of llama.cpp with its converter (default: on PATH, or installed by `harness doctor`).",
             metavar="DIR",
             is_path=True,
         ),
@@ -49,7 +51,7 @@ class GgufOptions(MergeOptions):
 
 @dataclass(frozen=True)
 class GgufRequest:
-    """A GGUF to make; `llama_cpp` is a folder with llama.cpp's converter."""
+    """Options of a GGUF conversion. `llama_cpp` is a folder with llama.cpp's converter; None: search for it."""
 
     kind: GgufType = GgufType.F16
     output: Path | None = None
@@ -57,10 +59,10 @@ class GgufRequest:
 
 
 def check_tools(source: Source, request: GgufRequest, installed: Callable[[str], bool] = installed) -> None:
-    """Check that llama.cpp's tools are installed, before anything is merged.
+    """Check that the tools of llama.cpp are installed. Done before merging, which takes long.
 
     Raises:
-        ExportError: one is missing.
+        ExportError: a tool is missing.
     """
     converter(request.llama_cpp)
     check_tokenizer(Path(source.model.tokenizer or source.model.path), installed)
@@ -69,19 +71,19 @@ def check_tools(source: Source, request: GgufRequest, installed: Callable[[str],
 
 
 def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *, run: Run | None = None) -> Path:
-    """The GGUF file of a merged model, in its own folder with a record and a manifest.
+    """Convert a merged model to GGUF, in a folder with a record and a manifest, and return the file's path.
 
     Raises:
         ExportError: llama.cpp is not installed or does not support the model.
-        StoreError: the disk is full, or the folder holds something else.
+        StoreError: the disk is full, or the folder contains something else.
     """
     run = run or command
     final = request.output or folder / f"{source.label}-gguf-{request.kind}"
     name = f"{source.run.suite.name}-{source.label}-{request.kind}.gguf"
     of = read_record(merged / RECORD, ExportRecord)
-    same = of.evaluated and request.kind is GgufType.F16
+    evaluated = of.evaluated and request.kind is GgufType.F16
     record = replace(
-        of, kind=ExportKind.GGUF, dtype=str(request.kind), evaluated=same, note=f"{_NOTES[request.kind]} {of.note}"
+        of, kind=ExportKind.GGUF, dtype=str(request.kind), evaluated=evaluated, note=f"{_NOTES[request.kind]} {of.note}"
     )
     if existing(final, record):
         return final / name
@@ -106,24 +108,24 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
 
 
 def instructions(run: Path, source: Source, file: Path) -> str:
-    """How to chat with the file here and at home, step by step; `run` as the user named it."""
+    """Instructions for chatting with the GGUF file on this machine and on another one. `run` is the run's directory."""
     named = [str(run), source.variant.name]
     named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
     return "\n".join(
         (
             f"Chat here:             {shlex.join(['harness', 'chat', *named, '--gguf', str(file)])}",
             f"Check for changes:     {shlex.join(['harness', 'parity', *named])}",
-            "Chat at home, without Python or a GPU:",
+            "Chat on another machine, without Python or a GPU:",
             f"  1. Install llama.cpp: {INSTALL}",
             f"  2. Copy {file.name} there ({file.stat().st_size / 1e6:,.0f} MB; its path is below)",
-            f"  3. In its folder, run: {at_home(source, file)}",
+            f"  3. In its folder, run: {llama_cli_command(source, file)}",
             f"  4. {TYPE}",
         )
     )
 
 
-def at_home(source: Source, file: Path) -> str:
-    """The command to type at home, with the run's system prompt and temperature."""
+def llama_cli_command(source: Source, file: Path) -> str:
+    """The llama-cli command that chats with the file, with the run's system prompt and temperature."""
     system = source.run.suite.system_prompt
     words = ["llama-cli", "-m", file.name, "--temp", f"{source.run.suite.decoding.temperature:g}"]
     return shlex.join([*words, *(["-sys", system] if system else [])])
@@ -133,10 +135,10 @@ def _make(request: ExportRequest, options: GgufOptions) -> str:
     wanted = GgufRequest(options.quant, request.output, options.llama_cpp)
     check_tools(request.source, wanted)
     merged = export_merged(request, options, output=None)
-    request.tell(f"llama.cpp makes the GGUF in {options.quant} (minutes for a 7B)")
+    request.tell(f"converting to GGUF in {options.quant} with llama.cpp (several minutes for a 7B model)")
     made = to_gguf(request.source, merged, request.folder, wanted)
     request.tell(instructions(request.run, request.source, made))
     return str(made)
 
 
-EXPORTER = Exporter(ExportKind.GGUF, "the merged model as one file for llama.cpp", GgufOptions, _make)
+EXPORTER = Exporter(ExportKind.GGUF, "the merged model as one GGUF file for llama.cpp", GgufOptions, _make)

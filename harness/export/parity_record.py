@@ -1,4 +1,4 @@
-"""The record of `harness parity`: what every stage is asked, how its answers are judged, and where it is stored."""
+"""The record of `harness parity`: the questions of each stage, and the scored answers in the run directory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Question:
-    """A case with the prompt that asks it."""
+    """A case of the suite with its prompt."""
 
     case: Case
     prompt: Prompt
 
 
 def questions(source: Source) -> tuple[Question, ...]:
-    """Every main case of the run's suite, asked once."""
+    """One question for each main case of the run's suite."""
     suite = source.run.suite
     return tuple(
         Question(case, Prompt(case.id, messages_of(suite, case), case.reference, case.choices))
@@ -33,17 +33,17 @@ def questions(source: Source) -> tuple[Question, ...]:
     )
 
 
-def recorded(
+def store_parity(
     store: RunStore,
     source: Source,
     asked: Sequence[Question],
-    found: Iterable[StageAnswers],
+    answers: Iterable[StageAnswers],
     score: Scorer,
     device: str,
 ) -> Parity:
-    """Judge the answers of every stage and store the record in the run's directory."""
+    """Score the answers of every stage, and store the record in the run's directory."""
     cases = [question.case for question in asked]
-    stages = tuple(judged(each, cases, score) for each in found)
+    stages = tuple(judged(each, cases, score) for each in answers)
     names = assertions_of(cases)
     parity = Parity(
         format=FORMAT,

@@ -1,4 +1,4 @@
-"""export.json: what an exported folder is and which run it comes from."""
+"""The record `export.json` of an exported folder: its kind, its settings and the run it comes from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.storage.files import write_text
 def record_of(
     source: Source, kind: ExportKind, mode: MergeMode | None, dtype: str, as_evaluated: bool, note: str
 ) -> ExportRecord:
-    """The record of an export. It holds no path of this machine, since exports are published."""
+    """Make the record of an export. Exports are published, so the record contains no paths of this machine."""
     return ExportRecord(
         format=FORMAT,
         kind=kind,
@@ -36,9 +36,10 @@ def record_of(
 
 
 def precision_words(source: Source) -> str:
-    """How the run held the base's weights, in words."""
+    """The precision of the base's weights in the run, as a phrase for notes."""
     return "as NF4 holds them" if source.quantised else "as they are"
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

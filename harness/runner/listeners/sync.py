@@ -1,4 +1,4 @@
-"""`--sync`: copies every trial and, at the end, the report to a folder that outlives this machine."""
+"""The listener of `--sync`: copies each finished trial, and at the end the report, to another folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.storage.runs import RunStore
 
 
 @dataclass(frozen=True)
-class Copies(Listener):
-    """Where the folder is full or gone, the copy is left out with a notice, and the run continues."""
+class SyncListener(Listener):
+    """Copies records and reports to a mirror. If a copy fails, the user gets a notice and the run continues."""
 
     mirror: Mirror
     notices: Listener
-    """Receives the notices."""
+    """Receives notices about failed copies."""
 
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         if not record.status.is_result or record.basis is Basis.PREDICTED:

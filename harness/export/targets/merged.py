@@ -1,4 +1,4 @@
-"""`--to merged`: base and adapter as one plain model, written tensor by tensor and resumable."""
+"""`harness export --to merged`: merges the adapter into the base model. An interrupted export can be resumed."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from harness.core.export import ExportKind, ExportRecord, MergeMode
 from harness.core.hashing import digest
 from harness.core.units import DeviceKind
 from harness.export import shards
-from harness.export.exporter import Exporter, ExportRequest, Mergeable, Merger, Printer, option
-from harness.export.folders import begin, commit, copy, existing, staging
-from harness.export.model_files import config_of, generation_config_of, plain_files, tokenizer_config_of
-from harness.export.record import precision_words, record_of, write_json
+from harness.export.config_files import config_of, generation_config_of, plain_files, tokenizer_config_of
+from harness.export.export_record import precision_words, record_of, write_json
+from harness.export.output_folders import begin, commit, copy, existing, staging
+from harness.export.protocol import Exporter, ExportRequest, Mergeable, Merger, Printer, option
 from harness.export.source import Source, check_base, saved_base
 
 SHARD_SIZE = 2_000_000_000
-"""Bytes of one file, which is the most that a killed export has to write again."""
+"""Largest size of one file in bytes. A killed export writes at most one file again."""
 
 
-DTYPE = option("Data type of the merged weights.", choices=("float16", "bfloat16", "float32"))
+DTYPE = option("Data type of the exported weights.", choices=("float16", "bfloat16", "float32"))
 
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """Options of every target that merges while it exports."""
+    """Options of every target that merges the adapter into the base model."""
 
     mode: MergeMode | None = field(
         default=None,
         metadata=option(
-            "Base to add the adapter to: as it was evaluated (default), or its original weights.",
+            "Weights to which the adapter is added: the NF4 weights that the run used, or the original 16-bit weights "
+            "(default: those used in the run).",
             choices=tuple(MergeMode),
         ),
     )
@@ -39,7 +40,7 @@ class MergeOptions:
 
 @dataclass(frozen=True)
 class MergeRequest:
-    """A merged model to make. `mode` None: the model that was evaluated."""
+    """Options of a merge. `mode` None: merge so that the result is the evaluated model."""
 
     output: Path | None = None
     mode: MergeMode | None = None
@@ -48,27 +49,27 @@ class MergeRequest:
 
 
 def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Merger, tell: Printer) -> Path:
-    """The folder with the merged model; continues where an earlier attempt was stopped.
+    """Write the merged model, or complete an interrupted attempt, and return its folder.
 
     Raises:
-        ModelError: the base's files are damaged, or differ from those of the run.
-        StoreError: the disk is full, or the folder holds something else.
+        ModelError: the base model's files are damaged, or have changed since the run.
+        StoreError: the disk is full, or the folder contains something else.
     """
     mode = mode_of(source, request.mode)
     final = request.output or folder / f"{source.label}-{mode}-{request.dtype}"
-    again = (
+    requantised = (
         mode is MergeMode.NF4_EXACT
         and source.run.provenance.machine.kind is not DeviceKind.CPU
         and saved_base(source) is None
     )
-    record = _merged_record(source, mode, request.dtype, again=again)
+    record = _merged_record(source, mode, request.dtype, requantised=requantised)
     if existing(final, record):
         return final
     check_base(source)
     merged = merge_of(source, request, merge=merge)
     parts = shards.split(merged.specs, request.shard_size)
     inputs = digest({"record": record, "base": source.model.digest, "shard_size": request.shard_size})
-    done = shards.kept(staging(final), parts, inputs)
+    done = shards.completed(staging(final), parts, inputs)
     left = sum(part.size for part in parts if part.name not in done)
     made = begin(final, left, keep=(*done, shards.PROGRESS) if done else ())
     known: dict[str, str] = {}
@@ -81,7 +82,7 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
 
 
 def merge_of(source: Source, request: MergeRequest, *, merge: Merger) -> Mergeable:
-    """The merged model's tensors; each is computed when it is read."""
+    """The tensors of the merged model. Each tensor is computed when it is read."""
     mode = mode_of(source, request.mode)
     exact = mode is MergeMode.NF4_EXACT
     return merge(
@@ -102,30 +103,30 @@ def _write_texts(made: Path, source: Source, dtype: str, *, untied: bool) -> Non
     write_json(made / "config.json", config_of(base, dtype, untied=untied))
 
 
-def mode_of(source: Source, asked: MergeMode | None) -> MergeMode:
-    """The requested mode, else the one that gives the model that was evaluated.
+def mode_of(source: Source, requested: MergeMode | None) -> MergeMode:
+    """The requested mode, or else the mode that reproduces the evaluated model.
 
     Raises:
-        UsageError: the exact NF4 merge of a variant that was not quantised.
+        UsageError: `nf4-exact` is requested for a variant that was trained without quantisation.
     """
-    if asked is MergeMode.NF4_EXACT and not source.quantised:
+    if requested is MergeMode.NF4_EXACT and not source.quantised:
         what = f"{source.variant.name} was trained on the base as it is, not on NF4"
         raise UsageError(what, remedy="Leave --mode out: its merge onto that base is exact.")
-    return asked or (MergeMode.NF4_EXACT if source.quantised else MergeMode.FP16_BASE)
+    return requested or (MergeMode.NF4_EXACT if source.quantised else MergeMode.FP16_BASE)
 
 
 def evaluated(source: Source, mode: MergeMode) -> bool:
-    """Whether a merge in this mode computes what the run evaluated."""
+    """Whether a merge in this mode gives the model that the run evaluated."""
     return source.quantised == (mode is MergeMode.NF4_EXACT)
 
 
-def _merged_record(source: Source, mode: MergeMode, dtype: str, *, again: bool) -> ExportRecord:
-    same = evaluated(source, mode) and not again
-    return record_of(source, ExportKind.MERGED, mode, dtype, same, _merged_note(source, mode, again))
+def _merged_record(source: Source, mode: MergeMode, dtype: str, *, requantised: bool) -> ExportRecord:
+    same = evaluated(source, mode) and not requantised
+    return record_of(source, ExportKind.MERGED, mode, dtype, same, _merged_note(source, mode, requantised))
 
 
-def _merged_note(source: Source, mode: MergeMode, again: bool) -> str:
-    if again:
+def _merged_note(source: Source, mode: MergeMode, requantised: bool) -> str:
+    if requantised:
         return (
             "Nearly the model that was evaluated: its NF4 base, made on a GPU, is no longer in the cache, so it was "
             "quantised again on a CPU, where single weights may be rounded otherwise."
@@ -139,6 +140,7 @@ def _merged_note(source: Source, mode: MergeMode, again: bool) -> str:
 
 
 def export_merged(request: ExportRequest, options: MergeOptions, *, output: Path | None) -> Path:
+    """Merge with the command-line options, and return the folder of the merged model."""
     wanted = MergeRequest(output, options.mode, options.dtype)
     return to_merged(request.source, request.folder, wanted, merge=request.engine.merge, tell=request.tell)
 
@@ -149,7 +151,7 @@ def _make(request: ExportRequest, options: MergeOptions) -> str:
 
 EXPORTER = Exporter(
     ExportKind.MERGED,
-    "base and adapter as one model, by default exactly the one that was evaluated",
+    "base model and adapter merged into one model; by default exactly the evaluated model",
     MergeOptions,
     _make,
 )

@@ -1,4 +1,4 @@
-"""`--to adapter`: the adapter as PEFT loads it, with a record and a manifest."""
+"""`harness export --to adapter`: copies the adapter in PEFT's format, with a record and a manifest."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 
 from harness.core.export import ExportKind
 from harness.core.model import ModelRef
-from harness.export.exporter import Exporter, ExportRequest, NoOptions
-from harness.export.folders import begin, commit, copy, existing
-from harness.export.record import precision_words, record_of, write_json
+from harness.export.export_record import precision_words, record_of, write_json
+from harness.export.output_folders import begin, commit, copy, existing
+from harness.export.protocol import Exporter, ExportRequest, NoOptions
 from harness.export.source import Source
 
 
 def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Callable[[ModelRef, Path], None]) -> Path:
-    """The folder with the adapter; if it exists already, nothing is done.
+    """Copy the adapter, unless the same export exists already, and return its folder.
 
     Raises:
-        EngineError: `check` finds that the adapter does not fit its base.
+        EngineError: `check` raises it if the adapter does not fit its base model.
+        StoreError: the disk is full, or the folder contains something else.
     """
     final = output or folder / f"{source.label}-adapter"
     note = f"An adapter for {source.model.name}. The run evaluated it on that base {precision_words(source)}."
@@ -36,6 +37,7 @@ def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Call
 
 
 def export_adapter(request: ExportRequest) -> Path:
+    """Export the adapter of a request, and return its folder."""
     return to_adapter(request.source, request.folder, output=request.output, check=request.engine.check_adapter)
 
 
@@ -43,4 +45,4 @@ def _make(request: ExportRequest, _options: NoOptions) -> str:
     return str(export_adapter(request))
 
 
-EXPORTER = Exporter(ExportKind.ADAPTER, "the adapter, as PEFT loads it", NoOptions, _make)
+EXPORTER = Exporter(ExportKind.ADAPTER, "the adapter, in PEFT's format", NoOptions, _make)

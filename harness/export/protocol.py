@@ -1,6 +1,8 @@
-"""An exporter: one target of `harness export --to KIND`, with its options and the function that makes it.
+"""The protocol of an export target: its name, its options, and the function that writes the export.
 
-A new target is one module with an `Exporter` and one row in `exporters.EXPORTERS`; the command line is built from them.
+To add a target, write one module in `harness/export/targets/` that defines an `Exporter` with its own options
+dataclass, and add a row to `harness.export.registry.EXPORTERS` and a member to `harness.core.export.ExportKind`. The
+command line, its help and its checks of options follow from the registry.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ from harness.export.source import Source
 from harness.storage.runs import RunStore
 
 Printer = Callable[[str], None]
-"""Prints a line of progress."""
+"""A function that prints one line of progress."""
 
 
 class Mergeable(Tensors, Protocol):
-    """The tensors of a merged model, and whether its head was untied from its embedding."""
+    """The tensors of a merged model."""
 
     @property
-    def untied(self) -> bool: ...
+    def untied(self) -> bool:
+        """Whether the output head no longer shares its weights with the embedding."""
+        ...
 
 
 class Merger(Protocol):
-    """`harness.engine.merging.merge`."""
+    """The signature of `harness.engine.merging.merge`."""
 
     def __call__(
         self, model: ModelRef, adapter: Path, *, dtype: str, compute_dtype: str, nf4: bool, saved: Path | None
@@ -37,34 +41,35 @@ class Merger(Protocol):
 
 @dataclass(frozen=True)
 class EngineFunctions:
-    """What an exporter needs of the engine. It is passed in, since this room does not import torch."""
+    """Functions of the engine that exporters call. They are passed in because this package does not import torch."""
 
     merge: Merger
     check_adapter: Callable[[ModelRef, Path], None]
-    """Raises an EngineError where an adapter does not fit its base."""
+    """Raises an EngineError if the adapter does not fit the base model."""
 
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What every exporter is given, whatever its own options."""
+    """The arguments that every exporter receives beside its own options."""
 
     run: Path
-    """The run's directory as the user named it."""
+    """The run's directory, spelled as on the command line."""
     store: RunStore
     source: Source
     output: Path | None
-    """Where to write the result; None: in the run's directory."""
+    """Directory for the result; None: a folder in `folder`."""
     engine: EngineFunctions
     tell: Printer
 
     @property
     def folder(self) -> Path:
+        """The run's folder of exports."""
         return self.store.root / "exports"
 
 
 @dataclass(frozen=True)
 class Option:
-    """How the command line offers a field of an options dataclass."""
+    """The command-line option for a field of an options dataclass."""
 
     help: str
     choices: tuple[str, ...] = ()
@@ -81,16 +86,16 @@ def option(
     is_path: bool = False,
     required: bool = False,
 ) -> dict[str, Option]:
-    """Metadata of a dataclass field that is an option with the help `text`; a default of False makes it a flag.
+    """Metadata for a dataclass field that becomes a command-line option with the help text `text`.
 
-    A value among `choices` is passed on as that member of `choices`, so that an enum stays one.
+    A field with the default False becomes a flag. If `choices` are members of an enum, the field's value is a member.
     """
     return {"option": Option(text, tuple(choices), metavar, is_path, required)}
 
 
 @dataclass(frozen=True)
 class NoOptions:
-    """Options of an exporter that has none."""
+    """The options dataclass of an exporter without options."""
 
 
 O = TypeVar("O")  # noqa: E741
@@ -98,17 +103,17 @@ O = TypeVar("O")  # noqa: E741
 
 @dataclass(frozen=True)
 class Exporter(Generic[O]):
-    """One target of `harness export`."""
+    """One target of `harness export`. `O` is the type of its options dataclass."""
 
     kind: ExportKind
     about: str
-    """One line of the command's help."""
+    """Description of the target in `harness export --help`."""
     options: type[O]
-    """A frozen dataclass whose fields have the metadata `option(...)`."""
+    """A frozen dataclass; each field has `metadata=option(...)`."""
     make: Callable[[ExportRequest, O], str]
-    """Make the export and return what the command prints: usually the path of the result."""
+    """Write the export and return the text that the command prints, usually the path of the result."""
 
 
 def options_of(exporter: Exporter[Any]) -> dict[str, tuple[Option, Field[Any]]]:
-    """The exporter's options by name, in the order of their fields."""
+    """Option name to its command-line option and dataclass field, in the order of the fields."""
     return {each.name: (each.metadata["option"], each) for each in fields(exporter.options)}

@@ -1,11 +1,11 @@
-"""The table of export targets, in the order of the command's help."""
+"""The registry of export targets, in the order of `harness export --help`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.export import adapter, gguf, hub, merged, notebook
-from harness.export.exporter import Exporter
+from harness.export.protocol import Exporter
+from harness.export.targets import adapter, gguf, hub, merged, notebook
 
 EXPORTERS: tuple[Exporter[Any], ...] = (
     adapter.EXPORTER,

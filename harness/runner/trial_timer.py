@@ -1,4 +1,4 @@
-"""Measures for a time budget how long one worker's trials take, by the clock between the worker's events."""
+"""Measures how long trials take, from the times between a worker's events, and updates the time budget."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from harness.core.training import Status
 from harness.runner.budget import Budget
 
 
-class Watch:
-    """Updates a budget from one worker's events.
+class TrialTimer:
+    """Updates a budget from the events of one worker.
 
-    A trial takes from its start, or, where several are trained together, from the end of the one before it.
+    The time of a trial begins when it starts, or, for trials trained in one pass, when the previous trial finished.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -18,7 +18,8 @@ class Watch:
         self._since = budget.clock()
         self._started: dict[str, float] = {}
 
-    def see(self, event: Event) -> None:
+    def observe(self, event: Event) -> None:
+        """Update the budget with the loading time or the time of a finished trial."""
         now = self.budget.clock()
         if event.kind is EventKind.LOADED:
             self.budget.loaded(now - self._since)
@@ -27,6 +28,6 @@ class Watch:
         elif (
             event.kind is EventKind.FINISHED and event.trial in self.budget.weights and event.status is Status.SUCCEEDED
         ):
-            # A trial that fails within a pass is reported before the others answer: the time until then is the pass's.
+            # A failed trial does not count: in a pass it is reported early, and its time belongs to the other trials.
             self.budget.learn(event.trial, now - max(self._since, self._started.get(event.trial, self._since)))
             self._since = now

@@ -1,7 +1,7 @@
-"""`--to notebook`: a notebook for Colab in which a student repeats by hand what the run did.
+"""`harness export --to notebook`: a Colab notebook that repeats the training of a variant step by step.
 
-The cells are those of `workshop.txt`, the same for every run. A run's data goes only into two of them, as Python
-literals assigned to names: no text of a suite or a model is ever part of code or of Markdown.
+The cells come from `workshop.txt` and are the same for every run. Two cells are filled in with the run's data, as
+Python literals assigned to names, so that no text of a suite or a model becomes part of code or Markdown.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from harness.core.settings import Quantization
 from harness.core.suite import Case, Split
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
 from harness.core.units import DeviceKind
-from harness.export.exporter import Exporter, ExportRequest
-from harness.export.folders import begin, commit, existing
-from harness.export.merged import DTYPE
-from harness.export.record import record_of
+from harness.export.export_record import record_of
+from harness.export.output_folders import begin, commit, existing
+from harness.export.protocol import Exporter, ExportRequest
 from harness.export.source import Source, check_real
+from harness.export.targets.merged import DTYPE
 from harness.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 WORKSHOP = Path(__file__).with_name("workshop.txt")
 PER_ROLE = 3
-AT_ONCE = 8
-"""Prompts in one batch: on a T4, a merged 7B model in 16 bits leaves room for little more."""
+BATCH_SIZE = 8
+"""Prompts in one batch. With a merged 7B model in 16 bits, a T4 has memory for few more."""
 NOTE = "A notebook that trains this variant again, merges it and asks the suite's prompts before and after."
 UPLOAD = (
     "Open it in Colab (https://colab.research.google.com): File > Upload notebook, Runtime > Change runtime type > T4 "
@@ -50,25 +50,27 @@ _COLAB = {
 
 @dataclass(frozen=True)
 class NotebookOptions:
+    """Command-line options of `--to notebook`."""
+
     dtype: str = field(default="float16", metadata=DTYPE)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell. `kind` is code, markdown, or the name of a cell that is filled in: parameters or data."""
+    """A notebook cell. `kind` is code, markdown, or the name of a cell to fill in (parameters, data)."""
 
     kind: str
     text: str
     toy: bool = False
-    """Only for the pocket model."""
+    """Whether the cell is only for the pocket model."""
 
 
 def to_notebook(source: Source, folder: Path, *, output: Path | None = None, dtype: str = "float16") -> Path:
-    """The notebook in its own folder with a record; `dtype` is the data type of the weights that it merges on a GPU.
+    """Write the notebook to a folder with a record, and return its path. `dtype`: data type of the merged weights.
 
     Raises:
-        UsageError: the model is only a shape.
-        StoreError: the disk is full, or the folder holds something else.
+        UsageError: the model has random weights.
+        StoreError: the disk is full, or the folder contains something else.
     """
     check_real(source)
     final = output or folder / f"{source.label}-notebook"
@@ -84,7 +86,7 @@ def to_notebook(source: Source, folder: Path, *, output: Path | None = None, dty
 
 
 def written(source: Source, dtype: str) -> str:
-    """The text of the notebook's file."""
+    """The notebook as the text of an .ipynb file."""
     import nbformat
 
     book = notebook(source, dtype)
@@ -93,7 +95,7 @@ def written(source: Source, dtype: str) -> str:
 
 
 def notebook(source: Source, dtype: str) -> NotebookNode:
-    """The notebook; the same source gives the same notebook."""
+    """Build the notebook. The same source always gives the same notebook."""
     from nbformat import v4
 
     filled = {"parameters": parameters(source, dtype), "data": data(source)}
@@ -109,9 +111,9 @@ def notebook(source: Source, dtype: str) -> NotebookNode:
 
 
 def cells(text: str) -> Iterator[Cell]:
-    """The cells of a text in which each begins with a line `# %%`, the convention of many editors.
+    """Parse cells from a text in which each cell begins with a line `# %%`, a convention of many editors.
 
-    After `# %%` may follow `[markdown]` (the cell's lines are comments), the name of a cell to fill in, and `toy`.
+    The words after `# %%` are `[markdown]` (the cell's lines are comments), the name of a cell to fill in, or `toy`.
     """
     for part in re.split(r"^# %%", text, flags=re.MULTILINE)[1:]:
         head, _, body = part.partition("\n")
@@ -125,7 +127,7 @@ def cells(text: str) -> Iterator[Cell]:
 
 
 def parameters(source: Source, dtype: str) -> str:
-    """The parameters cell: one name a line, with a comment."""
+    """Text of the parameters cell: one assignment per line, with a comment."""
     machine, suite, settings = source.run.provenance.machine, source.run.suite, source.settings
     compute = machine.compute_dtype if machine.kind is DeviceKind.CUDA else FP16
     where = "of the model on the Hub" if source.model.revision else "None: the newest revision, or a folder"
@@ -146,7 +148,7 @@ def parameters(source: Source, dtype: str) -> str:
         _line("STOP", list(suite.decoding.stop), "an answer ends before the first of these texts"),
         _line("TEMPERATURE", suite.decoding.temperature, "0: always the most likely token"),
         _line("PROMPTS_PER_ROLE", PER_ROLE),
-        _line("ANSWERS_AT_ONCE", AT_ONCE, "fewer need less memory"),
+        _line("ANSWERS_AT_ONCE", BATCH_SIZE, "fewer need less memory"),
         "",
         "# The adapter: arguments of peft.LoraConfig.",
         f"LORA = {training_script.call('dict', lora_arguments(settings))}",
@@ -164,7 +166,7 @@ def parameters(source: Source, dtype: str) -> str:
 
 
 def data(source: Source) -> str:
-    """The data cell: training rows, and prompts of the main cases (confirm cases are held out)."""
+    """Text of the data cell: the training rows and the prompts of the main cases. Confirm cases are held out."""
     suite = source.run.suite
     rows = (as_chat(example.messages) for example in suite.examples)
     return f"TRAINING_ROWS = {_listed(rows)}\n\nPROMPTS = {_listed(map(_prompt, suite.of(Split.MAIN)))}"
@@ -183,7 +185,7 @@ def _line(name: str, value: Any, remark: str = "") -> str:
 
 
 def _packages(versions: Mapping[str, str]) -> list[str]:
-    """Requirements for pip: the run's versions without their local build labels."""
+    """Requirements for pip: the run's package versions without local build labels (`+cu126`)."""
     found = {name: versions.get(name, "").partition("+")[0] for name in _PACKAGES}
     return [f"{name}=={version}" if _VERSION.fullmatch(version) else name for name, version in found.items()]
 
@@ -196,7 +198,7 @@ def _make(request: ExportRequest, options: NotebookOptions) -> str:
 
 EXPORTER = Exporter(
     ExportKind.NOTEBOOK,
-    "for Colab: answers before, training, merging, answers after, with this variant's settings",
+    "a Colab notebook: base model's answers, training with this variant's settings, merging, answers",
     NotebookOptions,
     _make,
 )

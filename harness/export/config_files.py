@@ -1,4 +1,4 @@
-"""Text files of a merged model: configuration, generation settings, tokenizer."""
+"""The text files of a merged model: config.json, generation_config.json, and the tokenizer's files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 
 
 def plain_files(base: Path) -> list[Path]:
-    """The base's tokenizer, chat template and licence files, which are copied unchanged."""
+    """Paths of the base's tokenizer, chat template and licence files. They are copied unchanged."""
     found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
     return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
 
 
 def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
-    """The base's config.json, changed for a merged model with plain weights in `dtype`.
+    """The base's config.json, changed for a merged model with unquantised weights in `dtype`.
 
-    With a quantization_config, transformers would read the plain weights as packed ones.
+    `quantization_config` is removed, because with it transformers would read the weights as quantised.
     """
     config = _json(base / "config.json")
     config.pop("quantization_config", None)
-    config.pop("torch_dtype", None)  # the name in transformers 4
+    config.pop("torch_dtype", None)  # the name of `dtype` in transformers 4
     config["dtype"] = dtype
     if untied:
         config["tie_word_embeddings"] = False
@@ -31,7 +31,7 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 
 
 def generation_config_of(base: Path) -> dict[str, Any]:
-    """The base's own, with every end token of the evaluation."""
+    """The base's generation_config.json, with all end-of-sequence tokens at which the evaluation stopped."""
     config = _json(base / "generation_config.json") or {"_from_model_config": False}
     of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
     listed = of_model if isinstance(of_model, list) else [of_model]
@@ -40,28 +40,29 @@ def generation_config_of(base: Path) -> dict[str, Any]:
 
 
 def tokenizer_config_of(base: Path) -> dict[str, Any]:
-    """The base's own, completed with the special tokens and with whether a text gets a leading space.
+    """The base's tokenizer_config.json, with `added_tokens_decoder` and `add_prefix_space` added if they are missing.
 
-    llama.cpp's converter reads both here only. If only tokenizer.json has them, it tokenises a template's `<|user|>` as
-    plain letters and puts a space before every message, so the model gets prompts that it was not trained on.
+    llama.cpp's converter reads both settings only from this file. If they are only in tokenizer.json, it splits
+    `<|user|>` in a chat template into letters and adds a space before every message, so the model gets prompts that it
+    was not trained on.
     """
     config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
     added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
     listed = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
     found: dict[str, Any] = {"added_tokens_decoder": listed} if listed else {}
-    if held.get("model", {}).get("byte_fallback") and not _puts_a_space_in_front(held):
+    if held.get("model", {}).get("byte_fallback") and not _adds_prefix_space(held):
         found["add_prefix_space"] = False
     return found | config
 
 
-def _puts_a_space_in_front(tokenizer: dict[str, Any]) -> bool:
-    """Whether the tokenizer adds SentencePiece's dummy prefix: a Prepend, or a Metaspace that is not `never`."""
+def _adds_prefix_space(tokenizer: dict[str, Any]) -> bool:
+    """Whether tokenizer.json adds a space before a text: it has a Prepend step, or a Metaspace other than `never`."""
     steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
     return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
 
 
 def _end_of_tokenizer(base: Path) -> int | None:
-    """Id of the end token in the tokenizer's files."""
+    """Id of the end-of-sequence token in the tokenizer's files; None if they name no such token."""
     name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
         "eos_token"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shared import made_once
+from tests.support.made_once import made_once
 
 
 def test_a_folder_is_made_once_and_copied(tmp_path_factory: pytest.TempPathFactory) -> None:
