@@ -62,7 +62,7 @@ MODEL = click.option(
     show_default=True,
     metavar="ID|DIR|pocket|shape:NAME",
     help="Base model: a model on the Hub (owner/name[@revision]), a folder, the built-in toy model (pocket), or a "
-    "known architecture with random weights (shape:llama-2-7b), to measure memory without a download.",
+    "known architecture with random weights (shape:llama-2-7b), to see what fits in memory.",
 )
 PROFILE = click.option(
     "--profile",
@@ -92,7 +92,9 @@ SKIP_UNSUPPORTED = click.option(
     help="Ignore promptfoo features that the harness does not support, and list them.",
 )
 ALLOW_CODE = click.option(
-    "--allow-code", is_flag=True, help="Allow the suite to run its own code to judge answers. Use it if you trust them."
+    "--allow-code",
+    is_flag=True,
+    help="Allow the suite to run its own code to judge answers. Use this only for a suite that you trust.",
 )
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
 LLAMA_CPP = click.option(

@@ -23,7 +23,7 @@ from harness.storage.cache import AnswerPass, Cache
 from harness.storage.manifest import MANIFEST
 from harness.storage.mirror import Mirror, mirror
 from harness.storage.runs import RunStore
-from tests.runner.test_sweep import SETUP, A, B, EventList, Workers, nobody, texts
+from tests.support.fake_workers import SETUP, A, B, EventList, Workers, nobody, texts
 from tests.support.synthetic_runs import cost, results
 
 ID_A, ID_B = (SETUP.training_id(trial.settings, trial.seed) for trial in (A, B))

@@ -30,8 +30,8 @@ class MergeOptions:
     mode: MergeMode | None = field(
         default=None,
         metadata=option(
-            "Weights to which the adapter is added: the NF4 weights that the run used, or the original 16-bit weights "
-            "(default: those used in the run).",
+            "Base weights to merge the adapter into: the dequantised NF4 weights or the original weights (default: the "
+            "weights that the run evaluated).",
             choices=tuple(MergeMode),
         ),
     )
