@@ -1,4 +1,4 @@
-"""Targets of `harness export`: one table, from which the command line is built."""
+"""The registry of export targets, from which the command line of `harness export` is built."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def options(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_kind_has_one_exporter() -> None:
-    """The table has one row per export kind."""
+    """The registry has exactly one exporter per export kind."""
     assert [each.kind for each in EXPORTERS] == list(ExportKind)
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS, ids=lambda each: str(each.kind))
 def test_options_are_fields_of_a_dataclass(exporter: Exporter[Any]) -> None:
-    """An exporter without any option given can be asked for, with the defaults of its dataclass."""
+    """The options of an exporter are a dataclass whose fields all have defaults."""
     assert is_dataclass(exporter.options)
     assert exporter.options() == exporter.options()
 
 
 def test_a_shared_option_is_the_same_for_every_target() -> None:
-    """The command line has each option once, so targets that share a name share its help, choices and default."""
+    """Targets that share an option name share its help, choices and default, since the command line has it once."""
     found: dict[str, Any] = {}
     for exporter in EXPORTERS:
         for name, (option, field) in options_of(exporter).items():
@@ -40,15 +40,15 @@ def test_a_shared_option_is_the_same_for_every_target() -> None:
 
 
 def test_the_help_lists_every_target_and_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the table holds is what `harness export --help` shows."""
+    """`harness export --help` shows every target and every option of the registry."""
     shown = options(capsys)
     for exporter in EXPORTERS:
         assert f"\n  {exporter.kind.value} " in shown
         assert all("--" + name.replace("_", "-") in shown for name in options_of(exporter))
 
 
-def test_the_command_takes_the_options_of_before() -> None:
-    """No option of `harness export` got lost when its options moved to the exporters."""
+def test_the_command_has_all_its_options() -> None:
+    """`harness export` has exactly the documented options."""
     command = cli.commands["export"]
     names = {word for each in command.get_params(click.Context(command)) for word in each.opts}
     assert names == {
@@ -58,6 +58,6 @@ def test_the_command_takes_the_options_of_before() -> None:
 
 
 def test_a_hub_export_needs_a_repository(capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that a target requires is named in a usage error before anything is read."""
+    """A missing required option of a target is a usage error before anything is read."""
     assert main(["export", "nowhere", "any", "--to", "hub"]) == 2
     assert "--to hub needs --repo OWNER/NAME." in capsys.readouterr().err
