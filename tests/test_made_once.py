@@ -1,4 +1,4 @@
-"""Expensive folders are made once for all of pytest's processes."""
+"""`made_once` makes an expensive folder once for all of pytest's processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.made_once import made_once
 
 
 def test_a_folder_is_made_once_and_copied(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The second who asks gets a copy of its own, and nothing is made again."""
+    """The second call returns a new copy of the folder without making it again."""
     made: list[Path] = []
 
     def make(folder: Path) -> None:
@@ -24,8 +24,8 @@ def test_a_folder_is_made_once_and_copied(tmp_path_factory: pytest.TempPathFacto
     assert (two / "file").read_text(encoding="utf-8") == "text"
 
 
-def test_what_could_not_be_made_is_made_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A folder whose making failed is not taken for a whole one."""
+def test_a_failed_folder_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """After `make` has failed, the next call makes the folder again."""
 
     def fail(folder: Path) -> None:
         (folder / "half").touch()

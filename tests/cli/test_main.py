@@ -15,7 +15,7 @@ from tests.support.command_line import (
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("rum", "small"), "No such command 'rum'. Did you mean 'run'?"),
         (("run", "small", "--profil", "cpu"), "Did you mean '--profile'?"),
@@ -26,18 +26,18 @@ from tests.support.command_line import (
         (("schema", "sweet"), "is not one of 'suite', 'grid'."),
     ],
 )
-def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str) -> None:
     """The error for a wrong command, option or value suggests the nearest valid one and names --help."""
     error = error_of(capsys, *arguments)
-    assert re.sub("[()]", "", said) in re.sub("[()]", "", error)
+    assert re.sub("[()]", "", message) in re.sub("[()]", "", error)
     assert "--help' for help." in error
 
 
 def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     """`harness` without a command prints the help."""
     assert main([]) in (0, 2)
-    said = capsys.readouterr()
-    assert "Start with `harness run suites/workshop`" in said.out + said.err
+    printed = capsys.readouterr()
+    assert "Start with `harness run suites/workshop`" in printed.out + printed.err
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def failing(error: BaseException) -> click.Command:
 def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C exits with 130, and the message says that finished work is kept."""
     assert main([], failing(KeyboardInterrupt())) == 130
-    said = capsys.readouterr().err
-    assert "Finished work is kept; run the same command to continue." in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "Finished work is kept; run the same command to continue." in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(

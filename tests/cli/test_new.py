@@ -56,10 +56,10 @@ def test_new(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     """`new` writes a suite that is valid, and `validate` lists its cases that are still to be written."""
     write("rows.csv", ROWS)(here)
     assert main(["new", "suites/mine", "--from", "rows.csv"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("Wrote suites/mine: 2 training rows, 2 learn cases, ")
-    assert "Then: harness run suites/mine" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("Wrote suites/mine: 2 training rows, 2 learn cases, ")
+    assert "Then: harness run suites/mine" in printed
     assert main(["validate", "suites/mine"]) == 0
-    said = capsys.readouterr().out
-    assert "still TODO: generalise-001 (suite.yaml:" in said
-    assert "The suite is valid." in said
+    printed = capsys.readouterr().out
+    assert "still TODO: generalise-001 (suite.yaml:" in printed
+    assert "The suite is valid." in printed

@@ -1,4 +1,4 @@
-"""What is expensive to make is made once for all processes of a test session; each process works on its own copy."""
+"""Makes an expensive folder once per test session, shared by all of pytest's processes. Each process gets a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return this process's copy of a folder that `make` fills in whichever process asks first."""
+    """Return a copy of a folder that `make` fills. Only the first process that calls this function calls `make`."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent

@@ -1,4 +1,4 @@
-"""Two made-up runs to be held against each other: what passes under which seed is said, the rest is alike."""
+"""Synthetic runs to compare in tests of the gate: a test states which cases fail under which seeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = (
 SEEDS = (0, 1, 2, 3, 4)
 
 Failing = Mapping[str, Sequence[int]]
-"""Case id to the seeds under which it fails; all else passes."""
+"""Case id to the seeds under which the case fails. All other cases and seeds pass."""
 
 
 def results(
@@ -34,7 +34,7 @@ def results(
     cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
     run: RunManifest | None = None,
 ) -> Results:  # fmt: skip
-    """A run of one variant whose base can do what is to be retained and nothing of what is to be learned."""
+    """Results of a run with one variant. The base passes all `retain` and `avoid` cases, and no others."""
     asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
     asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
     base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}
@@ -59,5 +59,5 @@ def _record(
 
 
 def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
-    """The same, reduced to what is held against another run."""
+    """The results as a baseline, which is the form in which runs are compared."""
     return reduced(results(failing, **how), name)  # type: ignore[arg-type]
