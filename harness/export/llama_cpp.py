@@ -83,7 +83,7 @@ def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) 
         raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
 
 
-def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
+def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> Path:
     """Install llama.cpp's converter and Python binding from the pinned source, unless both are installed.
 
     Returns `home()`. The converter's other dependencies are installed with the binding.
@@ -94,16 +94,16 @@ def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
     run = run or command
     has_converter = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
     if has_converter and _installed_version() == VERSION:
-        tell(f"llama.cpp is set up: {home()}")
+        show_progress(f"llama.cpp is set up: {home()}")
         return home()
     _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        tell(f"downloading the source of llama-cpp-python {VERSION}")
+        show_progress(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
         _keep_converter(source, Path(folder))
-        tell("building its binding (about 8 minutes on two cores)")
+        show_progress("building its binding (about 8 minutes on two cores)")
         run([sys.executable, "-m", "pip", "install", _TOKENIZERS, str(source)])
-    tell(f"llama.cpp is set up: {home()}")
+    show_progress(f"llama.cpp is set up: {home()}")
     return home()
 
 

@@ -59,7 +59,7 @@ class ExportRequest:
     output: Path | None
     """Directory for the result; None: a folder in `folder`."""
     engine: EngineFunctions
-    tell: Printer
+    show_progress: Printer
 
     @property
     def folder(self) -> Path:

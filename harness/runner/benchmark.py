@@ -166,7 +166,7 @@ def _train_and_score(session: _Session) -> Results:
 
 def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:
     plan, sweep = session.manifest.plan, session.sweep
-    return sweep.go(scheduling.ordered(plan, sweep.budget), Split.MAIN, _grid_title(plan))
+    return sweep.run_trials(scheduling.ordered(plan, sweep.budget), Split.MAIN, _grid_title(plan))
 
 
 def _grid_title(plan: Plan) -> str:
@@ -186,7 +186,7 @@ def _confirm(session: _Session, best: Variant | None) -> tuple[TrialRecord, ...]
         return ()
     seeds = session.manifest.confirm_seeds
     title = f"confirming {best.name} under {plural(len(seeds), 'fresh seed')}"
-    return session.confirmation.go(confirmation_trials(best, seeds), Split.CONFIRM, title)
+    return session.confirmation.run_trials(confirmation_trials(best, seeds), Split.CONFIRM, title)
 
 
 def _tidy_records(session: _Session, records: Sequence[TrialRecord], best: Variant | None) -> None:

@@ -40,7 +40,7 @@ def prepare(request: Request) -> RunManifest:
     on = machine(request.profile)
     engine = _engine(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
-    return RunManifest(
+    manifest = RunManifest(
         format=FORMAT,
         suite=suite,
         plan=plan,
@@ -48,20 +48,25 @@ def prepare(request: Request) -> RunManifest:
         engine=engine,
         confirm_seeds=confirm,
         provenance=provenance(on, list(request.arguments)),
-        digest=digest(
-            {
-                "suite": _content(suite),
-                "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
-                "model": model.digest,
-                "engine": engine,
-                "confirm": confirm,
-                "machine": replace(on, threads=0),
-                "versions": stack_versions(),
-            }
-            | ({"adapters": [(adapter.name, adapter.digest) for adapter in found]} if found else {})
-        ),
+        digest="",
         adapters=found,
     )
+    return replace(manifest, digest=_digest(manifest))
+
+
+def _digest(manifest: RunManifest) -> str:
+    """Digest of everything that affects results. Runs with the same digest share a run directory."""
+    plan, adapters = manifest.plan, manifest.adapters
+    content = {
+        "suite": _content(manifest.suite),
+        "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
+        "model": manifest.model.digest,
+        "engine": manifest.engine,
+        "confirm": manifest.confirm_seeds,
+        "machine": replace(manifest.provenance.machine, threads=0),
+        "versions": stack_versions(),
+    }
+    return digest(content | ({"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}))
 
 
 def _engine(requested: Engine, plan: Plan) -> Engine:

@@ -48,7 +48,7 @@ class Sweep:
     mirror: Mirror | None = None
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
 
-    def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
+    def run_trials(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
         """Run the trials on one split of the cases. Returns the base's record, then one record per trial.
 
         Trials that failed in an earlier session run again. Trials for which the budget has no time left get no record.

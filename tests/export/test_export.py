@@ -39,11 +39,11 @@ def test_a_merged_folder_appears_complete(trained_run: RunStore, tmp_path: Path)
     """Until a merge is complete, its folder does not exist, and the temporary folder has no config.json."""
     source, request = source_of(trained_run), MergeRequest(tmp_path / "made", shard_size=64)
     with pytest.raises(KeyboardInterrupt):
-        to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), tell=lambda text: None)
+        to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), show_progress=lambda text: None)
     assert not (tmp_path / "made").exists()
     assert not (staging(tmp_path / "made") / "config.json").exists()
     said: list[str] = []
-    made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), tell=said.append)
+    made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), show_progress=said.append)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert not [name for name in files(made) if "partial" in name or name == shards.PROGRESS]
     verify_manifest(made)
@@ -55,12 +55,16 @@ def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: P
     source, place = source_of(trained_run), tmp_path / "made"
     for request in (MergeRequest(place, shard_size=64), MergeRequest(place, shard_size=128)):
         with pytest.raises(KeyboardInterrupt):
-            to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), tell=lambda text: None)
-    made = to_merged(source, tmp_path, MergeRequest(place), merge=merge_of(FakeTensors()), tell=lambda text: None)
+            to_merged(
+                source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), show_progress=lambda text: None
+            )
+    made = to_merged(
+        source, tmp_path, MergeRequest(place), merge=merge_of(FakeTensors()), show_progress=lambda text: None
+    )
     assert [name for name in files(made) if name.startswith("model")] == ["model.safetensors"]
     shutil.rmtree(made)
     with pytest.raises(KeyboardInterrupt):
-        to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), tell=lambda text: None)
+        to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), show_progress=lambda text: None)
     adapter = to_adapter(source, tmp_path, output=place, check=lambda model, adapter: None)
     assert set(files(adapter)) == {"MANIFEST.sha256", "adapter_config.json", "adapter_model.safetensors", "export.json"}
 
@@ -68,12 +72,12 @@ def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: P
 def test_an_existing_export_is_not_written_again(trained_run: RunStore, tmp_path: Path) -> None:
     """Repeating an export does nothing, and a different export to the same folder is refused and changes nothing."""
     source, request = source_of(trained_run), MergeRequest(tmp_path / "made")
-    made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), tell=lambda text: None)
+    made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), show_progress=lambda text: None)
     before = files(made)
-    to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="first")), tell=lambda text: None)
+    to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="first")), show_progress=lambda text: None)
     other = MergeRequest(tmp_path / "made", mode=MergeMode.FP16_BASE)
     with pytest.raises(StoreError, match="exists and contains something else"):
-        to_merged(source, tmp_path, other, merge=merge_of(FakeTensors()), tell=lambda text: None)
+        to_merged(source, tmp_path, other, merge=merge_of(FakeTensors()), show_progress=lambda text: None)
     assert files(made) == before
 
 
@@ -85,7 +89,7 @@ def test_disk_space_is_checked_first(trained_run: RunStore, tmp_path: Path) -> N
 
     request = MergeRequest(tmp_path / "made")
     with pytest.raises(StoreError, match=r"too little space: .*made needs 2251799\.\d GB"):
-        to_merged(source_of(trained_run), tmp_path, request, merge=merge_of(Huge()), tell=lambda text: None)
+        to_merged(source_of(trained_run), tmp_path, request, merge=merge_of(Huge()), show_progress=lambda text: None)
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +103,7 @@ def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     moved = replace(source, run=replace(source.run, model=replace(source.model, path=str(tmp_path / "base"))))
     with pytest.raises(ModelError, match="are not those that the run was made with"):
-        to_merged(moved, tmp_path, MergeRequest(), merge=merge_of(FakeTensors()), tell=lambda text: None)
+        to_merged(moved, tmp_path, MergeRequest(), merge=merge_of(FakeTensors()), show_progress=lambda text: None)
 
 
 def test_the_saved_base_and_requantising_give_the_same_bytes(trained_run: RunStore, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def merged_of(run: RunStore, folder: Path) -> Path:
     from harness.engine.merging import merge
 
     request = MergeRequest(folder / "merged")
-    return to_merged(source_of(run), folder, request, merge=merge, tell=lambda text: None)
+    return to_merged(source_of(run), folder, request, merge=merge, show_progress=lambda text: None)
 
 
 def test_a_gguf_has_a_record_and_a_manifest(trained_run: RunStore, tmp_path: Path) -> None:

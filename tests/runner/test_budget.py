@@ -105,7 +105,7 @@ def go(
 ) -> tuple[dict[str, TrialRecord], Budget]:
     budget = Budget(total, {trial.id: 1.0 for trial in wanted}, worker.clock)
     sweep = Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), worker, budget=budget)
-    return {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}, budget
+    return {record.trial: record for record in sweep.run_trials(wanted, Split.MAIN, "")}, budget
 
 
 # --- durations ----------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> 
     wanted, worker = trials(3), Timed(Clock(), 1)
     predicted = {wanted[1].id: "predicted not to fit and not tried"}
     sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=predicted)
-    records = {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}
+    records = {record.trial: record for record in sweep.run_trials(wanted, Split.MAIN, "")}
     assert wanted[1].id not in worker.done
     left_out = records[wanted[1].id]
     assert (left_out.status, left_out.basis) == (Status.OUT_OF_MEMORY, Basis.PREDICTED)
@@ -278,7 +278,7 @@ def test_a_prediction_does_not_replace_a_result(tmp_path: Path) -> None:
     predicted = {wanted[0].id: "predicted not to fit and not tried"}
     for left_out in (predicted, {}, predicted):
         sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=left_out)
-        record = sweep.go(wanted, Split.MAIN, "")[1]
+        record = sweep.run_trials(wanted, Split.MAIN, "")[1]
     assert (record.status, record.basis) == (Status.SUCCEEDED, Basis.MEASURED)
     assert worker.done == [BASE, wanted[0].id]
 

@@ -61,7 +61,7 @@ def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> Non
 
     events: list[Event] = []
     once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine=Engine.FUSED)), listener=EventList(events))
-    records = once.go((A, B, C), Split.MAIN, "testing")
+    records = once.run_trials((A, B, C), Split.MAIN, "testing")
     assert {record.status for record in records} == {Status.SUCCEEDED}
     assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
     assert [event.message for event in events if event.kind is EventKind.NOTICED] == [
@@ -222,7 +222,7 @@ class TimingOut:
 def test_a_timeout_ends_one_trial(tmp_path: Path) -> None:
     """If a worker is stopped at the time limit, the trial in flight is TIMED_OUT and a new worker runs the others."""
     each = replace(sweep(tmp_path, nobody), executor=TimingOut(Inline(Workers({A.id: RuntimeError()}))))
-    records = {NAMES[record.trial]: record for record in each.go([A, B], Split.MAIN, "testing")}
+    records = {NAMES[record.trial]: record for record in each.run_trials([A, B], Split.MAIN, "testing")}
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.TIMED_OUT, "b": Status.SUCCEEDED}
     assert records["a"].message == "stopped"
 

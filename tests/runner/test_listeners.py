@@ -54,7 +54,7 @@ def test_each_record_is_passed_on_once_per_session(tmp_path: Path) -> None:
     """A listener gets each trial's record once per session, whether the record is new or reused."""
     for workers in (Workers(), nobody):
         tracker = Tracker("tracker")
-        replace(sweep(tmp_path, workers), listener=tracker).go([A], Split.MAIN, "testing")
+        replace(sweep(tmp_path, workers), listener=tracker).run_trials([A], Split.MAIN, "testing")
         records = [line for line in tracker.sent if line.endswith(" 1")]
         assert records == [f"tracker: {BASE} 1", f"tracker: {A.id} 1"]
 

@@ -47,7 +47,7 @@ def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
     """One worker runs the base and every trial on every case of the split, and each gets a record with answers."""
     workers, events = Workers(), list[Event]()
     each = replace(sweep(tmp_path, workers), listener=EventList(events))
-    records = each.go([A, B], Split.MAIN, "testing")
+    records = each.run_trials([A, B], Split.MAIN, "testing")
     asked = [one.prompt for one in CASES[:2]]
     assert workers.tasks == [(BASE, False, asked), ("a", True, asked), ("b", True, asked)]
     assert [record.trial for record in records] == [BASE, A.id, B.id]
@@ -279,11 +279,11 @@ def test_a_cache_is_still_used_after_an_axis_is_added(tmp_path: Path) -> None:
     go(tmp_path, Workers(), [A])
     before = sweep(tmp_path, nobody, run="later")
     default = MoreSettings(**A.settings.as_dict())
-    records = before.go([replace(A, settings=default)], Split.MAIN, "testing")
+    records = before.run_trials([replace(A, settings=default)], Split.MAIN, "testing")
     assert [(record.status, record.reused) for record in records] == [(Status.SUCCEEDED, True)] * 2
     work = Workers()
     other = replace(A, settings=replace(default, noise=5.0))
-    sweep(tmp_path, work, run="other").go([other], Split.MAIN, "testing")
+    sweep(tmp_path, work, run="other").run_trials([other], Split.MAIN, "testing")
     assert [(trial, train) for trial, train, _ in work.tasks] == [("a", True)]
 
 
@@ -389,6 +389,6 @@ def test_an_interruption_keeps_finished_records(tmp_path: Path) -> None:
 
     each = replace(sweep(tmp_path, nobody), executor=Watched(), listener=Interrupting())
     with pytest.raises(KeyboardInterrupt):
-        each.go([A, B], Split.MAIN, "testing")
+        each.run_trials([A, B], Split.MAIN, "testing")
     assert closed == ["001.json"]
     assert {NAMES[record.trial] for record in each.run.records()} == {BASE, "a"}

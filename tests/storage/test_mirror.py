@@ -17,7 +17,7 @@ from harness.core.run import TrialRecord
 from harness.core.suite import Split
 from harness.core.training import Status, Training
 from harness.runner.executors.inline import Inline
-from harness.runner.listeners.sync import Copies
+from harness.runner.listeners.sync import SyncListener
 from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.manifest import MANIFEST
@@ -55,9 +55,9 @@ def machine_at(folder: Path, shared: Path) -> Mirror:
 
 
 def go(made: Mirror, work: Callable[..., object], told: list[Event] | None = None) -> dict[str, TrialRecord]:
-    listener = Copies(made, EventList(told if told is not None else []))
+    listener = SyncListener(made, EventList(told if told is not None else []))
     sweep = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made)
-    return {record.trial: record for record in sweep.go([A, B], Split.MAIN, "")}
+    return {record.trial: record for record in sweep.run_trials([A, B], Split.MAIN, "")}
 
 
 def files(folder: Path) -> set[str]:
@@ -102,7 +102,7 @@ def test_failures_are_not_copied(tmp_path: Path) -> None:
 def test_what_was_finished_before_is_copied_too(tmp_path: Path) -> None:
     """Killed between its record and its copy, or begun without --sync, a trial is copied by the next session."""
     alone = Sweep(SETUP, RunStore(tmp_path / "one" / "run"), Cache(tmp_path / "one" / "cache"), Inline(Trainers()))
-    alone.go([A, B], Split.MAIN, "")
+    alone.run_trials([A, B], Split.MAIN, "")
     made = machine_at(tmp_path / "one", tmp_path / "drive")
     go(made, nobody)
     assert len(made.far_run.records()) == 3

@@ -132,9 +132,9 @@ def rerun(seed: int, output: Path) -> None:
         store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, facts.versions)
         sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(work))
-        records = sweep.go(manifest.plan.trials, Split.MAIN, "")
+        records = sweep.run_trials(manifest.plan.trials, Split.MAIN, "")
         within = in_reach(manifest, records)
-        sweep.go([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
+        sweep.run_trials([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
     print(f"seed {seed}: done", flush=True)
 
 

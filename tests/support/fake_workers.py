@@ -118,7 +118,7 @@ def go(
 ) -> dict[str, TrialRecord]:
     """Run a sweep and return its records by trial name, after checking that the run directory has the same records."""
     each = sweep(folder, workers, setup=setup, run=run)
-    records = each.go(trials, split, "testing")
+    records = each.run_trials(trials, split, "testing")
     assert all(each.run.record(split, record.trial) == record for record in records)
     return {NAMES.get(record.trial, record.trial): record for record in records}
 

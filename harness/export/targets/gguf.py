@@ -135,9 +135,9 @@ def _make(request: ExportRequest, options: GgufOptions) -> str:
     wanted = GgufRequest(options.quant, request.output, options.llama_cpp)
     check_tools(request.source, wanted)
     merged = export_merged(request, options, output=None)
-    request.tell(f"converting to GGUF in {options.quant} with llama.cpp (several minutes for a 7B model)")
+    request.show_progress(f"converting to GGUF in {options.quant} with llama.cpp (several minutes for a 7B model)")
     made = to_gguf(request.source, merged, request.folder, wanted)
-    request.tell(instructions(request.run, request.source, made))
+    request.show_progress(instructions(request.run, request.source, made))
     return str(made)
 
 

@@ -48,7 +48,7 @@ class MergeRequest:
     shard_size: int = SHARD_SIZE
 
 
-def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Merger, tell: Printer) -> Path:
+def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Merger, show_progress: Printer) -> Path:
     """Write the merged model, or complete an interrupted attempt, and return its folder.
 
     Raises:
@@ -75,7 +75,7 @@ def to_merged(source: Source, folder: Path, request: MergeRequest, *, merge: Mer
     known: dict[str, str] = {}
     for name, sha in shards.write(made, merged, parts, inputs):
         known[name] = sha
-        tell(f"{len(known)} of {len(parts)} files: {name}")
+        show_progress(f"{len(known)} of {len(parts)} files: {name}")
     _write_texts(made, source, request.dtype, untied=merged.untied)
     commit(made, final, record, known)
     return final
@@ -142,7 +142,9 @@ def _merged_note(source: Source, mode: MergeMode, requantised: bool) -> str:
 def export_merged(request: ExportRequest, options: MergeOptions, *, output: Path | None) -> Path:
     """Merge with the command-line options, and return the folder of the merged model."""
     wanted = MergeRequest(output, options.mode, options.dtype)
-    return to_merged(request.source, request.folder, wanted, merge=request.engine.merge, tell=request.tell)
+    return to_merged(
+        request.source, request.folder, wanted, merge=request.engine.merge, show_progress=request.show_progress
+    )
 
 
 def _make(request: ExportRequest, options: MergeOptions) -> str:

@@ -192,7 +192,7 @@ def _packages(versions: Mapping[str, str]) -> list[str]:
 
 def _make(request: ExportRequest, options: NotebookOptions) -> str:
     made = to_notebook(request.source, request.folder, output=request.output, dtype=options.dtype)
-    request.tell(UPLOAD)
+    request.show_progress(UPLOAD)
     return str(made)
 
 
