@@ -55,7 +55,7 @@ for command in COMMANDS:
 
 
 def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -> int:
-    """Run one command and return its exit code: 0, or 2 for an error, or 130 after Ctrl-C, or the command's own.
+    """Run one command and return its exit code, which is 2 after a HarnessError and 130 after Ctrl-C.
 
     `program` is the click command to run; tests pass others.
     """
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -
 
 
 def _exit_code_of_abort(abort: click.Abort) -> int:
-    """Print why click aborted and return the exit code. An EOFError with no prompt behind it is a bug and is raised."""
+    """Print why click aborted and return the exit code. An EOFError outside a prompt is a bug and is raised again."""
     if isinstance(abort.__cause__, EOFError):
         raise abort.__cause__
     if isinstance(abort.__context__, EOFError):

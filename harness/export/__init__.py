@@ -4,6 +4,7 @@
     registry   the list of targets                      output_folders  output folders that are complete or absent
     protocol   what a target module must define         shards          writes safetensors files, resumable
     llama_cpp  finds or installs llama.cpp              config_files    configuration and tokenizer of a merged model
+    upload     uploads a folder to the Hub              model_card      README.md of an upload
 
 This package does not import torch. Functions of the engine are passed in as `protocol.EngineFunctions`.
 """

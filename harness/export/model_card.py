@@ -18,7 +18,7 @@ from harness.core.results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Message, Reducer, Role
 from harness.export.source import Source
-from harness.export.targets.gguf import INSTALL, TYPE, llama_cli_command
+from harness.export.targets.gguf import CHAT_HINT, INSTALL_HINT, llama_cli_command
 
 EXAMPLES = 5
 
@@ -141,5 +141,5 @@ def _usage(source: Source, repository: str) -> str:
         f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"
-        f"llama.cpp: {INSTALL}. {TYPE}"
+        f"llama.cpp: {INSTALL_HINT}. {CHAT_HINT}"
     )

@@ -74,7 +74,7 @@ def _storage(request: Request, manifest: RunManifest) -> _Storage:
 
 @dataclass(frozen=True)
 class _Session:
-    """One call of `run`."""
+    """The objects of one call of `run`: the request, its checked manifest, the sweep, and the user's listener."""
 
     request: Request
     manifest: RunManifest

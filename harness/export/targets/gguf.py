@@ -25,11 +25,11 @@ _NOTES = {
 }
 
 
-INSTALL = (
+INSTALL_HINT = (
     "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
     "https://github.com/ggml-org/llama.cpp/releases"
 )
-TYPE = "Type a question after `>`. Type `/clear` before the next one: the run asked each one alone. `/exit` quits."
+CHAT_HINT = "Type a question after `>`. Type `/clear` before the next one: the run asked each one alone. `/exit` quits."
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def instructions(run: Path, source: Source, file: Path) -> str:
             f"Chat here:             {shlex.join(['harness', 'chat', *named, '--gguf', str(file)])}",
             f"Check for changes:     {shlex.join(['harness', 'parity', *named])}",
             "Chat on another machine, without Python or a GPU:",
-            f"  1. Install llama.cpp: {INSTALL}",
+            f"  1. Install llama.cpp: {INSTALL_HINT}",
             f"  2. Copy {file.name} there ({file.stat().st_size / 1e6:,.0f} MB; its path is below)",
             f"  3. In its folder, run: {llama_cli_command(source, file)}",
-            f"  4. {TYPE}",
+            f"  4. {CHAT_HINT}",
         )
     )
 
