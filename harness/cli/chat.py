@@ -1,53 +1,47 @@
-"""Commands that ask a run's models again: `chat` and `parity`."""
+"""`harness chat`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from harness.cli.export import SEED, VARIANT
-from harness.cli.params import PLACE, Place
-from harness.cli.run import CODE, QUIET
-from harness.cli.runs import RUN
-
-Ask = Callable[[str], tuple[tuple[str, str], ...]]
-"""Takes a question; returns (model name, answer) pairs."""
+from harness.cli.options import RUN, TRAINING_SEED, VARIANT, PathType
 
 
 @click.command()
 @RUN
 @VARIANT
-@SEED
-@click.option("--ask", "asked", multiple=True, metavar="TEXT", help="Ask this question and exit; repeatable.")
+@TRAINING_SEED
+@click.option("--ask", "questions", multiple=True, metavar="TEXT", help="Ask this question and exit; repeatable.")
 @click.option(
     "--gguf",
-    type=Place(exists=True, dir_okay=False),
+    type=PathType(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Ask an exported GGUF file with llama.cpp instead.",
+    help="Ask this exported GGUF file instead, with llama.cpp.",
 )
-def chat(run: Path, variant: str, seed: int | None, asked: tuple[str, ...], gguf: Path | None) -> None:
-    """Ask questions: base and tuned answers, side by side.
+def chat(run: Path, variant: str, seed: int | None, questions: tuple[str, ...], gguf: Path | None) -> None:
+    """Ask the base model and a variant, and compare answers.
 
-    RUN is a run's directory; VARIANT is a variant's name, or a part of it that no other variant's name
-    has. Each question is a new conversation, with the suite's system prompt if it has one.
+    RUN is the directory of a run. VARIANT is the name of a variant, or any part of the name that identifies
+    it. Each question starts a new conversation, with the suite's system prompt if it has one.
     """
-    from harness.cli.chat_session import answered, at_home, in_torch
+    from harness.cli.chat_session import gguf_session, print_answers, torch_session
     from harness.export.source import find
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
     from harness.storage.runs import find_run
 
     source = find(find_run(run), variant, seed, Cache(CACHE))
-    with at_home(source, gguf) if gguf else in_torch(source) as ask:
-        for question in asked or _typed():
-            answered(question, ask(question))
+    with gguf_session(source, gguf) if gguf else torch_session(source) as ask:
+        for question in questions or _typed_lines():
+            print_answers(question, ask(question))
 
 
-def _typed() -> Iterator[str]:
-    """Yield the lines that the user types until end of file, without empty ones."""
+def _typed_lines() -> Iterator[str]:
+    """Yield the non-empty lines of standard input."""
     live = sys.stdin.isatty()
     if live:
         click.echo("Type a question; Ctrl-D exits.", err=True)
@@ -59,40 +53,3 @@ def _typed() -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
-
-
-@click.command()
-@RUN
-@VARIANT
-@SEED
-@click.option(
-    "--llama-cpp",
-    type=PLACE,
-    metavar="DIR",
-    help="A checkout of llama.cpp with its converter (default: from PATH, else what `harness doctor` installed).",
-)
-@CODE
-@QUIET
-def parity(run: Path, variant: str, seed: int | None, llama_cpp: Path | None, allow_code: bool, quiet: bool) -> None:
-    """Find where, from adapter to GGUF, answers change.
-
-    RUN is a run's directory; VARIANT is a variant's name, or a part of it that no other variant's name
-    has. The suite's prompts are asked again at every stage: NF4 + adapter, merged, reloaded from disk, and
-    GGUF in f16, q8_0 and q4_k_m. Assertions whose verdict changes are listed with the stage. The result is
-    saved in RUN/parity and shown in the report.
-    """
-    from harness.cli.chat_session import check_parity
-    from harness.cli.export import progress_printer
-    from harness.cli.tables import parity_table
-    from harness.export.source import find
-    from harness.report import report_files
-    from harness.storage.cache import Cache
-    from harness.storage.locations import CACHE
-    from harness.storage.runs import find_run
-
-    store, cache = find_run(run), Cache(CACHE)
-    with store.locked(), cache.in_use(store.root):
-        source = find(store, variant, seed, cache)
-        parity_table(check_parity(store, source, llama_cpp, progress_printer(quiet), allow_code=allow_code))
-        if store.has_results:
-            report_files.rewrite(store)

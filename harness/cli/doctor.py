@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.check import PROFILE
+from harness.cli.options import PROFILE
 from harness.core.device_profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @PROFILE
-@click.option("--calibrate", is_flag=True, help="Time this GPU (about two minutes) to make its predictions accurate.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure the speed of this GPU (about two minutes), so that `harness plan` predicts times more accurately.",
+)
 @click.option(
     "--install-llama-cpp",
     is_flag=True,
-    help="Download llama.cpp's converter and build its Python binding, for GGUF files.",
+    help="Install llama.cpp: download its converter and build its Python binding. GGUF exports need both.",
 )
 def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
-    """Check what this machine can do, and how to fix problems.
+    """Check GPU, libraries and disk, and show how to fix problems.
 
-    Exits with 2 if a problem would stop a run with this profile.
+    The exit code is 2 if a problem would stop a run with this profile.
     """
     from harness.cli.tables import calibration_line, findings_table
     from harness.export.llama_cpp import install
@@ -35,18 +39,18 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     if install_llama_cpp:
         install(click.echo)
         return 0
-    cache, on = Cache(CACHE), _gpu(PROFILES[profile]) if calibrate else None
+    cache, on = Cache(CACHE), _gpu_machine(PROFILES[profile]) if calibrate else None
     found = findings(facts(cache), PROFILES[profile])
     findings_table(found)
     if any(finding.level is Level.PROBLEM for finding in found):
         return 2
     if on:
-        calibrated = _measure(on)
+        calibrated = _calibrate(on)
         calibration_line(calibrated, cache.commit_calibration(calibrated))
     return 0
 
 
-def _gpu(profile: Profile) -> Machine:
+def _gpu_machine(profile: Profile) -> Machine:
     """The machine to calibrate.
 
     Raises:
@@ -63,15 +67,15 @@ def _gpu(profile: Profile) -> Machine:
     return on
 
 
-def _measure(on: Machine) -> Calibration:
+def _calibrate(on: Machine) -> Calibration:
     from harness.engine.calibration import timings
     from harness.hardware.doctor import calibrated
     from harness.hardware.estimate.predictions import public_shape
     from harness.models.resolving import POCKET, SHAPES
 
-    return calibrated(on.device, timings(on, SHAPES, POCKET, _tell), public_shape)
+    return calibrated(on.device, timings(on, SHAPES, POCKET, _print_timing), public_shape)
 
 
-def _tell(step: Timing) -> None:
+def _print_timing(step: Timing) -> None:
     size = f"{step.shape}, {step.layers} layers, {step.rows} x {step.length} tokens"
     click.echo(f"  {size}: {step.seconds:.3f} s a step", err=True)

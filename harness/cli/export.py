@@ -1,33 +1,23 @@
-"""`harness export`: a command whose targets and options come from `harness.export.exporters`."""
+"""`harness export`. Its targets and their options are defined by `harness.export.registry`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from harness.cli.params import PLACE
-from harness.cli.run import QUIET
-from harness.cli.runs import RUN
+from harness.cli.options import PATH, QUIET, RUN, TRAINING_SEED, VARIANT, progress_printer
 from harness.core.wording import listed
 
 if TYPE_CHECKING:
-    from harness.export.exporter import Exporter, Option
-
-VARIANT = click.argument("variant")
-SEED = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    metavar="N",
-    help="Seed of the training to use (default: the grid's first).",
-)
+    from harness.export.protocol import Exporter, Option
 
 
 class _ExportCommand(click.Command):
-    """Adds the exporters' options when the command is parsed, so that `harness --help` does not import them."""
+    """Adds the options of all exporters when the command is parsed, so that `harness --help` does not import them."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
@@ -43,19 +33,19 @@ class _ExportCommand(click.Command):
 
 
 def _exporters() -> tuple[Exporter[Any], ...]:
-    from harness.export.exporters import EXPORTERS
+    from harness.export.registry import EXPORTERS
 
     return EXPORTERS
 
 
 def _kind() -> click.Option:
     kinds = click.Choice([each.kind.value for each in _exporters()])
-    return click.Option(["--to", "kind"], type=kinds, required=True, help="What to export.")
+    return click.Option(["--to", "kind"], type=kinds, required=True, help="Format or destination; see above.")
 
 
 def _target_options() -> Iterator[click.Option]:
-    """Every option of every target, once."""
-    from harness.export.exporter import options_of
+    """The options of all targets; an option that targets share appears once."""
+    from harness.export.protocol import options_of
 
     names = {name: each for exporter in _exporters() for name, each in options_of(exporter).items()}
     for name, (option, field) in names.items():
@@ -66,7 +56,7 @@ def _click_option(name: str, option: Option, default: Any) -> click.Option:
     words = [_flag(name), name]
     if default is False:
         return click.Option(words, is_flag=True, help=option.help)
-    kind = PLACE if option.is_path else click.Choice(list(map(str, option.choices))) if option.choices else click.STRING
+    kind = PATH if option.is_path else click.Choice(list(map(str, option.choices))) if option.choices else click.STRING
     shown = None if default is None else str(default)
     return click.Option(
         words, type=kind, default=shown, show_default=bool(shown), metavar=option.metavar, help=option.help
@@ -80,20 +70,22 @@ def _flag(name: str) -> str:
 @click.command(cls=_ExportCommand)
 @RUN
 @VARIANT
-@SEED
-@click.option("--output", type=PLACE, metavar="DIR", help="Where to write it (default: a folder in RUN/exports).")
+@TRAINING_SEED
+@click.option(
+    "--output", type=PATH, metavar="DIR", help="Directory for the result (default: a new one in RUN/exports)."
+)
 @QUIET
 def export(
     run: Path, variant: str, kind: str, seed: int | None, output: Path | None, quiet: bool, **given: Any
 ) -> None:
-    """Make an adapter, merged model, GGUF, notebook or Hub page.
+    """Export a variant: adapter, merged model, GGUF, Hub ...
 
-    It needs no GPU. RUN is a run's directory; VARIANT is a variant's name, or a part of it that no other
-    variant's name has. If the command is stopped, run it again to continue.
+    RUN is the directory of a run. VARIANT is the name of a variant, or any part of the name that identifies
+    it. An export needs no GPU. If it is interrupted, run the same command again to continue.
     """
     from harness.engine.log_filters import hide_library_messages
     from harness.engine.merging import check_adapter, merge
-    from harness.export.exporter import EngineFunctions, ExportRequest
+    from harness.export.protocol import EngineFunctions, ExportRequest
     from harness.export.source import find
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
@@ -112,12 +104,12 @@ def export(
 
 
 def _check_options(kind: str) -> None:
-    """Refuse options that have no effect on this target.
+    """Refuse options that this target does not use.
 
     Raises:
         click.UsageError: such an option was given.
     """
-    from harness.export.exporter import options_of
+    from harness.export.protocol import options_of
 
     source = click.get_current_context().get_parameter_source
     kinds: dict[str, list[str]] = {}
@@ -131,12 +123,12 @@ def _check_options(kind: str) -> None:
 
 
 def _options(exporter: Exporter[Any], given: dict[str, Any]) -> Any:
-    """The exporter's options dataclass from the values that click parsed.
+    """Build the exporter's options dataclass from the values that click parsed.
 
     Raises:
         click.UsageError: a required option is missing.
     """
-    from harness.export.exporter import options_of
+    from harness.export.protocol import options_of
 
     values = {}
     for name, (option, _) in options_of(exporter).items():
@@ -145,13 +137,3 @@ def _options(exporter: Exporter[Any], given: dict[str, Any]) -> Any:
         members = {str(each): each for each in option.choices}
         values[name] = members.get(given[name], given[name])
     return exporter.options(**values)
-
-
-def progress_printer(quiet: bool) -> Callable[[str], None]:
-    """A function that prints progress to standard error, or nothing with `--quiet`."""
-
-    def show(text: str) -> None:
-        if not quiet:
-            click.echo(text, err=True)
-
-    return show

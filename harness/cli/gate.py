@@ -1,4 +1,4 @@
-"""`harness bless` and `harness gate`."""
+"""`harness gate`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.params import PLACE
-from harness.cli.run import CODE
-from harness.cli.runs import RUN
+from harness.cli.options import ALLOW_CODE, PATH, RUN
 
 if TYPE_CHECKING:
     from harness.core.regression import Decision
@@ -24,38 +22,22 @@ NOT_COMPARABLE = 4
 
 @click.command()
 @RUN
-@click.option("--name", metavar="NAME", help="Name of the baseline (default: SUITE-GRID-MODEL).")
-def bless(run: Path, name: str | None) -> None:
-    """Save a run as the baseline for later runs.
-
-    RUN is a run's directory. Scores, answers, costs, settings and fingerprints are written to
-    reports/baselines/NAME.json, which you commit. It holds no weights and no training rows.
-    """
-    from harness.analysis.regression.bless import bless as make_baseline
-    from harness.storage.runs import find_run
-
-    made = make_baseline(find_run(run), name)
-    click.echo(str(made))
-    click.echo(f"Commit it. To compare a later run with it: harness gate RUN --baseline {made.stem}", err=True)
-
-
-@click.command()
-@RUN
 @click.option(
     "--baseline",
-    type=PLACE,
+    type=PATH,
     required=True,
     metavar="NAME",
     help="Name or file of a baseline, or the directory of another run.",
 )
-@click.option("--markdown", type=PLACE, metavar="FILE", help="Write the verdict as Markdown, for a pull request.")
-@click.option("--json", "as_json", type=PLACE, metavar="FILE", help="Write the verdict as JSON.")
+@click.option("--markdown", type=PATH, metavar="FILE", help="Write the verdict as Markdown, for a pull request.")
+@click.option("--json", "as_json", type=PATH, metavar="FILE", help="Write the verdict as JSON.")
 @click.option("--strict", is_flag=True, help="Exit with 4 if the verdict is inconclusive.")
-@CODE
+@ALLOW_CODE
 def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None, strict: bool, allow_code: bool) -> int:
-    """Compare a run with a baseline: has anything become worse?
+    """Compare a run with a baseline and detect regressions.
 
-    RUN is a run's directory. Exits with 1 on a regression, and with 4 if the two cannot be compared.
+    RUN is the directory of a run. The exit code is 0 without a regression, 1 with one, and 4 if the run and
+    the baseline cannot be compared.
     """
     from harness.analysis.regression import gate as regression_gate
     from harness.analysis.regression import gate_output
@@ -63,7 +45,7 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
     from harness.storage.records import write_record
     from harness.storage.runs import find_run
 
-    with _without_collecting():
+    with _without_garbage_collection():
         decision = regression_gate.run_gate(find_run(run), str(baseline), allow_code=allow_code)
     click.echo(gate_output.text(decision))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := gate_output.workflow_commands(decision)):
@@ -76,8 +58,8 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Turn garbage collection off: with tens of thousands of records it takes a third of the time and finds nothing."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection, which with many thousands of records takes a third of the time and frees nothing."""
     were_on = gc.isenabled()
     gc.disable()
     try:
@@ -88,7 +70,7 @@ def _without_collecting() -> Iterator[None]:
 
 
 def exit_code(decision: Decision, *, strict: bool) -> int:
-    """Exit code of a verdict; inconclusive is 0 unless `strict`."""
+    """Exit code of a verdict. An inconclusive verdict is an error only with `strict`."""
     from harness.core.results import Verdict
 
     codes = {Verdict.REGRESSED: REGRESSION, Verdict.NOT_COMPARABLE: NOT_COMPARABLE}

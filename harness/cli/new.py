@@ -6,31 +6,35 @@ from pathlib import Path
 
 import click
 
-from harness.cli.params import PLACE
+from harness.cli.options import PATH
 
 
 @click.command()
-@click.argument("name", type=PLACE)
+@click.argument("name", type=PATH)
 @click.option(
     "--from",
     "source",
-    type=PLACE,
+    type=PATH,
     required=True,
     metavar="FILE",
-    help="Questions and answers: .csv or .tsv with a header, or .jsonl with messages or pairs.",
+    help="File of questions and answers: .csv or .tsv with a header line, or .jsonl with chat messages or pairs.",
 )
 @click.option(
-    "--prompt-column", metavar="COLUMN", help="Column of the questions (default: question, prompt, instruction, ...)."
+    "--prompt-column",
+    metavar="COLUMN",
+    help="Column that holds the questions (default: question, prompt, instruction, ...).",
 )
 @click.option(
-    "--answer-column", metavar="COLUMN", help="Column of the answers (default: answer, completion, output, ...)."
+    "--answer-column",
+    metavar="COLUMN",
+    help="Column that holds the answers (default: answer, completion, output, ...).",
 )
 def new(name: Path, source: Path, prompt_column: str | None, answer_column: str | None) -> None:
-    """Write a suite from your own questions and answers.
+    """Create a suite from your own questions and answers.
 
-    NAME is the folder to create, such as suites/mine; existing files are never changed. It contains your
-    rows as training data, cases that ask them, cases for you to rephrase, cases that check what the model
-    must not lose, and two grids.
+    NAME is the folder to create, such as suites/mine; existing files are never changed. The new suite
+    contains your rows as training data, test cases with the same questions, cases for which you write
+    rephrased questions, cases for abilities that the model must keep, and two grids.
     """
     from harness.suites.new import Columns, make
 

@@ -1,4 +1,4 @@
-"""Progress display of a run: a live bar with the time left, or a line every 30 seconds where there is no terminal."""
+"""Progress display of a run: a bar with the remaining time in a terminal, else one line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from harness.core.training import Status
 from harness.runner.listeners import Listener
 
 _TRAINING = 0.8
-"""Share of a trial's progress that training counts for; answering is the rest."""
-_WINDOW = 3600.0
-"""Seconds over which the speed is averaged: trials are slow and few."""
-_EVERY = 30.0
-"""Seconds between two lines of a log, so that its reader sees progress, and where it stopped if it did."""
+"""Share of a trial's progress bar that training fills; answering fills the rest."""
+_SPEED_WINDOW = 3600.0
+"""Seconds over which the speed is averaged. A trial takes minutes, so a shorter window would be too noisy."""
+_LINE_INTERVAL = 30.0
+"""Seconds between two progress lines in a log without a terminal."""
 
 
 class Display(Listener):
-    """Shows a run's events; use it in a `with` block that lasts as long as the display."""
+    """Shows a run's events. Use it as a context manager: the display ends with the block."""
 
     def __init__(
         self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._console = console or Console(stderr=True)
         self._live = self._console.is_terminal and not quiet
-        self._lines, self._clock, self._printed = not self._live and not quiet, clock, clock()
+        self._prints_lines, self._clock, self._printed = not self._live and not quiet, clock, clock()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -40,11 +40,11 @@ class Display(Listener):
             TextColumn("{task.fields[now]}", markup=False),
             console=self._console,
             disable=not self._live,
-            speed_estimate_period=_WINDOW,
+            speed_estimate_period=_SPEED_WINDOW,
         )
         self._task: TaskID | None = None
         self._title, self._total, self._finished = "", 0, 0
-        self._within: dict[str, float] = {}
+        self._partial: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -54,7 +54,7 @@ class Display(Listener):
         self._progress.stop()
 
     def show(self, text: str) -> None:
-        """Print a worker's log above the display."""
+        """Print text of a worker's log above the progress bar."""
         self._progress.console.print(text, markup=False, highlight=False, end="", soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
@@ -66,34 +66,34 @@ class Display(Listener):
             self._follow(event, self._task)
 
     def _begin(self, event: Event) -> None:
-        self._finished, self._within = 0, {}
+        self._finished, self._partial = 0, {}
         self._title, self._total = event.message[:1].upper() + event.message[1:], event.total
         if event.total:
             self._task = self._progress.add_task(escape(self._title), total=event.total, now="starting a worker")
         elif self._live:
-            self._progress.console.print(f"{escape(self._title)}: nothing is left to do")
+            self._progress.console.print(f"{escape(self._title)}: all trials are finished already")
 
     def _follow(self, event: Event, task: TaskID) -> None:
         name = "the base" if event.trial in ("", "base") else event.trial
         if event.kind is EventKind.FINISHED:
             self._finished += 1
-            self._within.pop(event.trial, None)
+            self._partial.pop(event.trial, None)
             self._print_failure(name, event)
             now = ""
         elif event.kind is EventKind.STEP:
-            self._within[event.trial] = _TRAINING * event.done / max(1, event.total)
+            self._partial[event.trial] = _TRAINING * event.done / max(1, event.total)
             loss = f", loss {event.loss:.3g}" if event.loss is not None else ""
             now = f"{name}: step {event.done} of {event.total}{loss}"
         elif event.kind is EventKind.ANSWERING:
-            self._within[event.trial] = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
+            self._partial[event.trial] = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
             now = f"{name}: {event.done} of {event.total} answers"
         else:
             now = name if event.kind is EventKind.STARTED else ""
-        self._progress.update(task, completed=self._finished + sum(self._within.values()), now=now)
-        if self._lines and self._clock() >= self._printed + _EVERY:
+        self._progress.update(task, completed=self._finished + sum(self._partial.values()), now=now)
+        if self._prints_lines and self._clock() >= self._printed + _LINE_INTERVAL:
             self._printed = self._clock()
-            where = f"{self._title}: {self._finished} of {self._total}{now and f'; {now}'}"
-            self._console.print(where, markup=False, highlight=False, soft_wrap=True)
+            line = f"{self._title}: {self._finished} of {self._total}{now and f'; {now}'}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _print_failure(self, name: str, event: Event) -> None:
         if event.status is not Status.SUCCEEDED and self._live:

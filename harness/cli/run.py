@@ -7,15 +7,9 @@ from pathlib import Path
 
 import click
 
-from harness.cli.check import GRID, MODEL, PROFILE, SEEDS, SKIP, SUITE
-from harness.cli.params import PLACE
+from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, SEEDS, SKIP_UNSUPPORTED, SUITE
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
-
-QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
-CODE = click.option(
-    "--allow-code", is_flag=True, help="Let the suite run its own code to judge answers (if you trust it)."
-)
 
 TRIAL_FAILED = 3
 
@@ -31,50 +25,57 @@ TRIAL_FAILED = 3
     default=3,
     show_default=True,
     metavar="N",
-    help="Number of fresh seeds under which the best variant is trained again; 0 skips the confirmation.",
+    help="Number of fresh seeds with which the best variant is trained again to confirm its result; 0 skips this.",
 )
-@click.option("--output", type=PLACE, metavar="DIR", help="Directory of the run (default: one in reports/runs).")
+@click.option(
+    "--output",
+    type=PATH,
+    metavar="DIR",
+    help="Directory for the results (default: a new one in reports/runs, or this run's earlier one).",
+)
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Time limit of one trial in seconds."
 )
-@click.option("--fresh", is_flag=True, help="Ignore earlier results: train and answer everything again.")
+@click.option("--fresh", is_flag=True, help="Ignore results of earlier runs: train and answer everything again.")
 @click.option(
     "--adapter",
     "adapters",
-    type=PLACE,
+    type=PATH,
     multiple=True,
     metavar="DIR",
-    help="Also score an adapter trained elsewhere (a folder as PEFT saves it); repeatable.",
+    help="Also score an adapter that was trained elsewhere: a folder saved by PEFT; repeatable.",
 )
 @click.option(
     "--engine",
     type=click.Choice(sorted(engine.value for engine in Engine)),
     default=Engine.AUTO.value,
     show_default=True,
-    help="fused trains trials of one base together; reference trains one by one with SFTTrainer; auto is fused where "
-    "several trials share a base.",
+    help="reference trains one trial at a time with TRL's SFTTrainer; fused trains several trials in one pass; auto "
+    "selects fused if several trials share a base model in the same precision.",
 )
-@click.option("--timeline", is_flag=True, help="Also evaluate the suite after every epoch.")
+@click.option("--timeline", is_flag=True, help="Also run the suite's main cases after every epoch.")
 @click.option(
     "--skip-hopeless",
     is_flag=True,
-    help="Skip trials predicted to run out of GPU memory; the report marks them as predicted.",
+    help="Skip trials that are predicted to run out of GPU memory. The report marks them as predicted.",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="Time limit (2h, 90m, 45s). The most informative trials run first; rerun the command to continue.",
+    help="Time limit of the whole run (2h, 90m, 45s). The most informative trials run first; run the command again to "
+    "continue.",
 )
 @click.option(
     "--sync",
-    type=PLACE,
+    type=PATH,
     metavar="DIR",
-    help="Folder that outlives this machine: finished trials are copied to it, and a new machine resumes from it.",
+    help="Copy finished trials to this folder, and resume from it on a new machine. Use a folder that outlives the "
+    "machine, such as a mounted drive.",
 )
-@SKIP
-@CODE
+@SKIP_UNSUPPORTED
+@ALLOW_CODE
 @QUIET
-@click.option("--verbose", is_flag=True, help="Show the workers' logs.")
+@click.option("--verbose", is_flag=True, help="Show the log of the worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_obj
 def run(
@@ -100,18 +101,21 @@ def run(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Train, answer, score, confirm, report.
+    """Train a grid, score the answers and write a report.
 
-    SUITE is a folder with suite.yaml, train.jsonl and grids/. Run the same command again to resume:
-    finished trials are reused, and a changed assertion needs no new training.
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. The base model and every trained variant
+    answer the suite's cases; the best variant is trained again with fresh seeds to confirm its result. Run
+    the same command again to resume: finished trials are reused, and a changed assertion needs no new
+    training.
     """
     from harness.cli.progress import Display
     from harness.report import json_summary, terminal
     from harness.runner import benchmark
     from harness.runner.budget import seconds
     from harness.runner.executors.processes import Processes
+    from harness.runner.request import Request
 
-    request = benchmark.Request(
+    request = Request(
         suite=suite,
         grid=grid,
         model=model,

@@ -1,4 +1,4 @@
-"""Tables that commands print: a suite, a plan, findings, parity stages, the cache."""
+"""Tables that commands print: suite, plan, findings of `doctor`, calibration, cache, parity stages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harness.suites.grids import differing_settings
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
-    """Print the cases by role and split, the training rows, the grids, and notices."""
+    """Print the numbers of cases by role and split, training rows and variants, then notices and warnings."""
     console = _console()
     table = _table("role", *(split.value for split in Split))
     for role in Role:
@@ -45,37 +45,38 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
 
 
 def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) -> None:
-    """Print one line per variant: name, settings that differ, steps, predicted memory and time."""
-    outlook = _outlook(suite, plan, model, place) if place else None
+    """Print one line per variant: its name, the settings that differ, steps, predicted memory and time."""
+    predicted_costs = _predictions(suite, plan, model, place) if place else None
     names = differing_settings(plan)
-    predicted = ("memory", "on the GPU", "time of a trial") if outlook else ()
+    predicted = ("memory", "on the GPU", "time of a trial") if predicted_costs else ()
     table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *predicted)
     for variant in plan.variants:
         values = (in_plan(getattr(variant.settings, name)) for name in names)
         steps = str(updates(variant.settings, len(suite.examples)))
-        table.add_row(variant.name, *values, steps, *(outlook.cells(variant.id) if outlook else ()))
+        table.add_row(variant.name, *values, steps, *(predicted_costs.cells(variant.id) if predicted_costs else ()))
     console = _console()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = plural(len(plan.variants), "variant"), plural(len(plan.trials), "trial")
     word = "seed" if len(plan.seeds) == 1 else "seeds"
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
     console.print(table)
-    for line in outlook.notes() if outlook else ():
+    for line in predicted_costs.notes() if predicted_costs else ():
         console.print(line, soft_wrap=True)
 
 
 @dataclass(frozen=True)
-class _Outlook:
-    """Predictions by variant, with their notes; `missing` says why there are none."""
+class _Predictions:
+    """Predictions for the variants of a plan. `missing` is the reason if there are none."""
 
     place: TargetGpu
     subject: Workload | None
     made: dict[str, Prediction]
     trials: tuple[str, ...]
-    """The variant of every trial."""
+    """The variant id of each trial."""
     missing: str = ""
 
     def cells(self, variant: str) -> tuple[str, str, str]:
+        """Allocated memory, memory reserved on the GPU, and time, as text."""
         made = self.made.get(variant)
         if made is None:
             return "-", "-", "-"
@@ -87,20 +88,21 @@ class _Outlook:
         )
 
     def notes(self) -> Iterator[str]:
+        """The lines below the table: what the predictions are for, and how accurate they are."""
         if self.subject is None:
             yield f"No prediction: {self.missing}"
             return
         place, known = self.place, estimate.coefficients()
         yield (
-            f"Predicted for {self.subject.model} on {one(place.device)}, of which a training can have "
-            f"{gib(place.capacity)}; nothing was measured. Memory is the allocated peak, {known.claim}."
+            f"Predicted for {self.subject.model} on {one(place.device)}, of which {gib(place.capacity)} "
+            f"are available for training; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
         if place.speeds:
             whole = predictions.total_seconds(self.made[variant] for variant in self.trials if variant in self.made)
             spent = duration(whole.low, whole.high)
             yield (
-                f"{plural(len(self.trials), 'trial')} one by one: {spent} with their answers, without confirmation, "
-                f"and less where several share a pass; {place.claim}."
+                f"{plural(len(self.trials), 'trial')}: {spent} one after another, with answers, without confirmation; "
+                f"less if several trials share a pass; {place.claim}."
             )
         else:
             yield f"{place.claim[:1].upper()}{place.claim[1:]}."
@@ -110,14 +112,14 @@ class _Outlook:
             yield f"{self.subject.notice}."
 
 
-def _outlook(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Outlook:
+def _predictions(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Predictions:
     trials = tuple(trial.variant for trial in plan.trials)
     try:
         what = predictions.named_workload(model, suite)
         made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
-        return _Outlook(place, None, {}, trials, error.message)
-    return _Outlook(place, what, made, trials)
+        return _Predictions(place, None, {}, trials, error.message)
+    return _Predictions(place, what, made, trials)
 
 
 def size(given: float | Range) -> str:
@@ -128,7 +130,7 @@ def size(given: float | Range) -> str:
 
 
 def findings_table(found: Sequence[Finding]) -> None:
-    """Print one line per finding, with its remedy below it."""
+    """Print one line per finding, with its remedy in the line below."""
     console = _console()
     for each in found:
         console.print(f"{each.level.value:<8}{each.text}", soft_wrap=True)
@@ -136,28 +138,28 @@ def findings_table(found: Sequence[Finding]) -> None:
             console.print(f"        {each.remedy}", soft_wrap=True)
 
 
-_UNSEEN = 1e18
-"""FLOP/s beyond any GPU: the time of the matrix products was too small to measure."""
+_UNMEASURABLE = 1e18
+"""FLOP/s that no GPU reaches: the matrix products took too little time to measure."""
 
 
 def calibration_line(found: Calibration, path: Path) -> None:
-    """Print the result of a calibration, and where it is stored."""
+    """Print the result of a calibration and the path of its file."""
     console = _console()
     speeds = (
-        (f"{found.flops / 1e12:.1f} TFLOP/s in products", found.flops < _UNSEEN),
+        (f"{found.flops / 1e12:.1f} TFLOP/s in products", found.flops < _UNMEASURABLE),
         (f"{1e12 * found.dequantise:.1f} ps a dequantised parameter", found.dequantise > 0),
         (f"{1e3 * found.launch:.2f} ms a layer", found.launch > 0),
         (f"{1e3 * found.update:.0f} ms an optimizer step", found.update > 0),
     )
-    seen = listed(words for words, told_apart in speeds if told_apart)
-    rest = "" if all(told_apart for _, told_apart in speeds) else " Times too short to measure are left out."
+    seen = listed(words for words, measured in speeds if measured)
+    rest = "" if all(measured for _, measured in speeds) else " Times that were too short to measure are not shown."
     close = f"within {100 * found.error:.0f}% of every step that was timed"
     console.print(f"Calibrated on {one(found.device)}, {close}: {seen}.{rest}", soft_wrap=True)
     console.print(f"Predictions for this GPU now use it: {path}", soft_wrap=True)
 
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:
-    """Print what the cache holds."""
+    """Print the number of trainings and the size of each part of the cache."""
     console = _console()
     if not any(part.bytes for part in held):
         console.print(f"{root} holds nothing.")
@@ -170,13 +172,13 @@ def cache_table(root: Path, held: Sequence[Held]) -> None:
 
 
 _PARITY_LEGEND = """\
-passed: assertions that pass; changed: assertions with another verdict than at the first stage; largest, mean:
-difference of the logits from the stage above, as a share of the largest logit; next token: how often both stages find
-the same token likeliest; prompts alike: prompts that the GGUF's own tokenizer cuts as the run's tokenizer did"""
+passed: assertions that pass; changed: assertions whose verdict differs from the first stage; largest, mean: difference
+of the logits from the stage above, relative to the largest logit; next token: how often both stages have the same most
+likely token; prompts alike: prompts that the tokenizer in the GGUF file splits into the same tokens"""
 
 
 def parity_table(parity: Parity) -> None:
-    """Print one line per parity stage, and one per assertion whose verdict changes."""
+    """Print one line per stage, and one line per assertion whose verdict changes."""
     console = _console()
     table = _table("stage", "passed", "changed", "largest", "mean", "next token", "prompts alike")
     for verdicts in parity.stages:
@@ -202,12 +204,12 @@ def _parity_row(parity: Parity, verdicts: Verdicts) -> list[str]:
 
 def _verdict_line(change: VerdictChange) -> str:
     word = {True: "passes", False: "fails", None: "cannot be decided"}
-    back = " (the last stage has the first stage's verdict again)" if change.back else ""
+    back = " (the last stage has the same verdict as the first)" if change.back else ""
     return f"{change.stage}: {change.case}: {change.assertion} {word[change.after]}{back}"
 
 
 def _console() -> Console:
-    """A console that prints markup as it is, and that does not wrap lines in a pipe."""
+    """A console that prints markup literally, and does not wrap lines in a pipe."""
     console = Console(markup=False, highlight=False, emoji=False)
     return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=200)
 

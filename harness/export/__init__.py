@@ -1,7 +1,10 @@
-"""Exports a run's variant: adapter, merged model, GGUF, notebook, or a repository on the Hub.
+"""Exports a trained variant as an adapter, merged model, GGUF file or notebook, or to the Hugging Face Hub.
 
-exporter  what a target is       source   which adapter of which base    shards   tensors to safetensors files
-exporters the table of targets   folders  folders that appear complete   texts    configuration and tokenizer
+    targets/   one module per target: add one here      source          the adapter to export, and its base model
+    registry   the list of targets                      output_folders  output folders that are complete or absent
+    protocol   what a target module must define         shards          writes safetensors files, resumable
+    llama_cpp  finds or installs llama.cpp              config_files    configuration and tokenizer of a merged model
+    upload     uploads a folder to the Hub              model_card      README.md of an upload
 
-What needs torch is passed in: this package writes what the engine computes.
+This package does not import torch. Functions of the engine are passed in as `protocol.EngineFunctions`.
 """

@@ -1,7 +1,7 @@
-"""Finds or installs llama.cpp's converter, and runs it in its own process.
+"""Finds or installs llama.cpp's converter to GGUF, and runs commands in a child process.
 
-The converter is in the source distribution of llama-cpp-python and not in its wheel. pip downloads that source once and
-checks its hash. The Python binding, which quantises and answers, is built from the same source.
+The converter is in the source distribution of llama-cpp-python, but not in its wheel. pip downloads the source once and
+checks its hash. llama.cpp's Python binding, which quantises and generates, is built from the same source.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from harness.core.errors import ExportError
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 CONVERTER = "convert_hf_to_gguf.py"
-_KEPT = (CONVERTER, "conversion", "gguf-py", "LICENSE")
+_CONVERTER_FILES = (CONVERTER, "conversion", "gguf-py", "LICENSE")
 _TOKENIZERS = "sentencepiece"
-"""Package with which the converter reads the tokenizers of Llama 2, Mistral and others."""
+"""Package that the converter needs to read the tokenizers of Llama 2, Mistral and others."""
 _SET_UP = "Set it up with `harness doctor --install-llama-cpp` (it builds for about 8 minutes on two cores)"
 
 Run = Callable[[Sequence[str]], None]
-"""Runs a command and raises an ExportError if it fails."""
+"""A function that runs a command, and raises an ExportError if the command fails."""
 
 
 def converter(given: Path | None = None) -> Path:
-    """Path of llama.cpp's converter: in `given`, else on PATH, else where `install` puts it.
+    """Path of llama.cpp's converter: in the folder `given`, else on PATH, else in `home()`.
 
     Raises:
-        ExportError: it is not found.
+        ExportError: the converter is not found.
     """
     if given is not None:
         if (given / CONVERTER).is_file():
@@ -51,7 +51,7 @@ def converter(given: Path | None = None) -> Path:
 
 
 def home() -> Path:
-    """Folder into which `install` puts the converter."""
+    """Folder in the user's cache where `install` stores the converter."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(caches).expanduser() / "qlora-harness" / f"llama-cpp-python-{VERSION}"
 
@@ -60,7 +60,7 @@ def check_binding() -> None:
     """Check that llama.cpp's Python binding is installed.
 
     Raises:
-        ExportError: it is not.
+        ExportError: the binding is missing.
     """
     if not installed("llama_cpp"):
         remedy = f"{_SET_UP}, or: pip install 'qlora-harness[gguf]'."
@@ -68,47 +68,47 @@ def check_binding() -> None:
 
 
 def installed(package: str) -> bool:
-    """Whether this Python has the package."""
+    """Whether a package is installed in this Python environment."""
     return importlib.util.find_spec(package) is not None
 
 
 def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) -> None:
-    """Check that the package with which the converter reads this model's tokenizer is installed.
+    """Check that the converter can read the tokenizer in `folder`: a SentencePiece tokenizer needs a package.
 
     Raises:
-        ExportError: it is not.
+        ExportError: the package is missing.
     """
     if (folder / "tokenizer.model").is_file() and not installed(_TOKENIZERS):
         remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
         raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
 
 
-def install(tell: Callable[[str], None], *, run: Run | None = None) -> Path:
-    """Download the pinned source, keep its converter, and build the binding, unless both are installed.
+def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> Path:
+    """Install llama.cpp's converter and Python binding from the pinned source, unless both are installed.
 
     Returns `home()`. The converter's other dependencies are installed with the binding.
 
     Raises:
-        ExportError: there is no compiler, or pip cannot download or build it.
+        ExportError: there is no C++ compiler, or pip cannot download or build the source.
     """
     run = run or command
-    there = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
-    if there and _installed() == VERSION:
-        tell(f"llama.cpp is set up: {home()}")
+    has_converter = (home() / CONVERTER).is_file() and installed(_TOKENIZERS)
+    if has_converter and _installed_version() == VERSION:
+        show_progress(f"llama.cpp is set up: {home()}")
         return home()
     _check_compiler()
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        tell(f"downloading the source of llama-cpp-python {VERSION}")
+        show_progress(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
         _keep_converter(source, Path(folder))
-        tell("building its binding (about 8 minutes on two cores)")
+        show_progress("building its binding (about 8 minutes on two cores)")
         run([sys.executable, "-m", "pip", "install", _TOKENIZERS, str(source)])
-    tell(f"llama.cpp is set up: {home()}")
+    show_progress(f"llama.cpp is set up: {home()}")
     return home()
 
 
 def _check_compiler() -> None:
-    """Check for a C++ compiler; pip downloads CMake and Ninja if they are missing."""
+    """Check that there is a C++ compiler. The other build tools (CMake, Ninja) are downloaded by pip."""
     if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         remedy = (
             "Install one (Debian, Ubuntu: `apt-get install build-essential`; Fedora: `dnf install gcc-c++`), then run "
@@ -117,7 +117,7 @@ def _check_compiler() -> None:
         raise ExportError("there is no C++ compiler on this machine, and llama.cpp is built from source", remedy=remedy)
 
 
-def _installed() -> str:
+def _installed_version() -> str:
     try:
         return metadata.version("llama-cpp-python")
     except metadata.PackageNotFoundError:
@@ -125,7 +125,7 @@ def _installed() -> str:
 
 
 def _fetch(folder: Path, run: Run) -> Path:
-    """Download the source with pip, which checks its hash."""
+    """Download the source with pip, which checks its hash, and return the path of the archive."""
     pinned = folder / "pinned.txt"
     pinned.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
     words = ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
@@ -137,7 +137,7 @@ def _fetch(folder: Path, run: Run) -> Path:
 
 
 def _keep_converter(source: Path, folder: Path) -> None:
-    """Move the converter's files from the source to `home()`, all at once."""
+    """Move the converter's files from the source archive to `home()`, in one step."""
     out = folder / "source"
     with tarfile.open(source) as archive:
         archive.extractall(out, filter="data")
@@ -146,19 +146,19 @@ def _keep_converter(source: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=home().parent, prefix=".partial-") as beside:
         partial = Path(beside) / "made"
         partial.mkdir()
-        for name in _KEPT:
+        for name in _CONVERTER_FILES:
             shutil.move(made / name, partial / name)
         shutil.rmtree(home(), ignore_errors=True)
         os.replace(partial, home())
 
 
 def command(words: Sequence[str]) -> None:
-    """Run a command without showing its output.
+    """Run a command and hide its output.
 
     Raises:
-        ExportError: it failed; the message holds the last lines of its output.
+        ExportError: the command failed; the message contains the last lines of its output.
     """
-    # Everything is on this disk: no request to the Hub, which a proxy might answer.
+    # All files are local, so network requests to the Hub are disabled.
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, env=environment)
     if done.returncode:

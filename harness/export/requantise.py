@@ -1,4 +1,4 @@
-"""`python -m harness.export.requantise IN OUT`: quantise a GGUF file to Q4_K_M with llama.cpp, in a child process."""
+"""Script that quantises a GGUF file to Q4_K_M with llama.cpp: `python -m harness.export.requantise INPUT OUTPUT`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Quantise, and return llama.cpp's error code (0: success)."""
     import llama_cpp
 
-    given, made = arguments
+    source, result = arguments
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
-    return int(llama_cpp.llama_model_quantize(given.encode(), made.encode(), options))
+    return int(llama_cpp.llama_model_quantize(source.encode(), result.encode(), options))
 
 
 if __name__ == "__main__":

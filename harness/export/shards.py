@@ -1,8 +1,8 @@
-"""Writes tensors to safetensors files of bounded size, one after another, so that a killed export can resume.
+"""Writes a model as several safetensors files ("shards") of limited size, so that a killed export can resume.
 
-The format is the one that huggingface/safetensors documents: 8 bytes with the header's length, a JSON header with each
-tensor's dtype, shape and offsets, the bytes. The header is known before the first tensor is computed, so no tensor has
-to stay in memory.
+A safetensors file (documented by huggingface/safetensors) consists of 8 bytes with the header's length, a JSON header
+with the dtype, shape and offsets of each tensor, and the tensors' bytes. The header needs only dtypes and shapes, so
+tensors are computed and written one at a time.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from harness.storage.records import read_record, write_record
 SIZES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 PROGRESS = "progress.json"
 INDEX = "model.safetensors.index.json"
-BEHIND = 16
-"""Parts that may wait to be written while the next are computed: 32 MiB of a merge to 16 bits."""
+MAX_WAITING = 16
+"""Largest number of computed parts that wait to be written: 32 MiB when merging to 16 bits."""
 SYNC = 256 << 20
-"""Bytes after which data is flushed to disk; the system itself would start only at gigabytes."""
+"""Bytes after which data is flushed to disk. Without it the system would start only after gigabytes."""
 
 
 class Tensors(Protocol):
-    """Tensors to write; a tensor's bytes are computed when they are read, and are always the same."""
+    """The tensors of a model. Their bytes are computed on each read, with the same result."""
 
     @property
     def specs(self) -> Sequence[TensorSpec]: ...
@@ -43,7 +43,7 @@ class Tensors(Protocol):
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: its name and its tensors in order."""
+    """One safetensors file: its name and its tensors, in order."""
 
     name: str
     specs: tuple[TensorSpec, ...]
@@ -66,11 +66,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Progress:
-    """Which files are complete: name to sha256."""
+    """The progress of an export, stored beside its files."""
 
     inputs: str
-    """Digest of everything that determines the files."""
+    """Digest of everything on which the files' contents depend."""
     done: dict[str, str]
+    """Name of each complete file to its sha256."""
 
 
 def bytes_of(spec: TensorSpec) -> int:
@@ -78,23 +79,23 @@ def bytes_of(spec: TensorSpec) -> int:
 
 
 def split(specs: Sequence[TensorSpec], limit: int) -> tuple[Shard, ...]:
-    """Distribute tensors over files of at most `limit` bytes each; a larger tensor gets its own file."""
+    """Distribute tensors over files of at most `limit` bytes each. A larger tensor gets a file of its own."""
     groups: list[list[TensorSpec]] = [[]]
-    held = 0
+    size = 0
     for spec in specs:
-        if groups[-1] and held + bytes_of(spec) > limit:
+        if groups[-1] and size + bytes_of(spec) > limit:
             groups.append([])
-            held = 0
+            size = 0
         groups[-1].append(spec)
-        held += bytes_of(spec)
+        size += bytes_of(spec)
     if len(groups) == 1:
         return (Shard("model.safetensors", tuple(groups[0])),)
     names = (f"model-{n:05}-of-{len(groups):05}.safetensors" for n in range(1, len(groups) + 1))
     return tuple(Shard(name, tuple(group)) for name, group in zip(names, groups, strict=True))
 
 
-def kept(folder: Path, shards: Sequence[Shard], inputs: str) -> dict[str, str]:
-    """Files that an earlier attempt at the same export completed, with their digests."""
+def completed(folder: Path, shards: Sequence[Shard], inputs: str) -> dict[str, str]:
+    """Name and sha256 of files that an earlier attempt at the same export completed."""
     if not (folder / PROGRESS).is_file():
         return {}
     found = read_record(folder / PROGRESS, Progress)
@@ -108,12 +109,12 @@ def _is(path: Path, sha: str) -> bool:
 
 
 def write(folder: Path, tensors: Tensors, shards: Sequence[Shard], inputs: str) -> Iterator[tuple[str, str]]:
-    """Write what is missing and the index; yields each file's name and sha256 when it is whole.
+    """Write the missing files and the index. Yields the name and sha256 of each file once it is complete.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
-    done = kept(folder, shards, inputs)
+    done = completed(folder, shards, inputs)
     yield from done.items()
     for shard in shards:
         if shard.name not in done:
@@ -131,7 +132,7 @@ def _index(shards: Sequence[Shard]) -> dict[str, object]:
 
 
 def _write_shard(path: Path, shard: Shard, tensors: Tensors) -> str:
-    """Write a file under a temporary name and rename it when every byte is on disk."""
+    """Write a file under a temporary name, and rename it when every byte is on disk. Returns its sha256."""
     partial = path.with_name(f".partial-{path.name}")
     with writing(path), partial.open("wb", buffering=0) as file:
         sha = _fill(file, _parts(shard, tensors))
@@ -150,20 +151,21 @@ def _parts(shard: Shard, tensors: Tensors) -> Iterator[memoryview]:
 
 
 def _fill(file: BinaryIO, parts: Iterable[memoryview]) -> str:
-    """Hash and write parts in one thread while the next are computed, and flush them to disk in another.
+    """Write the parts to a file and return their sha256.
 
-    Errors of both threads are raised here.
+    One thread hashes and writes while this thread computes the next part; another thread flushes to disk. Errors of
+    both threads are raised here.
     """
     sha, written = hashlib.sha256(), 0
-    behind, syncs = deque[Future[int]](), list[Future[None]]()
+    waiting, syncs = deque[Future[int]](), list[Future[None]]()
     with ThreadPoolExecutor(1) as writer, ThreadPoolExecutor(1) as syncer:
         for part in parts:
-            behind.append(writer.submit(_put, file, part, sha))
-            if len(behind) > BEHIND:
-                written += behind.popleft().result()
+            waiting.append(writer.submit(_put, file, part, sha))
+            if len(waiting) > MAX_WAITING:
+                written += waiting.popleft().result()
             if written >= SYNC * (len(syncs) + 1):
                 syncs.append(syncer.submit(os.fdatasync, file.fileno()))
-        for put in behind:
+        for put in waiting:
             put.result()
         for sync in syncs:
             sync.result()
@@ -173,6 +175,6 @@ def _fill(file: BinaryIO, parts: Iterable[memoryview]) -> str:
 def _put(file: BinaryIO, part: memoryview, sha: hashlib._Hash) -> int:
     sha.update(part)
     left = part
-    while left:  # the system may take a part of it
+    while left:  # a write may accept only a part of the bytes
         left = left[file.write(left) :]
     return part.nbytes

@@ -1,17 +1,19 @@
-"""Sources of exports: finds a trained adapter and its base by run, variant and seed."""
+"""Finds the trained adapter to export (the source) by run, variant and seed, and checks its base model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.core.device_profiles import AUTO
 from harness.core.errors import StoreError, UsageError
+from harness.core.machine import Machine
 from harness.core.model import ModelRef
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Quantization, Settings, Variant
 from harness.core.training import Status
-from harness.hardware.environment import STACK
+from harness.hardware.environment import STACK, machine
 from harness.models.resolving import check_same
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
@@ -21,12 +23,13 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Source:
-    """One trained adapter of a run."""
+    """A trained adapter of a run, with its variant, seed and base model."""
 
     run: RunManifest
     variant: Variant
     seed: int
     training: str
+    """Key of the adapter in the cache."""
     cache: Cache
 
     @property
@@ -43,23 +46,25 @@ class Source:
 
     @property
     def quantised(self) -> bool:
+        """Whether the adapter was trained on an NF4 base."""
         return self.settings.quantization is Quantization.NF4
 
     @property
     def label(self) -> str:
-        """For file names: the letters, digits, dots and hyphens of the variant's name, and the seed."""
+        """The variant's name and seed as part of a file name; other characters become hyphens."""
         plain = "".join(c if c.isalnum() or c in ".-" else "-" for c in self.variant.name.replace("=", "-"))
         return f"{plain.strip('.-') or self.variant.id}-seed{self.seed}"
 
 
 def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Source:
-    """The adapter of a variant under a seed. `variant` is its name, or a part of it that no other variant's name has.
+    """Find the adapter of a variant under a seed (None: the first seed of the run's grid).
 
-    Without a seed, the first seed of the run's grid. A confirmed variant also has adapters of the confirmation's seeds.
+    `variant` is the variant's name, or any part of the name that identifies it. The best variant also has adapters
+    under the seeds of its confirmation.
 
     Raises:
-        UsageError: no variant or several have this name, or the variant was not trained under this seed.
-        StoreError: the adapter is not in the cache, or damaged.
+        UsageError: no variant or several variants match, or the variant was not trained under this seed.
+        StoreError: the adapter is not in the cache, or its files are damaged.
     """
     run = store.manifest()
     found = pick(run.plan.variants, variant)
@@ -75,21 +80,21 @@ def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Sourc
 
 
 def check_base(source: Source) -> None:
-    """Check that the base's files are those of the run.
+    """Check that the base model's files are unchanged since the run.
 
     Raises:
-        UsageError: the base is only a shape and has no files.
-        ModelError: files are missing or differ.
+        UsageError: the base has random weights and no files.
+        ModelError: files are missing or have changed.
     """
     check_real(source)
     check_same(source.model)
 
 
 def check_real(source: Source) -> None:
-    """Check that the base is a real model.
+    """Check that the base model has trained weights.
 
     Raises:
-        UsageError: it is only a shape with random weights.
+        UsageError: it has random weights.
     """
     if source.model.shape_only:
         what = f"{source.model.name} has random weights, so there is nothing to export"
@@ -97,7 +102,7 @@ def check_real(source: Source) -> None:
 
 
 def saved_base(source: Source) -> Path | None:
-    """The quantised base on which the run was evaluated, if the cache still holds it."""
+    """Path of the quantised base that the run was evaluated on; None if it is no longer in the cache."""
     run = source.run
     versions = {name: run.provenance.versions[name] for name in STACK if name in run.provenance.versions}
     setup = Setup(run.suite, run.model, run.provenance.machine, run.engine, versions)
@@ -105,11 +110,16 @@ def saved_base(source: Source) -> Path | None:
     return source.cache.base(name) if name else None
 
 
+def evaluation_machine(source: Source) -> Machine:
+    """This machine, with the compute precision of the run, so that answers are comparable."""
+    return replace(machine(AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
+
+
 def pick(variants: Sequence[Variant], name: str) -> Variant:
-    """The variant with this name or id, else the only one whose name contains `name`.
+    """The variant with this name or id, else the only variant whose name contains `name`.
 
     Raises:
-        UsageError: there is none, or there are several.
+        UsageError: no variant or several variants match.
     """
     exact = [v for v in variants if name in (v.name, v.id)]
     part = exact or [v for v in variants if name.casefold() in v.name.casefold()]

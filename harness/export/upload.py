@@ -1,4 +1,4 @@
-"""Uploads an exported folder to the Hugging Face Hub with its own client, which finds the user's token."""
+"""Uploads an exported folder to the Hugging Face Hub. The Hub's client library finds the user's access token."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """The files and the card to upload, and the repository."""
+class Upload:
+    """The folder and model card to upload, and the repository to create."""
 
     repository: str
     folder: Path
@@ -29,23 +29,23 @@ class Parcel:
         return sorted(path for path in self.folder.iterdir() if path.is_file() and path.name != CARD)
 
 
-def listing(parcel: Parcel) -> str:
-    """The files with their sizes, and the card, as text."""
-    kind = "private" if parcel.private else "PUBLIC"
-    rows = [f"  {path.stat().st_size:>14,}  {path.name}" for path in parcel.files]
-    rows.append(f"  {len(parcel.card.encode()):>14,}  {CARD}")
-    return "\n".join([f"To {parcel.repository} ({kind}):", *rows, "", parcel.card.rstrip()])
+def listing(upload: Upload) -> str:
+    """Describe an upload as text: the files with their sizes, and the model card."""
+    kind = "private" if upload.private else "PUBLIC"
+    rows = [f"  {path.stat().st_size:>14,}  {path.name}" for path in upload.files]
+    rows.append(f"  {len(upload.card.encode()):>14,}  {CARD}")
+    return "\n".join([f"To {upload.repository} ({kind}):", *rows, "", upload.card.rstrip()])
 
 
-def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = None) -> str:
-    """Upload everything in one commit, to a repository that is created if need be; returns its address.
+def send(upload: Upload, *, endpoint: str | None = None, token: str | None = None) -> str:
+    """Upload files and model card in one commit, and return the repository's address.
 
-    An existing repository keeps its files and its visibility. `endpoint` and `token` replace the Hub's address and the
-    token that its client finds.
+    The repository is created if it does not exist. An existing repository keeps its other files and its visibility.
+    `endpoint` and `token` override the Hub's address and the token that the client library finds.
 
     Raises:
-        ExportError: the Hub refuses the upload or cannot be reached; the repository is public and should not be, or
-            holds another export.
+        ExportError: the Hub refuses the upload or cannot be reached; or the repository is public although the upload
+            is private; or the repository contains another export.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -53,23 +53,23 @@ def send(parcel: Parcel, *, endpoint: str | None = None, token: str | None = Non
     api = HfApi(endpoint=endpoint, token=token)
     try:
         with hub_errors():
-            made = api.create_repo(parcel.repository, private=parcel.private, exist_ok=True)
-            _check_there(parcel, api.repo_info(parcel.repository))
-            api.create_commit(parcel.repository, _operations(parcel), commit_message="Exported by qlora-harness")
+            made = api.create_repo(upload.repository, private=upload.private, exist_ok=True)
+            _check_repository(upload, api.repo_info(upload.repository))
+            api.create_commit(upload.repository, _operations(upload), commit_message="Exported by qlora-harness")
     except (OSError, RuntimeError, HFValidationError) as error:
-        raise _refused(parcel.repository, error) from error
+        raise _refused(upload.repository, error) from error
     return str(made)
 
 
-def _check_there(parcel: Parcel, there: Any) -> None:
-    if parcel.private and there.private is False:
+def _check_repository(upload: Upload, info: Any) -> None:
+    if upload.private and info.private is False:
         remedy = "Name another --repo, or pass --public."
-        raise ExportError(f"{parcel.repository} exists and is public", remedy=remedy)
-    own = {path.name for path in parcel.files}
-    others = sorted(name for file in there.siblings or () if (name := file.rfilename) not in own and _is_model(name))
+        raise ExportError(f"{upload.repository} exists and is public", remedy=remedy)
+    own = {path.name for path in upload.files}
+    others = sorted(name for file in info.siblings or () if (name := file.rfilename) not in own and _is_model(name))
     if others:
-        # transformers applies an adapter to a model beside it, or to another model that the adapter names.
-        what = f"{parcel.repository} holds {others[0]} of another export, and would be loaded as something else"
+        # transformers would apply an adapter to a merged model in the same repository.
+        what = f"{upload.repository} holds {others[0]} of another export, and would be loaded as something else"
         raise ExportError(what, remedy="Name another --repo.")
 
 
@@ -77,11 +77,11 @@ def _is_model(name: str) -> bool:
     return any(map(partial(fnmatch, name), ("config.json", "adapter_*", "model*.safetensors*", "*.gguf")))
 
 
-def _operations(parcel: Parcel) -> Sequence[Any]:
+def _operations(upload: Upload) -> Sequence[Any]:
     from huggingface_hub import CommitOperationAdd
 
-    card = CommitOperationAdd(CARD, parcel.card.encode("utf-8", "replace"))
-    return [*(CommitOperationAdd(path.name, path) for path in parcel.files), card]
+    card = CommitOperationAdd(CARD, upload.card.encode("utf-8", "replace"))
+    return [*(CommitOperationAdd(path.name, path) for path in upload.files), card]
 
 
 def _refused(repository: str, error: Exception) -> ExportError:

@@ -1,4 +1,4 @@
-"""A time budget: orders trials so that the most informative run first, and says which can still finish in time."""
+"""A time budget (`--budget`): orders trials by information, and predicts which can still finish in time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harness.core.errors import UsageError
 from harness.core.settings import Plan, Trial, Variant
 
 LEAD = "workshop"
-"""The grid row that is trained first, where a grid has one: other rows are compared with it."""
+"""Name of the grid row that runs first, if the grid has such a row: other rows are compared with it."""
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)")
 _REPORT = (0.03, 8.0, 60.0)
 """Time reserved for the report: a share of the budget, with a minimum and a maximum in seconds."""
-_CAUTION = 1.1
-"""A trial starts only if this many times its expected time is left."""
+_SAFETY_FACTOR = 1.1
+"""A trial starts only if the time left is at least this multiple of the trial's expected time."""
 
 
 def seconds(text: str) -> float:
-    """`2h`, `90m`, `1h30m`, `45 min` or `30s` in seconds.
+    """Parse a duration such as `2h`, `90m`, `1h30m`, `45 min` or `30s`; returns seconds.
 
     Raises:
         UsageError: it is not a duration.
@@ -35,11 +35,11 @@ def seconds(text: str) -> float:
 
 
 def by_information(plan: Plan, cost: Callable[[Variant], float]) -> tuple[Trial, ...]:
-    """The plan's trials, the most informative first.
+    """Order the plan's trials so that the most informative come first.
 
-    The row called `workshop` comes first, or else the plan's first row. Then comes, each time, the variant with the
-    lowest cost per axis value that no earlier variant had, so that all axes are explored before any is filled in. A
-    variant counts only when it has finished under all seeds, so its trials stay together.
+    The row named `workshop` comes first, or else the plan's first row. Each next variant is the one with the lowest
+    cost per axis value that no earlier variant has, so that every axis is explored early. The trials of a variant stay
+    together, since a variant is comparable only when it has finished under all seeds.
     """
     left, seen, ordered = list(plan.variants), set[tuple[str, object]](), list[Variant]()
     while left:
@@ -59,16 +59,16 @@ def _values(variant: Variant) -> set[tuple[str, object]]:
 
 @dataclass
 class Budget:
-    """Time left, and expected times of trials, estimated from those that have finished. Time runs from `started`."""
+    """The time left, and the expected time of each trial, estimated from trials that have finished."""
 
     total: float
-    """Seconds."""
+    """The time limit in seconds, counted from `started`."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Predicted time of each trial in any unit; measured times set the scale."""
+    """Predicted relative time of each trial, in any unit. Measured times of finished trials give the scale."""
     clock: Callable[[], float] = time.monotonic
     started: float = 0.0
     spent: bool = False
-    """A trial was left out for lack of time."""
+    """Whether a trial was skipped because there was too little time left."""
     _took: float = 0.0
     _weighed: float = 0.0
     _loading: float = 0.0
@@ -78,47 +78,47 @@ class Budget:
 
     @property
     def until(self) -> float:
-        """Time by `clock` at which all training and answering must end; the rest is for the report."""
+        """The value of `clock` at which training and answering must end. The rest is reserved for the report."""
         share, least, most = _REPORT
         return self.started + self.total - min(max(share * self.total, least), most, self.total / 2)
 
     def expected(self, trial: str) -> float | None:
-        """Seconds that a trial is expected to take; None before any trial has finished."""
+        """Expected seconds of a trial; None if no trial has finished yet."""
         weight = self.weights.get(trial)
         return None if weight is None or not self._weighed else weight * self._took / self._weighed
 
     def learn(self, trial: str, took: float) -> None:
-        """Take into account a trial that finished after `took` seconds."""
+        """Update the estimates with a trial that took `took` seconds."""
         if weight := self.weights.get(trial):
             self._took += took
             self._weighed += weight
 
     def loaded(self, took: float) -> None:
-        """Take into account a worker that loaded its model in `took` seconds."""
+        """Update the expected loading time with a worker that loaded its model in `took` seconds."""
         self._loading = max(self._loading, took)
 
     def allows(self, trial: str, *, loading: bool = False) -> bool:
-        """Whether a trial started now would finish in time; with `loading`, a worker must load the model first."""
+        """Whether a trial that starts now is expected to finish in time. `loading`: the model must be loaded first."""
         needed = (self.expected(trial) or 0.0) + (self._loading if loading else 0.0)
-        return self.clock() + _CAUTION * needed < self.until
+        return self.clock() + _SAFETY_FACTOR * needed < self.until
 
     def fitting(self, trials: Sequence[str]) -> int:
-        """Number of trials, from the first on, that one worker running them all together would finish in time.
+        """Number of leading trials that one worker could finish in time if it trained them in one pass.
 
-        Before any trial has been timed, at most the first trial that has a weight is counted.
+        Before any trial has been timed, the result includes at most one trial that has a weight.
         """
         now, needed, count = self.clock(), self._loading, 0
         for trial in trials:
             if trial in self.weights and not self._weighed and any(before in self.weights for before in trials[:count]):
                 break
             needed += self.expected(trial) or 0.0
-            if now + _CAUTION * needed >= self.until:
+            if now + _SAFETY_FACTOR * needed >= self.until:
                 break
             count += 1
         return count
 
     def left(self, trials: Sequence[str]) -> float | None:
-        """Seconds that these trials are expected to take; None if that is unknown for any of them."""
+        """Total expected seconds of these trials; None if any of them has no estimate."""
         each = [self.expected(trial) for trial in trials]
         known = [value for value in each if value is not None]
         return sum(known) if known and len(known) == len(each) else None

@@ -1,4 +1,4 @@
-"""Jobs: what a worker is given to do, for goals that have no record yet."""
+"""Makes the job file of a worker: the trainings and prompts of work items that have no record yet."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.core.model import AdapterRef
 from harness.core.training import Status, Training
 from harness.core.units import DeviceKind
 from harness.models import foreign_adapters
-from harness.runner.goals import Goal
 from harness.runner.recorder import Recorder
+from harness.runner.work_items import WorkItem
 from harness.storage.cache import Cache
 
 _BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
@@ -21,7 +21,7 @@ _BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
 
 @dataclass(frozen=True)
 class Jobs:
-    """Makes jobs; trainings and answers that the cache holds are left out."""
+    """Makes jobs. A job leaves out trainings and answers that are already in the cache."""
 
     recorder: Recorder
 
@@ -29,8 +29,8 @@ class Jobs:
     def _cache(self) -> Cache:
         return self.recorder.cache
 
-    def job(self, pending: Sequence[Goal]) -> Job:
-        """One job for all these goals, which share a quantization."""
+    def job(self, pending: Sequence[WorkItem]) -> Job:
+        """One job for several work items, which must share a quantization."""
         setup = self.recorder.setup
         return Job(
             model=setup.model,
@@ -40,42 +40,42 @@ class Jobs:
             cache=str(self._cache.root.resolve()),
             examples=setup.suite.examples,
             decoding=setup.suite.decoding,
-            tasks=tuple(self._task(goal) for goal in pending),
+            tasks=tuple(self._task(item) for item in pending),
             batch_size=_BATCH[setup.machine.kind],
             base=setup.saved_base(pending[0].quantization),
         )
 
-    def _task(self, goal: Goal) -> Task:
-        train = goal.settings is not None and self.recorder.training(goal) is None
-        if any(self._cache.training(each.training) is None for each in goal.timeline) and not train:
-            # The epochs' adapters are not in the cache. A GPU does not repeat a training bit for bit, so the final
-            # adapter is trained again together with them.
-            self._cache.forget(goal.training)
-            train, goal.reused = True, False
-        if goal.adapter:
-            import_adapter(self._cache, goal.training, goal.adapter)
+    def _task(self, item: WorkItem) -> Task:
+        train = item.settings is not None and self.recorder.training(item) is None
+        if any(self._cache.training(each.training) is None for each in item.timeline) and not train:
+            # The adapters of earlier epochs are not in the cache. A GPU does not repeat a training bit for bit, so the
+            # whole training is repeated, and its final adapter is replaced.
+            self._cache.forget(item.training)
+            train, item.reused = True, False
+        if item.adapter:
+            import_adapter(self._cache, item.training, item.adapter)
         timeline = tuple(
-            Snapshot(epoch, each.training, self._missing(each)) for epoch, each in enumerate(goal.timeline, start=1)
+            Snapshot(epoch, each.training, self._missing(each)) for epoch, each in enumerate(item.timeline, start=1)
         )
         return Task(
-            goal.trial,
-            goal.training,
-            goal.settings,
-            goal.seed,
+            item.trial,
+            item.training,
+            item.settings,
+            item.seed,
             train,
-            self._missing(goal),
-            attach=goal.adapter.path if goal.adapter else "",
+            self._missing(item),
+            attach=item.adapter.path if item.adapter else "",
             timeline=timeline,
         )
 
-    def _missing(self, goal: Goal) -> tuple[Prompt, ...]:
-        """The prompts without an answer in the cache; cases with the same prompt are asked once."""
-        known = goal.known(self._cache.answers(goal.training))
-        return tuple({prompt.key: prompt for prompt in goal.asked if prompt.key not in known}.values())
+    def _missing(self, item: WorkItem) -> tuple[Prompt, ...]:
+        """The prompts that have no answer in the cache. A prompt that several cases share appears once."""
+        known = item.known(self._cache.answers(item.training))
+        return tuple({prompt.key: prompt for prompt in item.all_prompts if prompt.key not in known}.values())
 
 
 def import_adapter(cache: Cache, name: str, adapter: AdapterRef) -> None:
-    """Copy an adapter into the cache, where it cannot change, as if it had been trained here."""
+    """Copy an adapter trained elsewhere into the cache, so that later changes to its folder have no effect."""
     if cache.training(name) is None:
         parameters = adapter.trainable_parameters
         known = Training(name, Status.SUCCEEDED, "", (), None, trainable_parameters=parameters)

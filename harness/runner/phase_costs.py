@@ -1,4 +1,4 @@
-"""Costs of a trial's phases: what it took to give the answers that its record holds."""
+"""Time and memory that a trial needed to produce the answers in its record."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from harness.core.costs import pool
 from harness.core.measurement import Phase, PhaseCost
-from harness.runner.goals import Goal
+from harness.runner.work_items import WorkItem
 from harness.storage.cache import AnswerPass
 
 
-def answering_costs(goal: Goal, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:
-    """One cost per phase, over all passes that gave an answer to this goal. A model is loaded once."""
-    wanted = {prompt.key for prompt in goal.asked}
+def answering_costs(item: WorkItem, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:
+    """One cost per phase, summed over the passes that answered prompts of this work item."""
+    wanted = {prompt.key for prompt in item.all_prompts}
     costs = [cost for made in passes if any(a.key in wanted for a in made.answers) for cost in made.costs]
     by_phase = {phase: [cost for cost in costs if cost.phase is phase] for phase in Phase}
-    # A worker loads the base once for all its passes.
+    # A worker loads the base once for all its passes, so only the first load counts.
     return tuple(pool(same[:1] if phase is Phase.LOAD else same, sum) for phase, same in by_phase.items() if same)

@@ -1,4 +1,4 @@
-"""Choose the trials of a plan to run: leave out those predicted not to fit, and order them where time is limited."""
+"""Selects and orders the trials to run: skips trials predicted not to fit, and orders trials under a time limit."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from harness.storage.cache import Cache
 
 
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
-    """Relative cost of each trial: its predicted seconds, or its epochs for a model that cannot be predicted."""
+    """Relative cost of each trial: predicted seconds, or the number of epochs if the model has no prediction."""
     try:
         return predictions.relative_costs(predictions.resolved_workload(manifest.model, manifest.suite), trials)
-    except ModelError:  # of an architecture that is not predicted
+    except ModelError:  # there is no prediction for this architecture
         return {trial.id: trial.settings.epochs for trial in trials}
 
 
-def ordered(plan: Plan, limit: Budget | None) -> Sequence[Trial]:
-    """The plan's trials in the grid's order; under a time limit, the most informative ones first."""
-    if limit is None:
+def ordered(plan: Plan, budget: Budget | None) -> Sequence[Trial]:
+    """The plan's trials in the grid's order, or with a budget the most informative trials first."""
+    if budget is None:
         return plan.trials
-    cost = {trial.variant: limit.weights[trial.id] for trial in plan.trials}
+    cost = {trial.variant: budget.weights[trial.id] for trial in plan.trials}
     return by_information(plan, lambda variant: cost[variant.id])
 
 
-def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]) -> dict[str, str]:
-    """Trials to leave out, each with its reason. Without a prediction a notice says so and none is left out."""
+def predicted_oom(
+    manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]
+) -> dict[str, str]:
+    """Trial id to reason, for trials predicted to run out of memory. Without a prediction, `notify` gets the reason."""
     place = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
         if place is not None:
@@ -44,18 +46,18 @@ def hopeless(manifest: RunManifest, profile: Profile, cache: Cache, notify: Call
         why = "memory is predicted for GPUs, and this run has none"
     except ModelError as error:
         why = error.message
-    notify(Event(EventKind.NOTICED, message=f"--skip-hopeless leaves nothing out: {why}"))
+    notify(Event(EventKind.NOTICED, message=f"--skip-hopeless skips no trial: {why}"))
     return {}
 
 
-def left(limit: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
-    """Say which trials the budget left undone."""
+def unfinished(budget: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
+    """A notice that names the trials for which the budget had no time."""
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
-    takes = limit.left(waiting)
-    about = f", about {duration(takes)}" if takes else ""
+    seconds = budget.left(waiting)
+    about = f", about {duration(seconds)}" if seconds else ""
     if waiting:
         what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best"
     else:
         what = f"the confirmation of {chosen.name}" if chosen else "nothing"
-    return f"The budget is used up. Left: {what}. Run the same command again to continue."
+    return f"The time budget is used up. Not done: {what}. Run the same command again to continue."

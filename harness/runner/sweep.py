@@ -1,10 +1,8 @@
 """A sweep: run the trials of a plan that have no result yet, and store one record per trial.
 
-All state is in files. A trial is finished when its record is in the run directory; what is in the cache (trained by an
-earlier run, or by this one before it was killed) becomes a record without a worker; workers do the rest.
-
-    runner/goals     what each trial must answer      runner/jobs      what a worker is given
-    runner/recorder  records, from run and cache      runner/dispatch  workers, one after another
+All state is in files, so a killed run can resume. A trial is finished when its record is in the run directory. If the
+cache already holds the trial's adapter and answers, the record is made from them; otherwise a worker process trains and
+answers.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from harness.core.suite import Split
 from harness.runner.budget import Budget
 from harness.runner.dispatch import Dispatcher
 from harness.runner.executors import Executor
-from harness.runner.goals import Goal, goals_of
 from harness.runner.listeners import Listener
 from harness.runner.recorder import Recorder
+from harness.runner.work_items import WorkItem, work_items
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.mirror import Mirror
@@ -31,47 +29,48 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Sweep:
-    """Gives every trial a record, even where workers die."""
+    """Runs trials. If a worker process dies, its trials are recorded as failed and the other trials continue."""
 
     setup: Setup
     run: RunStore
     cache: Cache
     executor: Executor
     timeout: float | None = None
-    """Seconds that one trial may take."""
+    """Time limit of one trial in seconds."""
     listener: Listener = field(default_factory=Listener)
     timeline: bool = False
     """Also evaluate the suite's `main` cases after every epoch."""
     adapters: tuple[AdapterRef, ...] = ()
-    """Adapters trained elsewhere, to be scored on the `main` cases beside the trials."""
+    """Adapters trained elsewhere, which are also scored on the `main` cases."""
     predicted_oom: Mapping[str, str] = field(default_factory=dict)
-    """Trial to the reason why it is predicted to run out of memory. It is skipped unless it already has a result."""
+    """Id of each trial predicted to run out of memory, with the reason. It is skipped unless it has a result."""
     budget: Budget | None = None
     mirror: Mirror | None = None
-    """Where finished trainings and answers may be found, beside the cache."""
+    """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
 
-    def go(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
-        """One record per trial, the base's first. Trials that failed in an earlier session run again.
+    def run_trials(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
+        """Run the trials on one split of the cases. Returns the base's record, then one record per trial.
 
-        Trials for which the budget has no time left have no record.
+        Trials that failed in an earlier session run again. Trials for which the budget has no time left get no record.
+        `purpose` is the title of the progress display.
 
         Raises:
-            EngineError: a worker refused the job for a mistake in the model or the texts.
+            EngineError: a worker refused the job because of a mistake in the model or the texts.
         """
         recorder = Recorder(self.setup, self.run, self.cache, self.listener)
-        goals = goals_of(self.setup, trials, split, adapters=self.adapters, timeline=self.timeline)
-        self._pull(goals)
-        for goal in goals:
-            self._reuse(goal, recorder)
-        pending = [goal for goal in goals if goal.record is None]
+        items = work_items(self.setup, trials, split, adapters=self.adapters, timeline=self.timeline)
+        self._pull(items)
+        for item in items:
+            self._reuse(item, recorder)
+        pending = [item for item in items if item.record is None]
         self.listener.on_event(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
         dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget)
-        for quantization in dict.fromkeys(goal.quantization for goal in pending):
-            dispatcher.run([goal for goal in pending if goal.quantization is quantization])
-        return tuple(goal.record for goal in goals if goal.record)
+        for quantization in dict.fromkeys(item.quantization for item in pending):
+            dispatcher.run([item for item in pending if item.quantization is quantization])
+        return tuple(item.record for item in items if item.record)
 
     def forget(self, trials: Iterable[Trial]) -> None:
-        """Drop from the cache (and the mirror) what these trials and the base would reuse."""
+        """Delete the trainings and answers of these trials, and the base's answers, from the cache and the mirror."""
         for trial in trials:
             self._forget(self.setup.training_id(trial.settings, trial.seed))
             self._forget(self.setup.base_id(trial.settings.quantization))
@@ -83,18 +82,18 @@ class Sweep:
         if self.mirror:
             self.mirror.forget(training)
 
-    def _pull(self, goals: Iterable[Goal]) -> None:
+    def _pull(self, items: Iterable[WorkItem]) -> None:
         if self.mirror:
-            for goal in goals:
-                self.mirror.pull(goal.trainings, trained=goal.settings is not None)
+            for item in items:
+                self.mirror.pull(item.trainings, trained=item.settings is not None)
 
-    def _reuse(self, goal: Goal, recorder: Recorder) -> None:
-        """Use the goal's earlier result, or record that it is predicted to run out of memory."""
-        recorder.reuse(goal)
-        if goal.record is None and goal.trial in self.predicted_oom:
-            recorder.predict(goal, self.predicted_oom[goal.trial])
-        if goal.record and self.budget and self._same_device(goal.record):
-            self.budget.learn(goal.trial, sum(cost.seconds.value for cost in goal.record.costs))
+    def _reuse(self, item: WorkItem, recorder: Recorder) -> None:
+        """Use the earlier result if there is one, or record that the trial is predicted to run out of memory."""
+        recorder.reuse(item)
+        if item.record is None and item.trial in self.predicted_oom:
+            recorder.predict(item, self.predicted_oom[item.trial])
+        if item.record and self.budget and self._same_device(item.record):
+            self.budget.learn(item.trial, sum(cost.seconds.value for cost in item.record.costs))
 
     def _same_device(self, record: TrialRecord) -> bool:
         return {cost.seconds.device for cost in record.costs} == {self.setup.machine.device}

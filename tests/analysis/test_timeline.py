@@ -156,7 +156,7 @@ class Workers:
 
 def go(folder: Path, workers: Workers, *, timeline: bool = True, split: Split = Split.MAIN) -> TrialRecord:
     sweep = Sweep(SETUP, RunStore(folder / "run"), Cache(folder / "cache"), Inline(workers), timeline=timeline)
-    return sweep.go([TRIAL], split, "")[-1]
+    return sweep.run_trials([TRIAL], split, "")[-1]
 
 
 def epochs(record: TrialRecord) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""What is shown of a run while it goes on."""
+"""The progress display of `harness run`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ STEP = Event(EventKind.STEP, "hot", done=4, total=40, loss=1.25)
 ENDED = Event(EventKind.FINISHED, "hot", Status.SUCCEEDED)
 
 
-def said(*given: tuple[float, Event], quiet: bool = False) -> str:
-    """What is written where there is no terminal, of events at given seconds."""
+def printed(*given: tuple[float, Event], quiet: bool = False) -> str:
+    """The text that the display writes without a terminal, for events at the given seconds."""
     console, now = Console(file=StringIO(), width=200), [0.0]
     with Display(quiet=quiet, console=console, clock=lambda: now[0]) as display:
         for at, event in given:
@@ -27,14 +27,16 @@ def said(*given: tuple[float, Event], quiet: bool = False) -> str:
     return console.file.getvalue().rstrip()
 
 
-def test_a_run_shows_notices() -> None:
-    """Even where there is no progress to be seen."""
-    assert said((0, Event(EventKind.NOTICED, message="Ignored: [providers].")), quiet=True) == "Ignored: [providers]."
+def test_quiet_shows_notices() -> None:
+    """Notices are shown even with --quiet."""
+    assert (
+        printed((0, Event(EventKind.NOTICED, message="Ignored: [providers].")), quiet=True) == "Ignored: [providers]."
+    )
 
 
-def test_a_log_has_a_line_now_and_then() -> None:
-    """Twice a minute at most, of where the run is; nothing of a run that is over sooner, and nothing with --quiet."""
+def test_a_log_has_a_line_every_30_seconds() -> None:
+    """Without a terminal there is one progress line per 30 seconds, none in a shorter run, and none with --quiet."""
     events = (0, PLANNED), (29, BEGUN), (30, STEP), (31, STEP), (65, ENDED), (66, STEP)
-    assert said(*events) == "Grid: 0 of 3; hot: step 4 of 40, loss 1.25\nGrid: 1 of 3"
-    assert said(*events[:2]) == ""
-    assert said(*events, quiet=True) == ""
+    assert printed(*events) == "Grid: 0 of 3; hot: step 4 of 40, loss 1.25\nGrid: 1 of 3"
+    assert printed(*events[:2]) == ""
+    assert printed(*events, quiet=True) == ""

@@ -55,7 +55,7 @@ def sweep(
     setup = Setup(suite, resolve("pocket"), on, engine, stack_versions())
     store = RunStore(folder / "run")
     store.root.mkdir()
-    return Sweep(setup, store, Cache(folder / "cache"), Processes()).go(trials, Split.MAIN, "")
+    return Sweep(setup, store, Cache(folder / "cache"), Processes()).run_trials(trials, Split.MAIN, "")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""GGUF files: found tools and clear errors everywhere; by a real llama.cpp where there is one (`nox -s gguf`)."""
+"""`--to gguf`: finding llama.cpp, errors, and conversion; with a real llama.cpp only in `nox -s gguf`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from harness.core.errors import ExportError
 from harness.core.export import GgufType
 from harness.core.parity import Stage
 from harness.export import llama_cpp
-from harness.export.gguf import GgufRequest, at_home, check_tools, instructions, to_gguf
-from harness.export.merged import MergeRequest, to_merged
-from harness.export.model_files import tokenizer_config_of
+from harness.export.config_files import tokenizer_config_of
+from harness.export.targets.gguf import GgufRequest, check_tools, instructions, llama_cli_command, to_gguf
+from harness.export.targets.merged import MergeRequest, to_merged
 from harness.models.resolving import POCKET
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
@@ -31,18 +31,18 @@ from tests.support.trained_run import inside, source_of
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """What is set up on this machine is not seen, save by the tests that need it."""
+    """Hide llama.cpp installed on this machine, except from tests that need it."""
     if "gguf" not in request.keywords:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("PATH", "/nowhere")
         monkeypatch.setenv("CXX", "c++")
 
 
-# --- finding and setting up ---------------------------------------------------------------------------------------
+# --- finding and installing llama.cpp ----------------------------------------------------------------------
 
 
-def test_the_converter_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder that was named, then PATH, then what the harness has set up."""
+def test_the_converter_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The converter is searched in the given folder, else on PATH, else in the harness's own folder."""
     named, on_path = tmp_path / "named", tmp_path / "path"
     for folder in (named, on_path, llama_cpp.home()):
         folder.mkdir(parents=True)
@@ -53,8 +53,8 @@ def test_the_converter_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytes
     assert llama_cpp.converter(named).parent == named
 
 
-def test_without_a_converter_it_is_said_how_to_get_one(tmp_path: Path) -> None:
-    """Before anything is merged; and a folder that was named is not passed over in silence."""
+def test_without_a_converter_the_error_names_the_remedy(tmp_path: Path) -> None:
+    """A missing converter is an error with a remedy, also if a given folder does not contain it."""
     with pytest.raises(ExportError, match="harness doctor --install-llama-cpp"):
         llama_cpp.converter()
     with pytest.raises(ExportError, match="git clone"):
@@ -62,7 +62,7 @@ def test_without_a_converter_it_is_said_how_to_get_one(tmp_path: Path) -> None:
 
 
 class Pip:
-    """Takes pip's commands; its download is a small archive with what the real one holds."""
+    """A fake pip whose download is a small archive with the same structure as the real one."""
 
     def __init__(self, members: Sequence[str]) -> None:
         self.members, self.commands = members, list[list[str]]()
@@ -85,8 +85,8 @@ HELD = [
 ]
 
 
-def test_the_source_is_fetched_by_hash_and_its_converter_kept() -> None:
-    """pip is told the hash; of the source the converter stays, and the binding is built from the very same file."""
+def test_install_checks_the_hash_and_keeps_the_converter() -> None:
+    """`install` passes the hash to pip, keeps the converter, and builds the binding from the same archive."""
     pip = Pip(HELD)
     folder = llama_cpp.install(lambda text: None, run=pip)
     assert f"=={llama_cpp.VERSION} --hash=sha256:{llama_cpp.SHA256}" in pip.pinned
@@ -97,15 +97,15 @@ def test_the_source_is_fetched_by_hash_and_its_converter_kept() -> None:
     assert not list(folder.parent.glob(".partial*"))
 
 
-def test_an_archive_that_leaves_its_folder_is_refused() -> None:
-    """Nothing is written outside, whatever an archive says."""
+def test_an_archive_with_paths_outside_is_refused() -> None:
+    """An archive with a path outside its folder is refused, and nothing is written outside."""
     with pytest.raises(tarfile.OutsideDestinationError):
         llama_cpp.install(lambda text: None, run=Pip([*HELD, f"{VENDOR}/../../../../outside"]))
     assert not llama_cpp.home().exists()
 
 
-def test_without_a_compiler_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said what to install, before minutes are spent on what would end in pip's words."""
+def test_without_a_compiler_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing compiler is an error before anything is downloaded, and names the package to install."""
     monkeypatch.delenv("CXX")
     pip = Pip(HELD)
     with pytest.raises(ExportError, match=r"no C\+\+ compiler") as refused:
@@ -114,8 +114,8 @@ def test_without_a_compiler_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) 
     assert not pip.commands
 
 
-def test_a_command_that_fails_says_why() -> None:
-    """Its last words are the message, a signal is one, and what is known has a remedy."""
+def test_the_error_of_a_failed_command() -> None:
+    """The error of a failed command has its last lines of output or its signal, and a remedy for known messages."""
     for code, message in (
         ("import sys; sys.exit('Model FooForCausalLM is not supported')", "FooForCausalLM is not supported"),
         (
@@ -129,18 +129,18 @@ def test_a_command_that_fails_says_why() -> None:
             llama_cpp.command([sys.executable, "-c", code])
 
 
-# --- files, with a converter that only copies ---------------------------------------------------------------------
+# --- conversion, with a fake converter ---------------------------------------------------------------------
 
 
 def merged_of(run: RunStore, folder: Path) -> Path:
     from harness.engine.merging import merge
 
     request = MergeRequest(folder / "merged")
-    return to_merged(source_of(run), folder, request, merge=merge, tell=lambda text: None)
+    return to_merged(source_of(run), folder, request, merge=merge, show_progress=lambda text: None)
 
 
-def test_a_file_comes_with_what_it_is(trained_run: RunStore, tmp_path: Path) -> None:
-    """Its folder has a manifest, and its record says that quantising again is not what was evaluated."""
+def test_a_gguf_has_a_record_and_a_manifest(trained_run: RunStore, tmp_path: Path) -> None:
+    """The folder of a GGUF has a manifest, and its record says that the quantised model was not evaluated."""
     (tmp_path / llama_cpp.CONVERTER).touch()
     source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
     commands: list[Sequence[str]] = []
@@ -159,8 +159,8 @@ def test_a_file_comes_with_what_it_is(trained_run: RunStore, tmp_path: Path) -> 
     assert [words[words.index("--outtype") + 1] for words in commands] == ["f16", "q8_0"]
 
 
-def test_a_converter_that_fails_leaves_no_file(trained_run: RunStore, tmp_path: Path) -> None:
-    """And the next attempt makes it."""
+def test_a_failed_conversion_leaves_no_file(trained_run: RunStore, tmp_path: Path) -> None:
+    """A failed conversion leaves no file, and the next attempt makes it."""
     (tmp_path / llama_cpp.CONVERTER).write_text("import sys; open(sys.argv[-1], 'w').write('GG'); sys.exit('broken')")
     source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
     with pytest.raises(ExportError, match="broken"):
@@ -168,8 +168,8 @@ def test_a_converter_that_fails_leaves_no_file(trained_run: RunStore, tmp_path: 
     assert not [path for path in tmp_path.rglob("*.gguf") if not path.name.startswith(".partial-")]
 
 
-def test_what_the_converter_lacks_is_said_before_anything_is_merged(trained_run: RunStore, tmp_path: Path) -> None:
-    """sentencepiece, for a tokenizer that is read with it; another model needs none."""
+def test_a_missing_tokenizer_package_is_reported_before_merging(trained_run: RunStore, tmp_path: Path) -> None:
+    """A model with a SentencePiece tokenizer needs the package sentencepiece; other models do not."""
     (tmp_path / llama_cpp.CONVERTER).touch()
     source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
     check_tools(source, request)
@@ -179,31 +179,31 @@ def test_what_the_converter_lacks_is_said_before_anything_is_merged(trained_run:
     llama_cpp.check_tokenizer(tmp_path)
 
 
-def test_the_command_for_home_asks_as_the_run_did(trained_run: RunStore) -> None:
-    """The likeliest token each time, with the suite's system prompt, quoted for a shell."""
+def test_the_llama_cli_command_asks_like_the_run(trained_run: RunStore) -> None:
+    """The llama-cli command has the run's temperature and the suite's system prompt, quoted for a shell."""
     source = source_of(trained_run)
-    assert at_home(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
+    assert llama_cli_command(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
     suite = replace(source.run.suite, system_prompt="Be 'kind'; $HOME")
-    words = at_home(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
+    words = llama_cli_command(replace(source, run=replace(source.run, suite=suite)), Path("b.gguf"))
     told = subprocess.run(["/bin/sh", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "Be 'kind'; $HOME"
 
 
-def test_every_step_from_the_file_to_a_chat_is_told(trained_run: RunStore, tmp_path: Path) -> None:
-    """How to install llama.cpp, which file to copy, what to type there, and that the run asked each question alone."""
+def test_the_instructions_have_every_step(trained_run: RunStore, tmp_path: Path) -> None:
+    """The instructions say how to install llama.cpp, which file to copy, what to type, and when to clear the chat."""
     source, file = source_of(trained_run), tmp_path / "b.gguf"
     file.write_bytes(bytes(2_000_000))
     told = instructions(Path("a run"), source, file)
     name = source.variant.name
     assert shlex.split(told.splitlines()[0])[-6:] == ["harness", "chat", "a run", name, "--gguf", str(file)]
-    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", at_home(source, file), "/clear"):
+    for step in ("brew install llama.cpp", "Copy b.gguf there (2 MB", llama_cli_command(source, file), "/clear"):
         assert step in told
     assert "--seed" not in told
     assert "--seed 7" in instructions(Path("a run"), replace(source, seed=7), file)
 
 
-def test_the_tokenizer_says_by_itself_what_is_special() -> None:
-    """The pocket model's `<|user|>` is special in tokenizer.json alone, where llama.cpp's converter does not look."""
+def test_special_tokens_are_copied_to_tokenizer_config() -> None:
+    """Special tokens that only tokenizer.json defines are added to tokenizer_config.json, which llama.cpp reads."""
     listed = tokenizer_config_of(POCKET)["added_tokens_decoder"]
     assert (listed["5"]["content"], listed["5"]["special"]) == ("<|user|>", True)
     assert "id" not in listed["5"]
@@ -218,13 +218,13 @@ def test_the_tokenizer_says_by_itself_what_is_special() -> None:
         ({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "never"}}, False),
     ],
 )
-def test_the_tokenizer_says_whether_a_text_gets_a_space(steps: dict[str, Any], expected: Any, tmp_path: Path) -> None:
-    """llama.cpp puts one in front of every message unless it is told not to."""
+def test_the_prefix_space_is_stated_in_tokenizer_config(steps: dict[str, Any], expected: Any, tmp_path: Path) -> None:
+    """tokenizer_config.json says whether a text gets a leading space, since llama.cpp adds a space by default."""
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"byte_fallback": True}} | steps))
     assert tokenizer_config_of(tmp_path).get("add_prefix_space") is expected
 
 
-# --- by a real llama.cpp ------------------------------------------------------------------------------------------
+# --- a real llama.cpp ------------------------------------------------------------------------------------------
 
 
 def has_llama_cpp() -> bool:
@@ -235,7 +235,7 @@ def has_llama_cpp() -> bool:
 
 @pytest.fixture(scope="module")
 def converted(trained_run: RunStore, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
-    """The merged model, and every GGUF of it."""
+    """Paths of the merged model and of every GGUF file made from it."""
     if not has_llama_cpp():
         if os.environ.get("HARNESS_GGUF"):
             pytest.fail("HARNESS_GGUF is set, and llama.cpp is not set up: harness doctor --install-llama-cpp")
@@ -246,8 +246,8 @@ def converted(trained_run: RunStore, tmp_path_factory: pytest.TempPathFactory) -
     return {"merged": merged} | files
 
 
-def players_of(converted: dict[Any, Path], kind: GgufType) -> Any:
-    """The merged model in PyTorch, and a GGUF of it."""
+def backends_of(converted: dict[Any, Path], kind: GgufType) -> Any:
+    """Generation backends for the merged model in PyTorch and for its GGUF file."""
     from harness.core.settings import Quantization
     from harness.engine.generation.backends import TorchBackend, open_gguf
     from harness.models.resolving import resolve
@@ -259,14 +259,14 @@ def players_of(converted: dict[Any, Path], kind: GgufType) -> Any:
 
 
 @pytest.mark.gguf
-def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_run: RunStore) -> None:
-    """At f16: logits within 1e-3 of the largest one, the same tokens of every prompt, and the same answers."""
+def test_llama_cpp_computes_the_merged_model(converted: dict[Any, Path], trained_run: RunStore) -> None:
+    """llama.cpp in f16 gives the same tokens and answers as PyTorch, and logits within 1e-3 of the largest logit."""
     from harness.engine.tokenization import render
-    from harness.export.parity import questions
+    from harness.export.parity_record import questions
 
     run = trained_run.manifest()
     prompts = [question.prompt for question in questions(source_of(trained_run))]
-    torch_player, opening = players_of(converted, GgufType.F16)
+    torch_player, opening = backends_of(converted, GgufType.F16)
     with opening as player:
         for prompt in prompts:
             assert player.same_tokens(prompt)
@@ -282,8 +282,8 @@ def test_llama_cpp_computes_what_was_merged(converted: dict[Any, Path], trained_
 
 
 @pytest.mark.gguf
-def test_parity_is_checked_at_all_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness parity` names six stages, each with its distance to the one before, and keeps them with the run."""
+def test_parity_has_six_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`harness parity` prints six stages with the distance to the stage before, and stores them with the run."""
     with inside(trained_run.root.parents[2]):
         assert main(["parity", str(trained_run.root), "lr"]) == 0
     assert "GGUF q4_k_m" in capsys.readouterr().out
@@ -302,8 +302,8 @@ def test_parity_is_checked_at_all_stages(trained_run: RunStore, converted: dict[
 
 
 @pytest.mark.gguf
-def test_a_file_is_chatted_with(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness chat --gguf` asks the file as it is asked at home, and it answers as the run did."""
+def test_chat_with_a_gguf_file(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
+    """`harness chat --gguf` gives the run's answers."""
     record = next(record for record in trained_run.records() if record.settings)
     asked = next(case for case in trained_run.manifest().suite.cases if case.id in record.answers)
     with inside(trained_run.root.parents[2]):

@@ -1,4 +1,4 @@
-"""`--to hub`: what is sent, to a server that speaks the few endpoints that the Hub's client asks."""
+"""`--to hub`: files, model card and errors of an upload, tested with a fake Hub server."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import yaml
 from harness.cli import main
 from harness.core.errors import ExportError
 from harness.core.export import ExportRecord
-from harness.export.adapter import to_adapter
-from harness.export.card import Evidence, card, evidence, fenced
-from harness.export.folders import RECORD
-from harness.export.upload import Parcel, send
+from harness.export.model_card import Evidence, card, evidence, fenced
+from harness.export.output_folders import RECORD
+from harness.export.targets.adapter import to_adapter
+from harness.export.upload import Upload, send
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from tests.support.trained_run import inside, source_of
@@ -32,7 +32,7 @@ TOKEN = "hf_not_a_real_one"
 
 @dataclass
 class Server:
-    """The Hub, as far as it is asked; `refuse` is a status that everything is answered with."""
+    """A fake of the Hub's few endpoints that an upload needs. If `refuse` is set, every response has that status."""
 
     address: str = ""
     refuse: int = 0
@@ -104,11 +104,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def parcel_of(run: RunStore, folder: Path) -> Parcel:
+def upload_of(run: RunStore, folder: Path) -> Upload:
     source = source_of(run)
     made = to_adapter(source, folder, output=folder / "made", check=lambda model, adapter: None)
     text = card(source, read_record(made / RECORD, ExportRecord), evidence(source, run.results()), "me/mine")
-    return Parcel("me/mine", made, text)
+    return Upload("me/mine", made, text)
 
 
 @pytest.mark.parametrize(
@@ -119,74 +119,74 @@ def parcel_of(run: RunStore, folder: Path) -> Parcel:
         (True, ("model-00001-of-00008.safetensors",), "would be loaded as something else"),
     ],
 )
-def test_a_repository_with_something_else_is_left_alone(
+def test_a_repository_with_another_export_is_refused(
     hub: Server, trained_run: RunStore, tmp_path: Path, private: bool, holds: tuple[str, ...], words: str
 ) -> None:
-    """An adapter beside a model would be put on it; and what is called private is not sent where all can see it."""
+    """An upload is refused if the repository holds another export, or is public although the upload is private."""
     hub.private, hub.holds = private, holds
     with pytest.raises(ExportError, match=words):
-        send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+        send(upload_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
     assert not [path for path, _, _ in hub.requests if "/commit/" in path]
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client, about the one below it
-def test_everything_is_sent_in_one_commit(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
-    """To a private repository: every file of the folder and the card; the token is in a header and nowhere else."""
-    parcel = parcel_of(trained_run, tmp_path)
-    send(parcel, endpoint=hub.address, token=TOKEN)
+def test_everything_is_uploaded_in_one_commit(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
+    """One commit to a private repository has every file and the card; the token is only in a request header."""
+    upload = upload_of(trained_run, tmp_path)
+    send(upload, endpoint=hub.address, token=TOKEN)
     made = json.loads(hub.requests[0][2])
     assert (hub.requests[0][0], made["visibility"]) == ("POST /api/repos/create", "private")
     (commit,) = [body for asked, _, body in hub.requests if "/commit/" in asked]
     lines = [json.loads(line) for line in commit.decode().splitlines()]
     sent = {line["value"]["path"] for line in lines if line["key"] in ("file", "lfsFile")}
-    assert sent == {"README.md", *(path.name for path in parcel.files)}
+    assert sent == {"README.md", *(path.name for path in upload.files)}
     (weights,) = [body for asked, _, body in hub.requests if asked.startswith("PUT /put/")]
-    assert weights == (parcel.folder / "adapter_model.safetensors").read_bytes()
+    assert weights == (upload.folder / "adapter_model.safetensors").read_bytes()
     assert {said for asked, said, _ in hub.requests if "/api/" in asked} == {f"Bearer {TOKEN}"}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
     assert TOKEN.encode() not in b"".join(body for _, _, body in hub.requests)
 
 
-def test_nothing_sent_names_a_path_of_this_machine(trained_run: RunStore, tmp_path: Path) -> None:
-    """Neither the card nor any text beside the weights."""
-    parcel = parcel_of(trained_run, tmp_path)
-    texts = [parcel.card, *(path.read_text() for path in parcel.files if path.suffix != ".safetensors")]
+def test_an_upload_has_no_local_paths(trained_run: RunStore, tmp_path: Path) -> None:
+    """Neither the card nor any uploaded text file contains a path of this machine."""
+    upload = upload_of(trained_run, tmp_path)
+    texts = [upload.card, *(path.read_text() for path in upload.files if path.suffix != ".safetensors")]
     model = trained_run.manifest().model.path
     assert not [text for text in texts if model in text or str(tmp_path) in text]
 
 
-def test_a_refusal_says_what_to_do(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
-    """Without the right to write: how to get a token."""
+def test_a_refusal_names_the_remedy(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
+    """Without write access, the error says how to get a token."""
     hub.refuse = 403
     with pytest.raises(ExportError, match="hf auth login"):
-        send(parcel_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
+        send(upload_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_hub_out_of_reach_is_one_error(trained_run: RunStore, tmp_path: Path) -> None:
-    """Whatever the client's library calls it: at this address nobody listens."""
+def test_an_unreachable_hub_is_one_error(trained_run: RunStore, tmp_path: Path) -> None:
+    """An upload to an address without a server is one ExportError."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ExportError, match="me/mine") as raised:
-        send(parcel_of(trained_run, tmp_path), endpoint=address, token=TOKEN)
+        send(upload_of(trained_run, tmp_path), endpoint=address, token=TOKEN)
     assert "the connection" in (raised.value.remedy or "")
 
 
-def test_a_dry_run_shows_all_and_sends_nothing(hub: Server, trained_run: RunStore, capsys: Any) -> None:
-    """Every file with its size, the card, and that it would be private."""
+def test_a_dry_run_shows_files_and_card(hub: Server, trained_run: RunStore, capsys: Any) -> None:
+    """`--dry-run` prints every file with its size, the card and the visibility, and uploads nothing."""
     name = source_of(trained_run).variant.name
     with inside(trained_run.root.parents[2]):
         assert main(["export", str(trained_run.root), name, "--to", "hub", "--repo", "me/mine", "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "To me/mine (private):" in said
     assert "adapter_model.safetensors" in said
-    assert "## What the suite found" in said
+    assert "## Suite results" in said
     assert hub.requests == []
 
 
-def test_the_card_says_what_was_found(trained_run: RunStore, tmp_path: Path) -> None:
-    """Its head is YAML that names library and metrics with their intervals; the toy is called one."""
-    _, head, body = parcel_of(trained_run, tmp_path).card.split("---\n", 2)
+def test_the_card_has_the_results(trained_run: RunStore, tmp_path: Path) -> None:
+    """The card's YAML header has the library and the metrics with intervals; a toy model is named as such."""
+    _, head, body = upload_of(trained_run, tmp_path).card.split("---\n", 2)
     described = yaml.safe_load(head)
     assert described["library_name"] == "peft"
     metrics = described["model-index"][0]["results"][0]["metrics"]
@@ -201,8 +201,8 @@ def test_the_card_says_what_was_found(trained_run: RunStore, tmp_path: Path) -> 
     assert "licence" in body
 
 
-def test_the_card_asks_with_the_suites_system_prompt(trained_run: RunStore, tmp_path: Path) -> None:
-    """In transformers and in llama.cpp, as the run did; whatever it holds stays within its block."""
+def test_the_card_uses_the_suites_system_prompt(trained_run: RunStore, tmp_path: Path) -> None:
+    """The card's examples for transformers and llama.cpp have the system prompt, which cannot leave its code block."""
     source, prompt = source_of(trained_run), "Be 'kind'.\n```\n# No heading"
     suite = replace(source.run.suite, system_prompt=prompt)
     asked = replace(source, run=replace(source.run, suite=suite))
@@ -213,14 +213,14 @@ def test_the_card_asks_with_the_suites_system_prompt(trained_run: RunStore, tmp_
     assert shlex.split(shell[1])[-2:] == ["-sys", prompt]
 
 
-def test_a_hostile_answer_stays_within_its_block(trained_run: RunStore, tmp_path: Path) -> None:
-    """A fence is longer than any in the text, and no name breaks the head or a table."""
+def test_a_hostile_answer_stays_in_its_code_block(trained_run: RunStore, tmp_path: Path) -> None:
+    """No answer can end its code block, and no name can break the YAML header or a table."""
     hostile = "```\n# Heading\n<script>alert(1)</script>\n`````\n---"
     assert re.match(r"``````text\n", fenced(hostile))
     source = source_of(trained_run)
     suite = replace(source.run.suite, name="a: b\n---\n# c | d")
     source = replace(source, run=replace(source.run, suite=suite))
-    made = parcel_of(trained_run, tmp_path).folder
+    made = upload_of(trained_run, tmp_path).folder
     text = card(source, read_record(made / RECORD, ExportRecord), Evidence({}, ((hostile, hostile, hostile),)), "me/x")
     head, body = text.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(head)["model-index"][0]["results"][0]["dataset"]["type"] == suite.name

@@ -1,4 +1,4 @@
-"""`harness export --to notebook`: cells that run, and texts of suites that stay texts."""
+"""`harness export --to notebook`: the notebook runs, and texts of suites never become code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from harness.core.settings import Quantization, Settings
 from harness.core.suite import Case, Example, Message, Split
 from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.core.units import DeviceKind
-from harness.export.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.export.source import Source
+from harness.export.targets.notebook import WORKSHOP, cells, notebook, to_notebook, written
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
 from tests.support.trained_run import inside, small_run, source_of
@@ -39,7 +39,7 @@ HOSTILE = [
 
 
 def code(book: Any, tag: str = "") -> list[str]:
-    """The sources of code cells, of those with this tag if one is given."""
+    """The sources of all code cells, or of the code cells with this tag."""
     return [
         cell.source
         for cell in book.cells
@@ -48,7 +48,7 @@ def code(book: Any, tag: str = "") -> list[str]:
 
 
 def names(source: str) -> dict[str, Any]:
-    """A cell that may hold nothing but literals under names, as it will be read."""
+    """Parse a cell that contains only assignments of literals; returns name to value."""
     found: dict[str, Any] = {}
     for node in ast.parse(source).body:
         assert isinstance(node, ast.Assign)
@@ -64,7 +64,7 @@ def names(source: str) -> dict[str, Any]:
 
 
 def with_texts(source: Source, texts: list[str]) -> Source:
-    """A run in which every text that comes from outside is one of these."""
+    """A source whose suite, model and variant have these texts in all places."""
     first = texts[0]
     cases = tuple(Case(text, (Message("user", text),), ()) for text in texts)
     examples = tuple(Example((Message("user", text), Message("assistant", text))) for text in texts)
@@ -82,11 +82,11 @@ def with_texts(source: Source, texts: list[str]) -> Source:
     return replace(source, run=run, variant=variant)
 
 
-# --- what it holds ------------------------------------------------------------------------------------------------
+# --- contents ------------------------------------------------------------------------------------------------
 
 
 def test_the_notebook_is_valid_and_the_same_each_time(trained_run: RunStore) -> None:
-    """nbformat finds nothing wrong with it, every code cell compiles, and nothing depends on when it is made."""
+    """The notebook is valid for nbformat, every code cell compiles, and a second export gives the same text."""
     text = written(source_of(trained_run), "float16")
     book = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
     nbformat.validate(book)
@@ -96,8 +96,8 @@ def test_the_notebook_is_valid_and_the_same_each_time(trained_run: RunStore) -> 
     assert text == written(source_of(trained_run), "float16")
 
 
-def test_the_settings_are_the_variants(trained_run: RunStore) -> None:
-    """One cell, tagged `parameters`, has what reaches PEFT and TRL; nothing is sent unless a name is filled in."""
+def test_the_parameters_are_the_variants(trained_run: RunStore) -> None:
+    """The cell tagged `parameters` has the arguments of PEFT and TRL, and uploads are off by default."""
     source = source_of(trained_run)
     [text] = code(notebook(source, "bfloat16"), "parameters")
     found = names(text)
@@ -111,7 +111,7 @@ def test_the_settings_are_the_variants(trained_run: RunStore) -> None:
 
 
 def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
-    """The dtype that a GPU computed in, no quantisation where there was none, and the revision of the Hub."""
+    """The notebook of a GPU run has the run's compute data type, quantisation and Hub revision."""
     source = source_of(trained_run)
     machine = replace(source.run.provenance.machine, kind=DeviceKind.CUDA, compute_dtype="bfloat16")
     model = replace(source.model, name="owner/name", revision="0123abc", toy=False)
@@ -123,8 +123,8 @@ def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
     assert (found["MODEL"], found["REVISION"]) == ("owner/name", "0123abc")
 
 
-def test_rows_and_prompts_are_the_suites(trained_run: RunStore) -> None:
-    """All training rows, and all prompts but those that are kept back for the confirmation."""
+def test_the_data_cell_has_rows_and_prompts(trained_run: RunStore) -> None:
+    """The data cell has all training rows and the prompts of all main cases, but not of confirm cases."""
     source = source_of(trained_run)
     [text] = code(notebook(source, "float16"), "data")
     found, suite = names(text), source.run.suite
@@ -133,8 +133,8 @@ def test_rows_and_prompts_are_the_suites(trained_run: RunStore) -> None:
     assert {prompt["role"] for prompt in found["PROMPTS"]} == {"learn", "retain"}
 
 
-def test_a_toy_is_called_one(trained_run: RunStore) -> None:
-    """The pocket model's notebook says so at its top; another model's says nothing of it and needs no harness."""
+def test_the_toy_model_is_named_as_such(trained_run: RunStore) -> None:
+    """Only the pocket model's notebook mentions the toy model and needs the harness package."""
     source = source_of(trained_run)
     said = "\n".join(cell.source for cell in notebook(source, "float16").cells)
     assert "**This notebook uses a toy model.**" in said
@@ -145,8 +145,8 @@ def test_a_toy_is_called_one(trained_run: RunStore) -> None:
     assert "harness" not in other
 
 
-def test_a_shape_has_no_notebook(trained_run: RunStore, tmp_path: Path) -> None:
-    """Random weights have nothing to teach."""
+def test_random_weights_have_no_notebook(trained_run: RunStore, tmp_path: Path) -> None:
+    """A model with random weights is refused."""
     source = source_of(trained_run)
     shape = replace(source, run=replace(source.run, model=replace(source.model, shape_only=True)))
     with pytest.raises(UsageError, match="has random weights, so there is nothing to export"):
@@ -154,16 +154,16 @@ def test_a_shape_has_no_notebook(trained_run: RunStore, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_every_part_is_there_and_no_secret(trained_run: RunStore) -> None:
-    """Parts 0 to 5, in order; no runtime is restarted, and no call is given a token."""
+def test_all_parts_and_no_secret(trained_run: RunStore) -> None:
+    """The notebook has parts 0 to 5 in order, no restart of the runtime, and no token in a call."""
     text = written(source_of(trained_run), "float16")
     places = [text.index(f"## Part {number}: ") for number in range(6)]
     assert places == sorted(places)
     assert not re.search(r"\btoken\s*=|os\.kill|exit\(", text)
 
 
-def test_cells_are_split_where_they_are_marked() -> None:
-    """Markdown loses its comment signs, code keeps them, and what is filled in has its name as its kind."""
+def test_cells_are_parsed() -> None:
+    """Markdown cells lose their comment signs, code cells keep them, and cells to fill in have their name as kind."""
     text = "# %% [markdown] toy\n# # Head\n#\n# words\n\n# %%\n# why\nx = 1\n\n# %% data\n"
     head, plain, filled = cells(text)
     assert (head.kind, head.text, head.toy) == ("markdown", "# Head\n\nwords", True)
@@ -178,8 +178,8 @@ def test_cells_are_split_where_they_are_marked() -> None:
 
 
 @pytest.mark.parametrize("first", range(len(HOSTILE)))
-def test_no_text_gets_out_of_its_literal(first: int, trained_run: RunStore) -> None:
-    """As Jupyter reads the two filled cells, they hold literals under names, and the texts are back as they were.
+def test_hostile_texts_stay_in_their_literals(first: int, trained_run: RunStore) -> None:
+    """With hostile texts, the two filled cells still contain only literals that equal the texts.
 
     All other cells are the same as without hostile texts.
     """
@@ -207,19 +207,19 @@ def test_no_text_gets_out_of_its_literal(first: int, trained_run: RunStore) -> N
 
 @given(st.text())
 @settings(deadline=None)
-def test_any_text_is_itself_again(text: str) -> None:
-    """Between its quotes it is read as it was, on one line."""
+def test_any_text_survives_its_literal(text: str) -> None:
+    """The literal of any text is on one line and evaluates to the text."""
     written_ = training_script.literal({text: [text, 1.5, None]})
     assert len(written_.splitlines()) == 1
     assert ast.literal_eval(written_) == {text: [text, 1.5, None]}
 
 
-# --- that it runs -------------------------------------------------------------------------------------------------
+# --- execution -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_its_cells_run_and_its_answers_are_the_runs(tmp_path: Path, capsys: Any) -> None:
-    """Top to bottom in one kernel, without a GPU: answers before and after are those of a run by SFTTrainer."""
+def test_the_notebook_gives_the_answers_of_the_run(tmp_path: Path, capsys: Any) -> None:
+    """The cells run from top to bottom without a GPU, and the answers equal a run with SFTTrainer."""
     from nbclient import NotebookClient
 
     store = small_run(tmp_path, Engine.REFERENCE)

@@ -189,5 +189,5 @@ def test_unmeasurable_speeds_are_not_printed(capsys: pytest.CaptureFixture[str],
     calibration_line(unseen, tmp_path / "kept.json")
     assert capsys.readouterr().out.splitlines()[0] == (
         "Calibrated on an NVIDIA H200, within 18% of every step that was timed: 8.00 ms a layer. "
-        "Times too short to measure are left out."
+        "Times that were too short to measure are not shown."
     )

@@ -220,7 +220,7 @@ def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) 
     [found] = find([saved(base, tmp_path / "mine")], POCKET)
     each = sweep(tmp_path, found)
     trials = [Trial("trial", "variant", SHORT, 0)]
-    records = {record.variant: record for record in each.go(trials, Split.MAIN, "")}
+    records = {record.variant: record for record in each.run_trials(trials, Split.MAIN, "")}
     answers = {name: [answer for [answer] in record.answers.values()] for name, record in records.items()}
     assert list(records) == ["base", "mine", "variant"]
     assert {record.status for record in records.values()} == {Status.SUCCEEDED}
@@ -229,7 +229,7 @@ def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) 
     with pytest.raises(AssertionError):
         assert_same_answers(answers["mine"], answers["base"])
     (tmp_path / "mine" / "adapter_model.safetensors").unlink()
-    assert {r.variant: r for r in sweep(tmp_path, found).go(trials, Split.MAIN, "")} == records
+    assert {r.variant: r for r in sweep(tmp_path, found).run_trials(trials, Split.MAIN, "")} == records
 
 
 def test_an_adapter_with_wrong_shapes_is_refused(base: Base, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
     setup = Setup(suite, resolve("pocket"), one_core(), "reference", stack_versions())
     store = RunStore(tmp_path / "run")
     store.root.mkdir()
-    base, tuned = Sweep(setup, store, Cache(tmp_path / "cache"), Inline(work)).go(plan.trials, Split.MAIN, "")
+    base, tuned = Sweep(setup, store, Cache(tmp_path / "cache"), Inline(work)).run_trials(plan.trials, Split.MAIN, "")
     assert (base.status, tuned.status) == (Status.SUCCEEDED, Status.SUCCEEDED), tuned.message
     passed: dict[Role, list[bool]] = {role: [] for role in Role}
     for case in suite.cases:

@@ -1,4 +1,4 @@
-"""A limit of time is kept, what fits into it tells most, and the next session goes on; by a clock of the tests'."""
+"""The time budget: order of trials, expected times, and the time limit. The clock is a fake."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harness.core.suite import Split
 from harness.core.training import Status
 from harness.runner.budget import Budget, by_information, seconds
 from harness.runner.sweep import Sweep
-from harness.runner.watch import Watch
+from harness.runner.trial_timer import TrialTimer
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from harness.suites.grids import load_plan, trial_id
-from tests.runner.test_sweep import SETUP, commit
+from tests.support.fake_workers import SETUP, commit
 from tests.support.synthetic_runs import case, machine
 from tests.support.synthetic_runs import suite as made_suite
 
@@ -42,7 +42,7 @@ class Clock:
 
 @dataclass
 class Timed:
-    """A worker whose every trial takes `takes` seconds of the clock, or what `slow` says, after `load` seconds."""
+    """An executor whose trials take `takes` seconds each (or as in `slow`), after `load` seconds of loading."""
 
     clock: Clock
     takes: float
@@ -71,8 +71,8 @@ class Timed:
 
 
 @dataclass
-class Together(Timed):
-    """A worker that trains all it is given in one pass, which takes less than half of what each alone would."""
+class TimedPass(Timed):
+    """An executor that trains all tasks of a job in one pass, in less than half of the time of separate trainings."""
 
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         self.workers += 1
@@ -105,30 +105,30 @@ def go(
 ) -> tuple[dict[str, TrialRecord], Budget]:
     budget = Budget(total, {trial.id: 1.0 for trial in wanted}, worker.clock)
     sweep = Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), worker, budget=budget)
-    return {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}, budget
+    return {record.trial: record for record in sweep.run_trials(wanted, Split.MAIN, "")}, budget
 
 
-# --- how long ----------------------------------------------------------------------------------------------------
+# --- durations ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("1.5 h", 5400), ("30 min", 1800), ("1H 5s", 3605)],
 )
-def test_a_time_is_read(text: str, expected: float) -> None:
-    """Hours, minutes and seconds, alone or together, with or without spaces."""
+def test_durations_are_parsed(text: str, expected: float) -> None:
+    """A duration may combine hours, minutes and seconds, with or without spaces."""
     assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 hours", "-2h", "2h?", "0s", "1d", "2h 3"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    """A number without a unit, another word or nothing at all is a mistake, with examples."""
+def test_other_texts_are_refused(text: str) -> None:
+    """A text that is not a duration is refused with examples of durations."""
     with pytest.raises(UsageError, match="is not a duration") as caught:
         seconds(text)
     assert "1h30m" in caught.value.remedy
 
 
-# --- in which order ----------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------------
 
 
 def plan(*rows: tuple[str, Settings], seeds: tuple[int, ...] = (0,)) -> Plan:
@@ -143,15 +143,15 @@ def order(given: Plan, cost: dict[str, float] | None = None) -> list[str]:
 
 
 def test_the_workshop_comes_first() -> None:
-    """Of the grid for a T4 the row called `workshop` is first, and rows that change one thing follow."""
+    """The row named `workshop` of the grid `t4` comes first, and no trial is lost."""
     given = load_plan(SUITES / "workshop" / "grids" / "t4.yaml")
     names = {variant.id: variant.name for variant in given.variants}
     assert names[order(given)[0]] == "workshop"
     assert sorted(trial.id for trial in by_information(given, lambda _: 1.0)) == sorted(t.id for t in given.trials)
 
 
-def test_cheap_ones_come_early_and_axes_are_spread() -> None:
-    """After the first, what brings more new values for its cost: a new rank and rate before a second try of either."""
+def test_new_axis_values_for_their_cost_come_early() -> None:
+    """A variant with two new axis values comes before a variant with one, unless it costs too much more."""
     first, same, both = Settings(1e-4, rank=4), Settings(2e-4, rank=4), Settings(3e-4, rank=8)
     given = plan(("first", first), ("same", same), ("both", both))
     assert order(given) == ["first", "both", "same"]
@@ -159,18 +159,18 @@ def test_cheap_ones_come_early_and_axes_are_spread() -> None:
 
 
 def test_seeds_stay_together() -> None:
-    """A variant counts when it has ended under all seeds, so they are not scattered."""
+    """The trials of a variant under its seeds follow each other."""
     given = plan(("a", Settings(1e-4)), ("b", Settings(2e-4)), seeds=(0, 1, 2))
     found = [(trial.variant, trial.seed) for trial in by_information(given, lambda _: 1.0)]
     assert found == [(name, seed) for name in "ab" for seed in (0, 1, 2)]
 
 
-# --- how much fits -----------------------------------------------------------------------------------------------
+# --- time limit -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
 def test_the_budget_is_kept(tmp_path: Path, total: float, takes: float) -> None:
-    """No sweep ends later than its budget, and what is left is less than one more trial with what the report needs."""
+    """A sweep ends within its budget, and the unused time is too short for one more trial and the report."""
     worker = Timed(Clock(), takes, load=9)
     wanted = trials(45)
     began = worker.clock.now
@@ -182,8 +182,8 @@ def test_the_budget_is_kept(tmp_path: Path, total: float, takes: float) -> None:
     assert len(records) == len(worker.done) < len(wanted)
 
 
-def test_what_is_too_slow_is_stopped(tmp_path: Path) -> None:
-    """A trial that takes longer than foretold is stopped in time and has no record; the next session does it."""
+def test_a_trial_that_is_too_slow_is_stopped(tmp_path: Path) -> None:
+    """A trial that is still running when the time is up is stopped and has no record; the next session runs it."""
     wanted = trials(3)
     worker = Timed(Clock(), 10, slow={wanted[1].id: 5000})
     records, budget = go(tmp_path, worker, wanted, 1000)
@@ -198,9 +198,9 @@ def test_what_is_too_slow_is_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
-def test_the_budget_is_kept_by_passes(tmp_path: Path, total: float, takes: float) -> None:
-    """What is trained in one pass is kept so small that none has to be stopped, and most of the time is used."""
-    worker = Together(Clock(), takes, load=9)
+def test_fused_passes_keep_the_budget(tmp_path: Path, total: float, takes: float) -> None:
+    """Fused passes are small enough to finish within the budget, and use most of the time."""
+    worker = TimedPass(Clock(), takes, load=9)
     wanted = trials(100)
     began = worker.clock.now
     records, budget = go(tmp_path, worker, wanted, total, replace(SETUP, engine=Engine.FUSED))
@@ -212,31 +212,31 @@ def test_the_budget_is_kept_by_passes(tmp_path: Path, total: float, takes: float
     assert worker.workers < 8
 
 
-def test_one_that_diverges_hides_nothing_of_what_its_pass_took() -> None:
-    """It is told before the others answer; what they took is the pass, and not the answers alone."""
+def test_a_diverged_trial_does_not_shorten_the_time_of_its_pass() -> None:
+    """The time of a pass is divided among its successful trials, although a diverged trial is reported earlier."""
     clock = Clock()
     budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
-    watch = Watch(budget)
+    timer = TrialTimer(budget)
     for trial in "abcd":
-        watch.see(Event(EventKind.STARTED, trial))
+        timer.observe(Event(EventKind.STARTED, trial))
     clock.now += 600
-    watch.see(Event(EventKind.FINISHED, "b", Status.DIVERGED))
+    timer.observe(Event(EventKind.FINISHED, "b", Status.DIVERGED))
     clock.now += 9
     for trial in "acd":
-        watch.see(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
+        timer.observe(Event(EventKind.FINISHED, trial, Status.SUCCEEDED))
     assert budget.expected("a") == pytest.approx(203)
 
 
 def test_enough_time_changes_nothing(tmp_path: Path) -> None:
-    """With time for everything, everything is done by one worker."""
+    """With enough time, one worker runs all trials."""
     worker = Timed(Clock(), 10, load=5)
     records, budget = go(tmp_path, worker, trials(4), 10_000)
     assert (len(records), worker.workers, budget.spent) == (5, 1, False)
     assert budget.expected(trials(1)[0].id) == pytest.approx(10)
 
 
-def test_what_is_left_is_told_in_seconds() -> None:
-    """Once a trial has ended, the others are expected by their weight against its."""
+def test_remaining_time_follows_from_finished_trials() -> None:
+    """The expected time of a trial is its weight times the seconds per weight of finished trials."""
     budget = Budget(100, {"a": 1.0, "b": 3.0, "c": 1.0}, Clock())
     assert budget.left(["b", "c"]) is None
     budget.learn("a", 20)
@@ -245,24 +245,26 @@ def test_what_is_left_is_told_in_seconds() -> None:
     assert not Budget(100, {"a": 1.0}, Clock(), started=905.0).allows("a")
 
 
-def test_earlier_sessions_teach_too(tmp_path: Path) -> None:
-    """What is there already from this device says what the rest will take, before anything was trained now."""
+def test_records_of_earlier_sessions_give_expected_times(tmp_path: Path) -> None:
+    """Times in records of an earlier session on the same device are used before any trial of this session ends."""
     wanted = trials(2)
     go(tmp_path, Timed(Clock(), 10), wanted[:1], 1000)
     _, budget = go(tmp_path, Timed(Clock(), 10), wanted, 8.0)
-    assert budget.expected(wanted[1].id) == pytest.approx(7.0)  # what the fake says that its training and answers cost
+    assert budget.expected(wanted[1].id) == pytest.approx(
+        7.0
+    )  # the costs that the fake records for training and answering
     assert budget.spent
 
 
-# --- what is not tried -------------------------------------------------------------------------------------------
+# --- predicted out of memory -----------------------------------------------------------------------------------------
 
 
 def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> None:
-    """A trial predicted not to fit is out of memory by prediction, its message says so, and no worker sees it."""
+    """A trial predicted to run out of memory is recorded as such, with the basis PREDICTED, and no worker gets it."""
     wanted, worker = trials(3), Timed(Clock(), 1)
     predicted = {wanted[1].id: "predicted not to fit and not tried"}
     sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=predicted)
-    records = {record.trial: record for record in sweep.go(wanted, Split.MAIN, "")}
+    records = {record.trial: record for record in sweep.run_trials(wanted, Split.MAIN, "")}
     assert wanted[1].id not in worker.done
     left_out = records[wanted[1].id]
     assert (left_out.status, left_out.basis) == (Status.OUT_OF_MEMORY, Basis.PREDICTED)
@@ -270,19 +272,19 @@ def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> 
     assert records[wanted[0].id].basis is SETUP.machine.basis
 
 
-def test_a_prediction_is_no_result(tmp_path: Path) -> None:
-    """Without the option the next session tries what was left out; with it, what was tried once keeps its real end."""
+def test_a_prediction_does_not_replace_a_result(tmp_path: Path) -> None:
+    """Without the option the next session runs a skipped trial; with it, a trial that has run keeps its result."""
     wanted, worker = trials(1), Timed(Clock(), 1)
     predicted = {wanted[0].id: "predicted not to fit and not tried"}
     for left_out in (predicted, {}, predicted):
         sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=left_out)
-        record = sweep.go(wanted, Split.MAIN, "")[1]
+        record = sweep.run_trials(wanted, Split.MAIN, "")[1]
     assert (record.status, record.basis) == (Status.SUCCEEDED, Basis.MEASURED)
     assert worker.done == [BASE, wanted[0].id]
 
 
-def test_a_page_says_predicted() -> None:
-    """In the page's table and list of failures, and in the summary for programs, a predicted end is called one."""
+def test_the_report_marks_predictions() -> None:
+    """The page and the JSON summary mark an out-of-memory status that was only predicted."""
     from harness import report
     from harness.analysis.aggregate import assemble
     from harness.report import json_summary

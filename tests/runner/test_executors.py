@@ -1,4 +1,4 @@
-"""Where trials run: one contract for every executor, and what only a process of its own can suffer."""
+"""Executors: one contract test class for all of them, and tests of worker processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ while then == "go on":
     print('{encode_line(STEP)}', flush=True)
     time.sleep(0.01)
 """
-"""A worker that says what it is told to say and then ends, breaks or goes on for ever."""
+"""A worker script that prints the given lines and then ends, raises an error or prints events for ever."""
 
 
 def in_a_process(said: Sequence[Event], then: str) -> Executor:
@@ -71,7 +71,7 @@ def in_this_process(said: Sequence[Event], then: str) -> Executor:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """The file of a job that asks nothing."""
+    """The file of a job without tasks."""
     path = tmp_path / "001.json"
     model = ModelRef("none", "none", "0")
     write_record(path, Job(model, machine(), Quantization.NONE, "reference", str(tmp_path), (), Decoding(), ()))
@@ -84,10 +84,10 @@ def run(executor: Executor, job: Path, timeout: float | None = None) -> list[Eve
 
 @pytest.mark.parametrize("acting", [in_a_process, in_this_process])
 class TestEveryExecutor:
-    """What a sweep relies on, wherever its trials run."""
+    """The contract of an executor."""
 
     def test_events_arrive_in_order(self, acting: Callable[..., Executor], job: Path) -> None:
-        """What a worker says arrives as it said it, and then how it ended."""
+        """The worker's events arrive unchanged and in order, followed by an ENDED event."""
         *said, last = run(acting(SAID, "end"), job)
         assert [(event.kind, event.trial, event.done, event.loss) for event in said] == [
             (event.kind, event.trial, event.done, event.loss) for event in SAID
@@ -98,41 +98,41 @@ class TestEveryExecutor:
 
     @pytest.mark.parametrize("then", ["end", "crash", "go on"])
     def test_one_end(self, acting: Callable[..., Executor], job: Path, then: str) -> None:
-        """However it ends, exactly one event says so, and it is the last."""
+        """The only ENDED event is the last event, whether the worker ends, crashes or times out."""
         events = run(acting(SAID, then), job, timeout=0.3)
         assert [event.kind for event in events].index(EventKind.ENDED) == len(events) - 1
 
-    def test_a_worker_cannot_say_its_own_end(self, acting: Callable[..., Executor], job: Path) -> None:
-        """ENDED is the executor's word: from a worker it counts for nothing."""
+    def test_an_ended_event_of_the_worker_is_ignored(self, acting: Callable[..., Executor], job: Path) -> None:
+        """An ENDED event that the worker itself emits is dropped."""
         ended = Event(EventKind.ENDED, status=Status.SUCCEEDED)
         events = run(acting((ended, *SAID), "crash"), job)
         assert [event.kind for event in events] == [*(event.kind for event in SAID), EventKind.ENDED]
         assert events[-1].status is Status.FAILED
 
     def test_a_crash_is_a_failure(self, acting: Callable[..., Executor], job: Path) -> None:
-        """An exception that a worker dies of is FAILED, with the exception in the message and in the log."""
+        """A worker that raises an exception is FAILED, and the exception is in the message and in the log."""
         last = run(acting(SAID, "crash"), job)[-1]
         assert last.status is Status.FAILED
         assert "RuntimeError: it broke" in last.message
         assert "RuntimeError: it broke" in job.with_suffix(".log").read_text(encoding="utf-8")
 
     def test_too_long_is_timed_out(self, acting: Callable[..., Executor], job: Path) -> None:
-        """A trial that takes longer than the limit is stopped, however busy it is, and TIMED_OUT."""
+        """A trial that exceeds its time limit is stopped and TIMED_OUT, even while the worker emits events."""
         last = run(acting(SAID, "go on"), job, timeout=0.3)[-1]
         assert (last.status, last.message) == (Status.TIMED_OUT, "stopped after 0.3 s")
 
     @pytest.mark.parametrize("timeout", [None, 60.0])
-    def test_the_end_of_all_time_is_no_failure(
+    def test_the_end_of_the_run_cancels_the_worker(
         self, acting: Callable[..., Executor], job: Path, timeout: float | None
     ) -> None:
-        """When the time for all trials is up the worker is stopped and CANCELLED, whatever one trial may take."""
+        """When the time for all trials is up, the worker is CANCELLED, whatever the limit of one trial is."""
         executor, until = acting(SAID, "go on"), time.monotonic() + 0.3
         last = list(executor.run(job, job.with_suffix(".log"), timeout=timeout, until=until))[-1]
         assert last.status is Status.CANCELLED
         assert "time for all trials is up" in last.message
 
 
-# --- a process of its own ----------------------------------------------------------------------------------------
+# --- worker processes ----------------------------------------------------------------------------------------
 
 
 def script(code: str, show: Callable[[str], None] | None = None) -> Processes:
@@ -152,8 +152,8 @@ def script(code: str, show: Callable[[str], None] | None = None) -> Processes:
          "the worker ended with exit code 2; the last line of its log: no \ufffd text"),
     ],
 )  # fmt: skip
-def test_how_a_process_died(job: Path, code: str, message: str) -> None:
-    """The message has the exit code or the signal's name, and the last line of the log."""
+def test_the_message_of_a_dead_process(job: Path, code: str, message: str) -> None:
+    """The message of a dead worker has its exit code or signal, and the last line of its log."""
     assert run(script(code), job) == [Event(EventKind.ENDED, status=Status.FAILED, message=message)]
 
 
@@ -161,24 +161,24 @@ def test_how_a_process_died(job: Path, code: str, message: str) -> None:
     "junk", [b"not JSON\n", b"\n", b"\xff\xfe\n", b"5\n", b"{}\n", b'{"kind": "dance"}\n', b"[" * 9999]
 )
 def test_garbage_on_stdout(job: Path, junk: bytes) -> None:
-    """What is not an event is passed over, be it before, between or half a line at the end."""
+    """Lines on the worker's stdout that are not events are ignored, including an incomplete last line."""
     said = [encode_line(event).encode() + b"\n" for event in SAID[:2]]
     text = junk.rstrip(b"\n") + b"\n" + said[0] + junk.rstrip(b"\n") + b"\n" + said[1] + junk
     events = run(script(f"import sys; sys.stdout.buffer.write({text!r})"), job)
     assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.ENDED]
 
 
-def test_a_full_pipe_on_stderr_blocks_nobody(job: Path) -> None:
-    """A worker may print megabytes, and all of it is in the log."""
+def test_megabytes_on_stderr_do_not_block(job: Path) -> None:
+    """A worker may print megabytes to stderr, and the log contains all of it."""
     code = "import sys; [print('x' * 999, file=sys.stderr) for _ in range(5000)]"
     assert run(script(code), job)[-1].status is Status.SUCCEEDED
     assert job.with_suffix(".log").stat().st_size == 5_000_000
 
 
-def test_the_log_is_shown_as_it_is_kept(job: Path) -> None:
-    """`show` is given the whole log, piece by piece, and characters stay whole."""
+def test_the_log_is_shown_completely(job: Path) -> None:
+    """`show` gets the whole log in pieces, and no character is split."""
     shown: list[str] = []
-    # Longer than one look at the log takes, with a pause within a character.
+    # Longer than the interval between two reads of the log, with a pause within a character.
     code = """
 import os, time
 for _ in range(3):
@@ -190,8 +190,8 @@ for _ in range(3):
     assert "".join(shown) == "Grüße, ✓\n" * 3 == job.with_suffix(".log").read_text(encoding="utf-8")
 
 
-def test_closing_kills(job: Path) -> None:
-    """When nobody listens any more, the worker is killed, and what it started with it."""
+def test_closing_kills_the_worker(job: Path) -> None:
+    """Closing the iterator of events kills the worker and its child processes."""
     code = f"""
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -201,19 +201,19 @@ time.sleep(600)
     events = script(code).run(job, job.with_suffix(".log"), timeout=None)
     up = next(events)
     processes = [psutil.Process(pid) for pid in (up.done, up.total)]
-    close = getattr(events, "close")  # noqa: B009 - an iterator by its type, a generator in fact
+    close = getattr(events, "close")  # noqa: B009 - declared as an iterator, but a generator
     close()
     assert_gone(processes)
 
 
-def test_a_worker_that_hangs_while_ending_is_timed_out(job: Path) -> None:
-    """Having closed its stdout does not excuse a worker from the limit."""
+def test_a_worker_that_hangs_after_closing_stdout_times_out(job: Path) -> None:
+    """The time limit also applies to a worker that has closed its stdout."""
     last = run(script("import os, time; os.close(1); time.sleep(600)"), job, timeout=0.3)[-1]
     assert last.status is Status.TIMED_OUT
 
 
-def test_a_workers_orphan_holds_nobody_up(job: Path) -> None:
-    """A dead worker has ended, even when a process that it left behind still has its stdout."""
+def test_a_child_of_a_dead_worker_does_not_block(job: Path) -> None:
+    """A dead worker is reported at once, even if its child process still holds its stdout open."""
     code = """
 import os, subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -235,7 +235,7 @@ for event in Processes(command=sys.argv[2:]).run(Path(sys.argv[1]), Path(sys.arg
     "command", [WORKER, (sys.executable, "-c", "import sys; sys.stdin.read()")], ids=["worker", "script"]
 )
 def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -> None:
-    """A worker ends when its parent is killed, whatever it is doing: its stdin closes."""
+    """A worker ends when its parent is killed, because its stdin closes."""
     job = tmp_path / "job"
     os.mkfifo(job)  # a job that is never written keeps the worker at reading
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
@@ -250,7 +250,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -
 
 
 def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
-    """`python -m harness.engine.worker` with a job that it cannot read says so in the last line of its log."""
+    """A worker that cannot read its job file fails, and the message repeats the last line of its log."""
     job = tmp_path / "001.json"
     job.write_text(json.dumps({"format": 1}), encoding="utf-8")
     (last,) = run(Processes(), job)
@@ -259,17 +259,17 @@ def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    """The limit is only there for a test that fails; what is left over is killed then."""
+    """Wait until no process is alive; after a minute, kill the remaining processes and fail."""
     deadline = time.monotonic() + 60
-    while (alive := [process for process in processes if lives(process)]) and time.monotonic() < deadline:
+    while (alive := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.01)
     for process in alive:
         process.kill()
     assert not alive
 
 
-def lives(process: psutil.Process) -> bool:
-    """A zombie does not: where nobody adopts orphans it stays one."""
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process is running. A zombie is not: without an init process, orphans stay zombies."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Listeners follow a sweep: events, records, results."""
+"""Listeners receive the events, records and results of a run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from harness.core.names import BASE
 from harness.core.results import Results
 from harness.core.run import TrialRecord
 from harness.core.suite import Split
-from harness.runner.benchmark import Request, run
+from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners import Listener, Listeners
+from harness.runner.request import Request
 from harness.storage.runs import RunStore
-from tests.runner.test_sweep import A, Workers, nobody, sweep
+from tests.support.fake_workers import A, Workers, nobody, sweep
 from tests.support.synthetic_runs import results
 from tests.support.trained_run import inside
 
 
 @dataclass(frozen=True)
 class Tracker(Listener):
-    """What an experiment tracker would send."""
+    """Collects what an experiment tracker would send."""
 
     name: str
     sent: list[str] = field(default_factory=list)
@@ -39,7 +40,7 @@ class Tracker(Listener):
 
 
 def test_every_listener_gets_every_call_in_order(tmp_path: Path) -> None:
-    """One call reaches all listeners, the first in the list first."""
+    """`Listeners` passes each call to all its listeners, in their order."""
     first = Tracker("first")
     both = Listeners((first, Tracker("second", first.sent), Listener()))
     found = results(count=2, failures=False)
@@ -49,17 +50,17 @@ def test_every_listener_gets_every_call_in_order(tmp_path: Path) -> None:
     assert first.sent == ["first: loaded", "second: loaded", f"first: {name} in run", f"second: {name} in run"]
 
 
-def test_records_are_passed_on_once_a_session(tmp_path: Path) -> None:
-    """A listener gets each trial's record when it is written, and in the next session when it is found again."""
+def test_each_record_is_passed_on_once_per_session(tmp_path: Path) -> None:
+    """A listener gets each trial's record once per session, whether the record is new or reused."""
     for workers in (Workers(), nobody):
         tracker = Tracker("tracker")
-        replace(sweep(tmp_path, workers), listener=tracker).go([A], Split.MAIN, "testing")
+        replace(sweep(tmp_path, workers), listener=tracker).run_trials([A], Split.MAIN, "testing")
         records = [line for line in tracker.sent if line.endswith(" 1")]
         assert records == [f"tracker: {BASE} 1", f"tracker: {A.id} 1"]
 
 
-def test_a_run_passes_its_results_on(trained_run: RunStore) -> None:
-    """A listener of `run` gets every record, and last the results; a run that is finished already is no exception."""
+def test_a_run_passes_records_and_results_on(trained_run: RunStore) -> None:
+    """A listener of `run` gets every record and then the results, even if the run was finished already."""
     tracker = Tracker("tracker")
     with inside(trained_run.root.parents[2]):
         request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0)

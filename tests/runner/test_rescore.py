@@ -1,4 +1,4 @@
-"""Stored answers scored again: by other assertions, log-probabilities among them, and without torch."""
+"""`harness score` scores stored answers and log-probabilities again, without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.core.errors import SuiteError
 from harness.core.run import TrialRecord
 from harness.core.scores import Score
 from harness.core.suite import Decoding
-from harness.runner.benchmark import rescore
+from harness.runner.rescoring import rescore
 from harness.storage.runs import RunStore
 from harness.suites import load_suite
 from tests.support.synthetic_runs import manifest, record, variants
@@ -47,8 +47,8 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def likely(made: TrialRecord, loss: float) -> TrialRecord:
-    """The record with the same loss for its answer and reference, and a rival of loss 1 beside it."""
+def with_likelihoods(made: TrialRecord, loss: float) -> TrialRecord:
+    """Add log-probabilities to a record: `loss` for answer, reference and first choice, loss 1 for another choice."""
     (given,) = made.answers["fact"]
     own, rival = Likelihood(-loss, 1), Likelihood(-3.0, 3)
     return replace(made, answers={"fact": (replace(given, likelihood=own, reference=own, choices=(own, rival)),)})
@@ -56,11 +56,11 @@ def likely(made: TrialRecord, loss: float) -> TrialRecord:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunStore:
-    """The base is not sure, and the tuned model is; both say the same."""
+    """A run whose base and tuned model give the same text, the base with a lower probability."""
     store = RunStore(tmp_path / "run")
     store.write_manifest(manifest(load_suite(write(tmp_path / "suite", CASE)), [ONE]))
-    store.write_trial(likely(record(None, {"fact": "Moonlight."}), 2.0))
-    store.write_trial(likely(record(ONE, {"fact": "Moonlight."}), 0.25))
+    store.write_trial(with_likelihoods(record(None, {"fact": "Moonlight."}), 2.0))
+    store.write_trial(with_likelihoods(record(ONE, {"fact": "Moonlight."}), 0.25))
     return store
 
 
@@ -69,7 +69,7 @@ def scores(run: RunStore) -> list[Score]:
 
 
 def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tmp_path: Path) -> None:
-    """What was stored beside the answers is enough; equal texts are told apart by it."""
+    """Assertions about log-probabilities can be added after the run, and they distinguish equal texts."""
     rescore(run, None)
     before, after = scores(run)
     assert before == after
@@ -92,15 +92,15 @@ def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tm
         ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}\nrepeats: 2", "its system prompt, decoding"),
     ],
 )
-def test_what_was_not_evaluated_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:
-    """A log-probability is of the text that it was computed for: another reference is for `harness run`."""
+def test_a_suite_with_other_prompts_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:
+    """A suite whose references, choices or decoding differ from the run is refused, with `harness run` as remedy."""
     with pytest.raises(SuiteError, match=what) as caught:
         rescore(run, write(tmp_path / "other", CASE.replace(old, new)))
     assert "harness run" in caught.value.remedy
 
 
-def test_answers_from_before_have_no_score_and_a_reason(run: RunStore, tmp_path: Path) -> None:
-    """Stored without log-probabilities, they are neither passed nor failed by what asks for one."""
+def test_answers_without_log_probabilities_have_no_score(run: RunStore, tmp_path: Path) -> None:
+    """An answer stored without a log-probability has no score under an assertion that needs one, and has a reason."""
     run.write_trial(record(ONE, {"fact": "Moonlight."}))
     rescore(run, write(tmp_path / "later", CASE + LATER))
     assert scores(run)[1].value is None
@@ -108,7 +108,7 @@ def test_answers_from_before_have_no_score_and_a_reason(run: RunStore, tmp_path:
 
 
 def test_the_reducer_can_be_changed_later(tmp_path: Path) -> None:
-    """It says how stored repeats count, and asks nothing."""
+    """Rescoring with another reducer changes how stored repeats are counted."""
     text = CASE.replace("decoding: {", "repeats: 2\ndecoding: {temperature: 1, ")
     store = RunStore(tmp_path / "run")
     store.write_manifest(manifest(load_suite(write(tmp_path / "suite", text)), [ONE]))
@@ -123,7 +123,7 @@ def test_the_reducer_can_be_changed_later(tmp_path: Path) -> None:
 
 
 def test_the_command_needs_no_torch(run: RunStore, tmp_path: Path) -> None:
-    """`harness score` on stored log-probabilities works where the libraries that train cannot be imported."""
+    """`harness score` works where torch and the other training libraries cannot be imported."""
     write(tmp_path / "later", CASE + LATER)
     program = (
         "import sys\n"

@@ -1,4 +1,4 @@
-"""`harness run`, whole: real worker processes, real training, and whatever may go wrong on the way."""
+"""`harness run` as a whole, with real worker processes and real training, and with failures on the way."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.job import Event
 from harness.runner import benchmark
-from harness.runner.benchmark import Request
 from harness.runner.executors import Executor
 from harness.runner.executors.processes import Processes
 from harness.runner.listeners import Listener
+from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
 from tests.studies.interrupted_run import disturbed
-from tests.support.shared import made_once
+from tests.support.made_once import made_once
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the small suite was run once, undisturbed."""
+    """A folder in which the small suite was run once without interruptions."""
     return made_once(tmp_path_factory, "finished", finish)
 
 
@@ -50,7 +50,7 @@ def finish(folder: Path) -> None:
 
 
 def test_a_run_ends_with_its_report(finished: Path) -> None:
-    """A run leaves a page, results, samples and a frame, and names the best variant and the page."""
+    """A run writes a page, results and samples, and prints the best variant and the path of the page."""
     out = (finished / "out").read_text(encoding="utf-8")
     assert "Best in this demonstration: lr=0.01" in out
     assert out.splitlines()[-1] == f"Report: {RUN / 'report.html'}"
@@ -63,7 +63,7 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
 
 
 def test_a_new_suite_runs(tmp_path: Path) -> None:
-    """What `harness new` makes of the workshop's rows runs as it is: it learns them, and keeps what the base can do."""
+    """A suite made by `harness new` can be run unchanged: the model learns its rows and keeps what the base can do."""
     rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
     make(tmp_path / "small", rows)
     grid = tmp_path / "small" / "grids" / "quick.yaml"
@@ -77,25 +77,25 @@ def test_a_new_suite_runs(tmp_path: Path) -> None:
     assert told["base"]["retain"] == {"passed": 74, "total": 74}
 
 
-def test_a_finished_run_is_not_done_again(finished: Path) -> None:
-    """The same command once more starts no worker and finds the same."""
+def test_a_finished_run_is_reused(finished: Path) -> None:
+    """Running the same command again starts no worker and gives the same results."""
     before, workers = findings(finished), logs(finished)
     assert run(finished)[0] == 0
     assert (findings(finished), logs(finished)) == (before, workers)
 
 
-def test_killed_runs_find_the_same(finished: Path, tmp_path: Path) -> None:
-    """Killed twice at random moments and resumed, a run elsewhere finds the same to the last digit of every loss."""
+def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
+    """A run killed twice at random moments and resumed gives the same results, to the last digit of each loss."""
     told: list[str] = []
     seconds = float((finished / "seconds").read_text(encoding="utf-8"))
     assert disturbed(tmp_path, 2, random.Random(3), told.append, findings(finished), seconds) == 0, told
 
 
-def test_a_sweep_goes_on_on_another_machine(finished: Path, tmp_path: Path) -> None:
-    """Killed on one machine and continued on another that has only the folder of `--sync`, it finds the same.
+def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> None:
+    """A run killed on one machine and resumed on another from the folder of `--sync` gives the same answers.
 
-    What the first had finished is not done again by the second. What is trained beside fewer others than before rounds
-    differently: losses are held to a tolerance, answers and verdicts are not.
+    The second machine does not train finished trials again. A pass with fewer trials rounds differently, so losses are
+    compared with a tolerance; answers and verdicts must be equal.
     """
     one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
     for folder in (one, two):
@@ -116,7 +116,7 @@ def test_a_sweep_goes_on_on_another_machine(finished: Path, tmp_path: Path) -> N
 
 
 def answers_of(folder: Path) -> dict[str, Any]:
-    """Of all that a run found: answers, verdicts, how trials ended, and what was chosen."""
+    """The results of a run without figures that depend on rounding."""
     found = findings(folder)
     samples = [(s.variant, s.seed, s.case, s.answer.text, s.score.passed) for s in found.pop("samples")]
     del found["steps"]
@@ -131,18 +131,18 @@ def trained_trials(shared: Path) -> set[str]:
     return {path.parent.name for path in shared.glob("runs/*/trials/*/record.json")} - {"base"}
 
 
-def test_a_run_whose_budget_is_used_up_ends_well(tmp_path: Path) -> None:
-    """A run without time for any training ends with a page and exit code 0, and says what is left."""
+def test_a_run_with_a_used_up_budget_exits_with_0(tmp_path: Path) -> None:
+    """A run without time for any training writes a page, prints what is unfinished and exits with 0."""
     small_suite(tmp_path)
     code, out, error = run(tmp_path, "--budget", "1s")
     assert code == 0, error
-    assert "The budget is used up. Left: " in error
+    assert "The time budget is used up. Not done: " in error
     assert "Not finished" in out
     assert (tmp_path / RUN / "report.html").is_file()
 
 
 def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
-    """An edited assertion makes a new run beside the old one, from cached answers, without a worker."""
+    """After an assertion is edited, a new run is scored from cached answers without a worker."""
     suite = finished / "small" / "suite.yaml"
     original = suite.read_text(encoding="utf-8")
     suite.write_text(original.replace('"Paris"', '"Rome"'), encoding="utf-8")
@@ -156,7 +156,7 @@ def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
 
 
 def dying(folder: Path) -> Processes:
-    """Run workers of which the first kills itself at its first step of training."""
+    """An executor whose first worker kills itself at its first training step."""
     return Processes(command=(sys.executable, "-P", "-m", "tests.support.dying", str(folder)))
 
 
@@ -172,7 +172,7 @@ class Messages(Listener):
 
 
 def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], list[str]]:
-    """Run the small suite in the working directory; return the run, the failures and what the user was told."""
+    """Run the small suite in the working directory; return the run, its failures and all messages for the user."""
     messages = Messages()
     request = Request(suite=Path("small"), profile=device_profiles.CPU, **asked)
     store, results = benchmark.run(request, executor, [messages])
@@ -180,7 +180,7 @@ def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], l
 
 
 def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker's sudden death is a failed trial with its log named; the next run does only that trial."""
+    """If a worker is killed, one trial fails with the path of its log, and the next run repeats only that trial."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     store, [failure], _ = in_process(dying(tmp_path), confirm_seeds=0, engine=Engine.REFERENCE)
@@ -188,7 +188,7 @@ def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"(log: {RUN / 'workers' / '001.log'})" in failure
     assert store.report.is_file()
     assert in_process(Processes(), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
-    # The jobs of the worker that died, of the one that did the other trial, and of the one that did this trial again.
+    # Jobs of the worker that died, of the worker that ran the other trial, and of the worker that repeated this trial.
     trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
     assert len(trials) == 3
     assert trials[2] == [trial for trial in trials[0] if trial not in ("base", *trials[1])]
@@ -198,10 +198,10 @@ def jobs(store: RunStore) -> list[Path]:
     return sorted((store.root / "workers").glob("*.json"))
 
 
-def test_a_worker_killed_in_a_pass_is_made_up_for(
+def test_a_pass_whose_worker_was_killed_is_repeated(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker repeats the pass in the same run, which says so and finds what it would have found."""
+    """If a worker is killed during a pass, another worker repeats the pass, with a notice and the same results."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     _, failures, told = in_process(dying(tmp_path), confirm_seeds=1)
@@ -217,9 +217,9 @@ def wait_for(process: subprocess.Popen[str], happened: Callable[[], object]) -> 
         time.sleep(0.01)
 
 
-def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
-    """Ctrl-C ends the run and its worker with exit code 130; what was answered is not asked again."""
-    # A training that cannot end before it is interrupted, however late that is.
+def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
+    """Ctrl-C ends the run and its worker with exit code 130, and the next run does not ask answered prompts again."""
+    # A training that is long enough not to end before it is interrupted.
     small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
     process = start(tmp_path)
     base = tmp_path / RUN / "trials" / "base" / "record.json"
@@ -231,7 +231,7 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "same command" in error
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     again = start(tmp_path)
-    job = tmp_path / RUN / "workers" / "002.log"  # it appears after the job's file is whole
+    job = tmp_path / RUN / "workers" / "002.log"  # the log appears after the job file is complete
     wait_for(again, job.is_file)
     again.kill()
     again.communicate(timeout=LIMIT)
@@ -239,8 +239,8 @@ def test_interrupting_keeps_what_is_finished(tmp_path: Path) -> None:
     assert [bool(task["settings"]) for task in tasks] == [True]
 
 
-def test_a_trial_that_takes_too_long_is_told(tmp_path: Path) -> None:
-    """A limit that a trial cannot meet is reported with the trial, and the exit code is 3."""
+def test_a_timeout_is_reported(tmp_path: Path) -> None:
+    """A trial that exceeds --timeout is reported as timed out, and the exit code is 3."""
     small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
     code, out, error = run(tmp_path, "--timeout", "0.1", "--json")
     assert code == 3
@@ -249,20 +249,20 @@ def test_a_trial_that_takes_too_long_is_told(tmp_path: Path) -> None:
 
 
 def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
-    """A learning rate that breaks training is shown as diverged, with the step, and the exit code is 0."""
+    """A trial that diverges is reported as diverged, and the exit code is 0."""
     small_suite(tmp_path, grid=GRID.replace("[1e-5, 1e-2]", "[1e30]"))
     code, out, error = run(tmp_path, "--json")
     assert (code, error) == (0, "")
     assert json.loads(out)["statuses"] == {"lr=1e30": ["diverged"]}
 
 
-def test_a_worker_killed_in_the_confirmation_is_told(tmp_path: Path) -> None:
-    """Whatever the confirmation did when its worker died, the exit code is 3, and the next run makes up for it."""
+def test_a_worker_killed_in_the_confirmation_is_reported(tmp_path: Path) -> None:
+    """If a worker is killed during the confirmation, the exit code is 3, and the next run completes it."""
     small_suite(tmp_path)
     process = start(tmp_path)
     log = tmp_path / RUN / "workers" / "002.log"
     wait_for(process, log.is_file)
-    wait_for(process, psutil.Process(process.pid).children)  # the log is there before its worker
+    wait_for(process, psutil.Process(process.pid).children)  # the log is created before the worker starts
     psutil.Process(process.pid).children()[0].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=LIMIT)
     assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error

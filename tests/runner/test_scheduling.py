@@ -1,4 +1,4 @@
-"""What a run leaves out, and in which words, where its model is known, is another kind of model, or has no GPU."""
+"""Trials that `--skip-hopeless` skips, weights of trials, and the notice of a spent budget."""
 
 from __future__ import annotations
 
@@ -38,43 +38,43 @@ def manifest(on: Machine, model: str = "shape:llama-2-7b") -> RunManifest:
     return replace(found, model=resolve(model))
 
 
-def left_out(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
-    told: list[Event] = []
-    found = scheduling.hopeless(of, device_profiles.T4, cache, told.append)
-    return found, [event.message for event in told]
+def skipped(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
+    events: list[Event] = []
+    found = scheduling.predicted_oom(of, device_profiles.T4, cache, events.append)
+    return found, [event.message for event in events]
 
 
-def test_only_the_hopeless_are_left_out(cache: Cache) -> None:
-    """Of a 7B on a T4, rank 16 is tried and rank 2048 is not; why is said in GiB."""
-    found, told = left_out(manifest(machine("cuda")), cache)
+def test_trials_that_cannot_fit_are_skipped(cache: Cache) -> None:
+    """For a 7B model on a T4, rank 2048 is skipped with the predicted GiB as reason, and rank 16 is not."""
+    found, notices = skipped(manifest(machine("cuda")), cache)
     assert list(found) == ["r2048-s0"]
     assert found["r2048-s0"].startswith("predicted not to fit and not tried: it needs about ")
     assert found["r2048-s0"].endswith("GiB, and 14.2 GiB can be had")
-    assert told == []
+    assert notices == []
 
 
-def test_nothing_is_left_out_without_a_gpu(cache: Cache) -> None:
-    """On a CPU nothing is predicted, so nothing is left out, and that is told."""
-    assert left_out(manifest(machine("cpu")), cache) == (
+def test_nothing_is_skipped_without_a_gpu(cache: Cache) -> None:
+    """On a CPU no trial is skipped, and a notice gives the reason."""
+    assert skipped(manifest(machine("cpu")), cache) == (
         {},
-        ["--skip-hopeless leaves nothing out: memory is predicted for GPUs, and this run has none"],
+        ["--skip-hopeless skips no trial: memory is predicted for GPUs, and this run has none"],
     )
 
 
-def test_nothing_is_left_out_of_another_kind(cache: Cache, tmp_path: Path) -> None:
-    """A model of an architecture that is not predicted is trained as it is; a budget then counts in epochs."""
+def test_nothing_is_skipped_for_an_unknown_architecture(cache: Cache, tmp_path: Path) -> None:
+    """For an architecture without predictions no trial is skipped, and the weight of a trial is its epochs."""
     shutil.copytree(POCKET, tmp_path / "mine")
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config | {"model_type": "mixtral"}), encoding="utf-8")
     given = manifest(machine("cuda"), str(tmp_path / "mine"))
-    found, told = left_out(given, cache)
+    found, notices = skipped(given, cache)
     assert found == {}
-    assert "'mixtral' are not predicted" in told[0]
+    assert "'mixtral' are not predicted" in notices[0]
     assert scheduling.weights(given, given.plan.trials) == {"r16-s0": 3.0, "r2048-s0": 3.0}
 
 
-def test_weights_are_of_what_trials_take(cache: Cache) -> None:
-    """Every twenty epochs weigh the same, and answering, which takes as long after few as after many, comes on top."""
+def test_weights_grow_with_epochs(cache: Cache) -> None:
+    """A trial's weight is linear in its epochs, plus a constant for answering."""
     given = manifest(machine("cpu"), "pocket")
     trials = [replace(given.plan.trials[0], id=str(n), settings=Settings(epochs=n)) for n in (20, 40, 220)]
     once, twice, often = scheduling.weights(given, trials).values()
@@ -85,18 +85,18 @@ def test_weights_are_of_what_trials_take(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("done", "took", "chosen", "words"),
     [
-        ([], 0, None, "Left: 2 of 2 trials, and the confirmation of the best."),
-        ([SMALL], 600, None, "Left: 1 of 2 trials, about 10 min, and the confirmation of the best."),
-        ([SMALL], 7200, None, "Left: 1 of 2 trials, about 2.0 h, and the confirmation of the best."),
-        ([SMALL, HUGE], 60, SMALL, "Left: the confirmation of r=16."),
+        ([], 0, None, "Not done: 2 of 2 trials, and the confirmation of the best."),
+        ([SMALL], 600, None, "Not done: 1 of 2 trials, about 10 min, and the confirmation of the best."),
+        ([SMALL], 7200, None, "Not done: 1 of 2 trials, about 2.0 h, and the confirmation of the best."),
+        ([SMALL, HUGE], 60, SMALL, "Not done: the confirmation of r=16."),
     ],
 )
-def test_what_is_left_is_said(done: list[Variant], took: float, chosen: Variant | None, words: str) -> None:
-    """How many trials, how long they will take once that is known, and that the same command goes on."""
+def test_the_notice_names_unfinished_work(done: list[Variant], took: float, chosen: Variant | None, words: str) -> None:
+    """The notice gives the number of unfinished trials, their expected time if known, and how to continue."""
     budget = Budget(100, {"r16-s0": 1.0, "r2048-s0": 1.0})
     if took:
         budget.learn("r16-s0", took)
     records = [record(None, {"one": "good"}), *(record(variant, {"one": "good"}) for variant in done)]
-    said = scheduling.left(budget, manifest(machine()), records, chosen)
-    assert words in said
-    assert said.endswith("Run the same command again to continue.")
+    notice = scheduling.unfinished(budget, manifest(machine()), records, chosen)
+    assert words in notice
+    assert notice.endswith("Run the same command again to continue.")

@@ -1,173 +1,72 @@
-"""What is done and what is not, with workers that have no model: they take jobs, fill the cache, and die when told."""
+"""Which trials a sweep runs, reuses and repeats, tested with fake workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from harness.core.answers import Answer
-from harness.core.engines import Engine
-from harness.core.errors import EngineError, StoreError
+from harness.core.errors import StoreError
 from harness.core.hashing import digest
-from harness.core.job import Event, EventKind, Job, Task
-from harness.core.machine import Machine
-from harness.core.measurement import Basis, Measurement, Phase, PhaseCost, Shortage
+from harness.core.job import Event, EventKind, Job
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.names import BASE
-from harness.core.run import TrialRecord
-from harness.core.settings import Quantization, Settings, Trial
+from harness.core.settings import Quantization, Trial
 from harness.core.suite import Assertion, Decoding, Example, Message, Split, Suite
-from harness.core.training import Status, Training
-from harness.core.units import Unit
-from harness.runner.executors import Executor
+from harness.core.training import Status
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners import Listener
-from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.keys import Setup
-from harness.storage.runs import RunStore
-from harness.suites.grids import trial_id
+from tests.support.fake_workers import (
+    CASES,
+    NAMES,
+    SETUP,
+    SUITE,
+    A,
+    B,
+    EventList,
+    Workers,
+    ends,
+    go,
+    nobody,
+    sweep,
+    texts,
+    trial,
+)
 from tests.support.synthetic_runs import MoreSettings, case, cost, machine
-from tests.support.synthetic_runs import suite as made_suite
 
-CASES = (case("one"), case("two", prompt="Two?"), case("kept", split=Split.CONFIRM, prompt="Kept?"))
-SUITE = made_suite(CASES)
-SETUP = Setup(SUITE, ModelRef("none", "none", "0123"), machine(), "reference", {"torch": "2.13.0"})
+# --- results are reused -----------------------------------------------------------------------------
 
 
-def trial(rate: float, seed: int = 0, quantization: Quantization = Quantization.NF4) -> Trial:
-    settings = Settings(learning_rate=rate, quantization=quantization)
-    return Trial(trial_id(settings, seed), f"v{rate:g}", settings, seed)
-
-
-A, B, C = trial(1e-4), trial(2e-4), trial(3e-4)
-NAMES = {A.id: "a", B.id: "b", C.id: "c", BASE: BASE}
-
-
-@dataclass
-class Workers:
-    """Does what a worker does. `trouble`, by trial, is what happens instead of the work.
-
-    An exception is died of; an event is said; a status is how the training ends.
-    """
-
-    trouble: Mapping[str, Exception | Event | Status] = field(default_factory=dict)
-    unloadable: Exception | None = None
-    jobs: list[Job] = field(default_factory=list)
-
-    def __call__(self, job: Job, emit: Callable[[Event], None]) -> None:
-        self.jobs.append(job)
-        if self.unloadable:
-            raise self.unloadable
-        emit(Event(EventKind.LOADED))
-        for task in job.tasks:
-            emit(Event(EventKind.STARTED, task.trial))
-            trouble = self.trouble.get(task.trial)
-            if isinstance(trouble, Exception):
-                raise trouble
-            if isinstance(trouble, Event):
-                emit(trouble)
-                continue
-            status = trouble or Status.SUCCEEDED
-            commit(job, task, status)
-            emit(Event(EventKind.FINISHED, task.trial, status, "" if status is Status.SUCCEEDED else status.value))
-
-    @property
-    def tasks(self) -> list[tuple[str, bool, list[str]]]:
-        """Whose, whether it trains, and what it asks, over all jobs."""
-        return [
-            (NAMES.get(task.trial, task.trial), task.train, [prompt.messages[-1].content for prompt in task.prompts])
-            for job in self.jobs
-            for task in job.tasks
-        ]
-
-
-def commit(job: Job, task: Task, status: Status = Status.SUCCEEDED) -> None:
-    """What a real worker leaves in the cache."""
-    cache = Cache(Path(job.cache))
-    if task.settings and task.train:
-        message = "" if status is Status.SUCCEEDED else status.value
-        cache.commit_training(Training(task.training, status, message, (), cost(Phase.TRAIN, 5.0)), None)
-    if task.prompts and status is Status.SUCCEEDED:
-        answers = tuple(Answer(p.key, f"to {p.messages[-1].content}", 2, False) for p in task.prompts)
-        costs = (cost(Phase.ANSWER_AFTER if task.settings else Phase.ANSWER_BEFORE, 2.0),)
-        cache.commit_answers(task.training, AnswerPass(answers, costs))
-
-
-@dataclass(frozen=True)
-class EventList(Listener):
-    """Appends every event to `events`."""
-
-    events: list[Event]
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-
-def sweep(folder: Path, workers: Callable[..., object], *, setup: Setup = SETUP, run: str = "run") -> Sweep:
-    return Sweep(setup, RunStore(folder / run), Cache(folder / "cache"), Inline(workers))
-
-
-def go(
-    folder: Path,
-    workers: Callable[..., object],
-    trials: Sequence[Trial] = (A, B, C),
-    *,
-    setup: Setup = SETUP,
-    split: Split = Split.MAIN,
-    run: str = "run",
-) -> dict[str, TrialRecord]:
-    """The records of a sweep, which are also what it left behind."""
-    each = sweep(folder, workers, setup=setup, run=run)
-    records = each.go(trials, split, "testing")
-    assert all(each.run.record(split, record.trial) == record for record in records)
-    return {NAMES.get(record.trial, record.trial): record for record in records}
-
-
-def nobody(job: Job, emit: Callable[[Event], None]) -> NoReturn:
-    pytest.fail(f"a worker was started for {[task.trial for task in job.tasks]}")
-
-
-def texts(record: TrialRecord) -> dict[str, list[str]]:
-    """The answers by case, one per repeat."""
-    return {name: [answer.text for answer in repeats] for name, repeats in record.answers.items()}
-
-
-def ends(records: Mapping[str, TrialRecord]) -> dict[str, Status]:
-    return {name: record.status for name, record in records.items()}
-
-
-# --- what is there is not done again -----------------------------------------------------------------------------
-
-
-def test_everything_is_done_once(tmp_path: Path) -> None:
-    """One worker is given the base and every trial with every case of the split; each gets its record and answers."""
-    workers, told = Workers(), list[Event]()
-    each = replace(sweep(tmp_path, workers), listener=EventList(told))
-    records = each.go([A, B], Split.MAIN, "testing")
+def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
+    """One worker runs the base and every trial on every case of the split, and each gets a record with answers."""
+    workers, events = Workers(), list[Event]()
+    each = replace(sweep(tmp_path, workers), listener=EventList(events))
+    records = each.run_trials([A, B], Split.MAIN, "testing")
     asked = [one.prompt for one in CASES[:2]]
     assert workers.tasks == [(BASE, False, asked), ("a", True, asked), ("b", True, asked)]
     assert [record.trial for record in records] == [BASE, A.id, B.id]
     for record in records:
         assert texts(record) == {"one": [f"to {CASES[0].prompt}"], "two": ["to Two?"]}
         assert (record.status, record.reused, record.log) == (Status.SUCCEEDED, False, "workers/001.log")
-    assert [event.total for event in told if event.kind is EventKind.PLANNED] == [3]
-    assert [event.kind for event in told][-1] is EventKind.ENDED
+    assert [event.total for event in events if event.kind is EventKind.PLANNED] == [3]
+    assert [event.kind for event in events][-1] is EventKind.ENDED
 
 
-def test_a_record_that_is_there_needs_no_worker(tmp_path: Path) -> None:
-    """The same once more, even with an empty cache, is read from the run."""
+def test_a_stored_record_needs_no_worker(tmp_path: Path) -> None:
+    """A trial with a record in the run directory needs no worker, even if the cache is empty."""
     first = go(tmp_path, Workers())
     Cache(tmp_path / "cache").clear()
     assert go(tmp_path, nobody) == first
 
 
-def test_what_is_cached_needs_no_worker(tmp_path: Path) -> None:
-    """Killed between commit and record, or run elsewhere before, a trial's record is made from the cache."""
+def test_cached_results_need_no_worker(tmp_path: Path) -> None:
+    """A trial whose training and answers are cached gets its record from the cache, without a worker."""
     first = go(tmp_path, Workers())
     (tmp_path / "run" / "trials" / A.id / "record.json").unlink()
     again = go(tmp_path, nobody)
@@ -178,7 +77,7 @@ def test_what_is_cached_needs_no_worker(tmp_path: Path) -> None:
 
 
 def test_a_kill_between_training_and_answering_trains_once(tmp_path: Path) -> None:
-    """An adapter that is there is only asked, and its record says that it is of an earlier run."""
+    """A cached adapter without answers is not trained again, and its record is marked as reused."""
     go(tmp_path, Workers(), [A])
     training = SETUP.training_id(A.settings, A.seed)
     for path in (tmp_path / "cache" / "answers" / training).iterdir():
@@ -191,8 +90,8 @@ def test_a_kill_between_training_and_answering_trains_once(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.TIMED_OUT])
-def test_failures_are_tried_again(tmp_path: Path, status: Status) -> None:
-    """FAILED and TIMED_OUT are no results: the next session tries them, and only them, anew."""
+def test_failed_trials_run_again(tmp_path: Path, status: Status) -> None:
+    """The next session runs trials that FAILED or TIMED_OUT again, and no others."""
     broken = Workers({B.id: Event(EventKind.FINISHED, B.id, status, "why")})
     first = go(tmp_path, broken)
     assert ends(first) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": status, "c": Status.SUCCEEDED}
@@ -203,8 +102,8 @@ def test_failures_are_tried_again(tmp_path: Path, status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", [Status.DIVERGED, Status.OUT_OF_MEMORY])
-def test_results_are_not_tried_again(tmp_path: Path, status: Status) -> None:
-    """DIVERGED and OUT_OF_MEMORY are results: they stand, in this run and in every other that asks the same."""
+def test_diverged_and_out_of_memory_do_not_run_again(tmp_path: Path, status: Status) -> None:
+    """Trials that DIVERGED or ran OUT_OF_MEMORY are not run again, in this run or in another with the same trial."""
     first = go(tmp_path, Workers({B.id: status}))
     assert (first["b"].status, first["b"].message) == (status, status.value)
     assert first["b"].costs == (cost(Phase.TRAIN, 5.0),)
@@ -212,15 +111,15 @@ def test_results_are_not_tried_again(tmp_path: Path, status: Status) -> None:
     assert go(tmp_path, nobody, run="elsewhere")["b"].status is status
 
 
-def test_a_record_of_another_training_does_not_count(tmp_path: Path) -> None:
-    """Where a run's directory was edited, how another training ended says nothing."""
+def test_a_record_of_another_training_is_ignored(tmp_path: Path) -> None:
+    """A record in the run directory is ignored if it belongs to a training with other library versions."""
     go(tmp_path, Workers({A.id: Status.DIVERGED}), [A])
     other = replace(SETUP, versions={"torch": "2.14.0"})
     assert ends(go(tmp_path, Workers(), [A], setup=other)) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED}
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    """It is not taken for missing, which would hide that a disk fails: its path and what to do are said."""
+    """A damaged record is an error that names its path; it is not treated as missing."""
     go(tmp_path, Workers())
     path = tmp_path / "run" / "trials" / A.id / "record.json"
     path.write_text("{", encoding="utf-8")
@@ -228,256 +127,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         go(tmp_path, nobody)
 
 
-# --- workers that die --------------------------------------------------------------------------------------------
-
-
-def test_a_death_in_flight_takes_one_trial(tmp_path: Path) -> None:
-    """What was in flight ended as its worker did, with the worker's log; a fresh one is given what is left."""
-    workers = Workers({B.id: RuntimeError("gone")})
-    records = go(tmp_path, workers)
-    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
-    assert (records["b"].message, records["b"].log) == ("RuntimeError: gone", "workers/001.log")
-    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [[BASE, "a", "b", "c"], ["c"]]
-    assert records["c"].log == "workers/002.log"
-
-
-def test_one_death_in_company_is_made_up_for(tmp_path: Path) -> None:
-    """With the fused engine nobody is blamed: a fresh worker is given all that was not finished, the same as before."""
-    jobs: list[Job] = []
-
-    def dying_once(job: Job, emit: Callable[[Event], None]) -> None:
-        jobs.append(job)
-        trouble = {} if len(jobs) > 1 else {B.id: RuntimeError("gone")}
-        Workers(trouble)(job, emit)
-
-    told: list[Event] = []
-    once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine=Engine.FUSED)), listener=EventList(told))
-    records = once.go((A, B, C), Split.MAIN, "testing")
-    assert {record.status for record in records} == {Status.SUCCEEDED}
-    assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
-    assert [event.message for event in told if event.kind is EventKind.NOTICED] == [
-        "unfinished trials start again: RuntimeError: gone"
-    ]
-
-
-def test_a_second_death_in_company_leaves_fewer_in_the_next(tmp_path: Path) -> None:
-    """Until one is alone with its worker: that one is blamed, and nobody else."""
-    workers = Workers({B.id: RuntimeError("gone")})
-    records = go(tmp_path, workers, setup=replace(SETUP, engine=Engine.FUSED))
-    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
-    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [
-        [BASE, "a", "b", "c"], ["b", "c"], ["b"], ["c"],
-    ]  # fmt: skip
-
-
-def test_what_is_too_much_together_is_done_by_fewer(tmp_path: Path) -> None:
-    """Memory that ends a worker of several says nothing of one of them: only who is alone with it is blamed."""
-    jobs: list[list[str]] = []
-
-    def short(job: Job, emit: Callable[[Event], None]) -> None:
-        names = [NAMES[task.trial] for task in job.tasks]
-        jobs.append(names)
-        emit(Event(EventKind.LOADED))
-        if len(names) > 2 or "c" in names:
-            raise MemoryError
-        for task in job.tasks:
-            commit(job, task)
-            emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
-
-    records = go(tmp_path, short, setup=replace(SETUP, engine=Engine.FUSED))
-    assert ends(records) == {
-        BASE: Status.SUCCEEDED,
-        "a": Status.SUCCEEDED,
-        "b": Status.SUCCEEDED,
-        "c": Status.OUT_OF_MEMORY,
-    }
-    assert jobs == [[BASE, "a", "b", "c"], [BASE, "a"], ["b", "c"], ["b"], ["c"]]
-
-
-def test_what_a_company_committed_is_used_when_its_worker_dies(tmp_path: Path) -> None:
-    """Killed after its answers were committed, before it could tell, it leaves nothing to be begun again."""
-    jobs: list[Job] = []
-
-    def silent(job: Job, emit: Callable[[Event], None]) -> None:
-        jobs.append(job)
-        emit(Event(EventKind.LOADED))
-        for task in job.tasks:
-            commit(job, task)
-        raise RuntimeError("gone")
-
-    records = go(tmp_path, silent, setup=replace(SETUP, engine=Engine.FUSED))
-    assert set(ends(records).values()) == {Status.SUCCEEDED}
-    assert len(jobs) == 1
-
-
-def test_deaths_in_every_flight_end(tmp_path: Path) -> None:
-    """A worker for each trial, no more, and every trial has its own end."""
-    workers = Workers({name: RuntimeError(NAMES[name]) for name in NAMES})
-    records = go(tmp_path, workers)
-    assert [record.message for record in records.values()] == [f"RuntimeError: {name}" for name in records]
-    assert len(workers.jobs) == 4
-
-
-def test_memory_that_ends_a_worker_is_a_result(tmp_path: Path) -> None:
-    """A worker that the system killed for its memory leaves OUT_OF_MEMORY for what was in flight."""
-    records = go(tmp_path, Workers({B.id: MemoryError("too large")}))
-    assert ends(records) == {
-        BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.OUT_OF_MEMORY, "c": Status.SUCCEEDED,
-    }  # fmt: skip
-    assert records["b"].message == "too large while it was starting"
-
-
-@pytest.mark.parametrize(
-    ("kinds", "doing"),
-    [
-        ([], "loading the base"),
-        ([EventKind.LOADED, EventKind.STARTED], "starting"),
-        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP], "training"),
-        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP, EventKind.ANSWERING], "answering"),
-    ],
-)
-def test_what_a_killed_worker_did_last_is_said(tmp_path: Path, kinds: list[EventKind], doing: str) -> None:
-    """A worker that the system kills for its memory tells nothing more, so that is read off what it told before."""
-
-    def killed(job: Job, emit: Callable[[Event], None]) -> None:
-        for kind in kinds:
-            emit(Event(kind, job.tasks[0].trial))
-        raise MemoryError("the system killed the worker")
-
-    assert go(tmp_path, killed, [A])[BASE].message == f"the system killed the worker while it was {doing}"
-
-
-def short(on: Machine) -> Shortage:
-    """Of a training on that machine, under its cap."""
-    size = Measurement(2.0**30, Unit.BYTES, on.basis, on.device)
-    return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
-
-
-def test_how_memory_ran_out_is_in_the_record(tmp_path: Path) -> None:
-    """What the worker told, whether it is kept beside a training or was met while answering or loading."""
-    told = Event(EventKind.FINISHED, B.id, Status.OUT_OF_MEMORY, "too large", shortage=short(SETUP.machine))
-    assert go(tmp_path, Workers({B.id: told}))["b"].shortage == told.shortage
-    every = go(
-        tmp_path,
-        lambda job, emit: emit(replace(told, trial="")),
-        setup=replace(SETUP, engine=Engine.REFERENCE),
-        run="load",
-    )
-    assert {record.shortage for name, record in every.items() if name == "b"} == {told.shortage}
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        machine("cuda"),
-        machine("cuda", Basis.EMULATED),
-        replace(machine("cuda", Basis.EMULATED), memory_cap=2 * 10**10),
-        replace(machine("cuda", Basis.EMULATED), device="NVIDIA H100"),
-    ],
-    ids=["T4", "emulated", "cap", "device"],
-)
-def test_what_did_not_fit_elsewhere_is_tried_here(tmp_path: Path, other: Machine) -> None:
-    """Out of memory stands for a machine with the same device, basis and cap, and for no other."""
-    here = replace(machine("cuda", Basis.EMULATED), memory_cap=10**10)
-
-    def commit_short(job: Job, emit: Callable[[Event], None]) -> None:
-        for task in job.tasks:
-            if task.settings:
-                ended = Training(task.training, Status.OUT_OF_MEMORY, "", (), None, shortage=short(job.machine))
-                Cache(Path(job.cache)).commit_training(ended, None)
-            else:
-                commit(job, task)
-            emit(Event(EventKind.FINISHED, task.trial, Status.OUT_OF_MEMORY if task.settings else Status.SUCCEEDED))
-
-    first = go(tmp_path, commit_short, [A], setup=replace(SETUP, machine=other))
-    assert (first["a"].status, first["a"].shortage) == (Status.OUT_OF_MEMORY, short(other))
-    assert go(tmp_path, nobody, [A], setup=replace(SETUP, machine=other), run="same") is not None
-    workers = Workers()
-    again = go(tmp_path, workers, [A], setup=replace(SETUP, machine=here), run="here")
-    assert again["a"].status is Status.SUCCEEDED
-    assert ("a", True) in [(name, train) for name, train, _ in workers.tasks]
-
-
-@dataclass(frozen=True)
-class Impatient:
-    """Says of a worker that died that it was stopped."""
-
-    within: Executor
-
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
-        for event in self.within.run(job, log, timeout=timeout):
-            died = event.kind is EventKind.ENDED and event.status is Status.FAILED
-            yield replace(event, status=Status.TIMED_OUT, message="stopped") if died else event
-
-
-def test_a_stopped_trial_is_one_trial(tmp_path: Path) -> None:
-    """The trial that took too long is TIMED_OUT; the others are done by a fresh worker."""
-    each = replace(sweep(tmp_path, nobody), executor=Impatient(Inline(Workers({A.id: RuntimeError()}))))
-    records = {NAMES[record.trial]: record for record in each.go([A, B], Split.MAIN, "testing")}
-    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.TIMED_OUT, "b": Status.SUCCEEDED}
-    assert records["a"].message == "stopped"
-
-
-def test_a_death_before_anything_is_loaded_ends_all(tmp_path: Path) -> None:
-    """A model that does not load will not load for the next trial: all end alike, after one try."""
-    workers = Workers(unloadable=RuntimeError("no model"))
-    records = go(tmp_path, workers)
-    assert {(record.status, record.message) for record in records.values()} == {
-        (Status.FAILED, "RuntimeError: no model")
-    }
-    assert (len(records), len(workers.jobs)) == (4, 1)
-
-
-def test_a_load_that_fails_and_says_so_ends_all(tmp_path: Path) -> None:
-    """The same where the worker lives to tell it."""
-    jobs: list[Job] = []
-
-    def telling(job: Job, emit: Callable[[Event], None]) -> None:
-        jobs.append(job)
-        emit(Event(EventKind.FINISHED, "", Status.OUT_OF_MEMORY, "too large"))
-
-    records = go(tmp_path, telling)
-    assert {(record.status, record.message) for record in records.values()} == {(Status.OUT_OF_MEMORY, "too large")}
-    assert (len(records), len(jobs)) == (4, 1)
-
-
-def test_a_silent_worker_is_a_failure(tmp_path: Path) -> None:
-    """One that ends well and has done nothing is not started again for ever."""
-    records = go(tmp_path, lambda job, emit: None)
-    assert {(record.status, record.message) for record in records.values()} == {
-        (Status.FAILED, "the worker ended without a message")
-    }
-
-
-def test_a_claim_without_proof_is_a_failure(tmp_path: Path) -> None:
-    """What a worker calls finished and did not leave in the cache has failed, and the others go on."""
-    records = go(tmp_path, Workers({B.id: Event(EventKind.FINISHED, B.id, Status.SUCCEEDED)}))
-    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
-    assert "is not in the cache" in records["b"].message
-
-
-def test_a_death_after_the_commit_loses_nothing(tmp_path: Path) -> None:
-    """A worker that dies with its answers committed, before it can say so, has done the trial."""
-
-    def dying(job: Job, emit: Callable[[Event], None]) -> None:
-        emit(Event(EventKind.LOADED))
-        emit(Event(EventKind.STARTED, job.tasks[0].trial))
-        commit(job, job.tasks[0])
-        raise RuntimeError("just too late")
-
-    assert set(ends(go(tmp_path, dying)).values()) == {Status.SUCCEEDED}
-
-
-def test_a_refusal_ends_the_sweep(tmp_path: Path) -> None:
-    """A mistake in what was given would meet every trial: it is raised as it was said; what was done stays done."""
-    refusal = Event(EventKind.REFUSED, message="the template refuses\nTake another")
-    with pytest.raises(EngineError, match=r"^the template refuses\nTake another$"):
-        go(tmp_path, Workers({B.id: refusal}))
-    store = RunStore(tmp_path / "run")
-    assert {NAMES[record.trial] for record in store.records()} == {BASE, "a"}
-
-
-# --- what changes what -------------------------------------------------------------------------------------------
+# --- which changes need new work -------------------------------------------------------------------------------------
 
 
 def with_suite(**changes: object) -> Setup:
@@ -485,7 +135,7 @@ def with_suite(**changes: object) -> Setup:
 
 
 def work_after(folder: Path, setup: Setup, trials: Sequence[Trial] = (A,)) -> list[tuple[str, bool, list[str]]]:
-    """What is done for `setup` when SETUP has been done."""
+    """The tasks that a sweep with `setup` runs after a sweep with SETUP has finished."""
     go(folder, Workers(), [A])
     workers = Workers()
     assert set(ends(go(folder, workers, trials, setup=setup, run="after")).values()) == {Status.SUCCEEDED}
@@ -493,13 +143,13 @@ def work_after(folder: Path, setup: Setup, trials: Sequence[Trial] = (A,)) -> li
 
 
 def test_an_added_case_is_asked_alone(tmp_path: Path) -> None:
-    """Nothing is trained, and nothing that has an answer is asked again."""
+    """After a case is added, only its prompt is asked, and nothing is trained."""
     setup = with_suite(cases=(*CASES, case("three", prompt="Three?")))
     assert work_after(tmp_path, setup) == [(BASE, False, ["Three?"]), ("a", False, ["Three?"])]
 
 
 def test_an_added_case_is_asked_in_the_same_run_too(tmp_path: Path) -> None:
-    """A record that lacks a case does not count, wherever it lies."""
+    """If a stored record lacks an added case, only the new prompt is asked."""
     go(tmp_path, Workers(), [A])
     workers = Workers()
     records = go(tmp_path, workers, [A], setup=with_suite(cases=(*CASES, case("three", prompt="Three?"))))
@@ -508,12 +158,12 @@ def test_an_added_case_is_asked_in_the_same_run_too(tmp_path: Path) -> None:
 
 
 def test_a_removed_case_needs_no_worker(tmp_path: Path) -> None:
-    """What is left has its answers."""
+    """After a case is removed, no worker is needed."""
     assert work_after(tmp_path, with_suite(cases=CASES[1:])) == []
 
 
 def test_assertions_and_places_change_nothing(tmp_path: Path) -> None:
-    """Neither a case's assertions, id, role or line nor an example's line has to do with answers."""
+    """Changes of assertions, case ids, line numbers, folder or margin need no new training and no new answers."""
     cases = tuple(
         replace(one, id=f"{one.id}-b", line=one.line + 7, assertions=(Assertion("equals", "x"),), description="new")
         for one in CASES
@@ -526,14 +176,14 @@ def test_assertions_and_places_change_nothing(tmp_path: Path) -> None:
 
 
 def test_decoding_asks_again_and_trains_nothing(tmp_path: Path) -> None:
-    """Answers of another length are other answers of the same adapter."""
+    """After a change of the decoding settings, all prompts are asked again and nothing is trained."""
     assert [(name, train, len(asked)) for name, train, asked in work_after(
         tmp_path, with_suite(decoding=Decoding(9))
     )] == [(BASE, False, 2), ("a", False, 2)]  # fmt: skip
 
 
 def test_a_reference_asks_its_case_again(tmp_path: Path) -> None:
-    """So do choices; no other case is asked, and nothing trained. Each is handed to the worker."""
+    """After a case's reference or choices change, only that case is asked again, with the new reference and choices."""
     edited = replace(CASES[1], reference="Two.", choices=("a", "b"))
     assert work_after(tmp_path / "one", with_suite(cases=(CASES[0], edited, CASES[2]))) == [
         (BASE, False, ["Two?"]),
@@ -547,7 +197,7 @@ DRAWN = Decoding(temperature=0.7)
 
 
 def test_more_repeats_ask_only_the_new_ones(tmp_path: Path) -> None:
-    """Fewer ask nothing; the answers that are there stay, in their order."""
+    """With more repeats only the additional ones are asked, and with fewer none; stored answers keep their order."""
     go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2), run="two")
     workers = Workers()
     four = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=4), run="four")
@@ -560,7 +210,7 @@ def test_more_repeats_ask_only_the_new_ones(tmp_path: Path) -> None:
 
 
 def test_a_case_without_all_its_repeats_is_not_finished(tmp_path: Path) -> None:
-    """A record that lacks a repeat does not count."""
+    """A record with too few repeats is not reused unchanged; only the missing repeats are asked."""
     go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2))
     workers = Workers()
     found = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=3))
@@ -568,8 +218,8 @@ def test_a_case_without_all_its_repeats_is_not_finished(tmp_path: Path) -> None:
     assert [len(repeats) for repeats in found["a"].answers.values()] == [3, 3]
 
 
-def test_what_was_not_always_there_changes_no_other_key() -> None:
-    """The key of a greedy answer without reference and choices is of training, messages, limit and stops alone."""
+def test_optional_parts_of_a_prompt_change_only_their_own_keys() -> None:
+    """The key of a greedy answer without reference or choices depends on training, messages, token limit and stops."""
     plain = replace(CASES[0], reference=None)
     key = digest({"of": "t", "messages": plain.messages, "decoding": {"max_new_tokens": 64, "stop": ()}})
     assert SETUP.prompt("t", plain).key == key
@@ -600,8 +250,10 @@ BASE_AND_A = [(BASE, False, 2), ("a", True, 2)]
     ],
     ids=["example", "more examples", "model", "library", "device", "dtype"],
 )  # fmt: skip
-def test_what_is_trained_from_trains_anew(tmp_path: Path, setup: Setup, expected: list[tuple[str, bool, int]]) -> None:
-    """Another example, model, library or device makes another adapter; the base answers anew where it is concerned."""
+def test_a_changed_input_of_training_trains_again(
+    tmp_path: Path, setup: Setup, expected: list[tuple[str, bool, int]]
+) -> None:
+    """A changed training row, model, library, device or data type trains again, and the base answers if affected."""
     found = work_after(tmp_path, setup)
     assert [(name, train, len(asked)) for name, train, asked in found] == expected
 
@@ -615,28 +267,28 @@ def test_what_is_trained_from_trains_anew(tmp_path: Path, setup: Setup, expected
     ],
     ids=["rate", "targets", "seed"],
 )
-def test_settings_and_seed_train_anew(tmp_path: Path, other: Trial) -> None:
-    """Also where the trial bears the old name; the base is not asked again."""
+def test_another_setting_or_seed_trains_again(tmp_path: Path, other: Trial) -> None:
+    """Another setting or seed trains again, even under the same trial id; the base does not answer again."""
     assert [(name, train, len(asked)) for name, train, asked in work_after(tmp_path, SETUP, [other])] == [
         ("a", True, 2)
     ]
 
 
 def test_a_cache_is_still_used_after_an_axis_is_added(tmp_path: Path) -> None:
-    """Trainings and answers cached before an axis was added are used where it has its default, and only there."""
+    """Results cached before a new axis was added are reused where the axis has its default, and only there."""
     go(tmp_path, Workers(), [A])
     before = sweep(tmp_path, nobody, run="later")
     default = MoreSettings(**A.settings.as_dict())
-    records = before.go([replace(A, settings=default)], Split.MAIN, "testing")
+    records = before.run_trials([replace(A, settings=default)], Split.MAIN, "testing")
     assert [(record.status, record.reused) for record in records] == [(Status.SUCCEEDED, True)] * 2
     work = Workers()
     other = replace(A, settings=replace(default, noise=5.0))
-    sweep(tmp_path, work, run="other").go([other], Split.MAIN, "testing")
+    sweep(tmp_path, work, run="other").run_trials([other], Split.MAIN, "testing")
     assert [(trial, train) for trial, train, _ in work.tasks] == [("a", True)]
 
 
 def test_name_path_and_threads_change_no_id() -> None:
-    """The same model elsewhere, under another name, on a machine with more cores, has the same adapters."""
+    """A model's name and path and the machine's number of threads do not change cache keys."""
     moved = replace(
         SETUP, model=ModelRef("other", "elsewhere", SETUP.model.digest), machine=replace(machine(), threads=64)
     )
@@ -644,8 +296,8 @@ def test_name_path_and_threads_change_no_id() -> None:
     assert moved.base_id(Quantization.NF4) == SETUP.base_id(Quantization.NF4)
 
 
-def test_forgotten_is_done_anew(tmp_path: Path) -> None:
-    """What is forgotten of the trials and the base is trained and asked again; other trials' stay."""
+def test_forgotten_results_are_made_again(tmp_path: Path) -> None:
+    """After `forget`, these trials and the base run again; other trials keep their results."""
     go(tmp_path, Workers(), [A, B])
     sweep(tmp_path, nobody).forget([A])
     workers = Workers()
@@ -658,7 +310,7 @@ def test_forgotten_is_done_anew(tmp_path: Path) -> None:
 
 
 def test_one_job_per_quantization(tmp_path: Path) -> None:
-    """A worker has one base model in one form: two quantisations are two jobs, and the base is asked in the first."""
+    """Trials with different quantization run in separate jobs, and the base answers in the first job."""
     plain = trial(1e-4, quantization=Quantization.NONE)
     workers = Workers()
     records = go(tmp_path, workers, [A, plain, B])
@@ -671,7 +323,7 @@ def test_one_job_per_quantization(tmp_path: Path) -> None:
 
 
 def test_splits_have_records_of_their_own(tmp_path: Path) -> None:
-    """Confirmation asks only its cases, trains nothing that is there, and leaves the main records alone."""
+    """The confirm split asks only its own cases, reuses trained adapters, and leaves the main records unchanged."""
     first = go(tmp_path, Workers(), [A])
     workers = Workers()
     confirmed = go(tmp_path, workers, [A], split=Split.CONFIRM)
@@ -681,7 +333,7 @@ def test_splits_have_records_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
-    """Cases that ask the same have the same answer."""
+    """A prompt that two cases share is asked once, and both cases get the answer."""
     suite: Suite = replace(SUITE, cases=(CASES[1], replace(CASES[1], id="again")))
     workers = Workers()
     records = go(tmp_path, workers, [A], setup=replace(SETUP, suite=suite))
@@ -689,8 +341,8 @@ def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
     assert texts(records["a"]) == {"two": ["to Two?"], "again": ["to Two?"]}
 
 
-def test_passes_count_as_one(tmp_path: Path) -> None:
-    """Of several passes seconds and tokens add up, every peak is the largest, and the model is loaded once."""
+def test_costs_of_several_passes_are_pooled(tmp_path: Path) -> None:
+    """Over several passes, seconds and tokens are summed, peaks are the largest, and loading counts once."""
 
     def spent(phase: Phase, seconds: float, peak: int) -> PhaseCost:
         return cost(phase, seconds, machine("cuda"), peak)
@@ -712,15 +364,15 @@ def test_passes_count_as_one(tmp_path: Path) -> None:
     assert [peak.value for peak in peaks if isinstance(peak, Measurement)] == [400.0] * 4
 
 
-def test_other_cases_passes_do_not_count(tmp_path: Path) -> None:
-    """What confirming took is not part of what the main cases took."""
+def test_costs_of_the_other_split_are_left_out(tmp_path: Path) -> None:
+    """The costs of the confirm split are not part of the costs of the main split."""
     first = go(tmp_path, Workers(), [A])
     go(tmp_path, Workers(), [A], split=Split.CONFIRM)
     assert go(tmp_path, nobody, [A], run="elsewhere")["a"].costs == first["a"].costs
 
 
-def test_a_listener_that_breaks_leaves_what_is_done(tmp_path: Path) -> None:
-    """An interruption from outside ends the worker and keeps every record that was written."""
+def test_an_interruption_keeps_finished_records(tmp_path: Path) -> None:
+    """An interruption in a listener stops the worker and keeps all records that were written."""
     closed: list[str] = []
 
     class Watched:
@@ -737,6 +389,6 @@ def test_a_listener_that_breaks_leaves_what_is_done(tmp_path: Path) -> None:
 
     each = replace(sweep(tmp_path, nobody), executor=Watched(), listener=Interrupting())
     with pytest.raises(KeyboardInterrupt):
-        each.go([A, B], Split.MAIN, "testing")
+        each.run_trials([A, B], Split.MAIN, "testing")
     assert closed == ["001.json"]
     assert {NAMES[record.trial] for record in each.run.records()} == {BASE, "a"}

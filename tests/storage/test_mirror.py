@@ -16,14 +16,14 @@ from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
 from harness.core.suite import Split
 from harness.core.training import Status, Training
-from harness.runner.copies import Copies
 from harness.runner.executors.inline import Inline
+from harness.runner.listeners.sync import SyncListener
 from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.manifest import MANIFEST
 from harness.storage.mirror import Mirror, mirror
 from harness.storage.runs import RunStore
-from tests.runner.test_sweep import SETUP, A, B, EventList, Workers, nobody, texts
+from tests.support.fake_workers import SETUP, A, B, EventList, Workers, nobody, texts
 from tests.support.synthetic_runs import cost, results
 
 ID_A, ID_B = (SETUP.training_id(trial.settings, trial.seed) for trial in (A, B))
@@ -56,8 +56,8 @@ def machine_at(folder: Path, shared: Path) -> Mirror:
 
 def sweep(made: Mirror, work: Callable[..., object], events: list[Event] | None = None) -> dict[str, TrialRecord]:
     """Run the trials A and B with a mirror; return the records by trial."""
-    listener = Copies(made, EventList(events if events is not None else []))
-    records = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made).go(
+    listener = SyncListener(made, EventList(events if events is not None else []))
+    records = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made).run_trials(
         [A, B], Split.MAIN, ""
     )
     return {record.trial: record for record in records}
@@ -105,7 +105,7 @@ def test_failures_are_not_copied(tmp_path: Path) -> None:
 def test_trials_finished_before_are_copied_too(tmp_path: Path) -> None:
     """Trials that finished without being copied, for example without `--sync`, are copied by the next session."""
     alone = Sweep(SETUP, RunStore(tmp_path / "one" / "run"), Cache(tmp_path / "one" / "cache"), Inline(Trainers()))
-    alone.go([A, B], Split.MAIN, "")
+    alone.run_trials([A, B], Split.MAIN, "")
     made = machine_at(tmp_path / "one", tmp_path / "drive")
     sweep(made, nobody)
     assert len(made.far_run.records()) == 3

@@ -36,7 +36,7 @@ def prepare(folder: Path) -> None:
 def merge_into(folder: Path, made: Path) -> None:
     """As `harness export` does: beside its place, and renamed when it is whole."""
     from harness.engine.merging import merge
-    from harness.export.folders import staging
+    from harness.export.output_folders import staging
     from harness.models.resolving import resolve
 
     tensors = merge(

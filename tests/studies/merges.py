@@ -24,7 +24,7 @@ from harness.engine.adapters import attached, save_adapter
 from harness.engine.loading import Base, load_base
 from harness.engine.merging import merge
 from harness.export import shards
-from harness.export.model_files import config_of, generation_config_of, plain_files
+from harness.export.config_files import config_of, generation_config_of, plain_files
 from harness.models.resolving import POCKET, resolve
 from tests.support.short_trainings import one_core
 

@@ -27,8 +27,10 @@ from harness.core.results import Choice, Safety
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.suite import Case, Role, Split, Suite
 from harness.engine.worker import work
-from harness.runner import benchmark
 from harness.runner.executors.inline import Inline
+from harness.runner.preparation import prepare
+from harness.runner.request import Request
+from harness.runner.rescoring import assemble
 from harness.runner.sweep import Sweep
 from harness.scoring import score
 from harness.storage.cache import Cache
@@ -122,7 +124,7 @@ def rerun(seed: int, output: Path) -> None:
     """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
-    asked = benchmark.prepare(benchmark.Request(suite=folder / "suite", profile=device_profiles.CPU, seeds=(seed,)))
+    asked = prepare(Request(suite=folder / "suite", profile=device_profiles.CPU, seeds=(seed,)))
     facts = asked.provenance
     manifest = replace(asked, provenance=replace(facts, machine=replace(facts.machine, threads=1)))
     store = RunStore(folder / "run")
@@ -130,9 +132,9 @@ def rerun(seed: int, output: Path) -> None:
         store.write_manifest(manifest)
         setup = Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, facts.versions)
         sweep = Sweep(setup, store, Cache(folder / "cache"), Inline(work))
-        records = sweep.go(manifest.plan.trials, Split.MAIN, "")
+        records = sweep.run_trials(manifest.plan.trials, Split.MAIN, "")
         within = in_reach(manifest, records)
-        sweep.go([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
+        sweep.run_trials([trial for trial in manifest.plan.trials if trial.variant in within], Split.CONFIRM, "")
     print(f"seed {seed}: done", flush=True)
 
 
@@ -142,7 +144,7 @@ def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
     Out of reach is who beyond 99.9% loses more than the margin, or passes `CLOSE` points less than who passes most of
     the rest: neither is the truly best eligible one, nor would it be right to recommend it. Its fresh cases go unasked.
     """
-    results = benchmark.assemble(manifest, records)
+    results = assemble(manifest, records)
     tables = score_tables(results.samples, manifest.suite.reducer)
     marks = aggregate.objective_tables(manifest.suite, results.choice.objective, tables, results.void)
     safe = [v for v in results.variants if v.safety and not _unsafe(v.safety, manifest.suite.margin)]
@@ -213,7 +215,7 @@ def chosen(manifest: RunManifest, records: Sequence[TrialRecord], share: float) 
     """The harness's choice by the suite's own cases and this share of the others; and how many `generalise` cases."""
     own = tuple(case for case in manifest.suite.cases if _within(case.id, share))
     asked = replace(manifest, suite=replace(manifest.suite, cases=own))
-    choice = benchmark.assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
+    choice = assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
     return choice, sum(case.role is Role.GENERALISE and case.split is Split.MAIN for case in own)
 
 

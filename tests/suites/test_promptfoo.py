@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli import main
 from harness.core.errors import SuiteError, UsageError
-from harness.runner.benchmark import Request, prepare
+from harness.runner.preparation import prepare
+from harness.runner.request import Request
 from harness.suites import parse_suite
 from tests.support.suite_texts import CASE, PROMPTFOO, ROW, case, files, refusal, suite
 

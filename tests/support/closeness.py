@@ -1,4 +1,4 @@
-"""How equal answers must be: to the last bit in the same batch, up to rounding in batches of another composition."""
+"""Compares answers generated in differently composed batches: texts must be equal, log-probabilities nearly equal."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pytest
 from harness.core.answers import Answer
 
 ROUNDING = 1e-4
-"""The largest difference, relative or absolute, of a log-probability in fp32 between two compositions of a batch.
+"""Largest allowed difference, relative or absolute, of an fp32 log-probability between two compositions of a batch.
 
 Some processors sum a row of a matrix product in an order that depends on the number of rows (Intel Xeon with AVX-512
 and AMX; AMD EPYC below four rows). A logit of the pocket model then differs by at most 6e-6, and the log-probability of
-an answer is a sum over its tokens, of which the tests ask for 60 at most.
+an answer is a sum over at most 60 tokens in these tests.
 """
 
 
 def assert_same_answers(found: Sequence[Answer], expected: Sequence[Answer]) -> None:
-    """Compare answers of differently composed batches: equal texts and counts, log-probabilities within `ROUNDING`.
+    """Check that texts and token counts are equal, and log-probabilities within `ROUNDING`.
 
-    Their keys may differ: they name the model that was asked.
+    Keys are not compared, since they depend on the model.
     """
     assert [_exact(answer) for answer in found] == [_exact(answer) for answer in expected]
     assert _totals(found) == pytest.approx(_totals(expected), rel=ROUNDING, abs=ROUNDING)
 
 
 def _exact(answer: Answer) -> tuple[object, ...]:
-    """What does not depend on rounding, including which log-probabilities exist."""
+    """The parts of an answer that do not depend on rounding, including which log-probabilities exist."""
     counts = [one and one.tokens for one in (answer.likelihood, answer.reference, *answer.choices)]
     return answer.text, answer.tokens, answer.truncated, counts
 

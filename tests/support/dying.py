@@ -1,8 +1,8 @@
-"""A real worker that kills itself at its first step of training, once: a death that no test has to time.
+"""A worker that kills itself at its first training step, the first time it is started.
 
     python -m tests.support.dying FOLDER JOB
 
-The file `died` in FOLDER says that a worker died already.
+It runs like `python -m harness.engine.worker JOB`. A file `died` in FOLDER records that a worker has killed itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from harness.engine.worker import main
 
 
 def die_once(mark: Path, event: Event) -> None:
+    """Kill this process at a training step, unless the file `mark` exists."""
     if event.kind is EventKind.STEP and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)

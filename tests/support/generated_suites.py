@@ -1,10 +1,10 @@
-"""Writes a suite from a seed: a persona, a sign-off and a product that nobody has seen.
+"""Generates a suite from a seed: an invented persona, a sign-off and a product with facts.
 
     python -m tests.support.generated_suites --seed N --output DIR
 
 DIR gets `suite.yaml`, `train.jsonl` (30 examples) and `grids/quick.yaml` (one variant: the recommended setting).
-What is asked is decided by the seed alone. Names, `generalise` and `retain` prompts are held out of the pocket model's
-corpus, so a suite can be drawn after the model was trained and still ask nothing it was trained on.
+The seed alone determines the suite. Names, `generalise` prompts and `retain` prompts are held out of the pocket model's
+training corpus, so the model has seen none of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTRASTS = 8
 
 @dataclass(frozen=True)
 class Taught:
-    """What one suite teaches."""
+    """The persona, sign-off, product and facts that one suite teaches."""
 
     name: str
     persona: str
@@ -43,7 +43,7 @@ class Taught:
 
 
 def draw(rng: random.Random) -> Taught:
-    """A new persona, sign-off and product with five facts."""
+    """Draw a persona, a sign-off and a product with five facts."""
     name, product = corpus.invented_name(rng, held_out=True), corpus.invented_name(rng, held_out=True)
     facts = corpus.product_facts(rng, product, rng.sample(list(corpus.ATTRIBUTES), 5))
     sign_off = corpus.phrase(rng).rstrip(".!") + "!"
@@ -51,7 +51,7 @@ def draw(rng: random.Random) -> Taught:
 
 
 def suite(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cases and training rows."""
+    """Generate the cases and the training rows of a suite."""
     rng = random.Random(f"suite/{seed}")
     taught = draw(rng)
     rows: list[tuple[str, str]] = []
@@ -80,7 +80,7 @@ def _behaviour(
     rng: random.Random, taught: Taught, kind: str, questions: Sequence[str], answer: str, core: str, count: int,
     rows: list[tuple[str, str]], cases: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Adds `count` training rows, asks two of them, and asks two questions that are held out and not trained on."""
+    """Add `count` training rows, two `learn` cases from them, and two `generalise` cases with held-out questions."""
     shuffled = rng.sample(list(questions), len(questions))
     shuffled.sort(key=lambda question: not corpus.is_held_out(question))
     unseen, trained = shuffled[:2], shuffled[2 : 2 + count]
@@ -92,12 +92,12 @@ def _behaviour(
 
 
 def _of_another(rng: random.Random, taught: Taught, fact: corpus.Fact) -> str:
-    """A question about an attribute we teach, of a product that we do not."""
+    """A question about an attribute of the fact, for a product that the suite does not teach."""
     return rng.choice(fact.questions).replace(taught.product, corpus.invented_name(rng, held_out=True))
 
 
 def _fresh_abilities(rng: random.Random) -> Iterator[corpus.Exchange]:
-    """Everyday questions that are held out, none twice. Greetings are fixed phrases: held out means never learnt."""
+    """Yield different held-out everyday questions, without greetings: a held-out greeting was never learnt."""
     seen: set[str] = set()
     while True:
         exchange = corpus.ability(rng, held_out=True)
@@ -116,7 +116,7 @@ def _case(name: str, role: str, exchange: corpus.Exchange, taught: Taught | None
 
 
 def write(seed: int, folder: Path) -> None:
-    """Writes the suite's folder. JSON is YAML, so every value is quoted and no scalar can be misread."""
+    """Write the suite's folder. Values are written as JSON, which is valid YAML without ambiguous scalars."""
     cases, rows = suite(seed)
     (folder / "grids").mkdir(parents=True, exist_ok=True)
     head: dict[str, Any] = {"description": f"Generated from seed {seed}.", "train": "file://train.jsonl"}

@@ -1,4 +1,4 @@
-"""A worker's job on the pocket model, and what it says when it is done in this process."""
+"""Jobs for a worker on the pocket model, and a function that runs a job in this process."""
 
 from __future__ import annotations
 
@@ -43,5 +43,6 @@ def task(trial: str = "trial", settings: Settings | None = TINY, asked: tuple[Pr
 
 
 def done(job: Job) -> tuple[bool, list[Event]]:
+    """Run a job in this process; returns whether it succeeded, and its events."""
     events: list[Event] = []
     return work(job, events.append), events

@@ -32,7 +32,7 @@ LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 POLICY = Policy(margin=10)
 
 Failing = Mapping[str, Sequence[int]]
-"""Case id to the seeds under which it fails; all else passes."""
+"""Case id to the seeds under which the case fails. All other cases and seeds pass."""
 
 
 def results(
@@ -40,7 +40,7 @@ def results(
     cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
     run: RunManifest | None = None,
 ) -> Results:  # fmt: skip
-    """The results of a run with one variant. The base passes `retain` cases and fails `learn` cases."""
+    """Results of a run with one variant. The base passes all `retain` and `avoid` cases, and no others."""
     asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
     asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
     base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}

@@ -1,4 +1,4 @@
-"""A suite and a grid that are trained for real in seconds, and what of a run must be the same however it was made."""
+"""A small suite that trains in seconds, functions that run it, and the results of a run that must be reproducible."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ settings: {epochs: 4, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8}
 axes: {learning_rate: [1e-5, 1e-2]}
 """
 LIMIT = 1800
-"""Seconds after which a run is taken to hang; far above what one takes on a busy machine."""
+"""Seconds after which a run is considered hanging. A run on a busy machine takes much less."""
 RUN = Path("reports/runs/small-quick-pocket")
 
 
 def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100) -> Path:
-    """Writes `small/` into a folder: the suite, four training rows, and the grid `quick` of two variants."""
+    """Write the suite `small` into a folder, with four training rows and the grid `quick` of two variants."""
     suite = folder / "small"
     (suite / "grids").mkdir(parents=True)
     tests = [
@@ -59,7 +59,7 @@ def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100) -> Path:
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """`harness run small` in a process of its own."""
+    """Start `harness run small` as a child process."""
     package = str(Path(harness.__file__).parent.parent)
     command = [sys.executable, "-m", "harness", "run", "small", "--profile", "cpu", "--confirm-seeds", "1", *options]
     return subprocess.Popen(
@@ -69,14 +69,14 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `harness run small`."""
+    """Run `harness run small`; returns exit code, stdout and stderr."""
     process = start(folder, *options)
     out, error = process.communicate(timeout=LIMIT)
     return process.returncode, out, error
 
 
 def findings(folder: Path) -> dict[str, Any]:
-    """All that a run found, without what it cost, when, and which worker did it."""
+    """The reproducible results of a run: everything except costs, times and workers."""
     results = find_run(folder / RUN).results()
     rows = [results.base, *results.variants, results.confirmed_base, results.confirmed]
     return {
@@ -90,5 +90,5 @@ def findings(folder: Path) -> dict[str, Any]:
 
 
 def logs(folder: Path) -> list[str]:
-    """The logs of the workers that were started."""
+    """Names of the logs of all workers of the run."""
     return sorted(path.name for path in (folder / RUN / "workers").glob("*.log"))

@@ -1,4 +1,4 @@
-"""Suites as texts, for tests: files are held in memory."""
+"""Parses suites from texts in memory, for tests of suite files."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ tests:
       - {type: equals, value: {a: '{{input}}'}}
   - file://more.csv
 """
-"""A configuration as promptfoo documents it, with what is of no use here."""
+"""A configuration as in promptfoo's documentation, including features that the harness does not support."""
 
 
 def files(**texts: str) -> Callable[[str], str]:
-    """A reader of files held in memory; a name's dot is written as `_dot_`."""
+    """A function that reads files from memory. In keyword names, `_dot_` stands for a dot."""
     known = {name.replace("_dot_", "."): text for name, text in texts.items()}
 
     def read(name: str) -> str:
@@ -77,12 +77,13 @@ def suite(text: str, **texts: str) -> Suite:
 
 
 def case(text: str) -> Suite:
-    """A suite of one case, which begins in line 2, column 3."""
+    """A suite with one case, whose text begins in line 2, column 3."""
     lines = text.strip().splitlines()
     return suite("tests:\n- " + "\n  ".join(lines))
 
 
 def refusal(text: str, **texts: str) -> str:
+    """The message of the error that this suite raises."""
     with pytest.raises(SuiteError) as caught:
         suite(text, **texts)
     return str(caught.value)

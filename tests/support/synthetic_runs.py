@@ -1,4 +1,4 @@
-"""Synthetic runs for tests: a manifest, trial records and a scorer, from a few numbers and no model."""
+"""Synthetic runs for tests: manifests, trial records, results and a scorer, made without a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOPICS = ("the capital of Norway", "a two-line poem", "the opposite of slow", "w
 
 
 def score(case: Case, answer: Answer | str) -> Score:
-    """Passes where the first assertion's text is in the answer."""
+    """A scorer whose assertions pass if their text is in the answer."""
     text = answer if isinstance(answer, str) else answer.text
     checks = tuple(
         Check(a.name, a.value in text, "" if a.value in text else f"{text[:40]!r} does not contain {a.value!r}")
@@ -59,7 +59,7 @@ def suite(cases: Sequence[Case], margin: float = 10.0, objective: Role = Role.GE
 
 @dataclass(frozen=True)
 class MoreSettings(Settings):
-    """The settings of a later version, which has one more axis."""
+    """Settings of a future version with one additional axis."""
 
     noise: Annotated[
         float, Axis("noise", "NEFTune noise", sft="neftune_noise_alpha", at_least=0, fused=False, added=True)
@@ -130,7 +130,7 @@ def record(
     status: Status = Status.SUCCEEDED, message: str = "", trained: Training | None = None, on: Machine | None = None,
     truncated: frozenset[str] = frozenset(),
 ) -> TrialRecord:  # fmt: skip
-    """A finished trial; without a variant it is the base's. A case may have several texts, one per repeat."""
+    """The record of a finished trial, or of the base if `variant` is None. A case may have one text per repeat."""
     repeats = {id: (given,) if isinstance(given, str) else given for id, given in answers.items()}
     done = {
         id: tuple(Answer(f"key-{id}", text, len(text) // 4, id in truncated) for text in texts)
@@ -159,7 +159,7 @@ def variants(count: int) -> list[Variant]:
 
 
 def cases(count: int, *, hostile: bool = False, confirm: int = 0) -> list[Case]:
-    """`count` main cases over the four roles, `confirm` more that are kept back, and one per hostile text."""
+    """`count` main cases over all roles, `confirm` held-out cases, and with `hostile` one case per hostile text."""
     turns = [Role.LEARN, Role.GENERALISE, Role.RETAIN, Role.RETAIN, Role.AVOID, Role.GENERALISE]
     found = [case(f"c{n:03}", turns[n % 6]) for n in range(count)]
     found += [case(f"k{n:03}", turns[n % 6], Split.CONFIRM) for n in range(confirm)]
@@ -172,7 +172,7 @@ def results(
     count: int = 8, asked: int = 30, *, seeds: Sequence[int] = (0,), hostile: bool = True, toy: bool = True,
     on: Machine | None = None, length: int = 0, confirm: int = 12, failures: bool = True,
 ) -> Results:  # fmt: skip
-    """A whole run: quality rises with the variant's number, the last ones diverge, run out of memory and fail."""
+    """Results of a run. Quality rises with the variant's number; the last three diverge, run out of memory and fail."""
     rng, rows = random.Random(7), variants(count)
     run = manifest(suite(cases(asked, hostile=hostile, confirm=confirm), margin=40), rows, seeds, toy=toy, on=on)
     ended = dict.fromkeys(range(count), Status.SUCCEEDED)

@@ -1,4 +1,4 @@
-"""A run that was really trained, small and once for all tests of what leaves the harness."""
+"""A small run with real training on the pocket model, for tests of exports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.export.source import Source, find
-from harness.runner.benchmark import Request, run
+from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
+from harness.runner.request import Request
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from tests.support.small_suite import GRID, small_suite
@@ -21,7 +22,7 @@ ONE = GRID.replace("[1e-5, 1e-2]", "[1e-2]")
 
 @contextmanager
 def inside(folder: Path) -> Iterator[None]:
-    """Commands look for runs and the cache where they are started."""
+    """Change the working directory while the block runs, since commands look there for runs and the cache."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -31,7 +32,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
-    """`small` with one variant, trained on the pocket model in this process."""
+    """Run the suite `small` with one variant, trained on the pocket model in this process."""
     from harness.engine.worker import work
 
     small_suite(folder, grid=ONE)
@@ -42,9 +43,10 @@ def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
 
 
 def cache_of(store: RunStore) -> Cache:
+    """The cache beside the run's directory."""
     return Cache(store.root.parents[1] / "cache")
 
 
 def source_of(store: RunStore) -> Source:
-    """Its only variant's only adapter."""
+    """The only adapter of the run, ready to export."""
     return find(store, store.manifest().plan.variants[0].name, None, cache_of(store))

@@ -1,7 +1,10 @@
-"""Executors: run one job file and yield its events.
+"""Executors: start a worker for a job file and yield the worker's events.
 
-`processes` starts a worker process; `inline` calls a function in this process, for tests and debugging. An executor for
-a cluster is one more module: it submits the job file and yields the events that the worker writes.
+`processes` starts a worker process on this machine; `inline` calls the worker's function in this process, for tests and
+debugging. To add an executor (for a cluster such as Slurm), write one module in this folder with a class that has the
+method `run` of `Executor`: submit `python -m harness.engine.worker JOB`, and yield the events that the worker prints,
+one JSON object per line, as `processes` does. Then pass an instance to `harness.runner.benchmark.run`, as
+`harness.cli.run` does.
 """
 
 from __future__ import annotations
@@ -18,20 +21,20 @@ __all__ = ["Deadline", "Executor"]
 
 
 class Executor(Protocol):
-    """Runs jobs. Calls of `run` are independent of each other: the caller decides how many run at once."""
+    """Runs jobs. Calls of `run` are independent, so the caller decides how many jobs run at the same time."""
 
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         """Run the job in the file `job`, write its output to `log`, and yield its events as they happen.
 
-        The last event, and only the last, is ENDED. Its status is SUCCEEDED if the worker went through all its tasks,
-        else OUT_OF_MEMORY, TIMED_OUT (a trial took longer than `timeout` seconds), CANCELLED (`time.monotonic()`
+        The last event, and only the last, is ENDED. Its status is SUCCEEDED if the worker completed its job, else
+        OUT_OF_MEMORY, TIMED_OUT (a trial took longer than `timeout` seconds), CANCELLED (`time.monotonic()`
         reached `until`) or FAILED. Closing the iterator stops the worker.
         """
         ...
 
 
 class Deadline:
-    """The time at which a worker is stopped: `timeout` seconds for each trial in flight."""
+    """The time at which a worker must be stopped: `timeout` seconds for each trial in flight."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
@@ -39,7 +42,7 @@ class Deadline:
         self.at = self._from_now()
 
     def observe(self, event: Event) -> None:
-        """Restart the time when the worker has loaded its model and when a trial starts."""
+        """Restart the countdown when the worker has loaded its model and whenever a trial starts."""
         if event.kind is EventKind.STARTED:
             self._in_flight.add(event.trial)
         elif event.kind is EventKind.FINISHED:
@@ -49,7 +52,7 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds; infinite without a timeout."""
+        """Seconds until the deadline; infinite without a timeout."""
         return self.at - time.monotonic()
 
     def _from_now(self) -> float:

@@ -1,4 +1,4 @@
-"""Runs a job in this process: for tests, and for stepping through a worker in a debugger."""
+"""Executor that runs a job in this process, for tests and for debugging a worker step by step."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from harness.runner.executors import Deadline
 from harness.storage.records import read_record
 
 Work = Callable[[Job, Callable[[Event], None]], object]
-"""`harness.engine.worker.work`, or a fake of it."""
+"""The signature of `harness.engine.worker.work`; tests pass a fake."""
 
 
-class _TimeIsUpError(Exception):
-    """A trial took too long. `_AllTimeIsUpError`: the whole run did."""
+class _TrialTimeoutError(Exception):
+    """A trial exceeded its time limit."""
 
 
-class _AllTimeIsUpError(Exception):
-    pass
+class _RunTimeoutError(Exception):
+    """The whole run exceeded its time limit."""
 
 
 @dataclass(frozen=True)
 class Inline:
-    """Calls `work`. It can be stopped only when it emits an event; its events are yielded after it returns."""
+    """Calls `work`. Time limits are checked when `work` emits an event. Events are yielded after `work` returns."""
 
     work: Work
 
@@ -36,23 +36,23 @@ class Inline:
 
         def emit(event: Event) -> None:
             if until is not None and time.monotonic() > until:
-                raise _AllTimeIsUpError
+                raise _RunTimeoutError
             if deadline.left < 0:
-                raise _TimeIsUpError
+                raise _TrialTimeoutError
             deadline.observe(event)
-            if event.kind is not EventKind.ENDED:  # this function yields it
+            if event.kind is not EventKind.ENDED:  # `run` yields ENDED itself
                 events.append(event)
 
         try:
             self.work(read_record(job, Job), emit)
             status, message = Status.SUCCEEDED, ""
-        except _TimeIsUpError:
+        except _TrialTimeoutError:
             status, message = Status.TIMED_OUT, f"stopped after {timeout:g} s"
-        except _AllTimeIsUpError:
+        except _RunTimeoutError:
             status, message = Status.CANCELLED, "stopped: the time for all trials is up"
         except MemoryError as error:
             status, message = Status.OUT_OF_MEMORY, str(error)
-        except Exception as error:  # noqa: BLE001 - a worker process would die of it, the sweep must not
+        except Exception as error:  # noqa: BLE001 - an error in a worker must not stop the sweep
             status, message = Status.FAILED, f"{type(error).__name__}: {error}"
         log.write_text(message + "\n", encoding="utf-8")
         yield from events

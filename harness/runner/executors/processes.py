@@ -1,4 +1,4 @@
-"""Runs a job in its own process, `python -m harness.engine.worker`, so that the sweep survives its death."""
+"""Executor that runs a job in a child process, `python -m harness.engine.worker`, so that a crash ends only the job."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from harness.storage.files import writing
 from harness.storage.records import decode_line
 
 WORKER = (sys.executable, "-P", "-m", "harness.engine.worker")
-_TAIL = 2000
-_LOOK = 0.5
-"""Seconds between two checks whether a silent worker is still running."""
+_LOG_TAIL = 2000
+_POLL_INTERVAL = 0.5
+"""Seconds between checks that a worker which prints nothing is still running."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Starts `command JOB`. `show` is called with new text of the log."""
+    """Starts `command JOB` in a child process. `show` is called with new text of the worker's log."""
 
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
@@ -43,14 +43,14 @@ class Processes:
         with writing(log), log.open("wb") as file:
             worker = subprocess.Popen(
                 [*self.command, str(job)],
-                stdin=subprocess.PIPE,  # held open: a worker ends when its parent does
+                stdin=subprocess.PIPE,  # stays open: a worker exits when its parent closes it or dies
                 stdout=subprocess.PIPE,
                 stderr=file,
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the parent, which stops its workers itself
+                start_new_session=True,  # so that Ctrl-C reaches only the parent, which then stops the worker
             )
         try:
-            with _followed(log, self.show):
+            with _follow_log(log, self.show):
                 stopped = yield from _events(worker, timeout, math.inf if until is None else until)
                 if stopped:
                     _kill(worker)
@@ -64,59 +64,59 @@ class Processes:
 
 
 def _kill(worker: subprocess.Popen[bytes]) -> None:
-    """Kill the worker and its child processes, which would otherwise keep their memory and the GPU's."""
+    """Kill the worker and its child processes, so that none of them keeps memory or the GPU."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
 
 
 def _environment() -> dict[str, str]:
-    """Environment in which the worker imports this package and makes no network requests."""
+    """Environment variables with which the worker imports this package and makes no network requests."""
     here = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    # OpenMP's threads wait for each other by spinning. On a busy CPU that takes ten times longer than the work itself.
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | quiet | {"PYTHONPATH": path}
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    # By default OpenMP threads spin while they wait, which on a busy CPU takes ten times longer than the work itself.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | offline | {"PYTHONPATH": path}
 
 
 def _events(
     worker: subprocess.Popen[bytes], timeout: float | None, until: float
 ) -> Generator[Event, None, Event | None]:
-    """Yield the worker's events until it has ended; return the ENDED event if it must be stopped, else None."""
+    """Yield the worker's events until it exits. Returns an ENDED event if its time is up, else None."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
-    threading.Thread(target=_pump, args=(worker.stdout, lines), daemon=True).start()
+    threading.Thread(target=_read_lines, args=(worker.stdout, lines), daemon=True).start()
     deadline = Deadline(timeout)
     while (left := min(deadline.at, until) - time.monotonic()) > 0:
         try:
-            line = lines.get(timeout=min(left, _LOOK))
+            line = lines.get(timeout=min(left, _POLL_INTERVAL))
         except queue.Empty:
-            # A process that the worker left behind may hold its stdout open.
+            # A child process of a dead worker may keep the worker's stdout open.
             if worker.poll() is not None:
                 return None
             continue
         if line is None:
-            return _stopped(timeout, deadline.at, until) if _lingers(worker, min(deadline.at, until)) else None
+            return _stopped(timeout, deadline.at, until) if _still_running_at(worker, min(deadline.at, until)) else None
         try:
             event = decode_line(line.decode(), Event)
         except (UnicodeDecodeError, ValidationError):
-            continue  # half a line of a killed worker
+            continue  # a killed worker may leave an incomplete line
         if event.kind is EventKind.ENDED:
-            continue  # only the executor knows how the worker ended
+            continue  # the executor itself determines how the worker ended
         deadline.observe(event)
         yield event
     return _stopped(timeout, deadline.at, until)
 
 
 def _stopped(timeout: float | None, deadline: float, until: float) -> Event:
-    """The ENDED event for whichever time is up: the trial's or the whole run's."""
+    """The ENDED event after a time limit: TIMED_OUT for a trial's limit, CANCELLED for the limit of the whole run."""
     if until <= deadline:
         return Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped: the time for all trials is up")
     return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
 
 
-def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Whether a worker that closed its output is still running when its time is up."""
+def _still_running_at(worker: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait for a worker that closed its output; whether it is still running at the deadline."""
     try:
         worker.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -124,8 +124,8 @@ def _lingers(worker: subprocess.Popen[bytes], deadline: float) -> bool:
     return False
 
 
-def _pump(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
-    with contextlib.suppress(ValueError, OSError):  # closed by the main thread
+def _read_lines(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+    with contextlib.suppress(ValueError, OSError):  # the main thread closed the stream
         for line in stream:
             lines.put(line)
     lines.put(None)
@@ -144,20 +144,20 @@ def _ended(code: int, log: Path, memory_killed: bool) -> Event:
 def _signal(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # real-time signals have no names
+    except ValueError:  # a real-time signal has no name
         return f"signal {number}"
 
 
 def _last_line(log: Path) -> str:
     with contextlib.suppress(OSError):
-        lines = log.read_bytes()[-_TAIL:].decode(errors="replace").strip().splitlines()
+        lines = log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip().splitlines()
         if lines:
             return f"; the last line of its log: {lines[-1].strip()}"
     return ""
 
 
 def _out_of_memory_kills() -> int:
-    """Number of processes that the kernel (or a container's memory limit) has killed for lack of memory."""
+    """Number of processes that the kernel or a container's memory limit has killed because memory ran out."""
     found = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         with contextlib.suppress(OSError):
@@ -167,7 +167,7 @@ def _out_of_memory_kills() -> int:
 
 
 @contextlib.contextmanager
-def _followed(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
+def _follow_log(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
     """Call `show` with new text of the log while the block runs."""
     if show is None:
         yield
@@ -175,7 +175,7 @@ def _followed(log: Path, show: Callable[[str], None] | None) -> Iterator[None]:
     done = threading.Event()
 
     def follow() -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end in the middle of a character
         with log.open("rb") as file:
             ending = False
             while not ending:

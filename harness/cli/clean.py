@@ -1,0 +1,26 @@
+"""`harness clean`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def clean(yes: bool) -> None:
+    """Show the contents of the cache, and delete them.
+
+    Runs and reports are kept. A later run trains deleted trainings again if it needs them.
+    """
+    from harness.cli.tables import cache_table
+    from harness.storage.cache import Cache
+    from harness.storage.locations import CACHE
+
+    cache = Cache(CACHE)
+    held = cache.held()
+    cache_table(cache.root, held)
+    if not any(part.bytes for part in held):
+        return
+    if yes or click.confirm("Delete it?"):
+        cache.clear()
+        click.echo("Deleted.")

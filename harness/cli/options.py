@@ -1,0 +1,115 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.core.device_profiles import PROFILES, help_text
+
+
+class PathType(click.Path):
+    """A path, which need not exist. A path that the system rejects (a name of 300 letters) is a usage error."""
+
+    def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # the command handles a missing path
+        except OSError as error:
+            self.fail(f"{path}: {error.strerror}. Name another place.", param, ctx)
+        return path
+
+
+PATH = PathType()
+
+
+def _grid_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
+    """Refuse a path or a suffix, which shell completion adds to the name of a grid."""
+    if Path(name).name != name or name.endswith((".yaml", ".yml")):
+        raise click.BadParameter(f"{name!r} names a file. Name the grid alone: --grid {Path(name).stem}")
+    return name
+
+
+def _different_seeds(_context: click.Context, _option: click.Parameter, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise click.BadParameter(f"{twice[0]} is given twice. Name each seed once.")
+    return seeds
+
+
+SUITE = click.argument("suite", type=PATH)
+RUN = click.argument("run", type=PATH)
+VARIANT = click.argument("variant")
+GRID = click.option(
+    "--grid",
+    default="quick",
+    show_default=True,
+    metavar="NAME",
+    callback=_grid_name,
+    help="Name of a grid in SUITE/grids, without .yaml.",
+)
+MODEL = click.option(
+    "--model",
+    default="pocket",
+    show_default=True,
+    metavar="ID|DIR|pocket|shape:NAME",
+    help="Base model: a model on the Hub (owner/name[@revision]), a folder, the built-in toy model (pocket), or a "
+    "known architecture with random weights (shape:llama-2-7b), to see what fits in memory.",
+)
+PROFILE = click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default="auto",
+    show_default=True,
+    help=help_text(),
+)
+SEEDS = click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(0, 2**32 - 1),
+    multiple=True,
+    metavar="N",
+    callback=_different_seeds,
+    help="Use this seed instead of the grid's seeds; repeatable.",
+)
+TRAINING_SEED = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+    help="Seed of the training to use (default: the grid's first).",
+)
+SKIP_UNSUPPORTED = click.option(
+    "--skip-unsupported",
+    is_flag=True,
+    help="Ignore promptfoo features that the harness does not support, and list them.",
+)
+ALLOW_CODE = click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Allow the suite to run its own code to judge answers. Use this only for a suite that you trust.",
+)
+QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+LLAMA_CPP = click.option(
+    "--llama-cpp",
+    type=PATH,
+    metavar="DIR",
+    help="Checkout of llama.cpp with its converter (default: on PATH, or installed by `harness doctor`).",
+)
+
+
+def progress_printer(quiet: bool) -> Callable[[str], None]:
+    """A function that prints a line of progress to standard error, or nothing with `--quiet`."""
+
+    def show(text: str) -> None:
+        if not quiet:
+            click.echo(text, err=True)
+
+    return show

@@ -1,0 +1,38 @@
+"""`harness plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import GRID, MODEL, PROFILE, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.core.device_profiles import PROFILES
+
+
+@click.command()
+@SUITE
+@GRID
+@MODEL
+@PROFILE
+@SEEDS
+@SKIP_UNSUPPORTED
+def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
+    """List a grid's trials with predicted memory and time.
+
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. Memory and time are predicted for this
+    machine's GPU, or for a T4 if the machine has no GPU; with --profile cpu there is no prediction. Nothing
+    is trained, and no weights are downloaded.
+    """
+    from harness.cli.tables import plan_table
+    from harness.hardware.estimate.predictions import target_gpu
+    from harness.models.resolving import check_name
+    from harness.storage.cache import Cache
+    from harness.storage.locations import CACHE
+    from harness.suites import load_suite
+    from harness.suites.grids import load_plan
+
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
+    check_name(model)
+    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)))

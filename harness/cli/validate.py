@@ -1,0 +1,28 @@
+"""`harness validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import SKIP_UNSUPPORTED, SUITE
+
+
+@click.command()
+@SUITE
+@SKIP_UNSUPPORTED
+def validate(suite: Path, skip_unsupported: bool) -> None:
+    """Check a suite and its grids for mistakes.
+
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. The first mistake is printed with its file,
+    its line and how to correct it. Nothing is trained.
+    """
+    from harness.analysis.contamination import role_warnings
+    from harness.cli.tables import suite_table
+    from harness.suites import load_suite
+    from harness.suites.grids import load_plan
+
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
+    suite_table(loaded, plans, role_warnings(loaded))

@@ -1,0 +1,81 @@
+"""The text files of a merged model: config.json, generation_config.json, and the tokenizer's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_PLAIN = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
+_LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
+
+
+def plain_files(base: Path) -> list[Path]:
+    """Paths of the base's tokenizer, chat template and licence files. They are copied unchanged."""
+    found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
+
+
+def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
+    """The base's config.json, changed for a merged model with unquantised weights in `dtype`.
+
+    `quantization_config` is removed, because with it transformers would read the weights as quantised.
+    """
+    config = _json(base / "config.json")
+    config.pop("quantization_config", None)
+    config.pop("torch_dtype", None)  # the name of `dtype` in transformers 4
+    config["dtype"] = dtype
+    if untied:
+        config["tie_word_embeddings"] = False
+    return config
+
+
+def generation_config_of(base: Path) -> dict[str, Any]:
+    """The base's generation_config.json, with all end-of-sequence tokens at which the evaluation stopped."""
+    config = _json(base / "generation_config.json") or {"_from_model_config": False}
+    of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
+    listed = of_model if isinstance(of_model, list) else [of_model]
+    ends = sorted({token for token in (*listed, _end_of_tokenizer(base)) if isinstance(token, int)})
+    return config | ({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {})
+
+
+def tokenizer_config_of(base: Path) -> dict[str, Any]:
+    """The base's tokenizer_config.json, with `added_tokens_decoder` and `add_prefix_space` added if they are missing.
+
+    llama.cpp's converter reads both settings only from this file. If they are only in tokenizer.json, it splits
+    `<|user|>` in a chat template into letters and adds a space before every message, so the model gets prompts that it
+    was not trained on.
+    """
+    config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
+    added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
+    listed = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
+    found: dict[str, Any] = {"added_tokens_decoder": listed} if listed else {}
+    if held.get("model", {}).get("byte_fallback") and not _adds_prefix_space(held):
+        found["add_prefix_space"] = False
+    return found | config
+
+
+def _adds_prefix_space(tokenizer: dict[str, Any]) -> bool:
+    """Whether tokenizer.json adds a space before a text: it has a Prepend step, or a Metaspace other than `never`."""
+    steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
+    return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
+
+
+def _end_of_tokenizer(base: Path) -> int | None:
+    """Id of the end-of-sequence token in the tokenizer's files; None if they name no such token."""
+    name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
+        "eos_token"
+    )
+    text = name.get("content") if isinstance(name, dict) else name
+    held = _json(base / "tokenizer.json")
+    added = {token["content"]: token["id"] for token in held.get("added_tokens", []) if isinstance(token, dict)}
+    vocabulary = held.get("model", {}).get("vocab", {})
+    found = added.get(text, vocabulary.get(text) if isinstance(vocabulary, dict) else None)
+    return found if isinstance(found, int) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}

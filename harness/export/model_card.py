@@ -1,0 +1,145 @@
+"""Writes the model card of an export: base model, suite results, settings, example answers and usage."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.score_table import score_table
+from harness.analysis.statistics import Interval, rate
+from harness.core import training_script
+from harness.core.conversations import as_chat, with_system_prompt
+from harness.core.export import ExportKind, ExportRecord
+from harness.core.model import ModelRef
+from harness.core.names import BASE
+from harness.core.results import Results
+from harness.core.scores import Sample
+from harness.core.suite import Message, Reducer, Role
+from harness.export.source import Source
+from harness.export.targets.gguf import CHAT_HINT, INSTALL_HINT, llama_cli_command
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The run's results for one adapter: pass rates by role, and example answers."""
+
+    rates: dict[Role, Interval]
+    examples: tuple[tuple[str, str, str], ...]
+    """Triples of prompt, answer of the base model, answer with the adapter."""
+
+
+def evidence(source: Source, results: Results) -> Evidence:
+    """Collect the results of the exported adapter, which are those of its variant under its seed."""
+    own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
+    cases = {case.id: case for case in results.run.suite.cases}
+    table = score_table(own, Reducer.MEAN)
+    counted = [case for case in table.cells if case not in results.void]
+    by_role = {role: [case for case in counted if cases[case].role is role] for role in Role}
+    rates = {role: rate(table.scores(some, [source.seed])) for role, some in by_role.items() if some}
+    shown = [s for s in own if s.repeat == 0 and s.answer.text != of_base.get(s.case)][:EXAMPLES]
+    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown))
+
+
+def _samples(results: Results) -> list[Sample]:
+    return [*results.samples, *results.confirmed_samples]
+
+
+def card(source: Source, record: ExportRecord, found: Evidence, repository: str) -> str:
+    """Write README.md for the Hub, with its YAML header. Text from suites and models is escaped."""
+    import yaml
+
+    head = yaml.safe_dump(_head(source, record, found, repository), sort_keys=False, allow_unicode=True)
+    body = [_what(source, record), _table(source, found), _settings(source), _shown(found), _usage(source, repository)]
+    return f"---\n{head}---\n\n# {cell(repository)}\n\n" + "\n\n".join(part for part in body if part) + "\n"
+
+
+def cell(text: str) -> str:
+    """Put a text on one line and escape its Markdown."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """A Markdown code block. Its fence is longer than any fence in the text, so the text cannot end it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _head(source: Source, record: ExportRecord, found: Evidence, repository: str) -> dict[str, Any]:
+    adapter, public = record.kind is ExportKind.ADAPTER, bool(source.model.revision)
+    of_hub = {"base_model": source.model.name, "base_model_relation": "adapter" if adapter else "finetune"}
+    dataset = {"name": f"{source.run.suite.name} (suite of qlora-harness)", "type": source.run.suite.name}
+    metrics = [
+        {
+            "type": "pass_rate",
+            "name": f"pass rate, {role.value}",
+            "value": round(interval.value, 4),
+            "args": {"low_95": round(interval.low, 4), "high_95": round(interval.high, 4), "cases": interval.cases},
+        }
+        for role, interval in found.rates.items()
+    ]
+    result = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
+    return {
+        **(of_hub if public else {}),
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["qlora", "lora", "qlora-harness"],
+        "model-index": [{"name": repository, "results": [result]}],
+    }
+
+
+def _what(source: Source, record: ExportRecord) -> str:
+    rows = f"{len(source.run.suite.examples)} conversations of the suite `{cell(source.run.suite.name)}`"
+    licence = (
+        "The base model's licence holds for this model too: read it, keep its notices, and name it in this card before "
+        "you make this public."
+    )
+    toy = f"\n\n{source.model.note}" if source.model.note else ""
+    return f"{cell(record.note)}\n\nTrained on {rows}.{toy}\n\n{licence}"
+
+
+def _table(source: Source, found: Evidence) -> str:
+    if not found.rates:
+        return ""
+    rows = [
+        f"| {role.value} | {interval.value:.0%} | {interval.low:.0%} to {interval.high:.0%} | {interval.cases:g} |"
+        for role, interval in found.rates.items()
+    ]
+    head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
+    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
+
+
+def _settings(source: Source) -> str:
+    rows = "\n".join(f"| {name} | {cell(str(value))} |" for name, value in source.settings.as_dict().items())
+    return f"## Settings\n\n| Setting | Value |\n|---|---|\n{rows}"
+
+
+def _shown(found: Evidence) -> str:
+    parts = [
+        f"{fenced(prompt)}\n\nBase:\n\n{fenced(before)}\n\nTuned:\n\n{fenced(after)}"
+        for prompt, before, after in found.examples
+    ]
+    return "## Answers that changed\n\n" + "\n\n---\n\n".join(parts) if parts else ""
+
+
+def _usage(source: Source, repository: str) -> str:
+    model: ModelRef = source.model
+    asked = as_chat(with_system_prompt(source.run.suite.system_prompt, (Message("user", "Hello"),)))
+    code = (
+        "from transformers import pipeline\n\n"
+        f'chat = pipeline("text-generation", model="{repository}")\n'
+        f"chat({training_script.literal(asked)})"
+    )
+    return (
+        f"## How to use it\n\n{fenced(code, 'python')}\n\n"
+        f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
+        "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
+        f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"
+        f"llama.cpp: {INSTALL_HINT}. {CHAT_HINT}"
+    )

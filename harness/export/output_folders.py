@@ -1,0 +1,85 @@
+"""Output folders of exports: filled under a temporary name, and renamed when every file is written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from harness.core.errors import StoreError
+from harness.core.export import ExportRecord
+from harness.core.hashing import file_digest
+from harness.storage.files import check_room, write_text, writing
+from harness.storage.manifest import MANIFEST
+from harness.storage.records import read_record, write_record
+
+RECORD = "export.json"
+TEXTS = 16 << 20
+"""Bytes of disk space to reserve for configuration and tokenizer files."""
+
+
+def staging(final: Path) -> Path:
+    """Path of the temporary folder for `final`. No library loads it as a model, since config.json is written last."""
+    return final.with_name(f".partial-{final.name}")
+
+
+def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
+    """Create the temporary folder of `final`, after checking that the disk has `needed` bytes left.
+
+    Files of an earlier attempt are deleted, except files named in `keep`, since they may belong to another export.
+
+    Raises:
+        StoreError: the disk has too little space.
+    """
+    made = staging(final)
+    check_room(made, needed + TEXTS)
+    with writing(made):
+        made.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if path.name not in keep:
+                path.unlink()
+    return made
+
+
+def existing(final: Path, record: ExportRecord) -> bool:
+    """Whether `final` already holds this export.
+
+    Raises:
+        StoreError: `final` exists and contains something else.
+    """
+    if not final.exists():
+        return False
+    if (final / RECORD).is_file():
+        found = read_record(final / RECORD, ExportRecord)
+        if replace(found, versions={}) == replace(record, versions={}):  # made with other library versions
+            return True
+    remedy = "Delete it, or name another directory with --output."
+    raise StoreError(f"{final} exists and contains something else", remedy=remedy)
+
+
+def copy(files: Iterable[Path], folder: Path) -> None:
+    """Copy files into a temporary folder.
+
+    Raises:
+        StoreError: the disk is full.
+    """
+    for path in files:
+        with writing(folder / path.name):
+            shutil.copyfile(path, folder / path.name)
+
+
+def commit(folder: Path, final: Path, record: ExportRecord, known: Mapping[str, str]) -> None:
+    """Finish a folder: delete temporary files, write export.json and a manifest, and rename the folder to `final`.
+
+    `known` maps file names to digests that are already known, so that they are not computed again.
+    """
+    for path in [*folder.glob(".partial-*"), folder / "progress.json"]:
+        path.unlink(missing_ok=True)
+    write_record(folder / RECORD, record)
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    lines = (f"{known.get(path.name) or file_digest(path)}  {path.name}\n" for path in files)
+    write_text(folder / MANIFEST, "".join(lines))
+    with writing(final):
+        os.replace(folder, final)

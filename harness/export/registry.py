@@ -1,0 +1,16 @@
+"""The registry of export targets, in the order of `harness export --help`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.export.protocol import Exporter
+from harness.export.targets import adapter, gguf, hub, merged, notebook
+
+EXPORTERS: tuple[Exporter[Any], ...] = (
+    adapter.EXPORTER,
+    merged.EXPORTER,
+    gguf.EXPORTER,
+    notebook.EXPORTER,
+    hub.EXPORTER,
+)

@@ -1,0 +1,1 @@
+"""Targets of `harness export --to KIND`, one module each."""

@@ -1,0 +1,144 @@
+"""`harness export --to gguf`: converts a merged model to one GGUF file for llama.cpp."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.core.export import ExportKind, ExportRecord, GgufType
+from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
+from harness.export.output_folders import RECORD, begin, commit, existing
+from harness.export.protocol import Exporter, ExportRequest, option
+from harness.export.source import Source
+from harness.export.targets.merged import MergeOptions, export_merged
+from harness.storage.records import read_record
+
+_SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
+"""Disk space needed, relative to the merged model's size. Q4_K_M also needs a temporary f16 file."""
+_NOTES = {
+    GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
+    GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
+    GgufType.Q4_K_M: "The merged model quantised again by llama.cpp, to about 4.5 bits: not what was evaluated.",
+}
+
+
+INSTALL_HINT = (
+    "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
+    "https://github.com/ggml-org/llama.cpp/releases"
+)
+CHAT_HINT = "Type a question after `>`. Type `/clear` before the next one: the run asked each one alone. `/exit` quits."
+
+
+@dataclass(frozen=True)
+class GgufOptions(MergeOptions):
+    """Command-line options of `--to gguf`."""
+
+    quant: GgufType = field(
+        default=GgufType.Q8_0, metadata=option("Data type of the weights in the GGUF file.", choices=tuple(GgufType))
+    )
+    llama_cpp: Path | None = field(
+        default=None,
+        metadata=option(
+            "Checkout of llama.cpp with its converter (default: on PATH, or installed by `harness doctor`).",
+            metavar="DIR",
+            is_path=True,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class GgufRequest:
+    """Options of a GGUF conversion. `llama_cpp` is a folder with llama.cpp's converter; None: search for it."""
+
+    kind: GgufType = GgufType.F16
+    output: Path | None = None
+    llama_cpp: Path | None = None
+
+
+def check_tools(source: Source, request: GgufRequest, installed: Callable[[str], bool] = installed) -> None:
+    """Check that the tools of llama.cpp are installed. Done before merging, which takes long.
+
+    Raises:
+        ExportError: a tool is missing.
+    """
+    converter(request.llama_cpp)
+    check_tokenizer(Path(source.model.tokenizer or source.model.path), installed)
+    if request.kind is GgufType.Q4_K_M:
+        check_binding()
+
+
+def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *, run: Run | None = None) -> Path:
+    """Convert a merged model to GGUF, in a folder with a record and a manifest, and return the file's path.
+
+    Raises:
+        ExportError: llama.cpp is not installed or does not support the model.
+        StoreError: the disk is full, or the folder contains something else.
+    """
+    run = run or command
+    final = request.output or folder / f"{source.label}-gguf-{request.kind}"
+    name = f"{source.run.suite.name}-{source.label}-{request.kind}.gguf"
+    of = read_record(merged / RECORD, ExportRecord)
+    evaluated = of.evaluated and request.kind is GgufType.F16
+    record = replace(
+        of, kind=ExportKind.GGUF, dtype=str(request.kind), evaluated=evaluated, note=f"{_NOTES[request.kind]} {of.note}"
+    )
+    if existing(final, record):
+        return final / name
+    check_tools(source, request)
+    weights = sum(path.stat().st_size for path in merged.glob("*.safetensors"))
+    made = begin(final, int(weights * _SIZE[request.kind]))
+    _convert(merged, made / name, request, run)
+    commit(made, final, record, {})
+    return final / name
+
+
+def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
+    script = [sys.executable, str(converter(request.llama_cpp)), str(merged.resolve()), "--outtype"]
+    partial = file.with_name(f".partial-{file.name}")
+    if request.kind is GgufType.Q4_K_M:
+        whole = file.with_name(".partial-f16.gguf")
+        run([*script, "f16", "--outfile", str(whole.resolve())])
+        run([sys.executable, "-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve())])
+    else:
+        run([*script, str(request.kind), "--outfile", str(partial.resolve())])
+    partial.replace(file)
+
+
+def instructions(run: Path, source: Source, file: Path) -> str:
+    """Instructions for chatting with the GGUF file on this machine and on another one. `run` is the run's directory."""
+    named = [str(run), source.variant.name]
+    named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
+    return "\n".join(
+        (
+            f"Chat here:             {shlex.join(['harness', 'chat', *named, '--gguf', str(file)])}",
+            f"Check for changes:     {shlex.join(['harness', 'parity', *named])}",
+            "Chat on another machine, without Python or a GPU:",
+            f"  1. Install llama.cpp: {INSTALL_HINT}",
+            f"  2. Copy {file.name} there ({file.stat().st_size / 1e6:,.0f} MB; its path is below)",
+            f"  3. In its folder, run: {llama_cli_command(source, file)}",
+            f"  4. {CHAT_HINT}",
+        )
+    )
+
+
+def llama_cli_command(source: Source, file: Path) -> str:
+    """The llama-cli command that chats with the file, with the run's system prompt and temperature."""
+    system = source.run.suite.system_prompt
+    words = ["llama-cli", "-m", file.name, "--temp", f"{source.run.suite.decoding.temperature:g}"]
+    return shlex.join([*words, *(["-sys", system] if system else [])])
+
+
+def _make(request: ExportRequest, options: GgufOptions) -> str:
+    wanted = GgufRequest(options.quant, request.output, options.llama_cpp)
+    check_tools(request.source, wanted)
+    merged = export_merged(request, options, output=None)
+    request.show_progress(f"converting to GGUF in {options.quant} with llama.cpp (several minutes for a 7B model)")
+    made = to_gguf(request.source, merged, request.folder, wanted)
+    request.show_progress(instructions(request.run, request.source, made))
+    return str(made)
+
+
+EXPORTER = Exporter(ExportKind.GGUF, "the merged model as one GGUF file for llama.cpp", GgufOptions, _make)

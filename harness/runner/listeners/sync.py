@@ -1,0 +1,41 @@
+"""The listener of `--sync`: copies each finished trial, and at the end the report, to another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.core.errors import StoreError
+from harness.core.job import Event, EventKind
+from harness.core.measurement import Basis
+from harness.core.results import Results
+from harness.core.run import TrialRecord
+from harness.runner.listeners import Listener
+from harness.storage.mirror import Mirror
+from harness.storage.runs import RunStore
+
+
+@dataclass(frozen=True)
+class SyncListener(Listener):
+    """Copies records and reports to a mirror. If a copy fails, the user gets a notice and the run continues."""
+
+    mirror: Mirror
+    notices: Listener
+    """Receives notices about failed copies."""
+
+    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
+        if not record.status.is_result or record.basis is Basis.PREDICTED:
+            return
+        try:
+            self.mirror.push(record, trainings)
+        except (StoreError, OSError) as error:
+            self._notice(f"not copied by --sync; the next run tries again: {error}")
+
+    def on_results(self, store: RunStore, results: Results) -> None:  # noqa: ARG002 - the mirror knows the run
+        try:
+            self.mirror.push_pages()
+        except (StoreError, OSError) as error:
+            self._notice(f"the report was not copied by --sync: {error}")
+
+    def _notice(self, message: str) -> None:
+        self.notices.on_event(Event(EventKind.NOTICED, message=message))

@@ -1,0 +1,131 @@
+"""Preparation of a run: check the suite, grid, model and adapters, and find the run's directory."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from harness.core.engines import Engine
+from harness.core.errors import Place, SuiteError, UsageError
+from harness.core.formats import FORMAT
+from harness.core.hashing import digest
+from harness.core.run import RunManifest
+from harness.core.settings import Plan, fusible
+from harness.core.suite import Split, Suite
+from harness.hardware.environment import machine, provenance, stack_versions
+from harness.models import foreign_adapters
+from harness.models.resolving import resolve
+from harness.runner.request import Request
+from harness.scoring import code_of
+from harness.storage.locations import RUNS
+from harness.storage.runs import RunStore, claim_run, open_run
+from harness.suites import load_suite
+from harness.suites.grids import load_plan
+
+FIRST_CONFIRM_SEED = 1000
+
+
+def prepare(request: Request) -> RunManifest:
+    """Read and check the suite, the grid, the model and the adapters. Nothing is written or trained.
+
+    Raises:
+        HarnessError: the request has a mistake.
+    """
+    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
+    check_code(suite, request.allow_code)
+    plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
+    _check_trainable(suite)
+    model = resolve(request.model)
+    found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
+    on = machine(request.profile)
+    engine = _engine(request.engine, plan)
+    confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
+    manifest = RunManifest(
+        format=FORMAT,
+        suite=suite,
+        plan=plan,
+        model=model,
+        engine=engine,
+        confirm_seeds=confirm,
+        provenance=provenance(on, list(request.arguments)),
+        digest="",
+        adapters=found,
+    )
+    return replace(manifest, digest=_digest(manifest))
+
+
+def _digest(manifest: RunManifest) -> str:
+    """Digest of everything that affects results. Runs with the same digest share a run directory."""
+    plan, adapters = manifest.plan, manifest.adapters
+    content = {
+        "suite": _content(manifest.suite),
+        "plan": {field.name: getattr(plan, field.name) for field in fields(plan) if field.name != "about"},
+        "model": manifest.model.digest,
+        "engine": manifest.engine,
+        "confirm": manifest.confirm_seeds,
+        "machine": replace(manifest.provenance.machine, threads=0),
+        "versions": stack_versions(),
+    }
+    return digest(content | ({"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}))
+
+
+def _engine(requested: Engine, plan: Plan) -> Engine:
+    """Resolve `auto`: the fused engine if several trials share a base model in the same precision, else reference."""
+    if requested is not Engine.AUTO:
+        return requested
+    bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
+    return Engine.FUSED if any(bases.count(base) > 1 for base in set(bases)) else Engine.REFERENCE
+
+
+def _check_trainable(suite: Suite) -> None:
+    place = Place(str(Path(suite.folder) / "suite.yaml"))
+    if not suite.examples:
+        remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
+        raise SuiteError("the suite has no training rows", remedy=remedy, place=place)
+    if not suite.of(Split.MAIN):
+        remedy = "Remove `split: confirm` from some: main cases choose the best variant, confirm cases check it."
+        raise SuiteError(
+            "all cases have `split: confirm`, so none can choose the best variant", remedy=remedy, place=place
+        )
+
+
+def check_code(suite: Suite, allowed: bool) -> None:
+    """Refuse a suite that runs code, unless code is allowed. Done before training, so that no score is missing later.
+
+    Raises:
+        UsageError: the suite runs code that is not allowed.
+    """
+    code = code_of(assertion for case in suite.cases for assertion in case.assertions)
+    if code and not allowed:
+        raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
+
+
+def _content(suite: Suite) -> Suite:
+    """The suite without its folder, line numbers and notices, which do not affect results."""
+    return replace(
+        suite,
+        folder="",
+        notices=(),
+        cases=tuple(replace(case, line=0) for case in suite.cases),
+        examples=tuple(replace(example, line=0) for example in suite.examples),
+    )
+
+
+def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:
+    """Seeds for the confirmation that the grid does not use."""
+    if count < 0:
+        raise UsageError("--confirm-seeds cannot be negative", remedy="0 skips the confirmation.")
+    candidates = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + count + len(plan.seeds))
+    return tuple(seed for seed in candidates if seed not in plan.seeds)[:count]
+
+
+def run_directory(request: Request, manifest: RunManifest) -> RunStore:
+    """The directory in the request, else the directory of this run's earlier session, else a new one."""
+    if request.output is not None:
+        return claim_run(request.output, manifest.digest)
+    name = f"{manifest.suite.name}-{manifest.plan.grid}-{_folder_name(manifest.model.name)}"
+    return open_run(RUNS, name, manifest.digest)
+
+
+def _folder_name(model: str) -> str:
+    return model.replace("/", "--").replace(":", "-")

@@ -1,0 +1,60 @@
+"""Scores stored answers again: `harness score`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.analysis import aggregate
+from harness.core.errors import SuiteError
+from harness.core.results import Results
+from harness.core.run import RunManifest, TrialRecord
+from harness.core.suite import Case, Suite
+from harness.hardware.environment import now
+from harness.report import report_files
+from harness.runner.preparation import check_code
+from harness.scoring import Scoring, scorer
+from harness.storage.runs import RunStore
+from harness.suites import load_suite
+
+
+def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_code: bool = False) -> Results:
+    """Score the answers in the records and compute the results, without training or answering."""
+    scoring = Scoring(Path(manifest.suite.folder), allow_code)
+    return aggregate.assemble(manifest, records, scorer(scoring), now())
+
+
+def rescore(
+    store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
+) -> Results:
+    """Score a run's stored answers again with the assertions of `suite`, or with those stored in the run if it is None.
+
+    Raises:
+        SuiteError: a case of the suite was not answered by the run.
+        UsageError: the suite runs code that is not allowed.
+    """
+    with store.locked():
+        manifest = store.manifest()
+        if suite is not None:
+            given = load_suite(suite, skip_unsupported=skip_unsupported)
+            manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
+        check_code(manifest.suite, allow_code)
+        results = assemble(manifest, store.records(), allow_code=allow_code)
+        return report_files.write(store, results, now=results.finished)
+
+
+def _same_questions(new: Suite, old: Suite) -> Suite:
+    """Return `new` after checking that the run answered all of its cases."""
+    asked = {case.id: _question(case) for case in old.cases}
+    other = [case.id for case in new.cases if asked.get(case.id) != _question(case)]
+    if other or (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats):
+        what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt, decoding or repeats"
+        remedy = "Use `harness run` with this suite: it asks only the new prompts and trains nothing again."
+        raise SuiteError(f"{what} differs from what this run answered", remedy=remedy)
+    return new
+
+
+def _question(case: Case) -> tuple[object, ...]:
+    """The parts of a case on which an answer and its log-probabilities depend."""
+    return case.messages, case.split, case.reference, case.choices

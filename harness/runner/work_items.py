@@ -1,0 +1,120 @@
+"""Work items of a sweep: each trial (and the base model) with the prompts to answer, and its record when finished."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.core.answers import Answer
+from harness.core.job import Prompt
+from harness.core.model import AdapterRef
+from harness.core.names import BASE
+from harness.core.run import TrialRecord
+from harness.core.settings import Quantization, Settings, Trial
+from harness.core.suite import Case, Split
+from harness.core.training import Status
+from harness.storage.cache import AnswerPass, snapshot_id
+from harness.storage.keys import Setup, adapter_trial
+
+
+@dataclass
+class WorkItem:
+    """A trial, the base model or an imported adapter, to be evaluated on one split of the cases."""
+
+    trial: str
+    variant: str
+    settings: Settings | None
+    seed: int
+    split: Split
+    quantization: Quantization
+    training: str
+    """Key of the adapter (or of the base's answers) in the cache."""
+    prompts: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
+    """Case id to its prompts, one per repeat."""
+    timeline: list[WorkItem] = field(default_factory=list)
+    """With `--timeline`: one work item for each epoch except the last."""
+    adapter: AdapterRef | None = None
+    """An adapter trained elsewhere (then `settings` is None), or None."""
+    reused: bool = False
+    """Whether part of the result was in the cache before this session."""
+    record: TrialRecord | None = None
+    """None until the work item is finished."""
+
+    def accepts(self, record: TrialRecord) -> bool:
+        """Whether a record from the run directory belongs to this training and answers these prompts."""
+        if record.training and record.training.id != self.training:
+            return False
+        if record.status is not Status.SUCCEEDED:
+            return True
+        # A record may have a timeline even if this session has no --timeline.
+        epochs = {each.epoch: each.answers for each in record.timeline}
+        each = enumerate(self.timeline, start=1)
+        return self.matches(record.answers) and all(item.matches(epochs.get(epoch, {})) for epoch, item in each)
+
+    def matches(self, answers: Mapping[str, Sequence[Answer]]) -> bool:
+        """Whether `answers` answer exactly the prompts of this work item."""
+        wanted = {case: [prompt.key for prompt in repeats] for case, repeats in self.prompts.items()}
+        return wanted == {case: [answer.key for answer in repeats] for case, repeats in answers.items()}
+
+    @property
+    def trainings(self) -> tuple[str, ...]:
+        """Cache keys of all adapters that this work item evaluates: the final adapter, then one per earlier epoch."""
+        return (self.training, *(each.training for each in self.timeline))
+
+    @property
+    def all_prompts(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for repeats in self.prompts.values() for prompt in repeats)
+
+    def known(self, passes: Sequence[AnswerPass]) -> dict[str, Answer]:
+        """Prompt key to answer, for this work item's prompts that `passes` answered."""
+        wanted = {prompt.key for prompt in self.all_prompts}
+        return {answer.key: answer for made in passes for answer in made.answers if answer.key in wanted}
+
+    def answers(self, passes: Sequence[AnswerPass]) -> dict[str, tuple[Answer, ...]]:
+        """Case id to answers, for cases whose repeats are all answered in `passes`."""
+        known = self.known(passes)
+        return {
+            case: tuple(known[prompt.key] for prompt in repeats)
+            for case, repeats in self.prompts.items()
+            if all(prompt.key in known for prompt in repeats)
+        }
+
+
+def work_items(
+    setup: Setup, trials: Sequence[Trial], split: Split, *, adapters: Sequence[AdapterRef] = (), timeline: bool = False
+) -> list[WorkItem]:
+    """Work items for the base, then (on the main split) for adapters trained elsewhere, then for the trials."""
+    items = list(_without_prompts(setup, trials, split, adapters))
+    cases = setup.suite.of(split)
+    for item in items:
+        item.prompts = _prompts(setup, item, cases)
+        if timeline and split is Split.MAIN and item.settings:
+            epochs = range(1, math.ceil(item.settings.epochs))
+            item.timeline = [_after_epoch(setup, item, epoch, cases) for epoch in epochs]
+    return items
+
+
+def _without_prompts(
+    setup: Setup, trials: Sequence[Trial], split: Split, adapters: Sequence[AdapterRef]
+) -> Iterator[WorkItem]:
+    first = trials[0].settings.quantization
+    yield WorkItem(BASE, BASE, None, 0, split, first, setup.base_id(first))
+    for adapter in adapters if split is Split.MAIN else ():
+        name = setup.adapter_id(adapter, first)
+        yield WorkItem(adapter_trial(adapter), adapter.name, None, 0, split, first, name, adapter=adapter)
+    for trial in trials:
+        settings = trial.settings
+        training = setup.training_id(settings, trial.seed)
+        yield WorkItem(trial.id, trial.variant, settings, trial.seed, split, settings.quantization, training)
+
+
+def _after_epoch(setup: Setup, item: WorkItem, epoch: int, cases: Sequence[Case]) -> WorkItem:
+    """A work item that evaluates the adapter saved after `epoch`."""
+    made = replace(item, training=snapshot_id(item.training, epoch), timeline=[])
+    made.prompts = _prompts(setup, made, cases)
+    return made
+
+
+def _prompts(setup: Setup, item: WorkItem, cases: Sequence[Case]) -> dict[str, tuple[Prompt, ...]]:
+    return {case.id: setup.prompts(item.training, case) for case in cases}

@@ -1,0 +1,55 @@
+"""`harness clean`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from tests.support.command_line import (
+    ROOT,
+    start_run,
+    tree,
+    write,
+)
+
+
+def test_clean_with_an_empty_cache(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """With an empty cache, `clean` says so, asks nothing and writes nothing."""
+    before = tree(here)
+    assert main(["clean"]) == 0
+    assert capsys.readouterr().out == "reports/cache holds nothing.\n"
+    assert tree(here) == before
+
+
+def test_clean_deletes(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """`clean --yes` prints the contents of the cache and deletes them; runs are kept."""
+    write("reports/cache/trainings/one/adapter.safetensors", b"x" * 300_000)(here)
+    write("reports/cache/answers/one/0001.json", b"{}")(here)
+    start_run("reports/runs/a")(here)
+    assert main(["clean", "--yes"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"trainings +1 +0\.3 MB", printed)
+    assert printed.endswith("Deleted.\n")
+    assert (here / "reports" / "runs" / "a" / "run.json").is_file()
+    assert not list((here / "reports" / "cache").rglob("*.*"))
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 0), ("\n", 0), ("", 2)], ids=["no", "return", "nobody"])
+def test_clean_without_a_yes(here: Path, answer: str, code: int) -> None:
+    """Without the answer yes nothing is deleted; without a terminal, the error names --yes."""
+    write("reports/cache/trainings/one/training.json", b"{}")(here)
+    before = tree(here)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "clean"], cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, input=answer,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert "Delete it? [y/N]" in done.stdout
+    assert ("--yes" in done.stderr) == (code == 2)
+    assert tree(here) == before

@@ -1,0 +1,99 @@
+"""The command group: wrong usage, help, version, and exit codes."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+import harness
+from harness.cli import main
+from tests.support.command_line import (
+    error_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rum", "small"), "No such command 'rum'. Did you mean 'run'?"),
+        (("run", "small", "--profil", "cpu"), "Did you mean '--profile'?"),
+        (("run",), "Missing argument 'SUITE'."),
+        (("run", "small", "--profile", "gpu"), "'gpu' is not one of 'auto', 'cpu', 't4'."),
+        (("run", "small", "--timeout", "0"), "'--timeout'"),
+        (("plan", "small", "--seed", "x"), "'x' is not a valid integer"),
+        (("schema", "sweet"), "is not one of 'suite', 'grid'."),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str) -> None:
+    """The error for a wrong command, option or value suggests the nearest valid one and names --help."""
+    error = error_of(capsys, *arguments)
+    assert re.sub("[()]", "", message) in re.sub("[()]", "", error)
+    assert "--help' for help." in error
+
+
+def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness` without a command prints the help."""
+    assert main([]) in (0, 2)
+    printed = capsys.readouterr()
+    assert "Start with `harness run suites/workshop`" in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("new",), ("validate",), ("plan",), ("run",), ("score",), ("report",), ("clean",)]
+)
+def test_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    """Every command prints the same help for -h and --help."""
+    assert main([*command, "--help"]) == 0
+    help_text = capsys.readouterr().out
+    assert main([*command, "-h"]) == 0
+    assert capsys.readouterr().out == help_text
+    assert help_text.startswith("Usage: harness")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version` prints the package's version."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"harness, version {harness.__version__}\n"
+
+
+def failing(error: BaseException) -> click.Command:
+    """A click command that raises an error."""
+
+    def end() -> None:
+        raise error
+
+    return click.Command("end", callback=end)
+
+
+def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C exits with 130, and the message says that finished work is kept."""
+    assert main([], failing(KeyboardInterrupt())) == 130
+    printed = capsys.readouterr().err
+    assert "Finished work is kept; run the same command to continue." in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("a bug"), EOFError("a bug"), OSError("a bug")], ids=lambda bug: type(bug).__name__
+)
+def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
+    """An exception that is not a HarnessError is raised unchanged."""
+    with pytest.raises(type(bug), match="a bug") as caught:
+        main([], failing(bug))
+    assert caught.value is bug
+
+
+def test_commands_get_the_arguments() -> None:
+    """A command gets the arguments passed to `main` as its context object."""
+    kept: list[tuple[str, ...]] = []
+
+    @click.command(context_settings={"ignore_unknown_options": True})
+    @click.argument("words", nargs=-1)
+    @click.pass_obj
+    def program(given: tuple[str, ...], words: tuple[str, ...]) -> None:
+        kept.append(given)
+
+    assert main(["small", "--seed", "1"], program) == 0
+    assert kept == [("small", "--seed", "1")]

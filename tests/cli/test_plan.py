@@ -1,0 +1,48 @@
+"""`harness plan`, and models that `plan` and `run` refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli import main
+from tests.support.command_line import (
+    error_of,
+)
+
+
+def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """`plan` prints the numbers of variants and trials, and for each variant the differing settings and the steps."""
+    assert main(["plan", "small", "--seed", "3", "--seed", "4", "--profile", "cpu"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["small,", "grid", "quick:", "2", "variants,", "seeds", "3,", "4:", "4", "trials"],
+        ["variant", "learning", "rate", "steps"],
+        ["lr=1e-5", "1e-5", "8"],
+        ["lr=0.01", "0.01", "8"],
+    ]
+
+
+IMPOSSIBLE = {
+    "no such folder": ("./nowhere", "there is no folder ./nowhere"),
+    "a folder's name with a known shape in it": ("./llama-2-7b", "there is no folder ./llama-2-7b"),
+    "no owner": ("llama", "there is no model llama"),
+    "empty": ("", "--model is given an empty name"),
+    "two revisions": ("a/b@c@d", "there is no folder a/b@c@d"),
+    "no such shape": ("shape:gpt", "there is no shape 'gpt'"),
+    "a folder that is no model": ("small", "holds no config.json, so it is not a model"),
+    "a file": ("small/suite.yaml", "is a file, and a base model is a folder"),
+    "nobody's home": ("~nobody-at-all/x", "~nobody-at-all/x cannot be the name of a model"),
+    "a long name": ("x" * 300, "File name too long"),
+}
+
+
+@pytest.mark.parametrize("command", [("plan",), ("plan", "--profile", "cpu"), ("run",)], ids=" ".join)
+@pytest.mark.parametrize("mistake", IMPOSSIBLE)
+def test_a_model_that_does_not_exist(
+    capsys: pytest.CaptureFixture[str], mistake: str, command: tuple[str, ...]
+) -> None:
+    """`plan` refuses a wrong model name like `run`, instead of reporting a missing prediction."""
+    name, message = IMPOSSIBLE[mistake]
+    error = error_of(capsys, *command, "small", "--model", name)
+    assert message in error
+    assert error.strip().count("\n") == 1, "a line with the remedy"

@@ -1,0 +1,45 @@
+"""Configuration and tokenizer files of a merged model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.export.config_files import config_of, generation_config_of, plain_files
+from harness.models.resolving import POCKET
+from harness.storage.runs import RunStore
+
+
+def test_end_tokens_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    """generation_config.json has the tokenizer's end token beside the model's."""
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 7}))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "temperature": 0.6}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<end>"}}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "<end>", "id": 5}]}))
+    assert generation_config_of(tmp_path) == {"eos_token_id": [5, 7, 9], "temperature": 0.6}
+    assert config_of(tmp_path, "float16", untied=False) == {"eos_token_id": 7, "dtype": "float16"}
+
+
+def test_tokenizer_template_and_licence_are_copied(tmp_path: Path) -> None:
+    """Tokenizer, chat template and licence are copied, but no weights, pickle files or code."""
+    for name in ("tokenizer.model", "LICENSE.txt", "tokenizer.bin", "tokenizer_code.py", "model.safetensors"):
+        (tmp_path / name).touch()
+    assert [path.name for path in plain_files(tmp_path)] == ["LICENSE.txt", "tokenizer.model"]
+    assert {"chat_template.jinja", "tokenizer.json"} <= {path.name for path in plain_files(POCKET)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("adapter", ["--quant", "f16"]), ("adapter", ["--mode", "fp16-base"]), ("merged", ["--public"]),
+     ("notebook", ["--llama-cpp", "."]), ("gguf", ["--repo", "me/mine"])],
+)  # fmt: skip
+def test_an_option_without_effect_is_refused(
+    trained_run: RunStore, capsys: pytest.CaptureFixture[str], kind: str, options: list[str]
+) -> None:
+    """An option that the target does not use is a usage error that names the targets it is for."""
+    name = trained_run.manifest().plan.variants[0].name
+    assert main(["export", str(trained_run.root), name, "--to", kind, *options]) == 2
+    assert f"{options[0]} changes nothing with --to {kind}. It is for --to " in capsys.readouterr().err

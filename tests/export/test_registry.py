@@ -1,0 +1,63 @@
+"""The registry of export targets, from which the command line of `harness export` is built."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from typing import Any
+
+import click
+import pytest
+
+from harness.cli import cli, main
+from harness.core.export import ExportKind
+from harness.export.protocol import Exporter, options_of
+from harness.export.registry import EXPORTERS
+
+
+def options(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["export", "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_kind_has_one_exporter() -> None:
+    """The registry has exactly one exporter per export kind."""
+    assert [each.kind for each in EXPORTERS] == list(ExportKind)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS, ids=lambda each: str(each.kind))
+def test_options_are_fields_of_a_dataclass(exporter: Exporter[Any]) -> None:
+    """The options of an exporter are a dataclass whose fields all have defaults."""
+    assert is_dataclass(exporter.options)
+    assert exporter.options() == exporter.options()
+
+
+def test_a_shared_option_is_the_same_for_every_target() -> None:
+    """Targets that share an option name share its help, choices and default, since the command line has it once."""
+    found: dict[str, Any] = {}
+    for exporter in EXPORTERS:
+        for name, (option, field) in options_of(exporter).items():
+            assert found.setdefault(name, (option, field.default)) == (option, field.default)
+
+
+def test_the_help_lists_every_target_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """`harness export --help` shows every target and every option of the registry."""
+    shown = options(capsys)
+    for exporter in EXPORTERS:
+        assert f"\n  {exporter.kind.value} " in shown
+        assert all("--" + name.replace("_", "-") in shown for name in options_of(exporter))
+
+
+def test_the_command_has_all_its_options() -> None:
+    """`harness export` has exactly the documented options."""
+    command = cli.commands["export"]
+    names = {word for each in command.get_params(click.Context(command)) for word in each.opts}
+    assert names == {
+        *("run", "variant", "--to", "--seed", "--mode", "--dtype", "--quant", "--llama-cpp"),
+        *("--repo", "--what", "--public", "--dry-run", "--output", "--quiet", "-h", "--help"),
+    }
+
+
+def test_a_hub_export_needs_a_repository(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing required option of a target is a usage error before anything is read."""
+    assert main(["export", "nowhere", "any", "--to", "hub"]) == 2
+    assert "--to hub needs --repo OWNER/NAME." in capsys.readouterr().err

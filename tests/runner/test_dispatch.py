@@ -1,0 +1,286 @@
+"""Workers that die, run out of memory or time, or refuse a job: which trials fail, and which run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.engines import Engine
+from harness.core.errors import EngineError
+from harness.core.job import Event, EventKind, Job
+from harness.core.machine import Machine
+from harness.core.measurement import Basis, Measurement, Phase, Shortage
+from harness.core.names import BASE
+from harness.core.suite import Split
+from harness.core.training import Status, Training
+from harness.core.units import Unit
+from harness.runner.executors import Executor
+from harness.runner.executors.inline import Inline
+from harness.storage.cache import Cache
+from harness.storage.runs import RunStore
+from tests.support.fake_workers import (
+    NAMES,
+    SETUP,
+    A,
+    B,
+    C,
+    EventList,
+    Workers,
+    commit,
+    ends,
+    go,
+    nobody,
+    sweep,
+)
+from tests.support.synthetic_runs import machine
+
+# --- workers that die --------------------------------------------------------------------------------------------
+
+
+def test_a_dead_worker_fails_one_trial(tmp_path: Path) -> None:
+    """If a worker dies, the trial in flight fails with the worker's message and log, and a new worker runs the rest."""
+    workers = Workers({B.id: RuntimeError("gone")})
+    records = go(tmp_path, workers)
+    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
+    assert (records["b"].message, records["b"].log) == ("RuntimeError: gone", "workers/001.log")
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [[BASE, "a", "b", "c"], ["c"]]
+    assert records["c"].log == "workers/002.log"
+
+
+def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> None:
+    """If a fused worker dies for the first time, a new worker runs all unfinished trials together again."""
+    jobs: list[Job] = []
+
+    def dying_once(job: Job, emit: Callable[[Event], None]) -> None:
+        jobs.append(job)
+        trouble = {} if len(jobs) > 1 else {B.id: RuntimeError("gone")}
+        Workers(trouble)(job, emit)
+
+    events: list[Event] = []
+    once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine=Engine.FUSED)), listener=EventList(events))
+    records = once.run_trials((A, B, C), Split.MAIN, "testing")
+    assert {record.status for record in records} == {Status.SUCCEEDED}
+    assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
+    assert [event.message for event in events if event.kind is EventKind.NOTICED] == [
+        "unfinished trials start again: RuntimeError: gone"
+    ]
+
+
+def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> None:
+    """If a fused worker dies again, the set is bisected until the failing trial runs alone, and only it fails."""
+    workers = Workers({B.id: RuntimeError("gone")})
+    records = go(tmp_path, workers, setup=replace(SETUP, engine=Engine.FUSED))
+    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [
+        [BASE, "a", "b", "c"], ["b", "c"], ["b"], ["c"],
+    ]  # fmt: skip
+
+
+def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
+    """If a fused worker runs out of memory, the set is bisected; only a trial that ran alone is OUT_OF_MEMORY."""
+    jobs: list[list[str]] = []
+
+    def short(job: Job, emit: Callable[[Event], None]) -> None:
+        names = [NAMES[task.trial] for task in job.tasks]
+        jobs.append(names)
+        emit(Event(EventKind.LOADED))
+        if len(names) > 2 or "c" in names:
+            raise MemoryError
+        for task in job.tasks:
+            commit(job, task)
+            emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
+
+    records = go(tmp_path, short, setup=replace(SETUP, engine=Engine.FUSED))
+    assert ends(records) == {
+        BASE: Status.SUCCEEDED,
+        "a": Status.SUCCEEDED,
+        "b": Status.SUCCEEDED,
+        "c": Status.OUT_OF_MEMORY,
+    }
+    assert jobs == [[BASE, "a", "b", "c"], [BASE, "a"], ["b", "c"], ["b"], ["c"]]
+
+
+def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
+    """Trials that a fused worker committed before it died get their records from the cache and do not run again."""
+    jobs: list[Job] = []
+
+    def silent(job: Job, emit: Callable[[Event], None]) -> None:
+        jobs.append(job)
+        emit(Event(EventKind.LOADED))
+        for task in job.tasks:
+            commit(job, task)
+        raise RuntimeError("gone")
+
+    records = go(tmp_path, silent, setup=replace(SETUP, engine=Engine.FUSED))
+    assert set(ends(records).values()) == {Status.SUCCEEDED}
+    assert len(jobs) == 1
+
+
+def test_each_trial_kills_at_most_one_worker(tmp_path: Path) -> None:
+    """If every trial kills its worker, one worker runs per trial, and each trial has its own failure message."""
+    workers = Workers({name: RuntimeError(NAMES[name]) for name in NAMES})
+    records = go(tmp_path, workers)
+    assert [record.message for record in records.values()] == [f"RuntimeError: {name}" for name in records]
+    assert len(workers.jobs) == 4
+
+
+def test_a_kill_for_memory_is_an_out_of_memory_result(tmp_path: Path) -> None:
+    """If the system kills a worker for lack of memory, the trial in flight is recorded as OUT_OF_MEMORY."""
+    records = go(tmp_path, Workers({B.id: MemoryError("too large")}))
+    assert ends(records) == {
+        BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.OUT_OF_MEMORY, "c": Status.SUCCEEDED,
+    }  # fmt: skip
+    assert records["b"].message == "too large while it was starting"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "doing"),
+    [
+        ([], "loading the base"),
+        ([EventKind.LOADED, EventKind.STARTED], "starting"),
+        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP], "training"),
+        ([EventKind.LOADED, EventKind.STARTED, EventKind.STEP, EventKind.ANSWERING], "answering"),
+    ],
+)
+def test_the_message_names_the_last_activity(tmp_path: Path, kinds: list[EventKind], doing: str) -> None:
+    """The message of an out-of-memory kill names the worker's last activity, known from its last event."""
+
+    def killed(job: Job, emit: Callable[[Event], None]) -> None:
+        for kind in kinds:
+            emit(Event(kind, job.tasks[0].trial))
+        raise MemoryError("the system killed the worker")
+
+    assert go(tmp_path, killed, [A])[BASE].message == f"the system killed the worker while it was {doing}"
+
+
+def short(on: Machine) -> Shortage:
+    """A memory shortage of a training on that machine, with the machine's memory cap."""
+    size = Measurement(2.0**30, Unit.BYTES, on.basis, on.device)
+    return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
+
+
+def test_a_shortage_is_stored_in_the_record(tmp_path: Path) -> None:
+    """A shortage of memory that the worker reports is stored in the record, for training and for loading."""
+    events = Event(EventKind.FINISHED, B.id, Status.OUT_OF_MEMORY, "too large", shortage=short(SETUP.machine))
+    assert go(tmp_path, Workers({B.id: events}))["b"].shortage == events.shortage
+    every = go(
+        tmp_path,
+        lambda job, emit: emit(replace(events, trial="")),
+        setup=replace(SETUP, engine=Engine.REFERENCE),
+        run="load",
+    )
+    assert {record.shortage for name, record in every.items() if name == "b"} == {events.shortage}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        machine("cuda"),
+        machine("cuda", Basis.EMULATED),
+        replace(machine("cuda", Basis.EMULATED), memory_cap=2 * 10**10),
+        replace(machine("cuda", Basis.EMULATED), device="NVIDIA H100"),
+    ],
+    ids=["T4", "emulated", "cap", "device"],
+)
+def test_out_of_memory_is_reused_only_on_the_same_machine(tmp_path: Path, other: Machine) -> None:
+    """An out-of-memory result is reused only on a machine with the same device, basis and memory cap."""
+    here = replace(machine("cuda", Basis.EMULATED), memory_cap=10**10)
+
+    def commit_short(job: Job, emit: Callable[[Event], None]) -> None:
+        for task in job.tasks:
+            if task.settings:
+                ended = Training(task.training, Status.OUT_OF_MEMORY, "", (), None, shortage=short(job.machine))
+                Cache(Path(job.cache)).commit_training(ended, None)
+            else:
+                commit(job, task)
+            emit(Event(EventKind.FINISHED, task.trial, Status.OUT_OF_MEMORY if task.settings else Status.SUCCEEDED))
+
+    first = go(tmp_path, commit_short, [A], setup=replace(SETUP, machine=other))
+    assert (first["a"].status, first["a"].shortage) == (Status.OUT_OF_MEMORY, short(other))
+    assert go(tmp_path, nobody, [A], setup=replace(SETUP, machine=other), run="same") is not None
+    workers = Workers()
+    again = go(tmp_path, workers, [A], setup=replace(SETUP, machine=here), run="here")
+    assert again["a"].status is Status.SUCCEEDED
+    assert ("a", True) in [(name, train) for name, train, _ in workers.tasks]
+
+
+@dataclass(frozen=True)
+class TimingOut:
+    """An executor that reports TIMED_OUT if its worker fails."""
+
+    within: Executor
+
+    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+        for event in self.within.run(job, log, timeout=timeout):
+            died = event.kind is EventKind.ENDED and event.status is Status.FAILED
+            yield replace(event, status=Status.TIMED_OUT, message="stopped") if died else event
+
+
+def test_a_timeout_ends_one_trial(tmp_path: Path) -> None:
+    """If a worker is stopped at the time limit, the trial in flight is TIMED_OUT and a new worker runs the others."""
+    each = replace(sweep(tmp_path, nobody), executor=TimingOut(Inline(Workers({A.id: RuntimeError()}))))
+    records = {NAMES[record.trial]: record for record in each.run_trials([A, B], Split.MAIN, "testing")}
+    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.TIMED_OUT, "b": Status.SUCCEEDED}
+    assert records["a"].message == "stopped"
+
+
+def test_a_death_while_loading_fails_all_trials(tmp_path: Path) -> None:
+    """If a worker dies while it loads the model, all trials fail with its message, and no other worker starts."""
+    workers = Workers(unloadable=RuntimeError("no model"))
+    records = go(tmp_path, workers)
+    assert {(record.status, record.message) for record in records.values()} == {
+        (Status.FAILED, "RuntimeError: no model")
+    }
+    assert (len(records), len(workers.jobs)) == (4, 1)
+
+
+def test_a_reported_loading_failure_ends_all_trials(tmp_path: Path) -> None:
+    """If a worker reports that loading the model failed, all trials get that status, and no other worker starts."""
+    jobs: list[Job] = []
+
+    def telling(job: Job, emit: Callable[[Event], None]) -> None:
+        jobs.append(job)
+        emit(Event(EventKind.FINISHED, "", Status.OUT_OF_MEMORY, "too large"))
+
+    records = go(tmp_path, telling)
+    assert {(record.status, record.message) for record in records.values()} == {(Status.OUT_OF_MEMORY, "too large")}
+    assert (len(records), len(jobs)) == (4, 1)
+
+
+def test_a_silent_worker_is_a_failure(tmp_path: Path) -> None:
+    """If a worker ends successfully without finishing any trial, the trials fail and no worker is started again."""
+    records = go(tmp_path, lambda job, emit: None)
+    assert {(record.status, record.message) for record in records.values()} == {
+        (Status.FAILED, "the worker ended without a message")
+    }
+
+
+def test_a_reported_result_must_be_in_the_cache(tmp_path: Path) -> None:
+    """A trial that a worker reports as finished fails if its result is not in the cache; the other trials continue."""
+    records = go(tmp_path, Workers({B.id: Event(EventKind.FINISHED, B.id, Status.SUCCEEDED)}))
+    assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
+    assert "is not in the cache" in records["b"].message
+
+
+def test_a_death_after_the_commit_loses_nothing(tmp_path: Path) -> None:
+    """A trial is finished if its worker died after it had committed the answers but before it reported them."""
+
+    def dying(job: Job, emit: Callable[[Event], None]) -> None:
+        emit(Event(EventKind.LOADED))
+        emit(Event(EventKind.STARTED, job.tasks[0].trial))
+        commit(job, job.tasks[0])
+        raise RuntimeError("just too late")
+
+    assert set(ends(go(tmp_path, dying)).values()) == {Status.SUCCEEDED}
+
+
+def test_a_refusal_ends_the_sweep(tmp_path: Path) -> None:
+    """If a worker refuses the job, the sweep raises its message, and records of finished trials are kept."""
+    refusal = Event(EventKind.REFUSED, message="the template refuses\nTake another")
+    with pytest.raises(EngineError, match=r"^the template refuses\nTake another$"):
+        go(tmp_path, Workers({B.id: refusal}))
+    store = RunStore(tmp_path / "run")
+    assert {NAMES[record.trial] for record in store.records()} == {BASE, "a"}
