@@ -1,4 +1,4 @@
-"""Nothing a test does may reach for a network; the tests of the engine share one base model."""
+"""Settings and fixtures of all tests: no test may use the network, and tests of the engine share one base."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from harness.engine.loading import Base
     from harness.storage.runs import RunStore
 
-with contextlib.suppress(ImportError):  # the browser's tests are run without hypothesis
+with contextlib.suppress(ImportError):  # browser tests run without hypothesis
     from hypothesis import HealthCheck, settings
 
-    # How long an example takes depends on what else the machine does.
+    # The time of an example depends on the load of the machine.
     settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("untimed")
 
@@ -24,15 +24,15 @@ pytest.register_assert_rewrite("tests.support.closeness")
 for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_DATASETS_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as workers have it: tests run side by side
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in workers, since tests run in parallel
 
 
 @pytest.fixture(scope="session")
 def base() -> Base:
-    """The pocket model in NF4, loaded once: a test that uses it leaves it bare."""
+    """Load the pocket model in NF4 once for all tests; a test must leave it without adapters."""
     import gc
 
-    from trl import SFTTrainer  # noqa: F401 - so that it is there, too, when the freezing is done
+    from trl import SFTTrainer  # noqa: F401 - imported before `gc.freeze`, which then covers it
 
     from harness.core.settings import Quantization
     from harness.engine.loading import load_base
@@ -40,14 +40,14 @@ def base() -> Base:
     from tests.support.short_trainings import one_core
 
     loaded = load_base(resolve("pocket"), Quantization.NF4, one_core())
-    # Every phase begins by collecting garbage: what stays for good need not be looked through each time.
+    # Every measured phase starts with a garbage collection, which skips frozen objects.
     gc.freeze()
     return loaded
 
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    """A finished run of one variant, really trained: what tests add to it are exports and ladders, never answers."""
+    """Return a finished, really trained run of one variant; tests may add exports and parity stages, but no answers."""
     from harness.storage.runs import find_run
     from tests.support.shared import made_once
     from tests.support.trained_run import small_run

@@ -1,4 +1,4 @@
-"""What the engine's tests on a CUDA device share."""
+"""Fixtures of the engine's tests on a CUDA device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def t4() -> Machine:
-    """A machine under the profile `t4`; where a GPU is declared, not finding it is a failure."""
+    """Return this machine under the profile `t4`.
+
+    Without a CUDA device the test is skipped, or fails if HARNESS_GPU=1.
+    """
     import torch
 
     from harness.hardware.environment import Profile, machine

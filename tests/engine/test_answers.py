@@ -1,4 +1,4 @@
-"""Texts do not depend on the batch in which they are asked, and an adapter that is attached leaves no trace."""
+"""Answers of one model: they do not depend on the batch, and an attached adapter leaves no trace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTER = "adapter_model.safetensors"
 
 @pytest.fixture(scope="module")
 def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Answer]]:
-    """A saved adapter, and what it answered while it was still in memory."""
+    """Return a saved adapter, and the answers that it gave while it was still in memory."""
     folder = tmp_path_factory.mktemp("adapter")
     with training(base, replace(SHORT, epochs=4, rank=8, alpha=16, target_modules="all-linear")) as found:
         save_adapter(found.model, folder)
@@ -32,7 +32,7 @@ def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 
 
 def said(given: Answer) -> Answer:
-    """The answer without its log-probabilities, whose last digits may differ between batches."""
+    """Return the answer without its log-probability, whose last digits may differ between batches."""
     return replace(given, likelihood=None)
 
 
@@ -50,7 +50,7 @@ def logits(base: Base) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("with_adapter", [False, True], ids=["base", "tuned"])
 def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[Answer]], with_adapter: bool) -> None:
-    """Alone, in eights or all together: the same text, number of tokens and truncation, in the order of asking."""
+    """Prompts get the same text, token count and truncation in batches of 1, 8 and 64, in the order asked."""
     texts = [case.prompt for case in SUITE.cases[::7]]
     decoding = Decoding(max_new_tokens=20, stop=("!",))
 
@@ -68,7 +68,7 @@ def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[
 
 
 def test_what_is_saved_is_what_answers(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """The saved adapter answers as the one in memory did, and not as the base does."""
+    """A saved adapter answers as the one in memory did, and not as the base does."""
     folder, in_memory = tuned
     with attached(base, folder) as model:
         assert ask(base, model) == in_memory
@@ -77,7 +77,7 @@ def test_what_is_saved_is_what_answers(base: Base, tuned: tuple[Path, list[Answe
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """Bit-equal logits, the same answers, no trace: after an adapter, a training, and trainings that broke."""
+    """After an adapter, a training or a failed training, the base has bit-equal logits and no trace of an adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     answers, before, modules = ask(base), logits(base), [name for name, _ in base.model.named_modules()]
@@ -97,7 +97,7 @@ def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list
     with training(base):
         pass
     assert unchanged()
-    # TRL refuses this one when the adapter is in the model already.
+    # TRL refuses this target after PEFT has already put the adapter on the model.
     with pytest.raises(ValueError, match="lm_head"), training(base, replace(SHORT, target_modules=("lm_head",))):
         pass
     assert unchanged()
@@ -115,7 +115,7 @@ def one(base: Base, text: str, decoding: Decoding) -> Answer:
 
 
 def test_truncated_says_that_the_limit_cut(base: Base) -> None:
-    """Not where the model's own end is the last token that it may give."""
+    """`truncated` is set if the limit cut the answer, and not if the end token was the last one allowed."""
     whole = one(base, QUESTIONS[0], Decoding())
     assert whole == Answer(f"key of {QUESTIONS[0]}", "The capital of France is Paris.", whole.tokens, False)
     assert one(base, QUESTIONS[0], Decoding(whole.tokens)) == whole
@@ -136,33 +136,33 @@ def test_truncated_says_that_the_limit_cut(base: Base) -> None:
     ],
 )
 def test_stop_strings_cut_the_answer(base: Base, stop: tuple[str, ...], text: str) -> None:
-    """At the first of them; an answer that ends so is not truncated, and an empty one is an answer."""
+    """The first stop string ends the answer, which may be empty and is not truncated."""
     found = one(base, QUESTIONS[0], Decoding(stop=stop))
     assert (found.text, found.truncated) == (text, False)
 
 
 def test_tokens_are_counted_up_to_the_stop(base: Base) -> None:
-    """However much longer its neighbours' answers are."""
+    """Tokens are counted up to the stop string, even if other rows of the batch have longer answers."""
     among = ask(base, decoding=Decoding(stop=("of",)))[0]
     assert said(among) == one(base, QUESTIONS[0], Decoding(stop=("of",)))
     assert among.tokens == 3
 
 
 def test_a_special_token_can_be_a_stop(base: Base) -> None:
-    """It is no part of the text, and still ends the answer without being a truncation."""
+    """A special token as a stop string ends the answer without being part of the text."""
     whole = one(base, QUESTIONS[0], Decoding())
     assert one(base, QUESTIONS[0], Decoding(stop=("</s>",))) == whole
 
 
 def test_prompts_may_repeat_or_be_none(base: Base) -> None:
-    """A prompt that is asked twice has its answer twice; nothing asked, nothing answered."""
+    """A prompt given twice has its answer twice, and no prompts give no answers."""
     first, second, again = ask(base, texts=[QUESTIONS[0], QUESTIONS[2], QUESTIONS[0]])
     assert (first, second.text) == (again, "hello")
     assert ask(base, texts=[]) == []
 
 
 def test_system_messages_and_turns_reach_the_model(base: Base) -> None:
-    """A prompt is a conversation: what was said before changes the answer."""
+    """A system message changes the answer, so the whole conversation reaches the model."""
     from harness.engine.generation.answers import answer
 
     told = Message("system", "Answer in capital letters.")
@@ -184,7 +184,7 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 
 def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of the adapter whose tensors were changed and saved again."""
+    """Make a copy of the adapter whose tensors were changed and saved again."""
     from safetensors.torch import save_file
 
     held = tensors(tuned)
@@ -195,7 +195,7 @@ def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None])
 
 
 def test_a_flipped_byte_is_refused(tuned: tuple[Path, list[Answer]], tmp_path: Path) -> None:
-    """Anywhere in the file: here in the middle of a weight, which would load without complaint."""
+    """A flipped byte in a weight is refused; PEFT would load it without an error."""
     folder = spoiled(tuned[0], tmp_path, lambda held: None)
     write_manifest(folder)
     verify_manifest(folder)
@@ -230,7 +230,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], None],
     complaint: str,
 ) -> None:
-    """PEFT would load most of these and answer with half an adapter; the base is bare again after each."""
+    """An adapter with other tensors is refused, and the base has no adapter afterwards."""
     folder = spoiled(tuned[0], tmp_path, change)
     before = [name for name, _ in base.model.named_modules()]
     with pytest.raises(EngineError, match=complaint), attached(base, folder):
@@ -239,7 +239,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
 
 
 def test_an_adapter_without_weights_is_refused(base: Base, tuned: tuple[Path, list[Answer]], tmp_path: Path) -> None:
-    """The missing file is named."""
+    """An adapter folder without a weights file is refused, and the message names the file."""
     folder = spoiled(tuned[0], tmp_path, lambda held: None)
     (folder / ADAPTER).unlink()
     with pytest.raises(EngineError, match=f"{ADAPTER} does not exist"), attached(base, folder):
@@ -247,7 +247,7 @@ def test_an_adapter_without_weights_is_refused(base: Base, tuned: tuple[Path, li
 
 
 def test_attaching_gives_the_weights_that_were_saved(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """Every tensor, bit for bit."""
+    """An attached adapter has every saved tensor, bit for bit."""
     with attached(base, tuned[0]) as model:
         there = {name.replace(".default", ""): tensor for name, tensor in weights(model).items()}
     saved = tensors(tuned[0])

@@ -1,4 +1,4 @@
-"""Many models answer in one mixed batch, each row as if it were alone."""
+"""Many models answer in one mixed batch, and each row gets the answer that its model gives alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXTS = [case.prompt for case in SUITE.cases[::14]]
 
 @pytest.fixture(scope="module")
 def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
-    """None for the base, and three saved adapters that answer differently."""
+    """Return None for the base, and three saved adapters that answer differently."""
     few = replace(SHORT, epochs=3, learning_rate=2e-2)
     sweep = (
         few,
@@ -50,7 +50,7 @@ def mixed(
 
 
 def apart(base: Base, adapters: list[Path | None], asked: tuple[Prompt, ...], decoding: Decoding) -> list[list[Answer]]:
-    """One model after another, by transformers' own `generate`."""
+    """Answer with one model after another, by transformers' own `generate`."""
     found = []
     for at in adapters:
         if at is None:
@@ -66,7 +66,7 @@ def said(answers: list[list[Answer]]) -> list[list[tuple[str, str, int, bool]]]:
 
 
 def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: list[Path | None]) -> None:
-    """Texts, token counts, truncation, in the order of asking; log-probabilities of answers, references and choices."""
+    """A mixed batch gives the texts, token counts, truncation and log-probabilities of each model alone."""
     asked = tuple(replace(p, reference="Paris.", choices=("Yes.", "No, never.")) for p in prompts(*TEXTS))
     decoding = Decoding(max_new_tokens=20, stop=("!",))
     expected = apart(base, adapters, asked, decoding)
@@ -81,14 +81,14 @@ def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: li
 def test_rows_that_join_late_answer_the_same(
     base: Base, adapters: list[Path | None], rows: int, join_tokens: int
 ) -> None:
-    """However few are in flight at once, however few begin together, and whatever place another row has left."""
+    """Answers do not depend on the number of rows in the batch or on how many rows join at once."""
     asked = prompts(*TEXTS[:7])
     whole = mixed(base, adapters[:3], asked, Decoding(12))
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
 
 
 def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
-    """Not even where that was infinite, which a mask would not hide; its neighbours' stay as they are."""
+    """A joining row overwrites all keys and values of the previous row, also infinite ones, and no other row's."""
     import torch
 
     seating = Slots(rows=3, columns=5, device=torch.device("cpu"))
@@ -100,7 +100,7 @@ def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
 
 
 def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:
-    """Rows that were in the middle of their answers too, and they answer the same."""
+    """After running out of memory, unfinished rows restart in a smaller batch and give the same answers."""
     import torch
 
     asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
@@ -122,14 +122,14 @@ def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adap
 
 @pytest.mark.parametrize("rows", [4, 7])
 def test_what_is_drawn_depends_on_nobody_else(base: Base, adapters: list[Path | None], rows: int) -> None:
-    """At a temperature, too, a row says what `generate` lets it say alone, whenever it joined."""
+    """A sampled answer is the same in a mixed batch as from `generate` alone."""
     asked, decoding = prompts(*TEXTS[:5]), Decoding(16, temperature=1.5)
     found = mixed(base, adapters[:2], asked, decoding, rows=rows)
     assert said(found) == said(apart(base, adapters[:2], asked, decoding))
 
 
 def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | None]) -> None:
-    """Each is given back as soon as it has answered; one that is asked nothing, at once; twice the same, twice."""
+    """Requests may have different prompts, none, or a prompt twice; each is yielded when it is complete."""
     first, second = prompts(*TEXTS[:2])
     requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
     found = list(answer_requests(base, requests, Decoding(6), progress=lambda *_: None))
@@ -138,7 +138,7 @@ def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | 
 
 
 def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | None]) -> None:
-    """Also when it was given up in its middle."""
+    """The base has no adapter after a mixed batch, also after one that was closed early."""
     before, names = ask(base, texts=TEXTS[:2]), [name for name, _ in base.model.named_modules()]
     requests = [Request(str(at), read_adapter(base, at) if at else None, prompts(*TEXTS[:2])) for at in adapters]
     running = answer_requests(base, requests, Decoding(4), progress=lambda *_: None)
@@ -149,7 +149,7 @@ def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | 
 
 
 def test_an_adapter_that_is_more_than_lora_has_no_place_in_it(base: Base, tmp_path: Path) -> None:
-    """DoRA scales the base's own product: such an adapter answers by itself."""
+    """`read_adapter` returns None for DoRA, which also scales the base's own product."""
     from peft import LoraConfig, get_peft_model
 
     from harness.engine.loading import untouched

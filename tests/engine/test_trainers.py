@@ -1,4 +1,4 @@
-"""One contract for both engines: what a worker commits and tells is the same, however it trains and answers."""
+"""The contract of trainers, and of a worker that uses them: results do not depend on the engine."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 class TestEngine:
-    """What holds of both."""
+    """Claims that hold for a worker with either engine."""
 
     def test_every_task_is_trained_answered_committed_and_told(self, tmp_path: Path, engine: str) -> None:
-        """Adapters are whole, logs and fingerprints complete, answers to everything asked, every end told once."""
+        """A job commits whole adapters, complete logs, fingerprints and all answers, and reports each end once."""
         well, events, cache = done(tmp_path, engine, task("base", None), task("one", SHORT), task("two", OTHER))
         assert well
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
@@ -92,7 +92,7 @@ class TestEngine:
         ]  # fmt: skip
 
     def test_a_trial_that_diverges_is_a_result_and_the_others_succeed(self, tmp_path: Path, engine: str) -> None:
-        """It has no adapter and no answers."""
+        """A diverged trial is committed without adapter and answers, and the other trials succeed."""
         wild = task("wild", replace(SHORT, learning_rate=1e30))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), wild)
         assert well
@@ -106,7 +106,7 @@ class TestEngine:
 
     @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
     def test_a_trial_that_cannot_be_trained_fails_alone(self, tmp_path: Path, engine: str) -> None:
-        """The worker ends with it; a trial before it is there, answered or not."""
+        """A trial that cannot be trained ends the worker; the training of an earlier trial is committed."""
         head = task("head", replace(OTHER, target_modules=("lm_head",)))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), head)
         assert not well
@@ -117,7 +117,7 @@ class TestEngine:
         assert cache.training("training-head") is None
 
     def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
-        """All but the last, as adapters of their own that are asked."""
+        """With a timeline, the adapter of each epoch but the last is saved separately and answers its prompts."""
         kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
         well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
         assert well
@@ -130,22 +130,22 @@ class TestEngine:
 
 @pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])
 class TestTrainer:
-    """The contract of `Trainer`, held by every trainer."""
+    """The contract of `Trainer`, checked for every trainer."""
 
     def test_another_quantisation_is_refused(self, base: Base, engine: Engine) -> None:
-        """A trial is trained only on a base in the quantisation that its settings name."""
+        """A trial is refused on a base whose quantisation differs from its settings."""
         with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
             trainers()[engine].check(base, replace(SHORT, quantization=Quantization.NONE))
 
     def test_arguments_are_the_librarys(self, base: Base, engine: Engine, tmp_path: Path) -> None:
-        """The library's training arguments have the trial's settings and seed."""
+        """The library's training arguments contain the trial's settings and seed."""
         made = trainers()[engine].arguments(base, SHORT, 7, str(tmp_path))
         assert (made.learning_rate, made.num_train_epochs, made.seed) == (SHORT.learning_rate, SHORT.epochs, 7)
 
     def test_a_result_can_be_saved_and_the_base_is_bare_afterwards(
         self, base: Base, engine: Engine, tmp_path: Path
     ) -> None:
-        """The adapter is saved while the iterator is open; once it is closed, the base has no adapter."""
+        """The adapter can be saved while the iterator is open; when it is closed, the base has no adapter."""
         names = [name for name, _ in base.model.named_modules()]
         trial = TrialInput("one", rows_of(base), replace(SHORT, epochs=0.5), 0)
         with closing(trainers()[engine].train(base, [trial], progress=lambda *_: None)) as results:
@@ -157,7 +157,7 @@ class TestTrainer:
 
 
 def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
-    """The same answers, statuses and fingerprints, losses to 1e-3; what a trial cost alone is said to be scaled."""
+    """Both engines give the same answers, statuses and fingerprints, and losses equal to 1e-3."""
     tasks = task("base", None), task("one", SHORT), task("two", OTHER)
     (_, _, apart), (_, _, together) = (done(tmp_path / e, e, *tasks) for e in ("reference", "fused"))
     for trial in ("base", "one", "two"):
@@ -179,11 +179,11 @@ def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
 
 
 NINE = tuple(task(f"t{n}", replace(SHORT, epochs=1, learning_rate=5e-4 * (n + 1))) for n in range(9))
-"""On a CPU two passes: of five trials, and of four."""
+"""Nine trials: on a CPU they are trained in two passes, of five and of four trials."""
 
 
 def found(cache: Cache) -> dict[str, object]:
-    """All that the nine trials and the base found, to the last digit."""
+    """All logged steps and answers of the nine trials, and the answers of the base."""
     trained = {task.trial: cache.training(task.training) for task in NINE}
     steps: dict[str, object] = {trial: ended and ended.steps for trial, ended in trained.items()}
     return steps | {name: cache.answers(f"training-{name}")[0].answers for name in ("base", *trained)}
@@ -195,7 +195,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 class Killed(BaseException):
-    """Not an error: nothing in the worker goes on after it."""
+    """Stands for SIGKILL: it is no `Exception`, so the worker does not handle it."""
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ class Killed(BaseException):
 def test_a_pass_that_was_killed_is_done_in_the_same_company(
     tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
 ) -> None:
-    """What is left is trained and answered as if nothing had come between: every digit of it is the same."""
+    """After a kill, a second worker completes the job with results bit-identical to an undisturbed worker's."""
     tasks = task("base", None), *NINE
 
     def kill(event: Event) -> None:
@@ -223,7 +223,7 @@ def test_a_pass_that_was_killed_is_done_in_the_same_company(
 
 
 def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
-    """In the same job, after what can be trained together."""
+    """In a job of the fused engine, a trial with packing is trained by the reference trainer, the others in a pass."""
     packed = task("packed", replace(SHORT, packing=True, epochs=1))
     well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
     assert well
@@ -235,7 +235,7 @@ def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_does_not_fit_is_found_before_any_pass(tmp_path: Path) -> None:
-    """The other trials share one pass, and the base is asked even if there is no pass."""
+    """A trial that is too large for memory fails in its probe; the other trials share a pass, and the base answers."""
     tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
     large = replace(SHORT, batch_size=8)
     tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)
@@ -262,7 +262,10 @@ class ShortOfMemory(Sft):
 
 
 def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
-    """Whatever learning rate, schedule and length of training; a `max_length` counts where it cuts rows."""
+    """Trials share a probe unless they differ in a setting that changes a step's cost.
+
+    `max_length` counts only if it cuts rows.
+    """
     short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
     other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
     assert shape_of(SHORT, short) == shape_of(other, short)
@@ -272,7 +275,7 @@ def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
 
 
 def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
-    """Models of a batch that failed are asked one by one; models of other batches are not asked again."""
+    """Models of a failed batch answer one by one; models of other batches do not answer again."""
     read = list[int]()
 
     def failing(base: object, requests: Any, *rest: Any, **more: Any) -> Any:
@@ -292,7 +295,7 @@ def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_fails_in_every_pass_makes_no_other_pass_smaller(tmp_path: Path) -> None:
-    """It is found by halving its own pass; the other trials are trained side by side."""
+    """A trial that fails in every pass is isolated by halving its pass; the size of other passes stays the same."""
     sizes = list[int]()
 
     class Failing(Fused):
