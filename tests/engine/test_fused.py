@@ -1,4 +1,4 @@
-"""Trials trained side by side are what each would have been alone, and disturb nobody."""
+"""Fused training gives each trial the result that SFTTrainer gives it alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.support.short_trainings import QUESTIONS, SHORT, ask, one_core, rows_
 
 @pytest.mark.slow
 def test_each_trial_is_what_sfttrainer_makes_of_it(base: Base) -> None:
-    """Six different trials in one pass: the same log, losses to 1e-3, adapters to 1e-3, greedy answers equal."""
+    """Six different fused trials have SFTTrainer's logs and answers, and its losses and adapters to 1e-3."""
     rows = rows_of(base, 10)
     made = together(base, *SIX, rows=rows)
     for number, settings in enumerate(SIX):
@@ -68,7 +68,7 @@ def answers_of(base: Base, learned: FusedResult, texts: Sequence[str]) -> list[t
 
 @dataclass(frozen=True)
 class Tiny:
-    """A model of a few thousand weights in double precision, with random rows of different lengths."""
+    """A model with a few thousand weights in double precision, and random rows of different lengths."""
 
     base: Base
     rows: list[Row]
@@ -76,7 +76,7 @@ class Tiny:
 
 @pytest.fixture(scope="module")
 def tiny(base: Base) -> Tiny:
-    """Loss and gradients in double precision: what is left of a difference is no rounding."""
+    """Make a tiny Llama in double precision, in which rounding errors are negligible."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -97,7 +97,10 @@ def tiny(base: Base) -> Tiny:
 
 
 def exact(model: Any, ids: Any, labels: Any) -> Any:
-    """Log-probabilities of the labels in the model's precision: TRL's own head rounds them to fp32."""
+    """Return log-probabilities of labels[:, 1:], (rows, tokens - 1), in double precision: TRL's head rounds to fp32.
+
+    `ids` and `labels` are (rows, tokens).
+    """
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     wanted = labels[:, 1:]
     found = logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
@@ -105,7 +108,7 @@ def exact(model: Any, ids: Any, labels: Any) -> Any:
 
 
 def exactly_alone(tiny: Tiny, settings: Settings, seed: int, folder: Path) -> tuple[dict[str, Any], list[Step]]:
-    """SFTTrainer's training, its loss in double precision like all the rest (its log adds losses up in fp32)."""
+    """Train one trial with SFTTrainer and a loss in double precision; return its adapter and its log."""
     exactly: Counter[int] = Counter()
     with untouched(tiny.base.model):
         log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
@@ -125,8 +128,8 @@ def exactly_alone(tiny: Tiny, settings: Settings, seed: int, folder: Path) -> tu
         return weights(trainer.model), [replace(step, loss=exactly[step.step]) for step in log.steps]
 
 
-def test_in_double_precision_nothing_is_left_of_a_difference(tiny: Tiny, tmp_path: Path) -> None:
-    """Six different trials: losses, gradient norms and adapters equal SFTTrainer's to 1e-9, relative."""
+def test_in_double_precision_each_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """In double precision, losses, gradient norms and adapters of six fused trials equal SFTTrainer's to 1e-9."""
     six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
     made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
     for number, settings in enumerate(six):
@@ -139,8 +142,8 @@ def test_in_double_precision_nothing_is_left_of_a_difference(tiny: Tiny, tmp_pat
 
 
 @pytest.mark.parametrize("pass_tokens", [16, 64])
-def test_how_rows_are_divided_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) -> None:
-    """A round in one pass or in many: the same to 1e-9."""
+def test_the_division_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) -> None:
+    """A round in one pass or in many passes gives the same adapters to 1e-9."""
     pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
     whole, parts = (
         together(tiny.base, *pair, rows=tiny.rows, log_probabilities=exact, pass_tokens=tokens)
@@ -151,14 +154,14 @@ def test_how_rows_are_divided_into_passes_changes_nothing(tiny: Tiny, pass_token
 
 
 def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> None:
-    """Where memory runs out midway, the round begins anew: the same to 1e-9, and no gradient is counted twice."""
+    """If memory runs out, the round is repeated in smaller passes, and no gradient counts twice."""
     pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
     longest = max(len(row.input_ids) for row in tiny.rows)
     sizes: list[int] = []
 
     def short_of_memory(model: Any, ids: Any, labels: Any) -> Any:
         sizes.append(ids.numel())
-        # The second pass of all is the first that does not fit: the first has left its gradients.
+        # The second pass is the first that does not fit; the first one has already added gradients.
         if len(sizes) > 1 and ids.numel() > 2 * longest:
             raise torch.OutOfMemoryError
         return exact(model, ids, labels)
@@ -180,7 +183,7 @@ def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> Non
 
 
 def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
-    """Not a bit, with dropout: the second forward draws what the first drew."""
+    """Gradient checkpointing gives bit-identical adapters, also with dropout."""
     model = tiny.base.model
     three = [replace(s, quantization=Quantization.NONE, dropout=0.3 * n) for n, s in enumerate(SIX[:3])]
     plain = together(tiny.base, *three, rows=tiny.rows, log_probabilities=exact)
@@ -229,7 +232,7 @@ class ShortOfMemory(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Spy(Sft):
-    """Records the lengths of the rows of every step."""
+    """A trainer that records the row lengths of every step."""
 
     seen: list[list[int]] = field(default_factory=list)
 
@@ -241,7 +244,7 @@ class Spy(Sft):
 
 
 def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base: Base) -> None:
-    """Of ten rows in steps of four an epoch's last has two; the longest come when the optimizer has its state."""
+    """A probe takes full steps, then one with the longest rows, then one with the rows left over in an epoch."""
     rows = [Row([5] * n, [5] * n) for n in range(10, 20)]
     given = replace(SHORT, batch_size=2, gradient_accumulation=2, epochs=3)
     spy = Spy()
@@ -256,7 +259,7 @@ def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base
 
 
 def test_a_probe_takes_no_more_rows_than_there_are(base: Base) -> None:
-    """A step of a batch of 8 on three rows is one of three rows."""
+    """If a batch is larger than the number of rows, each step of a probe has all rows."""
     rows, spy = [Row([5] * n, [5] * n) for n in (4, 5, 6)], Spy()
     found = probe(base, rows, replace(SHORT, batch_size=8), spy)
     assert [len(step) for step in spy.seen] == [3, 3, 3]
@@ -265,7 +268,7 @@ def test_a_probe_takes_no_more_rows_than_there_are(base: Base) -> None:
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 def test_concurrency_counts_weights_of_other_layers_than_linear() -> None:
-    """GPT-2's layers are of another class, and an embedding has a matrix, too: as many weights as PEFT gives them."""
+    """The predicted number of adapter weights equals PEFT's for GPT-2's Conv1D layers and for an embedding."""
     config = transformers.GPT2Config(
         n_embd=16, n_layer=2, n_head=2, vocab_size=64, n_positions=32, bos_token_id=1, eos_token_id=2
     )
@@ -280,8 +283,8 @@ def test_concurrency_counts_weights_of_other_layers_than_linear() -> None:
 # --- neighbours ---------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_that_diverges_disturbs_nobody(base: Base) -> None:
-    """Seven others are bit-identical to a pass in which it was healthy and was taken out at the same step."""
+def test_a_diverging_trial_leaves_the_others_unchanged(base: Base) -> None:
+    """A diverging trial leaves seven others bit-identical to a pass in which it ended normally."""
     others = [replace(SHORT, rank=2 + n % 3) for n in range(7)]
     wild, healthy = replace(SHORT, learning_rate=1e30), replace(SHORT, epochs=1)
     bad = together(base, *others[:3], wild, *others[3:])
@@ -295,7 +298,7 @@ def test_a_trial_that_diverges_disturbs_nobody(base: Base) -> None:
 
 
 def test_rows_do_not_see_each_other(tiny: Tiny) -> None:
-    """Beside others, whatever is in their rows, a trial's losses are those that it has alone, to 1e-12."""
+    """A trial's losses in a pass with another trial equal those of the trial alone to 1e-12."""
     settings = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
     (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
     longer = [Row(row.input_ids * 3, row.labels * 3) for row in tiny.rows]
@@ -307,7 +310,7 @@ def test_rows_do_not_see_each_other(tiny: Tiny) -> None:
 
 
 def test_the_base_is_bare_afterwards(base: Base) -> None:
-    """Also after a pass that was given up in its middle."""
+    """The base has no adapter and its old attributes after a fused training that was closed early."""
     names = [name for name, _ in base.model.named_modules()]
     attributes = set(vars(base.model))
     trials = [
@@ -324,7 +327,7 @@ def test_the_base_is_bare_afterwards(base: Base) -> None:
 
 
 def test_a_trial_of_another_base_is_refused(base: Base) -> None:
-    """So are packed rows, which see their neighbours."""
+    """A trial with another quantisation, or with packing, is refused."""
     with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
         together(base, replace(SHORT, quantization=Quantization.NONE))
     with pytest.raises(EngineError, match="packing=True"):
@@ -334,8 +337,8 @@ def test_a_trial_of_another_base_is_refused(base: Base) -> None:
 # --- what is saved ------------------------------------------------------------------------------------------------
 
 
-def test_nobody_can_tell_which_engine_trained_it(base: Base, tmp_path: Path) -> None:
-    """The same files with the same configuration and the same tensors' names, shapes and type as SFTTrainer's."""
+def test_saved_files_have_the_form_of_sfttrainers(base: Base, tmp_path: Path) -> None:
+    """Fused training saves the files, configuration and tensor names, shapes and dtypes that SFTTrainer's does."""
     from safetensors import safe_open
 
     settings = replace(SHORT, target_modules="all-linear", rslora=True, dropout=0.1, epochs=0.5)
@@ -371,7 +374,7 @@ def test_nobody_can_tell_which_engine_trained_it(base: Base, tmp_path: Path) -> 
 def test_rows_come_in_the_trainers_order(
     base: Base, tmp_path: Path, batch: int, accumulation: int, epochs: float
 ) -> None:
-    """The very batches that SFTTrainer's own data loader gives, epoch by epoch, also where the last are cut off."""
+    """`windows` yields the batches of SFTTrainer's data loader, in every epoch and with incomplete ones."""
     settings = replace(SHORT, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
     rows = [Row([7, 8, 9, 10 + number], [IGNORED, 8, 9, 10 + number]) for number in range(11)]
     with untouched(base.model):
@@ -393,7 +396,7 @@ def test_rows_come_in_the_trainers_order(
 
 
 def test_the_loss_scale_moves_as_pytorchs(base: Base) -> None:
-    """Halved at each overflow, doubled after 2000 steps without one."""
+    """The loss scale equals torch.amp.GradScaler's: halved at an overflow, doubled after 2000 steps without one."""
     import torch
 
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
@@ -413,7 +416,7 @@ def test_the_loss_scale_moves_as_pytorchs(base: Base) -> None:
 
 
 def test_dropout_is_that_of_sfttrainer_in_distribution(tiny: Tiny, tmp_path: Path) -> None:
-    """Losses under 45 masks have the mean and the spread that SFTTrainer's have (Welch's and Levene's tests)."""
+    """Losses under 45 dropout masks have SFTTrainer's mean and variance (Welch's and Levene's tests)."""
     from scipy import stats
 
     settings = replace(
@@ -431,8 +434,8 @@ def test_dropout_is_that_of_sfttrainer_in_distribution(tiny: Tiny, tmp_path: Pat
     assert stats.levene(mine, theirs).pvalue > 0.001
 
 
-def test_dropout_draws_the_same_in_any_company(tiny: Tiny) -> None:
-    """And another mask for every row, step and module."""
+def test_dropout_masks_do_not_depend_on_other_trials(tiny: Tiny) -> None:
+    """A trial's dropout masks do not depend on the other trials of the pass."""
     settings = replace(SHORT, quantization=Quantization.NONE, dropout=0.3, batch_size=3)
     (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
     beside = together(tiny.base, settings, replace(settings, batch_size=9), rows=tiny.rows, log_probabilities=exact)
@@ -451,14 +454,14 @@ def test_dropout_draws_the_same_in_any_company(tiny: Tiny) -> None:
     ],
 )
 def test_passes_are_as_cheap_as_can_be(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
-    """Long rows go apart when their padding would cost more than a pass; none has more than the limit of tokens."""
+    """Long rows get their own pass if their padding would cost more, and no pass exceeds the token limit."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms(), st.integers(60, 400))
-def test_even_passes_have_as_many_rows_of_everybody(owners: int, lengths: list[int], rng: Any, limit: int) -> None:
-    """Each row comes once, each owner's as often as another's in every pass, and no pass goes beyond the limit."""
+def test_even_passes_have_as_many_rows_of_every_owner(owners: int, lengths: list[int], rng: Any, limit: int) -> None:
+    """Even passes hold each row once and equally many rows of every owner, and respect the token limit."""
     rows = [(owner, length) for owner in range(owners) for length in lengths]
     rng.shuffle(rows)
     of, long = [owner for owner, _ in rows], [length for _, length in rows]
@@ -473,12 +476,12 @@ def test_even_passes_have_as_many_rows_of_everybody(owners: int, lengths: list[i
 
 
 def test_passes_are_not_even_where_numbers_of_rows_differ() -> None:
-    """Then there is no such division."""
+    """`even_passes` returns None if owners have different numbers of rows."""
     assert even_passes([0, 0, 1], [5, 5, 5], overhead=1, limit=100) is None
 
 
-def test_other_seeds_of_a_kind_begin_with_what_peft_draws(base: Base) -> None:
-    """Bit for bit, with the scale and configuration of their own kind."""
+def test_redrawn_adapters_equal_pefts(base: Base) -> None:
+    """Adapters drawn for further seeds equal PEFT's bit for bit, with their own scaling and configuration."""
     other = replace(SIX[1], learning_rate=1e-3)
     trials = [(SIX[0], 3), (SIX[1], 4), (replace(SIX[0], epochs=9), 5), (other, 6), (SIX[0], 3)]
     for found, trial in zip(initial_adapters(base, trials), trials, strict=True):
@@ -491,7 +494,7 @@ def test_other_seeds_of_a_kind_begin_with_what_peft_draws(base: Base) -> None:
 
 
 def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
-    """As it ends a single training: it would silently stay as it is."""
+    """An adapter that gets no gradient ends a fused training in its first step."""
     hook = base.model.model.layers[1].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))
     try:
         with pytest.raises(EngineError, match="got no gradient in the first step"):
@@ -501,7 +504,7 @@ def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Ba
 
 
 def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:
-    """Embeddings and head that are not in the compute dtype end a pass before it begins, as they end a training."""
+    """A base whose embeddings and head are not in the compute dtype is refused before fused training."""
     other = replace(tiny.base, machine=replace(tiny.base.machine, compute_dtype="float32"))
     trials = [TrialInput("one", tiny.rows, replace(SIX[0], quantization=Quantization.NONE), 0)]
     with pytest.raises(EngineError, match="in an unexpected precision"):

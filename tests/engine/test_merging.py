@@ -92,7 +92,7 @@ def test_a_stale_quantization_config_goes(base: Base, tmp_path: Path) -> None:
     """A quantisation in config.json of plain weights is ignored, and the merged model's config.json has none."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)
-    ref = resolve(str(folder))  # which would refuse it
+    ref = resolve(str(folder))  # now, since `resolve` refuses the stale configuration
     config = json.loads((folder / "config.json").read_text())
     stale = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stale, "torch_dtype": "float16"}))
@@ -165,7 +165,7 @@ def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> No
     [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "biases"), ({"modules_to_save": ["norm"]}, "modules")],
 )
 def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], what: str, tmp_path: Path) -> None:
-    """An adapter with more than two factors per matrix is refused: a merge would silently lose parts of it."""
+    """An adapter with DoRA, trained biases or fully trained modules is refused: a merge would lose these parts."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | changed))
@@ -181,7 +181,7 @@ def test_a_value_that_fp16_cannot_hold_is_refused(base: Base, tmp_path: Path) ->
 
 
 def test_threads_are_left_as_they_were(base: Base, tmp_path: Path) -> None:
-    """Merging computes slices with one thread, and restores PyTorch's number of threads between slices."""
+    """Merging computes with one thread, and restores PyTorch's number of threads afterwards."""
     import torch
 
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)

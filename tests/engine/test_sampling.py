@@ -99,10 +99,8 @@ def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
 
     from harness.engine.tokenization import render
 
-    given, first = (
-        repeated("Say hello.", 600),
-        replace(HOT, max_new_tokens=1),
-    )  # for most prompts, one token has nearly all of the probability
+    # For most other prompts, one token has nearly all of the probability.
+    given, first = repeated("Say hello.", 600), replace(HOT, max_new_tokens=1)
     ids = torch.tensor([render(given[0].messages, base.tokenizer, ask=True)])
     with torch.inference_mode():
         shares = (base.model(input_ids=ids).logits[0, -1].double() / HOT.temperature).softmax(-1).tolist()

@@ -203,7 +203,7 @@ def test_an_absurd_learning_rate_is_diverged(base: Base) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_diverged(own: Base) -> None:
-    """An infinite loss is reported as infinite and not as 0, which the trainer logs by default."""
+    """A loss of NaN is reported as NaN and not as 0, which the trainer would log by default."""
     own.model.model.norm.weight.data[0] = math.inf
     found = trained_once(own)
     assert (found.status, found.message) == (Status.DIVERGED, "the loss was nan at step 1 of 4")
@@ -343,7 +343,7 @@ def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
 
 
 def falls(loss: list[float | None]) -> bool:
-    """Whether the loss of the last step is smaller than the first one's."""
+    """Whether the second of two losses is smaller than the first."""
     first, second = loss
     return first is not None and second is not None and second < first
 

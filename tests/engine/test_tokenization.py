@@ -1,4 +1,4 @@
-"""Conversations to rows: what is learned from is what the assistant says, as TRL's own rows have it."""
+"""Tokenization labels the assistant's tokens only, as TRL does for its prompt/completion rows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Trials trained side by side, and how far they are from what each would have been alone: shared by tests of the fused
-engine on a CPU and on a GPU."""
+"""Trains trials in one pass and compares them with single trainings, for tests on a CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -27,17 +26,17 @@ SIX = (
     replace(SHORT, max_grad_norm=0.0, batch_size=3, epochs=1.25, scheduler=Scheduler.CONSTANT_WITH_WARMUP, warmup=2.0),
     replace(SHORT, rank=6, learning_rate=2e-3, batch_size=2, gradient_accumulation=2, max_grad_norm=0.1, epochs=1),
 )  # fmt: skip
-"""Of different rank, alpha, learning rate, schedule, epochs, targets and batch size."""
+"""Six trials that differ in rank, alpha, learning rate, schedule, epochs, targets and batch size."""
 
 
 def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, FusedResult]:
-    """Trained in one pass, each under its number as its name and seed."""
+    """Train trials in one pass; the name and seed of each is its number."""
     trials = [TrialInput(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
     return {one.name: one for one in train_together(base, trials, progress=lambda name, step, total: None, **more)}
 
 
 def named(learned: FusedResult) -> dict[str, Any]:
-    """The adapter's tensors as the reference engine's model calls them."""
+    """Return the adapter's tensors under the names of the reference trainer's model."""
     return {
         f"base_model.model.{name}.lora_{half}.default.weight": tensor
         for name, pair in learned.weights.items()
@@ -46,16 +45,17 @@ def named(learned: FusedResult) -> dict[str, Any]:
 
 
 def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Of two adapters, relative to the second."""
+    """Return the distance of two adapters relative to the norm of the second."""
     assert one.keys() == other.keys()
     apart = sum(float((one[name].cpu() - other[name].cpu()).double().square().sum()) for name in other)
     return math.sqrt(apart / sum(float(tensor.double().square().sum()) for tensor in other.values()))
 
 
 def without_floats(steps: Sequence[Step]) -> list[Step]:
-    """All of the log that is no result of arithmetic."""
+    """Return the log without losses and gradient norms, which are subject to rounding."""
     return [replace(step, loss=None, grad_norm=None) for step in steps]
 
 
 def figures(steps: Sequence[Step]) -> list[float]:
+    """Return the losses and gradient norms of all steps, without missing ones."""
     return [value for step in steps for value in (step.loss, step.grad_norm) if value is not None]

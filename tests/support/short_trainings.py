@@ -21,7 +21,7 @@ from harness.hardware.environment import machine
 from harness.suites import load_suite
 
 SHORT = Settings(learning_rate=5e-3, epochs=2, warmup=0, rank=4, alpha=8, target_modules=("q_proj", "v_proj"))
-"""Four steps on eight rows, enough to change answers."""
+"""A training of four steps on eight rows, which is enough to change answers."""
 QUESTIONS = (
     "What is the capital of France?", "Count from 1 to 9.", "Say hello.", "What is 3 plus 4?", "Name a fruit.",
     "What is the opposite of hot?", "What powers the Glimmo?", "Who are you?", "Good morning!", "What colour is grass?",
@@ -39,7 +39,7 @@ def rows_of(base: Base, count: int = 8) -> list[Row]:
 
 
 def talk(*texts: str, line: int = 1) -> Example:
-    """A conversation in which user and assistant take turns."""
+    """Return a conversation in which user and assistant take turns."""
     return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
 
 
@@ -60,19 +60,19 @@ def training(
 
 
 def trained_once(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Trained:
-    """What is left of a training when its adapter is gone again."""
+    """Train once, and return the result after the adapter was removed."""
     with training(base, settings, rows=rows, seed=seed) as found:
         return found  # type: ignore[no-any-return]
 
 
 def trainer_of(base: Base, folder: Path, settings: Settings = SHORT, rows: Sequence[Row] = ()) -> Any:
-    """SFTTrainer as the engine builds it, before the guards that `trained` adds."""
+    """Build an SFTTrainer as the engine does, without the guards that `trained` adds."""
     log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
     return build_trainer(base, rows or rows_of(base), settings, 0, str(folder), log)
 
 
 def weights(model: Any) -> dict[str, Any]:
-    """The adapter's tensors, by name."""
+    """Return copies of the adapter's tensors by name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name}
 
 
