@@ -15,7 +15,6 @@ from harness.core.job import Prompt
 from harness.core.suite import Decoding, Example, Message
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.generation.answers import answer
-from harness.engine.generation.batches import in_batches
 from harness.engine.generation.log_probabilities import evaluate, likelihood, likelihoods
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED, follow, render, tokenize
@@ -221,28 +220,3 @@ def test_a_model_that_overflows_has_no_likelihood(base: Base) -> None:
     finally:
         broken.remove()
     assert (found.likelihood, found.reference, found.choices) == (None, None, ())
-
-
-def test_batches_are_halved_until_they_fit() -> None:
-    """A batch that runs out of memory is halved, and every item has its result in order; a single item raises."""
-    import torch
-
-    sizes: list[int] = []
-
-    def work(batch: Sequence[int]) -> list[int]:
-        sizes.append(len(batch))
-        if len(batch) > 2:
-            raise torch.OutOfMemoryError
-        return [10 * item for item in batch]
-
-    found = [pair for batch in in_batches(range(7), 8, work) for pair in batch]
-    assert found == [(n, 10 * n) for n in range(7)]
-    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    with pytest.raises(torch.OutOfMemoryError):
-        list(in_batches([1], 1, lambda batch: _no_room()))
-
-
-def _no_room() -> list[int]:
-    import torch
-
-    raise torch.OutOfMemoryError

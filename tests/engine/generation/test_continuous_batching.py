@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from harness.core.suite import Decoding
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
-from harness.engine.generation.kv_cache import Slots
 from harness.engine.loading import Base
 from tests.support.closeness import assert_same_answers
 from tests.support.fused_passes import together
@@ -85,18 +83,6 @@ def test_rows_that_join_late_answer_the_same(
     asked = prompts(*TEXTS[:7])
     whole = mixed(base, adapters[:3], asked, Decoding(12))
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
-
-
-def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
-    """A joining row overwrites all keys and values of the previous row, also infinite ones, and no other row's."""
-    import torch
-
-    seating = Slots(rows=3, columns=5, device=torch.device("cpu"))
-    buffer = torch.full((3, 1, 5, 2), math.inf)
-    seating.join(torch.tensor([1]))
-    seating.put(buffer, torch.ones(4, 1, 2, 2))
-    assert buffer[1].tolist() == [[[1.0, 1.0]] * 2 + [[0.0, 0.0]] * 3]
-    assert buffer[[0, 2]].isinf().all()
 
 
 def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:

@@ -1,9 +1,8 @@
-"""The contract of trainers, and of a worker that uses them: results do not depend on the engine."""
+"""A worker gives the same results with both engines, and after failures and kills."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,15 @@ import pytest
 import torch
 
 from harness.core.engines import Engine
-from harness.core.errors import EngineError
 from harness.core.hashing import file_digest
 from harness.core.job import Event, EventKind, Job, Snapshot, Task
-from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding
 from harness.core.training import Status
 from harness.engine.batched_worker import Tools
 from harness.engine.generation.continuous_batching import answer_requests
 from harness.engine.loading import Base
-from harness.engine.tokenization import Row
 from harness.engine.trainers import trainers
-from harness.engine.trainers.fused.probe import shape_of
 from harness.engine.trainers.fused.training import Fused, FusedResult
 from harness.engine.trainers.protocol import TrialInput
 from harness.engine.trainers.sft import Sft, Trained
@@ -31,7 +27,7 @@ from harness.engine.worker import work
 from harness.models.resolving import resolve
 from harness.storage.cache import Cache
 from harness.storage.manifest import verify_manifest
-from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, one_core, prompts, rows_of
+from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, one_core, prompts
 
 ASKED = prompts(*QUESTIONS[:3])
 OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)
@@ -126,34 +122,6 @@ class TestEngine:
             verify_manifest(folder)
         assert len({file_digest(folder / "adapter_model.safetensors") for folder in adapters}) == 2
         assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
-
-
-@pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])
-class TestTrainer:
-    """The contract of `Trainer`, checked for every trainer."""
-
-    def test_another_quantisation_is_refused(self, base: Base, engine: Engine) -> None:
-        """A trial is refused on a base whose quantisation differs from its settings."""
-        with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
-            trainers()[engine].check(base, replace(SHORT, quantization=Quantization.NONE))
-
-    def test_arguments_are_the_librarys(self, base: Base, engine: Engine, tmp_path: Path) -> None:
-        """The library's training arguments contain the trial's settings and seed."""
-        made = trainers()[engine].arguments(base, SHORT, 7, str(tmp_path))
-        assert (made.learning_rate, made.num_train_epochs, made.seed) == (SHORT.learning_rate, SHORT.epochs, 7)
-
-    def test_a_result_can_be_saved_and_the_base_is_bare_afterwards(
-        self, base: Base, engine: Engine, tmp_path: Path
-    ) -> None:
-        """The adapter can be saved while the iterator is open; when it is closed, the base has no adapter."""
-        names = [name for name, _ in base.model.named_modules()]
-        trial = TrialInput("one", rows_of(base), replace(SHORT, epochs=0.5), 0)
-        with closing(trainers()[engine].train(base, [trial], progress=lambda *_: None)) as results:
-            result = next(results)
-            result.save(tmp_path)
-        assert (result.name, result.status, len(result.steps)) == ("one", Status.SUCCEEDED, 1)
-        assert (tmp_path / "adapter_model.safetensors").is_file()
-        assert [name for name, _ in base.model.named_modules()] == names
 
 
 def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
@@ -259,19 +227,6 @@ class ShortOfMemory(Sft):
         if any(trial.settings.batch_size > 4 for trial in trials):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         yield from super().train(base, trials, **more)
-
-
-def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
-    """Trials share a probe unless they differ in a setting that changes a step's cost.
-
-    `max_length` counts only if it cuts rows.
-    """
-    short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
-    other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
-    assert shape_of(SHORT, short) == shape_of(other, short)
-    assert shape_of(SHORT, short) != shape_of(SHORT, long)
-    for costly in (replace(SHORT, rank=9), replace(SHORT, batch_size=9), replace(SHORT, optimizer="sgd")):
-        assert shape_of(SHORT, short) != shape_of(costly, short)
 
 
 def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
