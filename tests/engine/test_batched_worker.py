@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import functools
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,16 @@ ASKED = prompts(*QUESTIONS[:3])
 OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)
 
 
+Done = tuple[bool, list[Event], Cache]
+"""Whether the worker did every task, its events, and the cache that it used."""
+
+
 def task(trial: str, settings: Settings | None, **more: object) -> Task:
     made = Task(trial, f"training-{trial}", settings, 0, train=settings is not None, prompts=ASKED)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def done(cache: Path, engine: str, *tasks: Task, tools: Tools | None = None) -> tuple[bool, list[Event], Cache]:
+def done(cache: Path, engine: str, *tasks: Task, tools: Tools | None = None) -> Done:
     events: list[Event] = []
     return work(job(cache, engine, *tasks), events.append, tools), events, Cache(cache)
 
@@ -61,13 +66,29 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
     return [(answer.text, answer.tokens, answer.truncated) for answer in made.answers]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
+    """Return a function that does a job of three tasks with an engine, once for all tests of this module.
+
+    The tasks are the base, a trial with a timeline, and a trial of another rank.
+    """
+    tasks = (
+        task("base", None),
+        task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),)),
+        task("two", OTHER),
+    )
+    return functools.cache(lambda engine: done(tmp_path_factory.mktemp(engine), engine, *tasks))
+
+
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 class TestEngine:
     """Claims that hold for a worker with either engine."""
 
-    def test_every_task_is_trained_answered_committed_and_told(self, tmp_path: Path, engine: str) -> None:
+    def test_every_task_is_trained_answered_committed_and_told(
+        self, finished: Callable[[str], Done], engine: str
+    ) -> None:
         """A job commits whole adapters, complete logs, fingerprints and all answers, and reports each end once."""
-        well, events, cache = done(tmp_path, engine, task("base", None), task("one", SHORT), task("two", OTHER))
+        well, events, cache = finished(engine)
         assert well
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
         assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
@@ -112,11 +133,9 @@ class TestEngine:
         assert cache.training("training-one") is not None
         assert cache.training("training-head") is None
 
-    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
+    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, finished: Callable[[str], Done], engine: str) -> None:
         """With a timeline, the adapter of each epoch but the last is saved separately and answers its prompts."""
-        kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
-        well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
-        assert well
+        _, _, cache = finished(engine)
         adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
         for folder in adapters:
             verify_manifest(folder)
@@ -124,11 +143,10 @@ class TestEngine:
         assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
 
 
-def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
+def test_both_engines_make_the_same_of_it(finished: Callable[[str], Done]) -> None:
     """Both engines give the same answers, statuses and fingerprints, and losses equal to 1e-3."""
-    tasks = task("base", None), task("one", SHORT), task("two", OTHER)
-    (_, _, apart), (_, _, together) = (done(tmp_path / e, e, *tasks) for e in ("reference", "fused"))
-    for trial in ("base", "one", "two"):
+    (_, _, apart), (_, _, together) = map(finished, ("reference", "fused"))
+    for trial in ("base", "one", "one-1", "two"):
         assert said(apart, trial) == said(together, trial)
     for trial in ("one", "two"):
         a, b = (cache.training(f"training-{trial}") for cache in (apart, together))

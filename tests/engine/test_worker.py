@@ -23,7 +23,7 @@ from harness.models.resolving import POCKET, resolve
 from harness.storage.cache import Cache
 from harness.storage.manifest import verify_manifest
 from tests.support.jobs import ASKED, TINY, done, job, task
-from tests.support.short_trainings import QUESTIONS, SHORT, prompts, talk
+from tests.support.short_trainings import QUESTIONS, prompts, talk
 
 
 def refusal(job: Job) -> str:
@@ -103,23 +103,6 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
     assert events[-1].kind is EventKind.REFUSED
     assert f"{adapter} is missing or is not the file that was saved" in events[-1].message
     assert len(Cache(tmp_path).answers("training-trial")) == 1
-
-
-def test_a_diverged_training_is_a_result_and_the_worker_goes_on(tmp_path: Path) -> None:
-    """A diverged training is committed without adapter and answers, and the worker does the next task."""
-    wild = task("wild", replace(SHORT, learning_rate=1e30))
-    well, events = done(job(tmp_path, wild, task()))
-    assert well
-    ends = [event for event in events if event.kind is EventKind.FINISHED]
-    assert [(event.trial, event.status) for event in ends] == [
-        ("wild", Status.DIVERGED),
-        ("trial", Status.SUCCEEDED),
-    ]
-    held = Cache(tmp_path).training("training-wild")
-    assert held is not None
-    assert (held.status, held.message) == (Status.DIVERGED, ends[0].message)
-    assert [path.name for path in Cache(tmp_path).adapter("training-wild").iterdir()] == ["training.json"]
-    assert Cache(tmp_path).answers("training-wild") == ()
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")

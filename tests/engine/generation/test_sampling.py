@@ -36,7 +36,7 @@ def drawn(base: Base, given: Sequence[Prompt], decoding: Decoding = HOT, size: i
 @pytest.mark.slow
 def test_what_is_drawn_does_not_depend_on_the_batch(base: Base) -> None:
     """Sampled answers are the same in batches of 1, 8 and 64, and in reverse order."""
-    given = [prompt for text in QUESTIONS for prompt in repeated(text, 2)]
+    given = [prompt for text in QUESTIONS[:6] for prompt in repeated(text, 2)]
     singly, eights, together = (texts(base, given, size=size) for size in (1, 8, 64))
     assert singly == eights == together
     assert texts(base, given[::-1]) == together[::-1]
