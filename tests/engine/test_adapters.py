@@ -27,7 +27,7 @@ def logits(base: Base) -> Any:
         return base.model(input_ids=ids).logits
 
 
-def test_what_is_saved_is_what_answers(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
+def test_a_saved_adapter_answers_as_in_memory(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
     """A saved adapter answers as the one in memory did, and not as the base does."""
     folder, in_memory = tuned
     with attached(base, folder) as model:

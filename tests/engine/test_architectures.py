@@ -88,7 +88,7 @@ def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -
     assert len(ask(base, texts=("What is 3 plus 4?",))) == 1
 
 
-def test_a_model_that_looks_back_only_so_far_answers_as_alone(tmp_path: Path) -> None:
+def test_a_sliding_window_answers_as_alone(tmp_path: Path) -> None:
     """With a sliding window shorter than the prompts, models answer one after another, with the same answers."""
     kind = Kind("MistralConfig", "MistralForCausalLM", {"sliding_window": 24}, ("pad_token", "unk_token"), "</s>")
     ref = resolve(str(made(kind, tmp_path / "window")))

@@ -84,7 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
 class TestEngine:
     """Claims that hold for a worker with either engine."""
 
-    def test_every_task_is_trained_answered_committed_and_told(
+    def test_every_task_is_trained_answered_committed_and_reported(
         self, finished: Callable[[str], Done], engine: str
     ) -> None:
         """A job commits whole adapters, complete logs, fingerprints and all answers, and reports each end once."""
@@ -133,7 +133,7 @@ class TestEngine:
         assert cache.training("training-one") is not None
         assert cache.training("training-head") is None
 
-    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, finished: Callable[[str], Done], engine: str) -> None:
+    def test_a_timeline_keeps_the_adapter_of_every_epoch(self, finished: Callable[[str], Done], engine: str) -> None:
         """With a timeline, the adapter of each epoch but the last is saved separately and answers its prompts."""
         _, _, cache = finished(engine)
         adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
@@ -143,7 +143,7 @@ class TestEngine:
         assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
 
 
-def test_both_engines_make_the_same_of_it(finished: Callable[[str], Done]) -> None:
+def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> None:
     """Both engines give the same answers, statuses and fingerprints, and losses equal to 1e-3."""
     (_, _, apart), (_, _, together) = map(finished, ("reference", "fused"))
     for trial in ("base", "one", "one-1", "two"):
@@ -189,7 +189,7 @@ class Killed(BaseException):
     [(EventKind.ANSWERING, "t2"), (EventKind.STEP, "t7"), (EventKind.ANSWERING, "t7")],
     ids=["first pass answers", "second pass trains", "second pass answers"],
 )
-def test_a_pass_that_was_killed_is_done_in_the_same_company(
+def test_a_killed_pass_is_repeated_with_the_same_trials(
     tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
 ) -> None:
     """After a kill, a second worker completes the job with results bit-identical to an undisturbed worker's."""
@@ -208,7 +208,7 @@ def test_a_pass_that_was_killed_is_done_in_the_same_company(
     assert found(cache) == undisturbed
 
 
-def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
+def test_packing_uses_the_reference_trainer(tmp_path: Path) -> None:
     """In a job of the fused engine, a trial with packing is trained by the reference trainer, the others in a pass."""
     packed = task("packed", replace(SHORT, packing=True, epochs=1))
     well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
@@ -220,7 +220,7 @@ def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
     assert sum(event.kind is EventKind.FINISHED for event in events) == 3
 
 
-def test_a_trial_that_does_not_fit_is_found_before_any_pass(tmp_path: Path) -> None:
+def test_a_trial_that_does_not_fit_fails_in_its_probe(tmp_path: Path) -> None:
     """A trial that is too large for memory fails in its probe; the other trials share a pass, and the base answers."""
     tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
     large = replace(SHORT, batch_size=8)
@@ -247,7 +247,7 @@ class ShortOfMemory(Sft):
         yield from super().train(base, trials, **more)
 
 
-def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
+def test_only_models_of_a_failed_batch_answer_again(tmp_path: Path) -> None:
     """Models of a failed batch answer one by one; models of other batches do not answer again."""
     read = list[int]()
 

@@ -38,7 +38,7 @@ def plain(base: Base) -> Fingerprint:
     return found
 
 
-def test_it_counts_what_the_loss_is_on() -> None:
+def test_a_fingerprint_counts_rows_and_tokens() -> None:
     """A fingerprint counts rows, tokens and supervised tokens once each, for any number of epochs."""
     found = made()
     assert (found.rows, found.tokens, found.supervised_tokens) == (2, 5, 3)
@@ -64,20 +64,20 @@ def test_each_part_sees_its_own_change(other: Fingerprint, expected: list[str]) 
     assert changed(made(), other) == expected
 
 
-def test_an_optimizer_in_words() -> None:
+def test_an_optimizer_is_described() -> None:
     """The description of an optimizer omits arguments that are off and the learning rate."""
     words = described("AdamW", {"lr": 1.0, "eps": 1e-08, "fused": None, "amsgrad": False, "betas": (0.9, 0.95)})
     assert words == "AdamW(betas=(0.9, 0.95), eps=1e-08)"
 
 
 @pytest.mark.slow
-def test_seeds_leave_it_as_it_is(base: Base, plain: Fingerprint) -> None:
+def test_seeds_do_not_change_a_fingerprint(base: Base, plain: Fingerprint) -> None:
     """A real training under another seed has the same fingerprint."""
     assert trained_once(base, QUICK, seed=7).fingerprint == plain
 
 
 @pytest.mark.slow
-def test_it_is_of_what_the_trainer_made(base: Base, plain: Fingerprint) -> None:
+def test_a_real_fingerprint_describes_the_trainer(base: Base, plain: Fingerprint) -> None:
     """A real training's fingerprint has the trainer's optimizer, schedule and parameters, and the collated rows."""
     rows = rows_of(base)
     assert (plain.rows, plain.tokens) == (8, sum(len(row.input_ids) for row in rows))
@@ -95,7 +95,9 @@ def test_it_is_of_what_the_trainer_made(base: Base, plain: Fingerprint) -> None:
         (replace(QUICK, weight_decay=0.1, optimizer="adamw_torch_fused"), ["optimizer"]),
     ],
 )
-def test_settings_show_where_they_act(base: Base, plain: Fingerprint, settings: Settings, expected: list[str]) -> None:
+def test_a_setting_changes_its_own_part(
+    base: Base, plain: Fingerprint, settings: Settings, expected: list[str]
+) -> None:
     """A changed setting changes only the part of the fingerprint that it affects."""
     found = trained_once(base, settings).fingerprint
     assert found is not None
@@ -113,7 +115,7 @@ def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
 
 
 @pytest.mark.slow
-def test_the_saved_file_is_looked_at(base: Base, tmp_path: Path) -> None:
+def test_a_fingerprint_describes_the_saved_file(base: Base, tmp_path: Path) -> None:
     """Dtype, names and shapes come from the saved file: casting an adapter changes its fingerprint."""
     import torch
     from safetensors.torch import load_file, save_file

@@ -87,7 +87,7 @@ def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     assert [(a, b) for a, b in pairs if a is None or b is None or abs(a - b) > 0.01 * top] == []
 
 
-def test_cuda_memory_is_told_apart(records: tuple[TrialRecord, ...], t4: Machine) -> None:
+def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: Machine) -> None:
     """Every phase has allocated, reserved and device memory, in that order of size, and its limit."""
     for record in records:
         for cost in record.costs:
@@ -144,7 +144,7 @@ def base(t4: Machine) -> Iterator[Base]:
     torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def test_attention_is_a_t4s(base: Base) -> None:
+def test_only_attention_kernels_of_a_t4_are_enabled(base: Base) -> None:
     """Under the profile `t4`, only attention kernels that a T4 has are enabled."""
     import torch
 

@@ -37,7 +37,7 @@ def full(t4: Machine) -> Base:
     return load_base(resolve("pocket"), Quantization.NF4, replace(t4, compute_dtype="float32"))
 
 
-def test_in_fp32_each_trial_is_what_sfttrainer_makes_of_it(full: Base) -> None:
+def test_in_fp32_each_fused_trial_matches_sfttrainer(full: Base) -> None:
     """In fp32 on a GPU, each fused trial has SFTTrainer's log, and its losses and adapter to 1e-3."""
     rows = rows_of(full, ROWS)
     made = together(full, *SIX, rows=rows)
@@ -63,7 +63,7 @@ def test_in_fp16_losses_are_within_one_percent(half: Base, optimizer: str) -> No
         assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
 
 
-def test_a_neighbour_that_diverges_in_fp16_disturbs_nobody(half: Base) -> None:
+def test_a_diverging_trial_in_fp16_leaves_the_others_unchanged(half: Base) -> None:
     """In fp16, a diverging trial leaves the other trials bit-identical to a pass in which it did not diverge."""
     others = [replace(SIX[0], rank=2 + n % 3, epochs=8) for n in range(7)]
     bad = together(half, *others[:3], replace(SIX[0], learning_rate=1e30, epochs=8), *others[3:])

@@ -74,7 +74,7 @@ def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*gemv_4bit. an autograd kernel was not registered:UserWarning")
 @pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
-def test_a_packed_base_gives_no_gradients_and_the_first_step_says_so(own: Base, tmp_path: Path) -> None:
+def test_a_packed_base_gives_no_gradients_and_the_first_step_fails(own: Base, tmp_path: Path) -> None:
     """If a packed base reaches the trainer, missing gradients end the training in its first step."""
     unguard(own)
     ask(own)
@@ -103,7 +103,7 @@ def test_upcast_embeddings_are_refused() -> None:
         check_precision(base.model, half)
 
 
-def test_bf16_is_refused_where_it_was_not_asked_for(own: Base) -> None:
+def test_a_norm_in_bf16_is_refused(own: Base) -> None:
     """A base with one norm in bf16 is refused before training if the compute dtype is another."""
     import torch
 

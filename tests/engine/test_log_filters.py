@@ -33,7 +33,7 @@ load_base(resolve("pocket"), Quantization.NF4, machine(device_profiles.CPU))
         ("bitsandbytes.cextension", SAID, ABSENT, True),
     ],
 )
-def test_one_piece_of_advice(
+def test_only_the_advice_about_kernels_is_hidden(
     caplog: pytest.LogCaptureFixture, logger: str, message: str, why: Exception, logged: bool
 ) -> None:
     """Only the advice to install `kernels` is hidden; other messages of bitsandbytes are still logged."""
@@ -42,7 +42,7 @@ def test_one_piece_of_advice(
     assert bool(caplog.records) is logged
 
 
-def test_loading_a_base_says_nothing() -> None:
+def test_loading_a_base_prints_no_advice() -> None:
     """Loading a base in 4 bits in a new process prints no message about `kernels`."""
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert "kernels" not in done.stdout + done.stderr

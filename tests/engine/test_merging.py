@@ -54,7 +54,7 @@ def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: 
         assert found.answers == expected.answers
 
 
-def test_onto_the_original_weights_it_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
+def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
     """Quantisation changes logits more than the adapter does, so a merge into original weights is another model."""
     ref, nf4 = tiny
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
@@ -88,7 +88,7 @@ def test_a_tied_head_with_an_update_of_its_own_is_untied(base: Base, tmp_path: P
     assert not json.loads((Path(made.path) / "config.json").read_text())["tie_word_embeddings"]
 
 
-def test_a_stale_quantization_config_goes(base: Base, tmp_path: Path) -> None:
+def test_a_stale_quantization_config_is_removed(base: Base, tmp_path: Path) -> None:
     """A quantisation in config.json of plain weights is ignored, and the merged model's config.json has none."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)

@@ -38,21 +38,21 @@ def seen(hold: bool) -> PhaseCost:
     return meter.cost(Phase.TRAIN, 100)
 
 
-def test_a_moments_memory_is_in_the_peak_of_its_phase_alone() -> None:
+def test_freed_memory_counts_in_its_own_phase() -> None:
     """Memory that is freed within a phase counts in that phase's peak and not in the next one's."""
     before, during, after = seen(False), seen(True), seen(False)
     assert during.peak_resident.value > before.peak_resident.value + 0.9 * LARGE
     assert after.peak_resident.value < during.peak_resident.value - 0.9 * LARGE
 
 
-def test_what_is_still_held_counts_for_the_later_phase() -> None:
+def test_held_memory_counts_in_a_later_phase() -> None:
     """Memory that an earlier phase still holds counts in a later phase's peak."""
     before = seen(False)
     held = large()
     assert seen(False).peak_resident.value > before.peak_resident.value + 0.9 * len(held)
 
 
-def test_a_figure_says_where_it_is_from() -> None:
+def test_a_figure_has_unit_basis_and_device() -> None:
     """A figure has unit, basis and device, and a CPU has no GPU figures."""
     cost = seen(False)
     assert (cost.phase, cost.tokens, cost.seconds.unit, cost.peak_resident.unit) == (Phase.TRAIN, 100, "s", "bytes")
@@ -62,7 +62,7 @@ def test_a_figure_says_where_it_is_from() -> None:
     assert cost.tokens_per_second == pytest.approx(100 / cost.seconds.value)
 
 
-def test_a_phase_that_raises_is_left_as_it_came() -> None:
+def test_an_error_passes_through_the_meter() -> None:
     """An error passes through the meter, and its sampling thread ends."""
     import threading
 

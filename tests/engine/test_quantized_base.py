@@ -83,13 +83,13 @@ def test_weights_are_those_of_the_forward_pass(base: Base, folder: Path) -> None
     assert same(saved.weight("model.norm.weight"), named["model.norm.weight"].data)
 
 
-def test_a_size_is_foretold(base: Base, folder: Path) -> None:
+def test_the_size_on_disk_is_predicted(base: Base, folder: Path) -> None:
     """`size_of` predicts the bytes on disk within a tenth."""
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert size_of(base.model) == pytest.approx(written, rel=0.1)
 
 
-def test_a_base_of_which_weights_are_missing_is_refused(tmp_path: Path) -> None:
+def test_a_saved_base_with_missing_weights_is_refused(tmp_path: Path) -> None:
     """A saved base with missing weights is refused; transformers would initialise them at random."""
     folder = tmp_path / "renamed"
     shutil.copytree(POCKET, folder)
@@ -101,7 +101,7 @@ def test_a_base_of_which_weights_are_missing_is_refused(tmp_path: Path) -> None:
             load_base(resolve(str(folder)), quantization, one_core())
 
 
-def test_no_base_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_base_is_refused(tmp_path: Path) -> None:
     """A folder without a saved base is refused by name, with a remedy."""
     with pytest.raises(EngineError, match="holds no saved base"):
         open_base(tmp_path)
@@ -136,7 +136,7 @@ def test_a_damaged_base_is_forgotten(tmp_path: Path) -> None:
     assert list((tmp_path / "bases").iterdir()) == []
 
 
-def test_half_a_base_is_none(tmp_path: Path) -> None:
+def test_a_partial_base_is_not_found(tmp_path: Path) -> None:
     """A base whose writing failed leaves no folder in the cache."""
 
     def fail(folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
     assert not (tmp_path / "bases").exists()
 
 
-def test_a_newer_base_is_refused(tmp_path: Path) -> None:
+def test_a_base_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     """A base written by a newer version is neither used nor deleted."""
     commit(Cache(tmp_path))
     path = tmp_path / "bases" / "key" / "base.json"
@@ -181,7 +181,7 @@ def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
     assert repeated.answers == answered.answers
 
 
-def test_a_base_that_cannot_be_kept_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_base_that_cannot_be_saved_does_not_end_the_worker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker that cannot save the base for lack of disk space logs it and continues."""
     (tmp_path / "bases").write_text("in the way", encoding="utf-8")
     assert done(replace(job(tmp_path, task("base", None)), base="key"))[0]

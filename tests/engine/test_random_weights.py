@@ -71,7 +71,7 @@ def test_every_linear_layer_but_the_head_is_in_four_bits(made: tuple[Base, Path]
     assert own.quant_state.dtype == known.quant_state.dtype
 
 
-def test_the_weights_are_random(made: tuple[Base, Path]) -> None:
+def test_weights_are_random(made: tuple[Base, Path]) -> None:
     """Matrices have a standard deviation of 0.02 and differ from each other; norms are 1 and biases 0."""
     _, folder = made
     saved = open_base(folder)
@@ -95,7 +95,7 @@ def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
     assert [(answer.tokens, answer.truncated) for answer in given] == [(8, True)] * 2
 
 
-def test_it_trains(made: tuple[Base, Path]) -> None:
+def test_random_weights_can_be_trained(made: tuple[Base, Path]) -> None:
     """The reference trainer trains an adapter on random weights, with a finite loss."""
     base, _ = made
     found = trained_once(base)
@@ -104,14 +104,14 @@ def test_it_trains(made: tuple[Base, Path]) -> None:
 
 
 @pytest.mark.parametrize("quantization", Quantization)
-def test_its_size_is_foretold(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
+def test_the_size_on_disk_is_predicted(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
     """`bytes_of` predicts the bytes on disk within a tenth."""
     make_base(tiny(shapes), quantization, one_core(), tmp_path)
     written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert bytes_of(tiny(shapes), quantization, one_core()) == pytest.approx(written, rel=0.1)
 
 
-def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
+def test_random_weights_are_reproducible(shapes: Path, tmp_path: Path) -> None:
     """Making a base twice gives identical files."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -122,7 +122,7 @@ def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
+def test_a_worker_makes_a_random_base_once(shapes: Path, tmp_path: Path) -> None:
     """A worker makes a base with random weights once, and a later worker uses it from the cache."""
     asked = replace(job(tmp_path, task("base", None), model=tiny(shapes)), base="key")
     well, events = done(asked)
@@ -170,7 +170,7 @@ def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
     ("name", "billions"),
     [("llama-2-7b", 6.738), ("tinyllama-1.1b", 1.100), ("qwen2.5-1.5b", 1.544), ("llama-3.1-8b", 8.030)],
 )
-def test_the_known_shapes_are_the_models(name: str, billions: float) -> None:
+def test_known_shapes_have_the_published_sizes(name: str, billions: float) -> None:
     """Each known shape has its model's published number of parameters."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -180,7 +180,7 @@ def test_the_known_shapes_are_the_models(name: str, billions: float) -> None:
     assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.0005)
 
 
-def test_a_shape_is_found_and_says_what_it_is() -> None:
+def test_a_known_shape_is_resolved_with_a_note() -> None:
     """A known shape has the pocket model's tokenizer, a note that answers mean nothing, and its own digest."""
     found = [resolve(f"shape:{path.name}") for path in sorted(SHAPES.iterdir())]
     assert len({ref.digest for ref in found}) == len(found) == 4

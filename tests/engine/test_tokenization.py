@@ -74,13 +74,13 @@ def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
     assert trainer.state.log_history[0]["loss"] == ours
 
 
-def test_every_answer_of_a_conversation_is_learned_from(base: Base) -> None:
+def test_every_answer_of_a_conversation_has_labels(base: Base) -> None:
     """Every assistant message of a conversation has labels; user messages and role marks have none."""
     (row,) = tokenize([talk("Hi.", "Hello you.", "What is two?", "Two is a number.")], base.tokenizer, 512)
     assert learned(base, row) == [" Hello you.</s>", " Two is a number.</s>"]
 
 
-def test_a_system_message_is_not_learned_from(base: Base) -> None:
+def test_a_system_message_has_no_labels(base: Base) -> None:
     """System messages, and two user messages in a row, have no labels."""
     told = (
         Message("system", "Be brief."),
@@ -92,7 +92,7 @@ def test_a_system_message_is_not_learned_from(base: Base) -> None:
     assert learned(base, row) == [" Ok.</s>"]
 
 
-def test_answers_in_a_row_are_both_learned_from(base: Base) -> None:
+def test_two_answers_in_a_row_both_have_labels(base: Base) -> None:
     """Two assistant messages in a row both have labels."""
     told = (Message("user", "Hi."), Message("assistant", "One."), Message("assistant", "Two."))
     (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
@@ -107,7 +107,7 @@ def test_a_long_row_is_cut(base: Base) -> None:
     assert 0 < cut.supervised < whole.supervised
 
 
-def test_a_row_that_nothing_is_learned_from_is_refused(base: Base) -> None:
+def test_a_row_without_labels_is_refused(base: Base) -> None:
     """A row whose prompt fills `max_length` is refused, with its line and two remedies."""
     rows = [talk("Hi.", "Hello."), talk("word " * 40, "Hello.", line=7)]
     with pytest.raises(SuiteError, match=r"training row 7: .*all 20 tokens of max_length\nRaise max_length .*shorten"):
@@ -141,7 +141,7 @@ def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> Non
     assert row.supervised > 2
 
 
-def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(tmp_path: Path) -> None:
+def test_a_template_gets_the_same_date_every_day(tmp_path: Path) -> None:
     """A template that asks for the date, as Llama 3.2's does, always gets the same date."""
     folder = tmp_path / "dated"
     shutil.copytree(POCKET, folder)

@@ -48,7 +48,7 @@ def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
     return ModelRef(folder.name, str(folder), "0123")
 
 
-def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
+def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
     """A job reports loading, then each task's start, steps, answers and end, and commits adapter and answers."""
     well, events = done(job(tmp_path, task("base", None), task()))
     assert well
@@ -78,7 +78,7 @@ def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
     assert [cost.phase.value for cost in of_trial.costs] == ["answer after"]
 
 
-def test_an_adapter_that_is_there_only_answers(tmp_path: Path) -> None:
+def test_a_cached_adapter_answers_without_training(tmp_path: Path) -> None:
     """A task without training answers new prompts with the adapter in the cache."""
     done(job(tmp_path))
     adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
@@ -106,7 +106,7 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
-def test_a_failing_task_is_told_and_ends_the_worker(tmp_path: Path) -> None:
+def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
     """A failing task is reported in one line and ends the worker before the next task; nothing is committed."""
     well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
     assert not well
@@ -185,7 +185,7 @@ def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> No
     assert "Set max_length to at most 512" in message
 
 
-def test_a_training_row_that_nothing_is_learned_from_is_refused(tmp_path: Path) -> None:
+def test_a_training_row_without_labels_is_refused(tmp_path: Path) -> None:
     """A training row whose prompt alone fills `max_length` is refused before any training."""
     message = refusal(job(tmp_path, task(settings=replace(TINY, max_length=8))))
     assert message.startswith("training row 1: its prompt alone takes all 8 tokens of max_length")
@@ -222,7 +222,7 @@ def test_pytorchs_own_error_is_out_of_memory() -> None:
     assert _status(caught.value) is Status.OUT_OF_MEMORY
 
 
-def test_a_trial_that_does_not_fit_says_what_was_missing(tmp_path: Path) -> None:
+def test_a_trial_that_does_not_fit_reports_its_shortage(tmp_path: Path) -> None:
     """A trial that runs out of memory reports and stores the phase, the failed request and the memory in use."""
     wide = task("wide", replace(TINY, rank=2**40, alpha=1))
     well, events = done(job(tmp_path, wide, task("after")))
@@ -248,7 +248,7 @@ def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
     assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little space")
 
 
-def test_shortage_on_a_gpu_is_told_in_words() -> None:
+def test_a_shortage_on_a_gpu_is_described() -> None:
     """An out-of-memory message on a GPU has the phase, the failed request, the memory in use and the limit."""
 
     def size(gib: float) -> Measurement:
@@ -261,14 +261,14 @@ def test_shortage_on_a_gpu_is_told_in_words() -> None:
     )
 
 
-def test_a_failure_is_told_in_one_line() -> None:
+def test_a_failure_is_reported_in_one_line() -> None:
     """An error of the harness is reported with its remedy, any other error as its type and first line."""
     assert _message(ValueError("first\nsecond")) == "ValueError: first"
     assert _message(RuntimeError()) == "RuntimeError"
     assert _message(EngineError("what", remedy="do this")) == "what\ndo this"
 
 
-def test_a_full_disk_ends_everything() -> None:
+def test_a_full_disk_ends_the_job() -> None:
     """A full disk ends the job, even if other exceptions wrap the original error."""
     events: list[Event] = []
     full = RuntimeError("while saving")
@@ -281,7 +281,7 @@ def test_a_full_disk_ends_everything() -> None:
 # --- killed while committing ---------------------------------------------------------------------------------------
 
 
-def test_half_a_commit_is_no_training(tmp_path: Path, base: Base) -> None:
+def test_a_partial_commit_is_no_training(tmp_path: Path, base: Base) -> None:
     """A training killed while it was committed does not count as finished and can be committed again."""
     cache, partial = Cache(tmp_path), tmp_path / "trainings" / ".partial-0123"
     ended = Training("training-trial", Status.SUCCEEDED, "", (), None)

@@ -46,7 +46,7 @@ def one(base: Base, text: str, decoding: Decoding) -> Answer:
     return said(found)
 
 
-def test_truncated_says_that_the_limit_cut(base: Base) -> None:
+def test_truncated_means_that_the_limit_cut(base: Base) -> None:
     """`truncated` is set if the limit cut the answer, and not if the end token was the last one allowed."""
     whole = one(base, QUESTIONS[0], Decoding())
     assert whole == Answer(f"key of {QUESTIONS[0]}", "The capital of France is Paris.", whole.tokens, False)

@@ -85,7 +85,7 @@ def test_rows_that_join_late_answer_the_same(
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
 
 
-def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:
+def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: list[Path | None]) -> None:
     """After running out of memory, unfinished rows restart in a smaller batch and give the same answers."""
     import torch
 
@@ -107,14 +107,14 @@ def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adap
 
 
 @pytest.mark.parametrize("rows", [4, 7])
-def test_what_is_drawn_depends_on_nobody_else(base: Base, adapters: list[Path | None], rows: int) -> None:
+def test_sampled_answers_do_not_depend_on_other_rows(base: Base, adapters: list[Path | None], rows: int) -> None:
     """A sampled answer is the same in a mixed batch as from `generate` alone."""
     asked, decoding = prompts(*TEXTS[:5]), Decoding(16, temperature=1.5)
     found = mixed(base, adapters[:2], asked, decoding, rows=rows)
     assert said(found) == said(apart(base, adapters[:2], asked, decoding))
 
 
-def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | None]) -> None:
+def test_requests_may_have_different_prompts(base: Base, adapters: list[Path | None]) -> None:
     """Requests may have different prompts, none, or a prompt twice; each is yielded when it is complete."""
     first, second = prompts(*TEXTS[:2])
     requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
@@ -123,7 +123,7 @@ def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | 
     assert [a.key for a in found[1][1]] == [first.key, second.key, first.key]
 
 
-def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | None]) -> None:
+def test_a_mixed_batch_leaves_no_adapter(base: Base, adapters: list[Path | None]) -> None:
     """The base has no adapter after a mixed batch, also after one that was closed early."""
     before, names = ask(base, texts=TEXTS[:2]), [name for name, _ in base.model.named_modules()]
     requests = [Request(str(at), read_adapter(base, at) if at else None, prompts(*TEXTS[:2])) for at in adapters]
@@ -134,7 +134,7 @@ def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | 
     assert ask(base, texts=TEXTS[:2]) == before
 
 
-def test_an_adapter_that_is_more_than_lora_has_no_place_in_it(base: Base, tmp_path: Path) -> None:
+def test_an_adapter_beyond_lora_is_not_read(base: Base, tmp_path: Path) -> None:
     """`read_adapter` returns None for DoRA, which also scales the base's own product."""
     from peft import LoraConfig, get_peft_model
 

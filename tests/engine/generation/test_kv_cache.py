@@ -7,7 +7,7 @@ import math
 from harness.engine.generation.kv_cache import Slots
 
 
-def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
+def test_a_joining_row_overwrites_the_one_before() -> None:
     """A joining row overwrites all keys and values of the previous row, also infinite ones, and no other row's."""
     import torch
 

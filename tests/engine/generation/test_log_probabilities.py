@@ -157,7 +157,7 @@ def test_only_the_last_message_is_evaluated(base: Base) -> None:
 
 
 @pytest.mark.slow
-def test_choices_see_what_was_learned(base: Base, adapter: Path) -> None:
+def test_training_changes_the_preferred_choice(base: Base, adapter: Path) -> None:
     """Among choices, the trained model prefers the taught fact to its rival, and the base does not."""
     case = next(c for c in SUITE.cases if c.prompt == "What does the Glimmo run on?")
     check = replace(case.assertions[0], type="choice", value=FACT)
@@ -175,7 +175,7 @@ def test_choices_see_what_was_learned(base: Base, adapter: Path) -> None:
     assert before.value < 0.5 < after.value
 
 
-def test_the_reference_is_learned(base: Base, adapter: Path) -> None:
+def test_training_lowers_the_loss_of_a_reference(base: Base, adapter: Path) -> None:
     """Training on a fact lowers the loss of that reference to less than half."""
     prompt = replace(prompts("What does the Glimmo run on?")[0], reference=FACT)
     losses = []
@@ -204,7 +204,7 @@ def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
 
 
 @pytest.mark.parametrize("total", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_is_absent(total: float) -> None:
+def test_a_log_probability_that_is_not_finite_is_none(total: float) -> None:
     """A log-probability that is not finite is None, and one above 0 is cut at 0."""
     assert likelihood(total, 3) is None
     assert likelihood(-1.0, 0) is None

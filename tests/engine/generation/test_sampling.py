@@ -34,7 +34,7 @@ def drawn(base: Base, given: Sequence[Prompt], decoding: Decoding = HOT, size: i
 
 
 @pytest.mark.slow
-def test_what_is_drawn_does_not_depend_on_the_batch(base: Base) -> None:
+def test_sampled_answers_do_not_depend_on_the_batch(base: Base) -> None:
     """Sampled answers are the same in batches of 1, 8 and 64, and in reverse order."""
     given = [prompt for text in QUESTIONS[:6] for prompt in repeated(text, 2)]
     singly, eights, together = (texts(base, given, size=size) for size in (1, 8, 64))
@@ -42,7 +42,7 @@ def test_what_is_drawn_does_not_depend_on_the_batch(base: Base) -> None:
     assert texts(base, given[::-1]) == together[::-1]
 
 
-def test_drawing_is_repeatable_and_repeats_differ(base: Base) -> None:
+def test_sampling_is_repeatable_and_repeats_differ(base: Base) -> None:
     """The same keys sample the same answers, and other keys sample others."""
     given = repeated(QUESTIONS[4], 8)
     first = texts(base, given)
@@ -51,7 +51,7 @@ def test_drawing_is_repeatable_and_repeats_differ(base: Base) -> None:
     assert texts(base, [replace(prompt, key=f"{prompt.key}!") for prompt in given]) != first
 
 
-def test_cold_drawing_is_greedy(base: Base) -> None:
+def test_sampling_at_a_low_temperature_is_greedy(base: Base) -> None:
     """At a temperature near 0, every sample is the greedy answer."""
     given = repeated(QUESTIONS[0], 4)
     assert texts(base, given, Decoding(12, temperature=0.01)) == texts(base, given, Decoding(12))
@@ -76,7 +76,7 @@ DRAWS = 20_000
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
+def test_sampled_tokens_follow_softmax(temperature: float) -> None:
     """20,000 samples fit softmax(logits / temperature) in a chi-squared test at the level 1e-4."""
     import torch
     from scipy.stats import chisquare
@@ -92,7 +92,7 @@ def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
+def test_first_tokens_follow_the_models_softmax(base: Base) -> None:
     """First tokens of 600 sampled answers fit the model's own softmax in a chi-squared test at the level 1e-4."""
     import torch
     from scipy.stats import chisquare
@@ -116,7 +116,7 @@ def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
     assert chisquare(counts, expected).pvalue > 1e-4
 
 
-def test_a_row_draws_anew_at_every_step() -> None:
+def test_samples_of_one_row_are_independent() -> None:
     """Successive samples of one row are independent and uniformly distributed for equal logits."""
     import torch
     from scipy.stats import chi2_contingency

@@ -27,12 +27,12 @@ class TestTrainer:
         with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
             trainers()[engine].check(base, replace(SHORT, quantization=Quantization.NONE))
 
-    def test_arguments_are_the_librarys(self, base: Base, engine: Engine, tmp_path: Path) -> None:
+    def test_arguments_have_settings_and_seed(self, base: Base, engine: Engine, tmp_path: Path) -> None:
         """The library's training arguments contain the trial's settings and seed."""
         made = trainers()[engine].arguments(base, SHORT, 7, str(tmp_path))
         assert (made.learning_rate, made.num_train_epochs, made.seed) == (SHORT.learning_rate, SHORT.epochs, 7)
 
-    def test_a_result_can_be_saved_and_the_base_is_bare_afterwards(
+    def test_a_result_can_be_saved_and_the_adapter_is_removed_afterwards(
         self, base: Base, engine: Engine, tmp_path: Path
     ) -> None:
         """The adapter can be saved while the iterator is open; when it is closed, the base has no adapter."""

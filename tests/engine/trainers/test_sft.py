@@ -65,7 +65,7 @@ def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp
 # --- precision ----------------------------------------------------------------------------------------------------
 
 
-def test_trl_alone_trains_in_bf16_and_the_first_step_says_so(borrowed: Base, tmp_path: Path) -> None:
+def test_trl_alone_trains_in_bf16_and_the_first_step_fails(borrowed: Base, tmp_path: Path) -> None:
     """SFTTrainer's own adapter is not in fp32, and the guard ends such a training in its first step."""
     trainer = trainer_of(borrowed, tmp_path)
     with pytest.raises(EngineError, match="32 adapter weights are not in fp32"):
@@ -95,7 +95,7 @@ def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -
         (DeviceKind.CUDA, "bfloat16", (False, True)),
     ],
 )
-def test_mixed_precision_is_always_said(
+def test_mixed_precision_is_always_explicit(
     base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
 ) -> None:
     """The arguments set fp16 and bf16 by the machine: SFTConfig's default is bf16, which a T4 only emulates."""
@@ -111,14 +111,14 @@ def test_mixed_precision_is_always_said(
 # --- divergence ---------------------------------------------------------------------------------------------------
 
 
-def test_an_absurd_learning_rate_is_diverged(base: Base) -> None:
+def test_a_huge_learning_rate_diverges(base: Base) -> None:
     """A learning rate of 1e30 diverges: training stops, the message names the step, and the log has no NaN."""
     found = trained_once(base, replace(SHORT, learning_rate=1e30))
     assert (found.status, found.message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
     assert [step.grad_norm is None for step in found.steps] == [False, True]
 
 
-def test_a_loss_that_is_not_finite_is_diverged(own: Base) -> None:
+def test_a_loss_that_is_not_finite_is_divergence(own: Base) -> None:
     """A loss of NaN is reported as NaN and not as 0, which the trainer would log by default."""
     own.model.model.norm.weight.data[0] = math.inf
     found = trained_once(own)
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_diverged(own: Base) -> None:
     assert losses(found) == [None]
 
 
-def test_a_weight_that_is_not_finite_is_diverged(base: Base) -> None:
+def test_a_weight_that_is_not_finite_is_divergence(base: Base) -> None:
     """A weight that is not finite after the last step is divergence, even if all losses and norms were finite."""
     found = trained_once(base, replace(ONE_STEP, optimizer="sgd", learning_rate=1e30, weight_decay=1e30))
     assert all(step.loss is not None and step.grad_norm is not None for step in found.steps)
@@ -141,14 +141,14 @@ def logged(log: TrainingLog, *norms: float) -> str:
     return log.diverged
 
 
-def test_fp16_may_look_for_its_scale() -> None:
+def test_fp16_may_skip_sixteen_steps() -> None:
     """In fp16, sixteen skipped steps in a row are allowed and a seventeenth is divergence."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     assert logged(log, *[math.inf] * MAX_SKIPPED_STEPS, 1.0, *[math.inf] * MAX_SKIPPED_STEPS) == ""
     assert logged(log, math.inf) == "the gradient norm was inf at step 34 of 99"
 
 
-def test_a_training_that_took_no_step_is_diverged(borrowed: Base, tmp_path: Path) -> None:
+def test_a_training_of_skipped_steps_is_divergence(borrowed: Base, tmp_path: Path) -> None:
     """A training in fp16 whose steps were all skipped has diverged."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     logged(log, math.inf, math.inf, math.nan)
@@ -282,7 +282,7 @@ def test_every_step_is_logged(base: Base) -> None:
     assert found.trainable_parameters == 8 * 2 * (256 + 256) * SHORT.rank
 
 
-def test_progress_is_told_step_by_step(base: Base) -> None:
+def test_progress_is_reported_step_by_step(base: Base) -> None:
     """Progress is reported once per step, with the total number of steps."""
     from harness.engine.trainers.sft import trained
 
@@ -312,7 +312,7 @@ def test_no_checkpoint_is_written(borrowed: Base, tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
+def test_a_finished_training_is_collected(base: Base) -> None:
     """A finished trainer is collected before the next phase is measured, although it refers to itself."""
     import weakref
 
@@ -324,7 +324,7 @@ def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
     assert meter.cost(Phase.TRAIN, 0).peak_resident.value > 0
 
 
-def test_the_order_of_rows_is_the_seeds(base: Base) -> None:
+def test_the_order_of_rows_depends_on_the_seed(base: Base) -> None:
     """The order of rows differs between epochs and between seeds."""
     orders = {}
     singly = replace(SHORT, batch_size=1, rank=1)

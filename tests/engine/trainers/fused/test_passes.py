@@ -23,7 +23,7 @@ from harness.engine.trainers.fused.passes import even_passes, padded, passes
         ([200], 1, [[0]]),
     ],
 )
-def test_passes_are_as_cheap_as_can_be(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
+def test_passes_are_the_cheapest(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
     """Long rows get their own pass if their padding would cost more, and no pass exceeds the token limit."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]

@@ -44,7 +44,7 @@ def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base
     assert [known.alone(steps, 100).seconds.value for steps in (2, 3, 7, 9)] == [4.0, 5.0, 12.0, 15.0]
 
 
-def test_a_probe_takes_no_more_rows_than_there_are(base: Base) -> None:
+def test_a_probe_takes_each_row_at_most_once_per_step(base: Base) -> None:
     """If a batch is larger than the number of rows, each step of a probe has all rows."""
     rows, spy = [Row([5] * n, [5] * n) for n in (4, 5, 6)], Spy()
     found = probe(base, rows, replace(SHORT, batch_size=8), spy)
@@ -52,7 +52,7 @@ def test_a_probe_takes_no_more_rows_than_there_are(base: Base) -> None:
     assert (found.per_epoch, found.last) == (1, found.full)
 
 
-def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
+def test_trials_with_equal_step_costs_share_a_probe() -> None:
     """Trials share a probe unless they differ in a setting that changes a step's cost.
 
     `max_length` counts only if it cuts rows.

@@ -25,7 +25,7 @@ from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, traini
 
 
 @pytest.mark.slow
-def test_each_trial_is_what_sfttrainer_makes_of_it(base: Base) -> None:
+def test_each_fused_trial_matches_sfttrainer(base: Base) -> None:
     """Six different fused trials have SFTTrainer's logs and answers, and its losses and adapters to 1e-3."""
     rows = rows_of(base, 10)
     made = together(base, *SIX, rows=rows)
@@ -51,7 +51,7 @@ def answers_of(base: Base, learned: FusedResult, texts: Sequence[str]) -> list[t
             return [(a.text, a.tokens) for a in ask(base, model, texts)]
 
 
-def test_in_double_precision_each_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+def test_in_double_precision_each_fused_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
     """In double precision, losses, gradient norms and adapters of six fused trials equal SFTTrainer's to 1e-9."""
     six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
     made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
@@ -161,7 +161,7 @@ def test_a_diverging_trial_leaves_the_others_unchanged(base: Base) -> None:
         assert all(tensor.equal(named(good[name])[key]) for key, tensor in named(bad[name]).items())
 
 
-def test_rows_do_not_see_each_other(tiny: Tiny) -> None:
+def test_rows_do_not_attend_to_each_other(tiny: Tiny) -> None:
     """A trial's losses in a pass with another trial equal those of the trial alone to 1e-12."""
     settings = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
     (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
@@ -173,7 +173,7 @@ def test_rows_do_not_see_each_other(tiny: Tiny) -> None:
     assert figures(beside["own"].steps) == pytest.approx(figures(alone.steps), rel=1e-12, abs=0)
 
 
-def test_the_base_is_bare_afterwards(base: Base) -> None:
+def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
     """The base has no adapter and its old attributes after a fused training that was closed early."""
     names = [name for name, _ in base.model.named_modules()]
     attributes = set(vars(base.model))
