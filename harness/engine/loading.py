@@ -223,7 +223,7 @@ def check_quantization(base: Base, settings: Settings) -> None:
     """Check that the base is in the quantisation that a trial's settings name.
 
     Raises:
-        EngineError: it is in another one.
+        EngineError: the base is in another quantisation.
     """
     if base.quantization is not settings.quantization:
         raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")

@@ -77,15 +77,14 @@ class Merge:
                 if update and a is not None and b is not None:
                     part = part.float().addmm(b[rows], a, alpha=update.scaling)
                 made = part.to(dtype)
-                if not all(
-                    torch.stack(made.aminmax()).isfinite()
-                ):  # in 16 bits, much faster than `isfinite` of all elements
+                # In 16 bits this is much faster than `isfinite` of all elements.
+                if not all(torch.stack(made.aminmax()).isfinite()):
                     remedy = "Export with --dtype bfloat16, whose range is that of float32."
                     raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
                 yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
     def _weight(self, name: str) -> torch.Tensor:
-        """Return a weight, (out, in) or (size,), as the evaluated model uses it: in compute precision."""
+        """Return a weight, (out, in) or (size,), with the values that the evaluated model computes with."""
         import torch
 
         source = self.sources[name]
@@ -259,9 +258,8 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     if config.bias != "none":
         raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*tie_word_embeddings.*"
-        )  # a tied head with an update is untied here
+        # PEFT warns of an update of a tied head, which this merge unties.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         return PeftModel(model, config)
 
 

@@ -54,16 +54,16 @@ class StageInputs:
 
 
 def answer_stages(
-    inputs: StageInputs, prompts: Sequence[Prompt], decoding: Decoding, tell: Callable[[str], None]
+    inputs: StageInputs, prompts: Sequence[Prompt], decoding: Decoding, report: Callable[[str], None]
 ) -> Iterator[StageAnswers]:
     """Yield the answers of each stage, and the distance of its logits from those of the stage before.
 
-    Logits are computed for each prompt followed by the first stage's answer. `tell` is called with a line of progress.
+    Logits are computed for each prompt followed by the first stage's answer. Progress goes to `report`, line by line.
     """
     before: list[torch.Tensor] = []
     probes: list[list[int]] = []
     for stage, backend in _backends(inputs):
-        tell(f"asking: {stage}")
+        report(f"answering: {stage}")
         answers = backend.answers(prompts, decoding)
         probes = probes or _probes(backend, prompts, answers)
         logits = [backend.logits(ids) for ids in probes]

@@ -1,4 +1,4 @@
-"""`python -m harness.engine.worker JOB`: one process, one base model, one group of trials.
+"""`python -m harness.engine.worker JOB`: a process that does the tasks of one job on one base model.
 
 A process frees all of its memory when it ends; a notebook would have to restart its runtime. Progress goes to stdout,
 one event per line. Output of libraries goes to stderr, which the parent stores as a log. Results are committed to the
@@ -104,7 +104,7 @@ def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
 
 
 class _Worker:
-    """Does the tasks of a job over the base that it has loaded."""
+    """Does the tasks of a job on the base that it has loaded."""
 
     def __init__(self, job: Job, emit: Emit, tools: Tools) -> None:
         filter_worker_log()

@@ -45,8 +45,7 @@ def answer(
     """Return one answer per prompt, in the order of the prompts. `model` is the base with or without an adapter.
 
     Rows of similar length share a batch to save padding. Each row samples with its own generator, so in full precision
-    its text does not depend on the other rows. A batch that does not fit in the GPU's memory is
-    halved.
+    its text does not depend on the other rows. A batch that does not fit in the GPU's memory is halved.
     """
     distinct = list({prompt.key: prompt for prompt in prompts}.values())
     requests = [_Request(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in distinct]

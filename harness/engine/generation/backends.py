@@ -102,7 +102,7 @@ class GgufBackend:
         return torch.tensor(self.llama.scores[: len(ids)])
 
     def tokens_of(self, prompt: Prompt) -> list[int]:
-        """Tokenize the prompt's text with llama.cpp, as its users do."""
+        """Tokenize the prompt's text with llama.cpp's own tokenizer, as users of llama.cpp do."""
         text = self.tokenizer.apply_chat_template(as_chat(prompt.messages), tokenize=False, add_generation_prompt=True)
         return list(self.llama.tokenize(str(text).encode(), add_bos=False, special=True))
 

@@ -215,13 +215,13 @@ class _Batch:
         self._cache: Cache | None = None
         self._places: Slots
         self._mask: torch.Tensor
-        """(rows, columns): the columns that each row attends to."""
+        """The columns that each row attends to, (rows, columns)."""
         self._last: torch.Tensor
-        """(rows, 1): each row's last token."""
+        """Each row's last token, (rows, 1)."""
         self._positions: torch.Tensor
-        """(rows, 1): the position of each row's last token in its text."""
+        """The position of each row's last token in its text, (rows, 1)."""
         self._columns: torch.Tensor
-        """(rows,): the column of each row's last token in the cache; earlier columns may be padding."""
+        """The column of each row's last token in the cache, (rows,); earlier columns may be padding."""
 
     def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
         """Yield every slot when it has ended. If memory runs out, unfinished rows restart in a smaller batch.
@@ -261,9 +261,8 @@ class _Batch:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
             ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
-            del waiting[
-                :count
-            ]  # delete them only after `_join`: after an out-of-memory error they must still be waiting
+            # Delete them only after `_join`: after an out-of-memory error they must still be waiting.
+            del waiting[:count]
             return ended
         if not waiting and 2 * len(active) <= len(self._slots) > self._least:
             self._keep_active()

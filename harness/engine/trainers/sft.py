@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig, SFTTrainer
 
 MAX_SKIPPED_STEPS = 16
-"""fp16's loss scale starts at 2**16 and halves at each overflow: after 16 skipped steps in a row it is 1."""
+"""Largest number of skipped steps in a row: fp16's loss scale starts at 2**16 and halves each time, to 1 after 16."""
 
 
 class Trainable(Protocol):
@@ -304,7 +304,7 @@ def fingerprint_of(
 
 
 def _one(values: Iterable[Any]) -> Any:
-    """Return the value if all groups have the same, else the list of different values."""
+    """Return the value that all groups share, or the list of different values."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different
 

@@ -13,19 +13,19 @@ import torch
 from harness.engine.trainers.fused.layout import CurrentPass
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""The matrices `A` (rank, in) and `B` (out, rank) of one module's adapter."""
+"""The matrices `A`, (rank, in), and `B`, (out, rank), of one module's adapter."""
 
 
 class StackedLinear(torch.nn.Module):
     """A linear module of the base with the adapters of all trials that have one on it (the members)."""
 
     A: torch.nn.Parameter
-    """(members, largest rank, in)."""
+    """`A` of all members, (members, largest rank, in)."""
     B: torch.nn.Parameter
-    """(members, out, largest rank)."""
+    """`B` of all members, (members, out, largest rank)."""
 
     def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
-        """`number` is the layer's position in the stack; dropout is seeded with it."""
+        """Wrap `base_layer`; `number`, the layer's position in the stack, is a part of each dropout seed."""
         super().__init__()
         self.base_layer = base_layer
         self.members: tuple[int, ...] = ()
@@ -34,7 +34,7 @@ class StackedLinear(torch.nn.Module):
         self._number = number
 
     def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
-        """Replace the adapters; `weights` has `A`, (rank, in), and `B`, (out, rank), by slot, `scaling` the same order.
+        """Replace the adapters: `A`, (rank, in), and `B`, (out, rank), by slot, and a scaling for each slot in order.
 
         The layer holds them in `dtype`, by default in their own.
         """

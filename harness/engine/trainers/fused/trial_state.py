@@ -93,7 +93,7 @@ class TrialState:
         scaled: bool,
         device: torch.device,
     ) -> None:
-        """`weights` are the initial `A` (rank, in) and `B` (out, rank) by module."""
+        """Copy the initial weights, `A`, (rank, in), and `B`, (out, rank), by module, to `device`."""
         import torch
 
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
