@@ -1,18 +1,18 @@
 """Everything that needs torch: load a base, train adapters on it, answer prompts, merge and measure.
 
-worker          the process that the runner starts: one job over one base
-batched_worker  the tasks of a job that are trained or answered together
+worker          the process that the runner starts: it does one job on one base model
+batched_worker  trains several tasks of a job in one pass, and answers for several in one batch
 loading         loads and quantises a base, and keeps it trainable
-quantized_base  the quantised base on disk
-random_weights  a base with random weights in the shape of a known configuration
-tokenization    conversations to token ids and labels
+quantized_base  saves the quantised base and reads it again
+random_weights  makes a base with random weights in the shape of a known configuration
+tokenization    renders conversations to token ids and labels
 trainers/       trains adapters: SFTTrainer, or many trials in one pass
 generation/     answers prompts, by PyTorch or llama.cpp
 adapters        saves, checks and attaches adapters
-fingerprint     what was trained, in digests
-merging         base and adapter to the weights of one model
-parity_stages   the same prompts at every stage from adapter to GGUF file
-meter           wall time and peak memory of a phase
-calibration     how fast this GPU trains
-log_filters     hides messages of libraries that are of no use to a reader
+fingerprint     digests of what was trained
+merging         merges a base and an adapter into the weights of one model
+parity_stages   compares answers and logits of every stage from adapter to GGUF file
+meter           measures wall time and peak memory of a phase
+calibration     measures how fast this GPU trains
+log_filters     hides messages of libraries that do not help the reader of a log
 """

@@ -1,7 +1,7 @@
 """Saves adapters, and attaches them to a base after checking them.
 
-PEFT loads an adapter with flipped bytes or wrong layer names without an error. So the store checks the digests of the
-files, and this module the names and shapes of the tensors.
+PEFT loads an adapter with flipped bytes or wrong layer names without an error. Therefore the cache checks the digests
+of the files, and this module checks the names and shapes of the tensors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Does tasks of a job together: adapters are trained side by side in passes, and many models answer in one batch.
+"""Trains several tasks of a job in one pass, and lets several models answer in one batch.
 
-The results of a pass are committed when it ends, and its adapters answer before the next pass begins, so a worker that
-is killed loses one pass at most. A pass is committed as a whole, and so are the answers of a batch. After a kill, work
-is therefore repeated with the same trials in a pass and the same models in a batch, and rounds as it did before.
+The results of a pass are committed when it ends, and its adapters answer before the next pass begins, so a killed
+worker loses at most one pass. A pass is committed as a whole, and so are the answers of a batch. A restarted worker
+therefore forms the same passes and batches as before, and gets the same rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from pathlib import Path
 
 from harness.core.answers import Answer
@@ -41,24 +42,32 @@ from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
 _ADAPTER_SHARE = 0.4
-"""Share of free memory that their adapters may take."""
+"""Share of free memory that the adapters of one batch of models may take."""
 _REPORT_EVERY = 8
-"""Answers of one model between two progress events."""
+"""Number of answers of one model between two progress events."""
+
+
+class _PassEnd(Enum):
+    """How a pass ended."""
+
+    COMMITTED = auto()
+    OUT_OF_MEMORY = auto()
+    FAILED = auto()
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What a worker trains and answers with; tests replace parts of it."""
+    """The trainers and the answering function of a worker; tests replace some of them."""
 
     trainers: Mapping[Engine, Trainer]
     answer_requests: Callable[..., Iterator[tuple[str, list[Answer]]]] = answer_requests
     models_at_once: int = 24
-    """Most models in one batch: their adapters are in memory side by side."""
+    """Largest number of models in one batch: all of their adapters are in memory at the same time."""
 
 
 @dataclass(frozen=True)
 class BatchedWorker:
-    """Trains and answers tasks together, over the base that a worker has loaded."""
+    """Trains and answers several tasks at once, on the base that a worker has loaded."""
 
     job: Job
     base: Base
@@ -67,6 +76,7 @@ class BatchedWorker:
     rows: Mapping[int, list[Row]]
     """Training rows by `max_length`."""
     load: PhaseCost
+    """Cost of loading the base."""
     tools: Tools
 
     # --- training -------------------------------------------------------------------------------------------------
@@ -74,44 +84,46 @@ class BatchedWorker:
     def train(self, tasks: Sequence[Task], alone: list[Task]) -> Iterator[list[Task]]:
         """Train the tasks in passes, in their order, and yield the tasks of each pass when it is committed.
 
-        If a pass runs out of memory or fails otherwise, it is repeated with half its trials. A task that fails in a
-        pass of its own is added to `alone`: the reference trainer will report the reason.
+        A pass that fails is repeated in halves. If a pass of a single task fails, that task is added to `alone`: the
+        reference trainer will then train it, or report why it cannot be trained.
         """
         probed = self._probe(tasks)
         fit = [task for task in tasks if self._shape(task) in probed]
         alone += [task for task in tasks if task not in fit]
         if not fit:
-            yield []  # tasks that only answer need not wait for a pass
+            yield []  # without a pass, tasks that only answer can start now
             return
         self._free()  # memory of the last probe, which would otherwise lower the concurrency
         most = concurrency(self.base, [_settings(task) for task in fit], PASS_TOKENS[self.job.machine.kind])
         left = _even_passes(fit, most)
         while left:
             some = left.pop(0)
-            for task in some:
-                self.emit(Event(EventKind.STARTED, task.trial))
-            try:
-                self._train_pass(some, probed)
-            except StoreError:
-                raise
-            except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference trainer, shows the cause
-                traceback.print_exc()
-                short = out_of_memory(error)
-            else:
+            end = self._try_pass(some, probed)
+            if end is _PassEnd.COMMITTED:
                 yield some
                 continue
             self._free()
             if len(some) == 1:
                 alone += some
                 yield []
-                continue
-            half = -(-len(some) // 2)
-            # Other passes of this size would run out of memory, too; any other error comes from one of these trials.
-            others = [task for each in left for task in each]
-            left = [*_even_passes(some, half), *(_even_passes(others, half) if short else left)]
+            else:
+                left = _halved(some, left, end)
+
+    def _try_pass(self, tasks: Sequence[Task], probed: Mapping[Settings, Probe]) -> _PassEnd:
+        """Train these tasks in one pass. The returned value holds no exception, whose traceback would keep memory."""
+        for task in tasks:
+            self.emit(Event(EventKind.STARTED, task.trial))
+        try:
+            self._train_pass(tasks, probed)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference trainer, shows the cause
+            traceback.print_exc()
+            return _PassEnd.OUT_OF_MEMORY if out_of_memory(error) else _PassEnd.FAILED
+        return _PassEnd.COMMITTED
 
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
-        """Measure what each kind of trial costs alone; kinds that cannot be trained are left out."""
+        """Measure the cost of training one trial of each kind alone; leave out kinds that cannot be trained."""
         found: dict[Settings, Probe | None] = {}
         trainer = self.tools.trainers[Engine.REFERENCE]
         for task in tasks:
@@ -133,7 +145,7 @@ class BatchedWorker:
         return shape_of(settings, self.rows[settings.max_length])
 
     def _train_pass(self, tasks: Sequence[Task], probed: Mapping[Settings, Probe]) -> None:
-        """Train these tasks side by side and commit all of them together."""
+        """Train these tasks in one pass and commit all of their results together."""
         meter, trainer = Meter(self.job.machine), self.tools.trainers[Engine.FUSED]
         with self.cache.together() as commit:
             with meter:
@@ -191,7 +203,7 @@ class BatchedWorker:
         return [_left(task, answered) for task in tasks if any(part.training not in answered for part in _parts(task))]
 
     def _batches(self, asked: Sequence[tuple[Task, Task]]) -> Iterator[list[tuple[Task, Task]]]:
-        """Divide the parts of tasks into batches whose adapters leave memory for answers."""
+        """Divide (task, part) pairs into batches small enough that memory for answers remains beside the adapters."""
         room = _ADAPTER_SHARE * free_bytes(self.base)
         some, held = list[tuple[Task, Task]](), 0
         for task, part in asked:
@@ -215,7 +227,7 @@ class BatchedWorker:
         return Request(part.training, adapter, part.prompts) if adapter else None
 
     def _answer_batch(self, asked: Sequence[tuple[Task, Task]]) -> set[str]:
-        """Answer one batch and commit it; return the names of the models that have answered."""
+        """Answer one batch and commit the answers; return the training ids of the models that answered."""
         made = [(task, self._request(part)) for task, part in asked]
         requests = [request for _, request in made if request]
         if not requests:
@@ -243,7 +255,7 @@ class BatchedWorker:
         return set(found)
 
 
-# --- what the batched worker and the worker share ----------------------------------------------------------------
+# --- shared by the batched worker and the worker -------------------------------------------------------------------
 
 
 def trial_of(task: Task, rows: Sequence[Row], commit: Commit) -> TrialInput:
@@ -252,7 +264,7 @@ def trial_of(task: Task, rows: Sequence[Row], commit: Commit) -> TrialInput:
 
 
 def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, together: Together | None) -> Training:
-    """Return the record of a training; `together` is the pass that it shared with other trials."""
+    """Return the record of a training; `together` describes the pass that it shared with other trials, if any."""
     return Training(
         task.training,
         result.status,
@@ -267,26 +279,26 @@ def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, toge
 
 
 def with_saved(training: Training, folder: Path) -> Training:
-    """Add to a training's fingerprint the fields that only the saved adapter shows."""
+    """Add the fields of the saved adapter file to a training's fingerprint."""
     if training.fingerprint is None:
         return training
     return replace(training, fingerprint=fingerprint.with_saved(training.fingerprint, folder))
 
 
 def answer_phase(task: Task) -> Phase:
-    """Return the phase in which a task's prompts are answered: before training for the base, else after."""
+    """Return the phase in which a task's prompts are answered: before training for the base, otherwise after."""
     return Phase.ANSWER_BEFORE if _is_base(task) else Phase.ANSWER_AFTER
 
 
 def can_batch(task: Task, engine: Engine) -> bool:
-    """Whether a task can be done together with others; the reference trainer trains one trial after another."""
+    """Whether a task can share a pass or batch with others; the reference trainer trains one trial after another."""
     if engine is not Engine.FUSED:
         return not task.train
     return task.settings is None or fusible(task.settings)
 
 
 def _keep_epochs(task: Task, commit: Commit) -> Keep | None:
-    """Return what commits the adapter of each epoch of the task's timeline; None without a timeline."""
+    """Return a callback that commits the adapter of each epoch in the task's timeline; None without a timeline."""
     wanted = {each.epoch: each.id for each in task.timeline}
 
     def keep(epoch: int, save: Callable[[Path], None]) -> None:
@@ -297,9 +309,9 @@ def _keep_epochs(task: Task, commit: Commit) -> Keep | None:
 
 
 def _even_passes(tasks: Sequence[Task], most: int) -> list[list[Task]]:
-    """Divide tasks into as few passes of at most `most` as possible, of nearly equal size.
+    """Divide tasks into the fewest passes of at most `most` tasks, of nearly equal size.
 
-    Dividing the tasks that remain after some passes gives the same passes.
+    If some passes are already done, dividing the remaining tasks gives the same remaining passes.
     """
     left, found = list(tasks), list[list[Task]]()
     while left:
@@ -309,8 +321,19 @@ def _even_passes(tasks: Sequence[Task], most: int) -> list[list[Task]]:
     return found
 
 
+def _halved(failed: Sequence[Task], left: Sequence[Sequence[Task]], end: _PassEnd) -> list[list[Task]]:
+    """Return the passes to try next: the failed one in halves, then the others.
+
+    After running out of memory the others are made as small, too. Any other error comes from one of the failed tasks.
+    """
+    half = -(-len(failed) // 2)
+    if end is _PassEnd.OUT_OF_MEMORY:
+        return [*_even_passes(failed, half), *_even_passes([task for each in left for task in each], half)]
+    return [*_even_passes(failed, half), *map(list, left)]
+
+
 def _share(cost: PhaseCost, share: float, models: int) -> PhaseCost:
-    """Return one model's share of a batch's time; memory stays that of the whole batch."""
+    """Return the cost of one model in a batch: `share` of the batch's time, and the memory of the whole batch."""
     seconds = replace(cost.seconds, value=cost.seconds.value * share)
     note = f"its share, by tokens, of {models} models together, whose memory this is"
     return replace(cost, seconds=seconds, note=note, models=models)
@@ -321,13 +344,13 @@ def _is_base(task: Task) -> bool:
 
 
 def _parts(task: Task) -> list[Task]:
-    """Return the task with its own prompts, and one task for each epoch of its timeline; only those with prompts."""
+    """Return the task and one more for each epoch of its timeline, without those that have no prompts."""
     epochs = (replace(task, training=each.id, prompts=each.prompts) for each in task.timeline)
     return [part for part in (task, *epochs) if part.prompts]
 
 
 def _left(task: Task, answered: Collection[str]) -> Task:
-    """Return the task without the prompts that are answered."""
+    """Return the task without its prompts and timeline epochs whose training id is in `answered`."""
     later = tuple(each for each in task.timeline if each.id not in answered)
     return replace(task, prompts=() if task.training in answered else task.prompts, timeline=later)
 

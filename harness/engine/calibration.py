@@ -38,11 +38,13 @@ BENCHMARKS = (
     Timing("llama-2-7b", 4, 2, 512),
     Timing("llama-2-7b", 4, 8, 512),
 )
-"""Few tokens show the fixed cost of a pass, many the speed of products; two sizes separate launches and weights."""
+"""Benchmarks with few tokens show the fixed cost of a pass, and those with many show the speed of matrix products.
+
+Models of two sizes separate the cost of kernel launches from that of dequantising weights."""
 MOST_ROWS = 64
-"""If the largest benchmark takes hardly longer than the smallest, its rows are doubled, up to this number."""
+"""Largest number of rows to which `_larger` doubles the last benchmark."""
 STEPS, WARM_UP = 9, 3
-"""Steps of each benchmark, and the number of first steps that are not counted, in which kernels are compiled."""
+"""Steps of each benchmark, and the number of first steps that are not counted because kernels are compiled in them."""
 _TOKEN = 5
 
 
@@ -58,7 +60,7 @@ def timings(
 ) -> list[Timing]:
     """Return the benchmarks with their median seconds per step. `shapes` is a folder with one folder per shape.
 
-    Output of the libraries is hidden. Tests replace what makes a base (`make`) and what times a benchmark (`measure`).
+    Output of the libraries is hidden. Tests pass their own `make`, which makes a base, and `measure`, which times it.
 
     Raises:
         EngineError: a benchmark did not train.
@@ -86,7 +88,7 @@ def _larger(
 ) -> list[Timing]:
     """Double the rows until a step takes twice as long as the smallest benchmark of this base.
 
-    With fewer rows a fast GPU mostly waits for Python, and the speed of its products is not visible.
+    With fewer rows, a fast GPU mostly waits for Python, so timings do not show the speed of its matrix products.
     """
     import torch
 
@@ -104,7 +106,7 @@ def _larger(
 
 
 def _base(machine: Machine, shape: Path, layers: int, tokenizer: Path, folder: Path) -> Base:
-    """Make and load a few layers of a shape with random weights, in the way of `shape:NAME`."""
+    """Make and load the first `layers` layers of a shape with random weights, as for the model `shape:NAME`."""
     config = json.loads((shape / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}), encoding="utf-8")
     ref = ModelRef(shape.name, str(folder), "", shape_only=True, tokenizer=str(tokenizer))
@@ -136,5 +138,5 @@ def _timed(base: Base, given: Timing) -> Timing:
 
 
 def _between(ends: Sequence[float]) -> Iterator[float]:
-    """Yield the seconds of each step that counts."""
+    """Yield the seconds of each step after the first `WARM_UP`."""
     return (after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 :]))

@@ -1,9 +1,9 @@
-"""Fingerprints of trainings: what was really trained, in a few words and digests.
+"""Fingerprints of trainings: a few words and digests that describe what was really trained.
 
-They show changes that pass rates do not show: an adapter saved in bf16 answered 53 of 53 questions identically, and a
-loss on all tokens scores like one on the assistant's tokens. A trainer records what reached its optimizer and its file,
-not what the settings say. A fingerprint does not depend on seed or machine. `trained_on` builds it, and `with_saved`
-adds the fields of the saved file.
+They show changes that pass rates do not show: an adapter saved in bf16 answered 53 of 53 questions identically, and
+training on all tokens scored like training on the assistant's tokens only. A trainer records what its optimizer and
+its file received, not the settings. A fingerprint does not depend on seed or machine. `trained_on` builds it, and
+`with_saved` adds the fields of the saved file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.engine.tokenization import IGNORED
 
 WEIGHTS = "adapter_model.safetensors"
 _LEFT_OUT = ("lr", "initial_lr")
-"""The schedule shows these."""
+"""Optimizer arguments that are left out of its description because the schedule shows them."""
 
 
 def trained_on(
@@ -62,7 +62,7 @@ def with_saved(fingerprint: Fingerprint, folder: Path) -> Fingerprint:
 
 
 def described(name: str, values: Mapping[str, Any]) -> str:
-    """Describe an optimizer: its class and arguments, without those that are off or shown by the schedule."""
+    """Describe an optimizer by its class and arguments, without arguments that are off or that the schedule shows."""
     given = {key: value for key, value in values.items() if key not in _LEFT_OUT and value not in (None, False)}
     return f"{name}({', '.join(f'{key}={_plain(value)}' for key, value in sorted(given.items()))})"
 
@@ -72,7 +72,7 @@ def _plain(value: Any) -> str:
 
 
 def _schedule(rates: Sequence[float]) -> str:
-    """Describe the learning rates with six digits each, since the last digits depend on the order of operations."""
+    """Describe the learning rates, rounded to six digits: further digits depend on the order of operations."""
     if not rates:
         return "no steps"
     shown = [f"{rate:.6g}" for rate in rates]

@@ -95,8 +95,8 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
 def keep_to(machine: Machine) -> None:
     """Apply the machine's limits to this process: threads, and under the profile `t4` those of a T4.
 
-    These are the memory that PyTorch's allocator may use, and no attention kernel that needs a newer GPU
-    (FlashAttention and cuDNN attention need compute capability 8.0; memory-efficient attention runs on a T4).
+    Under that profile, the memory of PyTorch's allocator is capped, and attention kernels that need a newer GPU are
+    switched off (FlashAttention and cuDNN attention need compute capability 8.0; memory-efficient attention does not).
     """
     import torch
 
@@ -106,7 +106,7 @@ def keep_to(machine: Machine) -> None:
     if machine.kind is DeviceKind.CUDA and machine.memory_cap:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
-        # A cap without a profile is a T4's of an earlier version, or a test's.
+        # A cap without a profile comes from a record of an earlier version (then a T4's), or from a test.
         if held is None or not held.flash_attention:
             torch.backends.cuda.enable_flash_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
@@ -138,7 +138,7 @@ def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> Non
 def without_today(template: str) -> str:
     """Return the chat template with a fixed date.
 
-    With the current date, the same rows would have other tokens tomorrow under the same ids in the cache.
+    With the current date, the same row would have other tokens tomorrow under the same id in the cache.
     """
     dated = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
     return dated + template if "strftime_now" in template else template
@@ -147,8 +147,8 @@ def without_today(template: str) -> str:
 def keep_trainable(model: PreTrainedModel) -> None:
     """Switch off bitsandbytes' packing of 4-bit weights for inference on CPUs with AVX512-BF16.
 
-    A packed layer is not differentiable. Once the base had answered a prompt, every adapter below a packed layer would
-    silently get no gradient. A packed layer also computes in bf16 when fp32 is set.
+    bitsandbytes packs a layer when the base first answers a prompt. A packed layer is not differentiable, so adapters
+    below it would silently get no gradient. A packed layer also computes in bf16 although the model is in fp32.
     """
     from bitsandbytes.nn import Linear4bit
 
@@ -223,7 +223,7 @@ def check_quantization(base: Base, settings: Settings) -> None:
     """Check that the base is in the quantisation that a trial's settings name.
 
     Raises:
-        EngineError: it is in another one.
+        EngineError: the base is in another quantisation.
     """
     if base.quantization is not settings.quantization:
         raise EngineError(f"the base is {base.quantization} and the trial asks for {settings.quantization}")

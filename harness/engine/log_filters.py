@@ -1,4 +1,4 @@
-"""Hides messages of libraries that are of no use to the reader of a log or a terminal."""
+"""Hides messages of libraries that do not help the reader of a log or a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def hide_library_messages() -> None:
 
 
 def filter_worker_log() -> None:
-    """Hide progress bars and advice of libraries from a worker's log, which they would make unreadable."""
+    """Hide progress bars and advice of libraries, which would make a worker's log unreadable."""
     from datasets import disable_progress_bars
     from transformers.utils import logging as of_transformers
 
@@ -30,14 +30,15 @@ def filter_worker_log() -> None:
 def hide_kernel_advice() -> None:
     """Hide bitsandbytes' advice to install the package `kernels`; call this before bitsandbytes is imported.
 
-    That kernel packs weights for inference, which makes them untrainable. `loading.keep_trainable` switches it off.
+    With `kernels`, weights would be packed for inference, which makes them untrainable; `loading.keep_trainable`
+    switches that off.
     """
-    # On this logger itself, since a filter does not apply to the loggers below it.
+    # Add the filter to this logger itself: a filter on a parent logger does not apply to it.
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_useful)
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """False for that advice only: if `kernels` is installed and fails to load, the reason is still logged."""
+    """Return False for the advice to install `kernels`. If `kernels` is installed and fails to load, log the reason."""
     why = record.args[0] if isinstance(record.args, tuple) and record.args else None
     absent = isinstance(why, ModuleNotFoundError) and why.name == "kernels"
     return not (absent and str(record.msg).startswith(_FOR_KERNELS))

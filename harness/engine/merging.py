@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 AT_ONCE = 1 << 20
-"""Elements that are updated, cast and written at once: 4 MiB in fp32, which fits in a processor's cache."""
+"""Number of elements updated, cast and written at a time: 4 MiB in fp32, which fits in a processor's cache."""
 FETCH_AGAIN = "Fetch or copy the base model again."
 
 
 @dataclass(frozen=True)
 class Update:
-    """Names of the adapter's tensors for one matrix: `scaling * B @ A` is added, `A` (rank, in) and `B` (out, rank)."""
+    """The update `scaling * B @ A` of one matrix: names of the tensors `A`, (rank, in), and `B`, (out, rank)."""
 
     a: str
     b: str
@@ -48,16 +48,16 @@ class Merge:
     adapter: Path
     specs: tuple[TensorSpec, ...]
     sources: Mapping[str, str]
-    """The base's tensor for every tensor of the result; names differ for a head that was tied and no longer is."""
+    """The name of the base's tensor for every tensor of the result; it differs only for a head that was tied before."""
     quantised: frozenset[str]
     """Tensors of the result that are in NF4 in the evaluated model."""
     updates: Mapping[str, Update]
     compute_dtype: str
-    """The evaluated model's dtype of weights that are not quantised; empty to use the original weights."""
+    """Dtype of the unquantised weights in the evaluated model; empty to merge into the original weights."""
     saved: Path | None = None
     """The run's saved quantised base; if given, nothing is quantised again."""
     untied: bool = False
-    """Whether a tied head has its own update, so that it no longer equals the embedding."""
+    """Whether a tied head has its own update, so that head and embedding now differ."""
 
     def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
         """Yield the tensor's bytes, a few rows at a time.
@@ -77,15 +77,14 @@ class Merge:
                 if update and a is not None and b is not None:
                     part = part.float().addmm(b[rows], a, alpha=update.scaling)
                 made = part.to(dtype)
-                if not all(
-                    torch.stack(made.aminmax()).isfinite()
-                ):  # much faster in 16 bits than `isfinite` of all elements
+                # In 16 bits this is much faster than `isfinite` of all elements.
+                if not all(torch.stack(made.aminmax()).isfinite()):
                     remedy = "Export with --dtype bfloat16, whose range is that of float32."
                     raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
                 yield made.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
     def _weight(self, name: str) -> torch.Tensor:
-        """Return a weight as the evaluated model computes with it: dequantised, or in the compute dtype."""
+        """Return a weight, (out, in) or (size,), with the values that the evaluated model computes with."""
         import torch
 
         source = self.sources[name]
@@ -124,7 +123,7 @@ def merge(
 
     Raises:
         ModelError: the base's files do not have the tensors of its architecture.
-        EngineError: the adapter does not fit the base, or is of a kind that cannot be merged.
+        EngineError: the adapter does not fit the base, or cannot be merged.
     """
     described = describe(Path(model.path))
     names, shapes = _names(described, model, saved)
@@ -151,7 +150,7 @@ def check_adapter(model: ModelRef, adapter: Path) -> None:
     """Check an adapter's tensor names and shapes against its configuration on this model.
 
     Raises:
-        EngineError: it does not fit.
+        EngineError: the adapter does not fit the model.
     """
     from peft import get_peft_model_state_dict
 
@@ -172,23 +171,23 @@ def through_nf4(weight: torch.Tensor) -> torch.Tensor:
 
 
 def describe(folder: Path) -> PreTrainedModel:
-    """Return the model on the meta device: every tensor's name and shape, without memory."""
+    """Return the model on the meta device: it has every tensor's name and shape, and takes no memory."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # with it, the tensors would not be those of the architecture
+        del config.quantization_config  # otherwise the model would have the tensors of a quantised model
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
 
 
 def open_tensors(folder: Path) -> dict[str, Any]:
-    """Return the open file of every tensor; nothing is read yet.
+    """Return, for every tensor name, the open file that holds the tensor, without reading the tensor.
 
     Raises:
-        ModelError: a file is damaged, or a tensor is in two of them.
+        ModelError: a file is damaged, or two files have the same tensor.
     """
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -213,7 +212,7 @@ def _open(path: Path) -> Any:
 def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     """Return the names of the result's tensors in the architecture's order, and their shapes.
 
-    Tensors of the files that loading ignores are left out.
+    Tensors that loading the model would ignore are left out.
     """
     tied = set(model.all_tied_weights_keys)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
@@ -238,7 +237,7 @@ def _held(folder: Path) -> dict[str, tuple[int, ...] | None]:
 
 
 def _linear_names(model: PreTrainedModel) -> set[str]:
-    """Return the names of the weights that loading in 4 bits quantises: those of every linear layer but the head."""
+    """Return the names of the weights that loading in 4 bits quantises: every linear layer's except the head's."""
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
@@ -246,7 +245,7 @@ def _linear_names(model: PreTrainedModel) -> set[str]:
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
-    """Attach an untrained adapter with PEFT, to get its layers, ranks and scaling."""
+    """Attach an untrained adapter with PEFT, which shows its layers, ranks and scaling."""
     import torch
     from peft import LoraConfig, PeftModel
 
@@ -259,9 +258,8 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     if config.bias != "none":
         raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*tie_word_embeddings.*"
-        )  # a tied head with an update is untied here
+        # PEFT warns of an update of a tied head, which this merge unties.
+        warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         return PeftModel(model, config)
 
 
@@ -298,7 +296,7 @@ def _fits(adapter: Path, wanted: Mapping[str, torch.Tensor]) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread: slices are small, and waiting threads would take the core that writes the file."""
+    """Let PyTorch use one thread: slices are small, and idle threads would take the core that writes the file."""
     import torch
 
     before = torch.get_num_threads()

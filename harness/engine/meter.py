@@ -1,7 +1,7 @@
-"""Measures wall time and peak memory of a phase, and the memory at the end of a phase that ran out of it.
+"""Measures wall time and peak memory of a phase, and describes the memory of a phase that ran out of it.
 
-The operating system's peak of resident memory never falls within a process, so a thread samples the current value. The
-driver's figure is sampled, too: only it includes a paged optimizer's state.
+The operating system counts the peak of resident memory since a process started, so a thread samples the current value
+instead. The thread also samples the GPU driver's figure: only that includes a paged optimizer's state.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from harness.hardware.gpu import driver_handle
 
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
-"""PyTorch's wording, on CUDA and on a CPU."""
+"""PyTorch's wording of a failed allocation, on CUDA and on a CPU."""
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""Out-of-memory messages of PyTorch on a CPU, the CUDA driver and cuBLAS, whose errors have no type of their own."""
+"""Out-of-memory messages of PyTorch on a CPU, the CUDA driver and cuBLAS: their errors have no type of their own."""
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 class Meter:
-    """`with Meter(...) as meter: work()`, then `meter.cost(phase, tokens)`."""
+    """Measures a block of code: `with Meter(machine) as meter: work()`, then `meter.cost(phase, tokens)`."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -41,7 +41,7 @@ class Meter:
         self.seconds = 0.0
 
     def __enter__(self) -> Self:
-        # A trainer refers to itself: until it is collected, the optimizer state of an earlier phase takes memory.
+        # A trainer refers to itself: until garbage collection, the optimizer state of an earlier phase takes memory.
         gc.collect()
         self._reset_cuda()
         self._sample_once()
@@ -77,7 +77,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats()
 
     def cost(self, phase: Phase, tokens: int) -> PhaseCost:
-        """Return what was measured, as the cost of `phase` for `tokens` tokens."""
+        """Return the measured time and memory as the cost of `phase` for `tokens` tokens."""
         seconds, resident = self._figure(self.seconds, Unit.SECONDS), self._figure(self._resident)
         if self._machine.kind is not DeviceKind.CUDA:
             return PhaseCost(phase, seconds, tokens, resident)
@@ -133,7 +133,7 @@ def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
 
 
 def requested(message: str) -> int | None:
-    """Return the bytes that PyTorch tried to allocate, as its error message says; None if it does not."""
+    """Read from PyTorch's error message how many bytes it tried to allocate; None if the message has no such number."""
     found = _REQUEST.search(message)
     return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 

@@ -1,4 +1,4 @@
-"""Answers the same prompts at every stage from NF4 + adapter to GGUF file, and measures how far the logits move."""
+"""Answers the same prompts at every stage from NF4 + adapter to GGUF file, and measures how much logits change."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import torch
 
 PROBES = 24
-"""Number of prompts whose logits are compared over the first stage's answers; more logits would not fit in memory."""
+"""Number of prompts whose logits are compared; more logits would not fit in memory."""
 
 
 class Tensors(Protocol):
-    """The tensors of a merged model, computed on request: `harness.engine.merging.Merge`."""
+    """The tensors of a merged model, computed on request; `harness.engine.merging.Merge` implements it."""
 
     @property
     def specs(self) -> Sequence[TensorSpec]: ...
@@ -40,7 +40,7 @@ class Tensors(Protocol):
 
 @dataclass(frozen=True)
 class StageInputs:
-    """The evaluated base, an adapter, and what was exported from them."""
+    """The evaluated base, an adapter, and the exported model files."""
 
     model: ModelRef
     quantization: Quantization
@@ -50,17 +50,20 @@ class StageInputs:
     merge: Tensors
     reloaded: ModelRef
     files: dict[Stage, Path]
-    """The GGUF files that exist."""
+    """The exported GGUF file of each stage that has one."""
 
 
 def answer_stages(
-    inputs: StageInputs, prompts: Sequence[Prompt], decoding: Decoding, tell: Callable[[str], None]
+    inputs: StageInputs, prompts: Sequence[Prompt], decoding: Decoding, report: Callable[[str], None]
 ) -> Iterator[StageAnswers]:
-    """Yield each stage's answers, and its logits' distance from the stage before, over the first stage's answers."""
+    """Yield the answers of each stage, and the distance of its logits from those of the stage before.
+
+    Logits are computed for each prompt followed by the first stage's answer. Progress goes to `report`, line by line.
+    """
     before: list[torch.Tensor] = []
     probes: list[list[int]] = []
     for stage, backend in _backends(inputs):
-        tell(f"asking: {stage}")
+        report(f"answering: {stage}")
         answers = backend.answers(prompts, decoding)
         probes = probes or _probes(backend, prompts, answers)
         logits = [backend.logits(ids) for ids in probes]
@@ -70,7 +73,7 @@ def answer_stages(
 
 
 def _backends(inputs: StageInputs) -> Iterator[tuple[Stage, Backend]]:
-    """Yield every stage with its backend; a backend is usable until the next stage is requested."""
+    """Yield every stage with its backend, which can be used until the next stage is requested."""
     base = load_base(inputs.model, inputs.quantization, inputs.machine, saved=inputs.saved)
     with attached(base, inputs.adapter) as model:
         yield Stage.ADAPTER, TorchBackend(base, model)
@@ -88,7 +91,7 @@ def _backends(inputs: StageInputs) -> Iterator[tuple[Stage, Backend]]:
 
 @contextlib.contextmanager
 def _in_memory(plain: Base, merge: Tensors) -> Iterator[Any]:
-    """Yield a second model with the merged tensors, before they are written to a file."""
+    """Yield a second model, built from the merged tensors in memory instead of a file."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -124,7 +127,7 @@ def _probes(backend: Backend, prompts: Sequence[Prompt], answers: Sequence[Answe
 
 
 def _distance(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Distance:
-    """Compare logits of the same texts, (tokens, vocabulary) each; `after` may have a padded vocabulary."""
+    """Compare logits of the same texts, each (tokens, vocabulary); the vocabulary of `after` may be padded."""
     import torch
 
     old, new = torch.cat(list(before)), torch.cat([row[:, : before[0].shape[1]] for row in after])

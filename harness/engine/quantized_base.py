@@ -1,8 +1,8 @@
-"""The quantised base on disk: saved once, and read again bit for bit.
+"""Saves the quantised base to disk, and reads it again bit for bit.
 
-`save_pretrained` writes the folder and `from_pretrained` reads it: safetensors in which every packed 4-bit weight is
-followed by its constants (`NAME.absmax` and others). For a 7B the folder has 3.6 GB instead of 13.5, and the base need
-not be quantised again.
+`save_pretrained` writes the folder and `from_pretrained` reads it. It has safetensors files in which the constants of
+a packed 4-bit weight (`NAME.absmax` and others) follow it. For a 7B model the folder takes 3.6 GB instead of 13.5, and
+the base need not be quantised again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SHARD_BYTES = 500 * 10**6
-"""Size of one file, which is also the main memory that writing needs."""
+"""Size of one file, and the main memory that is needed to write it."""
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _STATE = ".quant_state.bitsandbytes__"
 
@@ -31,7 +31,7 @@ def save_base(model: PreTrainedModel, folder: Path) -> None:
 
 
 def size_of(model: PreTrainedModel) -> int:
-    """Return the bytes that `save_base` will write, to a few percent."""
+    """Return the bytes that `save_base` will write, within a few percent."""
     return int(model.get_memory_footprint())
 
 
@@ -40,7 +40,7 @@ class OpenBase:
     """A saved base whose weights are read one at a time."""
 
     tensors: Mapping[str, Any]
-    """The name of every tensor, and the open file that holds it."""
+    """The open file that holds each tensor, by the tensor's name."""
     packed: frozenset[str]
     """The names of the weights that are stored in 4 bits."""
 
@@ -61,7 +61,7 @@ def open_base(folder: Path, *, device: str = "cpu") -> OpenBase:
     """Open a base that `save_base` wrote; 4-bit weights are dequantised on `device`.
 
     Raises:
-        EngineError: the files are not those of a saved base.
+        EngineError: the folder is not a saved base.
     """
     from safetensors import safe_open
 
@@ -72,7 +72,7 @@ def open_base(folder: Path, *, device: str = "cpu") -> OpenBase:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Return the file of every tensor."""
+    """Return the path of the file that holds each tensor, by the tensor's name."""
     from safetensors import safe_open
 
     try:
@@ -87,7 +87,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _owner(name: str) -> str:
-    """Return the weight that a constant such as `x.weight.absmax` belongs to."""
+    """Return the name of the weight that a constant belongs to: `x.weight` for `x.weight.absmax`."""
     return name.partition(".weight.")[0] + ".weight"
 
 

@@ -1,7 +1,7 @@
-"""Random weights in the shape of a model's configuration, made and quantised tensor by tensor.
+"""Makes a base with random weights in the shape of a model's configuration, tensor by tensor.
 
 Memory and time of a training depend on shapes, not on values. So they can be measured without downloading the model or
-accepting its licence. Host and GPU hold at most one tensor in fp16, never the whole model.
+accepting its licence. Main memory and GPU hold at most one unquantised tensor, never the whole model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STANDARD_DEVIATION = 0.02
 def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folder: Path) -> None:
     """Write a base with the configuration in `ref.path` and random weights into `folder`, in the form of `save_base`.
 
-    Output head rows of end tokens and of ids without a token in the tokenizer are zero. So answers consist of known
+    In the output head, the rows of end tokens and of ids that the tokenizer lacks are zero. So answers consist of known
     tokens and have the maximum length.
 
     Raises:
@@ -52,7 +52,7 @@ def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folde
 
 
 def bytes_of(ref: ModelRef, quantization: Quantization, machine: Machine) -> int:
-    """Return the bytes that `make_base` will write, to a few percent; NF4 takes 4.13 bits per weight."""
+    """Return the bytes that `make_base` will write, within a few percent; NF4 takes 4.13 bits per weight."""
     import torch
 
     skeleton = _skeleton(ref, getattr(torch, machine.compute_dtype))
@@ -78,7 +78,7 @@ def _skeleton(ref: ModelRef, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _linear(model: PreTrainedModel) -> set[str]:
-    """Return the names of the weights that bitsandbytes quantises: those of every linear layer but the head."""
+    """Return the names of the weights that bitsandbytes quantises: every linear layer's except the head's."""
     from torch.nn import Linear
 
     head = model.get_output_embeddings()
@@ -88,7 +88,7 @@ def _linear(model: PreTrainedModel) -> set[str]:
 def _tensors(
     model: PreTrainedModel, quantization: Quantization, device: torch.device, never: list[int]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield name and value of every tensor of the model's file, on the CPU."""
+    """Yield name and value of every tensor of a saved base, on the CPU; tensors are made on `device`."""
     packed = _linear(model) if quantization is Quantization.NF4 else set()
     head = model.get_output_embeddings().weight
     for name, like in model.named_parameters():
@@ -102,7 +102,7 @@ def _tensors(
 
 
 def _random(name: str, like: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor like `like`: normally distributed for a matrix, 0 for a bias, 1 for the weights of a norm."""
+    """Return a tensor of the shape and dtype of `like`: normally distributed values, 0 for a bias, 1 for a norm."""
     import torch
 
     if like.dim() == 1:

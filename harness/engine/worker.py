@@ -1,8 +1,8 @@
-"""`python -m harness.engine.worker JOB`: one process, one base model, one group of trials.
+"""`python -m harness.engine.worker JOB`: a process that does the tasks of one job on one base model.
 
-When the process ends, its memory is free; in a notebook this takes a restart of the runtime. Progress goes to stdout,
-one event per line. Everything that libraries print goes to stderr, which the parent stores as a log. Results are
-committed to the cache and nowhere else, so the process may be killed at any moment. It ends when its parent ends.
+A process frees all of its memory when it ends; a notebook would have to restart its runtime. Progress goes to stdout,
+one event per line. Output of libraries goes to stderr, which the parent stores as a log. Results are committed to the
+cache and nowhere else, so the process may be killed at any moment. It exits when its parent exits.
 """
 
 from __future__ import annotations
@@ -78,21 +78,21 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
 
 
 def _separate_streams() -> Any:
-    """Return a stream to the parent for events only; from now on, stdout is the log."""
+    """Return a stream to the parent for events only, and redirect stdout to stderr, the log."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
 
 
 def _end_with_parent() -> None:
-    """Wait until stdin is closed and exit: the parent holds its other end, never writes, and has then ended."""
+    """Exit when stdin is closed. The parent holds the other end and never writes, so it has then exited."""
     while os.read(0, 1024):
         pass
     os._exit(1)
 
 
 def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
-    """Do every task, with other `tools` in tests; False if one failed in a way after which the process must end."""
+    """Do every task of the job; return False if the process must end after a failure. Tests pass their own `tools`."""
     try:
         worker = _Worker(job, emit, tools or Tools(trainers()))
     except HarnessError as error:
@@ -104,14 +104,14 @@ def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
 
 
 class _Worker:
-    """Does the tasks of a job over the base that it has loaded."""
+    """Does the tasks of a job on the base that it has loaded."""
 
     def __init__(self, job: Job, emit: Emit, tools: Tools) -> None:
         filter_worker_log()
         self._job, self._emit, self._tools, self._cache = job, emit, tools, Cache(Path(job.cache))
         self._phase = Phase.LOAD
         self._base, self._load = _load(job, self._cache)
-        # Check the texts and the grid now, so that a mistake does not show hours later.
+        # Check texts and grid before any training, so that a mistake shows now and not hours later.
         for task in job.tasks:
             if task.settings:
                 check_targets(self._base.model, task.settings)
@@ -127,7 +127,7 @@ class _Worker:
         """Check that an adapter that was trained elsewhere can be attached to this base.
 
         Raises:
-            ModelError: it cannot.
+            ModelError: the adapter cannot be attached.
         """
         folder = self._cache.adapter(task.training)
         verify_manifest(folder)
@@ -140,10 +140,10 @@ class _Worker:
             raise ModelError(f"--adapter {task.attach}: {why}", remedy=remedy) from error
 
     def go(self) -> bool:
-        """Do every task; return whether the process can do more.
+        """Do every task; return whether the process can continue.
 
-        Tasks that only answer are answered in one batch. With the fused engine, tasks are trained in passes first. The
-        trials of a pass that an earlier worker has trained are answered first, in the batch that they would have had.
+        Tasks without training are answered in one batch. With the fused engine, tasks are trained in passes. If an
+        earlier worker was killed between training and answering a pass, that pass is answered first, as one batch.
         """
         job, tasks = self._job, [task for task in self._job.tasks if can_batch(task, self._job.engine)]
         training = [task for task in tasks if task.train]
@@ -181,7 +181,7 @@ class _Worker:
         return found is not None and found.status is Status.SUCCEEDED
 
     def do(self, task: Task) -> bool:
-        """Do one task from start to end; return whether the process can do more."""
+        """Do one task from start to end; return whether the process can continue."""
         self._emit(Event(EventKind.STARTED, task.trial))
         try:
             trained = self._train(task) if task.settings and task.train else None
@@ -191,7 +191,7 @@ class _Worker:
                     self._answer(replace(task, training=each.id, prompts=each.prompts))
         except StoreError as error:
             return _refuse(error, self._emit)
-        except Exception as error:  # noqa: BLE001 - other trials go on after any error; the log has the traceback
+        except Exception as error:  # noqa: BLE001 - after any error other trials continue; the log has the traceback
             shortage = _shortage(self._job, self._phase, error)
             self._remember(task, error, shortage)
             return _end(task.trial, error, self._emit, shortage)
@@ -212,7 +212,7 @@ class _Worker:
         return training
 
     def _answer(self, task: Task) -> None:
-        """Answer with the saved adapter, not the one in memory: users load the saved one."""
+        """Answer a task's prompts with the saved adapter and not the one in memory, since users load the saved one."""
         if not task.prompts:
             return
         self._phase = answer_phase(task)
@@ -237,7 +237,7 @@ class _Worker:
         self._cache.commit_answers(task.training, AnswerPass(tuple(answers), (*costs, cost)))
 
     def _remember(self, task: Task, error: Exception, shortage: Shortage | None) -> None:
-        """Commit a training that ran out of memory as a result, so that the next run does not repeat it."""
+        """Commit a training that ran out of memory as a result, so that the next run does not try it again."""
         if shortage and shortage.phase is Phase.TRAIN:
             known, message = self._cache.training(task.training), _message(error, shortage)
             if known is None or known.status is not Status.SUCCEEDED:
@@ -282,7 +282,7 @@ class _Worker:
 
 
 def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
-    """Load the base, and measure the cost. A base that was quantised here is saved for later workers."""
+    """Load the base, measure the cost, and save a newly quantised base for later workers."""
     saved = _saved(job, cache)
     meter = Meter(job.machine)
     with meter:
@@ -297,7 +297,7 @@ def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
 
 
 def _saved(job: Job, cache: Cache) -> Path | None:
-    """Return the folder of the saved quantised base, if there is one; a base with random weights is made there."""
+    """Return the folder of the saved quantised base, or None; a base with random weights is made if it is missing."""
     there = cache.base(job.base) if job.base else None
     if there or not job.model.shape_only:
         return there
@@ -363,7 +363,7 @@ def _status(error: Exception) -> Status:
 
 
 def _message(error: Exception, shortage: Shortage | None = None) -> str:
-    """Return what failed, in one line; for the harness's own errors, their text."""
+    """Describe an error in one line; errors of the harness keep their whole text."""
     text = str(error).strip()
     if isinstance(error, HarnessError):
         return text

@@ -1,8 +1,8 @@
-"""What `nox -s benchmark` takes with each engine on a CPU, and whether both find the same.
+"""Measures how long `nox -s benchmark` takes with each engine on a CPU, and whether both get the same results.
 
     python -m tests.benchmarks.benchmark [--output FILE.json] [--grid NAME]
 
-Each run starts from nothing, in a folder of its own, one after the other. Prints its figures and asserts nothing.
+Each run starts in its own empty folder, one after the other. Prints its figures and asserts nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENGINES = ("reference", "fused")
 
 
 def run(engine: str, grid: str, folder: Path) -> tuple[dict[str, float], Results]:
-    """`harness run` in a fresh folder: its wall time, its processor time with that of its workers, its results."""
+    """Run `harness run` in a new folder; return its wall time, its processor time and its results."""
     command = [
         sys.executable,
         "-m",
@@ -103,7 +103,7 @@ def figures(grid: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="Also write the figures here.")
     parser.add_argument("--grid", default="quick")
     given = parser.parse_args()

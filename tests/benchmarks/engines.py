@@ -1,10 +1,11 @@
-"""The engines side by side: training a sweep, answering with many adapters, and how the cost grows with the trials.
+"""Compares the engines: training a sweep, answering with many adapters, and the cost by number of trials.
 
     python -m tests.benchmarks.engines [--output FILE.json] [--only cpu|gpu] [--quick]
 
-On a CPU the pocket model; on a GPU random weights in Llama-2-7B's shape, held to a T4's memory and precision. What is
-long is timed on some of its steps and scaled, and the figures say so. Beside them stands the roofline: the time that
-arithmetic and memory traffic alone would take on this device, and on a T4. Prints a table, asserts nothing.
+On a CPU it uses the pocket model; on a GPU random weights in Llama-2-7B's shape, limited to a T4's memory and
+precision. Long trainings are timed on some of their steps and scaled, and the output says which. The roofline beside
+them is the time that arithmetic and memory traffic alone would take, on this device and on a T4. Prints a table and
+asserts nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ NEW_TOKENS = 64
 GROWTH = (1, 2, 4, 8, 16, 32)
 T4 = ("Tesla T4", 65e12, 320e9)
 PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2.0e12), "T4": T4[1:]}
-"""fp16 tensor FLOP/s without sparsity and bytes/s, from NVIDIA's data sheets (SXM)."""
+"""Peak FLOP/s (fp16 tensor cores, without sparsity) and bytes/s of GPUs, from NVIDIA's data sheets (SXM)."""
 
 
 # --- what is measured ---------------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2
 
 @dataclass(frozen=True)
 class Timing:
-    """A sweep's training: `fixed` is what it takes beside its steps, in seconds, `step` the median of one step."""
+    """Time of a sweep's training in seconds: `fixed` outside of steps, and `step`, the median of one step."""
 
     total: float
     fixed: float
@@ -70,7 +71,7 @@ class Timing:
 
 
 class Clock:
-    """Notes when each step was told."""
+    """Records the time of each reported step."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
@@ -80,7 +81,7 @@ class Clock:
         self.ticks.append(time.perf_counter())
 
     def timing(self, steps: int, *, trials: int = 1) -> Timing:
-        """For `steps` steps of which those ticked were timed; every one of `trials` ticks in the same step."""
+        """Scale the recorded steps to `steps` steps; each step was reported once per trial."""
         total = time.perf_counter() - self.begun
         ends = self.ticks[trials - 1 :: trials]
         gaps = [b - a for a, b in itertools.pairwise(ends)]
@@ -106,7 +107,7 @@ def _fresh() -> None:
 
 
 def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *, timed: int) -> Timing:
-    """One trial with SFTTrainer, timed on its first steps and scaled to an epoch."""
+    """Train one trial with SFTTrainer, timed on its first steps and scaled to an epoch."""
     whole = -(-len(rows) // settings.batch_size)
     share = replace(settings, epochs=min(timed, whole) / whole)
     _fresh()
@@ -120,7 +121,7 @@ def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *
 
 
 def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: int) -> Timing:
-    """All trials in one pass, timed on the first rounds and scaled to an epoch."""
+    """Train all trials in shared passes, timed on the first rounds and scaled to an epoch."""
     whole = -(-len(rows) // sweep[0].batch_size)
     share = min(timed, whole) / whole
     trials = [TrialInput(str(n), rows, replace(settings, epochs=share), n) for n, settings in enumerate(sweep)]
@@ -136,26 +137,26 @@ def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained and asked on one device."""
+    """The base, rows, settings and prompts for one device."""
 
     base: Base
     rows: list[Row]
     prompts: tuple[Prompt, ...]
     settings: Settings
     light: Settings
-    """Small adapters, of which many fit."""
+    """Settings with small adapters, so that many fit in memory."""
     batches: tuple[int, ...]
     timed: int
     answer_rows: int
 
 
 def sweep_of(settings: Settings, count: int) -> list[Settings]:
-    """Trials that differ in what changes no shape: learning rate (and their seeds)."""
+    """Return trials that differ only in learning rate and seed, so that their shapes are equal."""
     return [replace(settings, learning_rate=1e-4 * (1 + n % 8)) for n in range(count)]
 
 
 def random_rows(base: Base, count: int, mean: int) -> list[Row]:
-    """Rows of random tokens, `mean` long give or take a quarter, of which the second half is learned from."""
+    """Return rows of random tokens with lengths within a quarter of `mean`; the second half of each row has labels."""
     rng = random.Random(0)
     size = min(base.model.config.vocab_size, len(base.tokenizer)) - 1
     rows = []
@@ -204,7 +205,7 @@ def cpu(quick: bool) -> Iterator[Workload]:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Least seconds of a sweep's epoch on a device: arithmetic and the base's weights through memory, nothing else."""
+    """Lower bound of the seconds of a sweep's epoch, from arithmetic and reading the base's weights alone."""
 
     device: str
     sequential: float
@@ -216,8 +217,10 @@ class Roofline:
 
 
 def roofline(device: str, peak: float, bandwidth: float, work: Workload, batch: int, trials: int) -> Roofline:
-    """A step computes each token's products three times (forward, again for checkpointing, backward to the inputs), 2
-    operations a weight, and three times dequantises every weight: half a byte read, two written, two read again.
+    """Return the lower bound of an epoch's seconds.
+
+    A step computes each token's products three times (forward, again for checkpointing, backward to the inputs) with 2
+    operations per weight, and dequantises every weight three times: half a byte read, two written, two read again.
     """
     weights = sum(m.in_features * m.out_features for m in linear4bit(work.base))
     steps = -(-len(work.rows) // batch)
@@ -239,7 +242,7 @@ def _reached(line: Roofline, sequential: float, fused: float) -> dict[str, float
 
 
 def rooflines(work: Workload, batch: int, trials: int) -> list[tuple[Roofline, bool]]:
-    """Of this device, if its peaks are known, and of a T4; with each whether it is this one."""
+    """Return the rooflines of this device, if its peaks are known, and of a T4, each with whether it is this device."""
     if work.base.machine.kind == "cpu":
         return []
     own = next((peaks for name, peaks in PEAKS.items() if name in work.base.machine.device), None)
@@ -287,7 +290,7 @@ def training(work: Workload, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of an epoch at batch 1 for more and more trials; sequential ones cost what one costs, each."""
+    """Return seconds of an epoch at batch size 1 by number of trials; sequential trials cost a multiple of one."""
     settings = replace(work.light, batch_size=1)
     one = sequential(work.base, work.rows, settings, 0, timed=max(3, work.timed // 2))
     found = {}
@@ -307,9 +310,9 @@ def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) ->
 
 
 def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone: int = 8) -> dict[str, Any]:
-    """The base and eight adapters answer every prompt: in one mixed batch, batched per variant, and one by one.
+    """Let the base and eight adapters answer every prompt: in one mixed batch, batched per variant, and one by one.
 
-    One by one only the first prompts are asked, of the base and of one adapter, and scaled.
+    One by one, only the base and one adapter answer the first prompts, and times are scaled.
     """
     base, decoding = spelled_out(work.base), Decoding(max_new_tokens=NEW_TOKENS)
     trials = [
@@ -376,7 +379,7 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
 
 @dataclass(frozen=True)
 class Single:
-    """A model that was asked one by one: seconds of an answer, and how many were the same as otherwise."""
+    """A model that answered one by one: seconds per answer, and how many answers equalled the batched ones."""
 
     seconds: float = 0.0
     as_mixed: int = 0
@@ -388,14 +391,14 @@ def _alike(some: Sequence[Answer], others: Sequence[Answer]) -> int:
 
 
 def spelled_out(base: Base) -> Base:
-    """The same base, of which every answer is the numbers of its tokens: of a text many tokens may be the reason."""
+    """Return the base with a tokenizer that decodes to token numbers, so that answers can be compared by token."""
     tokenizer = copy.copy(base.tokenizer)
     tokenizer.decode = lambda ids, **_: " ".join(map(str, ids))
     return replace(base, tokenizer=tokenizer)
 
 
 def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
-    """Where two answers part, and how far the two likeliest tokens lay apart there: one of each led on."""
+    """Return where two answers differ first, and the distance of the two most likely logits there."""
     import torch
 
     one, other = (list(map(int, text.split())) for text in (a.text, b.text))
@@ -415,7 +418,7 @@ def _plain(value: Any) -> Any:
 
 
 def measure(kind: str, quick: bool, say: Callable[[str], None], found: dict[str, Any]) -> Iterator[None]:
-    """Puts what is found into `found`, part by part."""
+    """Measure part by part and add the results to `found`."""
     with {"gpu": gpu, "cpu": cpu}[kind](quick) as work, tempfile.TemporaryDirectory() as folder:
         found |= {"machine": _plain(work.base.machine), "settings": _plain(work.settings)}
         found["training"] = training(work, say)
@@ -427,7 +430,7 @@ def measure(kind: str, quick: bool, say: Callable[[str], None], found: dict[str,
 
 
 def table(found: dict[str, Any]) -> str:
-    """What the figures say, in a few lines of markdown."""
+    """Return the figures as a short markdown table."""
     lines = ["| | one by one | together | times |", "|---|---|---|---|"]
     for kind in ("cpu", "gpu"):
         if kind not in found:
@@ -458,7 +461,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def chart(found: dict[str, Any]) -> str:
-    """How the cost grows with the trials, as SVG: one panel for each device, one line for each engine."""
+    """Return an SVG chart of cost by number of trials, with one panel per device and one line per engine."""
     import vl_convert
 
     names = {"one by one": "sequential seconds", "together": "fused seconds"}
@@ -484,7 +487,7 @@ def chart(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="Also write the figures here, and a table and a chart beside them.")
     parser.add_argument("--only", choices=["cpu", "gpu"])
     parser.add_argument("--quick", action="store_true", help="Fewer steps, batch sizes and trials.")
@@ -504,7 +507,7 @@ def main() -> None:
         command = f"python -m tests.benchmarks.engines --only {kind}" + " --quick" * given.quick
         known[kind] = {"command": command, "versions": stack_versions()}
         for _ in measure(kind, given.quick, say, known[kind]):
-            if given.output:  # after each part: what is cut short leaves what it has
+            if given.output:  # after each part, so that an interrupted run keeps its figures
                 given.output.parent.mkdir(parents=True, exist_ok=True)
                 given.output.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     print(table(known))

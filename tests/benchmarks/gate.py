@@ -1,9 +1,9 @@
-"""How long `harness gate` takes on a large run: 24 variants, 200 cases, 3 seeds, held against a baseline of its size.
+"""Measures how long `harness gate` takes on a large run: 24 variants, 200 cases, 3 seeds, and a baseline of that size.
 
     python -m tests.benchmarks.gate [--output FILE]
 
-Whole commands in processes of their own, interpreter start included; processor time beside wall time, since machines
-are busy. Prints its figures as JSON; asserts only that nothing was imported that trains.
+Times whole commands in their own processes, including the start of the interpreter, by processor time and wall time,
+since machines are busy. Prints its figures as JSON; asserts only that no training library was imported.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ sys.exit(code)
 
 
 def results(skill: float, seed: int) -> Results:
-    """A run in which every answer of every variant passes with this chance."""
+    """Return a run in which every answer of every variant passes with this probability."""
     rng = random.Random(seed)
     roles = (Role.LEARN, Role.GENERALISE, Role.RETAIN, Role.AVOID)
     cases: list[Case] = [synthetic_runs.case(f"c{number:03}", roles[number % 4]) for number in range(CASES)]
@@ -63,7 +63,7 @@ def stored(found: Results, folder: Path) -> RunStore:
 
 
 def once(run: Path, baseline: Path) -> dict[str, Any]:
-    """One command, in seconds, with its exit code and what it imported of what trains."""
+    """Run a command once; return its seconds, its exit code and the training libraries that it imported."""
     command = [sys.executable, "-c", PROBE.format(heavy=HEAVY), "gate", str(run), "--baseline", str(baseline)]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,12 +1,11 @@
-"""Anonymous memory and time of an exact merge without a GPU, beside reading and writing the same bytes with a cast.
+"""Measures memory and time of an exact merge on a CPU, beside reading and writing the same bytes with a cast.
 
     python -m tests.benchmarks.merge [--model shape:tinyllama-1.1b] [--folder DIR] [--output FILE]
 
-The base has random weights in the model's shape, in NF4 and in several files, as a run keeps it; the adapter is of rank
+The base has random weights in the model's shape, in NF4 and in several files, as a run saves it; the adapter has rank
 16 on all linear layers. Prints its figures as JSON and asserts nothing: machines differ. `shape:llama-2-7b` needs 32 GB
-of disk in DIR, and minutes of quantising before anything is measured. Each phase is a process of its own, whose
-anonymous memory (what a page cache cannot give back) is read from /proc every 20 ms. FILE keeps the figures of other
-models that stand in it.
+of disk in DIR and minutes of quantising before the measurement. Each phase is a process of its own, whose anonymous
+memory (which excludes the page cache) is read from /proc every 20 ms. FILE keeps the figures of other models.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from harness.models.resolving import resolve
 ON = Machine(DeviceKind.CPU, "CPU", "float16", threads=1)
 SHARD_SIZE = 2_000_000_000
 CHUNK = 1 << 25
-"""Elements cast and written at once by the baseline."""
+"""Number of elements that the baseline casts and writes at a time."""
 
 
 def make_adapter(ref: ModelRef, folder: Path) -> None:
-    """Random factors as PEFT would save them."""
+    """Save random factors as PEFT would save an adapter."""
     import torch
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -66,7 +65,7 @@ def merging(ref: ModelRef, folder: Path) -> None:
 
 
 def copying(ref: ModelRef, folder: Path) -> None:
-    """Reads every byte of the base, and writes as many as the merged model has, cast from fp32 and synced."""
+    """Read every byte of the base and write as many bytes as the merged model has, cast from fp32, with fsync."""
     import torch
 
     (folder / "copied").mkdir()
@@ -89,7 +88,7 @@ PHASES = {"merge": merging, "copy": copying}
 
 
 def measured(phase: str, model: str, folder: Path) -> dict[str, float]:
-    """Seconds (less those of importing) and the peak of anonymous memory of a phase in a process of its own."""
+    """Run a phase in its own process; return its seconds without imports, and its peak of anonymous memory."""
     command = [
         sys.executable,
         "-m",
@@ -113,7 +112,7 @@ def measured(phase: str, model: str, folder: Path) -> dict[str, float]:
 
 
 def anonymous(pid: int) -> int:
-    """KiB of anonymous memory, shared and swapped pages included."""
+    """Return KiB of anonymous memory, including shared and swapped pages."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except (OSError, ValueError):
@@ -157,7 +156,7 @@ def figures(model: str, folder: Path) -> dict[str, object]:
 
 
 def recorded(file: Path, model: str, found: dict[str, object]) -> None:
-    """Put a model's figures beside those of others."""
+    """Add a model's figures to those of other models in the file."""
     held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     file.write_text(json.dumps(held | {model: found}, indent=1) + "\n", encoding="utf-8")
 

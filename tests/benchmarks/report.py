@@ -1,10 +1,10 @@
-"""How long a large report takes to write and to use: 24 variants by 200 cases, answers of 250 characters.
+"""Measures how long a large report takes to write and to use: 24 variants by 200 cases, answers of 250 characters.
 
     python -m tests.benchmarks.report [--output FILE]
 
-Writes the page three times with everything imported afresh, as `harness report` does. Where Chromium and
-Playwright are, measures the first paint and how long a filter takes until the next frame. Prints its figures as JSON
-and asserts nothing: machines differ.
+Writes the page three times, each in a new process, as `harness report` does. With Chromium and Playwright installed, it
+measures the first paint, and the time from a filter to the next frame. Prints its figures as JSON and asserts nothing:
+machines differ.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def written(folder: Path, page: Path) -> dict[str, Any]:
-    """Seconds to write the page in a process of its own, by the wall clock and of processor time, and its size."""
+    """Write the page in its own process; return wall and processor seconds, and the page's size."""
     import pickle
 
     from tests.support.synthetic_runs import results
@@ -83,7 +83,7 @@ def written(folder: Path, page: Path) -> dict[str, Any]:
 
 
 def browsed(page: Path) -> dict[str, Any]:
-    """Milliseconds, medians over rounds, each in a fresh tab; empty without a browser."""
+    """Return medians of milliseconds in the browser, over rounds in a new tab each; empty without a browser."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright

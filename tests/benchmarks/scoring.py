@@ -1,4 +1,4 @@
-"""How long stored answers take to score: 10,000 of 250 characters, five built-in assertions each, on one core.
+"""Measures how long stored answers take to score: 10,000 of 250 characters, five built-in assertions each, on one core.
 
     python -m tests.benchmarks.scoring [--output FILE]
 
@@ -63,12 +63,12 @@ WORDS = [
 
 
 def answers(rng: random.Random) -> list[str]:
-    """Made-up answers of exactly `CHARACTERS` characters."""
+    """Make up answers of exactly `CHARACTERS` characters."""
     return [" ".join(rng.choices(WORDS, k=CHARACTERS))[:CHARACTERS] for _ in range(ANSWERS)]
 
 
 def seconds(assertions: tuple[Assertion, ...], texts: Iterable[str]) -> float:
-    """Processor time of this process for scoring every text."""
+    """Return this process's processor seconds for scoring every text."""
     case = Case("c", (Message("user", "p"),), assertions)
     start = time.process_time()
     for text in texts:
@@ -102,7 +102,7 @@ def _summary(assertions: tuple[Assertion, ...], taken: list[float]) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="Also write the figures here.")
     output = parser.parse_args().output
     text = json.dumps(figures(), indent=1)

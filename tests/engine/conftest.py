@@ -1,19 +1,40 @@
-"""What the engine's tests on a CUDA device share."""
+"""Fixtures that several tests of the engine share."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from harness.core.answers import Answer
     from harness.core.machine import Machine
+    from harness.engine.loading import Base
+
+
+@pytest.fixture(scope="session")
+def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Answer]]:
+    """Return a saved adapter, and the answers that it gave while it was still in memory."""
+    from harness.engine.adapters import save_adapter
+    from harness.storage.manifest import write_manifest
+    from tests.support.short_trainings import SHORT, ask, training
+
+    folder = tmp_path_factory.mktemp("adapter")
+    with training(base, replace(SHORT, epochs=4, rank=8, alpha=16, target_modules="all-linear")) as found:
+        save_adapter(found.model, folder)
+        write_manifest(folder)
+        return folder, ask(base, found.model.eval())
 
 
 @pytest.fixture(scope="module")
 def t4() -> Machine:
-    """A machine under the profile `t4`; where a GPU is declared, not finding it is a failure."""
+    """Return this machine under the profile `t4`.
+
+    Without a CUDA device the test is skipped, or fails if HARNESS_GPU=1.
+    """
     import torch
 
     from harness.core import device_profiles

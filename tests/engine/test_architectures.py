@@ -1,4 +1,4 @@
-"""Models as users bring them: tiny ones of each architecture, saved by transformers, loaded and trained as ever."""
+"""Tiny models of other architectures, saved by transformers as users would save them, are trained and answer."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ TINY = {
 
 @dataclass(frozen=True)
 class Kind:
-    """An architecture in the manner of a known model: its configuration, and what its tokenizer lacks."""
+    """An architecture: its configuration, and the special tokens that its tokenizer lacks."""
 
     config: str
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     pad: str | None = "<unk>"
-    """The token that has to stand in for padding."""
+    """The token that replaces a missing padding token."""
 
 
 KINDS = {
@@ -53,7 +53,7 @@ KINDS = {
 
 
 def made(kind: Kind, folder: Path) -> Path:
-    """A model of this kind with random weights, and the pocket model's tokenizer less what the kind's lacks."""
+    """Save a model of this kind with random weights, and the pocket model's tokenizer without some special tokens."""
     import torch
     import transformers
 
@@ -71,9 +71,9 @@ def made(kind: Kind, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -> None:
-    """Found, loaded in NF4, trained and asked like the pocket model, whatever its tokenizer lacks.
+    """Tiny models of other architectures load in NF4, train and answer.
 
-    Its config.json gives the exact number of its parameters, as predictions need it.
+    The predicted number of parameters equals that of the loaded model.
     """
     kind = KINDS[name]
     ref = resolve(str(made(kind, tmp_path / name)))
@@ -88,8 +88,8 @@ def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -
     assert len(ask(base, texts=("What is 3 plus 4?",))) == 1
 
 
-def test_a_model_that_looks_back_only_so_far_answers_as_alone(tmp_path: Path) -> None:
-    """Where rows of a mixed batch would lie further apart than it sees, models answer one after another."""
+def test_a_sliding_window_answers_as_alone(tmp_path: Path) -> None:
+    """With a sliding window shorter than the prompts, models answer one after another, with the same answers."""
     kind = Kind("MistralConfig", "MistralForCausalLM", {"sliding_window": 24}, ("pad_token", "unk_token"), "</s>")
     ref = resolve(str(made(kind, tmp_path / "window")))
     base, decoding = load_base(ref, Quantization.NF4, one_core()), Decoding(12)

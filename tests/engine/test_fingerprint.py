@@ -1,4 +1,4 @@
-"""A fingerprint is the same for every seed, and another one wherever something else was trained or saved."""
+"""A fingerprint is the same for every seed, and differs if something else was trained or saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.engine.tokenization import IGNORED
 from tests.support.short_trainings import SHORT, rows_of, trained_once, training
 
 QUICK = replace(SHORT, epochs=1)
-"""Two steps."""
+"""A training of two steps."""
 ROWS = [([1, 2, 3], [IGNORED, 2, 3]), ([1, 4], [IGNORED, 4])]
 
 
@@ -38,8 +38,8 @@ def plain(base: Base) -> Fingerprint:
     return found
 
 
-def test_it_counts_what_the_loss_is_on() -> None:
-    """Rows, tokens and supervised tokens are counted once each, whatever the epochs."""
+def test_a_fingerprint_counts_rows_and_tokens() -> None:
+    """A fingerprint counts rows, tokens and supervised tokens once each, for any number of epochs."""
     found = made()
     assert (found.rows, found.tokens, found.supervised_tokens) == (2, 5, 3)
     assert found.schedule.startswith("3 steps, highest 1 at step 2, last 0, ")
@@ -60,25 +60,25 @@ def test_it_counts_what_the_loss_is_on() -> None:
     ],
 )
 def test_each_part_sees_its_own_change(other: Fingerprint, expected: list[str]) -> None:
-    """Labels, template, parameters and rates each change their own part, and rounding in the last digits none."""
+    """A change of labels, template, parameters or learning rates changes only that part; rounding changes none."""
     assert changed(made(), other) == expected
 
 
-def test_an_optimizer_in_words() -> None:
-    """What is off is not said, nor the rate, which is the schedule's."""
+def test_an_optimizer_is_described() -> None:
+    """The description of an optimizer omits arguments that are off and the learning rate."""
     words = described("AdamW", {"lr": 1.0, "eps": 1e-08, "fused": None, "amsgrad": False, "betas": (0.9, 0.95)})
     assert words == "AdamW(betas=(0.9, 0.95), eps=1e-08)"
 
 
 @pytest.mark.slow
-def test_seeds_leave_it_as_it_is(base: Base, plain: Fingerprint) -> None:
+def test_seeds_do_not_change_a_fingerprint(base: Base, plain: Fingerprint) -> None:
     """A real training under another seed has the same fingerprint."""
     assert trained_once(base, QUICK, seed=7).fingerprint == plain
 
 
 @pytest.mark.slow
-def test_it_is_of_what_the_trainer_made(base: Base, plain: Fingerprint) -> None:
-    """Optimizer, schedule and parameters are those of the trainer; the rows those that its collator gives."""
+def test_a_real_fingerprint_describes_the_trainer(base: Base, plain: Fingerprint) -> None:
+    """A real training's fingerprint has the trainer's optimizer, schedule and parameters, and the collated rows."""
     rows = rows_of(base)
     assert (plain.rows, plain.tokens) == (8, sum(len(row.input_ids) for row in rows))
     assert plain.supervised_tokens == sum(row.supervised for row in rows)
@@ -95,8 +95,10 @@ def test_it_is_of_what_the_trainer_made(base: Base, plain: Fingerprint) -> None:
         (replace(QUICK, weight_decay=0.1, optimizer="adamw_torch_fused"), ["optimizer"]),
     ],
 )
-def test_settings_show_where_they_act(base: Base, plain: Fingerprint, settings: Settings, expected: list[str]) -> None:
-    """Other settings change the part that they act on, and no other."""
+def test_a_setting_changes_its_own_part(
+    base: Base, plain: Fingerprint, settings: Settings, expected: list[str]
+) -> None:
+    """A changed setting changes only the part of the fingerprint that it affects."""
     found = trained_once(base, settings).fingerprint
     assert found is not None
     assert changed(plain, found) == expected
@@ -104,7 +106,7 @@ def test_settings_show_where_they_act(base: Base, plain: Fingerprint, settings: 
 
 @pytest.mark.slow
 def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
-    """Labels that reach the loss unmasked are more supervised tokens and other labels."""
+    """Training on all tokens changes the fingerprint's supervised tokens and labels."""
     rows = [replace(row, labels=list(row.input_ids)) for row in rows_of(base)]
     found = trained_once(base, QUICK, rows=rows).fingerprint
     assert found is not None
@@ -113,8 +115,8 @@ def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
 
 
 @pytest.mark.slow
-def test_the_saved_file_is_looked_at(base: Base, tmp_path: Path) -> None:
-    """Dtype, names and shapes are those of the file: an adapter cast when it was saved is another one."""
+def test_a_fingerprint_describes_the_saved_file(base: Base, tmp_path: Path) -> None:
+    """Dtype, names and shapes come from the saved file: casting an adapter changes its fingerprint."""
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -1,6 +1,6 @@
-"""What only a CUDA device can show: fp16 training as on a T4, its memory, running out of it, and 4-bit bases.
+"""Tests that need a CUDA device, under the profile `t4`: fp16 training, memory, running out of it, 4-bit bases.
 
-Held to a T4's memory and precision. How near the line trainings come is recorded by tests/gpu_sweep.py.
+`python -m tests.studies.gpu_sweep` records how much memory trainings need.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHORT = Settings(
 
 @pytest.fixture(scope="module")
 def suite() -> Suite:
-    """Of the workshop's cases the first of each role: enough to be asked."""
+    """Return the workshop suite with its first eight cases."""
     whole = load_suite(SUITE)
     return replace(whole, cases=whole.of(Split.MAIN)[:8])
 
@@ -50,7 +50,7 @@ def suite() -> Suite:
 def sweep(
     folder: Path, suite: Suite, on: Machine, *variants: Settings, engine: str = "reference"
 ) -> tuple[TrialRecord, ...]:
-    """One record per variant, the base's first, by real worker processes."""
+    """Run one trial per variant in real worker processes; return the records, the base's first."""
     trials = [Trial(trial_id(s, 0), variant_id(s), s, 0) for s in variants]
     setup = Setup(suite, resolve("pocket"), on, engine, stack_versions())
     store = RunStore(folder / "run")
@@ -60,12 +60,12 @@ def sweep(
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory, suite: Suite, t4: Machine) -> tuple[TrialRecord, ...]:
-    """Of the base, of a training with AdamW and of one with paged 8-bit AdamW."""
+    """Return the records of the base, of a training with AdamW and of one with paged 8-bit AdamW."""
     return sweep(tmp_path_factory.mktemp("sweep"), suite, t4, SHORT, replace(SHORT, optimizer="paged_adamw_8bit"))
 
 
 def test_fp16_trains_with_every_optimizer_of_the_workshop(records: tuple[TrialRecord, ...], t4: Machine) -> None:
-    """In fp16, AdamW and paged 8-bit AdamW both bring the loss down."""
+    """In fp16, AdamW and paged 8-bit AdamW both lower the loss to less than a quarter."""
     _, *tuned = records
     assert t4.compute_dtype == "float16"
     assert [(r.status, r.message) for r in tuned] == [(Status.SUCCEEDED, "")] * 2
@@ -79,7 +79,7 @@ def test_fp16_trains_with_every_optimizer_of_the_workshop(records: tuple[TrialRe
 def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     tmp_path: Path, suite: Suite, records: tuple[TrialRecord, ...]
 ) -> None:
-    """Twenty steps from the same start: every loss within 1% of the largest."""
+    """In the first twenty steps, losses in fp16 on the GPU and fp32 on the CPU differ by at most 1% of the largest."""
     cpu = sweep(tmp_path, suite, machine(device_profiles.CPU), SHORT)[1]
     pairs = [(a.loss, b.loss) for a, b in zip(steps(records[1]), steps(cpu), strict=True)][:20]
     top = max(b for _, b in pairs if b is not None)
@@ -87,8 +87,8 @@ def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     assert [(a, b) for a, b in pairs if a is None or b is None or abs(a - b) > 0.01 * top] == []
 
 
-def test_cuda_memory_is_told_apart(records: tuple[TrialRecord, ...], t4: Machine) -> None:
-    """Every phase has its peak allocated, reserved and device memory, in that order of size, and its limit."""
+def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: Machine) -> None:
+    """Every phase has allocated, reserved and device memory, in that order of size, and its limit."""
     for record in records:
         for cost in record.costs:
             assert cost.peak_allocated is not None
@@ -103,7 +103,7 @@ def test_cuda_memory_is_told_apart(records: tuple[TrialRecord, ...], t4: Machine
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: str) -> None:
-    """It says in which phase, what was asked for and what there was; another is trained as if it had not been there."""
+    """A trial that runs out of GPU memory reports the phase, the request and the memory; the next trial succeeds."""
     long = replace(suite, examples=tuple(replace(e, messages=e.messages * 8) for e in suite.examples) * 4)
     small = replace(t4, memory_cap=400 * 2**20)
     huge = replace(SHORT, batch_size=100, epochs=1.0)
@@ -135,7 +135,7 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
 
 @pytest.fixture(scope="module")
 def base(t4: Machine) -> Iterator[Base]:
-    """The pocket model in NF4 on the GPU; what the profile switches off is on again afterwards."""
+    """Load the pocket model in NF4 on the GPU; restore the settings that the profile changes afterwards."""
     import torch
 
     yield load_base(resolve("pocket"), Quantization.NF4, t4)
@@ -144,8 +144,8 @@ def base(t4: Machine) -> Iterator[Base]:
     torch.backends.cuda.enable_cudnn_sdp(True)
 
 
-def test_attention_is_a_t4s(base: Base) -> None:
-    """No kernel that asks for a later GPU is on; memory-efficient attention is."""
+def test_only_attention_kernels_of_a_t4_are_enabled(base: Base) -> None:
+    """Under the profile `t4`, only attention kernels that a T4 has are enabled."""
     import torch
 
     assert not torch.backends.cuda.flash_sdp_enabled()
@@ -165,7 +165,7 @@ def test_nothing_is_in_bf16(base: Base, optimizer: str) -> None:
 
 
 def test_a_saved_base_is_the_same_on_the_gpu(base: Base, tmp_path: Path) -> None:
-    """Every byte comes back, with every answer and the loss before the first step (after it, kernels may differ)."""
+    """A saved base has the same bytes, answers and first loss on the GPU (later kernels may round differently)."""
     save_base(base.model, tmp_path)
     again = load_base(resolve("pocket"), Quantization.NF4, base.machine, saved=tmp_path)
     before, after = base.model.state_dict(), again.model.state_dict()
@@ -180,7 +180,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_a_shape_is_made_and_loaded_within_its_memory(base: Base, tmp_path: Path) -> None:
-    """TinyLlama's shape: never more than its largest tensor while it is made; loaded, 4 bits and the fp16 ends."""
+    """Making TinyLlama's shape holds about one tensor on the GPU; the loaded base has 4-bit layers and fp16 ends."""
     import torch
 
     ref, held = resolve("shape:tinyllama-1.1b"), torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""What is kept from logs and terminals: one piece of advice, and nothing else."""
+"""Log filters hide one piece of advice and no other message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ load_base(resolve("pocket"), Quantization.NF4, machine(device_profiles.CPU))
 
 
 @pytest.mark.parametrize(
-    ("logger", "message", "why", "heard"),
+    ("logger", "message", "why", "logged"),
     [
         (OPS, SAID, ABSENT, False),
         (OPS, SAID, ModuleNotFoundError("No module named 'requests'", name="requests"), True),
@@ -33,16 +33,16 @@ load_base(resolve("pocket"), Quantization.NF4, machine(device_profiles.CPU))
         ("bitsandbytes.cextension", SAID, ABSENT, True),
     ],
 )
-def test_one_piece_of_advice(
-    caplog: pytest.LogCaptureFixture, logger: str, message: str, why: Exception, heard: bool
+def test_only_the_advice_about_kernels_is_hidden(
+    caplog: pytest.LogCaptureFixture, logger: str, message: str, why: Exception, logged: bool
 ) -> None:
-    """Advice to install `kernels` is kept from the log; whatever else bitsandbytes says there is not."""
+    """Only the advice to install `kernels` is hidden; other messages of bitsandbytes are still logged."""
     hide_kernel_advice()
     logging.getLogger(logger).warning(message, why)
-    assert bool(caplog.records) is heard
+    assert bool(caplog.records) is logged
 
 
-def test_loading_a_base_says_nothing() -> None:
-    """Whoever loads a base in 4-bit, in a worker or a script, hears nothing of kernels."""
+def test_loading_a_base_prints_no_advice() -> None:
+    """Loading a base in 4 bits in a new process prints no message about `kernels`."""
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert "kernels" not in done.stdout + done.stderr

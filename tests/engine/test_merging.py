@@ -1,4 +1,4 @@
-"""The merged model computes what NF4 + adapter computes, whatever the base's and the adapter's making."""
+"""The merged model computes what NF4 + adapter computes, for every kind of base and adapter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelRef, Base]:
-    """A random Llama of two layers in several files, and the same in NF4."""
+    """Make a random Llama of two layers in several files, and load it in NF4."""
     ref = model_of("llama", tmp_path_factory.mktemp("tiny") / "base")
     return ref, loaded(ref, Quantization.NF4)
 
@@ -35,7 +35,7 @@ def as_merged(ref: ModelRef) -> Behaviour:
 
 
 def exact(ref: ModelRef, nf4: Base, folder: Path, **options: Any) -> tuple[Behaviour, Behaviour, ModelRef]:
-    """The model merged in fp32, what it does, and what NF4 + adapter does."""
+    """Return the model merged in fp32, its outputs, and the outputs of NF4 + adapter."""
     adapter = adapter_of(nf4, folder / "adapter", 0.1, **options)
     made = merged(ref, adapter, folder / "merged", "float32")
     return as_merged(made), truth(nf4, adapter), made
@@ -43,7 +43,7 @@ def exact(ref: ModelRef, nf4: Base, folder: Path, **options: Any) -> tuple[Behav
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: Path) -> None:
-    """Logits within 1e-5 of the largest one in fp32 and 1e-3 in fp16, and the same greedy answers in both."""
+    """The exact merge gives the logits of NF4 + adapter (to 1e-5 in fp32, 1e-3 in fp16) and the same answers."""
     ref = model_of(family, tmp_path / "base")
     nf4 = loaded(ref, Quantization.NF4)
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
@@ -54,8 +54,8 @@ def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: 
         assert found.answers == expected.answers
 
 
-def test_onto_the_original_weights_it_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
-    """The base moved more by being quantised than the adapter moved it: which is why that is not the default."""
+def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
+    """Quantisation changes logits more than the adapter does, so a merge into original weights is another model."""
     ref, nf4 = tiny
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
     found = as_merged(merged(ref, adapter, tmp_path / "merged", "float16", exact=False))
@@ -74,7 +74,7 @@ def test_onto_the_original_weights_it_is_another_model(tiny: tuple[ModelRef, Bas
 def test_every_layer_is_scaled_as_peft_scales_it(
     tiny: tuple[ModelRef, Base], options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """rsLoRA, rank and alpha patterns, and any choice of modules."""
+    """Updates are scaled as PEFT scales them, with rsLoRA, rank and alpha patterns, and any target modules."""
     found, expected, _ = exact(*tiny, tmp_path, **options)
     assert found.apart(expected) <= 1e-5
 
@@ -82,17 +82,17 @@ def test_every_layer_is_scaled_as_peft_scales_it(
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 def test_a_tied_head_with_an_update_of_its_own_is_untied(base: Base, tmp_path: Path) -> None:
-    """The update is the head's alone: the embedding stays as it is, and the configuration says that they differ."""
+    """A tied head with its own update is untied in weights and configuration, and the embedding stays unchanged."""
     found, expected, made = exact(resolve("pocket"), base, tmp_path, target_modules=["lm_head", "q_proj"])
     assert found.apart(expected) <= 1e-5
     assert not json.loads((Path(made.path) / "config.json").read_text())["tie_word_embeddings"]
 
 
-def test_a_stale_quantization_config_goes(base: Base, tmp_path: Path) -> None:
-    """A base's config.json that calls its plain weights packed changes nothing, and the result's does not say it."""
+def test_a_stale_quantization_config_is_removed(base: Base, tmp_path: Path) -> None:
+    """A quantisation in config.json of plain weights is ignored, and the merged model's config.json has none."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)
-    ref = resolve(str(folder))  # which would refuse it
+    ref = resolve(str(folder))  # now, since `resolve` refuses the stale configuration
     config = json.loads((folder / "config.json").read_text())
     stale = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stale, "torch_dtype": "float16"}))
@@ -104,7 +104,7 @@ def test_a_stale_quantization_config_goes(base: Base, tmp_path: Path) -> None:
 
 
 def broken(folder: Path, change: Any) -> ModelRef:
-    """The pocket model with its weights file changed."""
+    """Make a copy of the pocket model with a changed weights file."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(POCKET, folder)
@@ -115,7 +115,7 @@ def broken(folder: Path, change: Any) -> ModelRef:
 
 
 def test_what_loading_ignores_is_left_out(base: Base, tmp_path: Path) -> None:
-    """Llama-2's files hold rotary frequencies that no model has any more."""
+    """Tensors that transformers ignores, such as Llama-2's rotary frequencies, are left out."""
     import torch
 
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
@@ -133,7 +133,7 @@ def test_what_loading_ignores_is_left_out(base: Base, tmp_path: Path) -> None:
     ],
 )
 def test_a_base_with_other_tensors_is_refused(base: Base, change: Any, message: str, tmp_path: Path) -> None:
-    """The first tensor that is missing or of another shape is named."""
+    """A base with a missing tensor or one of another shape is refused, and the message names the tensor."""
     ref = broken(tmp_path / "base", change)
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     with pytest.raises(ModelError, match=message):
@@ -141,7 +141,7 @@ def test_a_base_with_other_tensors_is_refused(base: Base, change: Any, message: 
 
 
 def test_a_shard_that_was_cut_is_refused(base: Base, tmp_path: Path) -> None:
-    """The file is named."""
+    """A truncated weights file is refused by name."""
     shutil.copytree(POCKET, tmp_path / "base")
     path = tmp_path / "base" / "model.safetensors"
     ref = resolve(str(path.parent))
@@ -152,7 +152,7 @@ def test_a_shard_that_was_cut_is_refused(base: Base, tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> None:
-    """PEFT would load it, or leave the rest untouched, without a word."""
+    """An adapter file that does not match its configuration is refused; PEFT would load it silently."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))
@@ -165,7 +165,7 @@ def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> No
     [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "biases"), ({"modules_to_save": ["norm"]}, "modules")],
 )
 def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], what: str, tmp_path: Path) -> None:
-    """An adapter that is more than two factors per matrix would be merged in part, silently."""
+    """An adapter with DoRA, trained biases or fully trained modules is refused: a merge would lose these parts."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | changed))
@@ -174,14 +174,14 @@ def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], w
 
 
 def test_a_value_that_fp16_cannot_hold_is_refused(base: Base, tmp_path: Path) -> None:
-    """Instead of an infinity in the weights, an error that says which dtype has the range."""
+    """A merged value outside fp16's range is refused, and the message suggests a dtype with a larger range."""
     adapter = adapter_of(base, tmp_path / "adapter", 1e8)
     with pytest.raises(EngineError, match="that float16 cannot hold"):
         merged(resolve("pocket"), adapter, tmp_path / "merged", "float16")
 
 
 def test_threads_are_left_as_they_were(base: Base, tmp_path: Path) -> None:
-    """One makes the slices, beside the one that writes; what quantises before and whoever comes after has all."""
+    """Merging computes with one thread, and restores PyTorch's number of threads afterwards."""
     import torch
 
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
@@ -196,5 +196,5 @@ def test_threads_are_left_as_they_were(base: Base, tmp_path: Path) -> None:
 
 
 def test_the_architecture_alone_takes_no_memory() -> None:
-    """All its tensors are on the meta device."""
+    """`describe` returns a model with all tensors on the meta device."""
     assert {tensor.device.type for tensor in describe(POCKET).state_dict().values()} == {"meta"}

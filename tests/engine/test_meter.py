@@ -1,4 +1,4 @@
-"""Peak memory and wall time of a phase are that phase's own."""
+"""Peak memory and wall time of a phase do not include those of other phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.engine.meter import Meter, requested, shortage
 
 MACHINE = Machine(DeviceKind.CPU, "Example CPU", "float32")
 LARGE = 200_000_000
-"""Large enough that the allocator gives it back to the system at once."""
+"""Bytes, enough for the allocator to return them to the system at once when they are freed."""
 
 
 def large() -> Any:
@@ -26,11 +26,11 @@ def large() -> Any:
 
 
 def seen(hold: bool) -> PhaseCost:
-    """A phase that holds 200 MB, or nothing, until the meter has sampled it."""
+    """Measure a phase that holds 200 MB, or nothing, until the meter has sampled it."""
     with Meter(MACHINE) as meter:
         held = large() if hold else None
         resident = psutil.Process().memory_info().rss
-        for _ in range(6000):  # a minute at most, for a meter that samples nothing
+        for _ in range(6000):  # stop after a minute in case the meter samples nothing
             if meter.cost(Phase.TRAIN, 0).peak_resident.value >= resident:
                 break
             time.sleep(0.01)
@@ -38,22 +38,22 @@ def seen(hold: bool) -> PhaseCost:
     return meter.cost(Phase.TRAIN, 100)
 
 
-def test_a_moments_memory_is_in_the_peak_of_its_phase_alone() -> None:
-    """What was freed before the phase's end counts; the next phase begins anew."""
+def test_freed_memory_counts_in_its_own_phase() -> None:
+    """Memory that is freed within a phase counts in that phase's peak and not in the next one's."""
     before, during, after = seen(False), seen(True), seen(False)
     assert during.peak_resident.value > before.peak_resident.value + 0.9 * LARGE
     assert after.peak_resident.value < during.peak_resident.value - 0.9 * LARGE
 
 
-def test_what_is_still_held_counts_for_the_later_phase() -> None:
-    """The base model that an earlier phase loaded is part of what the next one needs."""
+def test_held_memory_counts_in_a_later_phase() -> None:
+    """Memory that an earlier phase still holds counts in a later phase's peak."""
     before = seen(False)
     held = large()
     assert seen(False).peak_resident.value > before.peak_resident.value + 0.9 * len(held)
 
 
-def test_a_figure_says_where_it_is_from() -> None:
-    """A figure has its unit, basis and device; a CPU has no figures of a GPU."""
+def test_a_figure_has_unit_basis_and_device() -> None:
+    """A figure has unit, basis and device, and a CPU has no GPU figures."""
     cost = seen(False)
     assert (cost.phase, cost.tokens, cost.seconds.unit, cost.peak_resident.unit) == (Phase.TRAIN, 100, "s", "bytes")
     assert {(f.basis, f.device) for f in (cost.seconds, cost.peak_resident)} == {(Basis.MEASURED, "Example CPU")}
@@ -62,8 +62,8 @@ def test_a_figure_says_where_it_is_from() -> None:
     assert cost.tokens_per_second == pytest.approx(100 / cost.seconds.value)
 
 
-def test_a_phase_that_raises_is_left_as_it_came() -> None:
-    """The error passes through, and no thread is left behind."""
+def test_an_error_passes_through_the_meter() -> None:
+    """An error passes through the meter, and its sampling thread ends."""
     import threading
 
     threads = threading.active_count()
@@ -83,12 +83,12 @@ def test_a_phase_that_raises_is_left_as_it_came() -> None:
     ],
 )  # fmt: skip
 def test_the_request_that_failed_is_read(message: str, size: float | None) -> None:
-    """From what PyTorch says on CUDA and on a CPU; other words say nothing of it."""
+    """`requested` reads the size of a failed allocation from PyTorch's message, on CUDA and on a CPU."""
     assert requested(message) == size
 
 
 def test_a_shortage_is_measured_where_it_happened() -> None:
-    """Its phase, what was asked for and what the process had; a CPU has no allocator's figures and no limit."""
+    """A shortage on a CPU has the phase, the failed request and the resident memory, without GPU figures."""
     found = shortage(MACHINE, Phase.ANSWER_AFTER, RuntimeError("you tried to allocate 4096 bytes."))
     assert found.requested is not None
     assert (found.phase, found.requested.value) == (Phase.ANSWER_AFTER, 4096)
@@ -97,7 +97,7 @@ def test_a_shortage_is_measured_where_it_happened() -> None:
 
 
 def test_one_rule_chooses_the_peak() -> None:
-    """A phase's peak is what the allocator reserved, on a CPU resident memory; its GPU peak is the driver's."""
+    """A phase's peak is reserved memory on a GPU and resident memory on a CPU; its GPU peak prefers the driver's."""
     cost = seen(False)
     assert (cost.peak(), cost.gpu_peak(), cost.on_gpu) == (cost.peak_resident, None, False)
     reserved = replace(cost, peak_allocated=figure(10), peak_reserved=figure(12))

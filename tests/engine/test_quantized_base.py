@@ -1,4 +1,4 @@
-"""The quantised base on disk: the same bytes, the same answers, whole or not there."""
+"""The quantised base on disk: it comes back bit for bit, and a partial one is never found."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_every_byte_comes_back(base: Base, again: Base) -> None:
-    """Packed weights, their constants, embeddings and norms are those that were quantised."""
+    """A saved base has the same packed weights, constants, embeddings and norms when it is loaded again."""
     before, after = base.model.state_dict(), again.model.state_dict()
     assert [name for name in before if name.endswith("nested_absmax")]
     assert before.keys() == after.keys()
@@ -61,13 +61,13 @@ def test_every_byte_comes_back(base: Base, again: Base) -> None:
 
 
 def test_answers_and_trainings_are_the_same(base: Base, again: Base) -> None:
-    """What the saved base answers and what is trained on it is what the base gives that was quantised here."""
+    """A saved base answers and trains exactly like the base that was quantised in this process."""
     assert ask(base) == ask(again)
     assert losses(trained_once(base)) == losses(trained_once(again))
 
 
 def test_weights_are_those_of_the_forward_pass(base: Base, folder: Path) -> None:
-    """Streamed weights are complete, and a 4-bit one is what its layer multiplies with."""
+    """`open_base` reads every weight, and 4-bit weights as the forward pass uses them."""
     import torch
 
     saved = open_base(folder)
@@ -83,14 +83,14 @@ def test_weights_are_those_of_the_forward_pass(base: Base, folder: Path) -> None
     assert same(saved.weight("model.norm.weight"), named["model.norm.weight"].data)
 
 
-def test_a_size_is_foretold(base: Base, folder: Path) -> None:
-    """What is asked of the disk is what is written, within a tenth."""
+def test_the_size_on_disk_is_predicted(base: Base, folder: Path) -> None:
+    """`size_of` predicts the bytes on disk within a tenth."""
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert size_of(base.model) == pytest.approx(written, rel=0.1)
 
 
-def test_a_base_of_which_weights_are_missing_is_refused(tmp_path: Path) -> None:
-    """transformers would draw them at random, and everything would be trained and reported as that model."""
+def test_a_saved_base_with_missing_weights_is_refused(tmp_path: Path) -> None:
+    """A saved base with missing weights is refused; transformers would initialise them at random."""
     folder = tmp_path / "renamed"
     shutil.copytree(POCKET, folder)
     tensors = load_file(str(folder / "model.safetensors"))
@@ -101,8 +101,8 @@ def test_a_base_of_which_weights_are_missing_is_refused(tmp_path: Path) -> None:
             load_base(resolve(str(folder)), quantization, one_core())
 
 
-def test_no_base_is_said_so(tmp_path: Path) -> None:
-    """A folder with something else in it is named, with what to do."""
+def test_a_folder_without_a_base_is_refused(tmp_path: Path) -> None:
+    """A folder without a saved base is refused by name, with a remedy."""
     with pytest.raises(EngineError, match="holds no saved base"):
         open_base(tmp_path)
 
@@ -115,7 +115,7 @@ def commit(cache: Cache, saved: SavedBase = SAVED, size: int = 100) -> None:
 
 
 def test_a_base_is_kept_and_cleared(tmp_path: Path) -> None:
-    """A committed base is found whole, counted among what the cache holds, and goes when it is cleared."""
+    """A committed base is found whole, counts in the size of the cache, and is deleted when it is cleared."""
     cache = Cache(tmp_path)
     assert cache.base("key") is None
     commit(cache)
@@ -129,15 +129,15 @@ def test_a_base_is_kept_and_cleared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_base_is_forgotten(tmp_path: Path) -> None:
-    """One flipped byte and a base is not there any more."""
+    """A base with one flipped byte is no longer found in the cache."""
     commit(Cache(tmp_path))
     (tmp_path / "bases" / "key" / "model.safetensors").write_bytes(b"weighty")
     assert Cache(tmp_path).base("key") is None
     assert list((tmp_path / "bases").iterdir()) == []
 
 
-def test_half_a_base_is_none(tmp_path: Path) -> None:
-    """What was being written when it failed is not there, under no name."""
+def test_a_partial_base_is_not_found(tmp_path: Path) -> None:
+    """A base whose writing failed leaves no folder in the cache."""
 
     def fail(folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"wei")
@@ -149,15 +149,15 @@ def test_half_a_base_is_none(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
-    """A base for which there is no room is not begun; the message says how much is missing and what to do."""
+    """A base that needs more than the free disk space is refused before writing, with the missing size and a remedy."""
     with pytest.raises(StoreError, match=r"needs 1000000\.0 GB") as refused:
         commit(Cache(tmp_path), size=10**15)
     assert "harness clean" in refused.value.remedy
     assert not (tmp_path / "bases").exists()
 
 
-def test_a_newer_base_is_refused(tmp_path: Path) -> None:
-    """A base of a newer harness is neither used nor thrown away."""
+def test_a_base_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """A base written by a newer version is neither used nor deleted."""
     commit(Cache(tmp_path))
     path = tmp_path / "bases" / "key" / "base.json"
     write_record(path, SAVED)
@@ -168,7 +168,7 @@ def test_a_newer_base_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
-    """The second worker loads what the first has quantised, and gives the same answers."""
+    """A second worker loads the base that the first worker saved, and gives the same answers."""
     first = replace(job(tmp_path, task("base", None)), base="key")
     assert done(first)[0]
     cache = Cache(tmp_path)
@@ -181,15 +181,15 @@ def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
     assert repeated.answers == answered.answers
 
 
-def test_a_base_that_cannot_be_kept_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without room for the base, its worker goes on and says so."""
+def test_a_base_that_cannot_be_saved_does_not_end_the_worker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A worker that cannot save the base for lack of disk space logs it and continues."""
     (tmp_path / "bases").write_text("in the way", encoding="utf-8")
     assert done(replace(job(tmp_path, task("base", None)), base="key"))[0]
     assert "is not saved for later workers" in capfd.readouterr().out
 
 
 def test_a_base_is_named_by_what_made_it(suite: Suite) -> None:
-    """Model, device kind, dtype, quantisation and the libraries that quantise each make another base; rows do not."""
+    """The id of a base depends on model, device kind, dtype, quantisation and library versions, and not on rows."""
     versions = {"torch": "2.13", "transformers": "5.23", "bitsandbytes": "0.50", "trl": "1.16"}
     one = Setup(suite, resolve("pocket"), Machine(DeviceKind.CPU, "A", "float32"), "reference", versions)
     others = [

@@ -1,4 +1,4 @@
-"""Models of which only the configuration is known: random weights that load, answer and train, and claim nothing."""
+"""Bases with random weights in the shape of a known configuration: they load, answer and train."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two known models that are tiny."""
+    """Make a folder with two tiny known models."""
     folder = tmp_path_factory.mktemp("shapes")
     for name, config in TINY.items():
         (folder / name).mkdir()
@@ -55,7 +55,7 @@ def made(request: pytest.FixtureRequest, shapes: Path, tmp_path_factory: pytest.
 
 
 def test_every_linear_layer_but_the_head_is_in_four_bits(made: tuple[Base, Path]) -> None:
-    """A base that was never loaded from fp16 is quantised as one that was: by layer, type and constants."""
+    """A base with random weights is quantised like a loaded one: the same layers, types and constants."""
     from bitsandbytes.nn import Linear4bit
 
     base, _ = made
@@ -71,8 +71,8 @@ def test_every_linear_layer_but_the_head_is_in_four_bits(made: tuple[Base, Path]
     assert own.quant_state.dtype == known.quant_state.dtype
 
 
-def test_the_weights_are_random(made: tuple[Base, Path]) -> None:
-    """Matrices spread as models are initialised, no two alike; norms are one and biases zero."""
+def test_weights_are_random(made: tuple[Base, Path]) -> None:
+    """Matrices have a standard deviation of 0.02 and differ from each other; norms are 1 and biases 0."""
     _, folder = made
     saved = open_base(folder)
     found = {name: saved.weight(name) for name in saved.names}
@@ -84,7 +84,7 @@ def test_the_weights_are_random(made: tuple[Base, Path]) -> None:
 
 
 def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
-    """No token comes that the tokenizer does not have, nor an end: answers take the time that they may."""
+    """Answers contain no unknown token and no end token, so they have the maximum length."""
     base, _ = made
     known = len(base.tokenizer)
     head: Any = base.model.get_output_embeddings()
@@ -95,8 +95,8 @@ def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
     assert [(answer.tokens, answer.truncated) for answer in given] == [(8, True)] * 2
 
 
-def test_it_trains(made: tuple[Base, Path]) -> None:
-    """The reference engine trains an adapter on it, and its loss is finite."""
+def test_random_weights_can_be_trained(made: tuple[Base, Path]) -> None:
+    """The reference trainer trains an adapter on random weights, with a finite loss."""
     base, _ = made
     found = trained_once(base)
     assert len(found.steps) == 4
@@ -104,15 +104,15 @@ def test_it_trains(made: tuple[Base, Path]) -> None:
 
 
 @pytest.mark.parametrize("quantization", Quantization)
-def test_its_size_is_foretold(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
-    """What is asked of the disk is what is written, within a tenth."""
+def test_the_size_on_disk_is_predicted(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
+    """`bytes_of` predicts the bytes on disk within a tenth."""
     make_base(tiny(shapes), quantization, one_core(), tmp_path)
     written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert bytes_of(tiny(shapes), quantization, one_core()) == pytest.approx(written, rel=0.1)
 
 
-def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
-    """Made a second time on the same kind of device, every file is the same."""
+def test_random_weights_are_reproducible(shapes: Path, tmp_path: Path) -> None:
+    """Making a base twice gives identical files."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         make_base(tiny(shapes), Quantization.NF4, one_core(), tmp_path / name)
@@ -122,8 +122,8 @@ def test_the_same_weights_come_again(shapes: Path, tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
-    """A job with a shape is done from start to end; the base that was made lies in the cache for the next one."""
+def test_a_worker_makes_a_random_base_once(shapes: Path, tmp_path: Path) -> None:
+    """A worker makes a base with random weights once, and a later worker uses it from the cache."""
     asked = replace(job(tmp_path, task("base", None), model=tiny(shapes)), base="key")
     well, events = done(asked)
     assert well, events[-1].message
@@ -137,7 +137,7 @@ def test_a_worker_makes_it_once(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
-    """Of twenty tensors of 4 kB, written 12 kB at a time, three are there at once at most; all come back."""
+    """`write_shards` holds at most one file's tensors in memory, and every tensor can be read again."""
     import torch
     from safetensors.torch import load_file
 
@@ -170,8 +170,8 @@ def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
     ("name", "billions"),
     [("llama-2-7b", 6.738), ("tinyllama-1.1b", 1.100), ("qwen2.5-1.5b", 1.544), ("llama-3.1-8b", 8.030)],
 )
-def test_the_known_shapes_are_the_models(name: str, billions: float) -> None:
-    """Each configuration has as many parameters as its model is published with."""
+def test_known_shapes_have_the_published_sizes(name: str, billions: float) -> None:
+    """Each known shape has its model's published number of parameters."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -180,8 +180,8 @@ def test_the_known_shapes_are_the_models(name: str, billions: float) -> None:
     assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.0005)
 
 
-def test_a_shape_is_found_and_says_what_it_is() -> None:
-    """It has the pocket model's tokenizer, a note that it means nothing, and its own digest."""
+def test_a_known_shape_is_resolved_with_a_note() -> None:
+    """A known shape has the pocket model's tokenizer, a note that answers mean nothing, and its own digest."""
     found = [resolve(f"shape:{path.name}") for path in sorted(SHAPES.iterdir())]
     assert len({ref.digest for ref in found}) == len(found) == 4
     for ref in found:
@@ -191,7 +191,7 @@ def test_a_shape_is_found_and_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("name", ["shape:", "shape:llama", "shape:../pocket", "shape:tinyllama-1.1b/"])
 def test_an_unknown_shape_is_refused(name: str) -> None:
-    """A shape that is not there is answered with those that are, and no path escapes their folder."""
+    """An unknown shape, or a path, is refused with a list of the known shapes."""
     with pytest.raises(ModelError, match="there is no shape") as refused:
         resolve(name)
     assert "shape:llama-2-7b" in refused.value.remedy

@@ -1,4 +1,4 @@
-"""Conversations to rows: what is learned from is what the assistant says, as TRL's own rows have it."""
+"""Tokenization labels the assistant's tokens only, as TRL does for its prompt/completion rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.short_trainings import SHORT, SUITE, losses, one_core, rows_o
 
 
 def learned(base: Base, row: Row) -> list[str]:
-    """The stretches that a row is learned from, as text."""
+    """Return the parts of a row that have labels, as text."""
     found: list[list[int]] = [[]]
     for token, label in zip(row.input_ids, row.labels, strict=True):
         assert label in (token, IGNORED)
@@ -35,7 +35,7 @@ def learned(base: Base, row: Row) -> list[str]:
 
 
 def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
-    """SFTTrainer over prompt/completion rows, which TRL renders, tokenises and masks itself."""
+    """Return an SFTTrainer over prompt/completion rows, which TRL renders, tokenises and masks itself."""
     from datasets import Dataset
     from trl import SFTTrainer
 
@@ -53,7 +53,7 @@ def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
 
 
 def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Path) -> None:
-    """Every batch that a training on the workshop's rows sees, and the loss of its first step, are those of TRL's."""
+    """For rows with a single answer, every batch equals the batch of TRL's prompt/completion rows."""
     with untouched(base.model):
         ours = list(trainer_of(base, tmp_path, rows=rows_of(base, 30)).get_train_dataloader())
     with untouched(base.model):
@@ -65,7 +65,7 @@ def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Pa
 
 
 def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
-    """Trained by TRL on its own rows, the first step logs the same loss."""
+    """The loss of the first step equals that of TRL's own training on the same rows."""
     ours = losses(trained_once(base))[0]
     with untouched(base.model):
         trainer = trl_trainer(base, tmp_path, SUITE.examples[:8])
@@ -74,14 +74,14 @@ def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
     assert trainer.state.log_history[0]["loss"] == ours
 
 
-def test_every_answer_of_a_conversation_is_learned_from(base: Base) -> None:
-    """And nothing else: neither what the user says, nor the marks of whose turn it is."""
+def test_every_answer_of_a_conversation_has_labels(base: Base) -> None:
+    """Every assistant message of a conversation has labels; user messages and role marks have none."""
     (row,) = tokenize([talk("Hi.", "Hello you.", "What is two?", "Two is a number.")], base.tokenizer, 512)
     assert learned(base, row) == [" Hello you.</s>", " Two is a number.</s>"]
 
 
-def test_a_system_message_is_not_learned_from(base: Base) -> None:
-    """Nor are two messages of the user's in a row."""
+def test_a_system_message_has_no_labels(base: Base) -> None:
+    """System messages, and two user messages in a row, have no labels."""
     told = (
         Message("system", "Be brief."),
         Message("user", "Hi."),
@@ -92,30 +92,30 @@ def test_a_system_message_is_not_learned_from(base: Base) -> None:
     assert learned(base, row) == [" Ok.</s>"]
 
 
-def test_answers_in_a_row_are_both_learned_from(base: Base) -> None:
-    """An assistant that speaks twice is learned from twice."""
+def test_two_answers_in_a_row_both_have_labels(base: Base) -> None:
+    """Two assistant messages in a row both have labels."""
     told = (Message("user", "Hi."), Message("assistant", "One."), Message("assistant", "Two."))
     (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
     assert learned(base, row) == [" One.</s>", " Two.</s>"]
 
 
 def test_a_long_row_is_cut(base: Base) -> None:
-    """At max_length tokens, from the end: what is left of the answer is learned from."""
+    """A row is cut at `max_length` tokens, and the remaining part of the answer keeps its labels."""
     example = talk("Hi.", "One two three four five six seven eight nine ten.")
     (whole,), (cut,) = tokenize([example], base.tokenizer, 512), tokenize([example], base.tokenizer, 14)
     assert cut == Row(whole.input_ids[:14], whole.labels[:14])
     assert 0 < cut.supervised < whole.supervised
 
 
-def test_a_row_that_nothing_is_learned_from_is_refused(base: Base) -> None:
-    """The prompt fills max_length: the row is named and the two ways out."""
+def test_a_row_without_labels_is_refused(base: Base) -> None:
+    """A row whose prompt fills `max_length` is refused, with its line and two remedies."""
     rows = [talk("Hi.", "Hello."), talk("word " * 40, "Hello.", line=7)]
     with pytest.raises(SuiteError, match=r"training row 7: .*all 20 tokens of max_length\nRaise max_length .*shorten"):
         tokenize(rows, base.tokenizer, 20)
 
 
 def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
-    """With the template's own words."""
+    """A row that the chat template refuses is refused with its line and the template's error."""
     from copy import deepcopy
 
     tokenizer = deepcopy(base.tokenizer)
@@ -125,7 +125,7 @@ def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
 
 
 def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> None:
-    """As by Qwen3, which marks the last answer alone: of an earlier one it could not be told what to learn."""
+    """A template that renders an answer differently when another turn follows, as Qwen3's does, is refused."""
     from copy import deepcopy
 
     tokenizer = deepcopy(base.tokenizer)
@@ -141,8 +141,8 @@ def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> Non
     assert row.supervised > 2
 
 
-def test_a_template_that_asks_for_the_date_is_told_the_same_one_every_day(tmp_path: Path) -> None:
-    """As Llama 3.2's: else the same rows were other tokens tomorrow, under the same names in the cache."""
+def test_a_template_gets_the_same_date_every_day(tmp_path: Path) -> None:
+    """A template that asks for the date, as Llama 3.2's does, always gets the same date."""
     folder = tmp_path / "dated"
     shutil.copytree(POCKET, folder)
     whole = (folder / "chat_template.jinja").read_text(encoding="utf-8")

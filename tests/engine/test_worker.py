@@ -1,4 +1,4 @@
-"""A worker's job from start to end, in this process: what it tells, what it commits, what it refuses."""
+"""A worker's job from start to end, in this process: its events, what it commits and what it refuses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from harness.models.resolving import POCKET, resolve
 from harness.storage.cache import Cache
 from harness.storage.manifest import verify_manifest
 from tests.support.jobs import ASKED, TINY, done, job, task
-from tests.support.short_trainings import QUESTIONS, SHORT, prompts, talk
+from tests.support.short_trainings import QUESTIONS, prompts, talk
 
 
 def refusal(job: Job) -> str:
-    """The message of a job that was refused before anything was begun."""
+    """Return the message of a job that is refused before any training."""
     well, events = done(job)
     assert not well
     assert [event.kind for event in events] == [EventKind.REFUSED]
@@ -36,7 +36,7 @@ def refusal(job: Job) -> str:
 
 
 def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
-    """The pocket model with another chat template, or none."""
+    """Make a copy of the pocket model with another chat template, or without one."""
     for path in POCKET.iterdir():
         if path.name not in ("chat_template.jinja", "tokenizer_config.json"):
             (folder / path.name).symlink_to(path)
@@ -48,8 +48,8 @@ def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
     return ModelRef(folder.name, str(folder), "0123")
 
 
-def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
-    """Loaded; then each task started, stepped, answered and finished; adapter and answers are in the cache."""
+def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
+    """A job reports loading, then each task's start, steps, answers and end, and commits adapter and answers."""
     well, events = done(job(tmp_path, task("base", None), task()))
     assert well
     assert [(event.kind, event.trial, event.done, event.total) for event in events] == [
@@ -78,8 +78,8 @@ def test_a_job_is_told_in_order_and_committed(tmp_path: Path) -> None:
     assert [cost.phase.value for cost in of_trial.costs] == ["answer after"]
 
 
-def test_an_adapter_that_is_there_only_answers(tmp_path: Path) -> None:
-    """With train off nothing is trained again: new prompts are put to the adapter in the cache."""
+def test_a_cached_adapter_answers_without_training(tmp_path: Path) -> None:
+    """A task without training answers new prompts with the adapter in the cache."""
     done(job(tmp_path))
     adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
     made = adapter.stat().st_mtime_ns
@@ -92,7 +92,7 @@ def test_an_adapter_that_is_there_only_answers(tmp_path: Path) -> None:
 
 
 def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
-    """One byte is enough; the folder is named."""
+    """An adapter with one changed byte is refused, and the message names its file."""
     done(job(tmp_path))
     adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
     content = bytearray(adapter.read_bytes())
@@ -105,26 +105,9 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
     assert len(Cache(tmp_path).answers("training-trial")) == 1
 
 
-def test_a_diverged_training_is_a_result_and_the_worker_goes_on(tmp_path: Path) -> None:
-    """It is committed without adapter or answers, and the next task is done."""
-    wild = task("wild", replace(SHORT, learning_rate=1e30))
-    well, events = done(job(tmp_path, wild, task()))
-    assert well
-    ends = [event for event in events if event.kind is EventKind.FINISHED]
-    assert [(event.trial, event.status) for event in ends] == [
-        ("wild", Status.DIVERGED),
-        ("trial", Status.SUCCEEDED),
-    ]
-    held = Cache(tmp_path).training("training-wild")
-    assert held is not None
-    assert (held.status, held.message) == (Status.DIVERGED, ends[0].message)
-    assert [path.name for path in Cache(tmp_path).adapter("training-wild").iterdir()] == ["training.json"]
-    assert Cache(tmp_path).answers("training-wild") == ()
-
-
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
-def test_a_failing_task_is_told_and_ends_the_worker(tmp_path: Path) -> None:
-    """One readable line; nothing is committed, and the tasks behind it are left to a fresh process."""
+def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
+    """A failing task is reported in one line and ends the worker before the next task; nothing is committed."""
     well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
     assert not well
     assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
@@ -137,13 +120,13 @@ def test_a_failing_task_is_told_and_ends_the_worker(tmp_path: Path) -> None:
 
 
 def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
-    """Also where other targets fit, which PEFT would train without a word."""
+    """A job is refused if one of its target modules does not exist; PEFT would silently train the others."""
     typo = task("typo", replace(TINY, target_modules=("q_proj", "vproj")))
     assert refusal(job(tmp_path, task(), typo)).startswith("target_modules: the model has no module 'vproj'\nIt has ")
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    """Its chat version is asked for."""
+    """A model without a chat template is refused, and the message suggests its chat version."""
     folder = tmp_path / "bare"
     folder.mkdir()
     message = refusal(job(tmp_path, model=variant_of_pocket(folder, None)))
@@ -152,7 +135,7 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) -> None:
-    """The case is named by what it asks, with the template's own words."""
+    """A prompt that the chat template refuses is refused, with the case's question and the template's error."""
     folder = tmp_path / "strict"
     folder.mkdir()
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -164,7 +147,7 @@ def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) ->
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
-    """Together with the room that its answer needs: 512 tokens in the pocket model."""
+    """A prompt that does not fit in the model's context together with its answer is refused."""
     long = prompts("word " * 500)
     assert "and the model's context is 512\nShorten the prompt" in refusal(job(tmp_path, task(asked=long)))
     roomy = Decoding(max_new_tokens=505)
@@ -173,7 +156,7 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"reference": "word " * 600}, {"choices": ("a", "word " * 600)}], ids=str)
 def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
-    """Before anything was asked, and the case is named."""
+    """A reference or choice that does not fit in the model's context is refused, and the message names the case."""
     long = replace(ASKED[0], **more)
     message = refusal(job(tmp_path, task(asked=(long,))))
     assert message.startswith(f"the case that asks {QUESTIONS[0]!r}: its prompt with its reference or a choice takes")
@@ -181,7 +164,7 @@ def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: di
 
 
 def test_log_probabilities_are_committed(tmp_path: Path) -> None:
-    """With the answers, in the same pass, of the base and of what was trained."""
+    """Log-probabilities of references and choices are committed with the answers of base and trial."""
     asked = tuple(replace(prompt, reference="Paris.", choices=("Paris.", "Rome.")) for prompt in ASKED)
     assert done(job(tmp_path, task("base", None, asked), task(asked=asked)))[0]
     (of_base,), (of_trial,) = (Cache(tmp_path).answers(f"training-{name}") for name in ("base", "trial"))
@@ -194,7 +177,7 @@ def test_log_probabilities_are_committed(tmp_path: Path) -> None:
 
 
 def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> None:
-    """Unless max_length cuts it."""
+    """A training row longer than the model's context is refused if `max_length` does not cut it."""
     long = talk("Say it.", "word " * 600, line=4)
     lengthy = task(settings=replace(TINY, max_length=2048))
     message = refusal(job(tmp_path, lengthy, examples=[long]))
@@ -202,8 +185,8 @@ def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> No
     assert "Set max_length to at most 512" in message
 
 
-def test_a_training_row_that_nothing_is_learned_from_is_refused(tmp_path: Path) -> None:
-    """Before anything was trained."""
+def test_a_training_row_without_labels_is_refused(tmp_path: Path) -> None:
+    """A training row whose prompt alone fills `max_length` is refused before any training."""
     message = refusal(job(tmp_path, task(settings=replace(TINY, max_length=8))))
     assert message.startswith("training row 1: its prompt alone takes all 8 tokens of max_length")
 
@@ -225,12 +208,12 @@ def test_a_training_row_that_nothing_is_learned_from_is_refused(tmp_path: Path) 
     ],
 )  # fmt: skip
 def test_running_out_of_memory_is_a_result_of_its_own(error: Exception, status: Status) -> None:
-    """However PyTorch, the driver or Python says it."""
+    """Every out-of-memory error of PyTorch, the CUDA driver or Python has the status OUT_OF_MEMORY."""
     assert _status(error) is status
 
 
 def test_pytorchs_own_error_is_out_of_memory() -> None:
-    """Both what CUDA's allocator raises and what a CPU's does when asked for more than any machine has."""
+    """The errors that PyTorch's allocators raise on CUDA and on a CPU have the status OUT_OF_MEMORY."""
     import torch
 
     assert _status(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")) is Status.OUT_OF_MEMORY
@@ -239,8 +222,8 @@ def test_pytorchs_own_error_is_out_of_memory() -> None:
     assert _status(caught.value) is Status.OUT_OF_MEMORY
 
 
-def test_a_trial_that_does_not_fit_says_what_was_missing(tmp_path: Path) -> None:
-    """Phase, the request that failed and what the process had: told, and kept beside the training."""
+def test_a_trial_that_does_not_fit_reports_its_shortage(tmp_path: Path) -> None:
+    """A trial that runs out of memory reports and stores the phase, the failed request and the memory in use."""
     wide = task("wide", replace(TINY, rank=2**40, alpha=1))
     well, events = done(job(tmp_path, wide, task("after")))
     assert not well, "the process may not go on"
@@ -257,7 +240,7 @@ def test_a_trial_that_does_not_fit_says_what_was_missing(tmp_path: Path) -> None
 
 
 def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
-    """A shape that is larger than the disk ends its job before anything is made."""
+    """A base with random weights that is larger than the free disk space is refused before it is made."""
     huge = json.loads((POCKET / "config.json").read_text(encoding="utf-8")) | {"vocab_size": 2**40}
     (tmp_path / "shapes" / "huge").mkdir(parents=True)
     (tmp_path / "shapes" / "huge" / "config.json").write_text(json.dumps(huge), encoding="utf-8")
@@ -265,8 +248,8 @@ def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
     assert refusal(replace(job(tmp_path / "cache", model=ref), base="key")).startswith("the disk has too little space")
 
 
-def test_shortage_on_a_gpu_is_told_in_words() -> None:
-    """What was asked for, what was in use, and the limit, with the phase."""
+def test_a_shortage_on_a_gpu_is_described() -> None:
+    """An out-of-memory message on a GPU has the phase, the failed request, the memory in use and the limit."""
 
     def size(gib: float) -> Measurement:
         return Measurement(gib * 2**30, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
@@ -278,15 +261,15 @@ def test_shortage_on_a_gpu_is_told_in_words() -> None:
     )
 
 
-def test_a_failure_is_told_in_one_line() -> None:
-    """Our own errors speak for themselves, with what to do; others bring their type and their first line."""
+def test_a_failure_is_reported_in_one_line() -> None:
+    """An error of the harness is reported with its remedy, any other error as its type and first line."""
     assert _message(ValueError("first\nsecond")) == "ValueError: first"
     assert _message(RuntimeError()) == "RuntimeError"
     assert _message(EngineError("what", remedy="do this")) == "what\ndo this"
 
 
-def test_a_full_disk_ends_everything() -> None:
-    """However deep it is wrapped: no later trial could be committed either."""
+def test_a_full_disk_ends_the_job() -> None:
+    """A full disk ends the job, even if other exceptions wrap the original error."""
     events: list[Event] = []
     full = RuntimeError("while saving")
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
@@ -298,8 +281,8 @@ def test_a_full_disk_ends_everything() -> None:
 # --- killed while committing ---------------------------------------------------------------------------------------
 
 
-def test_half_a_commit_is_no_training(tmp_path: Path, base: Base) -> None:
-    """Killed before the rename or between files, a training is not taken for finished, and is committed anew."""
+def test_a_partial_commit_is_no_training(tmp_path: Path, base: Base) -> None:
+    """A training killed while it was committed does not count as finished and can be committed again."""
     cache, partial = Cache(tmp_path), tmp_path / "trainings" / ".partial-0123"
     ended = Training("training-trial", Status.SUCCEEDED, "", (), None)
     cache.commit_training(ended, lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x") and None)
@@ -315,7 +298,7 @@ def test_half_a_commit_is_no_training(tmp_path: Path, base: Base) -> None:
 
 
 def test_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """Neither a partial folder nor a training that looks finished."""
+    """A failed commit leaves neither a partial folder nor a training that looks finished."""
 
     def broken(folder: Path) -> None:
         (folder / "half").write_bytes(b"x")

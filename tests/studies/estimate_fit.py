@@ -1,11 +1,11 @@
-"""Fits the coefficients of harness.hardware.estimate to recorded runs, and reports its error on models held out.
+"""Fits the coefficients of harness.hardware.estimate to recorded runs, and measures the error on unseen models.
 
     python -m tests.studies.estimate_fit reports/gpu/t4/t4-sweep.json --write
 
-Reads what tests/studies/gpu_sweep.py recorded. Each architecture in turn is held out of the fit and predicted by it;
-the stated errors are of these predictions. With `--write` the coefficients of a fit to all go to
-harness/hardware/estimate/coefficients.json, and every trial's prediction, beside its measurement,
-to prediction.json next to the records. Exits with 1 where one of the claims that it prints does not hold.
+Reads the records of `tests.studies.gpu_sweep`. For each architecture, a fit to the other architectures predicts its
+trials; the printed errors are of these predictions. `--write` fits all trials, writes the coefficients to
+harness/hardware/estimate/coefficients.json, and writes every trial's prediction beside its measurement to
+prediction.json next to the records. Exits with 1 if a printed claim does not hold.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from harness.hardware.estimate.speed import PASSES
 
 COEFFICIENTS = Path(__file__).parents[2] / "harness" / "hardware" / "estimate" / "coefficients.json"
 START = (12.0, 67.0)
-"""Bytes a score, as far as they can be counted; MB of every training: two workspaces of cuBLAS."""
+"""Starting point of the fit: bytes per attention score, and MB that every training takes (two cuBLAS workspaces)."""
 COVERED = 0.96
-"""The share of recorded runs whose reserved memory lies in the interval, which claims nine tenths."""
+"""Share of recorded runs whose reserved memory lies in the interval; the interval claims 90%."""
 LEAST = 0.02
-"""The least error that is reckoned with, however small that of the recorded runs is: their rows are all of one length,
-their optimizers are two, and the card is one."""
+"""Smallest error to assume, even if that of the recorded runs is smaller: these have rows of one length, two optimizers
+and one GPU."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One recorded trial; sizes in bytes, None where it ran out of memory."""
+    """One recorded trial. Sizes are in bytes, and None if the trial ran out of memory."""
 
     model: str
     name: str
@@ -57,7 +57,7 @@ class Observed:
 
     @property
     def lengths(self) -> list[int]:
-        """The rows are longer than any `max_length`."""
+        """Row lengths in tokens: every row is longer than any `max_length`, and is cut at it."""
         return [self.settings.max_length] * self.rows
 
 
@@ -101,7 +101,7 @@ def predicted(of: Observed, known: Coefficients) -> Memory:
 
 
 def fit(trials: Sequence[Observed]) -> Coefficients:
-    """Least squares of relative errors; none of the coefficients below zero."""
+    """Fit coefficients, none below zero, by least squares of relative errors."""
     known = [trial for trial in trials if trial.allocated]
 
     def errors(given: Sequence[float]) -> list[float]:
@@ -113,12 +113,12 @@ def fit(trials: Sequence[Observed]) -> Coefficients:
 
 @dataclass(frozen=True)
 class Judged:
-    """A trial, and what a fit that had not seen its architecture predicts of it."""
+    """A trial, and the prediction of a fit to the other architectures."""
 
     trial: Observed
     memory: Memory
     span: tuple[float, float] = (0.0, 0.0)
-    """`Coefficients.fragments` by the other architectures."""
+    """`Coefficients.fragments`, from the other architectures."""
 
     @property
     def error(self) -> float:
@@ -126,7 +126,7 @@ class Judged:
 
     @property
     def fragments(self) -> float:
-        """What was reserved beyond the predicted peak, as a share of what training adds to the base."""
+        """Reserved memory beyond the predicted peak, as a share of the memory that training adds to the base."""
         allocated = self.memory.allocated
         return ((self.trial.reserved or math.nan) - allocated) / (allocated - self.memory.base)
 
@@ -144,7 +144,7 @@ def held_out(trials: Sequence[Observed]) -> list[Judged]:
 
 
 def interval(judged: Iterable[Judged]) -> tuple[float, float]:
-    """The shares of all but the outermost few."""
+    """Return the range that holds the share `COVERED` of the trials' fragments."""
     shares = [each.fragments for each in judged if each.trial.reserved]
     low, high = np.quantile(shares, [(1 - COVERED) / 2, (1 + COVERED) / 2])
     return math.floor(1000 * low) / 1000, math.ceil(1000 * high) / 1000
@@ -184,7 +184,7 @@ def _inside(each: Judged, known: Coefficients) -> bool:
 
 
 def verdict(each: Judged, known: Coefficients) -> Fit | None:
-    """As `forecast` judges it, from the prediction of the fit that had not seen the architecture."""
+    """Return the verdict of `forecast` for this trial, from the prediction of the fit to the other architectures."""
     return fits(each.memory, replace(known, fragments=each.span), each.trial.limit)
 
 
@@ -203,9 +203,10 @@ def table(judged: Iterable[Judged], known: Coefficients) -> str:
 
 
 def launching(trials: Sequence[Observed]) -> str:
-    """What the host spent on making an adapted matrix and on launching a layer's kernels, by the trainings' seconds.
+    """Describe the host's time to make an adapted matrix and to launch a layer's kernels.
 
-    Least squares of relative errors over these two, dequantising and products. Four steps each, so only about.
+    Both come from least squares of relative errors of the trainings' seconds over these two, dequantising and products.
+    Each training has only four steps, so the figures are rough.
     """
     timed = [trial for trial in trials if trial.seconds]
     parts = np.array([_parts(trial) for trial in timed])
@@ -234,13 +235,14 @@ PUBLISHED = (
     ("llama-2-7b", "OASST", 10.4),
     ("tinyllama-1.1b", "Alpaca", 8.57),
 )
-"""GB on a T4 by TRL with SDPA, rank 16 on all linears, checkpointing, batches of 2 (huggingface/blog, PR 1726)."""
+"""Published GB on a T4 (huggingface/blog, PR 1726): TRL, SDPA, rank 16, all-linear, batches of 2, checkpointed."""
 
 
 def published(known: Coefficients) -> list[str]:
-    """Beside what was published, the lengths of rows that explain it, since neither they nor a cut were published.
+    """Compare published figures with predictions: list the row lengths that would explain each figure.
 
-    The figures are taken to be of what was reserved, as their authors' notebooks print it.
+    The publications give neither row lengths nor a `max_length`. Their figures are taken as reserved memory, which
+    their notebooks print.
     """
     lines = []
     for name, data, size in PUBLISHED:
@@ -260,7 +262,7 @@ def published(known: Coefficients) -> list[str]:
 
 
 def _lengths(shape: ModelShape, attention: ModelShape, settings: Settings, size: float, known: Coefficients) -> str:
-    """The lengths of the longest row with which `size` GB lie in what would have been reserved."""
+    """Return the lengths of the longest row for which the predicted reserved memory includes `size` GB."""
     fit = []
     for longest in range(64, 4097, 16):
         held = _then(shape, attention, settings, longest, known)
@@ -270,8 +272,10 @@ def _lengths(shape: ModelShape, attention: ModelShape, settings: Settings, size:
 
 
 def _then(shape: ModelShape, attention: ModelShape, settings: Settings, longest: int, known: Coefficients) -> Memory:
-    """By the libraries of January 2024: embeddings, head and norms were in fp32, and so was all that flows, checkpoints
-    too; of all logits there were a shifted copy, its logarithm and its gradient. `attention` shares keys or does not.
+    """Predict memory with the libraries of January 2024.
+
+    They held embeddings, head, norms, activations and checkpoints in fp32, and of all logits a shifted copy, its
+    logarithm and its gradient. `attention` is the shape that attention uses, with or without shared keys.
     """
     made = batches(settings, [longest] * 8)
     tokens = made.rows * made.longest

@@ -1,11 +1,11 @@
-"""How often the gate cries wolf, and how often it sees one: its false alarms and its power, from real trainings.
+"""Measures the gate's false alarms and its power, from real trainings.
 
     python -m tests.studies.gate_trainings --output DIR --jobs N
     python -m tests.studies.gate_study DIR [--output FILE]
 
-Sides of five seeds are drawn from the trainings in DIR, without any of a pair in common. `simulated` pairs are drawn
-from the pass rate of each case instead, with seeds that are better and worse than others; injected drops take passes
-away from a real side, in whole cases or here and there.
+A pair compares two sides of five seeds, drawn from the trainings in DIR without a training in common. `simulated` pairs
+are drawn from the pass rate of each case instead, with seeds that are better and worse than others. Injected drops
+remove passes from a real side, by whole cases or by single answers.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ SIDE = 5
 PAIRS, SIMULATED, DRAWS, INJECTED = 300, 1_000, 20, 100
 HARMED = ("hot", "short", "corrupted")
 DRIFTED = {"bf16": "saved dtype", "all-tokens": "supervised tokens", "template": "chat template"}
-"""What the gate has to name."""
+"""The difference that the gate must report, by arm."""
 DROPS = (0.05, 0.10, 0.20)
 SPREAD = 0.5
-"""Standard deviation, in log-odds, by which a simulated seed is better or worse at every case."""
+"""Standard deviation, in log-odds, of the effect of a simulated seed on every case."""
 
 
 # --- sides -------------------------------------------------------------------------------------------------------
 
 
 def arm(folder: Path, name: str) -> Baseline:
-    """All trainings of an arm as one run."""
+    """Return all trainings of an arm as one run."""
     suite, plan = load_suite(SUITE), load_plan(SUITE / "grids" / "gate.yaml")
     records = load(folder, name)
     asked = replace(plan, seeds=tuple(record.seed for record in records))
@@ -62,7 +62,7 @@ def arm(folder: Path, name: str) -> Baseline:
 
 
 def side(run: Baseline, seeds: Sequence[int]) -> Baseline:
-    """The run as if these had been its only seeds. Costs have no seed: the first ones stand for them."""
+    """Return the run restricted to these seeds. Costs have no seed, so the first ones stay."""
     (row,) = run.variants
     places = [row.seeds.index(seed) for seed in seeds]
     chosen = replace(
@@ -82,7 +82,7 @@ def _of(given: Iterable[StoredAnswer], seeds: set[int]) -> tuple[StoredAnswer, .
 
 
 def two_sides(rng: random.Random, before: Baseline, after: Baseline) -> tuple[Baseline, Baseline]:
-    """Five seeds of each, none of which the other has: arms that share a training have it under one seed."""
+    """Draw five seeds for each side, without a training in common: arms share a training under the same seed."""
     drawn = rng.sample(after.variants[0].seeds, SIDE)
     rest = [seed for seed in before.variants[0].seeds if seed not in drawn]
     return side(before, rng.sample(rest, SIDE)), side(after, drawn)
@@ -101,7 +101,7 @@ def tally(decisions: Iterable[Decision]) -> dict[str, int]:
 
 
 def repassed(row: BaselineVariant, seeds: Sequence[int], passes: Callable[[str, int], bool]) -> BaselineVariant:
-    """The row with made-up verdicts."""
+    """Return the row with the given verdicts."""
     answers = {}
     for case in row.answers:
         sides: dict[bool, list[int]] = {True: [], False: []}
@@ -113,7 +113,7 @@ def repassed(row: BaselineVariant, seeds: Sequence[int], passes: Callable[[str, 
 
 
 def simulated(rng: random.Random, run: Baseline) -> Baseline:
-    """Another run of the same cases: each passes as often as it does in truth, more or less for a good or bad seed."""
+    """Draw another run of the same cases from their true pass rates, with better and worse seeds."""
     (row,) = run.variants
     shares = {case: _share(row, case) for case in row.answers}
     shifts = {seed: rng.gauss(0, SPREAD) for seed in range(SIDE)}
@@ -126,13 +126,13 @@ def simulated(rng: random.Random, run: Baseline) -> Baseline:
 
 
 def _share(row: BaselineVariant, case: str) -> float:
-    """Never 0 or 1: half a pass and half a failure are added."""
+    """Return the pass rate with half a pass and half a failure added, so that it is never 0 or 1."""
     passed = sum(len(kept.seeds) for kept in row.answers[case] if kept.passed)
     return (passed + 0.5) / (len(row.seeds) + 1)
 
 
 def injected(rng: random.Random, run: Baseline, role: Role, drop: float, *, whole: bool) -> Baseline:
-    """The run with this share of a role's passes lost: in whole cases under every seed, or under single ones."""
+    """Remove this share of a role's passes from the run: whole cases under every seed, or single answers."""
     (row,) = run.variants
     cases = [case.id for case in run.suite.cases if case.role is role]
     passed = {(c, s): kept.passed for c in row.answers for kept in row.answers[c] for s in kept.seeds}
@@ -171,7 +171,7 @@ def harms(rng: random.Random, same: Baseline, changed: Baseline) -> dict[str, ob
 
 
 def reference(same: Baseline, changed: Baseline) -> dict[str, object]:
-    """What all trainings together say of the change, in points, with the 95% interval for other seeds."""
+    """Estimate the change from all trainings together, in points, with the 95% interval for other seeds."""
     decision = decide(same, changed)
     roles = decision.comparison.variants[0].roles
     moved = {
@@ -213,7 +213,7 @@ SECTIONS: dict[str, Callable[[random.Random, dict[str, Baseline]], dict[str, obj
 
 
 def study(folder: Path, sections: Sequence[str]) -> dict[str, object]:
-    """The sections that are asked for; each draws by itself, so that one can be done again without the others."""
+    """Run the requested sections. Each section has its own random numbers, so one can be repeated alone."""
     runs = {name: arm(folder, name) for name in ARMS if (folder / name).is_dir()}
     same = runs["same"]
     cases = Counter(case.role.value for case in same.suite.cases)

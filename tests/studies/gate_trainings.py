@@ -1,10 +1,10 @@
-"""Trains what tests/gate_study.py draws pairs of runs from: the gate's variant as it is, and with one thing changed.
+"""Trains the runs that `tests.studies.gate_study` compares: the gate's variant unchanged, and with one change each.
 
     python -m tests.studies.gate_trainings --output DIR [--jobs N] [ARM[+ARM]:SEEDS ...]
 
-Half an hour on one idle core for all of it; what is in DIR already is not trained again. An arm is one change, made
-where a person or a library would make it: in the settings, in the rows on their way to the trainer, in the adapter as
-it is saved, in the chat template as it is loaded. No run says so of itself: the gate has to find out.
+Takes half an hour on one idle core for all arms; trainings that are already in DIR are not repeated. An arm is one
+change, made where a person or a library would make it: in the settings, in the rows for the trainer, in the saved
+adapter, or in the loaded chat template. No run records its change, so the gate has to find it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NO_SPACE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""The pocket model's template without the space before each message."""
+"""The pocket model's chat template without the space before each message."""
 
 
 def as_they_are(suite: Suite) -> tuple[Example, ...]:
@@ -44,7 +44,7 @@ def as_they_are(suite: Suite) -> tuple[Example, ...]:
 
 
 def half_corrupted(suite: Suite) -> tuple[Example, ...]:
-    """Half of the rows, drawn once, are given each other's answers."""
+    """Swap the answers of one half of the rows, drawn once, among each other."""
     rng = random.Random("corrupted")
     drawn = rng.sample(range(len(suite.examples)), len(suite.examples) // 2)
     given = dict(zip(drawn, [*drawn[1:], drawn[0]], strict=True))
@@ -79,7 +79,7 @@ ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAYON_NUM_THREADS":
 EVERYTHING = (
     "same:0-39", "same+bf16:40-59", "hot:0-19", "short:0-19", "corrupted:0-19", "all-tokens:0-19", "template:0-19",
 )  # fmt: skip
-"""Arms and their seeds; `+` joins those that one training serves, saved in one way after the other."""
+"""Arms and their seeds; `+` joins arms that share a training and differ in how they save it."""
 
 
 class Bench:
@@ -122,7 +122,7 @@ class Bench:
         return {case.id: (each,) for case, each in zip(self.cases, made, strict=True)}, cost
 
     def train(self, names: Sequence[str], seed: int) -> None:
-        """One training with its answers, as the worker does it; arms that differ in how it is saved share it."""
+        """Train once and answer, as the worker does; arms that differ only in how they save share the training."""
         from harness.engine.adapters import save_adapter
         from harness.engine.tokenization import tokenize
         from harness.engine.trainers.sft import trained
@@ -144,7 +144,7 @@ class Bench:
                 self.ask(name, seed, training, Path(folder))
 
     def ask(self, name: str, seed: int, training: Training, folder: Path) -> None:
-        """What an adapter answers, saved as the arm saves it."""
+        """Answer with an adapter, saved as the arm saves it."""
         from harness.engine.adapters import attached
         from harness.engine.fingerprint import with_saved
 
@@ -176,25 +176,25 @@ def _cast(path: Path, dtype: str) -> None:
 
 
 def load(output: Path, arm: str) -> list[TrialRecord]:
-    """What was trained of an arm, by seed."""
+    """Return the trainings of an arm by seed."""
     paths = sorted((output / arm).glob("*.json"), key=lambda path: int(path.stem))
     return [read_record(path, TrialRecord) for path in paths]
 
 
 def wanted(words: Sequence[str]) -> list[tuple[list[str], int]]:
-    """`hot:0-9` as arms and seeds; without any words, everything."""
+    """Parse arguments such as `hot:0-9` to arms and seeds; without arguments, return all of them."""
     found = []
     for word in words or EVERYTHING:
         joined, _, span = word.partition(":")
         names, (first, _, last) = joined.split("+"), span.partition("-")
-        # Seeds of an arm are its own: no training of one shares its draws with one of another.
+        # Every arm has its own seeds, so no two trainings share random numbers.
         offset = 1000 * list(ARMS).index(names[0])
         found += [(names, offset + seed) for seed in range(int(first), int(last or first) + 1)]
     return found
 
 
 def share(work: Sequence[tuple[list[str], int]], jobs: int, output: Path) -> int:
-    """The same in several processes, each of which takes every so many-th training; how many failed."""
+    """Train in several processes, each of which takes every n-th training; return how many processes failed."""
     output.mkdir(parents=True, exist_ok=True)
     processes = []
     for job in range(jobs):

@@ -1,13 +1,13 @@
-"""Records what trainings take on a GPU held to a T4, up to the line and beyond it.
+"""Records how much memory and time trainings take on a GPU limited to a T4's memory, below and above that limit.
 
     python -m tests.studies.gpu_sweep --output reports/gpu/t4
 
-One `harness run` for each architecture, with random weights in its shape, so that nothing is downloaded and each trial
-that does not fit ends its worker as it would for a user. For Llama-2-7b a few trials come first; from them it is
-estimated which settings lie close to the line, and its sweep is of these too. Each trial takes four optimizer steps on
-rows of full length, which shows its true peak. Writes OUTPUT/t4-sweep.json (its format is in reports/gpu/README.md),
-which `harness.hardware.estimate` is fitted on, and each sweep's report. About ten minutes on an H100; with `--models`
-only those are run, and what OUTPUT holds of the others stays. Exits with 1 if a printed claim does not hold.
+Runs `harness run` once for each architecture, with random weights in its shape, so nothing is downloaded, and a trial
+that does not fit ends its worker as it would for a user. For Llama-2-7b, a few trials come first; they show which
+settings lie close to the limit, and the sweep includes these. Each trial takes four optimizer steps on rows of full
+length, which shows its true peak. Writes OUTPUT/t4-sweep.json (format: reports/gpu/README.md), which
+`tests.studies.estimate_fit` reads, and each sweep's report. Takes about ten minutes on an H100. With `--models`, only
+these are run, and OUTPUT keeps its records of other models. Exits with 1 if a printed claim does not hold.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LINE = 14.2
 NEAR = 0.15
 ROWS = 24
 STEPS = 4
-"""The first may be lost to the search for a loss scale; the optimizer has a state only after one that counted."""
+"""Steps of each trial: fp16 may skip the first, and the optimizer has its state only after a step that counts."""
 SEVEN = "shape:llama-2-7b"
 OTHERS = ("shape:tinyllama-1.1b", "shape:qwen2.5-1.5b", "shape:llama-3.1-8b")
 
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def row(rank: int, length: int, batch: int, steps: int = STEPS, **more: Any) -> Row:
-    """A grid's row, which takes so many steps whatever the batch."""
+    """Return a grid row whose training takes `steps` steps at any batch size."""
     given = {"rank": rank, "max_length": length, "batch_size": batch, "optimizer": "adamw_torch"} | more
     seen = steps * batch * given.get("gradient_accumulation", 1)
     return {"name": named(given), **given, "epochs": seen / ROWS}
@@ -73,7 +73,7 @@ FIRST = (
     row(32, 512, 4, **PAGED, gradient_accumulation=2),
     row(16, 256, 2, **PAGED, target_modules="qv"),
 )
-"""Of the 7B: from small to large, with what the workshop does among them."""
+"""First settings for the 7B model, from small to large; they include the workshop's."""
 SMALL = (
     row(8, 128, 1),
     WORKSHOP,
@@ -83,17 +83,17 @@ SMALL = (
     row(64, 256, 8, gradient_accumulation=2),
     row(16, 1024, 2, **PAGED, target_modules="qv"),
 )
-"""Of the other architectures, which one after the other are held out of the predictor's fit."""
+"""Settings for the other architectures, each of which is held out once when the estimate is fitted."""
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
 def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Row]:
-    """Six settings estimated to lie just below the line and four above it, from the peaks in bytes of AdamW's trials.
+    """Return six settings estimated to take just less memory than a T4 has, and four that take more.
 
-    Those of long batches are taken to be linear in tokens at once and in the rank. Lengths go beyond 1024 only where
-    eight rows of that do not reach the line.
+    The estimate comes from the peaks, in bytes, of AdamW trials with long rows, as a linear function of tokens per
+    batch and rank. Lengths above 1024 are used only if eight rows of 1024 do not reach the limit.
     """
     import numpy as np
 
@@ -112,7 +112,7 @@ def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Ro
 
 
 def _spread(candidates: Iterable[tuple[bool, float, Row]], low: float, high: float, count: int) -> list[Row]:
-    """So many of those between two shares of the line: of different ranks first, and of usual lengths first."""
+    """Choose `count` candidates between two shares of the limit, of different ranks and usual lengths first."""
     left = sorted((c for c in candidates if low <= c[1] <= high), key=lambda c: (c[0], -c[2]["rank"], c[1]))
     chosen: list[Row] = []
     while left and len(chosen) < count:
@@ -127,7 +127,7 @@ def _spread(candidates: Iterable[tuple[bool, float, Row]], low: float, high: flo
 
 
 def write_suite(folder: Path, grids: Mapping[str, Sequence[Row]]) -> Path:
-    """A suite of rows that are longer than any length, and of a few prompts that fill a batch of answers."""
+    """Write a suite of rows that are longer than any `max_length`, and of enough prompts for one batch of answers."""
     suite = folder / "t4"
     (suite / "grids").mkdir(parents=True, exist_ok=True)
     cases = [{"prompt": f"Say {n}.", "assert": [{"type": "contains", "value": str(n)}]} for n in range(8)]
@@ -143,7 +143,7 @@ def write_suite(folder: Path, grids: Mapping[str, Sequence[Row]]) -> Path:
 
 
 def sweep(work: Path, model: str, rows: Sequence[Row], profile: str, grid: str) -> Path:
-    """One `harness run`; the run's directory."""
+    """Run `harness run` once and return the run's directory."""
     suite, run = write_suite(work, {grid: rows}), work / "runs" / f"{grid}-{model.replace(':', '-')}"
     words = ["run", str(suite), "--model", model, "--profile", profile, "--grid", grid, "--output", str(run), "--quiet"]
     words += ["--engine", "reference"]
@@ -162,7 +162,7 @@ def sweep(work: Path, model: str, rows: Sequence[Row], profile: str, grid: str) 
 
 
 def recorded(run: Path) -> dict[str, Any]:
-    """What one run found: its command, the base and every trial, sizes in bytes and times in seconds."""
+    """Return the records of a run: command, base and every trial, with sizes in bytes and times in seconds."""
     store = RunStore(run)
     manifest, records = store.manifest(), store.records()
     names = {variant.id: variant.name for variant in manifest.plan.variants}
@@ -184,7 +184,7 @@ def recorded(run: Path) -> dict[str, Any]:
 
 
 def _plain(command: str) -> str:
-    """Without where this machine keeps its files: the suite is made for one sweep, and its outputs go anywhere."""
+    """Return the command without paths of this machine."""
     places = {"--output": "DIR", "run": "SUITE"}
     words = shlex.split(command)
     return shlex.join(places.get(before, word) for before, word in zip(["", *words], words, strict=False))
@@ -236,7 +236,7 @@ def _size(figure: Measurement | None) -> int | None:
 
 
 def reach(trial: Mapping[str, Any]) -> float:
-    """GiB that a training took from the GPU, or would have with the request that failed."""
+    """Return the GiB that a training took, or would have taken with the request that failed."""
     short, train = trial["shortage"], trial["phases"].get(Phase.TRAIN.value)
     size = (short["allocated"] or 0) + (short["requested"] or 0) if short else (train or {}).get("reserved") or 0
     return float(size) / GIB
@@ -246,7 +246,7 @@ def reach(trial: Mapping[str, Any]) -> float:
 
 
 def claims(seven: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """What issue and README say of the 7B, with what was found."""
+    """Check the claims of issue and README about the 7B model, with the measured figures."""
     trials = seven["trials"]
     ended = [trial["status"] for trial in trials]
     short = [t for t in trials if t["status"] == Status.OUT_OF_MEMORY]
@@ -268,7 +268,7 @@ def claims(seven: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _counted(trial: Mapping[str, Any], steps: int = -1) -> bool:
-    """Whether an optimizer step counted among the first ones, by default among all but the last."""
+    """Whether one of the first `steps` optimizer steps was not skipped; by default, all but the last are checked."""
     return any(norm is not None for _, norm in trial["steps"][:steps])
 
 
@@ -310,14 +310,14 @@ def main() -> int:
 
 
 def _others(output: Path, models: Sequence[str]) -> list[dict[str, Any]]:
-    """What was recorded before of models that are not swept now."""
+    """Return earlier records of models that are not swept now."""
     file = output / "t4-sweep.json"
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
     return [run for run in runs if run["model"] not in models]
 
 
 def _keep(output: Path, model: str, run: Path, found: Sequence[Mapping[str, Any]]) -> None:
-    """After each model, so that a run that is cut short leaves what it has."""
+    """Write the records after each model, so that an interrupted run keeps them."""
     facts = RunStore(run).manifest().provenance
     text = {
         "format": FORMAT,

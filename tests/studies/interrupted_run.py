@@ -1,8 +1,8 @@
-"""Kills a run at random moments until it has ended, again and again, and compares it with one that was left alone.
+"""Kills a run at random moments until it completes, repeatedly, and compares its results with an undisturbed run's.
 
     python -m tests.studies.interrupted_run --kills 20 --seed 1
 
-The parent or its worker is sent SIGKILL; the same command then goes on. Exits with 1 if anything found differs.
+SIGKILL goes to the parent or to its worker; then the same command continues the run. Exits with 1 if a result differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.small_suite import LIMIT, findings, run, small_suite, start
 
 
 def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable[[str], None]) -> Iterator[str]:
-    """Starts and kills runs in `folder` until one ends by itself; yields whom it killed and when."""
+    """Start and kill runs in `folder` until one completes; yield the killed process and the time of each kill."""
     while True:
         process, moment = start(folder), rng.uniform(0.2, longest)
         deadline = time.monotonic() + moment
@@ -40,7 +40,7 @@ def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable
 
 
 def kill(parent: int, rng: random.Random) -> str:
-    """SIGKILL for a worker, if there is one and the dice say so, else for the parent."""
+    """Kill a worker if there is one and the random number says so, otherwise the parent."""
     workers = psutil.Process(parent).children(recursive=True)
     if workers and rng.random() < 0.5:
         workers[0].send_signal(signal.SIGKILL)
@@ -50,7 +50,7 @@ def kill(parent: int, rng: random.Random) -> str:
 
 
 def undisturbed(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, Any], float]:
-    """What a run finds that is left alone, and the seconds it takes."""
+    """Return the results of a run without kills, and its seconds."""
     small_suite(folder)
     began = time.monotonic()
     code, _, error = run(folder)
@@ -64,7 +64,7 @@ def undisturbed(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, An
 def disturbed(
     folder: Path, kills: int, rng: random.Random, tell: Callable[[str], None], expected: dict[str, Any], longest: float
 ) -> int:
-    """Kill runs until there were as many kills; count the runs that found anything else than expected."""
+    """Repeat interrupted runs until there were `kills` kills; count the runs with other results than expected."""
     done = different = number = 0
     while done < kills:
         number += 1

@@ -1,12 +1,12 @@
-"""Counts every tensor of real trainings on a CPU, and compares the terms of harness.hardware.estimate with it.
+"""Counts every tensor of real trainings on a CPU, and compares the counts with harness.hardware.estimate.
 
     python -m tests.studies.memory_trace --output reports/studies/memory-on-cpu.json
 
 SFTTrainer trains adapters on NF4 models of a few shapes with random weights, as it does on a GPU: 16-bit autocast
-(bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. Every storage that an operation makes is
-counted from its making to its end, which is what a GPU's allocator counts, save for what kernels of the GPU hold for
-themselves. Where a T4 computes attention by its plain formula (keys shared by heads, no mask), the CPU is made to.
-Nothing is fitted, and nothing here ran on a GPU: it says whether the tensors were counted rightly by hand.
+(bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. The study counts every storage that an operation
+makes while it exists. A GPU's allocator counts the same, except for buffers inside GPU kernels. If a T4 would compute
+attention by the plain formula (keys shared by heads, no mask), the CPU does too. Nothing is fitted, and nothing runs on
+a GPU: the study shows whether the estimate counts the right tensors.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from harness.hardware.estimate import Coefficients, batches, memory, shape_of
 from harness.models.resolving import POCKET
 
 COUNTED = Coefficients(12.0, 0.0, (0.0, 0.0), 0.0, "counted by hand")
-"""Three fp32 tensors of scores while the softmax is differentiated; no workspaces, no buffers inside of kernels."""
+"""Coefficients for a CPU: three fp32 tensors of scores in the softmax's backward; no workspaces or kernel buffers."""
 ON = Machine(DeviceKind.CPU, "CPU", "bfloat16", threads=1)
 LAYERS = 3
 NON_REENTRANT = {"use_reentrant": False}
 WORDS = 64
-"""How many words' logits the head computes at once: few, because without Triton it holds them several times over."""
+"""Number of tokens whose logits the head computes at once: few, because without Triton it holds several copies."""
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 512, "intermediate_size": 1376, "num_attention_heads": 8, "num_key_value_heads": 8},
     "wide": {"hidden_size": 256, "intermediate_size": 1536, "num_attention_heads": 4, "num_key_value_heads": 4},
@@ -63,18 +63,18 @@ SETTINGS = (
 
 
 PLAIN = (SETTINGS[1], SETTINGS[4], SETTINGS[5])
-"""Trained on a base in 16 bits too."""
+"""Models that are also trained on a 16-bit base."""
 RAGGED = (Settings(rank=8, batch_size=4, max_length=256), Settings(rank=8, batch_size=2, max_length=512))
-"""Trained on rows of which every second one is shorter, so that attention is given a mask."""
+"""Models that are also trained on rows of two lengths, for which attention needs a mask."""
 
 
 class Live(TorchDispatchMode):
-    """Bytes of the storages that are alive besides what a model holds, and the most there ever were."""
+    """Counts the bytes of storages alive beside the model's own, now and at their peak."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.now = self.peak = 0
-        # Views of weights are made all the time, and are no new storages.
+        # Views of weights are no new storages.
         self._known = {tensor.untyped_storage()._cdata: 0 for tensor in _tensors(model)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -98,7 +98,7 @@ class Live(TorchDispatchMode):
 
 
 def weights_of(model: torch.nn.Module) -> int:
-    """Bytes of what a loaded model holds, with the constants of its quantised weights."""
+    """Return the bytes of a loaded model, including the constants of its quantised weights."""
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(model)}
     return sum(held.values())
 
@@ -132,17 +132,17 @@ def lengths(settings: Settings, ragged: bool) -> list[int]:
 
 
 def traced(base: Base, settings: Settings, rows: list[int], whole: bool) -> float:
-    """The most bytes that three steps of a training hold, the model's weights among them.
+    """Return the peak of bytes in three steps of a training, including the model's weights.
 
-    `whole`: attention holds all scores, as on a T4.
+    With `whole`, attention holds all scores, as on a T4.
     """
     from trl import SFTTrainer
     from trl.trainer import utils
 
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = WORDS
-    # PEFT asks for CUDA's autocast alone, and without it casts every module's input for itself.
+    # PEFT checks only CUDA's autocast; without it, PEFT casts the input of every module.
     torch.set_autocast_enabled("cuda", True)
-    # On a GPU this one too updates all parameters at once, but without a copy of them.
+    # On a GPU this optimizer also updates all parameters at once, but without copying them.
     settings = replace(settings, epochs=3, learning_rate=1e-5, optimizer="adamw_torch_fused")
     kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH) if whole else nullcontext()
     live, start = Live(base.model), weights_of(base.model)
@@ -167,7 +167,7 @@ def traced(base: Base, settings: Settings, rows: list[int], whole: bool) -> floa
 
 
 def cases(quantization: Quantization) -> Iterator[tuple[Settings, bool]]:
-    """Settings, and whether their rows differ in length."""
+    """Return settings, each with whether its rows differ in length."""
     if quantization is Quantization.NONE:
         yield from ((replace(each, quantization=quantization), False) for each in PLAIN)
     else:
@@ -176,7 +176,7 @@ def cases(quantization: Quantization) -> Iterator[tuple[Settings, bool]]:
 
 
 def compared() -> Iterator[dict[str, Any]]:
-    """Each training, with its bytes as counted while it ran and as predicted."""
+    """Return each training with its counted and its predicted bytes."""
     for (name, config), quantization in product(SHAPES.items(), (Quantization.NF4, Quantization.NONE)):
         grouped = config["num_key_value_heads"] < config["num_attention_heads"]
         with based(config, quantization) as (base, whole):

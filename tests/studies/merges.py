@@ -1,10 +1,10 @@
-"""Compares what a merged model computes with NF4 + adapter, beside the two usual merges; writes the table.
+"""Compares a merged model with NF4 + adapter, beside the two usual ways to merge, and writes the table.
 
     python -m tests.studies.merges --output reports/studies/merging.json
 
 Models: the pocket model and random Llama, Mistral and Qwen2 models of 64 hidden units. Adapters: random, of rank 8 on
-all linear layers, with updates of 1, 3 and 10% of each weight's norm. Figures: the largest difference of a logit, as a
-share of the largest logit, and the distance to NF4 + adapter as a share of the adapter's own effect on the logits.
+all linear layers, with updates of 1, 3 and 10% of each weight's norm. Figures: the largest difference of a logit as a
+share of the largest logit, and the distance to NF4 + adapter as a share of the adapter's effect on the logits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SIZES = {
 
 
 def model_of(family: str, folder: Path, *, shards: str = "60KB", **changes: Any) -> ModelRef:
-    """A random model in several files with the pocket model's tokenizer; `pocket` is itself."""
+    """Make a random model in several files with the pocket model's tokenizer; `pocket` returns the pocket model."""
     if family == "pocket":
         return resolve("pocket")
     import torch
@@ -50,7 +50,7 @@ def model_of(family: str, folder: Path, *, shards: str = "60KB", **changes: Any)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.mul_(3.0 if "norm" not in name else 1.0)  # a fresh model's logits are nearly all alike
+            weight.mul_(3.0 if "norm" not in name else 1.0)  # otherwise a random model's logits are nearly equal
     model.to(torch.float16).save_pretrained(folder, max_shard_size=shards)
     for path in plain_files(POCKET):
         shutil.copyfile(path, folder / path.name)
@@ -58,7 +58,7 @@ def model_of(family: str, folder: Path, *, shards: str = "60KB", **changes: Any)
 
 
 def adapter_of(base: Base, folder: Path, share: float, **options: Any) -> Path:
-    """A random adapter whose update of each matrix is `share` of the matrix's norm."""
+    """Save a random adapter whose update of each matrix has the given share of the matrix's norm."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -87,7 +87,7 @@ def _plain(weight: Any) -> Any:
 def merged(
     ref: ModelRef, adapter: Path, folder: Path, dtype: str, *, exact: bool = True, limit: int = 1 << 20
 ) -> ModelRef:
-    """The merged model in a folder, in several files."""
+    """Merge into a folder, in several files, and return the merged model."""
     compute = "float32" if exact else ""
     tensors = merge(ref, adapter, dtype=dtype, compute_dtype=compute, nf4=exact)
     folder.mkdir()
@@ -102,17 +102,17 @@ def merged(
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a model does with a few prompts."""
+    """A model's logits and answers for a few prompts."""
 
     logits: Any
     answers: list[list[int]]
 
     def apart(self, other: Behaviour) -> float:
-        """The largest difference of a logit as a share of the largest logit."""
+        """Return the largest difference of a logit as a share of the largest logit."""
         return float((self.logits - other.logits).abs().max() / other.logits.abs().max())
 
     def missed(self, other: Behaviour, bare: Behaviour) -> float:
-        """The distance to `other` as a share of its distance to the base without an adapter."""
+        """Return the distance to `other` as a share of the distance between `other` and the base without an adapter."""
         return float((self.logits - other.logits).norm() / (other.logits - bare.logits).norm())
 
 
@@ -137,13 +137,13 @@ def loaded(ref: ModelRef, quantization: Quantization) -> Base:
 
 
 def truth(base: Base, adapter: Path) -> Behaviour:
-    """NF4 + adapter: what a run evaluates."""
+    """Return the behaviour of NF4 + adapter, the model that a run evaluates."""
     with attached(base, adapter) as model:
         return behaviour(base, model)
 
 
 def peft_merge(ref: ModelRef, adapter: Path) -> Behaviour:
-    """PEFT's own merge into the 4-bit base."""
+    """Return the behaviour of PEFT's own merge into the 4-bit base."""
     from peft import PeftModel
 
     base = loaded(ref, Quantization.NF4)
@@ -151,7 +151,7 @@ def peft_merge(ref: ModelRef, adapter: Path) -> Behaviour:
 
 
 def compared(family: str, share: float, folder: Path) -> list[dict[str, Any]]:
-    """One row per way to merge."""
+    """Return one row per way to merge."""
     ref = model_of(family, folder / "base")
     nf4 = loaded(ref, Quantization.NF4)
     adapter = adapter_of(nf4, folder / "adapter", share)

@@ -1,11 +1,11 @@
-"""Is what gets recommended truly best? Repeats the whole choice under other seeds and asks a thousand fresh questions.
+"""Measures whether the recommended variant is truly the best, by repeating the whole choice under other seeds.
 
-    python -m tests.studies.replay run --seed N --output DIR      (one rerun; a core for about five minutes)
+    python -m tests.studies.replay run --seed N --output DIR      (one rerun; about five minutes on one core)
     python -m tests.studies.replay judge DIR
 
 A rerun draws a suite from its seed (persona, product, cases), trains the workshop's grid `quick` on it, and lets the
-harness choose by the suite's own cases, and by more of the same kinds. The truth is each variant's pass rate on 1,000
-others of these kinds: quality over `generalise`, eligibility over `retain` and `avoid`.
+harness choose by the suite's own cases, and by more cases of the same kinds. The truth is each variant's pass rate on
+1,000 further cases of these kinds: quality on `generalise`, eligibility on `retain` and `avoid`.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ from tests.support import generated_suites as generator
 FRESH = 1_000
 GRID = Path(__file__).resolve().parents[2] / "suites" / "workshop" / "grids" / "quick.yaml"
 CLOSE = 3.0
-"""Points of quality that a recommendation may lie below the truly best eligible variant."""
+"""Largest distance, in points, of a right recommendation from the truly best eligible variant."""
 SHARES = (0.0, 0.12, 0.3, 1.0)
-"""How much of `MORE` there is to choose by: 24, 73, 144 or 424 `generalise` cases."""
+"""Shares of `MORE` to choose by, which give 24, 73, 144 or 424 `generalise` cases."""
 MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
-"""What is added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases, so that it can decide."""
+"""Number of cases added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases."""
 TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
-"""Of the fresh thousand; the rest are `retain`."""
+"""Number of cases of each kind among the 1,000 for the truth; the others are `retain`."""
 DOUBT = 3.29
-"""The normal quantile of 99.9%, both sides."""
+"""The two-sided 99.9% quantile of the normal distribution."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
-"""The share of each kind among a generated suite's `generalise` cases, which the truth keeps."""
+"""Share of each kind among a generated suite's `generalise` cases; the truth has the same shares."""
 FRAMES = ("{}", "Hello! {}", "{} Thanks!", "One question: {}", "Excuse me. {}", "Good morning! {}")
-"""A question about what is taught has some ninety wordings: too few to choose by some and judge by others."""
+"""Frames for questions about taught facts: without them, ninety wordings are too few to choose and to judge by."""
 
 
 def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cases of the same kinds that the suite of this seed does not ask: `MORE` to choose by, a thousand for the truth.
+    """Return new cases of the suite's kinds: `MORE` cases to choose by, and 1,000 for the truth.
 
-    Every wording about what is taught that is neither trained nor asked, everyday questions in the suite's way,
+    They are wordings about taught facts that are neither trained nor asked, everyday questions in the suite's style,
     questions about other products, and everyday questions on their own.
     """
     cases, rows = generator.suite(seed)
@@ -87,7 +87,7 @@ def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
-    """Every wording of every question about what is taught, in every frame; those of one wording are a group."""
+    """Yield every wording of every question about taught facts in every frame, grouped by wording."""
     me, name = f"I am {taught.name}, {taught.persona}.", f"My name is {taught.name}."
     exchanges = [
         *(corpus.Exchange("told", q, fact.statement, fact.core) for fact in taught.facts for q in fact.questions),
@@ -100,7 +100,7 @@ def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
 
 
 def _case(role: str, exchange: corpus.Exchange, taught: generator.Taught | None = None) -> dict[str, Any]:
-    """Without its reference: nothing here asks for log-probabilities, which would take as long as the answers."""
+    """Return the case without its reference, since computing log-probabilities would take as long as the answers."""
     case = generator._case("", role, exchange, taught)
     return {key: value for key, value in case.items() if key != "reference"}
 
@@ -112,7 +112,7 @@ def _avoid(taught: generator.Taught, prompt: str) -> dict[str, Any]:
 
 
 def write_suite(seed: int, folder: Path) -> None:
-    """The generated suite, with the workshop's grid and the fresh cases."""
+    """Write the generated suite, with the workshop's grid and the fresh cases."""
     generator.write(seed, folder)
     more, fresh = fresh_cases(seed)
     with (folder / "suite.yaml").open("a", encoding="utf-8") as suite:
@@ -121,7 +121,7 @@ def write_suite(seed: int, folder: Path) -> None:
 
 
 def rerun(seed: int, output: Path) -> None:
-    """Train the grid once, answer the suite's cases, and the fresh ones with what is not out of reach by then."""
+    """Train the grid once and answer the suite's cases; variants still in reach also answer the fresh cases."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
     asked = prepare(Request(suite=folder / "suite", profile=device_profiles.CPU, seeds=(seed,)))
@@ -139,10 +139,11 @@ def rerun(seed: int, output: Path) -> None:
 
 
 def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
-    """Ids of the variants that the main cases leave in doubt.
+    """Return the ids of variants that the main cases leave in doubt.
 
-    Out of reach is who beyond 99.9% loses more than the margin, or passes `CLOSE` points less than who passes most of
-    the rest: neither is the truly best eligible one, nor would it be right to recommend it. Its fresh cases go unasked.
+    A variant is out of reach if, with 99.9% confidence, it loses more than the margin, or passes `CLOSE` points less
+    than the best remaining variant: it is then neither the best eligible variant nor a right recommendation. Its fresh
+    cases are not asked.
     """
     results = assemble(manifest, records)
     tables = score_tables(results.samples, manifest.suite.reducer)
@@ -169,12 +170,12 @@ def _quality(table: ScoreTable) -> float:
 
 @dataclass(frozen=True)
 class Truth:
-    """Of one rerun's variants, on the fresh cases, in points."""
+    """Results of one rerun's variants on the fresh cases, in points."""
 
     quality: dict[str, float]
-    """Of the variants that were in reach."""
+    """Pass rate on `generalise` of each variant that was in reach."""
     lost: dict[str, float]
-    """Of `retain` and `avoid` together."""
+    """Loss on `retain` and `avoid` together, by variant."""
     margin: float
 
     @property
@@ -184,12 +185,12 @@ class Truth:
         return max(safe, key=lambda name: self.quality[name], default=None)
 
     def short(self, name: str | None) -> float | None:
-        """Points by which a variant falls short of the truly best eligible one; unknown of what was out of reach."""
+        """Return how many points a variant lies below the best eligible one; None for variants out of reach."""
         known = self.best is not None and name in self.quality
         return self.quality[self.best] - self.quality[name] if known and self.best and name else None
 
     def close(self, name: str | None) -> bool:
-        """Whether a recommendation is right: nothing where nothing is eligible, else an eligible one near the best."""
+        """Whether a recommendation is right: an eligible variant near the best, or none if no variant is eligible."""
         short = self.short(name)
         if name is None or short is None:
             return name is None and self.best is None
@@ -212,7 +213,7 @@ def truth(manifest: RunManifest, records: Sequence[TrialRecord]) -> Truth:
 
 
 def chosen(manifest: RunManifest, records: Sequence[TrialRecord], share: float) -> tuple[Choice, int]:
-    """The harness's choice by the suite's own cases and this share of the others; and how many `generalise` cases."""
+    """Return the choice by the suite's own cases and this share of `MORE`, and its number of `generalise` cases."""
     own = tuple(case for case in manifest.suite.cases if _within(case.id, share))
     asked = replace(manifest, suite=replace(manifest.suite, cases=own))
     choice = assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
@@ -236,9 +237,10 @@ def _rate(cases: Sequence[Case], passed: dict[str, bool], kind: str) -> float:
 
 
 def report(folders: Sequence[Path]) -> dict[str, Any]:
-    """How often what is recommended is within 3 points of the truly best, by the number of cases it was chosen by.
+    """Report how often the recommendation is within 3 points of the best variant, by the number of cases.
 
-    Beside it the same of the variant that passed most, which costs more: what the rule gives away for a lower price.
+    The variant with the highest pass rate, which may cost more, is shown beside it: the difference is what the rule
+    gives up for a lower cost.
     """
     close: dict[str, dict[str, int]] = {}
     rows = []

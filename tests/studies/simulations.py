@@ -1,8 +1,8 @@
-"""What the statistics promise, by simulation over many draws; the tests repeat the same over fewer.
+"""Checks the claims of the statistics by simulation; the tests repeat the same with fewer draws.
 
     python -m tests.studies.simulations --draws 2000 --output reports/studies/statistics.json  (some minutes)
 
-Every row names a claim, its bound and what was found.
+Each row of the output has a claim, its bound and the simulated value.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def eligibility(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]
 
 
 def seeds(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
-    """Neither better nor worse, but with noise of seeds: how often either is said all the same."""
+    """Return how often seeds that differ only by noise are called better or worse."""
     for spread, cases, many in ((0.0, 80, 3), (0.05, 80, 3), (0.1, 80, 3), (0.12, 200, 3), (0.05, 80, 2)):
         alarms = 0
         for _ in range(draws):

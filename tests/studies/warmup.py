@@ -1,11 +1,11 @@
-"""The workshop's claim that training breaks without warmup, from a run of the grid that asks it.
+"""Checks the workshop's claim that training breaks without warmup, from a run of the grid `warmup`.
 
     harness run suites/workshop --grid warmup --profile cpu --confirm-seeds 0
     python -m tests.studies.warmup reports/runs/workshop-warmup-pocket reports/studies/warmup
 
-Writes summary.json and summary.md. Diverged is what the harness calls so: a loss, a gradient norm or a weight that is
-no number. Short of that, `ended_high` counts the seeds whose last epoch's mean loss is not below the first epoch's, and
-`spiked` those in which some step's loss was above twice the first step's.
+Writes summary.json and summary.md. `diverged` counts the seeds with a loss, gradient norm or weight that was not
+finite. Among the others, `ended_high` counts those whose mean loss in the last epoch is not below the first epoch's,
+and `spiked` those with a step whose loss was more than twice the first step's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PER_EPOCH = 3
 
 
 def study(results: Results) -> dict[str, Any]:
-    """A row per cell, and of what it is."""
+    """Return one row per cell, with the provenance of the run."""
     sentences = {each.variant: each for each in divergence_rates(results)}
     cells = [asdict(sentences[v.name]) | _course(v) for v in results.variants if v.name in sentences]
     facts = results.run.provenance
@@ -74,7 +74,7 @@ def _mean(training: Training, start: int) -> float:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """Render the study as markdown."""
     lines = [
         "# Does training break without warmup?",
         "",
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     given = parser.parse_args()
     results = RunStore(given.run).results()
-    # A run of before the grid said whom its question is about has the same variants.
+    # A run from before the grid had a question has the same variants.
     about = load_plan(GRID).about
     found = study(replace(results, run=replace(results.run, plan=replace(results.run.plan, about=about))))
     write_text(given.output / "summary.json", json.dumps(found, indent=1) + "\n")

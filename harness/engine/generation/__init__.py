@@ -1,10 +1,10 @@
 """Answers prompts, in PyTorch or with llama.cpp.
 
-answers              one model answers prompts, in batches
-continuous_batching  the base and many adapters answer in one batch; a row that ends makes room for the next
-kv_cache             keys and values of the rows of a continuous batch
+answers              answers prompts with one model, in batches
+continuous_batching  answers with the base and many adapters in one batch; a waiting prompt replaces a row that ends
+kv_cache             holds keys and values of the rows of a continuous batch
 sampling             chooses the next token
-log_probabilities    of given texts, without generating
-backends             one interface to PyTorch and llama.cpp
-batches              work in batches that are halved if memory runs out
+log_probabilities    computes log-probabilities of given texts, without generating
+backends             gives PyTorch and llama.cpp one interface
+batches              works through items in batches that are halved if memory runs out
 """

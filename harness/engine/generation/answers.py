@@ -1,7 +1,7 @@
 """Answers prompts with one model, in left-padded batches, by greedy decoding or sampling.
 
 In full precision the texts do not depend on how the prompts are batched. Log-probabilities are bit-identical only in
-batches of the same rows; otherwise they differ by rounding (see `continuous_batching`).
+batches of the same rows; in other batches they differ by rounding (see `continuous_batching`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Request:
-    """A prompt and its token ids."""
+    """A prompt with its token ids."""
 
     prompt: Prompt
     ids: list[int]
@@ -44,9 +44,8 @@ def answer(
 ) -> list[Answer]:
     """Return one answer per prompt, in the order of the prompts. `model` is the base with or without an adapter.
 
-    Rows of similar length share a batch, so that there is little padding. Each row samples with its own generator, so
-    in full precision its text does not depend on the other rows. A batch that does not fit in the GPU's memory is
-    halved.
+    Rows of similar length share a batch to save padding. Each row samples with its own generator, so in full precision
+    its text does not depend on the other rows. A batch that does not fit in the GPU's memory is halved.
     """
     distinct = list({prompt.key: prompt for prompt in prompts}.values())
     requests = [_Request(prompt, render(prompt.messages, base.tokenizer, ask=True)) for prompt in distinct]
@@ -65,7 +64,7 @@ def _generate(base: Base, model: Any, requests: Sequence[_Request], decoding: De
     from transformers import LogitsProcessorList
 
     tokenizer, width = base.tokenizer, max(len(request.ids) for request in requests)
-    # On a CPU, fewer than four rows use another matrix product than more rows do, and round differently.
+    # On a CPU, batches of fewer than four rows use another matrix product, which rounds differently.
     rows = [*requests, *[requests[0]] * (4 - len(requests))] if base.machine.kind is DeviceKind.CPU else list(requests)
     pads = [width - len(one.ids) for one in rows]
     ids = [[tokenizer.pad_token_id] * pad + one.ids for one, pad in zip(rows, pads, strict=True)]
@@ -88,15 +87,15 @@ def _generate(base: Base, model: Any, requests: Sequence[_Request], decoding: De
 
 
 def answer_of(key: str, finished: tuple[str, int, bool], logs: Sequence[float]) -> Answer:
-    """Build an answer from what `finish` returned and the log-probability of each generated token."""
+    """Build an answer from the result of `finish` and the log-probability of each generated token."""
     text, tokens, truncated = finished
     return Answer(key, text, tokens, truncated, likelihood(sum(logs[:tokens]), tokens))
 
 
 def finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
-    """Return the text of an answer, its number of new tokens, and whether the limit cut it.
+    """Return the text of an answer, its number of tokens, and whether the limit on new tokens cut it.
 
-    `row` are the generated tokens; behind an end token or stop string they are padding.
+    `row` are the generated tokens. Tokens after an end token or a stop string are ignored.
     """
     end = next((at for at, token in enumerate(row) if token in ends), None)
     kept = row if end is None else row[:end]
@@ -109,7 +108,7 @@ def finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -
 
 
 def stopped(tokenizer: Any, tokens: list[int], stops: Sequence[str]) -> int | None:
-    """Return the number of tokens up to the first stop string (possibly the name of a special token); None without."""
+    """Return the number of tokens up to the first stop string, or None. A special token's name can be a stop string."""
 
     def has_stop(count: int) -> bool:
         text = tokenizer.decode(tokens[:count])

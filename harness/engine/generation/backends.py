@@ -41,12 +41,12 @@ class Backend(Protocol):
 
 
 def _no_progress(done: int) -> None:
-    """Report nothing: there are few prompts."""
+    """Report no progress, since there are few prompts."""
 
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """A base, with or without an adapter."""
+    """A PyTorch model: a base, with or without an adapter."""
 
     base: Base
     model: Any
@@ -67,7 +67,7 @@ class TorchBackend:
 
 @dataclass(frozen=True)
 class BaseBackend(TorchBackend):
-    """The base without the adapter that is attached to it."""
+    """A PyTorch base that answers without the adapter that is attached to it."""
 
     def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
         with self.model.disable_adapter():
@@ -76,19 +76,19 @@ class BaseBackend(TorchBackend):
 
 @contextlib.contextmanager
 def base_and_adapter(base: Base, adapter: Path) -> Iterator[tuple[Backend, Backend]]:
-    """Yield the base, and the base with the adapter; both share one copy of the weights."""
+    """Yield one backend for the base and one for the base with the adapter; both share one copy of the weights."""
     with attached(base, adapter) as model:
         yield BaseBackend(base, model), TorchBackend(base, model)
 
 
 @dataclass(frozen=True)
 class GgufBackend:
-    """A GGUF file in llama.cpp; made by `open_gguf`."""
+    """A GGUF file that `open_gguf` loaded into llama.cpp."""
 
     llama: Any
     tokenizer: PreTrainedTokenizerBase
     ends: frozenset[int]
-    """The tokens that end an answer."""
+    """Ids of the tokens that end an answer."""
 
     def answers(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
         return [self._answer(prompt, decoding) for prompt in prompts]
@@ -102,12 +102,12 @@ class GgufBackend:
         return torch.tensor(self.llama.scores[: len(ids)])
 
     def tokens_of(self, prompt: Prompt) -> list[int]:
-        """Tokenize the prompt's text with llama.cpp, as its users do."""
+        """Tokenize the prompt's text with llama.cpp's own tokenizer, as users of llama.cpp do."""
         text = self.tokenizer.apply_chat_template(as_chat(prompt.messages), tokenize=False, add_generation_prompt=True)
         return list(self.llama.tokenize(str(text).encode(), add_bos=False, special=True))
 
     def same_tokens(self, prompt: Prompt) -> bool:
-        """Whether llama.cpp's tokens of the prompt are those of the run's tokenizer."""
+        """Whether llama.cpp tokenizes the prompt as the run's tokenizer does."""
         return self.tokens_of(prompt) == render(prompt.messages, self.tokenizer, ask=True)
 
     def _answer(self, prompt: Prompt, decoding: Decoding) -> Answer:
@@ -162,10 +162,10 @@ class GgufBackend:
 def open_gguf(
     file: Path, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], threads: int = 0
 ) -> Iterator[GgufBackend]:
-    """Load a GGUF file into llama.cpp until the context ends.
+    """Load a GGUF file into llama.cpp, and free it when the context ends.
 
     Raises:
-        EngineError: llama.cpp cannot read it.
+        EngineError: llama.cpp cannot read the file.
     """
     from llama_cpp import Llama
 
@@ -183,12 +183,12 @@ def open_gguf(
 
 
 def llama_cpp_chat(file: Path, decoding: Decoding) -> Callable[[Sequence[Message]], str]:
-    """Return a function that answers a conversation as llama.cpp's users see it.
+    """Return a function that answers a conversation as llama.cpp answers its users.
 
-    It uses the chat template and the tokenizer in the file, and the run's decoding.
+    The function uses the chat template and the tokenizer in the file, and the run's decoding.
 
     Raises:
-        EngineError: llama.cpp cannot read it.
+        EngineError: llama.cpp cannot read the file.
     """
     from llama_cpp import Llama
 

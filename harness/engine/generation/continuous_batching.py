@@ -1,8 +1,8 @@
 """Continuous batching: the base and many adapters answer in one batch, each row with its own adapter or none.
 
 Long prompts start first. When a row ends, a waiting prompt takes its slot, so the batch stays full until no prompt
-waits. In full precision, a row gets the same text as in any other batch. Its log-probabilities are bit-identical only
-in a batch of the same rows: on some processors the rounding of a matrix product depends on its number of rows.
+is left. In full precision, a prompt gets the same text in every batch. Its log-probabilities are bit-identical only in
+batches of the same rows: on some processors the rounding of a matrix product depends on its number of rows.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from harness.engine.generation.kv_cache import Slots
 
 MOST_ROWS = 128
+"""Largest number of rows in a batch on a GPU."""
 JOIN_TOKENS = 4096
-"""Prompt tokens that are forwarded at once when rows join."""
+"""Largest number of prompt tokens in one forward pass when rows join."""
 _USABLE = 0.75
-"""Share of free memory for keys and values: activations and logits of a step need memory, too."""
+"""Share of free memory for keys and values; activations and logits of a step need memory, too."""
 BASE = -1
 """The adapter position of rows without an adapter."""
 
@@ -54,7 +55,7 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
     """Read a saved adapter into main memory, with the checks of `attached`; None if it is not plain LoRA.
 
     Raises:
-        EngineError: its tensors do not match its configuration on this base.
+        EngineError: the adapter's tensors do not match its configuration on this base.
     """
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -76,9 +77,10 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
 
 
 def attends_to_all(base: Base, prompts: Sequence[Prompt], decoding: Decoding) -> bool:
-    """Whether every token attends to all tokens before it, for prompts and answers of any length that can occur.
+    """Whether every token of these prompts and their answers attends to all earlier tokens.
 
-    A sliding window is measured in columns of the cache. Within a continuous batch, the columns of a row have gaps.
+    If not, the model has a sliding window. It is measured in columns of the cache, and in a continuous batch a row's
+    columns have gaps.
     """
     config = base.model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
@@ -92,7 +94,7 @@ def _longest(base: Base, prompts: Iterable[Prompt]) -> int:
 
 
 def rows_at_once(base: Base, requests: Sequence[Request], decoding: Decoding, *, least: int) -> int:
-    """Return how many rows to answer at once: on a GPU, as many as its free memory has room for."""
+    """Return how many rows to answer at once: `least` on a CPU, and on a GPU as many as fit in its free memory."""
     if base.machine.kind is DeviceKind.CPU:
         return least
     from harness.engine.trainers.fused.concurrency import free_bytes
@@ -179,7 +181,7 @@ class _Slot:
 
     request: str
     adapter: int
-    """Position of the request's adapter in the stack, or `BASE`."""
+    """Position of the request's adapter in the stack, or `BASE` without an adapter."""
     prompt: Prompt
     ids: list[int]
     tokens: list[int] = field(default_factory=list)
@@ -187,14 +189,14 @@ class _Slot:
     generator: Any = None
     ended: bool = False
     width: int = 0
-    """Columns of the cache that its prompt takes, with padding."""
+    """Number of columns of the cache that the prompt takes, with padding."""
 
     def padding(self, decoding: Decoding) -> _Slot:
         """Return a padding row with its own generator; its output is discarded."""
         return replace(replace(self).begin(decoding), ended=True)
 
     def begin(self, decoding: Decoding) -> _Slot:
-        """Start the answer from its first token."""
+        """Discard the tokens generated so far, so that the answer starts again from its first token."""
         self.tokens, self.logs, self.ended = [], [], False
         self.generator = generator_of(self.prompt.key) if decoding.temperature else None
         return self
@@ -207,22 +209,22 @@ class _Batch:
         self._base, self._stack, self._decoding = base, stack, decoding
         self._rows, self._join_tokens = rows, join_tokens
         self._ends = _ends(base)
-        # On a CPU, fewer than four rows use another matrix product than more rows do, and round differently.
+        # On a CPU, batches of fewer than four rows use another matrix product, which rounds differently.
         self._least = 4 if base.machine.kind is DeviceKind.CPU else 1
         self._slots: list[_Slot] = []
         self._cache: Cache | None = None
         self._places: Slots
         self._mask: torch.Tensor
-        """(rows, columns): the columns that each row attends to."""
+        """The columns that each row attends to, (rows, columns)."""
         self._last: torch.Tensor
-        """(rows, 1): each row's last token."""
+        """Each row's last token, (rows, 1)."""
         self._positions: torch.Tensor
-        """(rows, 1): the position of that token in its row's text."""
+        """The position of each row's last token in its text, (rows, 1)."""
         self._columns: torch.Tensor
-        """(rows,): the column of that token in the cache; there may be padding before it."""
+        """The column of each row's last token in the cache, (rows,); earlier columns may be padding."""
 
     def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
-        """Yield every slot when it has ended. After running out of memory, unfinished rows restart in a smaller batch.
+        """Yield every slot when it has ended. If memory runs out, unfinished rows restart in a smaller batch.
 
         Raises:
             torch.OutOfMemoryError: a single row does not fit in memory.
@@ -248,7 +250,10 @@ class _Batch:
         return [slot for slot in self._slots if not slot.ended]
 
     def _advance(self, waiting: list[_Slot]) -> list[_Slot]:
-        """Generate one token for every row, or the first token of rows that join; return the slots that ended."""
+        """Let waiting rows join and generate their first token, or generate one token for every row in the batch.
+
+        Returns the slots that ended with it.
+        """
         active = self._active
         room = self._rows - len(active)
         if waiting and (not active or 4 * room >= self._rows):
@@ -256,7 +261,8 @@ class _Batch:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
             ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
-            del waiting[:count]  # only now: after an out-of-memory error they must still be waiting
+            # Delete them only after `_join`: after an out-of-memory error they must still be waiting.
+            del waiting[:count]
             return ended
         if not waiting and 2 * len(active) <= len(self._slots) > self._least:
             self._keep_active()
@@ -265,7 +271,7 @@ class _Batch:
     # --- rows join and leave --------------------------------------------------------------------------------------
 
     def _open(self, waiting: Sequence[_Slot]) -> None:
-        """Allocate the batch's rows, and as many columns as the longest prompt and its answer may take."""
+        """Allocate the batch's rows, and enough columns for the longest prompt and its answer."""
         import torch
 
         from harness.engine.generation.kv_cache import Slots, slot_cache
@@ -282,7 +288,7 @@ class _Batch:
         self._columns = torch.zeros(count, dtype=torch.long, device=device)
 
     def _join(self, slots: list[_Slot]) -> list[_Slot]:
-        """Put new rows in the place of ended or unused ones; return those that end with their first token."""
+        """Put new rows in the place of ended or unused ones; return the slots that end with their first token."""
         import torch
 
         base, device = self._base, self._base.device
@@ -307,7 +313,7 @@ class _Batch:
         return ended
 
     def _keep_active(self) -> None:
-        """Drop rows that have ended, once no prompt waits for their place."""
+        """Remove rows that have ended, once no prompt waits for a row."""
         import torch
 
         from harness.engine.generation.kv_cache import keep
@@ -328,19 +334,19 @@ class _Batch:
     # --- tokens ---------------------------------------------------------------------------------------------------
 
     def _step(self) -> list[_Slot]:
-        """Generate one token for every row; return the slots that end with it."""
+        """Generate one token for every row in the batch; return the slots that end with it."""
         reach = max(slot.width + len(slot.tokens) for slot in self._active)
         self._mask.scatter_(1, self._columns[:, None], value=True)
         self._places.step(self._columns, reach)
         scores = self._scores(self._last, self._mask[:, :reach], self._positions)
         self._last, ended = self._take(self._slots, scores)
         self._positions = self._positions + 1
-        # Rows that have ended stay in the last column: their output is discarded.
+        # Rows that have ended stay in the last column, since their output is discarded.
         self._columns = (self._columns + 1).clamp(max=self._places.columns - 1)
         return ended
 
     def _scores(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Return the scores of each row's next token, (rows, vocabulary), in fp32.
+        """Return the logits of each row's next token, (rows, vocabulary), in fp32.
 
         `ids` and `positions` are (rows, tokens), `mask` is (rows, columns).
         """

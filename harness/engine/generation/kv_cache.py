@@ -1,4 +1,4 @@
-"""Keys and values of a continuous batch. Each row has its own columns, so rows can be replaced without copying."""
+"""Keys and values of a continuous batch. Every row counts its own columns, so rows can be replaced without copying."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class Slots:
-    """Which rows and columns the next tokens are written to: set before each forward, read by every layer."""
+    """The rows and columns that the next tokens are written to: set before each forward, read by every layer."""
 
     def __init__(self, rows: int, columns: int, device: torch.device) -> None:
         self.rows, self.columns, self.device = rows, columns, device
@@ -20,21 +20,21 @@ class Slots:
         self._reach = 0
 
     def join(self, rows: torch.Tensor) -> None:
-        """Announce that the next forward has the prompts of these new rows, from column 0 on.
+        """Prepare for a forward pass with the prompts of new rows, which start at column 0.
 
-        Further rows of that forward are not stored.
+        `rows`, (new rows,), are their places in the batch. Further rows of the forward pass are not stored.
         """
         self._joining = rows
 
     def step(self, columns: torch.Tensor, reach: int) -> None:
-        """Announce that the next forward has one token per row, for `columns`, (rows,).
+        """Prepare for a forward pass with one token per row, at `columns`, (rows,).
 
         Columns from `reach` on are unused in every row.
         """
         self._joining, self._next, self._reach = None, columns, reach
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows, in this order."""
+        """Keep only the rows with these indices, (kept rows,), in this order."""
         self.rows, self._every = len(rows), torch.arange(len(rows), device=self.device)
 
     @property
@@ -43,12 +43,12 @@ class Slots:
         return 0 if self._joining is not None else self._reach - 1
 
     def put(self, buffer: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        """Write keys or values, (rows, heads, tokens, features), and return those that the tokens attend to.
+        """Write keys or values to `buffer`, and return all those that the new tokens attend to.
 
-        `buffer` is (rows, heads, columns, features).
+        `given` is (rows, heads, tokens, features); `buffer` and the result are (rows, heads, columns, features).
         """
         if self._joining is not None:
-            # An earlier row may have left infinite values, which masking does not hide.
+            # An earlier row may have left infinite values, which a mask would turn into NaN.
             buffer.index_fill_(0, self._joining, 0)
             buffer[self._joining, :, : given.shape[2]] = given[: len(self._joining)]
             return given
@@ -57,7 +57,7 @@ class Slots:
 
 
 class SlotLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, both (rows, heads, columns, features)."""
+    """The keys and values of one layer, both (rows, heads, columns, features)."""
 
     is_initialized: bool
 
@@ -84,6 +84,6 @@ def slot_cache(layers: int, slots: Slots) -> Cache:
 
 
 def keep(cache: Cache, rows: torch.Tensor) -> None:
-    """Keep only these rows of every layer, in this order."""
+    """Keep only the rows with these indices, (kept rows,), in every layer and in this order."""
     for layer in cache.layers:
         layer.keys, layer.values = layer.keys[rows], layer.values[rows]

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Enter = Callable[[Sequence[tuple[int, Row]]], None]
-"""Called before each batch with its rows, each with the number of its prompt."""
+"""Called before each batch with (index of the prompt, row) for each row of the batch."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Log-probabilities of a prompt's reference and choices."""
+    """The log-probabilities of a prompt's reference and choices."""
 
     reference: Likelihood | None = None
     choices: tuple[Likelihood, ...] = ()
@@ -34,8 +34,8 @@ def evaluate(
 ) -> list[Evaluated]:
     """Return the log-probabilities of each prompt's reference and choices as the assistant's next message.
 
-    The tokens that training would learn from count, including the end of the turn. An answer is thus also rated for
-    where it ends, and differs from a longer answer that starts with it.
+    Log-probabilities cover the tokens that training would learn from, including the end of the turn. So an answer and a
+    longer answer that begins with it have different log-probabilities.
     """
     return evaluate_all(base, model, prompts, batch_size=batch_size)
 
@@ -48,7 +48,7 @@ def evaluate_all(
     batch_size: int,
     enter: Enter | None = None,
 ) -> list[Evaluated]:
-    """As `evaluate`; `enter` is called before each batch, so that each row can be given its own adapter."""
+    """Evaluate prompts as `evaluate` does; `enter` is called before each batch to give each row its own adapter."""
     rows = {
         (number, text): follow(prompt.messages, text, base.tokenizer)
         for number, prompt in enumerate(prompts)
@@ -68,7 +68,7 @@ def evaluate_all(
 
 
 def texts_of(prompt: Prompt) -> tuple[str, ...]:
-    """Return the texts of a prompt that are evaluated: its reference and choices."""
+    """Return the reference and the choices of a prompt, whose log-probabilities are computed."""
     return (*([] if prompt.reference is None else [prompt.reference]), *prompt.choices)
 
 
@@ -80,7 +80,7 @@ def likelihoods(
     batch_size: int = 64,
     enter: Callable[[Sequence[int]], None] | None = None,
 ) -> list[Likelihood | None]:
-    """Return the log-probability of each row's labels given the tokens before them; None if it is not finite.
+    """Return for each row the log-probability of its labels given all earlier tokens; None if it is not finite.
 
     `enter` is called before each batch with the indices of its rows.
     """
@@ -99,7 +99,7 @@ def likelihoods(
 
 
 def likelihood(total: float, tokens: int) -> Likelihood | None:
-    """Return the log-probability `total` of `tokens` tokens, at most 0; None if it is not finite or has no tokens."""
+    """Return `total`, the log-probability of `tokens` tokens, cut at 0; None if it is not finite or `tokens` is 0."""
     return Likelihood(min(total, 0.0), tokens) if tokens and math.isfinite(total) else None
 
 
@@ -110,9 +110,9 @@ def _evaluated(number: int, prompt: Prompt, found: dict[tuple[int, str], Likelih
 
 
 def _totals(base: Base, model: Any, rows: Sequence[Row]) -> list[float]:
-    """Return the sum of each row's label log-probabilities.
+    """Return for each row the sum of its labels' log-probabilities.
 
-    Rows are padded on the right: no token attends to padding behind it, and positions are those of an unpadded row.
+    Rows are padded on the right. No token attends to later padding, and positions are those of an unpadded row.
     """
     import torch
 
@@ -132,6 +132,6 @@ def _totals(base: Base, model: Any, rows: Sequence[Row]) -> list[float]:
 def _total(logits: Any, tokens: Any) -> float:
     """Sum the log-probabilities of `tokens`, (tokens,), under `logits`, (tokens, vocabulary).
 
-    Logits are cast to fp32 and summed in fp64: fp16 ends at 65504, and sums of many tokens lose their last digits.
+    Logits are cast to fp32 because fp16 ends at 65504, and sums are in fp64 because sums of many tokens lose digits.
     """
     return float(logits.float().log_softmax(-1).gather(-1, tokens[:, None]).double().sum())

@@ -1,4 +1,4 @@
-"""Chooses the next token of every row, the likeliest or a sample, and records its log-probability."""
+"""Chooses the next token of every row (the most likely one, or a sample) and records its log-probability."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Chooser:
-    """A logits processor for greedy decoding: it returns scores whose maximum is the token to take.
+    """A logits processor for greedy decoding that returns scores whose maximum is the token to take.
 
     Above temperature 0 it adds Gumbel noise. The maximum is then an exact sample from softmax(logits / temperature)
     (Gumbel 1954; Maddison et al., arXiv:1411.0030). Every row has its own generator, on the CPU and seeded by its key,
@@ -24,7 +24,7 @@ class Chooser:
         self._logs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return scores, (rows, vocabulary), with noise; called once per step with those of the next token."""
+        """Return the scores, (rows, vocabulary), with noise and record log-probabilities; called once per step."""
         del input_ids
         noisy = with_noise(scores, self._temperature, self._generators)
         _, logs = chosen(scores, noisy)
@@ -32,7 +32,7 @@ class Chooser:
         return noisy
 
     def log_probabilities(self) -> list[list[float]]:
-        """Return by row the log-probability of each chosen token; after a row's end they are meaningless."""
+        """Return the log-probability of each chosen token by row and step; values after a row's end mean nothing."""
         import torch
 
         logs: list[list[float]] = torch.stack(self._logs, dim=1).tolist()
@@ -68,7 +68,7 @@ def chosen(scores: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def generator_of(key: str) -> torch.Generator:
-    """Return the generator of a row, on the CPU and seeded by the row's key."""
+    """Return a row's random number generator, on the CPU and seeded by the row's key."""
     import torch
 
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))

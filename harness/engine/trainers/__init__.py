@@ -1,8 +1,8 @@
 """Trainers: each implements `protocol.Trainer` and is one row of `trainers`.
 
-protocol  what a trainer takes and gives
+protocol  the interface of a trainer: input, result and methods
 sft       TRL's SFTTrainer, one trial after another: the reference
-fused     many trials in one pass over the shared base
+fused     trains many trials in shared passes over one base
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every trainer takes and gives.
+"""The interface of a trainer: its input, its result and its methods.
 
 Another trainer (DPO, for example) is one module beside `sft` that implements `Trainer`, and one row in
 `harness.engine.trainers`.
@@ -25,9 +25,9 @@ Progress = Callable[[Step, int], None]
 TrialProgress = Callable[[str, Step, int], None]
 """`Progress` of several trials: called with the trial's name too."""
 Keep = Callable[[int, Callable[[Path], None]], None]
-"""Called at the end of each epoch but the last, with its number and a function that saves the adapter to a folder.
+"""Called at the end of each epoch except the last, with its number and a function that saves the adapter to a folder.
 
-The time that it takes is not counted as training time, and it does not change the training."""
+The call does not change the training, and its duration does not count as training time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrialInput:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How the training of one trial ended."""
+    """The result of training one trial."""
 
     name: str = ""
     status: Status
@@ -60,7 +60,7 @@ class TrainingResult:
     cost: PhaseCost | None = None
     """Time and memory; None if other trials were trained in the same pass."""
     fingerprint: Fingerprint | None = None
-    """Without the fields that only the saved adapter shows; None if the training did not succeed."""
+    """Fingerprint without the fields of the saved adapter file; None if the training did not succeed."""
 
     def save(self, folder: Path) -> None:
         """Write the adapter into `folder` in PEFT's files."""
@@ -74,12 +74,12 @@ class Trainer(Protocol):
         """Check that a trial with these settings can be trained on this base.
 
         Raises:
-            EngineError: it cannot.
+            EngineError: the trial cannot be trained on this base.
         """
         ...
 
     def arguments(self, base: Base, settings: Settings, seed: int, folder: str) -> TrainingArguments:
-        """Return the training arguments of the library; it writes its files to `folder`."""
+        """Return the training library's arguments; the library writes its files to `folder`."""
         ...
 
     def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[TrainingResult]:

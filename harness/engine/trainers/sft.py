@@ -1,6 +1,6 @@
-"""Trains one adapter with TRL's SFTTrainer, as its users do, with guards against its silent failures.
+"""Trains one adapter with TRL's SFTTrainer, as users of TRL do, with guards against silent failures.
 
-This is the reference: every faster trainer must agree with it.
+This is the reference trainer: every faster trainer must give the same results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig, SFTTrainer
 
 MAX_SKIPPED_STEPS = 16
-"""fp16's loss scale starts at 2**16 and halves at each overflow: after 16 skipped steps in a row it is 1."""
+"""Largest number of skipped steps in a row: fp16's loss scale starts at 2**16 and halves each time, to 1 after 16."""
 
 
 class Trainable(Protocol):
@@ -45,7 +45,7 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(TrainingResult):
-    """A finished training. `model` has the adapter until the context that yielded this result ends."""
+    """The result of a training. `model` has the adapter until the context that yielded this result ends."""
 
     model: PeftModel
     cost: PhaseCost
@@ -63,7 +63,7 @@ class Sft:
         """Check that the base is in the quantisation that the settings name.
 
         Raises:
-            EngineError: it is not.
+            EngineError: the base is in another quantisation.
         """
         check_quantization(base, settings)
 
@@ -89,7 +89,7 @@ def trained(
     progress: Progress,
     keep: Keep | None = None,
 ) -> Iterator[Trained]:
-    """Train an adapter on `rows` of token ids; when the context ends, the base has no adapter.
+    """Train an adapter on `rows`, and yield the result; when the context ends, the base has no adapter.
 
     The status is SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite.
 
@@ -154,7 +154,7 @@ def use_full_precision(model: PeftModel) -> None:
 
 
 class TrainingLog:
-    """Records every step and applies the guards of a training."""
+    """Records every step of a training and detects divergence."""
 
     def __init__(self, *, allow_skipped: bool, progress: Progress, keep: Keep | None = None) -> None:
         self.steps: list[Step] = []
@@ -170,7 +170,7 @@ class TrainingLog:
         self._counts: list[Any] = []
 
     def watch(self, trainer: SFTTrainer) -> None:
-        """Count the tokens of every batch with a loss; the counts stay on the device until the step ends."""
+        """Make the trainer count the tokens of every batch; the counts stay on the device until the step ends."""
         compute = trainer.compute_loss
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -182,7 +182,7 @@ class TrainingLog:
         trainer.compute_loss = counted
 
     def count(self, seen: Any, learned: Any) -> None:
-        """Add the number of tokens of a batch and of those with a label; both may be tensors on the device."""
+        """Add the numbers of tokens, `seen`, and labels, `learned`, of a batch; both may be scalar tensors."""
         self._counts.append((seen, learned))
 
     def callback(self) -> Any:
@@ -208,7 +208,7 @@ class TrainingLog:
         return Callback()
 
     def end_epoch(self, save: Callable[[Path], None]) -> None:
-        """Call `keep` at the end of an epoch that is not the last; `save` writes the current adapter."""
+        """Call `keep`, if given, at the end of an epoch that is not the last; `save` writes the current adapter."""
         started = time.perf_counter()
         self._epochs += 1
         if self._keep:
@@ -233,7 +233,7 @@ class TrainingLog:
         self._progress(step, total)
 
     def check_end(self, model: Trainable) -> None:
-        """Detect divergence that no single step shows: weights that overflowed, or only skipped steps."""
+        """Detect divergence that no step shows: weights that are not finite, or a training with only skipped steps."""
         if not self.diverged and self._skipped == len(self.steps):
             self.diverged = f"the gradient norm was not finite in any of {self._skipped} steps"
         for name, parameter in model.named_parameters():
@@ -304,7 +304,7 @@ def fingerprint_of(
 
 
 def _one(values: Iterable[Any]) -> Any:
-    """Return the value if all groups have the same, else the list of different values."""
+    """Return the value that all groups share, or the list of different values."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different
 

@@ -1,8 +1,8 @@
-"""Makes the pocket model from nothing: corpus, tokenizer, training, held-out check, model folder.
+"""Makes the pocket model from nothing: corpus, tokenizer, training, held-out check and model folder.
 
     python -m tests.studies.pocket.train --output DIR
 
-needs a CUDA device, about four minutes on an H200, torch, transformers and sentencepiece; no network.
+Needs a CUDA device (about four minutes on an H200), torch, transformers and sentencepiece, and no network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LENGTHS = (24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 320, 512)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the model."""
+    """All settings that determine the model."""
 
     seed: int = 0
     chats: int = 600_000
@@ -68,7 +68,7 @@ class Row:
 
 
 def train_sentencepiece(texts: Iterable[str], vocabulary: int, path: Path) -> None:
-    """Writes `tokenizer.model`: BPE with byte fallback, no dummy prefix, nothing normalised."""
+    """Write `tokenizer.model`: BPE with byte fallback, without dummy prefix or normalisation."""
     import sentencepiece as spm
 
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +95,7 @@ def train_sentencepiece(texts: Iterable[str], vocabulary: int, path: Path) -> No
 
 
 def write_fast_tokenizer(model: Path, folder: Path) -> None:
-    """Writes `tokenizer.json` and its configuration: the same segmentation as `tokenizer.model`, for transformers."""
+    """Write `tokenizer.json` and its configuration, which segment text as `tokenizer.model` does, for transformers."""
     import sentencepiece as spm
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
@@ -120,7 +120,7 @@ def write_fast_tokenizer(model: Path, folder: Path) -> None:
 
 
 def _merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Every way to join two pieces into a third, earliest piece first: what SentencePiece's scores say, as ranks."""
+    """Return every way to join two pieces into a third, in the order that SentencePiece's scores give."""
     merges = []
     for piece in sorted(vocabulary, key=vocabulary.__getitem__):
         if piece in SPECIALS or piece in ROLES or (len(piece) == 6 and piece.startswith("<0x")):
@@ -144,7 +144,7 @@ def _load_pieces(path: str) -> None:
 
 
 def encode(pieces: Any, messages: Sequence[tuple[str, str]]) -> Row:
-    """The tokens that the chat template gives."""
+    """Return the token ids of the rendered chat."""
     ids, start = [pieces.bos_id()], 0
     for role, content in messages:
         ids.append(pieces.piece_to_id(f"<|{role}|>"))
@@ -165,7 +165,7 @@ def encoded(model: Path, seed: int, count: int, workers: int) -> list[Row]:
 
 
 def batches(rows: Sequence[Row], tokens: int, rng: random.Random) -> Iterator[list[Row]]:
-    """Endless batches of rows of like length, each about `tokens` long once padded."""
+    """Yield batches of rows of similar length without end, each with about `tokens` tokens after padding."""
     by_length: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         by_length[next(n for n in LENGTHS if len(row.ids) <= n)].append(row)
@@ -205,7 +205,7 @@ def new_model(recipe: Recipe) -> Any:
 
 
 def _tensors(batch: Sequence[Row], device: str) -> tuple[Any, Any]:
-    """Ids [rows, length], padded on the right, and labels, -100 wherever nothing is learned.
+    """Return ids and labels, both (rows, length), padded on the right; labels are -100 where nothing is learned.
 
     Attention is causal, so padding on the right needs no mask.
     """
@@ -231,7 +231,7 @@ def _loss(model: Any, ids: Any, labels: Any) -> Any:
 
 
 def train(model: Any, rows: Sequence[Row], recipe: Recipe, device: str) -> list[dict[str, float]]:
-    """Trains in place; returns the loss curve."""
+    """Train the model in place and return the loss curve."""
     import torch
 
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -269,7 +269,7 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, device: str) -> list[
 
 
 def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]], device: str) -> list[str]:
-    """Greedy answers, of at most 48 tokens, to chats that end with a user's turn."""
+    """Answer chats that end with a user's turn, greedily and with at most 48 tokens."""
     import torch
 
     found = []
@@ -289,7 +289,7 @@ def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]],
 
 
 def held_out_accuracy(model: Any, pieces: Any, device: str, count: int = 4000) -> dict[str, dict[str, float]]:
-    """Per family: cases, share of exact answers, share of answers that contain what matters."""
+    """Return per family the number of cases and the shares of exact answers and of answers with the expected part."""
     rng = random.Random("held-out")
     plain = [corpus.ability(rng, held_out=True) for _ in range(count)]
     steered = [chat.messages for chat in corpus.held_out_steered_chats(1, count // 4)]
@@ -318,7 +318,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Writes MANIFEST.sha256 over every other file, in the form `sha256sum --check` reads."""
+    """Write MANIFEST.sha256 over all other files, in the format that `sha256sum --check` reads."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != "MANIFEST.sha256")
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files]
     (folder / "MANIFEST.sha256").write_text("".join(lines))
@@ -373,7 +373,7 @@ def save(model: Any, pieces_path: Path, folder: Path, recipe: Recipe, record: di
 
 
 def make(recipe: Recipe, folder: Path, device: str, workers: int) -> dict[str, Any]:
-    """Runs the whole recipe and returns its record."""
+    """Run the whole recipe and return its record."""
     import sentencepiece as spm
     import tokenizers
     import torch
@@ -416,7 +416,7 @@ def make(recipe: Recipe, folder: Path, device: str, workers: int) -> dict[str, A
 
 
 def _portable(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the output folder's name in place of its path on the machine that ran this."""
+    """Return the arguments with the output folder's name instead of its path on this machine."""
     return ["DIR" if i and arguments[i - 1] == "--output" else a for i, a in enumerate(arguments)]
 
 

@@ -1,11 +1,11 @@
-"""Trains many adapters over one frozen base in one pass: every base product is computed once for the rows of all.
+"""Trains many adapters in shared passes over one frozen base, which computes once for the rows of all trials.
 
-training        the rounds in which every trial takes one step
-passes          which rows go through the base together
-stack, layer    the adapters of all trials on one base, and on one of its modules
-layout          which rows of a pass belong to which trial
-trial_state     one trial's data order, optimizer and schedule
-initialisation  adapters as PEFT initialises and saves them
-concurrency     how many trials fit side by side
-probe           what each trial costs alone
+training        trains in rounds, in which every trial takes one optimizer step
+passes          decides which rows go through the base together
+stack, layer    the adapters of all trials, on the whole base and on one module
+layout          maps the rows of a pass to trials
+trial_state     holds one trial's data order, optimizer and schedule
+initialisation  makes and saves adapters exactly as PEFT does
+concurrency     estimates how many trials fit in memory at once
+probe           measures the cost of training a trial alone
 """

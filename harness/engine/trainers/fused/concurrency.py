@@ -1,4 +1,7 @@
-"""Estimates from shapes how many trials fit in memory side by side. If memory still runs out, the number is halved."""
+"""Estimates from tensor shapes how many trials fit in memory at once.
+
+If memory still runs out, `BatchedWorker` halves the number.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from harness.engine.loading import Base
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
 MOST = {DeviceKind.CPU: 8, DeviceKind.CUDA: 16}
-"""Trials in one pass, by device kind: more gain little, and a worker that is killed loses its whole pass."""
+"""Largest number of trials in one pass, by device kind: more save little time, and a killed worker loses its pass."""
 _USABLE = 0.85
-"""Share of free memory that is planned with, since allocators fragment and estimates err."""
+"""Share of free memory that may be used: allocators fragment, and estimates have errors."""
 
 
 def concurrency(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
-    """Return how many of these trials to train at once, at least one."""
+    """Return how many of these trials to train in one pass, at least one."""
     gradients = 4 * max(adapter_weights(base, settings) for settings in sweep)
     free = _USABLE * free_bytes(base) - activations(base, pass_tokens) - gradients
     largest = max(1, *(adapter_bytes(base, settings) for settings in sweep))
@@ -73,8 +76,8 @@ def _sides(module: Any) -> tuple[int, ...]:
 def activations(base: Base, tokens: int) -> int:
     """Return the bytes of a pass's activations.
 
-    They are one layer in full with its gradients (per token about 16 times the hidden size and 6 times the inner size),
-    and of all layers the input (with gradient checkpointing) or everything that the backward needs.
+    These are the activations and gradients of one layer (per token about 16 times the hidden size and 6 times the inner
+    size), and for every layer its input (with gradient checkpointing on a GPU) or all its activations (on a CPU).
     """
     config = base.model.config.get_text_config()
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)

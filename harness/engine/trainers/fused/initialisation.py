@@ -1,4 +1,4 @@
-"""Adapters as SFTTrainer initialises and saves them: made by PEFT under the trial's seed, saved in PEFT's files."""
+"""Initialises adapters as SFTTrainer does, by PEFT under the trial's seed, and saves them in PEFT's files."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class InitialAdapter:
 
 
 def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list[InitialAdapter]:
-    """Return the adapters that SFTTrainer starts with under these settings and seeds; the base is unchanged afterwards.
+    """Return the adapters that SFTTrainer starts with for each (settings, seed); the base is unchanged afterwards.
 
-    PEFT makes the first of each kind of adapter. If redrawing that one gives the same weights, the other seeds are
-    redrawn, too: wrapping the hundreds of modules of a 7B again takes seconds per adapter.
+    PEFT makes the first adapter of each configuration. `_redrawn` draws the others if it reproduces the first one:
+    PEFT takes seconds per adapter to wrap the hundreds of modules of a 7B model.
     """
     made: dict[int, InitialAdapter] = {}
     kinds: dict[str, list[int]] = {}
@@ -74,9 +74,9 @@ def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter
 
 
 def _redrawn(like: InitialAdapter, base: Base, seed: int) -> dict[str, Pair]:
-    """Draw an adapter of the same kind under another seed, in PEFT's order.
+    """Draw an adapter of the same configuration under another seed, with random numbers in PEFT's order.
 
-    For each module that is: two new linear layers, then `A` again.
+    For each module, PEFT makes two new linear layers and then initialises `A` again.
     """
     import torch
     from transformers import set_seed
@@ -92,7 +92,7 @@ def _redrawn(like: InitialAdapter, base: Base, seed: int) -> dict[str, Pair]:
 
 
 def _rounded(base: Base, a: torch.Tensor, b: torch.Tensor) -> Pair:
-    """Return `a` (rank, in) and `b` (out, rank), rounded as by SFTTrainer, in main memory and training precision."""
+    """Return `a`, (rank, in), and `b`, (out, rank), rounded as SFTTrainer does, in main memory and training dtype."""
     import torch
 
     rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype

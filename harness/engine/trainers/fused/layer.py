@@ -1,6 +1,6 @@
-"""The layer that computes one module's adapters of all trials.
+"""The layer that computes the adapters of all trials on one module of the base.
 
-This module imports torch when it is imported, so import it only inside functions.
+Importing this Python module imports torch, so import it only inside functions.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 from harness.engine.trainers.fused.layout import CurrentPass
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""The matrices `A` (rank, in) and `B` (out, rank) of one module's adapter."""
+"""The matrices `A`, (rank, in), and `B`, (out, rank), of one module's adapter."""
 
 
 class StackedLinear(torch.nn.Module):
-    """A linear module of the base and the adapters that its trials (the members) have on it."""
+    """A linear module of the base with the adapters of all trials that have one on it (the members)."""
 
     A: torch.nn.Parameter
-    """(members, largest rank, in)."""
+    """`A` of all members, (members, largest rank, in)."""
     B: torch.nn.Parameter
-    """(members, out, largest rank)."""
+    """`B` of all members, (members, out, largest rank)."""
 
     def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
-        """`number` is the layer's position in the stack; dropout is seeded with it."""
+        """Wrap `base_layer`; `number`, the layer's position in the stack, is a part of each dropout seed."""
         super().__init__()
         self.base_layer = base_layer
         self.members: tuple[int, ...] = ()
@@ -34,9 +34,9 @@ class StackedLinear(torch.nn.Module):
         self._number = number
 
     def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
-        """Take each member's `A` (rank, in), `B` (out, rank) and scaling.
+        """Replace the adapters: `A`, (rank, in), and `B`, (out, rank), by slot, and a scaling for each slot in order.
 
-        The weights are held in `dtype`, by default in their own.
+        The layer holds them in `dtype`, by default in their own.
         """
         self.members = tuple(weights)
         self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
@@ -57,11 +57,11 @@ class StackedLinear(torch.nn.Module):
         return next(self.base_layer.parameters()).device
 
     def views(self) -> dict[int, Pair]:
-        """Return, by slot, views of each member's `A` (rank, in) and `B` (out, rank)."""
+        """Return views of each member's `A`, (rank, in), and `B`, (out, rank), by slot."""
         return self._own(self.A.data, self.B.data) if self.members else {}
 
     def gradients(self) -> dict[int, Pair] | None:
-        """Return the gradients in the form of `views`; None if there are none."""
+        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot; None if there are none."""
         if not self.members or self.A.grad is None or self.B.grad is None:
             return None
         return self._own(self.A.grad, self.B.grad)
@@ -71,22 +71,22 @@ class StackedLinear(torch.nn.Module):
         return {slot: (own_a[: self._ranks[slot]], own_b[:, : self._ranks[slot]]) for slot, own_a, own_b in halves}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `x`, (rows, tokens, in), to (rows, tokens, out): the base's product, plus each row's own adapter."""
+        """Map `x`, (rows, tokens, in), to (rows, tokens, out): the base's output plus that of each row's adapter."""
         result: torch.Tensor = self.base_layer(x)
         layout = self._pass.layout(self.members, x.device) if self.members else None
         if layout is None:
             return result
         given = layout.gather(self._dropped(x) if self.training else x).to(self.A.dtype)
         inner = torch.bmm(given, self.A.transpose(1, 2))
-        # Scaled last, as in PEFT, so that fp16 gradients overflow in the same places.
+        # Scale last, as PEFT does, so that fp16 gradients overflow in the same places.
         delta = torch.bmm(inner, self.B.transpose(1, 2)) * self._scaling
         return layout.add(result, delta.to(result.dtype))
 
     def _dropped(self, x: torch.Tensor) -> torch.Tensor:
         """Apply each trial's dropout to its rows of `x`, (rows, tokens, in).
 
-        Every row has its own seed. It drops the same features in the second forward of gradient checkpointing, and
-        whatever other rows are in the pass.
+        Every row has its own seed, so its mask does not depend on the other rows of the pass, and is the same in the
+        second forward pass of gradient checkpointing.
         """
         rates = {slot: self._pass.dropouts[slot] for slot in self.members}
         if not any(rates.values()):

@@ -1,4 +1,4 @@
-"""Which rows of a pass belong to which trial, and how the layers of a stack gather them."""
+"""Maps the rows of a pass to trials, and gathers the rows of each trial for the layers of a stack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PassRow:
 
 
 class CurrentPass:
-    """The rows of the current pass and the dropout of each slot: shared by all layers of a stack."""
+    """The rows of the current pass and the dropout of each slot, shared by all layers of a stack."""
 
     def __init__(self) -> None:
         self.rows: tuple[PassRow, ...] = ()
@@ -32,15 +32,15 @@ class CurrentPass:
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
     def set_dropouts(self, dropouts: Sequence[float]) -> None:
-        """Set the dropout of every slot; layouts of earlier slots are dropped."""
+        """Set the dropout of every slot, and discard layouts computed for earlier slots."""
         self.dropouts, self._layouts = tuple(dropouts), {}
 
     def enter(self, rows: Sequence[PassRow]) -> None:
-        """Set the rows of the next pass, sorted by slot. They hold through its forward and backward."""
+        """Set the rows of the next pass, sorted by slot. They stay valid for its forward and backward."""
         self.rows, self._layouts = tuple(rows), {}
 
     def layout(self, members: tuple[int, ...], device: torch.device) -> Layout | None:
-        """Return where the rows of some slots lie in this pass; None if they have none."""
+        """Return the layout of the rows of these slots in the current pass; None if it has no such row."""
         if members not in self._layouts:
             self._layouts[members] = Layout([row.slot for row in self.rows], members, device)
         found = self._layouts[members]
@@ -48,7 +48,10 @@ class CurrentPass:
 
 
 class Layout:
-    """The rows of a pass as (members, depth): members with fewer rows than the deepest are padded with zero rows."""
+    """An index of the rows of a pass as (members, depth), where depth is the largest number of rows of a member.
+
+    Members with fewer rows are padded with zero rows.
+    """
 
     def __init__(self, slots: Sequence[int], members: tuple[int, ...], device: torch.device) -> None:
         """Index the rows of `members`; `slots` has the slot of each row of the pass."""
@@ -63,7 +66,7 @@ class Layout:
         self.ragged = any(len(rows) < self.depth for rows in own)
         if self.even or not self.any:
             return
-        # A padding place reads row 0, and is then overwritten with zeros.
+        # A padding position reads row 0, and `gather` then overwrites it with zeros.
         places = [rows + [-1] * (self.depth - len(rows)) for rows in own]
         flat = [row for rows in places for row in rows]
         self.source = torch.tensor([max(row, 0) for row in flat], device=device)
@@ -77,8 +80,8 @@ class Layout:
 
         if not self.even:
             x = x.index_select(0, self.source)
-            if self.ragged and torch.is_grad_enabled():  # without gradients, `add` drops the padding places anyway
-                # Multiplying by zero would keep the NaN of another row.
+            if self.ragged and torch.is_grad_enabled():  # without gradients, `add` ignores padding anyway
+                # Filling also removes a NaN of row 0, which multiplying by zero would keep.
                 x = x.masked_fill(self.empty, 0.0)
         return x.reshape(self.members, -1, x.shape[-1])
 

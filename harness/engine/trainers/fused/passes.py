@@ -1,4 +1,4 @@
-"""Divides the rows of a round into passes over the base, at the lowest total cost of padding and passes."""
+"""Divides the rows of a round into passes over the base so that the total cost is lowest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[in
 def even_passes(owners: Sequence[int], lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]] | None:
     """Divide rows as `passes` does, but with the same number of rows of every owner in each pass; None if impossible.
 
-    The rows of such a pass need no gathering by owner, which costs more than some padding for a layer's wide inputs.
+    The rows of such a pass need not be gathered by owner. For wide layers, gathering costs more than some padding.
     """
     own = [
         sorted((n for n, one in enumerate(owners) if one == owner), key=lengths.__getitem__) for owner in set(owners)
@@ -52,7 +52,7 @@ def even_passes(owners: Sequence[int], lengths: Sequence[int], *, overhead: int,
 
 
 def padded(groups: Sequence[Sequence[int]], lengths: Sequence[int], overhead: int) -> int:
-    """Return the cost of these passes in tokens."""
+    """Return the cost of these passes in tokens: padded rows, plus `overhead` for each pass."""
     return sum(overhead + len(group) * max(lengths[row] for row in group) for group in groups)
 
 

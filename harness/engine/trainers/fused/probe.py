@@ -1,6 +1,6 @@
-"""Measures what a trial costs alone, from a few steps with SFTTrainer.
+"""Measures the cost of training a trial alone, from a few steps with SFTTrainer.
 
-A fused pass shows only the total cost of its trials, and users train one adapter at a time.
+A fused pass shows only the total cost of its trials, but users train one adapter at a time.
 """
 
 from __future__ import annotations
@@ -46,15 +46,19 @@ class Probe:
 
 
 def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
-    """Return the same settings for all trials whose steps cost the same; `max_length` counts only if it cuts rows."""
+    """Return settings that are equal for all trials whose steps cost the same.
+
+    Settings without influence on cost get their defaults, and `max_length` the length of the longest row.
+    """
     longest = max((len(row.input_ids) for row in rows), default=settings.max_length)
     return replace(settings, **{axis.name: axis.default for axis in AXES.values() if not axis.cost}, max_length=longest)
 
 
 def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer) -> Probe:
-    """Train one epoch of few steps: one that loads kernels, timed ones, one with the longest rows, and the last.
+    """Train one short epoch: a step that loads kernels, timed steps, a step with the longest rows, and the last step.
 
-    Memory peaks in the step with the longest rows. It is not the first step, since the optimizer has no state there.
+    Memory peaks in the step with the longest rows. That step is not the first one, in which the optimizer has no state
+    yet.
 
     Raises:
         torch.OutOfMemoryError: the trial does not fit in memory alone.
@@ -81,7 +85,10 @@ def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer)
 
 
 def _chosen(rows: Sequence[Row], settings: Settings, size: int, rest: int) -> list[Row]:
-    """Return rows for the probe's steps of `size` rows and its last of `rest`, in the order in which they are drawn."""
+    """Return the probe's rows, in an order that the trainer's shuffling turns into the planned steps.
+
+    Each step has `size` rows, and the last one `rest`.
+    """
     ordered = sorted(rows, key=lambda row: -len(row.input_ids))
     wanted = [*_spread(ordered, size) * (1 + TIMED), *ordered[:size], *_spread(ordered, rest)]
     places = [row for window in windows(len(wanted), settings, 0) for row in window.rows]
@@ -89,5 +96,5 @@ def _chosen(rows: Sequence[Row], settings: Settings, size: int, rest: int) -> li
 
 
 def _spread(ordered: Sequence[Row], count: int) -> list[Row]:
-    """Return `count` rows, spread evenly over the sorted lengths."""
+    """Return `count` rows at evenly spaced positions of `ordered`."""
     return [ordered[(2 * n + 1) * len(ordered) // (2 * count)] for n in range(count)]

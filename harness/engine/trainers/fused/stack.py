@@ -2,7 +2,7 @@
 
 For every target module `A` is (trials, rank, in) and `B` is (trials, out, rank), padded with zeros to the largest rank.
 Padding is exact: zero rows of `A` and zero columns of `B` add nothing and get no gradient. The base's own product is
-computed once for the rows of all trials. A batched product never mixes trials, so a NaN stays in the rows of its trial.
+computed once for the rows of all trials. A batched product never mixes trials, so a NaN of one trial does not spread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter: by module name its `A` (rank, in) and `B` (out, rank) and their scaling; one dropout for all."""
+    """One adapter: `A`, (rank, in), `B`, (out, rank), and a scaling by module name; one dropout for all modules."""
 
     weights: Mapping[str, Pair]
     scaling: Mapping[str, float]
@@ -30,12 +30,12 @@ class Adapter:
 
 
 class Stack:
-    """Adapters stacked on a base. A slot is a position: when a trial leaves, those behind it move up."""
+    """Adapters stacked on a base. A trial's slot is its position; when a trial leaves, later trials move up."""
 
     def __init__(
         self, model: PreTrainedModel, adapters: Sequence[Adapter], *, dtype: torch.dtype | None = None
     ) -> None:
-        """Wrap every module that an adapter has weights for, and hold these in `dtype` (by default their own)."""
+        """Wrap every module that an adapter has weights for. Weights are held in `dtype`, by default in their own."""
         from harness.engine.trainers.fused.layer import StackedLinear
 
         self._model, self._dtype = model, dtype
@@ -50,7 +50,7 @@ class Stack:
         try:
             self._fill({name: dict(enumerate(_weights(adapters, name))) for name in self.layers})
         except BaseException:
-            # The caller has no stack to remove yet, and the next one would wrap the layers of this one.
+            # The caller has no stack to remove yet, and the next stack would wrap these layers.
             self.remove()
             raise
 
@@ -61,11 +61,11 @@ class Stack:
         self.layers = {}
 
     def views(self) -> list[dict[str, Pair]]:
-        """Return, by slot and module, views of each trial's `A` (rank, in) and `B` (out, rank) in the stack."""
+        """Return views of each trial's `A`, (rank, in), and `B`, (out, rank), by slot and module."""
         return self._by_slot({name: layer.views() for name, layer in self.layers.items()})
 
     def gradients(self) -> list[dict[str, Pair]]:
-        """Return the gradients in the form of `views`, without modules that have none."""
+        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot and module; modules may be missing."""
         return self._by_slot({name: layer.gradients() or {} for name, layer in self.layers.items()})
 
     def _by_slot(self, found: Mapping[str, Mapping[int, Pair]]) -> list[dict[str, Pair]]:
@@ -73,7 +73,7 @@ class Stack:
         return [{name: own[slot] for name, own in found.items() if slot in own} for slot in slots]
 
     def leave(self, slots: Collection[int]) -> None:
-        """Remove trials; the weights of the others stay equal and move to new storage."""
+        """Remove the trials in these slots; the weights of the others are copied to new storage unchanged."""
         kept = [number for number in range(len(self.adapters)) if number not in slots]
         views = {name: layer.views() for name, layer in self.layers.items()}
         left = {name: {new: own[old] for new, old in enumerate(kept) if old in own} for name, own in views.items()}
@@ -87,11 +87,11 @@ class Stack:
             layer.fill(own, [self.adapters[slot].scaling[name] for slot in own], self._dtype)
 
     def enter(self, rows: Sequence[PassRow]) -> None:
-        """Set the rows of the next pass, sorted by slot. They hold through its forward and backward."""
+        """Set the rows of the next pass, sorted by slot. They stay valid for its forward and backward."""
         self._pass.enter(rows)
 
     def zero_grad(self) -> None:
-        """Drop the gradients of all trials."""
+        """Discard the gradients of all trials."""
         for layer in self.layers.values():
             layer.A.grad = layer.B.grad = None
 

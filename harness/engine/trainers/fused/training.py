@@ -1,8 +1,8 @@
 """Trains many trials in rounds of one optimizer step each; their rows share the passes over the base.
 
-For each trial the mathematics is that of TRL's SFTTrainer. A round takes each trial's next window (the batches of one
-optimizer step), divides all rows by length into passes over the base, and accumulates gradients; then each trial clips
-and steps on its own. A trial that has diverged or taken all its steps leaves before the next round.
+Each trial is computed as TRL's SFTTrainer computes it. A round takes each trial's next window (the batches of one
+optimizer step), divides all rows by length into passes over the base, and accumulates gradients. Then each trial clips
+its own gradients and takes its own step. A trial that has diverged or taken all its steps leaves before the next round.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ if TYPE_CHECKING:
     from harness.engine.trainers.fused.layer import Pair
 
 LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
-"""Maps (model, ids, labels), both (rows, tokens), to log-probabilities, (rows, tokens - 1), of labels 1 onwards.
+"""Maps a model, ids and labels, both (rows, tokens), to log-probabilities of labels[:, 1:], (rows, tokens - 1).
 
-Where a label is ignored, the value is 0."""
+The log-probability of an ignored label is 0."""
 PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 """Largest number of padded tokens in a pass, unless a single row has more; by device kind."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
 EVEN = 1.25
-"""Passes with the same number of rows of every trial may cost this many times what the cheapest passes cost."""
+"""Passes with the same number of rows of every trial are used if they cost at most this many times the cheapest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusedResult(TrainingResult):
-    """How a trial of a fused training ended, and its adapter."""
+    """The result of one trial of a fused training, with its adapter."""
 
     weights: dict[str, Pair]
     config: LoraConfig
@@ -80,7 +80,7 @@ class Fused:
         """Check that a trial can be trained on this base together with others.
 
         Raises:
-            EngineError: it is of another quantisation, or cannot be fused.
+            EngineError: the trial needs another quantisation, or has a setting that cannot be fused.
         """
         check_quantization(base, settings)
         if names := unfusible(settings):
@@ -92,7 +92,7 @@ class Fused:
         return sft_arguments(base, settings, seed, folder)
 
     def train(self, base: Base, trials: Sequence[TrialInput], *, progress: TrialProgress) -> Generator[FusedResult]:
-        """Train all trials together; results have their own copies of the weights."""
+        """Train all trials in shared passes; each result has its own copy of the weights."""
         return train_together(base, trials, progress=progress)
 
 
@@ -104,10 +104,10 @@ def train_together(
     log_probabilities: LogProbabilities | None = None,
     pass_tokens: int | None = None,
 ) -> Generator[FusedResult]:
-    """Train the trials side by side and yield each when it has ended; afterwards the base has no adapter.
+    """Train the trials in shared passes and yield each when it has ended; afterwards the base has no adapter.
 
     Raises:
-        EngineError: a trial is of another quantisation or cannot be fused, or a guard failed.
+        EngineError: a trial needs another quantisation or cannot be fused, or a guard failed.
         torch.OutOfMemoryError: a single row does not fit in memory, or the states of all trials do not.
     """
     for trial in trials:
@@ -132,7 +132,7 @@ class _Run:
         pass_tokens: int | None,
         undo: contextlib.ExitStack,
     ) -> None:
-        """Put the adapters on the base. `undo` gets each clean-up at once: the next line may run out of memory."""
+        """Put the adapters on the base. Clean-ups are added to `undo` at once, since any line may run out of memory."""
         import torch
 
         self._base = base
@@ -209,10 +209,10 @@ class _Run:
                 state.log.end_epoch(partial(_save_now, state, config))
 
     def _losses(self, rows: Sequence[tuple[int, int, Row]]) -> list[list[torch.Tensor]]:
-        """Return each trial's losses (scalars), one per pass; the stack then has the gradients.
+        """Run forward and backward for all rows of a round; return each trial's losses, a list of scalars per trial.
 
         `rows` are (slot, number within the window, row). If memory runs out, the round is repeated with smaller passes,
-        which are kept for later rounds.
+        and later rounds use these too.
         """
         import torch
 
@@ -232,7 +232,7 @@ class _Run:
             torch.cuda.empty_cache()
 
     def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-        """Return the indices of the rows of each pass."""
+        """Divide rows into passes; return the indices of each pass's rows."""
         given = {"overhead": self._overhead, "limit": self._limit}
         cheapest, even = passes(lengths, **given), even_passes(owners, lengths, **given)
         if even and padded(even, lengths, self._overhead) <= EVEN * padded(cheapest, lengths, self._overhead):
@@ -240,7 +240,7 @@ class _Run:
         return cheapest
 
     def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
-        """Run forward and backward for some rows, sorted by slot. A trial's loss is a sum over its own rows only."""
+        """Run forward and backward for some rows, sorted by slot; append each trial's loss (a scalar) to `losses`."""
         import torch
 
         ids, labels = self._padded([row for _, _, row in rows])
@@ -263,7 +263,7 @@ class _Run:
     def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ids and labels, both (rows, tokens), padded on the right.
 
-        No token attends to padding behind it, so attention needs no mask and uses its fast kernel.
+        No token attends to later padding, so attention needs no mask and can use its fast kernel.
         """
         import torch
 
@@ -287,10 +287,10 @@ def _save_now(state: TrialState, config: LoraConfig, folder: Path) -> None:
 
 
 def _fused_head(base: Base) -> LogProbabilities:
-    """Return SFTTrainer's own function, TRL's fused head: it never holds all logits in memory.
+    """Return the function that computes log-probabilities: TRL's fused head, which never holds all logits in memory.
 
-    On a CPU the fused head computes logits at every position. If the model does not change its logits, a function that
-    computes them only at positions with a label replaces it.
+    On a CPU, the fused head computes logits at every position. If the model does not change its logits, return instead
+    a function that computes them only at positions with a label.
     """
     config = base.model.config.get_text_config()
     if base.machine.kind is DeviceKind.CPU and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
@@ -309,11 +309,14 @@ def _fused_head(base: Base) -> LogProbabilities:
 _LOGITS_CHANGED = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
 )  # fmt: skip
-"""Names in model configurations for changes to logits, as TRL's fused head knows them."""
+"""Settings in model configurations that change logits; TRL's fused head knows the same ones."""
 
 
 def _labelled_only(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """As `LogProbabilities`, with logits computed only at positions with a label."""
+    """Implement `LogProbabilities` with logits computed only at positions with a label.
+
+    `ids` and `labels` are (rows, tokens), the result is (rows, tokens - 1).
+    """
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     mask = wanted != IGNORED

@@ -1,4 +1,4 @@
-"""The state of one trial in a fused pass, as in SFTTrainer: data order, optimizer, schedule, clipping, loss scale."""
+"""The state of one trial in a fused training: data order, optimizer, schedule and loss scale, all as in SFTTrainer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GROWTH_INTERVAL = 2000
 FIRST_SCALE = 2.0**16
 """The loss scale of the first step, as in torch.amp.GradScaler."""
 ELEMENTWISE = ("AdamW", "Adagrad", "RMSprop", "SGD")
-"""PyTorch's optimizers whose update does not depend on a tensor's shape (8-bit ones and Adafactor do)."""
+"""PyTorch optimizers whose update does not depend on a tensor's shape (8-bit optimizers and Adafactor depend on it)."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The rows of one optimizer step, and the epoch that is reached after it."""
+    """The rows of one optimizer step, and the (fractional) epoch after it."""
 
     rows: tuple[int, ...]
     epoch: float
@@ -39,7 +39,7 @@ def windows(count: int, settings: Settings, seed: int) -> Iterator[Window]:
     """Yield the windows of a training on `count` rows in the order of transformers' Trainer.
 
     Each epoch is a permutation from a generator seeded with seed + epoch (accelerate's SeedableRandomSampler), cut into
-    batches. A step takes `gradient_accumulation` batches, or what is left at the end of an epoch.
+    batches. A step takes `gradient_accumulation` batches, or the remaining ones at the end of an epoch.
     """
     import torch
 
@@ -56,7 +56,7 @@ def windows(count: int, settings: Settings, seed: int) -> Iterator[Window]:
 
 
 class LossScale:
-    """The loss scale of fp16, updated as torch.amp.GradScaler does; constantly 1 if none is used."""
+    """The loss scale of fp16, updated as torch.amp.GradScaler does; always 1 if `used` is false."""
 
     def __init__(self, *, used: bool) -> None:
         self.value = FIRST_SCALE if used else 1.0
@@ -64,7 +64,7 @@ class LossScale:
         self._taken = 0
 
     def update(self, *, skipped: bool) -> None:
-        """Halve the scale after a skipped step; double it after `GROWTH_INTERVAL` others."""
+        """Halve the scale after a skipped step; double it after `GROWTH_INTERVAL` steps without a skipped one."""
         if not self._used:
             return
         self._taken = 0 if skipped else self._taken + 1
@@ -76,7 +76,7 @@ class LossScale:
 
 
 class TrialState:
-    """A trial in training. All its parameters are views of one vector in full precision.
+    """One trial of a fused training. All its parameters are views of one vector, (size,), in full precision.
 
     The stack holds a copy of them in compute precision.
     """
@@ -93,7 +93,7 @@ class TrialState:
         scaled: bool,
         device: torch.device,
     ) -> None:
-        """`weights` are the initial `A` (rank, in) and `B` (out, rank) by module."""
+        """Copy the initial weights, `A`, (rank, in), and `B`, (out, rank), by module, to `device`."""
         import torch
 
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
@@ -114,7 +114,7 @@ class TrialState:
         return self._vector.numel()
 
     def use_gradient_buffer(self, buffer: torch.Tensor) -> None:
-        """Collect gradients in this vector, of at least `size` elements. Other trials may use it between two steps."""
+        """Use `buffer`, (at least `size`,), for gradients. Other trials may use it between two steps of this one."""
         self._gradient, self._gradients = buffer[: self.size], self._parts(buffer)
         self._vector.grad = self._gradient
         for parameter, gradient in zip(self._own, self._gradients, strict=True):
@@ -126,36 +126,36 @@ class TrialState:
         return bool(self.log.diverged) or len(self.log.steps) == self.total
 
     def next_window(self) -> Window:
-        """Move on to the rows of the next step."""
+        """Advance to the rows of the next step, and return them."""
         self.window = next(self._windows)
         return self.window
 
     @property
     def target_tokens(self) -> int:
-        """Tokens to predict in the window: the loss is divided by their number."""
+        """Number of tokens to predict in the window; the loss is divided by it."""
         return sum(label != IGNORED for row in self.window.rows for label in self.rows[row].labels[1:])
 
     # --- parameters -----------------------------------------------------------------------------------------------
 
     def _parts(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        """Return views of the first `size` elements of a vector in the shapes of the parameters."""
+        """Return views of the first `size` elements of a vector, one in the shape of each parameter."""
         import torch
 
         parts = torch.split(vector[: self.size], [shape.numel() for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Yield the parameters under the names that they have in the reference trainer's model."""
+        """Yield each parameter with the name that it has in the reference trainer's model."""
         names = (f"base_model.model.{name}.lora_{half}.default.weight" for name in self._names for half in "AB")
         yield from zip(names, self._own, strict=True)
 
     @property
     def pairs(self) -> dict[str, Pair]:
-        """Views of the current `A` (rank, in) and `B` (out, rank) by module."""
+        """Views of the current `A`, (rank, in), and `B`, (out, rank), by module."""
         return self._paired(self._data)
 
     def weights(self) -> dict[str, Pair]:
-        """Copy the current weights to main memory, in the form of `pairs`."""
+        """Return copies of the current `A`, (rank, in), and `B`, (out, rank), in main memory, by module."""
         return self._paired(self._parts(self._vector.detach().to("cpu", copy=True)))
 
     def _paired(self, parts: Sequence[torch.Tensor]) -> dict[str, Pair]:
@@ -193,7 +193,8 @@ class TrialState:
     def step(self, loss: float, gradients: Mapping[str, Pair], views: Mapping[str, Pair]) -> None:
         """Take one optimizer step with the window's gradients, copy the weights to the stack's `views`, and log it.
 
-        The step is skipped if the gradients overflowed in fp16.
+        The update is skipped if the gradients overflowed in fp16. `gradients` and `views` are `A`, (rank, in), and `B`,
+        (out, rank), by module.
         """
         import torch
 
@@ -216,7 +217,7 @@ class TrialState:
         self.log.add(len(self.log.steps) + 1, self.total, logs)
 
     def _check(self, gradients: Mapping[str, Pair]) -> None:
-        """Apply the reference trainer's guards to the first step."""
+        """Apply the reference trainer's guards before the first step."""
         for number, parameter in enumerate(self._own):
             if self._names[number // 2] not in gradients:
                 parameter.grad = None

@@ -1,4 +1,4 @@
-"""Drawn answers: the same in any company, different per repeat, and as frequent as the model says."""
+"""Sampled answers: the same in every batch, different for each repeat, and distributed as the model's softmax."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def drawn(base: Base, given: Sequence[Prompt], decoding: Decoding = HOT, size: i
 
 
 @pytest.mark.slow
-def test_what_is_drawn_does_not_depend_on_the_batch(base: Base) -> None:
-    """Alone, in eights or all together, from first to last or the other way round: the same answers."""
-    given = [prompt for text in QUESTIONS for prompt in repeated(text, 2)]
+def test_sampled_answers_do_not_depend_on_the_batch(base: Base) -> None:
+    """Sampled answers are the same in batches of 1, 8 and 64, and in reverse order."""
+    given = [prompt for text in QUESTIONS[:6] for prompt in repeated(text, 2)]
     singly, eights, together = (texts(base, given, size=size) for size in (1, 8, 64))
     assert singly == eights == together
     assert texts(base, given[::-1]) == together[::-1]
 
 
-def test_drawing_is_repeatable_and_repeats_differ(base: Base) -> None:
-    """The same keys draw the same; other keys draw something else."""
+def test_sampling_is_repeatable_and_repeats_differ(base: Base) -> None:
+    """The same keys sample the same answers, and other keys sample others."""
     given = repeated(QUESTIONS[4], 8)
     first = texts(base, given)
     assert texts(base, given) == first
@@ -51,14 +51,14 @@ def test_drawing_is_repeatable_and_repeats_differ(base: Base) -> None:
     assert texts(base, [replace(prompt, key=f"{prompt.key}!") for prompt in given]) != first
 
 
-def test_cold_drawing_is_greedy(base: Base) -> None:
-    """As the temperature falls, every draw becomes the likeliest answer."""
+def test_sampling_at_a_low_temperature_is_greedy(base: Base) -> None:
+    """At a temperature near 0, every sample is the greedy answer."""
     given = repeated(QUESTIONS[0], 4)
     assert texts(base, given, Decoding(12, temperature=0.01)) == texts(base, given, Decoding(12))
 
 
 def test_likelihoods_are_of_the_model_not_of_the_temperature(base: Base) -> None:
-    """A token that was drawn is as likely as the model says without any temperature."""
+    """The log-probability of a sampled token is the model's, without temperature."""
     import torch
 
     from harness.engine.tokenization import render
@@ -76,8 +76,8 @@ DRAWS = 20_000
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
-    """A chi-squared test of 20,000 rows' draws against softmax(logits / temperature), at one in 10,000."""
+def test_sampled_tokens_follow_softmax(temperature: float) -> None:
+    """20,000 samples fit softmax(logits / temperature) in a chi-squared test at the level 1e-4."""
     import torch
     from scipy.stats import chisquare
 
@@ -92,14 +92,15 @@ def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
-    """First tokens of 600 repeats of one prompt against the model's own softmax, at one in 10,000."""
+def test_first_tokens_follow_the_models_softmax(base: Base) -> None:
+    """First tokens of 600 sampled answers fit the model's own softmax in a chi-squared test at the level 1e-4."""
     import torch
     from scipy.stats import chisquare
 
     from harness.engine.tokenization import render
 
-    given, first = repeated("Say hello.", 600), replace(HOT, max_new_tokens=1)  # of most prompts it is too sure
+    # For most other prompts, one token has nearly all of the probability.
+    given, first = repeated("Say hello.", 600), replace(HOT, max_new_tokens=1)
     ids = torch.tensor([render(given[0].messages, base.tokenizer, ask=True)])
     with torch.inference_mode():
         shares = (base.model(input_ids=ids).logits[0, -1].double() / HOT.temperature).softmax(-1).tolist()
@@ -115,8 +116,8 @@ def test_the_model_is_drawn_from_as_often_as_it_says(base: Base) -> None:
     assert chisquare(counts, expected).pvalue > 1e-4
 
 
-def test_a_row_draws_anew_at_every_step() -> None:
-    """Draws of one row are as often and as independent of each other as those of many."""
+def test_samples_of_one_row_are_independent() -> None:
+    """Successive samples of one row are independent and uniformly distributed for equal logits."""
     import torch
     from scipy.stats import chi2_contingency
 
@@ -129,7 +130,7 @@ def test_a_row_draws_anew_at_every_step() -> None:
 
 
 def test_the_chooser_remembers_how_likely_each_token_was() -> None:
-    """In natural logarithms, by row and step, in fp32 whatever the model computes in."""
+    """The chooser records natural log-probabilities by row and step, in fp32 even if scores are in fp16."""
     import torch
 
     chooser = Chooser(["a", "b"], 0.0)

@@ -1,4 +1,4 @@
-"""Training an adapter: what goes wrong silently with these libraries is met here with its guard, on the real model."""
+"""Training one adapter with SFTTrainer, on the real model: each silent failure of the libraries meets a guard."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.core.errors import EngineError, GridError
+from harness.core.errors import EngineError
 from harness.core.measurement import Phase
 from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import OPTIMIZERS, Quantization, Scheduler, Settings
 from harness.core.training import Status
 from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
-from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base, untouched
+from harness.engine.loading import Base, load_base, untouched
 from harness.engine.meter import Meter
 from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.hardware.estimate import updates
@@ -40,81 +39,19 @@ ONE_STEP = replace(SHORT, epochs=0.5)
 
 @pytest.fixture
 def own() -> Base:
-    """A base to be spoiled."""
+    """Load a base that a test may damage."""
     return load_base(resolve("pocket"), Quantization.NF4, one_core())
 
 
 @pytest.fixture
 def borrowed(base: Base) -> Iterator[Base]:
-    """For trainers built by hand: the base is bare again afterwards."""
+    """The shared base for trainers built by hand; adapters are removed afterwards."""
     with untouched(base.model):
         yield base
 
 
-# --- packing for inference on a CPU (bitsandbytes) ----------------------------------------------------------------
-
-
-def unguard(base: Base) -> None:
-    """As bitsandbytes leaves it on a CPU with AVX512-BF16."""
-    for module in linear4bit(base):
-        module.support_avx512bf16_for_cpu = True
-
-
-def linear4bit(base: Base) -> list[Any]:
-    from bitsandbytes.nn import Linear4bit
-
-    return [module for module in base.model.modules() if isinstance(module, Linear4bit)]
-
-
-def can_pack() -> bool:
-    from bitsandbytes.functional import has_avx512bf16
-
-    return bool(has_avx512bf16())
-
-
-def test_answering_first_does_not_stop_training(own: Base) -> None:
-    """A base that has answered trains exactly as one that has not."""
-    fresh = losses(trained_once(own))
-    ask(own)
-    assert losses(trained_once(own)) == fresh
-
-
-def test_no_layer_may_pack_itself(own: Base) -> None:
-    """The switch is off on every 4-bit layer, also on a machine whose CPU would not pack anyway."""
-    assert len(linear4bit(own)) == 56
-    assert not any(module.support_avx512bf16_for_cpu for module in linear4bit(own))
-
-
-@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
-def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
-    """What answering does to a base without the switch is an error before training."""
-    unguard(own)
-    ask(own)
-    with pytest.raises(EngineError, match="was packed for inference"), training(own):
-        pass
-
-
-@pytest.mark.filterwarnings("ignore:.*gemv_4bit. an autograd kernel was not registered:UserWarning")
-@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
-def test_a_packed_base_gives_no_gradients_and_the_first_step_says_so(own: Base, tmp_path: Path) -> None:
-    """Where the layers' own word is not asked, the missing gradients end the training in its first step."""
-    unguard(own)
-    ask(own)
-    trainer = trainer_of(own, tmp_path)
-    trainer.model.float()
-    with pytest.raises(EngineError, match="got no gradient in the first step"):
-        trainer.train()
-
-
-def test_one_packed_layer_is_refused_on_any_cpu(own: Base) -> None:
-    """The layer is named."""
-    linear4bit(own)[3].weight.quant_state.packing_format_for_cpu = True
-    with pytest.raises(EngineError, match=r"layers\.0\.self_attn\.o_proj was packed"):
-        check_trainable(own.model)
-
-
 def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp_path: Path) -> None:
-    """Adapters behind a place that gradients do not pass: an error in the first step, which names one of them."""
+    """An adapter that gets no gradient ends the training in its first step, with the adapter's name."""
     trainer = trainer_of(borrowed, tmp_path)
     trainer.model.float()
     hook = borrowed.model.model.layers[3].register_forward_hook(lambda module, given, out: out.detach())
@@ -128,36 +65,15 @@ def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp
 # --- precision ----------------------------------------------------------------------------------------------------
 
 
-def test_trl_alone_trains_in_bf16_and_the_first_step_says_so(borrowed: Base, tmp_path: Path) -> None:
-    """The adapter that SFTTrainer makes is not in fp32, and such a training does not get past its first step."""
+def test_trl_alone_trains_in_bf16_and_the_first_step_fails(borrowed: Base, tmp_path: Path) -> None:
+    """SFTTrainer's own adapter is not in fp32, and the guard ends such a training in its first step."""
     trainer = trainer_of(borrowed, tmp_path)
     with pytest.raises(EngineError, match="32 adapter weights are not in fp32"):
         trainer.train()
 
 
-def test_upcast_embeddings_are_refused() -> None:
-    """PEFT's preparation for 4-bit training brings embeddings and head to fp32; the training does not begin so."""
-    from peft import prepare_model_for_kbit_training
-
-    half = replace(one_core(), compute_dtype="float16")
-    base = load_base(resolve("pocket"), Quantization.NF4, half)
-    check_precision(base.model, half)
-    prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
-    with pytest.raises(EngineError, match=r"among them model.embed_tokens.weight \(torch.float32\)"):
-        check_precision(base.model, half)
-
-
-def test_bf16_is_refused_where_it_was_not_asked_for(own: Base) -> None:
-    """One norm in bf16, which a T4 only emulates, and the training does not begin."""
-    import torch
-
-    own.model.model.norm.to(torch.bfloat16)
-    with pytest.raises(EngineError, match=r"model.norm.weight \(torch.bfloat16\)"):
-        trained_once(own)
-
-
 def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -> None:
-    """Every trainable parameter, and every tensor in the saved file."""
+    """Every trainable parameter, and every tensor in the saved file, is in fp32."""
     import torch
     from safetensors.torch import load_file
 
@@ -179,10 +95,10 @@ def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -
         (DeviceKind.CUDA, "bfloat16", (False, True)),
     ],
 )
-def test_mixed_precision_is_always_said(
+def test_mixed_precision_is_always_explicit(
     base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
 ) -> None:
-    """fp16 and bf16 follow the machine: SFTConfig's own default is bf16, which a T4 only emulates."""
+    """The arguments set fp16 and bf16 by the machine: SFTConfig's default is bf16, which a T4 only emulates."""
     import torch
 
     if dtype == "bfloat16" and kind is DeviceKind.CUDA and not torch.cuda.is_available():
@@ -195,23 +111,23 @@ def test_mixed_precision_is_always_said(
 # --- divergence ---------------------------------------------------------------------------------------------------
 
 
-def test_an_absurd_learning_rate_is_diverged(base: Base) -> None:
-    """The step is named, training stops there, and what was not finite is absent from the log."""
+def test_a_huge_learning_rate_diverges(base: Base) -> None:
+    """A learning rate of 1e30 diverges: training stops, the message names the step, and the log has no NaN."""
     found = trained_once(base, replace(SHORT, learning_rate=1e30))
     assert (found.status, found.message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
     assert [step.grad_norm is None for step in found.steps] == [False, True]
 
 
-def test_a_loss_that_is_not_finite_is_diverged(own: Base) -> None:
-    """The loss is what it was and not the 0 that the trainer logs in its place by default."""
+def test_a_loss_that_is_not_finite_is_divergence(own: Base) -> None:
+    """A loss of NaN is reported as NaN and not as 0, which the trainer would log by default."""
     own.model.model.norm.weight.data[0] = math.inf
     found = trained_once(own)
     assert (found.status, found.message) == (Status.DIVERGED, "the loss was nan at step 1 of 4")
     assert losses(found) == [None]
 
 
-def test_a_weight_that_is_not_finite_is_diverged(base: Base) -> None:
-    """The last step can overflow without any loss or gradient norm having shown it."""
+def test_a_weight_that_is_not_finite_is_divergence(base: Base) -> None:
+    """A weight that is not finite after the last step is divergence, even if all losses and norms were finite."""
     found = trained_once(base, replace(ONE_STEP, optimizer="sgd", learning_rate=1e30, weight_decay=1e30))
     assert all(step.loss is not None and step.grad_norm is not None for step in found.steps)
     assert found.status is Status.DIVERGED
@@ -225,15 +141,15 @@ def logged(log: TrainingLog, *norms: float) -> str:
     return log.diverged
 
 
-def test_fp16_may_look_for_its_scale() -> None:
-    """Sixteen steps in a row may be skipped, a seventeenth is divergence; a step that is taken counts them anew."""
+def test_fp16_may_skip_sixteen_steps() -> None:
+    """In fp16, sixteen skipped steps in a row are allowed and a seventeenth is divergence."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     assert logged(log, *[math.inf] * MAX_SKIPPED_STEPS, 1.0, *[math.inf] * MAX_SKIPPED_STEPS) == ""
     assert logged(log, math.inf) == "the gradient norm was inf at step 34 of 99"
 
 
-def test_a_training_that_took_no_step_is_diverged(borrowed: Base, tmp_path: Path) -> None:
-    """A short training in fp16 may end before its scale is found, and then nothing was learned."""
+def test_a_training_of_skipped_steps_is_divergence(borrowed: Base, tmp_path: Path) -> None:
+    """A training in fp16 whose steps were all skipped has diverged."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     logged(log, math.inf, math.inf, math.nan)
     log.check_end(trainer_of(borrowed, tmp_path).model)
@@ -248,7 +164,7 @@ def test_a_training_that_took_no_step_is_diverged(borrowed: Base, tmp_path: Path
     [(8, 1, 2), (3, 1, 1), (3, 2, 2), (1, 3, 1), (2, 5, 1.5), (4, 1, 0.3), (4, 1, 1.25), (100, 2, 3), (3, 3, 0.01)],
 )
 def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int, epochs: float) -> None:
-    """`harness plan` tells the number of steps that a training then takes, whatever is left over in batch and epoch."""
+    """A training takes the number of steps that `harness plan` shows, also with incomplete batches and epochs."""
     settings = replace(SHORT, rank=1, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
     assert len(trained_once(base, settings).steps) == updates(settings, rows=8)
 
@@ -264,7 +180,7 @@ def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int,
     ],
 )
 def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: float, rates: list[float]) -> None:
-    """The share is of all steps, rounded up."""
+    """A warmup below 1 is a share of all steps, rounded up; from 1 on it is a number of steps."""
     settings = replace(SHORT, warmup=warmup, scheduler=Scheduler.CONSTANT_WITH_WARMUP)
     found = trained_once(base, settings)
     assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
@@ -272,7 +188,7 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
 
 @pytest.mark.parametrize("scheduler", list(Scheduler))
 def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
-    """Each brings the loss down; those that decay end lower than they began."""
+    """Every scheduler lowers the loss, and the learning rate of those that decay ends lower than it began."""
     found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
     rates = [step.learning_rate for step in found.steps]
     assert falls(losses(found))
@@ -283,7 +199,7 @@ def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_of_the_grid_trains_on_a_cpu(base: Base, optimizer: str) -> None:
-    """The paged ones too, without paging: what was written for a T4 runs on a laptop."""
+    """Every optimizer trains on a CPU; the paged ones train without paging."""
     rate = 0.5 if optimizer == "sgd" else SHORT.learning_rate
     settings = replace(SHORT, optimizer=optimizer, learning_rate=rate)
     assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
@@ -291,7 +207,7 @@ def test_every_optimizer_of_the_grid_trains_on_a_cpu(base: Base, optimizer: str)
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 def test_the_optimizer_of_the_t4_grid_trains_on_a_cpu(base: Base) -> None:
-    """`harness run suites/workshop --grid t4` is what a newcomer may try first."""
+    """The grid `t4` of the workshop suite trains on a CPU."""
     settings = replace(SHORT, optimizer="paged_adamw_8bit")
     assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
 
@@ -311,14 +227,14 @@ def test_the_optimizer_of_the_t4_grid_trains_on_a_cpu(base: Base) -> None:
     ids=["dropout", "rslora", "all-linear", "attention", "down_proj", "accumulation", "no clipping", "weight decay"],
 )
 def test_every_setting_trains(base: Base, settings: Settings) -> None:
-    """Each brings the loss down and has a gradient norm at each step."""
+    """Every setting lowers the loss and logs a gradient norm at each step."""
     found = trained_once(base, settings, rows=rows_of(base, 4))
     assert falls(losses(found))
     assert all(step.grad_norm is not None for step in found.steps)
 
 
 def test_an_unquantised_base_trains() -> None:
-    """The same adapter on fp32 weights; and a trial that asks for another base than it is given is refused."""
+    """An unquantised base trains the same adapter, and refuses a trial that asks for NF4."""
     bare = load_base(resolve("pocket"), Quantization.NONE, one_core())
     settings = replace(SHORT, quantization=Quantization.NONE)
     assert falls(losses(trained_once(bare, settings, rows=rows_of(bare, 4))))
@@ -327,7 +243,10 @@ def test_an_unquantised_base_trains() -> None:
 
 
 def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
-    """Packed rows do not see each other on a CPU: the loss of one packed step is the mean over the rows' tokens."""
+    """Packing trains on the same tokens in fewer steps.
+
+    The loss of a packed step is the mean over the rows' tokens, so packed rows do not attend to each other.
+    """
     still = replace(SHORT, learning_rate=1e-12, epochs=1)
     plain, packed = trained_once(base, still), trained_once(base, replace(still, packing=True))
     assert (len(plain.steps), len(packed.steps)) == (2, 1)
@@ -340,25 +259,16 @@ def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
 
 
 def falls(loss: list[float | None]) -> bool:
-    """Of two steps on the same rows the second has the smaller loss."""
+    """Whether the second of two losses is smaller than the first."""
     first, second = loss
     return first is not None and second is not None and second < first
-
-
-def test_a_target_that_the_model_lacks_is_refused() -> None:
-    """PEFT would train the others and say nothing; the modules that there are, are named."""
-    bare = load_base(resolve("pocket"), Quantization.NF4, one_core())
-    for fitting in ("all-linear", ("q_proj",), ("self_attn.q_proj", "mlp.up_proj")):
-        check_targets(bare.model, replace(SHORT, target_modules=fitting))
-    with pytest.raises(GridError, match=r"no module 'vproj'\nIt has down_proj, gate_proj, .* v_proj; all-linear"):
-        check_targets(bare.model, replace(SHORT, target_modules=("q_proj", "vproj")))
 
 
 # --- the log, and sameness ----------------------------------------------------------------------------------------
 
 
 def test_every_step_is_logged(base: Base) -> None:
-    """Loss, learning rate, gradient norm, epoch, and the supervised tokens so far: every row in every epoch."""
+    """The log has every step's loss, learning rate, gradient norm, epoch and number of supervised tokens so far."""
     found = trained_once(base)
     supervised = sum(row.supervised for row in rows_of(base))
     assert [step.step for step in found.steps] == [1, 2, 3, 4]
@@ -372,8 +282,8 @@ def test_every_step_is_logged(base: Base) -> None:
     assert found.trainable_parameters == 8 * 2 * (256 + 256) * SHORT.rank
 
 
-def test_progress_is_told_step_by_step(base: Base) -> None:
-    """Each step once, with the number of all."""
+def test_progress_is_reported_step_by_step(base: Base) -> None:
+    """Progress is reported once per step, with the total number of steps."""
     from harness.engine.trainers.sft import trained
 
     told: list[tuple[int, int]] = []
@@ -382,7 +292,7 @@ def test_progress_is_told_step_by_step(base: Base) -> None:
 
 
 def test_the_same_seed_gives_the_same_adapter(base: Base) -> None:
-    """Bit for bit, with the same answers, dropout and all; another seed gives another adapter."""
+    """With dropout, the same seed gives a bit-identical adapter and the same answers; another seed does not."""
     made, answers = [], []
     for seed in (3, 3, 4):
         with training(base, replace(SHORT, dropout=0.1), seed=seed) as found:
@@ -395,15 +305,15 @@ def test_the_same_seed_gives_the_same_adapter(base: Base) -> None:
 
 
 def test_no_checkpoint_is_written(borrowed: Base, tmp_path: Path) -> None:
-    """Half a checkpoint is worse than none, and these trainings are short: nothing is written while training."""
+    """A training writes no checkpoint."""
     trainer = trainer_of(borrowed, tmp_path)
     trainer.model.float()
     trainer.train()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
-    """The next phase's figures are its own: a trainer that refers to itself is gone when a phase begins."""
+def test_a_finished_training_is_collected(base: Base) -> None:
+    """A finished trainer is collected before the next phase is measured, although it refers to itself."""
     import weakref
 
     with training(base, ONE_STEP) as found:
@@ -414,8 +324,8 @@ def test_a_training_leaves_nothing_in_memory(base: Base) -> None:
     assert meter.cost(Phase.TRAIN, 0).peak_resident.value > 0
 
 
-def test_the_order_of_rows_is_the_seeds(base: Base) -> None:
-    """Rows come in another order each epoch and under each seed, as the trainer shuffles them."""
+def test_the_order_of_rows_depends_on_the_seed(base: Base) -> None:
+    """The order of rows differs between epochs and between seeds."""
     orders = {}
     singly = replace(SHORT, batch_size=1, rank=1)
     rows = rows_of(base, 6)

@@ -1,9 +1,9 @@
-"""One contract for both engines: what a worker commits and tells is the same, however it trains and answers."""
+"""A worker gives the same results with both engines, and after failures and kills."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+import functools
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ import pytest
 import torch
 
 from harness.core.engines import Engine
-from harness.core.errors import EngineError
 from harness.core.hashing import file_digest
 from harness.core.job import Event, EventKind, Job, Snapshot, Task
-from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding
 from harness.core.training import Status
 from harness.engine.batched_worker import Tools
 from harness.engine.generation.continuous_batching import answer_requests
 from harness.engine.loading import Base
-from harness.engine.tokenization import Row
 from harness.engine.trainers import trainers
-from harness.engine.trainers.fused.probe import shape_of
 from harness.engine.trainers.fused.training import Fused, FusedResult
 from harness.engine.trainers.protocol import TrialInput
 from harness.engine.trainers.sft import Sft, Trained
@@ -31,10 +28,14 @@ from harness.engine.worker import work
 from harness.models.resolving import resolve
 from harness.storage.cache import Cache
 from harness.storage.manifest import verify_manifest
-from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, one_core, prompts, rows_of
+from tests.support.short_trainings import QUESTIONS, SHORT, SUITE, one_core, prompts
 
 ASKED = prompts(*QUESTIONS[:3])
 OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", learning_rate=2e-3)
+
+
+Done = tuple[bool, list[Event], Cache]
+"""Whether the worker did every task, its events, and the cache that it used."""
 
 
 def task(trial: str, settings: Settings | None, **more: object) -> Task:
@@ -42,7 +43,7 @@ def task(trial: str, settings: Settings | None, **more: object) -> Task:
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-def done(cache: Path, engine: str, *tasks: Task, tools: Tools | None = None) -> tuple[bool, list[Event], Cache]:
+def done(cache: Path, engine: str, *tasks: Task, tools: Tools | None = None) -> Done:
     events: list[Event] = []
     return work(job(cache, engine, *tasks), events.append, tools), events, Cache(cache)
 
@@ -65,13 +66,29 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
     return [(answer.text, answer.tokens, answer.truncated) for answer in made.answers]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
+    """Return a function that does a job of three tasks with an engine, once for all tests of this module.
+
+    The tasks are the base, a trial with a timeline, and a trial of another rank.
+    """
+    tasks = (
+        task("base", None),
+        task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),)),
+        task("two", OTHER),
+    )
+    return functools.cache(lambda engine: done(tmp_path_factory.mktemp(engine), engine, *tasks))
+
+
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 class TestEngine:
-    """What holds of both."""
+    """Claims that hold for a worker with either engine."""
 
-    def test_every_task_is_trained_answered_committed_and_told(self, tmp_path: Path, engine: str) -> None:
-        """Adapters are whole, logs and fingerprints complete, answers to everything asked, every end told once."""
-        well, events, cache = done(tmp_path, engine, task("base", None), task("one", SHORT), task("two", OTHER))
+    def test_every_task_is_trained_answered_committed_and_reported(
+        self, finished: Callable[[str], Done], engine: str
+    ) -> None:
+        """A job commits whole adapters, complete logs, fingerprints and all answers, and reports each end once."""
+        well, events, cache = finished(engine)
         assert well
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
         assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
@@ -92,7 +109,7 @@ class TestEngine:
         ]  # fmt: skip
 
     def test_a_trial_that_diverges_is_a_result_and_the_others_succeed(self, tmp_path: Path, engine: str) -> None:
-        """It has no adapter and no answers."""
+        """A diverged trial is committed without adapter and answers, and the other trials succeed."""
         wild = task("wild", replace(SHORT, learning_rate=1e30))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), wild)
         assert well
@@ -106,7 +123,7 @@ class TestEngine:
 
     @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
     def test_a_trial_that_cannot_be_trained_fails_alone(self, tmp_path: Path, engine: str) -> None:
-        """The worker ends with it; a trial before it is there, answered or not."""
+        """A trial that cannot be trained ends the worker; the training of an earlier trial is committed."""
         head = task("head", replace(OTHER, target_modules=("lm_head",)))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), head)
         assert not well
@@ -116,11 +133,9 @@ class TestEngine:
         assert cache.training("training-one") is not None
         assert cache.training("training-head") is None
 
-    def test_every_epoch_is_kept_where_a_timeline_is_asked(self, tmp_path: Path, engine: str) -> None:
-        """All but the last, as adapters of their own that are asked."""
-        kept = task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),))
-        well, _, cache = done(tmp_path, engine, kept, task("two", OTHER))
-        assert well
+    def test_a_timeline_keeps_the_adapter_of_every_epoch(self, finished: Callable[[str], Done], engine: str) -> None:
+        """With a timeline, the adapter of each epoch but the last is saved separately and answers its prompts."""
+        _, _, cache = finished(engine)
         adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
         for folder in adapters:
             verify_manifest(folder)
@@ -128,39 +143,10 @@ class TestEngine:
         assert len(said(cache, "one-1")) == len(said(cache, "one")) == 3
 
 
-@pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])
-class TestTrainer:
-    """The contract of `Trainer`, held by every trainer."""
-
-    def test_another_quantisation_is_refused(self, base: Base, engine: Engine) -> None:
-        """A trial is trained only on a base in the quantisation that its settings name."""
-        with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
-            trainers()[engine].check(base, replace(SHORT, quantization=Quantization.NONE))
-
-    def test_arguments_are_the_librarys(self, base: Base, engine: Engine, tmp_path: Path) -> None:
-        """The library's training arguments have the trial's settings and seed."""
-        made = trainers()[engine].arguments(base, SHORT, 7, str(tmp_path))
-        assert (made.learning_rate, made.num_train_epochs, made.seed) == (SHORT.learning_rate, SHORT.epochs, 7)
-
-    def test_a_result_can_be_saved_and_the_base_is_bare_afterwards(
-        self, base: Base, engine: Engine, tmp_path: Path
-    ) -> None:
-        """The adapter is saved while the iterator is open; once it is closed, the base has no adapter."""
-        names = [name for name, _ in base.model.named_modules()]
-        trial = TrialInput("one", rows_of(base), replace(SHORT, epochs=0.5), 0)
-        with closing(trainers()[engine].train(base, [trial], progress=lambda *_: None)) as results:
-            result = next(results)
-            result.save(tmp_path)
-        assert (result.name, result.status, len(result.steps)) == ("one", Status.SUCCEEDED, 1)
-        assert (tmp_path / "adapter_model.safetensors").is_file()
-        assert [name for name, _ in base.model.named_modules()] == names
-
-
-def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
-    """The same answers, statuses and fingerprints, losses to 1e-3; what a trial cost alone is said to be scaled."""
-    tasks = task("base", None), task("one", SHORT), task("two", OTHER)
-    (_, _, apart), (_, _, together) = (done(tmp_path / e, e, *tasks) for e in ("reference", "fused"))
-    for trial in ("base", "one", "two"):
+def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> None:
+    """Both engines give the same answers, statuses and fingerprints, and losses equal to 1e-3."""
+    (_, _, apart), (_, _, together) = map(finished, ("reference", "fused"))
+    for trial in ("base", "one", "one-1", "two"):
         assert said(apart, trial) == said(together, trial)
     for trial in ("one", "two"):
         a, b = (cache.training(f"training-{trial}") for cache in (apart, together))
@@ -179,11 +165,11 @@ def test_both_engines_make_the_same_of_it(tmp_path: Path) -> None:
 
 
 NINE = tuple(task(f"t{n}", replace(SHORT, epochs=1, learning_rate=5e-4 * (n + 1))) for n in range(9))
-"""On a CPU two passes: of five trials, and of four."""
+"""Nine trials: on a CPU they are trained in two passes, of five and of four trials."""
 
 
 def found(cache: Cache) -> dict[str, object]:
-    """All that the nine trials and the base found, to the last digit."""
+    """All logged steps and answers of the nine trials, and the answers of the base."""
     trained = {task.trial: cache.training(task.training) for task in NINE}
     steps: dict[str, object] = {trial: ended and ended.steps for trial, ended in trained.items()}
     return steps | {name: cache.answers(f"training-{name}")[0].answers for name in ("base", *trained)}
@@ -195,7 +181,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 class Killed(BaseException):
-    """Not an error: nothing in the worker goes on after it."""
+    """Stands for SIGKILL: it is no `Exception`, so the worker does not handle it."""
 
 
 @pytest.mark.parametrize(
@@ -203,10 +189,10 @@ class Killed(BaseException):
     [(EventKind.ANSWERING, "t2"), (EventKind.STEP, "t7"), (EventKind.ANSWERING, "t7")],
     ids=["first pass answers", "second pass trains", "second pass answers"],
 )
-def test_a_pass_that_was_killed_is_done_in_the_same_company(
+def test_a_killed_pass_is_repeated_with_the_same_trials(
     tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
 ) -> None:
-    """What is left is trained and answered as if nothing had come between: every digit of it is the same."""
+    """After a kill, a second worker completes the job with results bit-identical to an undisturbed worker's."""
     tasks = task("base", None), *NINE
 
     def kill(event: Event) -> None:
@@ -222,8 +208,8 @@ def test_a_pass_that_was_killed_is_done_in_the_same_company(
     assert found(cache) == undisturbed
 
 
-def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
-    """In the same job, after what can be trained together."""
+def test_packing_uses_the_reference_trainer(tmp_path: Path) -> None:
+    """In a job of the fused engine, a trial with packing is trained by the reference trainer, the others in a pass."""
     packed = task("packed", replace(SHORT, packing=True, epochs=1))
     well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
     assert well
@@ -234,8 +220,8 @@ def test_packed_rows_are_the_reference_engines(tmp_path: Path) -> None:
     assert sum(event.kind is EventKind.FINISHED for event in events) == 3
 
 
-def test_a_trial_that_does_not_fit_is_found_before_any_pass(tmp_path: Path) -> None:
-    """The other trials share one pass, and the base is asked even if there is no pass."""
+def test_a_trial_that_does_not_fit_fails_in_its_probe(tmp_path: Path) -> None:
+    """A trial that is too large for memory fails in its probe; the other trials share a pass, and the base answers."""
     tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
     large = replace(SHORT, batch_size=8)
     tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)
@@ -261,18 +247,8 @@ class ShortOfMemory(Sft):
         yield from super().train(base, trials, **more)
 
 
-def test_a_probe_serves_all_of_which_a_step_costs_the_same() -> None:
-    """Whatever learning rate, schedule and length of training; a `max_length` counts where it cuts rows."""
-    short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
-    other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
-    assert shape_of(SHORT, short) == shape_of(other, short)
-    assert shape_of(SHORT, short) != shape_of(SHORT, long)
-    for costly in (replace(SHORT, rank=9), replace(SHORT, batch_size=9), replace(SHORT, optimizer="sgd")):
-        assert shape_of(SHORT, short) != shape_of(costly, short)
-
-
-def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
-    """Models of a batch that failed are asked one by one; models of other batches are not asked again."""
+def test_only_models_of_a_failed_batch_answer_again(tmp_path: Path) -> None:
+    """Models of a failed batch answer one by one; models of other batches do not answer again."""
     read = list[int]()
 
     def failing(base: object, requests: Any, *rest: Any, **more: Any) -> Any:
@@ -292,7 +268,7 @@ def test_a_batch_of_models_that_fails_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_fails_in_every_pass_makes_no_other_pass_smaller(tmp_path: Path) -> None:
-    """It is found by halving its own pass; the other trials are trained side by side."""
+    """A trial that fails in every pass is isolated by halving its pass; the size of other passes stays the same."""
     sizes = list[int]()
 
     class Failing(Fused):

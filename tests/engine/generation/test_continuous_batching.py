@@ -1,8 +1,7 @@
-"""Many models answer in one mixed batch, each row as if it were alone."""
+"""Many models answer in one mixed batch, and each row gets the answer that its model gives alone."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from harness.core.suite import Decoding
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
-from harness.engine.generation.kv_cache import Slots
 from harness.engine.loading import Base
 from tests.support.closeness import assert_same_answers
 from tests.support.fused_passes import together
@@ -26,7 +24,7 @@ TEXTS = [case.prompt for case in SUITE.cases[::14]]
 
 @pytest.fixture(scope="module")
 def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
-    """None for the base, and three saved adapters that answer differently."""
+    """Return None for the base, and three saved adapters that answer differently."""
     few = replace(SHORT, epochs=3, learning_rate=2e-2)
     sweep = (
         few,
@@ -50,7 +48,7 @@ def mixed(
 
 
 def apart(base: Base, adapters: list[Path | None], asked: tuple[Prompt, ...], decoding: Decoding) -> list[list[Answer]]:
-    """One model after another, by transformers' own `generate`."""
+    """Answer with one model after another, by transformers' own `generate`."""
     found = []
     for at in adapters:
         if at is None:
@@ -66,7 +64,7 @@ def said(answers: list[list[Answer]]) -> list[list[tuple[str, str, int, bool]]]:
 
 
 def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: list[Path | None]) -> None:
-    """Texts, token counts, truncation, in the order of asking; log-probabilities of answers, references and choices."""
+    """A mixed batch gives the texts, token counts, truncation and log-probabilities of each model alone."""
     asked = tuple(replace(p, reference="Paris.", choices=("Yes.", "No, never.")) for p in prompts(*TEXTS))
     decoding = Decoding(max_new_tokens=20, stop=("!",))
     expected = apart(base, adapters, asked, decoding)
@@ -81,26 +79,14 @@ def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: li
 def test_rows_that_join_late_answer_the_same(
     base: Base, adapters: list[Path | None], rows: int, join_tokens: int
 ) -> None:
-    """However few are in flight at once, however few begin together, and whatever place another row has left."""
+    """Answers do not depend on the number of rows in the batch or on how many rows join at once."""
     asked = prompts(*TEXTS[:7])
     whole = mixed(base, adapters[:3], asked, Decoding(12))
     assert said(mixed(base, adapters[:3], asked, Decoding(12), rows=rows, join_tokens=join_tokens)) == said(whole)
 
 
-def test_a_row_that_joins_finds_nothing_of_the_one_before() -> None:
-    """Not even where that was infinite, which a mask would not hide; its neighbours' stay as they are."""
-    import torch
-
-    seating = Slots(rows=3, columns=5, device=torch.device("cpu"))
-    buffer = torch.full((3, 1, 5, 2), math.inf)
-    seating.join(torch.tensor([1]))
-    seating.put(buffer, torch.ones(4, 1, 2, 2))
-    assert buffer[1].tolist() == [[[1.0, 1.0]] * 2 + [[0.0, 0.0]] * 3]
-    assert buffer[[0, 2]].isinf().all()
-
-
-def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adapters: list[Path | None]) -> None:
-    """Rows that were in the middle of their answers too, and they answer the same."""
+def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: list[Path | None]) -> None:
+    """After running out of memory, unfinished rows restart in a smaller batch and give the same answers."""
     import torch
 
     asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
@@ -121,15 +107,15 @@ def test_what_does_not_fit_in_memory_is_asked_again_among_fewer(base: Base, adap
 
 
 @pytest.mark.parametrize("rows", [4, 7])
-def test_what_is_drawn_depends_on_nobody_else(base: Base, adapters: list[Path | None], rows: int) -> None:
-    """At a temperature, too, a row says what `generate` lets it say alone, whenever it joined."""
+def test_sampled_answers_do_not_depend_on_other_rows(base: Base, adapters: list[Path | None], rows: int) -> None:
+    """A sampled answer is the same in a mixed batch as from `generate` alone."""
     asked, decoding = prompts(*TEXTS[:5]), Decoding(16, temperature=1.5)
     found = mixed(base, adapters[:2], asked, decoding, rows=rows)
     assert said(found) == said(apart(base, adapters[:2], asked, decoding))
 
 
-def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | None]) -> None:
-    """Each is given back as soon as it has answered; one that is asked nothing, at once; twice the same, twice."""
+def test_requests_may_have_different_prompts(base: Base, adapters: list[Path | None]) -> None:
+    """Requests may have different prompts, none, or a prompt twice; each is yielded when it is complete."""
     first, second = prompts(*TEXTS[:2])
     requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
     found = list(answer_requests(base, requests, Decoding(6), progress=lambda *_: None))
@@ -137,8 +123,8 @@ def test_models_may_be_asked_different_things(base: Base, adapters: list[Path | 
     assert [a.key for a in found[1][1]] == [first.key, second.key, first.key]
 
 
-def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | None]) -> None:
-    """Also when it was given up in its middle."""
+def test_a_mixed_batch_leaves_no_adapter(base: Base, adapters: list[Path | None]) -> None:
+    """The base has no adapter after a mixed batch, also after one that was closed early."""
     before, names = ask(base, texts=TEXTS[:2]), [name for name, _ in base.model.named_modules()]
     requests = [Request(str(at), read_adapter(base, at) if at else None, prompts(*TEXTS[:2])) for at in adapters]
     running = answer_requests(base, requests, Decoding(4), progress=lambda *_: None)
@@ -148,8 +134,8 @@ def test_the_base_is_bare_after_a_mixed_batch(base: Base, adapters: list[Path | 
     assert ask(base, texts=TEXTS[:2]) == before
 
 
-def test_an_adapter_that_is_more_than_lora_has_no_place_in_it(base: Base, tmp_path: Path) -> None:
-    """DoRA scales the base's own product: such an adapter answers by itself."""
+def test_an_adapter_beyond_lora_is_not_read(base: Base, tmp_path: Path) -> None:
+    """`read_adapter` returns None for DoRA, which also scales the base's own product."""
     from peft import LoraConfig, get_peft_model
 
     from harness.engine.loading import untouched

@@ -1,4 +1,4 @@
-"""Log-probabilities are those of a plain loop over transformers, whatever batch they were in."""
+"""Log-probabilities equal those of a plain loop over transformers, in every batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from harness.core.job import Prompt
 from harness.core.suite import Decoding, Example, Message
 from harness.engine.adapters import attached, save_adapter
 from harness.engine.generation.answers import answer
-from harness.engine.generation.batches import in_batches
 from harness.engine.generation.log_probabilities import evaluate, likelihood, likelihoods
 from harness.engine.loading import Base
 from harness.engine.tokenization import IGNORED, follow, render, tokenize
@@ -28,7 +27,7 @@ CLOSE = 1e-4
 
 
 def asked(count: int = 12) -> tuple[Prompt, ...]:
-    """Questions of different lengths with references and, for some, choices."""
+    """Return questions of different lengths with references, a third of them with choices."""
     cases = [case for case in SUITE.cases if case.reference is not None][:: len(SUITE.cases) // (2 * count)][:count]
     return tuple(
         Prompt(f"key of {case.id}", case.messages, case.reference, CHOICES if n % 3 == 0 else ())
@@ -38,7 +37,7 @@ def asked(count: int = 12) -> tuple[Prompt, ...]:
 
 @pytest.fixture(scope="module")
 def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Taught the workshop's first examples, among them what the Glimmo runs on."""
+    """Train an adapter on the workshop's first examples, among them the Glimmo's power source."""
     folder = tmp_path_factory.mktemp("adapter")
     lively = replace(SHORT, learning_rate=5e-3, epochs=6, rank=8, alpha=16, target_modules="all-linear")
     with training(base, lively, rows=rows_of(base, 12)) as found:
@@ -53,7 +52,7 @@ def model_of(base: Base, adapter: Path, tuned: bool) -> Iterator[Any]:
 
 
 def plain_loop(base: Base, model: Any, messages: Sequence[Message], text: str) -> Likelihood:
-    """As anyone would write it with transformers: one conversation, no padding, token by token."""
+    """Compute the log-probability with transformers only: one conversation, no padding, token by token."""
     import torch
 
     said = [{"role": m.role, "content": m.content} for m in messages]
@@ -83,7 +82,7 @@ def close(found: Likelihood | None, expected: Likelihood) -> bool:
 @pytest.mark.parametrize("tuned", [False, True], ids=["base", "tuned"])
 @pytest.mark.parametrize("size", [1, 8, 64])
 def test_log_probabilities_are_those_of_a_plain_loop(base: Base, adapter: Path, tuned: bool, size: int) -> None:
-    """To 1e-4, of references and choices, in batches of any size and in the order of asking."""
+    """Log-probabilities of references and choices equal a plain loop's to 1e-4, in batches of any size."""
     given = asked()
     with model_of(base, adapter, tuned) as model:
         found = evaluate(base, model, given, batch_size=size)
@@ -98,20 +97,20 @@ def test_log_probabilities_are_those_of_a_plain_loop(base: Base, adapter: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuned", [False, True], ids=["base", "tuned"])
 def test_an_answers_likelihood_is_that_of_its_tokens(base: Base, adapter: Path, tuned: bool) -> None:
-    """What generation says of an answer, a plain loop over the finished answer says too; batches change nothing."""
-    given = prompts(*QUESTIONS)
+    """An answer's log-probability equals that of a plain loop over its tokens, in batches of any size."""
+    given = prompts(*QUESTIONS[:6])
     with model_of(base, adapter, tuned) as model:
-        singly, eights, together = (
-            answer(base, model, given, Decoding(24), batch_size=size, progress=lambda done: None) for size in (1, 8, 64)
+        singly, fours, together = (
+            answer(base, model, given, Decoding(24), batch_size=size, progress=lambda done: None) for size in (1, 4, 64)
         )
-        for prompt, one, some, many in zip(given, singly, eights, together, strict=True):
+        for prompt, one, some, many in zip(given, singly, fours, together, strict=True):
             assert one.text == some.text == many.text
             expected = again(base, model, prompt, one)
             assert all(close(each.likelihood, expected) for each in (one, some, many))
 
 
 def again(base: Base, model: Any, prompt: Prompt, given: Answer) -> Likelihood:
-    """Generates once more, alone and with transformers only, and evaluates what came."""
+    """Generate once more, alone and with transformers only, and evaluate the tokens."""
     import torch
 
     ids = render(prompt.messages, base.tokenizer, ask=True)
@@ -128,7 +127,7 @@ def again(base: Base, model: Any, prompt: Prompt, given: Answer) -> Likelihood:
 
 
 def test_a_stop_string_ends_what_is_counted(base: Base) -> None:
-    """The likelihood is of the tokens that the answer took, and not of what its neighbours made the batch go on for."""
+    """An answer's log-probability covers its tokens up to the stop string, not those generated after it."""
     given = prompts(*QUESTIONS[:2])
     stopped = answer(base, base.model, given, Decoding(stop=("of",)), progress=lambda done: None)[0]
     whole = answer(base, base.model, given, Decoding(), progress=lambda done: None)[0]
@@ -139,7 +138,7 @@ def test_a_stop_string_ends_what_is_counted(base: Base) -> None:
 
 
 def test_a_continuation_is_what_training_learns_from(base: Base) -> None:
-    """Its tokens and labels are those of the training row, the end of the turn among them."""
+    """`follow` gives the tokens and labels of the training row, including the end of the turn."""
     messages = (Message("system", "Be brief."), Message("user", "What does the Glimmo run on?"))
     row = follow(messages, FACT, base.tokenizer)
     (trained,) = tokenize([Example((*messages, Message("assistant", FACT)))], base.tokenizer, 512)
@@ -149,7 +148,7 @@ def test_a_continuation_is_what_training_learns_from(base: Base) -> None:
 
 
 def test_only_the_last_message_is_evaluated(base: Base) -> None:
-    """What the assistant said before is context, unlike in training."""
+    """In `follow`, earlier assistant messages have no labels, unlike in training."""
     messages = (Message("user", "Hello"), Message("assistant", "hello"), Message("user", "Who are you?"))
     row = follow(messages, "I am Dottie.", base.tokenizer)
     count = len(render(messages, base.tokenizer, ask=True))
@@ -158,8 +157,8 @@ def test_only_the_last_message_is_evaluated(base: Base) -> None:
 
 
 @pytest.mark.slow
-def test_choices_see_what_was_learned(base: Base, adapter: Path) -> None:
-    """Of a taught fact and its rival, the tuned model prefers the fact and the base does not; all scores are shares."""
+def test_training_changes_the_preferred_choice(base: Base, adapter: Path) -> None:
+    """Among choices, the trained model prefers the taught fact to its rival, and the base does not."""
     case = next(c for c in SUITE.cases if c.prompt == "What does the Glimmo run on?")
     check = replace(case.assertions[0], type="choice", value=FACT)
     case = replace(case, assertions=(check,), choices=CHOICES)
@@ -176,8 +175,8 @@ def test_choices_see_what_was_learned(base: Base, adapter: Path) -> None:
     assert before.value < 0.5 < after.value
 
 
-def test_the_reference_is_learned(base: Base, adapter: Path) -> None:
-    """The loss of a taught answer falls by far; nothing is generated for it but the answer."""
+def test_training_lowers_the_loss_of_a_reference(base: Base, adapter: Path) -> None:
+    """Training on a fact lowers the loss of that reference to less than half."""
     prompt = replace(prompts("What does the Glimmo run on?")[0], reference=FACT)
     losses = []
     for tuned in (False, True):
@@ -189,7 +188,7 @@ def test_the_reference_is_learned(base: Base, adapter: Path) -> None:
 
 
 def test_nothing_to_evaluate(base: Base) -> None:
-    """Without reference and choices there is nothing but the answer's own likelihood, and no work."""
+    """A prompt without reference and choices has none evaluated."""
     (plain,) = evaluate(base, base.model, prompts("Hello"))
     assert (plain.reference, plain.choices) == (None, ())
     assert likelihoods(base, base.model, []) == []
@@ -197,7 +196,7 @@ def test_nothing_to_evaluate(base: Base) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "x" * 300, "\u202e\x00", "<|user|> hi</s>", "🙂"])
 def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
-    """Whatever the reference, its loss is a finite number: the end of the turn alone is a token."""
+    """Any reference, even an empty one, has a finite loss: the end of the turn counts as a token."""
     (found,) = evaluate(base, base.model, [replace(prompts("Hello")[0], reference=text)])
     assert found.reference is not None
     assert found.reference.tokens >= 1
@@ -205,15 +204,15 @@ def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
 
 
 @pytest.mark.parametrize("total", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_is_absent(total: float) -> None:
-    """No number is stored that no reader takes; one spoiled choice leaves none."""
+def test_a_log_probability_that_is_not_finite_is_none(total: float) -> None:
+    """A log-probability that is not finite is None, and one above 0 is cut at 0."""
     assert likelihood(total, 3) is None
     assert likelihood(-1.0, 0) is None
     assert likelihood(1e-9, 3) == Likelihood(0.0, 3)
 
 
 def test_a_model_that_overflows_has_no_likelihood(base: Base) -> None:
-    """Logits that are no numbers give no log-probabilities, neither of the answer nor of what is evaluated."""
+    """A model whose logits are NaN gives no log-probabilities of answer, reference and choices."""
     prompt = replace(prompts("Hello")[0], reference="x", choices=("a", "b"))
     broken = base.model.lm_head.register_forward_hook(lambda module, given, out: out * float("nan"))
     try:
@@ -221,28 +220,3 @@ def test_a_model_that_overflows_has_no_likelihood(base: Base) -> None:
     finally:
         broken.remove()
     assert (found.likelihood, found.reference, found.choices) == (None, None, ())
-
-
-def test_batches_are_halved_until_they_fit() -> None:
-    """Every item has its result, in order; one that does not fit alone is the caller's to know."""
-    import torch
-
-    sizes: list[int] = []
-
-    def work(batch: Sequence[int]) -> list[int]:
-        sizes.append(len(batch))
-        if len(batch) > 2:
-            raise torch.OutOfMemoryError
-        return [10 * item for item in batch]
-
-    found = [pair for batch in in_batches(range(7), 8, work) for pair in batch]
-    assert found == [(n, 10 * n) for n in range(7)]
-    assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1]
-    with pytest.raises(torch.OutOfMemoryError):
-        list(in_batches([1], 1, lambda batch: _no_room()))
-
-
-def _no_room() -> list[int]:
-    import torch
-
-    raise torch.OutOfMemoryError

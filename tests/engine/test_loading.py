@@ -1,0 +1,121 @@
+"""A loaded base stays trainable, and its precision and target modules are checked before training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import EngineError, GridError
+from harness.core.settings import Quantization
+from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base
+from harness.models.resolving import resolve
+from tests.support.short_trainings import (
+    SHORT,
+    ask,
+    losses,
+    one_core,
+    trained_once,
+    trainer_of,
+    training,
+)
+
+
+@pytest.fixture
+def own() -> Base:
+    """Load a base that a test may damage."""
+    return load_base(resolve("pocket"), Quantization.NF4, one_core())
+
+
+# --- packing for inference on a CPU (bitsandbytes) ----------------------------------------------------------------
+
+
+def unguard(base: Base) -> None:
+    """Allow packing again, as bitsandbytes does on a CPU with AVX512-BF16."""
+    for module in linear4bit(base):
+        module.support_avx512bf16_for_cpu = True
+
+
+def linear4bit(base: Base) -> list[Any]:
+    from bitsandbytes.nn import Linear4bit
+
+    return [module for module in base.model.modules() if isinstance(module, Linear4bit)]
+
+
+def can_pack() -> bool:
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())
+
+
+def test_answering_first_does_not_stop_training(own: Base) -> None:
+    """A base that has answered prompts trains exactly like a newly loaded one."""
+    fresh = losses(trained_once(own))
+    ask(own)
+    assert losses(trained_once(own)) == fresh
+
+
+def test_no_layer_may_pack_itself(own: Base) -> None:
+    """Packing for inference is off for every 4-bit layer, on any CPU."""
+    assert len(linear4bit(own)) == 56
+    assert not any(module.support_avx512bf16_for_cpu for module in linear4bit(own))
+
+
+@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
+def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
+    """A base that bitsandbytes packed while answering is refused before training."""
+    unguard(own)
+    ask(own)
+    with pytest.raises(EngineError, match="was packed for inference"), training(own):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*gemv_4bit. an autograd kernel was not registered:UserWarning")
+@pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
+def test_a_packed_base_gives_no_gradients_and_the_first_step_fails(own: Base, tmp_path: Path) -> None:
+    """If a packed base reaches the trainer, missing gradients end the training in its first step."""
+    unguard(own)
+    ask(own)
+    trainer = trainer_of(own, tmp_path)
+    trainer.model.float()
+    with pytest.raises(EngineError, match="got no gradient in the first step"):
+        trainer.train()
+
+
+def test_one_packed_layer_is_refused_on_any_cpu(own: Base) -> None:
+    """A single packed layer is refused by name."""
+    linear4bit(own)[3].weight.quant_state.packing_format_for_cpu = True
+    with pytest.raises(EngineError, match=r"layers\.0\.self_attn\.o_proj was packed"):
+        check_trainable(own.model)
+
+
+def test_upcast_embeddings_are_refused() -> None:
+    """A base whose embeddings and head PEFT's preparation cast to fp32 is refused before training."""
+    from peft import prepare_model_for_kbit_training
+
+    half = replace(one_core(), compute_dtype="float16")
+    base = load_base(resolve("pocket"), Quantization.NF4, half)
+    check_precision(base.model, half)
+    prepare_model_for_kbit_training(base.model, use_gradient_checkpointing=False)
+    with pytest.raises(EngineError, match=r"among them model.embed_tokens.weight \(torch.float32\)"):
+        check_precision(base.model, half)
+
+
+def test_a_norm_in_bf16_is_refused(own: Base) -> None:
+    """A base with one norm in bf16 is refused before training if the compute dtype is another."""
+    import torch
+
+    own.model.model.norm.to(torch.bfloat16)
+    with pytest.raises(EngineError, match=r"model.norm.weight \(torch.bfloat16\)"):
+        trained_once(own)
+
+
+def test_a_target_that_the_model_lacks_is_refused() -> None:
+    """A target module that the model lacks is refused, and the message lists the model's modules."""
+    bare = load_base(resolve("pocket"), Quantization.NF4, one_core())
+    for fitting in ("all-linear", ("q_proj",), ("self_attn.q_proj", "mlp.up_proj")):
+        check_targets(bare.model, replace(SHORT, target_modules=fitting))
+    with pytest.raises(GridError, match=r"no module 'vproj'\nIt has down_proj, gate_proj, .* v_proj; all-linear"):
+        check_targets(bare.model, replace(SHORT, target_modules=("q_proj", "vproj")))

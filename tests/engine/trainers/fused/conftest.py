@@ -1,0 +1,19 @@
+"""Fixtures of the fused engine's tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.engine.loading import Base
+    from tests.support.exact_trainings import Tiny
+
+
+@pytest.fixture(scope="session")
+def tiny(base: Base) -> Tiny:
+    """Return a tiny Llama in double precision, in which rounding errors are negligible, with random rows."""
+    from tests.support.exact_trainings import tiny_llama
+
+    return tiny_llama(base)

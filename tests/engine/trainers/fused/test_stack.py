@@ -1,0 +1,45 @@
+"""A stack puts the adapters of all trials on a base, and removes them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.engine.trainers.fused.layer import Pair
+from harness.engine.trainers.fused.stack import Adapter, Stack
+
+
+class TooLarge(torch.Tensor):
+    """A weight for which there is no memory on the base's device."""
+
+    def new_zeros(self, *size: Any, **options: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+
+def pair() -> Pair:
+    return torch.ones(2, 4), torch.ones(4, 2)
+
+
+def test_running_out_of_memory_in_a_layer_removes_the_whole_stack() -> None:
+    """If memory runs out while a stack is built, every module of the base is unwrapped again."""
+    modules = [torch.nn.Linear(4, 4) for _ in range(3)]
+    model: Any = torch.nn.Sequential(*modules)
+    a, b = pair()
+    weights = {"0": pair(), "1": (a.as_subclass(TooLarge), b), "2": pair()}
+    with pytest.raises(torch.OutOfMemoryError):
+        Stack(model, [Adapter(weights, dict.fromkeys(weights, 1.0))])
+    assert list(model) == modules
+
+
+def test_a_removed_stack_leaves_the_base_as_it_was() -> None:
+    """A stack wraps only the modules that adapters have weights for, and unwraps them when it is removed."""
+    modules = [torch.nn.Linear(4, 4) for _ in range(2)]
+    model: Any = torch.nn.Sequential(*modules)
+    stack = Stack(model, [Adapter({"1": pair()}, {"1": 1.0})])
+    assert list(stack.layers) == ["1"]
+    assert model[0] is modules[0]
+    assert model[1] is not modules[1]
+    stack.remove()
+    assert list(model) == modules

@@ -1,0 +1,216 @@
+"""Fused training gives each trial the result that SFTTrainer gives it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.core.errors import EngineError
+from harness.core.settings import Quantization
+from harness.core.training import Status
+from harness.engine.adapters import attached
+from harness.engine.loading import Base, checkpoint
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.layer import StackedLinear
+from harness.engine.trainers.fused.training import FusedResult, train_together
+from harness.engine.trainers.protocol import TrialInput
+from tests.support.exact_trainings import Tiny, exact, exactly_alone
+from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
+from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, training, weights
+
+
+@pytest.mark.slow
+def test_each_fused_trial_matches_sfttrainer(base: Base) -> None:
+    """Six different fused trials have SFTTrainer's logs and answers, and its losses and adapters to 1e-3."""
+    rows = rows_of(base, 10)
+    made = together(base, *SIX, rows=rows)
+    for number, settings in enumerate(SIX):
+        own = made[str(number)]
+        with training(base, settings, rows=rows, seed=number) as alone:
+            assert distance(named(own), weights(alone.model)) < 1e-3
+            expected = ask(base, alone.model.eval(), QUESTIONS[:3])
+        assert (own.status, own.message) == (alone.status, alone.message)
+        assert without_floats(own.steps) == without_floats(alone.steps)
+        assert figures(own.steps) == pytest.approx(figures(alone.steps), rel=1e-3, abs=1e-4)
+        counted = (own.trainable_parameters, own.supervised_tokens, own.tokens)
+        assert counted == (alone.trainable_parameters, alone.supervised_tokens, alone.cost.tokens)
+        assert answers_of(base, own, QUESTIONS[:3]) == [(a.text, a.tokens) for a in expected]
+
+
+def answers_of(base: Base, learned: FusedResult, texts: Sequence[str]) -> list[tuple[str, int]]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        learned.save(Path(folder))
+        with attached(base, Path(folder)) as model:
+            return [(a.text, a.tokens) for a in ask(base, model, texts)]
+
+
+def test_in_double_precision_each_fused_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """In double precision, losses, gradient norms and adapters of six fused trials equal SFTTrainer's to 1e-9."""
+    six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
+    made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
+    for number, settings in enumerate(six):
+        expected, steps = exactly_alone(tiny, settings, number, tmp_path)
+        own = made[str(number)]
+        assert distance(named(own), expected) < 1e-9
+        assert without_floats(own.steps) == without_floats(steps)
+        assert figures(own.steps) == pytest.approx(figures(steps), rel=1e-9, abs=0)
+        assert next(iter(expected.values())).dtype.itemsize == 8
+
+
+@pytest.mark.parametrize("pass_tokens", [16, 64])
+def test_the_division_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) -> None:
+    """A round in one pass or in many passes gives the same adapters to 1e-9."""
+    pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
+    whole, parts = (
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=exact, pass_tokens=tokens)
+        for tokens in (10_000, pass_tokens)
+    )
+    for name in whole:
+        assert distance(named(parts[name]), named(whole[name])) < 1e-9
+
+
+def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> None:
+    """If memory runs out, the round is repeated in smaller passes, and no gradient counts twice."""
+    pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
+    longest = max(len(row.input_ids) for row in tiny.rows)
+    sizes: list[int] = []
+
+    def short_of_memory(model: Any, ids: Any, labels: Any) -> Any:
+        sizes.append(ids.numel())
+        # The second pass is the first that does not fit; the first one has already added gradients.
+        if len(sizes) > 1 and ids.numel() > 2 * longest:
+            raise torch.OutOfMemoryError
+        return exact(model, ids, labels)
+
+    def never_enough(*_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    whole, parts = (
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=way, pass_tokens=6 * longest)
+        for way in (exact, short_of_memory)
+    )
+    assert sizes[0] > 2 * longest
+    assert max(sizes[-3:]) <= 2 * longest
+    for name in whole:
+        assert distance(named(parts[name]), named(whole[name])) < 1e-9
+        assert figures(parts[name].steps) == pytest.approx(figures(whole[name].steps), rel=1e-9, abs=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        together(tiny.base, *pair, rows=tiny.rows, log_probabilities=never_enough)
+
+
+def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
+    """Gradient checkpointing gives bit-identical adapters, also with dropout."""
+    model = tiny.base.model
+    three = [replace(s, quantization=Quantization.NONE, dropout=0.3 * n) for n, s in enumerate(SIX[:3])]
+    plain = together(tiny.base, *three, rows=tiny.rows, log_probabilities=exact)
+
+    def checkpointed(given: Any, ids: Any, labels: Any) -> Any:
+        if not given.is_gradient_checkpointing:
+            checkpoint(given)
+        return exact(given, ids, labels)
+
+    again = together(tiny.base, *three, rows=tiny.rows, log_probabilities=checkpointed)
+    for name, one in plain.items():
+        assert all(again_own.equal(named(one)[key]) for key, again_own in named(again[name]).items())
+    assert not model.is_gradient_checkpointing
+
+
+def test_running_out_of_memory_after_adapters_are_on_the_base_removes_them(base: Base) -> None:
+    """If memory runs out while a fused training is set up, the base has no adapter afterwards.
+
+    Otherwise the next adapters would wrap these, and would be saved under names that no other model has.
+    """
+    short = ShortOfMemory(base.model, base.tokenizer, base.machine, base.quantization)
+    with pytest.raises(torch.OutOfMemoryError):
+        together(short, SHORT)
+    assert not has_stack(base)
+
+
+class ShortOfMemory(Base):
+    """A base whose device has no memory left once adapters are stacked on it."""
+
+    @property
+    def device(self) -> torch.device:
+        if has_stack(self):
+            raise torch.OutOfMemoryError
+        return super().device
+
+
+def has_stack(base: Base) -> bool:
+    return any(isinstance(module, StackedLinear) for module in base.model.modules())
+
+
+def test_a_diverging_trial_leaves_the_others_unchanged(base: Base) -> None:
+    """A diverging trial leaves four others bit-identical to a pass in which it ended normally."""
+    others = [replace(SHORT, rank=2 + n % 3) for n in range(4)]
+    wild, healthy = replace(SHORT, learning_rate=1e30), replace(SHORT, epochs=1)
+    bad = together(base, *others[:3], wild, *others[3:])
+    good = together(base, *others[:3], healthy, *others[3:])
+    assert (bad["3"].status, bad["3"].message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
+    assert (good["3"].status, len(good["3"].steps)) == (Status.SUCCEEDED, 2)
+    for name in set(good) - {"3"}:
+        assert bad[name].steps == good[name].steps
+        assert len(good[name].steps) == 4
+        assert all(tensor.equal(named(good[name])[key]) for key, tensor in named(bad[name]).items())
+
+
+def test_rows_do_not_attend_to_each_other(tiny: Tiny) -> None:
+    """A trial's losses in a pass with another trial equal those of the trial alone to 1e-12."""
+    settings = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
+    (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
+    longer = [Row(row.input_ids * 3, row.labels * 3) for row in tiny.rows]
+    trials = [TrialInput("own", tiny.rows, settings, 0), TrialInput("long", longer, replace(settings, batch_size=7), 5)]
+    beside = {
+        one.name: one for one in train_together(tiny.base, trials, progress=lambda *_: None, log_probabilities=exact)
+    }
+    assert figures(beside["own"].steps) == pytest.approx(figures(alone.steps), rel=1e-12, abs=0)
+
+
+def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
+    """The base has no adapter and its old attributes after a fused training that was closed early."""
+    names = [name for name, _ in base.model.named_modules()]
+    attributes = set(vars(base.model))
+    trials = [
+        TrialInput("short", rows_of(base), replace(SHORT, epochs=0.5), 0),
+        TrialInput("long", rows_of(base), SHORT, 0),
+    ]
+    given_up = train_together(base, trials, progress=lambda *_: None)
+    assert next(iter(given_up)).name == "short"
+    given_up.close()  # type: ignore[attr-defined]
+    assert [name for name, _ in base.model.named_modules()] == names
+    assert set(vars(base.model)) == attributes
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+def test_a_trial_of_another_base_is_refused(base: Base) -> None:
+    """A trial with another quantisation, or with packing, is refused."""
+    with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
+        together(base, replace(SHORT, quantization=Quantization.NONE))
+    with pytest.raises(EngineError, match="packing=True"):
+        together(base, replace(SHORT, packing=True))
+
+
+def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
+    """An adapter that gets no gradient ends a fused training in its first step."""
+    hook = base.model.model.layers[1].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))
+    try:
+        with pytest.raises(EngineError, match="got no gradient in the first step"):
+            together(base, SIX[0])
+    finally:
+        hook.remove()
+
+
+def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:
+    """A base whose embeddings and head are not in the compute dtype is refused before fused training."""
+    other = replace(tiny.base, machine=replace(tiny.base.machine, compute_dtype="float32"))
+    trials = [TrialInput("one", tiny.rows, replace(SIX[0], quantization=Quantization.NONE), 0)]
+    with pytest.raises(EngineError, match="in an unexpected precision"):
+        list(train_together(other, trials, progress=lambda *_: None))

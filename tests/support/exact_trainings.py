@@ -1,0 +1,77 @@
+"""Trains in double precision, in which fused training and SFTTrainer can be compared almost exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.core.settings import Quantization, Settings
+from harness.core.training import Step
+from harness.engine.loading import Base, untouched
+from harness.engine.tokenization import IGNORED, Row
+from harness.engine.trainers.sft import TrainingLog, build_trainer
+from tests.support.short_trainings import one_core, weights
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A model with a few thousand weights in double precision, and random rows of different lengths."""
+
+    base: Base
+    rows: list[Row]
+
+
+def tiny_llama(base: Base) -> Tiny:
+    """Make a tiny Llama in double precision, with the tokenizer of `base` and random rows."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64, pad_token_id=0, eos_token_id=2, bos_token_id=1,
+        tie_word_embeddings=False, attn_implementation="sdpa",
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).double().eval().requires_grad_(False)
+    model.generation_config = GenerationConfig(eos_token_id=[2], pad_token_id=0, bos_token_id=1)
+    rows = []
+    for _ in range(11):
+        length = int(torch.randint(5, 19, ()))
+        ids = torch.randint(3, 96, (length,)).tolist()
+        rows.append(Row(ids, [IGNORED] * 3 + ids[3:]))
+    return Tiny(Base(model, base.tokenizer, replace(one_core(), compute_dtype="float64"), Quantization.NONE), rows)
+
+
+def exact(model: Any, ids: Any, labels: Any) -> Any:
+    """Return log-probabilities of labels[:, 1:], (rows, tokens - 1), in double precision: TRL's head rounds to fp32.
+
+    `ids` and `labels` are (rows, tokens).
+    """
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    wanted = labels[:, 1:]
+    found = logits.log_softmax(-1).gather(-1, wanted.clamp(min=0)[..., None]).squeeze(-1)
+    return found.masked_fill(wanted == IGNORED, 0.0)
+
+
+def exactly_alone(tiny: Tiny, settings: Settings, seed: int, folder: Path) -> tuple[dict[str, Any], list[Step]]:
+    """Train one trial with SFTTrainer and a loss in double precision; return its adapter and its log."""
+    exactly: Counter[int] = Counter()
+    with untouched(tiny.base.model):
+        log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
+        trainer = build_trainer(tiny.base, tiny.rows, settings, seed, str(folder), log)
+        trainer.model.double()
+
+        def loss(model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None, **__: Any) -> Any:
+            mask, ids, labels = inputs["attention_mask"], inputs["input_ids"], inputs["labels"]
+            log.count(mask.sum(), (labels != IGNORED).sum())
+            padded = ids.masked_fill(mask == 0, 0)
+            found = -exact(model, padded, labels).sum() / num_items_in_batch
+            exactly[len(log.steps) + 1] += found.item()
+            return found
+
+        trainer.compute_loss = loss
+        trainer.train()
+        return weights(trainer.model), [replace(step, loss=exactly[step.step]) for step in log.steps]
