@@ -35,6 +35,7 @@ FOR_CONTRIBUTORS = (ARCHITECTURE, CONTRIBUTING, TESTS)
 PAGES = (
     README,
     *FOR_CONTRIBUTORS,
+    ROOT / "CHANGELOG.md",
     *sorted(DOCS.glob("*.md")),
     ROOT / "suites/README.md",
     *sorted((ROOT / "reports").rglob("*.md")),
