@@ -1,4 +1,4 @@
-"""Check the README, the pages of docs/ and those for contributors against the code.
+"""Check the README, the pages of docs/ and the pages for contributors against the code.
 
 `python -m tests.test_documents` writes their generated parts.
 """
