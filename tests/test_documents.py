@@ -11,7 +11,6 @@ import html
 import json
 import re
 import shlex
-import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -282,12 +281,6 @@ def test_changes_are_in_both_documents() -> None:
 def test_all_sessions_are_documented() -> None:
     """CONTRIBUTING.md names every session of noxfile.py."""
     assert set(re.findall(r"nox -s ([a-z]+)", section(CONTRIBUTING, "Commands"))) == set(sessions())
-
-
-def test_dependency_groups_exist() -> None:
-    """Every `--group NAME` in CONTRIBUTING.md is a dependency group of pyproject.toml."""
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    assert set(re.findall(r"--group (\w+)", text(CONTRIBUTING))) <= groups.keys()
 
 
 def test_every_study_is_listed() -> None:
