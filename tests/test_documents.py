@@ -40,7 +40,7 @@ PAGES = (
     *sorted((ROOT / "reports").rglob("*.md")),
 )
 """Every page whose links and commands are checked."""
-MOST_WORDS = {README: 1200, ARCHITECTURE: 900, CONTRIBUTING: 1000}
+MOST_WORDS = {README: 1200, ARCHITECTURE: 900, CONTRIBUTING: 1100}
 MOST_TERMS, MOST_SENTENCES = 40, 2
 
 GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
@@ -376,7 +376,7 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", MOST_WORDS, ids=name)
 def test_pages_are_short(page: Path) -> None:
-    """The README has at most 1,200 words, as counted by `wc -w`, ARCHITECTURE.md 900 and CONTRIBUTING.md 1,000."""
+    """The README has at most 1,200 words, as counted by `wc -w`, ARCHITECTURE.md 900 and CONTRIBUTING.md 1,100."""
     assert len(text(page).split()) <= MOST_WORDS[page]
 
 
