@@ -1,4 +1,7 @@
-"""Check the README and the pages of docs/ against the program. Run this file to write their generated parts anew."""
+"""Check the README, the pages of docs/ and the pages for contributors against the code.
+
+`python -m tests.test_documents` writes their generated parts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,24 @@ from harness.cli import cli, main
 from harness.storage.records import write_record
 from harness.suites import load_suite
 from tests.support.synthetic_runs import results
+from tests.test_layers import ROOMS
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 GLOSSARY, COLAB = DOCS / "glossary.md", DOCS / "gpu.md"
-PAGES = (README, *sorted(DOCS.glob("*.md")), ROOT / "suites/README.md", *sorted((ROOT / "reports").rglob("*.md")))
+ARCHITECTURE, CONTRIBUTING, TESTS = ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "tests/README.md"
+FOR_CONTRIBUTORS = (ARCHITECTURE, CONTRIBUTING, TESTS)
+PAGES = (
+    README,
+    *FOR_CONTRIBUTORS,
+    ROOT / "CHANGELOG.md",
+    *sorted(DOCS.glob("*.md")),
+    ROOT / "suites/README.md",
+    *sorted((ROOT / "reports").rglob("*.md")),
+)
 """Every page whose links and commands are checked."""
-MOST_WORDS, MOST_TERMS, MOST_SENTENCES = 1200, 40, 2
+MOST_WORDS = {README: 1200, ARCHITECTURE: 900, CONTRIBUTING: 1100}
+MOST_TERMS, MOST_SENTENCES = 40, 2
 
 GENERATED = re.compile(r"(?<=<!-- generated: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -36,6 +50,8 @@ SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 SCRIPT = re.compile(r"\b(tests/[\w/]+\.(?:py|json|txt))\b|python -m (tests(?:\.\w+)+)")
+PLACEHOLDER = re.compile(r"\bROOM\b|_MODULE\b|\bMODULE\b|\bNAME\b")
+"""Words that stand for any name in a path."""
 TERM = re.compile(r"^- \*\*(.+?)\*\*: (.+)$", re.MULTILINE)
 
 
@@ -108,7 +124,24 @@ def _remark(description: str) -> str:
     return f" ({description.rstrip('.')})" if description else ""
 
 
-GENERATORS = {"help": help_pages, "settings": settings_table}
+WIDTH = 72
+"""Columns of the picture; divisible by 2, 3 and 4, so that up to four rooms fill a row evenly."""
+
+
+def rooms_picture() -> Iterator[str]:
+    """Lines of a picture of the rooms: each stands one row above the highest room that it imports."""
+    rows: dict[str, int] = {}
+    for name, room in ROOMS.items():
+        rows[name] = 1 + max((rows[below] for below in room.below.split()), default=-1)
+    yield "```text\n"
+    for row in range(max(rows.values()), -1, -1):
+        names = [name for name in ROOMS if rows[name] == row]
+        width = WIDTH // len(names) - 1
+        yield f"+{'+'.join('-' * width for _ in names)}+\n|{'|'.join(name.center(width) for name in names)}|\n"
+    yield f"+{'-' * (WIDTH - 1)}+\n```\n"
+
+
+GENERATORS = {"help": help_pages, "settings": settings_table, "rooms": rooms_picture}
 
 
 def written_anew(page: Path) -> str:
@@ -154,8 +187,7 @@ def test_commands_exist(page: Path, line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_sessions_exist(page: Path) -> None:
     """Every `nox -s SESSION` on a page is a session of noxfile.py."""
-    sessions = re.findall(r"^def ([a-z]+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(re.findall(r"nox -s ([a-z]+)", text(page))) <= set(sessions)
+    assert set(re.findall(r"nox -s ([a-z]+)", text(page))) <= set(sessions())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -169,7 +201,92 @@ def test_options_of_pytest_exist(page: Path) -> None:
 def test_scripts_exist(page: Path) -> None:
     """Every script of tests/ that a page names, by path or as a module, exists."""
     for path, module in SCRIPT.findall(text(page)):
-        assert (ROOT / (path or f"{module.replace('.', '/')}.py")).is_file(), path or module
+        program = path or f"{module.replace('.', '/')}.py"
+        assert PLACEHOLDER.search(program) or (ROOT / program).is_file(), program
+
+
+# --- names in the code -------------------------------------------------------------------------------------------
+
+PATH = re.compile(r"\.?[\w-]+(?:/[\w.-]+)+|[\w-]+\.(?:md|py|toml|txt|yaml|json)")
+NAMED = re.compile(rf"({PATH.pattern}): ([A-Za-z_]\w*(?:\.\w+)*)")
+"""`file: function`, `file: Class` or `file: Class.member`."""
+
+
+def spans(page: Path, form: re.Pattern[str]) -> list[str]:
+    """Return the different texts in backticks on a page that have this form."""
+    return [span for span in dict.fromkeys(SPAN.findall(FENCE.sub("", text(page)))) if form.fullmatch(span)]
+
+
+def for_contributors(form: re.Pattern[str]) -> list[Any]:
+    """Test parameters: each page for contributors with each text in backticks that has this form."""
+    return [pytest.param(span, id=f"{name(page)}: {span}") for page in FOR_CONTRIBUTORS for span in spans(page, form)]
+
+
+def members(nodes: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
+    """Find the functions, classes and variables that statements define."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield ast.unparse(target), node
+
+
+def section(page: Path, heading: str) -> str:
+    """Return the text of a page from a heading of the second level to the next one."""
+    return text(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(page: Path, heading: str) -> list[str]:
+    """Return the first cell of each row of the table in a section."""
+    rows = [row for row in FENCE.sub("", section(page, heading)).splitlines() if row.startswith("| ")]
+    return [row.split("|")[1].strip(" `") for row in rows[1:]]
+
+
+def sessions() -> list[str]:
+    """Return the names of all nox sessions, in the order of noxfile.py."""
+    return re.findall(r"^def ([a-z]+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", for_contributors(PATH))
+def test_paths_exist(path: str) -> None:
+    """Every path in backticks on a page for contributors exists, up to a placeholder such as NAME."""
+    known = path if not (found := PLACEHOLDER.search(path)) else path[: found.start()].rpartition("/")[0]
+    assert (ROOT / known).exists()
+
+
+@pytest.mark.parametrize("span", for_contributors(NAMED))
+def test_named_code_exists(span: str) -> None:
+    """Every `file: function` on a page for contributors names a definition in that file."""
+    path, _, dotted = span.partition(": ")
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    for part in dotted.split("."):
+        found = dict(members(body))
+        assert part in found, f"{path} has no {dotted}"
+        body = getattr(found[part], "body", [])
+
+
+def test_the_table_of_rooms_is_complete() -> None:
+    """ARCHITECTURE.md says what every room of the table ROOMS owns, in the order of that table."""
+    assert first_cells(ARCHITECTURE, "The rooms") == list(ROOMS)
+
+
+def test_changes_are_in_both_documents() -> None:
+    """ARCHITECTURE.md and CONTRIBUTING.md describe the same ten changes."""
+    changes = first_cells(CONTRIBUTING, "Ten changes")
+    assert len(changes) == 10
+    assert first_cells(ARCHITECTURE, "Where ten changes go") == changes
+
+
+def test_all_sessions_are_documented() -> None:
+    """CONTRIBUTING.md names every session of noxfile.py."""
+    assert set(re.findall(r"nox -s ([a-z]+)", section(CONTRIBUTING, "Commands"))) == set(sessions())
+
+
+def test_every_study_is_listed() -> None:
+    """tests/README.md gives the command of every program in tests/studies."""
+    programs = {path.stem for path in (ROOT / "tests/studies").glob("*.py")} - {"__init__"}
+    assert programs <= set(re.findall(r"python -m tests\.studies\.(\w+)", text(TESTS)))
 
 
 # --- examples ----------------------------------------------------------------------------------------------------
@@ -257,9 +374,10 @@ def test_every_page_is_in_the_index() -> None:
 # --- length and words --------------------------------------------------------------------------------------------
 
 
-def test_readme_is_short() -> None:
-    """The README has at most 1,200 words, as counted by `wc -w`."""
-    assert len(text(README).split()) <= MOST_WORDS
+@pytest.mark.parametrize("page", MOST_WORDS, ids=name)
+def test_pages_are_short(page: Path) -> None:
+    """The README has at most 1,200 words, as counted by `wc -w`, ARCHITECTURE.md 900 and CONTRIBUTING.md 1,100."""
+    assert len(text(page).split()) <= MOST_WORDS[page]
 
 
 def test_glossary_is_short_and_sorted() -> None:

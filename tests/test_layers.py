@@ -1,4 +1,4 @@
-"""The rooms of the package, and what each may import: the floor plan, checked against the source."""
+"""Check the rooms of the package, and which rooms each of them may import, against the source."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Room:
 
     below: str
     trains: bool = False
-    """Whether it may import the libraries that train (torch, transformers, peft ...)."""
+    """Whether the room may import torch, transformers, peft and the other libraries of `TRAINING`."""
     on_demand: str = ""
-    """Rooms it may import inside functions only, so that importing this room does not load them."""
+    """Rooms that this room may import inside functions only, so that importing it does not load them."""
 
 
 ROOMS = {
@@ -37,9 +37,9 @@ ROOMS = {
     "runner": Room("core storage scoring analysis suites models hardware report"),
     "cli": Room("core storage scoring analysis suites models hardware report export runner", on_demand="engine"),
 }
-"""From the ground up: a room may import only rooms above its own row in this table."""
+"""Rooms from the lowest to the highest: a room imports only rooms from earlier rows of this table."""
 ROOT = frozenset({"__init__", "__main__", "pytest_plugin"})
-"""The modules beside the rooms: they may import every room but the engine."""
+"""Modules at the root of the package. They may import every room except `engine`."""
 TRAINING = frozenset({"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"})
 MOST_LINES = 500
 
@@ -103,7 +103,7 @@ def allowed(found: Import) -> bool:
 
 
 def test_the_root_holds_the_rooms_and_nothing_else() -> None:
-    """Every package at the root is a room of the table, and no module stands beside the named three."""
+    """The root of the package holds the rooms of the table and three modules, and nothing else."""
     packages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     modules = {path.stem for path in PACKAGE.glob("*.py")}
     assert packages == ROOMS.keys()
@@ -111,27 +111,27 @@ def test_the_root_holds_the_rooms_and_nothing_else() -> None:
 
 
 def test_the_table_runs_downwards() -> None:
-    """A room imports only rooms that stand above its own row."""
+    """Every room may import only rooms from earlier rows of the table."""
     order = list(ROOMS)
     for place, (name, room) in enumerate(ROOMS.items()):
         assert set(room.below.split()) <= set(order[:place]), name
 
 
 def test_imports_follow_the_table() -> None:
-    """No module imports what its room's row does not allow."""
+    """Every module imports only rooms and libraries that the row of its own room allows."""
     wrong = [f"{i.where}: {i.source} may not import {i.target}" for i in every_import() if not allowed(i)]
     assert not wrong, "\n".join(["against the table ROOMS:", *wrong])
 
 
 def test_the_table_allows_no_more_than_is_used() -> None:
-    """Every arrow of the table is one that some module needs."""
+    """Every import between rooms that the table allows is used by some module."""
     used = {(i.source, i.target.split(".")[1]) for i in every_import() if i.target.startswith("harness.")}
     idle = [(name, low) for name, room in ROOMS.items() for low in room.below.split() if (name, low) not in used]
     assert not idle
 
 
 def test_no_module_is_too_long() -> None:
-    """No module has more than 500 lines."""
+    """No module of the package has more than 500 lines."""
     lengths = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in files()}
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
@@ -148,7 +148,7 @@ def test_no_module_is_too_long() -> None:
     ],
 )
 def test_imports_are_read_however_they_are_written(text: str, expected: list[str]) -> None:
-    """Absolute, relative and nested imports are all found, under their absolute names."""
+    """`targets` finds absolute, relative and nested imports, and returns their absolute names."""
     found = [t for node in ast.walk(ast.parse(text)) for t in targets(node, PACKAGE / "report" / "page.py")]
     assert found == expected
 
@@ -166,5 +166,5 @@ def test_imports_are_read_however_they_are_written(text: str, expected: list[str
     ],
 )
 def test_an_upward_import_is_caught(source: str, target: str, nested: bool, is_allowed: bool) -> None:
-    """The check tells an arrow that the table allows from one that it does not."""
+    """`allowed` accepts the imports that the table allows, and no other imports between rooms."""
     assert allowed(Import(source, target, nested, "")) is is_allowed

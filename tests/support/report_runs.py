@@ -7,9 +7,9 @@ import io
 from functools import cache
 from pathlib import Path
 
-from harness.analysis.regression import gate
+from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
-from harness.analysis.regression.run_comparison import pair
+from harness.analysis.regression.run_comparison import compare
 from harness.core.measurement import Basis
 from harness.core.regression import Decision, Policy
 from harness.core.results import Results
@@ -33,7 +33,7 @@ def stored(made: Results, folder: Path) -> Path:
 
 def decided(before: Results, after: Results) -> Decision:
     """Compare two runs by the rules of the gate."""
-    return gate.decide(pair(baseline_of(before, "before"), baseline_of(after, "after")), Policy(10))
+    return verdict.decide(compare(baseline_of(before, "before"), baseline_of(after, "after")), Policy(10))
 
 
 def rows(text: str) -> list[dict[str, str]]:
