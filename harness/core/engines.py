@@ -14,3 +14,12 @@ class Engine(StrEnum):
     """Several trials in one pass over a shared base model."""
     AUTO = "auto"
     """FUSED if several trials share a base model, else REFERENCE. Runs record the engine that was chosen, not AUTO."""
+
+    @property
+    def alone(self) -> Engine:
+        """The engine that trains a trial of this engine by itself: REFERENCE for FUSED, else this engine."""
+        return Engine.REFERENCE if self is Engine.FUSED else self
+
+
+RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
+"""Version of each engine. Raise it if a change of the engine changes its adapters or answers."""

@@ -125,7 +125,7 @@ class BatchedWorker:
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
         """Measure the cost of training one trial of each kind alone; leave out kinds that cannot be trained."""
         found: dict[Settings, Probe | None] = {}
-        trainer = self.tools.trainers[Engine.REFERENCE]
+        trainer = self.tools.trainers[self.job.engine.alone]
         for task in tasks:
             if (shape := self._shape(task)) in found:
                 continue

@@ -201,7 +201,7 @@ class _Worker:
 
     def _train(self, task: Task) -> Training:
         self._phase, settings = Phase.TRAIN, _settings(task)
-        trainer = self._tools.trainers[Engine.REFERENCE]
+        trainer = self._tools.trainers[self._job.engine.alone]
         with self._cache.together() as commit:
             trial = trial_of(task, self._rows[settings.max_length], commit)
             progress = partial(_report_step, self._emit)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.analysis import aggregate
-from harness.core.engines import Engine
 from harness.core.job import Event, EventKind
 from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
@@ -84,8 +83,8 @@ class _Session:
 
     @property
     def confirmation(self) -> Sweep:
-        """The sweep that confirms the best variant: trained as a user would, one trial at a time with SFTTrainer."""
-        return replace(self.sweep, setup=replace(self.sweep.setup, engine=Engine.REFERENCE))
+        """The sweep that confirms the best variant: trained as a user would, one trial at a time."""
+        return replace(self.sweep, setup=replace(self.sweep.setup, engine=self.sweep.setup.engine.alone))
 
     @property
     def out_of_time(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.core.conversations import messages_of
-from harness.core.engines import Engine
+from harness.core.engines import RECIPES, Engine
 from harness.core.hashing import digest
 from harness.core.job import Prompt
 from harness.core.machine import Machine
@@ -14,8 +14,6 @@ from harness.core.model import AdapterRef, ModelRef
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
-RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
-"""Version of each engine. Raise it if a change of the engine changes its adapters or answers."""
 _QUANTISERS = ("torch", "transformers", "bitsandbytes")
 """The libraries whose versions determine a quantised base model."""
 
@@ -48,7 +46,7 @@ class Setup:
 
     def engine_of(self, settings: Settings) -> Engine:
         """Return the engine that trains these settings: the run's engine, or REFERENCE if FUSED cannot train them."""
-        return self.engine if fusible(settings) else Engine.REFERENCE
+        return self.engine if fusible(settings) else self.engine.alone
 
     def saved_base(self, quantization: Quantization) -> str:
         """Return the key of the quantised base model on disk.

@@ -62,7 +62,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a model's own code": (
         model(write("mine/config.json", '{"auto_map": {}}')),
         ("--model", "mine"),
-        "mine needs code of its own",
+        "mine needs its own code",
         "transformers includes",
     ),
     "no tokenizer": (model(delete("mine/tokenizer*")), ("--model", "mine"), "mine holds no tokenizer", "Save it"),
@@ -70,7 +70,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         model(write("mine/config.json", "{")),
         ("--model", "mine"),
         "mine/config.json is damaged",
-        "Fetch or copy the model again",
+        "Download or copy the model again",
     ),
     "output full of other things": (
         write("o/notes.txt"),

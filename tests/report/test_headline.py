@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.analysis.recommendation import advise
+from harness.analysis.recommendation import recommend
 from harness.core.results import Choice
 from harness.core.training import Status
 from harness.report import render
@@ -26,7 +26,7 @@ def test_toy_banner_and_nothing_to_copy() -> None:
 def test_a_recommendation_names_what_was_tested() -> None:
     """A recommendation names the model, the suite, the cases and the seeds, and its settings can be copied."""
     made, page = run_and_page("t4")
-    advice = advise(made)
+    advice = recommend(made)
     assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
     assert advice.headline.removesuffix(f": {made.choice.variant}.") in page.id("answer").text
     assert page.all("button", **{"data-copy": "settings"})

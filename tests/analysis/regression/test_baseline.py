@@ -66,8 +66,8 @@ def pretend_better(data: dict[str, Any]) -> None:
     [
         (lambda: edited(lambda data: data.update(format=FORMAT + 1)), r"has format \d+.*\nUpgrade the harness"),
         (lambda: GOOD.write_text(GOOD.read_text()[:900]), r"good.json is damaged.*\nRestore it.*harness bless"),
-        (lambda: edited(pretend_better), r"damaged: its content does not match its digest, .* edited it\nRestore it"),
-        (lambda: edited(lambda data: data.pop("digest")), "somebody edited it"),
+        (lambda: edited(pretend_better), r"does not match its digest, so it was edited\nRestore it"),
+        (lambda: edited(lambda data: data.pop("digest")), "so it was edited"),
         (lambda: GOOD.write_text("[]"), "good.json is damaged: it does not hold a JSON object"),
         (lambda: GOOD.unlink(), "there is no baseline 'good' in reports/baselines\nMake one with"),
     ],
