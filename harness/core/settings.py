@@ -123,6 +123,12 @@ class Settings:
     # With packing, rows share a sequence, which the fused engine does not support.
     packing: Annotated[bool, Axis("packing", "Packing", sft="packing", fused=False)] = False
     quantization: Annotated[Quantization, Axis("quant", "Quantisation")] = Quantization.NF4
+    # The noise is added to the embeddings of a whole batch, and trials of a fused pass share batches.
+    neftune_noise_alpha: Annotated[
+        float,
+        Axis("neftune", "NEFTune alpha", sft="neftune_noise_alpha", at_least=0, description="0: no noise.",
+             fused=False, cost=False, added=True),
+    ] = 0.0  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name."""

@@ -86,6 +86,7 @@ def test_what_the_fused_engine_cannot_train_is_named() -> None:
     assert fusible(replace(GIVEN, packing=False))
     assert unfusible(GIVEN) == ("packing",)
     assert unfusible(replace(later(GIVEN), noise=5.0)) == ("packing", "noise")
+    assert unfusible(Settings(neftune_noise_alpha=5.0)) == ("neftune_noise_alpha",)
 
 
 # --- an axis added later -----------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_an_added_axis_changes_ids_where_it_is_used() -> None:
 def test_an_added_axis_is_no_argument_at_its_default() -> None:
     """An added setting that has its default is not among the arguments of SFTConfig."""
     assert sft_arguments(later(GIVEN), 0) == sft_arguments(GIVEN, 0)
-    assert sft_arguments(replace(later(GIVEN), noise=5.0), 0)["neftune_noise_alpha"] == 5.0
+    assert sft_arguments(replace(later(GIVEN), noise=5.0), 0)["label_smoothing_factor"] == 5.0
 
 
 def test_records_of_before_are_read(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class MoreSettings(Settings):
     """Settings of a future version with one additional axis."""
 
     noise: Annotated[
-        float, Axis("noise", "NEFTune noise", sft="neftune_noise_alpha", at_least=0, fused=False, added=True)
+        float, Axis("noise", "Noise", sft="label_smoothing_factor", at_least=0, fused=False, added=True)
     ] = 0.0
 
 

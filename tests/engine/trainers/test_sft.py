@@ -233,6 +233,16 @@ def test_every_setting_trains(base: Base, settings: Settings) -> None:
     assert all(step.grad_norm is not None for step in found.steps)
 
 
+def test_neftune_noise_changes_the_losses(base: Base) -> None:
+    """Training with NEFTune noise has other losses than training without, and an alpha of 0 adds no noise."""
+    plain, none, noisy = (
+        [step.loss for step in trained_once(base, settings).steps]
+        for settings in (SHORT, replace(SHORT, neftune_noise_alpha=0.0), replace(SHORT, neftune_noise_alpha=5.0))
+    )
+    assert plain == none
+    assert plain != noisy
+
+
 def test_an_unquantised_base_trains() -> None:
     """An unquantised base trains the same adapter, and refuses a trial that asks for NF4."""
     bare = load_base(resolve("pocket"), Quantization.NONE, one_core())
