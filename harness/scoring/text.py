@@ -64,6 +64,11 @@ def _starts_with(evidence: Evidence, assertion: Assertion) -> Finding:
     return Finding(holds, f"{'starts' if holds else 'does not start'} with {quote(assertion.value)}")
 
 
+def _ends_with(evidence: Evidence, assertion: Assertion) -> Finding:
+    holds = evidence.text.endswith(assertion.value)
+    return Finding(holds, f"{'ends' if holds else 'does not end'} with {quote(assertion.value)}")
+
+
 # --- patterns ----------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +179,7 @@ TYPES = (
     ),
     AssertionType("icontains-all", TEXTS, _contains_all(str.casefold), "contains all of these texts, ignoring case"),
     AssertionType("starts-with", FILLED, _starts_with, "starts with this text"),
+    AssertionType("ends-with", FILLED, _ends_with, "ends with this text"),
     AssertionType(
         "regex", Value(_pattern), _regex, "contains a match of this pattern; the search is limited to one second"
     ),
