@@ -20,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.core.regression import Decision, Flip
-    from harness.core.results import Results
+    from harness.core.run_results import Results
     from harness.core.scores import Sample, Score
     from harness.core.suite import Case, Suite
 
@@ -153,7 +153,7 @@ class GateItem(_Item):
 
     def runtest(self) -> None:
         from harness.analysis.regression import gate_output
-        from harness.core.results import Verdict
+        from harness.core.run_results import Verdict
 
         decision = self.config.stash[_RUN].decision
         if decision is None:

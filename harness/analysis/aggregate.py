@@ -14,12 +14,12 @@ from harness.core.costs import comparable, mean, pool
 from harness.core.formats import RESULTS_FORMAT
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.names import BASE
-from harness.core.results import Change, Choice, Outcome, Results, Safety, Timeline
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Change, Choice, Outcome, Results, Safety, Timeline
 from harness.core.scores import Rate, Sample, Score
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Leak, LeakLabel, Role, Split, Suite
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 
 MEANINGLESS = "The weights are random, so answers mean nothing. Only memory and training time are meaningful."
 

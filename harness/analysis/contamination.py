@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Case, Example, Leak, LeakLabel, Role, Suite
 
 WORDS_CHANGED = 0.25

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.analysis import statistics
 from harness.analysis.score_table import Pair
-from harness.core.results import Change, ScoreChange, Verdict
+from harness.core.run_results import Change, ScoreChange, Verdict
 from harness.core.suite import Role
 
 ALPHA = 1 - statistics.LEVEL

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.core.results import Outcome, Results
-from harness.core.training import Status
+from harness.core.run_results import Outcome, Results
+from harness.core.training_outcome import Status
 from harness.core.wording import plural
 
 

@@ -12,8 +12,8 @@ from harness.core.claims import gpu_of, short_claim
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Phase
 from harness.core.quantities import gib
-from harness.core.results import Change, Choice, Outcome, Recommendation, Results, Verdict
-from harness.core.training import Status
+from harness.core.run_results import Change, Choice, Outcome, Recommendation, Results, Verdict
+from harness.core.training_outcome import Status
 from harness.core.wording import plural
 
 TOY = "This is a toy model. It shows how to read a result. Its settings do not carry over to other models."

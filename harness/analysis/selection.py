@@ -11,10 +11,10 @@ from harness.analysis.differences import points, standard_error
 from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
 from harness.core.costs import largest
 from harness.core.measurement import GIB, Measurement, Phase
-from harness.core.results import Choice, Outcome
+from harness.core.run_results import Choice, Outcome
 from harness.core.scores import Rate
 from harness.core.suite import Role, Suite
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.wording import listed, plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.differences import standard_error
 from harness.analysis.score_table import ScoreTable, pair
-from harness.core.results import EpochRates, Milestone, Timeline
+from harness.core.run_results import EpochRates, Milestone, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role, Split, Suite
 

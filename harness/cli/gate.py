@@ -71,7 +71,7 @@ def _without_garbage_collection() -> Iterator[None]:
 
 def exit_code(decision: Decision, *, strict: bool) -> int:
     """Exit code of a verdict. An inconclusive verdict is an error only with `strict`."""
-    from harness.core.results import Verdict
+    from harness.core.run_results import Verdict
 
     codes = {Verdict.REGRESSED: REGRESSION, Verdict.NOT_COMPARABLE: NOT_COMPARABLE}
     return codes.get(decision.verdict, NOT_COMPARABLE if strict and decision.verdict is Verdict.INCONCLUSIVE else 0)

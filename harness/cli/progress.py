@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from harness.core.job import Event, EventKind
-from harness.core.training import Status
-from harness.runner.listeners import Listener
+from harness.core.training_outcome import Status
+from harness.runner.listeners.protocol import Listener
 
 _TRAINING = 0.8
 """Share of a trial's progress bar that training fills; answering fills the rest."""

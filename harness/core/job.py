@@ -11,7 +11,7 @@ from harness.core.measurement import Shortage
 from harness.core.model import ModelRef
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding, Example, Message
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.model import ModelRef
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.core.scores import Rate
 from harness.core.settings import Settings
 from harness.core.suite import Role, Suite
-from harness.core.training import Fingerprint, Status
+from harness.core.training_outcome import Fingerprint, Status
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.model import AdapterRef, ModelRef
 from harness.core.settings import Plan, Settings
 from harness.core.suite import Split, Suite
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 
 
 @dataclass(frozen=True)

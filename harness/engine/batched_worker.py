@@ -20,7 +20,7 @@ from harness.core.errors import StoreError
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.settings import Settings, fusible
-from harness.core.training import Status, Step, Together, Training
+from harness.core.training_outcome import Status, Step, Together, Training
 from harness.core.units import DeviceKind
 from harness.engine import fingerprint
 from harness.engine.generation.continuous_batching import (

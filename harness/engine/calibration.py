@@ -21,7 +21,7 @@ from harness.core.errors import EngineError
 from harness.core.machine import Machine, Timing
 from harness.core.model import ModelRef
 from harness.core.settings import Quantization, Settings
-from harness.core.training import Step
+from harness.core.training_outcome import Step
 from harness.core.units import DeviceKind
 from harness.engine.loading import Base, load_base
 from harness.engine.log_filters import hide_library_messages

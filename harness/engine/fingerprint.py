@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.core.training import Fingerprint
+from harness.core.training_outcome import Fingerprint
 from harness.engine.tokenization import IGNORED
 
 WEIGHTS = "adapter_model.safetensors"

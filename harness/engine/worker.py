@@ -27,7 +27,7 @@ from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
 from harness.core.settings import Quantization, Settings
-from harness.core.training import Status, Step, Training
+from harness.core.training_outcome import Status, Step, Training
 from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.batched_worker import (
@@ -47,7 +47,7 @@ from harness.engine.meter import Meter, out_of_memory, shortage
 from harness.engine.quantized_base import save_base, size_of
 from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, follow, render, tokenize
-from harness.engine.trainers import trainers
+from harness.engine.trainers.registry import trainers
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
 from harness.storage.manifest import verify_manifest

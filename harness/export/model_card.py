@@ -14,7 +14,7 @@ from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
 from harness.core.names import BASE
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Message, Reducer, Role
 from harness.export.source import Source

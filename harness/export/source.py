@@ -12,7 +12,7 @@ from harness.core.machine import Machine
 from harness.core.model import ModelRef
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Quantization, Settings, Variant
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.hardware.environment import STACK, machine
 from harness.models.resolving import check_same
 from harness.storage.cache import Cache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core import wording
 from harness.core.regression import Decision
-from harness.core.results import Results
+from harness.core.run_results import Results
 
 if TYPE_CHECKING:
     from jinja2 import Environment

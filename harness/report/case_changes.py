@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis import reducers
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Split
 from harness.report.formatting import anchor

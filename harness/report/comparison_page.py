@@ -24,7 +24,7 @@ from harness.core.regression import (
     Side,
     VariantChange,
 )
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.report import formatting, word_diff
 from harness.report.pass_rates import Span
 from harness.report.prompts import Text

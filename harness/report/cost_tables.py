@@ -13,8 +13,8 @@ from harness.core.machine import Machine
 from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.names import BASE
 from harness.core.quantities import quantity
-from harness.core.results import Outcome, Results
-from harness.core.training import Together
+from harness.core.run_results import Outcome, Results
+from harness.core.training_outcome import Together
 from harness.core.units import DeviceKind
 from harness.report import formatting
 from harness.report.html_tables import Cell, Column, TableRow

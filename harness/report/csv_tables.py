@@ -11,7 +11,7 @@ from typing import TypeVar
 from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_csv
 from harness.core.suite import Role, Split
 from harness.report.case_changes import CaseRow, case_rows

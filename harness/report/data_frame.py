@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.contamination import leaks_in_results
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.settings import Settings
 from harness.core.suite import Case, LeakLabel, Split

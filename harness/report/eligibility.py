@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from harness.core import wording
-from harness.core.results import Outcome, Results, Safety
-from harness.core.training import Status
+from harness.core.run_results import Outcome, Results, Safety
+from harness.core.training_outcome import Status
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.core.model import ModelRef
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
 from harness.core.suite import Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 
 ABSENT = "–"
 

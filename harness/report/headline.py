@@ -14,12 +14,12 @@ from harness.core.machine import Machine
 from harness.core.measurement import Phase
 from harness.core.names import BASE
 from harness.core.quantities import quantity
-from harness.core.results import Change, Outcome, Recommendation, Results
+from harness.core.run_results import Change, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Case, Role, Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
 from harness.report.pass_rates import ScoresByRole, Span, scores_by_role

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis import divergence
-from harness.core.results import Outcome, Results, Timeline
+from harness.core.run_results import Outcome, Results, Timeline
 
 if TYPE_CHECKING:
     pass

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import formatting, headline
 from harness.report.case_changes import CaseRow, case_rows

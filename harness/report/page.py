@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import (
     case_changes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis import statistics
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Role
 from harness.report import formatting
 from harness.report.pass_rates import RoleScores, ScoresByRole

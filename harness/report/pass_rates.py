@@ -9,7 +9,7 @@ from math import isfinite
 from harness.analysis import statistics
 from harness.analysis.score_table import ScoreTable, score_tables
 from harness.analysis.statistics import Scores
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Role
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.analysis import reducers
 from harness.analysis.contamination import leaks_in_results
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Check, Sample
 from harness.core.suite import Case, Leak, LeakLabel, Message, Split
 from harness.report import word_diff

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.core import wording
 from harness.core.claims import machine_claim
 from harness.core.quantities import gib
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Suite
 from harness.report import formatting
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness import report
 from harness.analysis.regression import gate, gate_output
 from harness.core.errors import UsageError
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.hardware.environment import now
 from harness.report import csv_tables, markdown
 from harness.report.samples_file import samples

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.answers import Likelihood
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Split
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.analysis import statistics
 from harness.core import wording
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Role

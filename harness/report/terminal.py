@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from harness.analysis import divergence
 from harness.core.names import BASE
-from harness.core.results import Change, Outcome, Recommendation, Results, Timeline
+from harness.core.run_results import Change, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 
 if TYPE_CHECKING:
     pass

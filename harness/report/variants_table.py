@@ -8,11 +8,11 @@ from functools import partial
 from harness.core import wording
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import quantity
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES, Settings
 from harness.core.suite import Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
 from harness.report.eligibility import eligibility, loss_bound

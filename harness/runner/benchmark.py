@@ -9,18 +9,18 @@ from pathlib import Path
 
 from harness.analysis import aggregate
 from harness.core.job import Event, EventKind
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.settings import Plan, Variant
 from harness.core.suite import Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.wording import plural
 from harness.hardware.environment import now, stack_versions
 from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
-from harness.runner.executors import Executor
-from harness.runner.listeners import Listener, Listeners
+from harness.runner.executors.protocol import Executor
+from harness.runner.listeners.protocol import Listener, Listeners
 from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
 from harness.runner.preparation import prepare, run_directory
@@ -116,7 +116,7 @@ def _sweep(
 
 
 def _all_listeners(user: Listener, manifest: RunManifest, copies: Mirror | None) -> Listeners:
-    """The caller's listeners, and those for options of the request. Add a tracker (trackio, wandb) here."""
+    """The caller's listeners, and those that the request asks for."""
     synced = [SyncListener(copies, user)] if copies else []
     return Listeners((ReadableNames(user, trial_names(manifest)), *synced))
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from harness.core.engines import Engine
 from harness.core.errors import EngineError
 from harness.core.job import Event, EventKind
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.runner.budget import Budget
-from harness.runner.executors import Executor
+from harness.runner.executors.protocol import Executor
 from harness.runner.jobs import Jobs
 from harness.runner.recorder import Recorder
 from harness.runner.trial_timer import TrialTimer

@@ -8,7 +8,7 @@ from functools import partial
 
 from harness.core.job import Job, Prompt, Snapshot, Task
 from harness.core.model import AdapterRef
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.core.units import DeviceKind
 from harness.models import foreign_adapters
 from harness.runner.recorder import Recorder

@@ -9,8 +9,8 @@ from harness.core.answers import Answer
 from harness.core.job import Event
 from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.run import EpochAnswers, TrialRecord
-from harness.core.training import Status, Training
-from harness.runner.listeners import Listener
+from harness.core.training_outcome import Status, Training
+from harness.runner.listeners.protocol import Listener
 from harness.runner.phase_costs import answering_costs
 from harness.runner.work_items import WorkItem
 from harness.storage.cache import Cache

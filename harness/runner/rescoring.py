@@ -8,8 +8,8 @@ from pathlib import Path
 
 from harness.analysis import aggregate
 from harness.core.errors import SuiteError
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.suite import Case, Suite
 from harness.hardware.environment import now
 from harness.report import report_files

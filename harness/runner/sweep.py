@@ -17,8 +17,8 @@ from harness.core.settings import Trial
 from harness.core.suite import Split
 from harness.runner.budget import Budget
 from harness.runner.dispatch import Dispatcher
-from harness.runner.executors import Executor
-from harness.runner.listeners import Listener
+from harness.runner.executors.protocol import Executor
+from harness.runner.listeners.protocol import Listener
 from harness.runner.recorder import Recorder
 from harness.runner.work_items import WorkItem, work_items
 from harness.storage.cache import Cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.core.job import Event, EventKind
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.runner.budget import Budget
 
 

@@ -13,7 +13,7 @@ from harness.core.names import BASE
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Case, Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.storage.cache import AnswerPass, snapshot_id
 from harness.storage.keys import Setup, adapter_trial
 

@@ -6,10 +6,10 @@ Each family of types is a module with functions and a table `TYPES`: `text`, `st
 
 from __future__ import annotations
 
+from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.findings import Evidence, Scoring
 from harness.scoring.judging import judge, score, scorer
 from harness.scoring.registry import ASSERTION_TYPES, code_of, needs
-from harness.scoring.types import AssertionType, Need
 
 __all__ = [
     "ASSERTION_TYPES",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from harness.core.answers import Answer
 from harness.core.scores import Check, Score
 from harness.core.suite import Assertion, Case
+from harness.scoring.assertion_type import Need
+from harness.scoring.assertion_types.sets import combine
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, quote
 from harness.scoring.registry import ASSERTION_TYPES, needs
-from harness.scoring.sets import combine
-from harness.scoring.types import Need
 
 
 def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008

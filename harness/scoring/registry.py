@@ -1,6 +1,6 @@
 """The registry of assertion types: the values that a suite may contain, the judge, and its requirements.
 
-A new type is one function and one row of `TYPES` in the module of its family, such as `harness.scoring.text`.
+A new type is one function and one row of `TYPES` in a module of `assertion_types`, such as `assertion_types/text.py`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.core.suite import Assertion
-from harness.scoring import external, log_probabilities, sets, similarity, structure, text
+from harness.scoring.assertion_type import AssertionType, Need
+from harness.scoring.assertion_types import external, log_probabilities, sets, similarity, structure, text
 from harness.scoring.promptfoo import is_promptfoo
-from harness.scoring.types import AssertionType, Need
 
 _FAMILIES = (text, structure, similarity, log_probabilities, external, sets)
 ASSERTION_TYPES: dict[str, AssertionType] = {row.name: row for family in _FAMILIES for row in family.TYPES}

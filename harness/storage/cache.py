@@ -18,7 +18,7 @@ from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
 from harness.core.model import SavedBase
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record

@@ -14,8 +14,8 @@ from harness.core.errors import NewerFormatError, StoreError
 from harness.core.hashing import file_digest
 from harness.core.job import Job
 from harness.core.parity import Parity
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.storage.files import PARTIAL, locked, write_text
 from harness.storage.records import copy_record, read_json, read_record, write_record

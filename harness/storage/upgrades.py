@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.core.formats import FORMAT, RESULTS_FORMAT
-from harness.core.results import Results
+from harness.core.run_results import Results
 
 
 def newest(kind: type) -> int:

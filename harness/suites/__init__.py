@@ -15,8 +15,8 @@ from harness.core.suite import Decoding, Example, Message, Suite
 from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
+from harness.suites.case_files import Read, case_rows, json_rows, read_referenced, reader
 from harness.suites.cases import SuiteContext, WrittenCase, assemble
-from harness.suites.files import Read, case_rows, json_rows, read_referenced, reader
 from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
 from harness.suites.notices import Notices, marked
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from harness.core.yaml import Form, Line, nearest, shown
+from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.registry import WRITABLE, find, is_unsupported
-from harness.scoring.types import AssertionType, Need
 from harness.scoring.values import from_file
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.suite import Assertion, Case, Message, Role, Split
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, shown
+from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.registry import find, is_negated, needs
-from harness.scoring.types import AssertionType, Need
 from harness.scoring.values import FILE, from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
-from harness.suites.files import Read, read_referenced
+from harness.suites.case_files import Read, read_referenced
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, marked
 

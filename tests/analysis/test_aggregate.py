@@ -10,11 +10,11 @@ from harness import report
 from harness.analysis.aggregate import assemble, void_cases
 from harness.core.answers import Answer
 from harness.core.measurement import Phase
-from harness.core.results import Results
 from harness.core.run import TrialRecord
+from harness.core.run_results import Results
 from harness.core.scores import Rate, Score
 from harness.core.suite import Case, Decoding, Example, LeakLabel, Message, Role, Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.report import terminal
 from tests.support.synthetic_runs import case, cost, manifest, record, results, score, suite, training, variants
 

@@ -10,7 +10,7 @@ from harness.analysis import differences, statistics
 from harness.analysis.differences import adjusted_for_family, change, standard_error
 from harness.analysis.score_table import Pair
 from harness.analysis.statistics import Scores
-from harness.core.results import Change, Verdict
+from harness.core.run_results import Change, Verdict
 from harness.core.suite import Role
 
 MARGIN = 10.0

@@ -10,8 +10,8 @@ from harness import report
 from harness.analysis.aggregate import assemble
 from harness.analysis.divergence import divergence_rates
 from harness.core.errors import GridError
-from harness.core.results import Results
-from harness.core.training import Status
+from harness.core.run_results import Results
+from harness.core.training_outcome import Status
 from harness.report import terminal
 from harness.suites.grids import parse_plan
 from tests.support.synthetic_runs import case, manifest, record, score, suite, training, variants

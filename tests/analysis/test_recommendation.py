@@ -15,8 +15,8 @@ from harness.analysis.recommendation import recommend
 from harness.analysis.selection import Caps
 from harness.cli import cli
 from harness.core.measurement import Basis, Phase
-from harness.core.results import Results
 from harness.core.run import TrialRecord
+from harness.core.run_results import Results
 from harness.core.settings import Variant
 from harness.core.suite import Role, Split
 from harness.report import samples_file

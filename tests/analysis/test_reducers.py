@@ -10,8 +10,8 @@ import pytest
 from harness.analysis.aggregate import assemble
 from harness.analysis.reducers import combined, counting, reduced, repeats
 from harness.core.answers import Answer, Likelihood
-from harness.core.results import Outcome, Results
 from harness.core.run import TrialRecord
+from harness.core.run_results import Outcome, Results
 from harness.core.scores import Check, Rate, Sample, Score
 from harness.core.suite import Decoding, Reducer, Role
 from harness.report import data_frame, render, samples_file

@@ -9,10 +9,10 @@ import pytest
 from harness.analysis.score_table import Cell, ScoreTable
 from harness.analysis.selection import choose, eligible, refuted
 from harness.core.measurement import Basis, Phase
-from harness.core.results import Outcome, Safety
+from harness.core.run_results import Outcome, Safety
 from harness.core.scores import Rate
 from harness.core.suite import Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from tests.support.synthetic_runs import case, cost, machine, suite
 
 SUITE = suite([case("it")], margin=10)

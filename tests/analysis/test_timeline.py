@@ -11,12 +11,12 @@ from harness.core.answers import Answer
 from harness.core.job import Event, EventKind, Job, Snapshot, Task
 from harness.core.measurement import Phase
 from harness.core.model import ModelRef
-from harness.core.results import Milestone, Results
 from harness.core.run import EpochAnswers, TrialRecord
+from harness.core.run_results import Milestone, Results
 from harness.core.scores import Rate
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Case, Decoding, Role, Split
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.engine.adapters import attached
 from harness.engine.loading import Base
 from harness.engine.worker import work

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import device_profiles
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.hardware.environment import machine, stack_versions
 from harness.storage.runs import find_run
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.regression.bless import bless
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.core.suite import Case, Role
 from harness.storage.runs import RunStore
 from tests.support import synthetic_runs

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.cli.progress import Display
 from harness.core.job import Event, EventKind
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 
 PLANNED = Event(EventKind.PLANNED, message="grid", total=3)
 BEGUN = Event(EventKind.STARTED, "hot")

@@ -14,7 +14,7 @@ from harness.core.engines import Engine
 from harness.core.job import Job, Task
 from harness.core.settings import Quantization
 from harness.core.suite import Decoding
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.generation.continuous_batching import attends_to_all
 from harness.engine.loading import load_base
 from harness.engine.worker import work

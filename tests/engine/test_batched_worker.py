@@ -16,13 +16,13 @@ from harness.core.hashing import file_digest
 from harness.core.job import Event, EventKind, Job, Snapshot, Task
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.batched_worker import Tools
 from harness.engine.generation.continuous_batching import answer_requests
 from harness.engine.loading import Base
-from harness.engine.trainers import trainers
 from harness.engine.trainers.fused.training import Fused, FusedResult
 from harness.engine.trainers.protocol import TrialInput
+from harness.engine.trainers.registry import trainers
 from harness.engine.trainers.sft import Sft, Trained
 from harness.engine.worker import work
 from harness.models.resolving import resolve

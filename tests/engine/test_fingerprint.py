@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core.settings import Settings
-from harness.core.training import Fingerprint
+from harness.core.training_outcome import Fingerprint
 from harness.engine.adapters import save_adapter
 from harness.engine.fingerprint import WEIGHTS, described, trained_on, with_saved
 from harness.engine.loading import Base

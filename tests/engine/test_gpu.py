@@ -18,7 +18,7 @@ from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Split, Suite
-from harness.core.training import Status, Step
+from harness.core.training_outcome import Status, Step
 from harness.engine.loading import Base, check_precision, load_base
 from harness.engine.quantized_base import save_base
 from harness.engine.random_weights import make_base

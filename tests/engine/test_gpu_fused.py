@@ -12,7 +12,7 @@ from harness.core.answers import Answer
 from harness.core.machine import Machine
 from harness.core.settings import Quantization
 from harness.core.suite import Decoding
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.adapters import attached
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
 from harness.engine.loading import Base, load_base

@@ -15,7 +15,7 @@ from harness.core.job import Event, EventKind, Job, Prompt
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.model import ModelRef
 from harness.core.suite import Decoding, Message
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.core.units import Unit
 from harness.engine.loading import Base
 from harness.engine.worker import _end, _message, _status

@@ -18,7 +18,7 @@ from harness.core.job import Event, EventKind, Job, Task
 from harness.core.model import AdapterRef, ModelRef
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Decoding, Role, Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.adapters import save_adapter
 from harness.engine.loading import Base
 from harness.engine.worker import work

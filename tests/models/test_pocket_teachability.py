@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis import aggregate
 from harness.core.suite import Role, Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.worker import work
 from harness.hardware.environment import stack_versions
 from harness.models.resolving import resolve

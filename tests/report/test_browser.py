@@ -16,9 +16,9 @@ from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.regression import Decision, Policy
-from harness.core.results import Choice, Results
+from harness.core.run_results import Choice, Results
 from harness.core.scores import Sample
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.report import fragment, render, render_comparison
 from harness.report.formatting import anchor, visible
 from tests.support import run_pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.training import Together
+from harness.core.training_outcome import Together
 from harness.report import cost_tables
 from tests.support.report_runs import sample_run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from tests.support.report_runs import run_and_page
 
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.analysis.recommendation import recommend
-from harness.core.results import Choice
-from harness.core.training import Status
+from harness.core.run_results import Choice
+from harness.core.training_outcome import Status
 from harness.report import render
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page

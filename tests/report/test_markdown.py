@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.core.results import Choice
+from harness.core.run_results import Choice
 from harness.report import markdown
 from tests.support.report_runs import stored
 from tests.support.synthetic_runs import results

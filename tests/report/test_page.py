@@ -10,11 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import harness
-from harness.core.results import Choice
+from harness.core.run_results import Choice
 from harness.core.suite import (
     Message,  # fmt: skip
 )
-from harness.core.training import (
+from harness.core.training_outcome import (
     Status,  # fmt: skip
 )
 from harness.report import render

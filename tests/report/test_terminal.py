@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.results import Choice
-from harness.core.training import Status
+from harness.core.run_results import Choice
+from harness.core.training_outcome import Status
 from harness.report import terminal
 from tests.support.synthetic_runs import results
 

@@ -16,7 +16,7 @@ from harness.core.names import BASE
 from harness.core.run import TrialRecord
 from harness.core.settings import Plan, Settings, Trial, Variant
 from harness.core.suite import Split
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.runner.budget import Budget, by_information, seconds
 from harness.runner.sweep import Sweep
 from harness.runner.trial_timer import TrialTimer

@@ -15,10 +15,10 @@ from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.names import BASE
 from harness.core.suite import Split
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.core.units import Unit
-from harness.runner.executors import Executor
 from harness.runner.executors.inline import Inline
+from harness.runner.executors.protocol import Executor
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from tests.support.fake_workers import (

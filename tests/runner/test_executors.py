@@ -19,11 +19,11 @@ from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.model import ModelRef
 from harness.core.settings import Quantization
 from harness.core.suite import Decoding
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import Unit
-from harness.runner.executors import Executor
 from harness.runner.executors.inline import Inline
 from harness.runner.executors.processes import WORKER, Processes
+from harness.runner.executors.protocol import Executor
 from harness.storage.records import encode_line, write_record
 from tests.support.synthetic_runs import machine
 

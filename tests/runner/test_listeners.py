@@ -9,12 +9,12 @@ from pathlib import Path
 from harness.core import device_profiles
 from harness.core.job import Event, EventKind
 from harness.core.names import BASE
-from harness.core.results import Results
 from harness.core.run import TrialRecord
+from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
-from harness.runner.listeners import Listener, Listeners
+from harness.runner.listeners.protocol import Listener, Listeners
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from tests.support.fake_workers import A, Workers, nobody, sweep

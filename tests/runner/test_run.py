@@ -21,9 +21,9 @@ from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.job import Event
 from harness.runner import benchmark
-from harness.runner.executors import Executor
 from harness.runner.executors.processes import Processes
-from harness.runner.listeners import Listener
+from harness.runner.executors.protocol import Executor
+from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make

@@ -17,9 +17,9 @@ from harness.core.model import ModelRef
 from harness.core.names import BASE
 from harness.core.settings import Quantization, Trial
 from harness.core.suite import Assertion, Decoding, Example, Message, Split, Suite
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.runner.executors.inline import Inline
-from harness.runner.listeners import Listener
+from harness.runner.listeners.protocol import Listener
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.keys import Setup
 from tests.support.fake_workers import (

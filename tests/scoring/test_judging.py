@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from harness.core.scores import Check
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import ASSERTION_TYPES, Evidence, judge, score
-from harness.scoring.external import TYPES as EXTERNAL
-from harness.scoring.log_probabilities import TYPES as BY_LOG_PROBABILITIES
-from harness.scoring.sets import SET
+from harness.scoring.assertion_types.external import TYPES as EXTERNAL
+from harness.scoring.assertion_types.log_probabilities import TYPES as BY_LOG_PROBABILITIES
+from harness.scoring.assertion_types.sets import SET
 from harness.suites import parse_suite
 
 BY_TEXT = sorted(ASSERTION_TYPES.keys() - {SET, *(row.name for row in (*EXTERNAL, *BY_LOG_PROBABILITIES))})
@@ -57,7 +57,7 @@ EXAMPLES: list[tuple[str, Any, float | None, list[str], list[str]]] = [
     ("icontains-all", ["a", "b"], None, ["aB", "B A", "ab", "AB", "b\nA", "xAxBx"], ["A", "b", "", "BB", "xyz", "äb"]),
     ("starts-with", "No", None, ["No.", "  No", "Nobody", "No", "\nNo, thanks", "No No"],
      ["no", "Yes. No.", "", "N", "nO", "\"No\""]),
-    ("ends-with", "friend!", None, ["Hi, friend!", "friend!", "friend!  ", "my\nfriend!\n", "friend! friend!", "(friend!"],
+    ("ends-with", "friend!", None, ["Hi, friend!", "friend!", "friend!  ", "my\nfriend!\n", "!friend!", "(friend!"],
      ["friend", "Friend!", "friend!.", "", "friend! Bye", "\"friend!\""]),
     ("regex", r"^\d+$", None, ["12", " 7 ", "0"], ["a1", "1 2", ""]),
     ("regex", r"(?i)\bblue\b", None, ["It is Blue.", "blue", "a BLUE b"], ["blues", "", "red"]),

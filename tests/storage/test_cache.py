@@ -16,7 +16,7 @@ from harness.core.errors import NewerFormatError, RunInUseError, StoreError
 from harness.core.formats import FORMAT
 from harness.core.model import SavedBase
 from harness.core.settings import Quantization
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.storage.cache import Cache
 from harness.storage.files import write_text
 from harness.storage.manifest import MANIFEST, verify_manifest

@@ -15,7 +15,7 @@ from harness.core.job import Event, EventKind, Job
 from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
 from harness.core.suite import Split
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.sync import SyncListener
 from harness.runner.sweep import Sweep

@@ -10,7 +10,7 @@ import pytest
 from harness.core.answers import Answer
 from harness.core.errors import StoreError
 from harness.core.run import TrialRecord
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.storage.records import read_record, write_record
 from tests.support.stored_files import HARD, VARIANT, readable
 from tests.support.synthetic_runs import (

@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.errors import StoreError
 from harness.core.formats import FORMAT, RESULTS_FORMAT
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 

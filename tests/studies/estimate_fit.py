@@ -24,7 +24,7 @@ from scipy.optimize import least_squares, nnls
 
 from harness.core.measurement import GIB
 from harness.core.settings import Quantization, Scheduler, Settings
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.hardware.estimate import Coefficients, Fit, Memory, ModelShape, batches, memory, predict, reserved
 from harness.hardware.estimate import fit as fits
 from harness.hardware.estimate.predictions import public_shape

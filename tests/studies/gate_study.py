@@ -28,8 +28,8 @@ from harness.core import device_profiles
 from harness.core.formats import FORMAT
 from harness.core.model import ModelRef
 from harness.core.regression import Baseline, BaselineVariant, Decision, Policy, StoredAnswer
-from harness.core.results import Verdict
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Verdict
 from harness.core.suite import Role
 from harness.hardware.environment import machine, provenance
 from harness.scoring import score

@@ -25,7 +25,7 @@ from harness.core.measurement import Phase, PhaseCost
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Case, Example, Split, Suite
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.storage.records import read_record, write_record
 from harness.suites import load_suite
 from harness.suites.grids import load_plan

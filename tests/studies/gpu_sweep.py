@@ -30,7 +30,7 @@ from typing import Any
 import harness
 from harness.core.measurement import GIB, Measurement, Phase, PhaseCost, Shortage
 from harness.core.run import TrialRecord
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.storage.runs import RunStore
 
 FORMAT = 1

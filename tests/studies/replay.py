@@ -23,8 +23,8 @@ from typing import Any
 from harness.analysis import aggregate, differences, statistics
 from harness.analysis.score_table import ScoreTable, pair, score_tables
 from harness.core import device_profiles
-from harness.core.results import Choice, Safety
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Choice, Safety
 from harness.core.suite import Case, Role, Split, Suite
 from harness.engine.worker import work
 from harness.runner.executors.inline import Inline

@@ -18,9 +18,9 @@ from statistics import fmean, median
 from typing import Any
 
 from harness.analysis.divergence import divergence_rates
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.suite import Role
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.storage.files import write_text
 from harness.storage.runs import RunStore
 from harness.suites.grids import load_plan

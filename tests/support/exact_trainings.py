@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from harness.core.settings import Quantization, Settings
-from harness.core.training import Step
+from harness.core.training_outcome import Step
 from harness.engine.loading import Base, untouched
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.sft import TrainingLog, build_trainer

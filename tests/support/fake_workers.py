@@ -17,9 +17,9 @@ from harness.core.names import BASE
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Split
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 from harness.runner.executors.inline import Inline
-from harness.runner.listeners import Listener
+from harness.runner.listeners.protocol import Listener
 from harness.runner.sweep import Sweep
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.keys import Setup

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.core.settings import Scheduler, Settings
-from harness.core.training import Step
+from harness.core.training_outcome import Step
 from harness.engine.loading import Base
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.training import FusedResult, train_together

@@ -12,7 +12,7 @@ from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.measurement import Basis
 from harness.core.regression import Decision, Policy
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.report import render
 from harness.storage.runs import RunStore
 from tests.support.parsed_html import Element, parse

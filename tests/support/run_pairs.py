@@ -11,11 +11,11 @@ from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.regression import Baseline, Decision, Policy
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Case, Role
-from harness.core.training import Fingerprint, Status
+from harness.core.training_outcome import Fingerprint, Status
 from harness.storage.runs import RunStore
 from tests.support import synthetic_runs
 

@@ -13,12 +13,12 @@ from harness.core.formats import FORMAT
 from harness.core.machine import Machine, Provenance
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.scores import Check, Score
 from harness.core.settings import Axis, Plan, Settings, Trial, Variant
 from harness.core.suite import Assertion, Case, Example, Message, Role, Split, Suite
-from harness.core.training import Status, Step, Training
+from harness.core.training_outcome import Status, Step, Training
 from harness.core.units import DeviceKind, Unit
 
 MIB = 1 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 import harness
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.report import Notebook
 from harness.report.data_frame import Run
 

@@ -14,10 +14,10 @@ from harness.core.errors import StoreError
 from harness.core.formats import FORMAT
 from harness.core.names import BASE
 from harness.core.regression import Baseline, BaselineVariant, StoredAnswer
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.scores import Check, Sample, Score
 from harness.core.suite import Case, Example, Split, Suite
-from harness.core.training import Fingerprint, Status
+from harness.core.training_outcome import Fingerprint, Status
 from harness.scoring import Need, needs
 from harness.storage.baselines import read_baseline
 from harness.storage.runs import RunStore, find_run

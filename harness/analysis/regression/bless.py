@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.analysis.regression.baseline import BASELINES, NAME, baseline_of, results_of
 from harness.core.errors import UsageError
-from harness.core.results import Results
+from harness.core.run_results import Results
 from harness.storage.baselines import write_baseline
 from harness.storage.runs import RunStore
 

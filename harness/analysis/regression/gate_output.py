@@ -21,7 +21,7 @@ from harness.core.regression import (
     SuiteChange,
     VariantChange,
 )
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.core.scores import Rate
 
 SHOWN = 8

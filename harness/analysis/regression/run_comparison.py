@@ -37,7 +37,7 @@ from harness.core.regression import (
 )
 from harness.core.scores import Rate, Sample, Score
 from harness.core.suite import Case, Reducer, Role, Suite
-from harness.core.training import Fingerprint, Status
+from harness.core.training_outcome import Fingerprint, Status
 from harness.core.units import DeviceKind
 from harness.scoring import Need, needs
 

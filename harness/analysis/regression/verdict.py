@@ -30,7 +30,7 @@ from harness.core.regression import (
     RoleChange,
     VariantChange,
 )
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.core.units import Unit
 from harness.core.wording import plural
 

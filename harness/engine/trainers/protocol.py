@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.core.measurement import PhaseCost
 from harness.core.settings import Settings
-from harness.core.training import Fingerprint, Status, Step
+from harness.core.training_outcome import Fingerprint, Status, Step
 from harness.engine.loading import Base
 from harness.engine.tokenization import Row
 

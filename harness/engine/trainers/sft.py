@@ -19,7 +19,7 @@ from harness.core import trainer_arguments
 from harness.core.errors import EngineError
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.settings import Settings
-from harness.core.training import Fingerprint, Status, Step
+from harness.core.training_outcome import Fingerprint, Status, Step
 from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
 from harness.engine.fingerprint import described, trained_on

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.results import Results, Timeline
+from harness.core.run_results import Results, Timeline
 from harness.core.suite import Role
 from harness.core.wording import plural
 from harness.report.charts.drawing import BAD, CHOSEN, GOOD, INK, Chart, DataTable, configured, data, svg

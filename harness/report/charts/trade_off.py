@@ -12,9 +12,9 @@ from harness.core.claims import gpu_of, machine_claim
 from harness.core.device_profiles import REFERENCE, profile_of
 from harness.core.measurement import GIB, Basis, Measurement, Phase, PhaseCost
 from harness.core.quantities import MIB, gib, quantity
-from harness.core.results import Outcome, Results
+from harness.core.run_results import Outcome, Results
 from harness.core.suite import Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.report.charts.drawing import (  # fmt: skip
     BASE,
     CHOSEN,

@@ -7,8 +7,8 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
-from harness.core.results import Outcome, Results
-from harness.core.training import Status, Training
+from harness.core.run_results import Outcome, Results
+from harness.core.training_outcome import Status, Training
 from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, data, svg
 from harness.report.formatting import number, visible
 

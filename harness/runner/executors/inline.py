@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.job import Event, EventKind, Job
-from harness.core.training import Status
-from harness.runner.executors import Deadline
+from harness.core.training_outcome import Status
+from harness.runner.executors.protocol import Deadline
 from harness.storage.records import read_record
 
 Work = Callable[[Job, Callable[[Event], None]], object]

@@ -20,8 +20,8 @@ from typing import IO
 from pydantic import ValidationError
 
 from harness.core.job import Event, EventKind
-from harness.core.training import Status
-from harness.runner.executors import Deadline
+from harness.core.training_outcome import Status
+from harness.runner.executors.protocol import Deadline
 from harness.storage.files import writing
 from harness.storage.records import decode_line
 

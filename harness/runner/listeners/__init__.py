@@ -1,50 +1,6 @@
 """Listeners: objects that receive the events, records and results of a run while it is running.
 
 The progress display and `--sync` are listeners. To add one (an experiment tracker such as trackio or wandb), write one
-module in this folder with a subclass of `Listener`, and create it in `harness.runner.benchmark._all_listeners`.
+module in this folder with a subclass of `protocol.Listener`, and add an instance to the list of listeners in
+`harness.cli.run`, beside the progress display.
 """
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from harness.core.job import Event
-from harness.core.results import Results
-from harness.core.run import TrialRecord
-from harness.storage.runs import RunStore
-
-
-class Listener:
-    """Base class of listeners, whose methods do nothing. Override the methods that a listener needs."""
-
-    def on_event(self, event: Event) -> None:
-        """Handle an event, such as a training step, a finished trial or a notice for the user."""
-
-    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        """Handle the record of a trial after it was stored. `trainings` are the cache keys of the trial's adapters.
-
-        Called for reused records of earlier sessions too.
-        """
-
-    def on_results(self, store: RunStore, results: Results) -> None:
-        """Handle the results, after results and report were written."""
-
-
-@dataclass(frozen=True)
-class Listeners(Listener):
-    """A listener that passes each call on to several listeners, in order."""
-
-    each: tuple[Listener, ...] = ()
-
-    def on_event(self, event: Event) -> None:
-        for listener in self.each:
-            listener.on_event(event)
-
-    def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
-        for listener in self.each:
-            listener.on_record(record, trainings)
-
-    def on_results(self, store: RunStore, results: Results) -> None:
-        for listener in self.each:
-            listener.on_results(store, results)

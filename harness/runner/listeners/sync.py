@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from harness.core.errors import StoreError
 from harness.core.job import Event, EventKind
 from harness.core.measurement import Basis
-from harness.core.results import Results
 from harness.core.run import TrialRecord
-from harness.runner.listeners import Listener
+from harness.core.run_results import Results
+from harness.runner.listeners.protocol import Listener
 from harness.storage.mirror import Mirror
 from harness.storage.runs import RunStore
 

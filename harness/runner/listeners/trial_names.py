@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.job import Event
-from harness.core.results import Results
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.run_results import Results
 from harness.core.settings import Trial
-from harness.runner.listeners import Listener
+from harness.runner.listeners.protocol import Listener
 from harness.runner.trials import confirmation_trials
 from harness.storage.keys import adapter_trial
 from harness.storage.runs import RunStore

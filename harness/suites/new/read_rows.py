@@ -11,7 +11,7 @@ from harness.analysis.contamination import words
 from harness.core.errors import HarnessError, Place, SuiteError
 from harness.core.suite import Example, Message
 from harness.core.yaml import Document, as_written, fit, raise_all, shown
-from harness.suites.files import csv_lines, json_rows
+from harness.suites.case_files import csv_lines, json_rows
 from harness.suites.forms import ExampleForm
 
 PROMPTS = ("question", "prompt", "instruction", "input", "user")

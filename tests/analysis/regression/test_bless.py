@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from tests.support import run_pairs
 from tests.support.run_pairs import stored
 

@@ -13,10 +13,10 @@ from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.gate import run_gate
 from harness.cli import main
 from harness.core.engines import Engine
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.core.settings import Settings
 from harness.core.suite import Assertion
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from tests.support import run_pairs, synthetic_runs
 from tests.support.run_pairs import CASES, LEARN, NAMED, SEEDS, decided, stored
 

@@ -13,7 +13,7 @@ from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.cli import main
 from harness.core.regression import Decision
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.storage.records import read_record
 from tests.support import run_pairs, synthetic_runs
 from tests.support.run_pairs import LEARN, NAMED, POLICY, PRINT, SEEDS, decided, stored

@@ -16,7 +16,7 @@ from harness.core.regression import Baseline
 from harness.core.scores import Rate
 from harness.core.settings import Settings, Variant
 from harness.core.suite import Decoding, Message, Reducer, Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from tests.support import synthetic_runs
 from tests.support.run_pairs import CASES, NAMED, PRINT, SEEDS, results, run
 

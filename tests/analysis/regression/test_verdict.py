@@ -10,9 +10,9 @@ from harness.analysis.regression import verdict
 from harness.analysis.regression.run_comparison import compare
 from harness.core.measurement import Basis, Measurement
 from harness.core.regression import CostChange, Policy
-from harness.core.results import Verdict
+from harness.core.run_results import Verdict
 from harness.core.suite import Case, Role
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import Unit
 from tests.support import run_pairs, synthetic_runs
 from tests.support.run_pairs import CASES, LEARN, POLICY, SEEDS, decided

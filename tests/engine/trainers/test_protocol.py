@@ -11,10 +11,10 @@ import pytest
 from harness.core.engines import Engine
 from harness.core.errors import EngineError
 from harness.core.settings import Quantization
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.loading import Base
-from harness.engine.trainers import trainers
 from harness.engine.trainers.protocol import TrialInput
+from harness.engine.trainers.registry import trainers
 from tests.support.short_trainings import SHORT, rows_of
 
 

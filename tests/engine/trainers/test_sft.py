@@ -14,7 +14,7 @@ from harness.core.errors import EngineError
 from harness.core.measurement import Phase
 from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import OPTIMIZERS, Quantization, Scheduler, Settings
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
 from harness.engine.loading import Base, load_base, untouched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.results import EpochRates, Milestone, Timeline
+from harness.core.run_results import EpochRates, Milestone, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.report.charts import epochs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.report import render
 from harness.report.charts import memory_fit
 from tests.support.report_runs import sample_run

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from harness.core import device_profiles
 from harness.core.measurement import GIB, Basis
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.hardware.environment import machine as machine_of
 from harness.hardware.gpu import Gpu
 from harness.report.charts import trade_off

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.report.charts import training_curves
 from tests.support.report_runs import sample_run
 

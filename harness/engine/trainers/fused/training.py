@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import EngineError
 from harness.core.settings import Settings, unfusible
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.engine.loading import (
     Base,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.core.settings import Settings
-from harness.core.training import Fingerprint
+from harness.core.training_outcome import Fingerprint
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
 

@@ -12,7 +12,7 @@ import torch
 
 from harness.core.errors import EngineError
 from harness.core.settings import Quantization
-from harness.core.training import Status
+from harness.core.training_outcome import Status
 from harness.engine.adapters import attached
 from harness.engine.loading import Base, checkpoint
 from harness.engine.tokenization import Row

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import score
-from harness.scoring.structure import equal, misfit
+from harness.scoring.assertion_types.structure import equal, misfit
 
 SUBJECT = f'"{"a" * 50_000}b"'
 

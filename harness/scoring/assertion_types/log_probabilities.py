@@ -10,8 +10,8 @@ import math
 
 from harness.core.answers import Answer, Likelihood
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import AssertionType, Need, Threshold, Value
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
-from harness.scoring.types import AssertionType, Need, Threshold, Value
 from harness.scoring.values import filled, nothing
 
 AGAIN = "`harness run --fresh` asks the model again"

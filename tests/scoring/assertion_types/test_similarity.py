@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from harness.core.scores import Check
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import Evidence, judge
-from harness.scoring.similarity import normalised, token_f1
+from harness.scoring.assertion_types.similarity import normalised, token_f1
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat,", "dog.", "Ran!", "42", "Ünder"]
 sentences = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)

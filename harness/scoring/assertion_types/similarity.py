@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import NUMBER, SHARE, AssertionType, Value
+from harness.scoring.assertion_types.structure import equal, parse
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, bounded, quote
-from harness.scoring.structure import equal, parse
-from harness.scoring.types import NUMBER, SHARE, AssertionType, Value
 from harness.scoring.values import filled, plain, text
 
 MAX_CELLS = 10**10

@@ -11,9 +11,9 @@ from typing import Any
 
 from harness.core.errors import SuiteError
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import AssertionType, Value
+from harness.scoring.assertion_types.text import search
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
-from harness.scoring.text import search
-from harness.scoring.types import AssertionType, Value
 from harness.scoring.values import check_pattern, plain
 
 SECONDS = 2.0

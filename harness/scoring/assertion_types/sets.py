@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from harness.core.scores import Check
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import SHARE, AssertionType, Need, Value
 from harness.scoring.findings import Evidence, Finding
-from harness.scoring.types import SHARE, AssertionType, Need, Value
 from harness.scoring.values import nothing
 
 SET = "assert-set"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import SHARE, AssertionType, Need, Value
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, bounded
-from harness.scoring.types import SHARE, AssertionType, Need, Value
 from harness.scoring.values import FILE, filled, plain
 
 

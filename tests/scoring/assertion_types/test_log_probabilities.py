@@ -18,7 +18,7 @@ from harness.core.answers import Answer, Likelihood
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
 from harness.scoring import Scoring, score, scorer
-from harness.scoring.log_probabilities import TYPES
+from harness.scoring.assertion_types.log_probabilities import TYPES
 
 KINDS = [row.name for row in TYPES]
 TEXTS = ("moonlight", "batteries", "wind and rain")

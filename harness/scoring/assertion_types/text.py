@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 from harness.core.suite import Assertion
+from harness.scoring.assertion_type import AssertionType, Judge, Value
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
-from harness.scoring.types import AssertionType, Judge, Value
 from harness.scoring.values import check_pattern, filled, nothing, texts
 
 REGEX_SECONDS = 1.0

@@ -12,7 +12,7 @@ from harness.core.run import RunManifest
 from harness.core.scores import Rate, Sample
 from harness.core.settings import Settings
 from harness.core.suite import Leak, LeakLabel, Role
-from harness.core.training import Status, Training
+from harness.core.training_outcome import Status, Training
 
 
 class Verdict(StrEnum):

@@ -1,0 +1,1 @@
+"""Assertion types by family: one function and one row for each type."""
