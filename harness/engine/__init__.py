@@ -1,7 +1,7 @@
-"""Everything that needs torch: load a base, train adapters on it, answer prompts, merge and measure.
+"""Everything that needs torch: loading a base, training adapters on it, answering prompts, merging and measuring.
 
 worker          the process that the runner starts: it does one job on one base model
-batched_worker  trains several tasks of a job in one pass, and answers for several in one batch
+batched_worker  trains several tasks of a job together, and lets several models answer in one batch
 loading         loads and quantises a base, and keeps it trainable
 quantized_base  saves the quantised base and reads it again
 random_weights  makes a base with random weights in the shape of a known configuration
@@ -9,10 +9,10 @@ tokenization    renders conversations to token ids and labels
 trainers/       trains adapters: SFTTrainer, or many trials in one pass
 generation/     answers prompts, by PyTorch or llama.cpp
 adapters        saves, checks and attaches adapters
-fingerprint     digests of what was trained
+fingerprint     describes in words and digests what was trained
 merging         merges a base and an adapter into the weights of one model
 parity_stages   compares answers and logits of every stage from adapter to GGUF file
 meter           measures wall time and peak memory of a phase
 calibration     measures how fast this GPU trains
-log_filters     hides messages of libraries that do not help the reader of a log
+log_filters     hides library messages that do not help the reader of a log
 """

@@ -33,7 +33,7 @@ def attached(base: Base, folder: Path) -> Iterator[PeftModel]:
     """Attach the adapter in `folder` to the base until the context ends.
 
     Raises:
-        EngineError: the adapter's tensors do not match its configuration on this base.
+        EngineError: the adapter's file is missing, or its tensors do not match its configuration on this base.
     """
     from peft import LoraConfig, PeftModel
 
@@ -55,7 +55,7 @@ def _load(model: PeftModel, path: Path) -> None:
 
 
 def check_fit(path: Path, held: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> None:
-    """Compare the tensor names and shapes of an adapter's file, `held`, with those that the model needs, `wanted`.
+    """Check that the tensors in an adapter's file, `held`, have the names and shapes of those that the model needs.
 
     Raises:
         EngineError: a tensor is missing, unknown to the model, or of another shape.

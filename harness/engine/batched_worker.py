@@ -1,8 +1,9 @@
-"""Trains several tasks of a job in one pass, and lets several models answer in one batch.
+"""Trains several tasks of a job together, and lets several models answer in one batch.
 
-The results of a pass are committed when it ends, and its adapters answer before the next pass begins, so a killed
-worker loses at most one pass. A pass is committed as a whole, and so are the answers of a batch. A restarted worker
-therefore forms the same passes and batches as before, and gets the same rounding.
+Here, a pass is the training of several tasks together, from start to end. Its results are committed as a whole when it
+ends, and its adapters answer before the next pass begins, so a killed worker loses at most one pass. The answers of a
+batch are committed as a whole, too. A restarted worker therefore forms the same passes and batches as the killed one
+would have, and gets the same rounding.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from harness.storage.manifest import verify_manifest
 
 Emit = Callable[[Event], None]
 _ADAPTER_SHARE = 0.4
-"""Share of free memory that the adapters of one batch of models may take."""
+"""Largest share of the free memory that the adapters of the models in one batch may take."""
 _REPORT_EVERY = 8
 """Number of answers of one model between two progress events."""
 
@@ -57,12 +58,12 @@ class _PassEnd(Enum):
 
 @dataclass(frozen=True)
 class Tools:
-    """The trainers and the answering function of a worker; tests replace some of them."""
+    """The trainers and the answering function that a worker uses; tests replace some of them."""
 
     trainers: Mapping[Engine, Trainer]
     answer_requests: Callable[..., Iterator[tuple[str, list[Answer]]]] = answer_requests
     models_at_once: int = 24
-    """Largest number of models in one batch: all of their adapters are in memory at the same time."""
+    """Largest number of models that answer in one batch, with all of their adapters in memory."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class BatchedWorker:
     def train(self, tasks: Sequence[Task], alone: list[Task]) -> Iterator[list[Task]]:
         """Train the tasks in passes, in their order, and yield the tasks of each pass when it is committed.
 
-        A pass that fails is repeated in halves. If a pass of a single task fails, that task is added to `alone`: the
-        reference trainer will then train it, or report why it cannot be trained.
+        If a pass fails, its tasks are trained again in two smaller passes. A task that fails in a pass of its own, or
+        already in the probe, is added to `alone`: the reference trainer will then train it, or report why it cannot.
         """
         probed = self._probe(tasks)
         fit = [task for task in tasks if self._shape(task) in probed]
@@ -93,7 +94,7 @@ class BatchedWorker:
         if not fit:
             yield []  # without a pass, tasks that only answer can start now
             return
-        self._free()  # memory of the last probe, which would otherwise lower the concurrency
+        self._free()  # the memory of the last probe would otherwise lower `most`
         most = concurrency(self.base, [_settings(task) for task in fit], PASS_TOKENS[self.job.machine.kind])
         left = _even_passes(fit, most)
         while left:
@@ -110,20 +111,23 @@ class BatchedWorker:
                 left = _halved(some, left, end)
 
     def _try_pass(self, tasks: Sequence[Task], probed: Mapping[Settings, Probe]) -> _PassEnd:
-        """Train these tasks in one pass. The returned value holds no exception, whose traceback would keep memory."""
+        """Train these tasks in one pass and return how it ended, without the exception: its traceback holds memory."""
         for task in tasks:
             self.emit(Event(EventKind.STARTED, task.trial))
         try:
             self._train_pass(tasks, probed)
         except StoreError:
             raise
-        except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference trainer, shows the cause
+        except Exception as error:  # noqa: BLE001 - a smaller pass, or at last the reference trainer, will show the cause
             traceback.print_exc()
             return _PassEnd.OUT_OF_MEMORY if out_of_memory(error) else _PassEnd.FAILED
         return _PassEnd.COMMITTED
 
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
-        """Measure the cost of training one trial of each kind alone; leave out kinds that cannot be trained."""
+        """For each kind of trial, measure what training one trial alone costs; leave out kinds that fail.
+
+        The steps of all trials of one kind cost the same (see `shape_of`).
+        """
         found: dict[Settings, Probe | None] = {}
         trainer = self.tools.trainers[self.job.engine.alone]
         for task in tasks:
@@ -184,7 +188,8 @@ class BatchedWorker:
     def answer(self, tasks: Sequence[Task]) -> list[Task]:
         """Answer the prompts of these tasks and of their timelines, with many models in one batch.
 
-        Returns the tasks, or parts of them, that cannot be answered in a batch or whose batch failed.
+        Returns what must be answered one model at a time: the tasks, or parts of tasks, that cannot be answered in a
+        batch or whose batch failed.
         """
         asked = [(task, part) for task in tasks for part in _parts(task)]
         prompts = [prompt for _, part in asked for prompt in part.prompts]
@@ -203,7 +208,7 @@ class BatchedWorker:
         return [_left(task, answered) for task in tasks if any(part.training not in answered for part in _parts(task))]
 
     def _batches(self, asked: Sequence[tuple[Task, Task]]) -> Iterator[list[tuple[Task, Task]]]:
-        """Divide (task, part) pairs into batches small enough that memory for answers remains beside the adapters."""
+        """Divide (task, part) pairs into batches whose adapters leave enough memory for the answers."""
         room = _ADAPTER_SHARE * free_bytes(self.base)
         some, held = list[tuple[Task, Task]](), 0
         for task, part in asked:
@@ -218,7 +223,7 @@ class BatchedWorker:
             yield some
 
     def _request(self, part: Task) -> Request | None:
-        """Read the part's adapter; None if it cannot be used in a batch."""
+        """Return the request for a part of a task, with its adapter; None if the adapter cannot be used in a batch."""
         if _is_base(part):
             return Request(part.training, None, part.prompts)
         folder = self.cache.adapter(part.training)
@@ -259,7 +264,7 @@ class BatchedWorker:
 
 
 def trial_of(task: Task, rows: Sequence[Row], commit: Commit) -> TrialInput:
-    """Return the trainer's input for a task; adapters of its timeline's epochs are committed with the training."""
+    """Return the trainer's input for a task; the adapter of each epoch in its timeline will be committed, too."""
     return TrialInput(task.trial, rows, _settings(task), task.seed, _keep_epochs(task, commit))
 
 
@@ -279,7 +284,7 @@ def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, toge
 
 
 def with_saved(training: Training, folder: Path) -> Training:
-    """Add the fields of the saved adapter file to a training's fingerprint."""
+    """Return the training with a fingerprint that also describes the adapter file saved in `folder`."""
     if training.fingerprint is None:
         return training
     return replace(training, fingerprint=fingerprint.with_saved(training.fingerprint, folder))
@@ -291,7 +296,7 @@ def answer_phase(task: Task) -> Phase:
 
 
 def can_batch(task: Task, engine: Engine) -> bool:
-    """Whether a task can share a pass or batch with others; the reference trainer trains one trial after another."""
+    """Whether a task can share a pass or a batch with others. The reference trainer has no passes of several tasks."""
     if engine is not Engine.FUSED:
         return not task.train
     return task.settings is None or fusible(task.settings)
@@ -309,9 +314,9 @@ def _keep_epochs(task: Task, commit: Commit) -> Keep | None:
 
 
 def _even_passes(tasks: Sequence[Task], most: int) -> list[list[Task]]:
-    """Divide tasks into the fewest passes of at most `most` tasks, of nearly equal size.
+    """Divide tasks into the fewest passes of at most `most` tasks; all have nearly the same size.
 
-    If some passes are already done, dividing the remaining tasks gives the same remaining passes.
+    If the first passes are done, dividing the remaining tasks gives the remaining passes unchanged.
     """
     left, found = list(tasks), list[list[Task]]()
     while left:
@@ -322,9 +327,10 @@ def _even_passes(tasks: Sequence[Task], most: int) -> list[list[Task]]:
 
 
 def _halved(failed: Sequence[Task], left: Sequence[Sequence[Task]], end: _PassEnd) -> list[list[Task]]:
-    """Return the passes to try next: the failed one in halves, then the others.
+    """Return the passes to try next: first the failed pass in two halves, then the remaining passes.
 
-    After running out of memory the others are made as small, too. Any other error comes from one of the failed tasks.
+    If memory ran out, the remaining tasks are also regrouped into passes no larger than half of the failed one. After
+    any other error they stay as they are, because the cause is one of the failed tasks.
     """
     half = -(-len(failed) // 2)
     if end is _PassEnd.OUT_OF_MEMORY:
@@ -333,7 +339,7 @@ def _halved(failed: Sequence[Task], left: Sequence[Sequence[Task]], end: _PassEn
 
 
 def _share(cost: PhaseCost, share: float, models: int) -> PhaseCost:
-    """Return the cost of one model in a batch: `share` of the batch's time, and the memory of the whole batch."""
+    """Return one model's part of a batch's cost: `share` of the time, and the memory of the whole batch."""
     seconds = replace(cost.seconds, value=cost.seconds.value * share)
     note = f"its share, by tokens, of {models} models together, whose memory this is"
     return replace(cost, seconds=seconds, note=note, models=models)
@@ -344,13 +350,13 @@ def _is_base(task: Task) -> bool:
 
 
 def _parts(task: Task) -> list[Task]:
-    """Return the task and one more for each epoch of its timeline, without those that have no prompts."""
+    """Return the task and a copy of it for each epoch of its timeline; leave out those without prompts."""
     epochs = (replace(task, training=each.id, prompts=each.prompts) for each in task.timeline)
     return [part for part in (task, *epochs) if part.prompts]
 
 
 def _left(task: Task, answered: Collection[str]) -> Task:
-    """Return the task without its prompts and timeline epochs whose training id is in `answered`."""
+    """Return what is left of a task: its own prompts and its timeline's epochs, without training ids in `answered`."""
     later = tuple(each for each in task.timeline if each.id not in answered)
     return replace(task, prompts=() if task.training in answered else task.prompts, timeline=later)
 

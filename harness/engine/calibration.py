@@ -1,6 +1,6 @@
-"""Measures how fast this GPU trains with QLoRA, from a few optimizer steps on a few layers of known shapes.
+"""Measures how fast this GPU trains with QLoRA, from a few optimizer steps of models with a few layers.
 
-Weights are random, and nothing is downloaded. It takes one minute on an H200 and about two on a T4.
+Weights are random, and nothing is downloaded. The measurement takes one minute on an H200 and about two on a T4.
 `harness.hardware.estimate` derives the GPU's speed from these timings.
 """
 
@@ -38,13 +38,14 @@ BENCHMARKS = (
     Timing("llama-2-7b", 4, 2, 512),
     Timing("llama-2-7b", 4, 8, 512),
 )
-"""Benchmarks with few tokens show the fixed cost of a pass, and those with many show the speed of matrix products.
+"""The benchmarks: shape of the model, number of layers, rows, and tokens of a row.
 
-Models of two sizes separate the cost of kernel launches from that of dequantising weights."""
+Those with few tokens show the fixed cost of a pass, and those with many show the speed of matrix products. Models of
+two sizes separate the cost of kernel launches from that of dequantising weights."""
 MOST_ROWS = 64
-"""Largest number of rows to which `_larger` doubles the last benchmark."""
+"""Largest number of rows that `_larger` tries."""
 STEPS, WARM_UP = 9, 3
-"""Steps of each benchmark, and the number of first steps that are not counted because kernels are compiled in them."""
+"""Steps of each benchmark, and how many of them, at its start, do not count because kernels are being compiled."""
 _TOKEN = 5
 
 
@@ -58,12 +59,12 @@ def timings(
     make: Callable[[Machine, Path, int, Path, Path], Base] | None = None,
     measure: Callable[[Base, Timing], Timing] | None = None,
 ) -> list[Timing]:
-    """Return the benchmarks with their median seconds per step. `shapes` is a folder with one folder per shape.
+    """Run the benchmarks and return each with its median seconds per step. `shapes` has one folder for each shape.
 
     Output of the libraries is hidden. Tests pass their own `make`, which makes a base, and `measure`, which times it.
 
     Raises:
-        EngineError: a benchmark did not train.
+        EngineError: the training of a benchmark ended early.
     """
     hide_library_messages()
     make, measure = make or _base, measure or _timed
@@ -86,9 +87,9 @@ def _larger(
     progress: Callable[[Timing], None],
     measure: Callable[[Base, Timing], Timing],
 ) -> list[Timing]:
-    """Double the rows until a step takes twice as long as the smallest benchmark of this base.
+    """Repeat the last benchmark with ever doubled rows until a step takes twice as long as this base's fastest one.
 
-    With fewer rows, a fast GPU mostly waits for Python, so timings do not show the speed of its matrix products.
+    With fewer rows, a fast GPU mostly waits for Python, so its timings do not show the speed of its matrix products.
     """
     import torch
 
@@ -106,7 +107,7 @@ def _larger(
 
 
 def _base(machine: Machine, shape: Path, layers: int, tokenizer: Path, folder: Path) -> Base:
-    """Make and load the first `layers` layers of a shape with random weights, as for the model `shape:NAME`."""
+    """Make a base of this shape with random weights but only `layers` layers, as for a model `shape:NAME`; load it."""
     config = json.loads((shape / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}), encoding="utf-8")
     ref = ModelRef(shape.name, str(folder), "", shape_only=True, tokenizer=str(tokenizer))
@@ -131,12 +132,12 @@ def _timed(base: Base, given: Timing) -> Timing:
         contextlib.redirect_stdout(io.StringIO()),
         trained(base, rows, settings, 0, progress=ended) as found,
     ):
-        # Random weights may overflow fp16 at every loss scale; such steps take as long as others.
+        # Random weights may overflow fp16 at every loss scale. That is no error: such steps take as long as others.
         if len(ends) != STEPS:
             raise EngineError(f"the benchmark of {given.shape} did not train: {found.message}")
     return Timing(given.shape, given.layers, given.rows, given.length, statistics.median(_between(ends)))
 
 
 def _between(ends: Sequence[float]) -> Iterator[float]:
-    """Yield the seconds of each step after the first `WARM_UP`."""
+    """Yield the duration of each step after the first `WARM_UP`, from the times at which the steps ended."""
     return (after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 :]))

@@ -28,7 +28,7 @@ REPORT_BUG = "This is a bug of the harness with these library versions: please r
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen base model with its tokenizer. Adapters are attached to `model` and removed again."""
+    """A frozen base model with its tokenizer. Adapters are attached to `model` for a while, then removed."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     keep_to(machine)
     dtype: torch.dtype = getattr(torch, machine.compute_dtype)
     quantise = quantization is Quantization.NF4
-    # The config of a saved base has its quantisation; transformers ignores it if the argument is given, even as None.
+    # A saved base's config has its quantisation. transformers ignores that if the argument is passed, even as None.
     how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
@@ -80,8 +80,8 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     _prepare_tokenizer(ref, tokenizer)
     model.eval()
     model.requires_grad_(False)
-    # Replace the model's own sampling options, which would be used or cause warnings. All end tokens are set now:
-    # SFTTrainer would add the tokenizer's end token, and the base would answer differently after the first training.
+    # Replace the model's own sampling options, which would be used or cause warnings. Set all end tokens now:
+    # otherwise SFTTrainer adds the tokenizer's, and the base answers differently after the first training.
     model.generation_config = GenerationConfig(
         eos_token_id=_end_tokens(model.generation_config.eos_token_id, tokenizer.eos_token_id),
         pad_token_id=tokenizer.pad_token_id,
@@ -93,10 +93,10 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
 
 
 def keep_to(machine: Machine) -> None:
-    """Apply the machine's limits to this process: threads, and under the profile `t4` those of a T4.
+    """Apply the machine's limits to this process: the number of threads, and the limits of a profile's GPU.
 
-    Under that profile, the memory of PyTorch's allocator is capped, and attention kernels that need a newer GPU are
-    switched off (FlashAttention and cuDNN attention need compute capability 8.0; memory-efficient attention does not).
+    The memory of PyTorch's allocator is capped. Under the profile of a GPU such as the T4, attention kernels that need
+    compute capability 8.0 (FlashAttention and cuDNN attention, not memory-efficient attention) are switched off.
     """
     import torch
 
@@ -106,7 +106,7 @@ def keep_to(machine: Machine) -> None:
     if machine.kind is DeviceKind.CUDA and machine.memory_cap:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, machine.memory_cap / total))
-        # A cap without a profile comes from a record of an earlier version (then a T4's), or from a test.
+        # A cap that no profile has comes from a record of an earlier version (it is a T4's), or from a test.
         if held is None or not held.flash_attention:
             torch.backends.cuda.enable_flash_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
@@ -129,16 +129,16 @@ def _prepare_tokenizer(ref: ModelRef, tokenizer: PreTrainedTokenizerBase) -> Non
         remedy = "Use the chat version of the model, or add a chat template to its tokenizer."
         raise ModelError(f"{ref.name} has no chat template, so its prompts cannot be rendered", remedy=remedy)
     if tokenizer.pad_token is None:
-        # Padding is always masked, so any token works. Prefer the unknown token: the end token must be learned.
+        # Padding is always masked, so any token works. Prefer the unknown token to the end token, which is learned.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = without_today(tokenizer.chat_template)
 
 
 def without_today(template: str) -> str:
-    """Return the chat template with a fixed date.
+    """Return the chat template with a fixed date in place of today's.
 
-    With the current date, the same row would have other tokens tomorrow under the same id in the cache.
+    With today's date, a row would have other tokens tomorrow, although its training has the same id in the cache.
     """
     dated = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}"
     return dated + template if "strftime_now" in template else template
@@ -176,7 +176,7 @@ def check_trainable(model: PreTrainedModel) -> None:
 def check_precision(model: PreTrainedModel, machine: Machine) -> None:
     """Check every weight's precision: adapters in fp32, embeddings and head in the compute dtype, others in either.
 
-    PEFT's `prepare_model_for_kbit_training` would cast embeddings and head to fp32, which takes 0.49 GiB on a 7B.
+    PEFT's `prepare_model_for_kbit_training` would cast embeddings and head to fp32: 0.49 GiB more for a 7B model.
 
     Raises:
         EngineError: a weight is in another precision.
@@ -198,7 +198,7 @@ def check_precision(model: PreTrainedModel, machine: Machine) -> None:
 
 
 def check_targets(model: PreTrainedModel, settings: Settings) -> None:
-    """Check that every target module exists: PEFT silently ignores a name without a match if another name has one.
+    """Check that every target module exists: if some names match modules, PEFT silently ignores those that do not.
 
     Raises:
         GridError: the model has no module with this name.
@@ -207,7 +207,7 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
     names = ["." + name for name, _ in model.named_modules()]
     for target in () if isinstance(targets, str) else targets:
         if not any(name.endswith("." + target) for name in names):
-            remedy = f"It has {', '.join(_linear_names(model))}; all-linear takes them all."
+            remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
 
 
@@ -233,7 +233,7 @@ def check_quantization(base: Base, settings: Settings) -> None:
 def untouched(model: PreTrainedModel) -> Iterator[None]:
     """Restore the model when the context ends, also after an error.
 
-    This removes adapter layers, a patched forward, gradient checkpointing, hooks, changed settings and training mode.
+    This removes adapter layers, a replaced `forward`, gradient checkpointing, hooks, new settings and training mode.
     """
     attributes, config = dict(vars(model)), dict(vars(model.config))
     try:
@@ -255,10 +255,10 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def dequantised(base: Base) -> Iterator[None]:
-    """Keep every 4-bit weight dequantised within the context, on a CPU with enough memory for it.
+    """On a CPU with enough memory, keep a dequantised copy of every 4-bit weight until the context ends.
 
-    Many small products are then faster. They are equal bit for bit, since a 4-bit layer computes with the same
-    dequantised weight.
+    Many small products are then faster. Their results are the same bit for bit, since a 4-bit layer would dequantise
+    its weight to the same values in every product.
     """
     layers = _dequantised_layers(base)
     try:
@@ -290,7 +290,7 @@ def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -
 
 
 def checkpoint(model: PreTrainedModel) -> None:
-    """Switch gradient checkpointing on: keep only each layer's input, and recompute the rest in the backward."""
+    """Switch gradient checkpointing on: keep only each layer's input, and recompute the rest in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
 

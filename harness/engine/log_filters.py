@@ -1,4 +1,4 @@
-"""Hides messages of libraries that do not help the reader of a log or a terminal."""
+"""Hides library messages that do not help the reader of a log or a terminal."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def filter_worker_log() -> None:
 def hide_kernel_advice() -> None:
     """Hide bitsandbytes' advice to install the package `kernels`; call this before bitsandbytes is imported.
 
-    With `kernels`, weights would be packed for inference, which makes them untrainable; `loading.keep_trainable`
-    switches that off.
+    The package would not help: with it, bitsandbytes packs 4-bit weights for inference, adapters below packed weights
+    cannot be trained, and `loading.keep_trainable` therefore switches packing off.
     """
     # Add the filter to this logger itself: a filter on a parent logger does not apply to it.
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_useful)
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
-    """Return False for the advice to install `kernels`. If `kernels` is installed and fails to load, log the reason."""
+    """Whether to log a record: not the advice to install `kernels`, but why an installed `kernels` failed to load."""
     why = record.args[0] if isinstance(record.args, tuple) and record.args else None
     absent = isinstance(why, ModuleNotFoundError) and why.name == "kernels"
     return not (absent and str(record.msg).startswith(_FOR_KERNELS))

@@ -1,7 +1,7 @@
 """Merges a base and an adapter into the weights of one plain model, one tensor in memory at a time.
 
-The evaluated model computes with the dequantised NF4 weights and adds the adapter's update. So the exact merge is
-`dequantise(quantise(W)) + scaling * B @ A`. PEFT's merge into a 4-bit base quantises the sum again, which rounds a
+The model that the run evaluated computes with dequantised NF4 weights and adds the adapter's update. So the exact
+merge is `dequantise(quantise(W)) + scaling * B @ A`. PEFT's merge into a 4-bit base quantises this sum, which rounds a
 typical update away. Adding the update to the original weights gives a model that was never evaluated.
 """
 
@@ -48,23 +48,25 @@ class Merge:
     adapter: Path
     specs: tuple[TensorSpec, ...]
     sources: Mapping[str, str]
-    """The name of the base's tensor for every tensor of the result; it differs only for a head that was tied before."""
+    """For every tensor of the result, the name of the base's tensor that it is made from.
+
+    The names differ only for a head that shares the embedding's tensor in the base (a tied head)."""
     quantised: frozenset[str]
     """Tensors of the result that are in NF4 in the evaluated model."""
     updates: Mapping[str, Update]
     compute_dtype: str
     """Dtype of the unquantised weights in the evaluated model; empty to merge into the original weights."""
     saved: Path | None = None
-    """The run's saved quantised base; if given, nothing is quantised again."""
+    """Folder of the run's saved quantised base, if any: its weights are read, and none is quantised a second time."""
     untied: bool = False
-    """Whether a tied head has its own update, so that head and embedding now differ."""
+    """Whether the adapter updates a tied head, so that head and embedding are two different tensors in the result."""
 
     def chunks(self, spec: TensorSpec) -> Iterator[memoryview]:
         """Yield the tensor's bytes, a few rows at a time.
 
         Raises:
             ModelError: the base's file is damaged.
-            EngineError: a value does not fit the result's dtype.
+            EngineError: a value is too large for the result's dtype.
         """
         import torch
 
@@ -77,7 +79,7 @@ class Merge:
                 if update and a is not None and b is not None:
                     part = part.float().addmm(b[rows], a, alpha=update.scaling)
                 made = part.to(dtype)
-                # In 16 bits this is much faster than `isfinite` of all elements.
+                # In 16 bits, testing only minimum and maximum is much faster than `isfinite` of all elements.
                 if not all(torch.stack(made.aminmax()).isfinite()):
                     remedy = "Export with --dtype bfloat16, whose range is that of float32."
                     raise EngineError(f"{spec.name} has values that {spec.dtype} cannot hold", remedy=remedy)
@@ -117,9 +119,9 @@ def merge(
 ) -> Merge:
     """Prepare the merge of `model` and `adapter` into one model with weights in `dtype`.
 
-    With `compute_dtype`, and `nf4` if the layers were quantised, the result is the evaluated model. With an empty
-    `compute_dtype`, the update is added to the published weights. `saved` is the run's saved quantised base; if given,
-    the model's own weights are not read.
+    If `compute_dtype` is the run's, and `nf4` is true if the run quantised the layers, the result is the model that the
+    run evaluated. If `compute_dtype` is empty, the update is added to the published weights. `saved` is the folder of
+    the run's saved quantised base; if it is given, the published weights are not read.
 
     Raises:
         ModelError: the base's files do not have the tensors of its architecture.
@@ -159,7 +161,7 @@ def check_adapter(model: ModelRef, adapter: Path) -> None:
 
 
 def through_nf4(weight: torch.Tensor) -> torch.Tensor:
-    """Quantise a weight, (out, in), to NF4 as transformers does, and dequantise it as a Linear4bit does."""
+    """Quantise a weight, (out, in), to NF4 as transformers does, and dequantise it as bitsandbytes' layers do."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4")
@@ -177,7 +179,7 @@ def describe(folder: Path) -> PreTrainedModel:
 
     config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # otherwise the model would have the tensors of a quantised model
+        del config.quantization_config  # otherwise it would have the tensors of a quantised model
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
@@ -212,7 +214,7 @@ def _open(path: Path) -> Any:
 def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     """Return the names of the result's tensors in the architecture's order, and their shapes.
 
-    Tensors that loading the model would ignore are left out.
+    Tensors in the base's files that loading the model would ignore are left out.
     """
     tied = set(model.all_tied_weights_keys)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
@@ -245,7 +247,7 @@ def _linear_names(model: PreTrainedModel) -> set[str]:
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
-    """Attach an untrained adapter with PEFT, which shows its layers, ranks and scaling."""
+    """Attach an untrained adapter of the same configuration with PEFT, to find its layers, ranks and scaling."""
     import torch
     from peft import LoraConfig, PeftModel
 
@@ -258,7 +260,7 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     if config.bias != "none":
         raise EngineError(f"{adapter} has trained biases, which this merge cannot add", remedy=_USE_PEFT)
     with torch.device("meta"), warnings.catch_warnings():
-        # PEFT warns of an update of a tied head, which this merge unties.
+        # PEFT warns if a tied head has an update, but this merge makes such a head a tensor of its own.
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         return PeftModel(model, config)
 
@@ -296,7 +298,7 @@ def _fits(adapter: Path, wanted: Mapping[str, torch.Tensor]) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread: slices are small, and idle threads would take the core that writes the file."""
+    """Let PyTorch use one thread: slices are small, and waiting threads would slow down the writing of the file."""
     import torch
 
     before = torch.get_num_threads()
@@ -308,7 +310,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _slices(weight: torch.Tensor) -> Iterator[slice]:
-    """Yield slices of rows with about `AT_ONCE` elements each."""
+    """Yield slices of the weight's rows, with about `AT_ONCE` elements each."""
     if not weight.dim():
         yield slice(0, 1)
         return

@@ -1,7 +1,7 @@
-"""Measures wall time and peak memory of a phase, and describes the memory of a phase that ran out of it.
+"""Measures the wall time and peak memory of a phase; if a phase ran out of memory, describes what was in use.
 
-The operating system counts the peak of resident memory since a process started, so a thread samples the current value
-instead. The thread also samples the GPU driver's figure: only that includes a paged optimizer's state.
+The operating system reports only the peak of resident memory since the process started, so a thread samples the
+current value instead. The thread also samples the GPU driver's figure, the only one with a paged optimizer's state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
 """PyTorch's wording of a failed allocation, on CUDA and on a CPU."""
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""Out-of-memory messages of PyTorch on a CPU, the CUDA driver and cuBLAS: their errors have no type of their own."""
+"""Messages of PyTorch on a CPU, the CUDA driver and cuBLAS if memory runs out: such errors have no own type."""
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
@@ -108,7 +108,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
-    """Describe a phase that ran out of memory; call this before anything else is measured."""
+    """Describe the memory in use when a phase ran out of it. Call this before anything else is measured."""
 
     def figure(value: float) -> Measurement:
         return _measurement(machine, value, Unit.BYTES)
@@ -133,7 +133,7 @@ def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
 
 
 def requested(message: str) -> int | None:
-    """Read from PyTorch's error message how many bytes it tried to allocate; None if the message has no such number."""
+    """Read from an error message how many bytes PyTorch tried to allocate; None if the message has no such number."""
     found = _REQUEST.search(message)
     return round(float(found[1]) * _UNITS[found[2].lower()]) if found else None
 
@@ -149,7 +149,10 @@ def _limit(machine: Machine) -> int:
 
 
 def _driver_bytes() -> int:
-    """Return the driver's bytes of this process, or of the whole GPU if it lists no processes (in a container)."""
+    """Return the bytes in use on the GPU, as its driver reports them; 0 if it reports none.
+
+    They are those of this process, or of all processes if the driver does not list any (in a container).
+    """
     import pynvml
 
     try:

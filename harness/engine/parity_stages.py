@@ -1,4 +1,7 @@
-"""Answers the same prompts at every stage from NF4 + adapter to GGUF file, and measures how much logits change."""
+"""Answers the same prompts at each stage of an export, and measures how much the logits change between stages.
+
+The stages lead from the NF4 base with its adapter, through the merged model, to the GGUF files.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 PROBES = 24
-"""Number of prompts whose logits are compared; more logits would not fit in memory."""
+"""Number of prompts whose logits are compared; the logits of more would not fit in memory."""
 
 
 class Tensors(Protocol):
@@ -91,7 +94,7 @@ def _backends(inputs: StageInputs) -> Iterator[tuple[Stage, Backend]]:
 
 @contextlib.contextmanager
 def _in_memory(plain: Base, merge: Tensors) -> Iterator[Any]:
-    """Yield a second model, built from the merged tensors in memory instead of a file."""
+    """Yield a model built from the merged tensors in memory. `plain` is the same model, loaded from its files."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -115,7 +118,7 @@ def _tensor(merge: Tensors, spec: TensorSpec) -> torch.Tensor:
 
 
 def _probes(backend: Backend, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[list[int]]:
-    """Return the token ids of each prompt followed by its answer."""
+    """Return the token ids of each of the first `PROBES` prompts, followed by its answer."""
     tokenizer = backend.base.tokenizer if isinstance(backend, TorchBackend) else None
     if tokenizer is None:
         raise TypeError("the first stage must be a PyTorch model")

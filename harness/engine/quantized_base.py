@@ -1,8 +1,8 @@
 """Saves the quantised base to disk, and reads it again bit for bit.
 
-`save_pretrained` writes the folder and `from_pretrained` reads it. It has safetensors files in which the constants of
-a packed 4-bit weight (`NAME.absmax` and others) follow it. For a 7B model the folder takes 3.6 GB instead of 13.5, and
-the base need not be quantised again.
+The folder is one that `save_pretrained` writes and `from_pretrained` reads. Its safetensors files have each packed
+4-bit weight `NAME` with its quantisation constants (`NAME.absmax` and others). For a 7B model the folder takes 3.6 GB
+instead of 13.5 GB, and the base need not be quantised a second time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 SHARD_BYTES = 500 * 10**6
-"""Size of one file, and the main memory that is needed to write it."""
+"""Approximate bytes of one file; writing a file takes as much main memory."""
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _STATE = ".quant_state.bitsandbytes__"
 
@@ -50,7 +50,7 @@ class OpenBase:
         return [name for name in self.tensors if name in self.packed or _owner(name) not in self.packed]
 
     def weight(self, name: str) -> torch.Tensor:
-        """Read a weight, (out, in) for a matrix; a 4-bit weight is dequantised as in the forward pass."""
+        """Read one weight; a matrix is (out, in). A 4-bit weight is dequantised as in the forward pass."""
         if name in self.packed:
             return _dequantised(name, self.tensors)
         tensor: torch.Tensor = self.tensors[name].get_tensor(name)
@@ -82,12 +82,12 @@ def _files(folder: Path) -> dict[str, Path]:
         with safe_open(str(folder / SINGLE), framework="pt") as file:
             return dict.fromkeys(file.keys(), folder / SINGLE)
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        remedy = "Delete the folder: `harness run` saves the base again."
+        remedy = "Delete the folder. The next `harness run` saves a new one."
         raise EngineError(f"{folder} holds no saved base: {error}", remedy=remedy) from error
 
 
 def _owner(name: str) -> str:
-    """Return the name of the weight that a constant belongs to: `x.weight` for `x.weight.absmax`."""
+    """Return the name of the weight that a quantisation constant belongs to: `x.weight` for `x.weight.absmax`."""
     return name.partition(".weight.")[0] + ".weight"
 
 

@@ -1,7 +1,7 @@
-"""Makes a base with random weights in the shape of a model's configuration, tensor by tensor.
+"""Makes a base with random weights and the tensor shapes of a model's configuration, one tensor after another.
 
 Memory and time of a training depend on shapes, not on values. So they can be measured without downloading the model or
-accepting its licence. Main memory and GPU hold at most one unquantised tensor, never the whole model.
+accepting its licence. The device holds at most one tensor, and main memory those of one file, never the whole model.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _STANDARD_DEVIATION = 0.02
 
 
 def make_base(ref: ModelRef, quantization: Quantization, machine: Machine, folder: Path) -> None:
-    """Write a base with the configuration in `ref.path` and random weights into `folder`, in the form of `save_base`.
+    """Write a base with the configuration in `ref.path` and random weights into `folder`, as `save_base` would.
 
-    In the output head, the rows of end tokens and of ids that the tokenizer lacks are zero. So answers consist of known
-    tokens and have the maximum length.
+    In the output head, the rows of end tokens, and of ids that the tokenizer lacks, are zero. The base's answers
+    therefore consist of known tokens and have the maximum length.
 
     Raises:
         ModelError: transformers does not know the model.
@@ -88,7 +88,10 @@ def _linear(model: PreTrainedModel) -> set[str]:
 def _tensors(
     model: PreTrainedModel, quantization: Quantization, device: torch.device, never: list[int]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield name and value of every tensor of a saved base, on the CPU; tensors are made on `device`."""
+    """Yield the name and value of every tensor of a saved base; each is made on `device` and moved to the CPU.
+
+    In the output head, the rows of the token ids `never` are zero.
+    """
     packed = _linear(model) if quantization is Quantization.NF4 else set()
     head = model.get_output_embeddings().weight
     for name, like in model.named_parameters():
@@ -121,7 +124,7 @@ def _quantised(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Ten
 
 
 def write_shards(tensors: Iterable[tuple[str, torch.Tensor]], folder: Path, limit: int = SHARD_BYTES) -> None:
-    """Write tensors to files of about `limit` bytes with an index; at most one file's tensors are in memory."""
+    """Write tensors to files of about `limit` bytes, and an index; at most the tensors of one file are in memory."""
     from safetensors.torch import save_file
 
     shard: dict[str, torch.Tensor] = {}

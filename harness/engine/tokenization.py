@@ -1,9 +1,10 @@
 """Renders conversations to token ids and labels; only the assistant's tokens have labels.
 
-TRL masks other tokens by `{% generation %}` marks in the chat template, which Llama-2's and Mistral's templates lack,
-or by splitting a row into prompt and completion, which supports a single answer. This module finds each assistant
-message by rendering the conversation before it and up to it. That works for every template in which one rendering is a
-prefix of the other. For a single answer, the labels are those of TRL's prompt/completion rows.
+TRL finds the assistant's tokens by `{% generation %}` marks in the chat template, which Llama-2's and Mistral's
+templates lack, or by splitting a row into prompt and completion, which allows only one answer. This module finds each
+assistant message by rendering the conversation twice: up to the message, and including it. That works for every
+template in which the first rendering is a prefix of the second. In a row with one answer, the labels are equal to those
+of TRL's prompt/completion rows.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, ma
 
 
 def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> list[int]:
-    """Return the token ids of a conversation; with `ask`, up to where the assistant's answer begins."""
+    """Return the token ids of a conversation; with `ask`, also those that open the assistant's answer."""
     ids = tokenizer.apply_chat_template(as_chat(messages), tokenize=True, add_generation_prompt=ask, return_dict=False)
     return list(ids)
 
 
 def follow(messages: Sequence[Message], text: str, tokenizer: PreTrainedTokenizerBase) -> Row:
-    """Return a conversation with `text` as the assistant's next message; only that message has labels."""
+    """Return the row of a conversation with `text` as the assistant's next message; only that message has labels."""
     ids = render((*messages, Message("assistant", text)), tokenizer, ask=False)
     start = _common(render(messages, tokenizer, ask=True), ids)
     return Row(ids, [IGNORED] * start + ids[start:])
@@ -75,8 +76,9 @@ def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) 
                     raise SuiteError(f"training row {example.line}: {what}", remedy=remedy)
                 labels[start:end] = ids[start:end]
     except TemplateError as error:
-        turns = "Most templates want user and assistant in turn, with at most one system message first."
-        raise SuiteError(f"training row {example.line}: the model's chat template: {error}", remedy=turns) from None
+        turns = "Let user and assistant alternate, after at most one system message."
+        what = f"training row {example.line} cannot be written with the model's chat template"
+        raise SuiteError(f"{what}: {error}", remedy=turns) from None
     row = Row(ids[:max_length], labels[:max_length])
     if not row.supervised:
         remedy = "Raise max_length in the grid, or shorten the row."
@@ -86,5 +88,5 @@ def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) 
 
 
 def _common(a: list[int], b: list[int]) -> int:
-    """Return the length of the longest common prefix."""
+    """Return the length of the longest common prefix of two lists."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,8 +1,9 @@
 """`python -m harness.engine.worker JOB`: a process that does the tasks of one job on one base model.
 
-A process frees all of its memory when it ends; a notebook would have to restart its runtime. Progress goes to stdout,
-one event per line. Output of libraries goes to stderr, which the parent stores as a log. Results are committed to the
-cache and nowhere else, so the process may be killed at any moment. It exits when its parent exits.
+The work has a process of its own because a process frees all of its memory when it ends; a notebook would have to
+restart its runtime. Progress goes to stdout, one event per line. Output of libraries goes to stderr, which the parent
+stores as a log. Results are written only to the cache, and each is committed as a whole, so the worker may be killed at
+any moment. The worker exits when its parent exits.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ Emit = Callable[[Event], None]
 
 
 def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
-    """Do the job in the file `arguments[0]`. Exit code 0 means that every result was reported, even if some failed.
+    """Do the job in the file `arguments[0]`. Returns 0 if every result was reported, even if some tasks failed.
 
     `sent` is called after each event that was sent to the parent.
     """
@@ -78,21 +79,21 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
 
 
 def _separate_streams() -> Any:
-    """Return a stream to the parent for events only, and redirect stdout to stderr, the log."""
+    """Return a stream that carries only events to the parent; redirect other output of stdout to stderr, the log."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
 
 
 def _end_with_parent() -> None:
-    """Exit when stdin is closed. The parent holds the other end and never writes, so it has then exited."""
+    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited."""
     while os.read(0, 1024):
         pass
     os._exit(1)
 
 
 def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
-    """Do every task of the job; return False if the process must end after a failure. Tests pass their own `tools`."""
+    """Do the tasks of the job; return False if one failed and the process must end. Tests pass their own `tools`."""
     try:
         worker = _Worker(job, emit, tools or Tools(trainers()))
     except HarnessError as error:
@@ -104,14 +105,14 @@ def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
 
 
 class _Worker:
-    """Does the tasks of a job on the base that it has loaded."""
+    """Loads the base of a job, and does the tasks of the job on it."""
 
     def __init__(self, job: Job, emit: Emit, tools: Tools) -> None:
         filter_worker_log()
         self._job, self._emit, self._tools, self._cache = job, emit, tools, Cache(Path(job.cache))
         self._phase = Phase.LOAD
         self._base, self._load = _load(job, self._cache)
-        # Check texts and grid before any training, so that a mistake shows now and not hours later.
+        # Check rows, prompts and grid before any training, so that a mistake shows now and not hours later.
         for task in job.tasks:
             if task.settings:
                 check_targets(self._base.model, task.settings)
@@ -124,7 +125,7 @@ class _Worker:
         self._check_prompts()
 
     def _check_fit(self, task: Task) -> None:
-        """Check that an adapter that was trained elsewhere can be attached to this base.
+        """Check that the adapter that the user gave with `--adapter` can be attached to this base.
 
         Raises:
             ModelError: the adapter cannot be attached.
@@ -136,14 +137,15 @@ class _Worker:
                 pass
         except (EngineError, ValueError, TypeError, KeyError) as error:
             why = error.message if isinstance(error, EngineError) else f"PEFT cannot attach it: {error}"
-            remedy = "It was trained on a base with other layers, or is damaged."
+            remedy = "Give an adapter that was trained on this model. If it was, copy it again: it is damaged."
             raise ModelError(f"--adapter {task.attach}: {why}", remedy=remedy) from error
 
     def go(self) -> bool:
-        """Do every task; return whether the process can continue.
+        """Do the tasks; return False if one failed and the process must end.
 
-        Tasks without training are answered in one batch. With the fused engine, tasks are trained in passes. If an
-        earlier worker was killed between training and answering a pass, that pass is answered first, as one batch.
+        Tasks without training are answered together, in batches. The fused engine trains several tasks together, which
+        is a pass. If an earlier worker was killed after it trained a pass and before it answered the prompts of that
+        pass, they are answered first, together.
         """
         job, tasks = self._job, [task for task in self._job.tasks if can_batch(task, self._job.engine)]
         training = [task for task in tasks if task.train]
@@ -163,10 +165,10 @@ class _Worker:
         return all(self.do(task) for task in (*rest, *alone, *others))
 
     def _answer_together(self, batched: BatchedWorker, tasks: Sequence[Task]) -> list[Task]:
-        """Answer tasks in batches; return those that must be answered one by one."""
+        """Answer the prompts of these tasks in batches; return the tasks that must be answered one by one."""
         asked = [replace(task, train=False) for task in tasks]
         for task in tasks:
-            if not task.train:  # a trained task has reported its start
+            if not task.train:  # tasks that were trained here have already reported their start
                 self._emit(Event(EventKind.STARTED, task.trial))
         self._phase = Phase.ANSWER_AFTER
         apart = batched.answer(asked)
@@ -181,7 +183,7 @@ class _Worker:
         return found is not None and found.status is Status.SUCCEEDED
 
     def do(self, task: Task) -> bool:
-        """Do one task from start to end; return whether the process can continue."""
+        """Do one task from start to end; return False if it failed and the process must end."""
         self._emit(Event(EventKind.STARTED, task.trial))
         try:
             trained = self._train(task) if task.settings and task.train else None
@@ -191,7 +193,7 @@ class _Worker:
                     self._answer(replace(task, training=each.id, prompts=each.prompts))
         except StoreError as error:
             return _refuse(error, self._emit)
-        except Exception as error:  # noqa: BLE001 - after any error other trials continue; the log has the traceback
+        except Exception as error:  # noqa: BLE001 - a new worker does the other tasks; the log has the traceback
             shortage = _shortage(self._job, self._phase, error)
             self._remember(task, error, shortage)
             return _end(task.trial, error, self._emit, shortage)
@@ -212,7 +214,7 @@ class _Worker:
         return training
 
     def _answer(self, task: Task) -> None:
-        """Answer a task's prompts with the saved adapter and not the one in memory, since users load the saved one."""
+        """Answer a task's prompts with the saved adapter, not with the one in memory: users load the saved one."""
         if not task.prompts:
             return
         self._phase = answer_phase(task)
@@ -237,7 +239,7 @@ class _Worker:
         self._cache.commit_answers(task.training, AnswerPass(tuple(answers), (*costs, cost)))
 
     def _remember(self, task: Task, error: Exception, shortage: Shortage | None) -> None:
-        """Commit a training that ran out of memory as a result, so that the next run does not try it again."""
+        """If the training ran out of memory, commit that as its result, so that the next run does not try again."""
         if shortage and shortage.phase is Phase.TRAIN:
             known, message = self._cache.training(task.training), _message(error, shortage)
             if known is None or known.status is not Status.SUCCEEDED:
@@ -258,7 +260,7 @@ class _Worker:
 
     @property
     def _context(self) -> float:
-        """Length of the model's context in tokens; infinite if its config has none."""
+        """Length of the model's context in tokens; infinite if the model's config does not limit it."""
         return getattr(self._base.model.config, "max_position_embeddings", None) or math.inf
 
     def _check_prompts(self) -> None:
@@ -282,7 +284,7 @@ class _Worker:
 
 
 def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
-    """Load the base, measure the cost, and save a newly quantised base for later workers."""
+    """Load the base and measure what loading costs; save a newly quantised base for later workers."""
     saved = _saved(job, cache)
     meter = Meter(job.machine)
     with meter:
@@ -297,7 +299,7 @@ def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
 
 
 def _saved(job: Job, cache: Cache) -> Path | None:
-    """Return the folder of the saved quantised base, or None; a base with random weights is made if it is missing."""
+    """Return the folder of the saved base, or None. For a model with random weights, a missing base is made first."""
     there = cache.base(job.base) if job.base else None
     if there or not job.model.shape_only:
         return there
@@ -312,15 +314,17 @@ def _named(job: Job) -> SavedBase:
 
 
 def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:
-    """Return the tokens of a prompt, and of its longest conversation with a reference or choice."""
+    """Return the number of tokens of a prompt, and of the prompt with its longest reference or choice (0 without)."""
     from jinja2 import TemplateError
 
     try:
         given = [len(follow(prompt.messages, text, base.tokenizer).input_ids) for text in texts_of(prompt)]
         return len(render(prompt.messages, base.tokenizer, ask=True)), max(given, default=0)
     except TemplateError as error:
-        remedy = "Some templates have no system role, and most want user and assistant in turn."
-        raise SuiteError(f"{_called(prompt)}: the model's chat template: {error}", remedy=remedy) from None
+        remedy = "Let user and assistant alternate; if the template has no system role, remove the system message."
+        raise SuiteError(
+            f"{_called(prompt)} cannot be written with the model's chat template: {error}", remedy=remedy
+        ) from None
 
 
 def _called(prompt: Prompt) -> str:
@@ -345,7 +349,7 @@ def _refuse(error: HarnessError, emit: Emit) -> bool:
 
 
 def _end(trial: str, error: Exception, emit: Emit, shortage: Shortage | None = None) -> bool:
-    """Report that a task ended with an exception."""
+    """Report that loading (without `trial`) or a trial ended with an exception; return False: the process must end."""
     traceback.print_exception(error)
     if _disk_is_full(error):
         remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
@@ -363,7 +367,7 @@ def _status(error: Exception) -> Status:
 
 
 def _message(error: Exception, shortage: Shortage | None = None) -> str:
-    """Describe an error in one line; errors of the harness keep their whole text."""
+    """Describe an error in one line, but keep the whole text of an error that the harness raised."""
     text = str(error).strip()
     if isinstance(error, HarnessError):
         return text

@@ -120,7 +120,9 @@ def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
 
     tokenizer = deepcopy(base.tokenizer)
     tokenizer.chat_template = "{{ raise_exception('no system role here') }}"
-    with pytest.raises(SuiteError, match="training row 3: the model's chat template: no system role here"):
+    with pytest.raises(
+        SuiteError, match="training row 3 cannot be written with the model's chat template: no system role here"
+    ):
         tokenize([talk("Hi.", "Hello.", line=3)], tokenizer, 512)
 
 

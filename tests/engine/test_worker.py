@@ -122,7 +122,9 @@ def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
 def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
     """A job is refused if one of its target modules does not exist; PEFT would silently train the others."""
     typo = task("typo", replace(TINY, target_modules=("q_proj", "vproj")))
-    assert refusal(job(tmp_path, task(), typo)).startswith("target_modules: the model has no module 'vproj'\nIt has ")
+    assert refusal(job(tmp_path, task(), typo)).startswith(
+        "target_modules: the model has no module 'vproj'\nChoose from "
+    )
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
@@ -143,7 +145,9 @@ def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) ->
     model = variant_of_pocket(folder, template + plain)
     told = Prompt("key", (Message("system", "Be brief."), Message("user", "Who are you?")))
     message = refusal(job(tmp_path, task(asked=(told,)), model=model))
-    assert message.startswith("the case that asks 'Who are you?': the model's chat template: System role not supported")
+    assert message.startswith(
+        "the case that asks 'Who are you?' cannot be written with the model's chat template: System role not supported"
+    )
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 answers              answers prompts with one model, in batches
 continuous_batching  answers with the base and many adapters in one batch; a waiting prompt replaces a row that ends
-kv_cache             holds keys and values of the rows of a continuous batch
+kv_cache             holds the attention keys and values of a continuous batch
 sampling             chooses the next token
 log_probabilities    computes log-probabilities of given texts, without generating
 backends             gives PyTorch and llama.cpp one interface

@@ -64,7 +64,7 @@ def _generate(base: Base, model: Any, requests: Sequence[_Request], decoding: De
     from transformers import LogitsProcessorList
 
     tokenizer, width = base.tokenizer, max(len(request.ids) for request in requests)
-    # On a CPU, batches of fewer than four rows use another matrix product, which rounds differently.
+    # Fill up to four rows on a CPU: smaller batches use another matrix product, which rounds differently.
     rows = [*requests, *[requests[0]] * (4 - len(requests))] if base.machine.kind is DeviceKind.CPU else list(requests)
     pads = [width - len(one.ids) for one in rows]
     ids = [[tokenizer.pad_token_id] * pad + one.ids for one, pad in zip(rows, pads, strict=True)]
@@ -95,7 +95,7 @@ def answer_of(key: str, finished: tuple[str, int, bool], logs: Sequence[float]) 
 def finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -> tuple[str, int, bool]:
     """Return the text of an answer, its number of tokens, and whether the limit on new tokens cut it.
 
-    `row` are the generated tokens. Tokens after an end token or a stop string are ignored.
+    `row` has the ids of the generated tokens. Tokens after an end token or a stop string are ignored.
     """
     end = next((at for at, token in enumerate(row) if token in ends), None)
     kept = row if end is None else row[:end]
@@ -108,7 +108,10 @@ def finish(tokenizer: Any, row: list[int], ends: set[int], decoding: Decoding) -
 
 
 def stopped(tokenizer: Any, tokens: list[int], stops: Sequence[str]) -> int | None:
-    """Return the number of tokens up to the first stop string, or None. A special token's name can be a stop string."""
+    """Return the number of tokens up to the end of the first stop string; None without one.
+
+    The text of a special token can be a stop string, too.
+    """
 
     def has_stop(count: int) -> bool:
         text = tokenizer.decode(tokens[:count])

@@ -1,6 +1,7 @@
 """Backends that answer prompts: a model in PyTorch, or a GGUF file in llama.cpp.
 
-Both get the same tokens, rendered by the tokenizer of the run, and decode greedily.
+Both get the same tokens, rendered by the tokenizer of the run, and decode greedily. Only `llama_cpp_chat` answers as
+llama.cpp answers its users.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class GgufBackend:
         return torch.tensor(self.llama.scores[: len(ids)])
 
     def tokens_of(self, prompt: Prompt) -> list[int]:
-        """Tokenize the prompt's text with llama.cpp's own tokenizer, as users of llama.cpp do."""
+        """Tokenize the prompt's text with the tokenizer in the GGUF file, as users of llama.cpp do."""
         text = self.tokenizer.apply_chat_template(as_chat(prompt.messages), tokenize=False, add_generation_prompt=True)
         return list(self.llama.tokenize(str(text).encode(), add_bos=False, special=True))
 
@@ -153,9 +154,8 @@ class GgufBackend:
 
     def _check_room(self, tokens: int) -> None:
         if tokens > self.llama.n_ctx():
-            raise EngineError(
-                f"prompt and answer take {tokens} tokens, and the model's context is {self.llama.n_ctx()}"
-            )
+            message = f"prompt and answer take {tokens} tokens, and the model's context is {self.llama.n_ctx()}"
+            raise EngineError(message, remedy="Shorten the prompt, or lower decoding.max_new_tokens in suite.yaml.")
 
 
 @contextlib.contextmanager
@@ -185,7 +185,7 @@ def open_gguf(
 def llama_cpp_chat(file: Path, decoding: Decoding) -> Callable[[Sequence[Message]], str]:
     """Return a function that answers a conversation as llama.cpp answers its users.
 
-    The function uses the chat template and the tokenizer in the file, and the run's decoding.
+    The function uses the chat template and the tokenizer in the file, and the settings in `decoding`.
 
     Raises:
         EngineError: llama.cpp cannot read the file.

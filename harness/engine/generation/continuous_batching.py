@@ -37,7 +37,7 @@ MOST_ROWS = 128
 JOIN_TOKENS = 4096
 """Largest number of prompt tokens in one forward pass when rows join."""
 _USABLE = 0.75
-"""Share of free memory for keys and values; activations and logits of a step need memory, too."""
+"""Share of free memory for keys and values; the rest is for the activations and logits of a step."""
 BASE = -1
 """The adapter position of rows without an adapter."""
 
@@ -79,8 +79,8 @@ def read_adapter(base: Base, folder: Path) -> Adapter | None:
 def attends_to_all(base: Base, prompts: Sequence[Prompt], decoding: Decoding) -> bool:
     """Whether every token of these prompts and their answers attends to all earlier tokens.
 
-    If not, the model has a sliding window. It is measured in columns of the cache, and in a continuous batch a row's
-    columns have gaps.
+    If not, the model has a sliding window that is shorter than they are. Such a model cannot answer in a continuous
+    batch: the window is counted in columns of the cache, and there a row's columns have gaps.
     """
     config = base.model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
@@ -94,7 +94,7 @@ def _longest(base: Base, prompts: Iterable[Prompt]) -> int:
 
 
 def rows_at_once(base: Base, requests: Sequence[Request], decoding: Decoding, *, least: int) -> int:
-    """Return how many rows to answer at once: `least` on a CPU, and on a GPU as many as fit in its free memory."""
+    """Return how many rows to answer at once: `least` on a CPU; on a GPU, as many as fit, but at least `least`."""
     if base.machine.kind is DeviceKind.CPU:
         return least
     from harness.engine.trainers.fused.concurrency import free_bytes
@@ -192,7 +192,7 @@ class _Slot:
     """Number of columns of the cache that the prompt takes, with padding."""
 
     def padding(self, decoding: Decoding) -> _Slot:
-        """Return a padding row with its own generator; its output is discarded."""
+        """Return a copy of this row that only fills an empty place in the batch; its output is discarded."""
         return replace(replace(self).begin(decoding), ended=True)
 
     def begin(self, decoding: Decoding) -> _Slot:
@@ -209,7 +209,7 @@ class _Batch:
         self._base, self._stack, self._decoding = base, stack, decoding
         self._rows, self._join_tokens = rows, join_tokens
         self._ends = _ends(base)
-        # On a CPU, batches of fewer than four rows use another matrix product, which rounds differently.
+        # Have at least four rows on a CPU: smaller batches use another matrix product, which rounds differently.
         self._least = 4 if base.machine.kind is DeviceKind.CPU else 1
         self._slots: list[_Slot] = []
         self._cache: Cache | None = None
@@ -224,7 +224,7 @@ class _Batch:
         """The column of each row's last token in the cache, (rows,); earlier columns may be padding."""
 
     def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
-        """Yield every slot when it has ended. If memory runs out, unfinished rows restart in a smaller batch.
+        """Yield every slot when it has ended. If memory runs out, unfinished rows start again in half as many rows.
 
         Raises:
             torch.OutOfMemoryError: a single row does not fit in memory.
@@ -252,7 +252,7 @@ class _Batch:
     def _advance(self, waiting: list[_Slot]) -> list[_Slot]:
         """Let waiting rows join and generate their first token, or generate one token for every row in the batch.
 
-        Returns the slots that ended with it.
+        Returns the slots that ended with that token.
         """
         active = self._active
         room = self._rows - len(active)
@@ -261,7 +261,7 @@ class _Batch:
                 self._open(waiting)
             count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
             ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
-            # Delete them only after `_join`: after an out-of-memory error they must still be waiting.
+            # Only now are they no longer waiting: if `_join` runs out of memory, they must still be in the list.
             del waiting[:count]
             return ended
         if not waiting and 2 * len(active) <= len(self._slots) > self._least:
@@ -313,7 +313,7 @@ class _Batch:
         return ended
 
     def _keep_active(self) -> None:
-        """Remove rows that have ended, once no prompt waits for a row."""
+        """Remove the rows that have ended. To be called when no prompt waits to take their place."""
         import torch
 
         from harness.engine.generation.kv_cache import keep
@@ -334,14 +334,14 @@ class _Batch:
     # --- tokens ---------------------------------------------------------------------------------------------------
 
     def _step(self) -> list[_Slot]:
-        """Generate one token for every row in the batch; return the slots that end with it."""
+        """Generate one token for every row in the batch; return the slots that end with that token."""
         reach = max(slot.width + len(slot.tokens) for slot in self._active)
         self._mask.scatter_(1, self._columns[:, None], value=True)
         self._places.step(self._columns, reach)
         scores = self._scores(self._last, self._mask[:, :reach], self._positions)
         self._last, ended = self._take(self._slots, scores)
         self._positions = self._positions + 1
-        # Rows that have ended stay in the last column, since their output is discarded.
+        # Rows that have ended may write to the last column again and again: their output is discarded.
         self._columns = (self._columns + 1).clamp(max=self._places.columns - 1)
         return ended
 

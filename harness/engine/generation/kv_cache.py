@@ -1,4 +1,7 @@
-"""Keys and values of a continuous batch. Every row counts its own columns, so rows can be replaced without copying."""
+"""The attention keys and values of a continuous batch: a row for each answer, a column for each of its tokens.
+
+Every row counts its own columns, so a row can be replaced without copying the others.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class Slots:
-    """The rows and columns that the next tokens are written to: set before each forward, read by every layer."""
+    """The rows and columns to which the next tokens are written: set before each forward pass, read by every layer."""
 
     def __init__(self, rows: int, columns: int, device: torch.device) -> None:
         self.rows, self.columns, self.device = rows, columns, device
@@ -22,7 +25,7 @@ class Slots:
     def join(self, rows: torch.Tensor) -> None:
         """Prepare for a forward pass with the prompts of new rows, which start at column 0.
 
-        `rows`, (new rows,), are their places in the batch. Further rows of the forward pass are not stored.
+        `rows`, (new rows,), are their places in the batch. Rows of the forward pass after these are not stored.
         """
         self._joining = rows
 
@@ -39,16 +42,16 @@ class Slots:
 
     @property
     def past(self) -> int:
-        """Number of columns before the next tokens."""
+        """Number of columns that are in use before the next tokens are written."""
         return 0 if self._joining is not None else self._reach - 1
 
     def put(self, buffer: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        """Write keys or values to `buffer`, and return all those that the new tokens attend to.
+        """Write keys or values to `buffer`, and return all keys or values that the new tokens attend to.
 
         `given` is (rows, heads, tokens, features); `buffer` and the result are (rows, heads, columns, features).
         """
         if self._joining is not None:
-            # An earlier row may have left infinite values, which a mask would turn into NaN.
+            # The row that was here before may have left infinite values, which a mask would turn into NaN.
             buffer.index_fill_(0, self._joining, 0)
             buffer[self._joining, :, : given.shape[2]] = given[: len(self._joining)]
             return given

@@ -34,8 +34,8 @@ def evaluate(
 ) -> list[Evaluated]:
     """Return the log-probabilities of each prompt's reference and choices as the assistant's next message.
 
-    Log-probabilities cover the tokens that training would learn from, including the end of the turn. So an answer and a
-    longer answer that begins with it have different log-probabilities.
+    Log-probabilities cover the tokens that training would learn from, including the end of the turn. So an answer has
+    another log-probability than the beginning of a longer answer with the same words.
     """
     return evaluate_all(base, model, prompts, batch_size=batch_size)
 
@@ -99,7 +99,10 @@ def likelihoods(
 
 
 def likelihood(total: float, tokens: int) -> Likelihood | None:
-    """Return `total`, the log-probability of `tokens` tokens, cut at 0; None if it is not finite or `tokens` is 0."""
+    """Return `total`, the log-probability of `tokens` tokens, but 0 if rounding made it positive.
+
+    Returns None if `total` is not finite or `tokens` is 0.
+    """
     return Likelihood(min(total, 0.0), tokens) if tokens and math.isfinite(total) else None
 
 
@@ -112,7 +115,7 @@ def _evaluated(number: int, prompt: Prompt, found: dict[tuple[int, str], Likelih
 def _totals(base: Base, model: Any, rows: Sequence[Row]) -> list[float]:
     """Return for each row the sum of its labels' log-probabilities.
 
-    Rows are padded on the right. No token attends to later padding, and positions are those of an unpadded row.
+    Rows are padded on the right: no token attends to later padding, and every token keeps its position.
     """
     import torch
 

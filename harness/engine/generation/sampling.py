@@ -24,7 +24,7 @@ class Chooser:
         self._logs: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores, (rows, vocabulary), with noise and record log-probabilities; called once per step."""
+        """Return the scores, (rows, vocabulary), with noise; record the log-probability of each token taken."""
         del input_ids
         noisy = with_noise(scores, self._temperature, self._generators)
         _, logs = chosen(scores, noisy)
@@ -47,12 +47,12 @@ def choose(
 
 
 def with_noise(scores: torch.Tensor, temperature: float, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    """Return scores, (rows, vocabulary), whose maximum is the token to take: unchanged at temperature 0."""
+    """Return scores, (rows, vocabulary), whose maximum is the token to take; at temperature 0, unchanged."""
     import torch
 
     if not temperature:
         return scores
-    # In double precision: with a float's 24 bits, tokens less likely than 1 in 16 million would never be sampled.
+    # Draw in double precision: with a float's 24 bits, tokens less likely than 1 in 16 million would never be sampled.
     uniform = torch.stack([torch.rand(scores.shape[-1], generator=own, dtype=torch.float64) for own in generators])
     return scores / temperature - (-uniform.log()).log().to(scores)
 

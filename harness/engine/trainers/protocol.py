@@ -1,7 +1,7 @@
 """The interface of a trainer: its input, its result and its methods.
 
 Another trainer (DPO, for example) is one module beside `sft` that implements `Trainer`, and one row in
-`harness.engine.trainers`.
+`harness.engine.trainers.registry`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Progress = Callable[[Step, int], None]
 """Called after each optimizer step with the step and the total number of steps."""
 TrialProgress = Callable[[str, Step, int], None]
-"""`Progress` of several trials: called with the trial's name too."""
+"""`Progress` of several trials: called after each step with the trial's name, the step and the number of steps."""
 Keep = Callable[[int, Callable[[Path], None]], None]
 """Called at the end of each epoch except the last, with its number and a function that saves the adapter to a folder.
 
@@ -52,11 +52,11 @@ class TrainingResult:
     steps: tuple[Step, ...]
     trainable_parameters: int
     supervised_tokens: int
-    """Tokens with a label, over all steps."""
+    """Number of tokens with a label, over all steps."""
     tokens: int
-    """Tokens of all batches, over all steps."""
+    """Number of tokens without padding, over all steps."""
     keeping: float
-    """Seconds spent in `keep`."""
+    """Seconds spent in the trial's `keep`."""
     cost: PhaseCost | None = None
     """Time and memory; None if other trials were trained in the same pass."""
     fingerprint: Fingerprint | None = None
@@ -89,7 +89,7 @@ class Trainer(Protocol):
         or exhausted, the base has no adapter.
 
         Raises:
-            EngineError: a trial cannot be trained on this base, or a guard failed.
+            EngineError: a trial cannot be trained on this base, or a guard found that it would be trained wrongly.
             torch.OutOfMemoryError: a trial does not fit in memory.
         """
         ...

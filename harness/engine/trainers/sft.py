@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from trl import SFTConfig, SFTTrainer
 
 MAX_SKIPPED_STEPS = 16
-"""Largest number of skipped steps in a row: fp16's loss scale starts at 2**16 and halves each time, to 1 after 16."""
+"""Number of steps in a row that may be skipped because fp16 gradients overflowed; more count as divergence.
+
+The loss scale starts at 2**16 and is halved at each skipped step, so it is 1 after 16 of them."""
 
 
 class Trainable(Protocol):
@@ -45,7 +47,7 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained(TrainingResult):
-    """The result of a training. `model` has the adapter until the context that yielded this result ends."""
+    """The result of a training. `model` has the adapter until the context of `trained` ends."""
 
     model: PeftModel
     cost: PhaseCost
@@ -57,7 +59,7 @@ class Trained(TrainingResult):
 
 @dataclass(frozen=True)
 class Sft:
-    """The reference trainer: one trial after another with TRL's SFTTrainer."""
+    """The reference trainer: trains one trial after another with TRL's SFTTrainer."""
 
     def check(self, base: Base, settings: Settings) -> None:
         """Check that the base is in the quantisation that the settings name.
@@ -94,7 +96,8 @@ def trained(
     The status is SUCCEEDED, or DIVERGED if a loss, a gradient norm or a weight was not finite.
 
     Raises:
-        EngineError: a guard failed: a weight is in another precision, or a parameter gets no gradient.
+        EngineError: the base is in another quantisation, a weight has a wrong precision, or a guard found that an
+            adapter weight would get no gradient.
         torch.OutOfMemoryError: the training does not fit in the GPU's memory.
     """
     check_quantization(base, settings)
@@ -166,11 +169,11 @@ class TrainingLog:
         self._keep = keep
         self._epochs = 0
         self.keeping = 0.0
-        """Seconds spent in `keep`."""
+        """Seconds spent in `keep` so far."""
         self._counts: list[Any] = []
 
     def watch(self, trainer: SFTTrainer) -> None:
-        """Make the trainer count the tokens of every batch; the counts stay on the device until the step ends."""
+        """Make the trainer count the tokens of every batch; the counts stay on the device until the step is logged."""
         compute = trainer.compute_loss
 
         def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -208,7 +211,7 @@ class TrainingLog:
         return Callback()
 
     def end_epoch(self, save: Callable[[Path], None]) -> None:
-        """Call `keep`, if given, at the end of an epoch that is not the last; `save` writes the current adapter."""
+        """Call `keep`, if there is one, at the end of an epoch before the last; `save` writes the current adapter."""
         started = time.perf_counter()
         self._epochs += 1
         if self._keep:
@@ -216,7 +219,7 @@ class TrainingLog:
         self.keeping += time.perf_counter() - started
 
     def add(self, number: int, total: int, logs: dict[str, Any]) -> None:
-        """Record one step from the trainer's log, and detect divergence."""
+        """Record one step from what the trainer logs, and detect divergence."""
         self.tokens += sum(int(seen) for seen, _ in self._counts)
         self.supervised += sum(int(learned) for _, learned in self._counts)
         self._counts.clear()
@@ -242,7 +245,7 @@ class TrainingLog:
 
 
 def check_gradients(model: Trainable) -> None:
-    """Check before the first optimizer step that every adapter weight will be trained.
+    """Check that the first optimizer step will train every adapter weight; to be called before that step.
 
     Raises:
         EngineError: a trainable parameter is not in fp32, or has no gradient and would silently stay unchanged.
@@ -287,7 +290,7 @@ def fingerprint_of(
     `rows` are token ids and labels, `optimizer` is a torch optimizer, and `batch` is (rows in a batch, batches in a
     step).
     """
-    # Not `defaults`: some values, such as the trainer's weight decay, are only in the groups.
+    # Not from `optimizer.defaults`: some values, such as the trainer's weight decay, are only in the groups.
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
     given = {
         **{key: _one(group.get(key) for group in groups) for key in groups[0]},
@@ -304,13 +307,13 @@ def fingerprint_of(
 
 
 def _one(values: Iterable[Any]) -> Any:
-    """Return the value that all groups share, or the list of different values."""
+    """Return the value if all are equal, otherwise the list of the different values."""
     different = list(dict.fromkeys(values))
     return different[0] if len(different) == 1 else different
 
 
 def _collated(trainer: SFTTrainer) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield token ids and labels of each row from the collator, one row at a time to avoid padding."""
+    """Yield the token ids and labels that the collator makes of each row; one row at a time, to avoid padding."""
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
         yield batch["input_ids"].flatten().tolist(), batch["labels"].flatten().tolist()
@@ -325,7 +328,7 @@ def _finite(value: float) -> float | None:
 
 
 def _dataset(rows: Sequence[Row]) -> Dataset:
-    """Build the training dataset. TRL uses rows that have labels without changing them."""
+    """Build the training dataset. TRL does not change rows that already have labels."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()

@@ -2,7 +2,7 @@
 
 training        trains in rounds, in which every trial takes one optimizer step
 passes          decides which rows go through the base together
-stack, layer    the adapters of all trials, on the whole base and on one module
+stack, layer    hold the adapters of all trials, on the whole base and on one module
 layout          maps the rows of a pass to trials
 trial_state     holds one trial's data order, optimizer and schedule
 initialisation  makes and saves adapters exactly as PEFT does

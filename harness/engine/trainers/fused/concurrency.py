@@ -1,6 +1,6 @@
 """Estimates from tensor shapes how many trials fit in memory at once.
 
-If memory still runs out, `BatchedWorker` halves the number.
+If memory runs out nevertheless, `BatchedWorker` halves the number.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from harness.engine.loading import Base
 _STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
 """Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
 MOST = {DeviceKind.CPU: 8, DeviceKind.CUDA: 16}
-"""Largest number of trials in one pass, by device kind: more save little time, and a killed worker loses its pass."""
+"""Largest number of trials that are trained together, by device kind.
+
+More would save little time, and a killed worker loses all trials that it was training together."""
 _USABLE = 0.85
 """Share of free memory that may be used: allocators fragment, and estimates have errors."""
 
 
 def concurrency(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
-    """Return how many of these trials to train in one pass, at least one."""
+    """Return how many of the trials with these settings to train together, at least one."""
     gradients = 4 * max(adapter_weights(base, settings) for settings in sweep)
     free = _USABLE * free_bytes(base) - activations(base, pass_tokens) - gradients
     largest = max(1, *(adapter_bytes(base, settings) for settings in sweep))
@@ -41,7 +43,7 @@ def free_bytes(base: Base) -> int:
 
 
 def adapter_bytes(base: Base, settings: Settings) -> int:
-    """Return the bytes of a trial: weights in fp32, optimizer state, and the stack's weights and gradients."""
+    """Return the bytes of a trial: fp32 weights, optimizer state, and the weights and gradients in the stack."""
     state = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
     computed: int = base.model.dtype.itemsize
     return (4 + state + 2 * computed) * adapter_weights(base, settings)
@@ -67,7 +69,7 @@ def targets(base: Base, settings: Settings) -> list[Any]:
 
 def _sides(module: Any) -> tuple[int, ...]:
     """Return the input and output size of a module's matrix; empty if it has none."""
-    if hasattr(module, "in_features"):  # a 4-bit matrix is stored in another shape
+    if hasattr(module, "in_features"):  # read first, since a 4-bit matrix is stored in another shape
         return (module.in_features, module.out_features)
     weight = getattr(module, "weight", None)
     return tuple(weight.shape) if weight is not None and weight.ndim == 2 else ()
@@ -76,8 +78,8 @@ def _sides(module: Any) -> tuple[int, ...]:
 def activations(base: Base, tokens: int) -> int:
     """Return the bytes of a pass's activations.
 
-    These are the activations and gradients of one layer (per token about 16 times the hidden size and 6 times the inner
-    size), and for every layer its input (with gradient checkpointing on a GPU) or all its activations (on a CPU).
+    They are the activations and gradients of one layer (for each token, about 16 times the hidden size plus 6 times the
+    inner size), and what is kept of every layer: on a GPU its input (gradient checkpointing), on a CPU all activations.
     """
     config = base.model.config.get_text_config()
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)

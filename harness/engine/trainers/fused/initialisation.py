@@ -32,8 +32,8 @@ class InitialAdapter:
 def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list[InitialAdapter]:
     """Return the adapters that SFTTrainer starts with for each (settings, seed); the base is unchanged afterwards.
 
-    PEFT makes the first adapter of each configuration. `_redrawn` draws the others if it reproduces the first one:
-    PEFT takes seconds per adapter to wrap the hundreds of modules of a 7B model.
+    PEFT makes the first adapter of each configuration. If `_redrawn` reproduces that one, it also draws the others,
+    because PEFT takes seconds per adapter to wrap the hundreds of modules of a 7B model.
     """
     made: dict[int, InitialAdapter] = {}
     kinds: dict[str, list[int]] = {}
@@ -55,7 +55,8 @@ def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list
 def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter:
     """Return the adapter that SFTTrainer starts with under this seed, made by PEFT.
 
-    SFTTrainer sets the seed, lets PEFT draw, and on a quantised base rounds to bf16; the harness then casts to fp32.
+    SFTTrainer sets the seed, lets PEFT draw the weights, and on a quantised base rounds them to bf16. The harness then
+    casts them to fp32.
     """
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
@@ -74,7 +75,7 @@ def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter
 
 
 def _redrawn(like: InitialAdapter, base: Base, seed: int) -> dict[str, Pair]:
-    """Draw an adapter of the same configuration under another seed, with random numbers in PEFT's order.
+    """Draw an adapter with the configuration of `like` under this seed, using random numbers in PEFT's order.
 
     For each module, PEFT makes two new linear layers and then initialises `A` again.
     """

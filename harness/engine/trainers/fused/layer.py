@@ -17,7 +17,7 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class StackedLinear(torch.nn.Module):
-    """A linear module of the base with the adapters of all trials that have one on it (the members)."""
+    """A linear module of the base with the adapters of its members: the trials that adapt it."""
 
     A: torch.nn.Parameter
     """`A` of all members, (members, largest rank, in)."""
@@ -34,9 +34,10 @@ class StackedLinear(torch.nn.Module):
         self._number = number
 
     def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
-        """Replace the adapters: `A`, (rank, in), and `B`, (out, rank), by slot, and a scaling for each slot in order.
+        """Replace the adapters by `weights`: `A`, (rank, in), and `B`, (out, rank), for each member's slot.
 
-        The layer holds them in `dtype`, by default in their own.
+        `scaling` has a number for each of these slots, in the same order. The layer holds the adapters in `dtype`, by
+        default in the dtype that they have.
         """
         self.members = tuple(weights)
         self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
@@ -61,7 +62,7 @@ class StackedLinear(torch.nn.Module):
         return self._own(self.A.data, self.B.data) if self.members else {}
 
     def gradients(self) -> dict[int, Pair] | None:
-        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot; None if there are none."""
+        """Return the gradients of each member's `A`, (rank, in), and `B`, (out, rank), by slot; None without any."""
         if not self.members or self.A.grad is None or self.B.grad is None:
             return None
         return self._own(self.A.grad, self.B.grad)
@@ -78,7 +79,7 @@ class StackedLinear(torch.nn.Module):
             return result
         given = layout.gather(self._dropped(x) if self.training else x).to(self.A.dtype)
         inner = torch.bmm(given, self.A.transpose(1, 2))
-        # Scale last, as PEFT does, so that fp16 gradients overflow in the same places.
+        # Scale last, as PEFT does, so that fp16 gradients overflow where they do in PEFT.
         delta = torch.bmm(inner, self.B.transpose(1, 2)) * self._scaling
         return layout.add(result, delta.to(result.dtype))
 

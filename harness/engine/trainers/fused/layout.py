@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PassRow:
-    """One row of a pass: the slot of its trial, its length without padding, and the seed of its dropout.
+    """One row of a pass: the slot of its trial in the stack, its length without padding, and the seed of its dropout.
 
     A row whose slot belongs to no trial is computed by the base alone.
     """
@@ -32,7 +32,7 @@ class CurrentPass:
         self._layouts: dict[tuple[int, ...], Layout] = {}
 
     def set_dropouts(self, dropouts: Sequence[float]) -> None:
-        """Set the dropout of every slot, and discard layouts computed for earlier slots."""
+        """Set the dropout of every slot, and discard the layouts that were computed before the slots changed."""
         self.dropouts, self._layouts = tuple(dropouts), {}
 
     def enter(self, rows: Sequence[PassRow]) -> None:
@@ -40,7 +40,7 @@ class CurrentPass:
         self.rows, self._layouts = tuple(rows), {}
 
     def layout(self, members: tuple[int, ...], device: torch.device) -> Layout | None:
-        """Return the layout of the rows of these slots in the current pass; None if it has no such row."""
+        """Return the layout of the current pass's rows of these slots; None if the pass has no row of them."""
         if members not in self._layouts:
             self._layouts[members] = Layout([row.slot for row in self.rows], members, device)
         found = self._layouts[members]
@@ -48,7 +48,7 @@ class CurrentPass:
 
 
 class Layout:
-    """An index of the rows of a pass as (members, depth), where depth is the largest number of rows of a member.
+    """An index of the rows of a pass as (members, depth), where depth is the largest number of rows that a member has.
 
     Members with fewer rows are padded with zero rows.
     """
@@ -66,7 +66,7 @@ class Layout:
         self.ragged = any(len(rows) < self.depth for rows in own)
         if self.even or not self.any:
             return
-        # A padding position reads row 0, and `gather` then overwrites it with zeros.
+        # A padding position reads row 0, and `gather` then overwrites what it read with zeros.
         places = [rows + [-1] * (self.depth - len(rows)) for rows in own]
         flat = [row for rows in places for row in rows]
         self.source = torch.tensor([max(row, 0) for row in flat], device=device)

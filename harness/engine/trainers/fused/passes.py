@@ -9,9 +9,9 @@ from itertools import accumulate
 def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]]:
     """Divide rows of these lengths into passes, and return the indices of each pass's rows.
 
-    A pass costs `overhead` tokens plus its rows, padded to the longest of them. It has at most `limit` padded tokens,
-    unless a single row has more. Shortest rows come first. Dynamic programming over the distinct lengths finds the
-    cheapest division of the sorted rows.
+    A pass costs `overhead` tokens plus its rows, padded to the longest of them. A pass has at most `limit` padded
+    tokens, unless a single row has more. The passes with the shortest rows come first. Dynamic programming over the
+    distinct lengths finds the cheapest division of the sorted rows.
     """
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     distinct = sorted(set(lengths))
@@ -36,9 +36,10 @@ def passes(lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[in
 
 
 def even_passes(owners: Sequence[int], lengths: Sequence[int], *, overhead: int, limit: int) -> list[list[int]] | None:
-    """Divide rows as `passes` does, but with the same number of rows of every owner in each pass; None if impossible.
+    """Divide rows as `passes` does, but each pass has equally many rows of every owner; None if that is impossible.
 
-    The rows of such a pass need not be gathered by owner. For wide layers, gathering costs more than some padding.
+    An owner is a trial. The rows of such a pass need not be gathered by owner. For wide layers, gathering costs more
+    than some padding.
     """
     own = [
         sorted((n for n, one in enumerate(owners) if one == owner), key=lengths.__getitem__) for owner in set(owners)

@@ -27,7 +27,7 @@ class Probe:
     """Time and memory of a trial's steps when it is trained alone."""
 
     cost: PhaseCost
-    """Memory peaks of the probe."""
+    """Cost of the probe; only its memory figures hold for a whole training."""
     full: float
     """Seconds of a full step."""
     last: float
@@ -38,7 +38,7 @@ class Probe:
     """Steps of the probe."""
 
     def alone(self, steps: int, tokens: int) -> PhaseCost:
-        """Return the cost of a training with `steps` steps and `tokens` tokens."""
+        """Return what a training with `steps` steps and `tokens` tokens costs if the trial is trained alone."""
         ends = steps // self.per_epoch
         seconds = (steps - ends) * self.full + ends * self.last
         note = f"alone, from a solo probe of {self.steps} steps, scaled to {steps}"
@@ -55,10 +55,10 @@ def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
 
 
 def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer) -> Probe:
-    """Train one short epoch: a step that loads kernels, timed steps, a step with the longest rows, and the last step.
+    """Train a trial alone for one short epoch, and measure the cost.
 
-    Memory peaks in the step with the longest rows. That step is not the first one, in which the optimizer has no state
-    yet.
+    The steps are one that loads kernels, the timed ones, one with the longest rows, and the last one of an epoch.
+    Memory peaks in the step with the longest rows. That one does not come first, when the optimizer has no state yet.
 
     Raises:
         torch.OutOfMemoryError: the trial does not fit in memory alone.
@@ -66,7 +66,7 @@ def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer)
     few = replace(settings, epochs=1.0, learning_rate=1e-9, warmup=0.0)
     size, per_epoch = few.batch_size * few.gradient_accumulation, steps_of(len(rows), few)
     rest = len(rows) % size
-    if per_epoch == 1:  # every step has all rows
+    if per_epoch == 1:  # one step has all rows of an epoch
         chosen, rest, few = list(rows), 0, replace(few, epochs=1.0 + TIMED)
     else:
         chosen = _chosen(rows, few, size, rest)

@@ -30,12 +30,12 @@ class Adapter:
 
 
 class Stack:
-    """Adapters stacked on a base. A trial's slot is its position; when a trial leaves, later trials move up."""
+    """Adapters stacked on a base. A trial's slot is its position here; when a trial leaves, later trials move up."""
 
     def __init__(
         self, model: PreTrainedModel, adapters: Sequence[Adapter], *, dtype: torch.dtype | None = None
     ) -> None:
-        """Wrap every module that an adapter has weights for. Weights are held in `dtype`, by default in their own."""
+        """Wrap every module that an adapter has weights for. `dtype` is that of the stack, by default the adapters'."""
         from harness.engine.trainers.fused.layer import StackedLinear
 
         self._model, self._dtype = model, dtype
@@ -50,7 +50,7 @@ class Stack:
         try:
             self._fill({name: dict(enumerate(_weights(adapters, name))) for name in self.layers})
         except BaseException:
-            # The caller has no stack to remove yet, and the next stack would wrap these layers.
+            # The caller has no stack that it could remove, and the next stack would wrap the layers of this one.
             self.remove()
             raise
 
@@ -65,7 +65,7 @@ class Stack:
         return self._by_slot({name: layer.views() for name, layer in self.layers.items()})
 
     def gradients(self) -> list[dict[str, Pair]]:
-        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot and module; modules may be missing."""
+        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot and module; a module may lack them."""
         return self._by_slot({name: layer.gradients() or {} for name, layer in self.layers.items()})
 
     def _by_slot(self, found: Mapping[str, Mapping[int, Pair]]) -> list[dict[str, Pair]]:
@@ -73,7 +73,7 @@ class Stack:
         return [{name: own[slot] for name, own in found.items() if slot in own} for slot in slots]
 
     def leave(self, slots: Collection[int]) -> None:
-        """Remove the trials in these slots; the weights of the others are copied to new storage unchanged."""
+        """Remove the trials in these slots; the weights of all other trials are copied unchanged."""
         kept = [number for number in range(len(self.adapters)) if number not in slots]
         views = {name: layer.views() for name, layer in self.layers.items()}
         left = {name: {new: own[old] for new, old in enumerate(kept) if old in own} for name, own in views.items()}

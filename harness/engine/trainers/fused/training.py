@@ -57,7 +57,7 @@ PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
 EVEN = 1.25
-"""Passes with the same number of rows of every trial are used if they cost at most this many times the cheapest."""
+"""If passes with equally many rows of every trial cost at most this many times the cheapest ones, they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class FusedResult(TrainingResult):
 
 @dataclass(frozen=True)
 class Fused:
-    """The fused trainer: all trials in shared passes over the base."""
+    """The fused trainer: trains all trials in shared passes over the base."""
 
     def check(self, base: Base, settings: Settings) -> None:
         """Check that a trial can be trained on this base together with others.
@@ -104,10 +104,13 @@ def train_together(
     log_probabilities: LogProbabilities | None = None,
     pass_tokens: int | None = None,
 ) -> Generator[FusedResult]:
-    """Train the trials in shared passes and yield each when it has ended; afterwards the base has no adapter.
+    """Train the trials in shared passes and yield the result of each when it has ended.
+
+    When all have ended, the base has no adapter.
 
     Raises:
-        EngineError: a trial needs another quantisation or cannot be fused, or a guard failed.
+        EngineError: a trial needs another quantisation or cannot be fused, or a guard found that it would be trained
+            wrongly.
         torch.OutOfMemoryError: a single row does not fit in memory, or the states of all trials do not.
     """
     for trial in trials:
@@ -132,7 +135,7 @@ class _Run:
         pass_tokens: int | None,
         undo: contextlib.ExitStack,
     ) -> None:
-        """Put the adapters on the base. Clean-ups are added to `undo` at once, since any line may run out of memory."""
+        """Put the adapters on the base. What must be undone goes to `undo` at once: any line may run out of memory."""
         import torch
 
         self._base = base
@@ -142,7 +145,7 @@ class _Run:
         self._log_probabilities = log_probabilities or _fused_head(base)
         self._trials, self._configs = list(trials), [one.config for one in initial]
         self._states = [self._state(trial, one.adapter, progress) for trial, one in zip(trials, initial, strict=True)]
-        # The stack is in compute precision; the optimizers work on the full-precision weights of each trial state.
+        # The stack is in compute precision. The optimizers work on the trial states' weights in full precision.
         held = base.model.dtype if self._autocast else None
         both = zip(initial, self._states, strict=True)
         self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
@@ -212,7 +215,7 @@ class _Run:
         """Run forward and backward for all rows of a round; return each trial's losses, a list of scalars per trial.
 
         `rows` are (slot, number within the window, row). If memory runs out, the round is repeated with smaller passes,
-        and later rounds use these too.
+        and the passes of later rounds are as small.
         """
         import torch
 
@@ -289,8 +292,8 @@ def _save_now(state: TrialState, config: LoraConfig, folder: Path) -> None:
 def _fused_head(base: Base) -> LogProbabilities:
     """Return the function that computes log-probabilities: TRL's fused head, which never holds all logits in memory.
 
-    On a CPU, the fused head computes logits at every position. If the model does not change its logits, return instead
-    a function that computes them only at positions with a label.
+    On a CPU, that head computes logits at every position. So a function that computes them only at positions with a
+    label is returned there, unless the model scales or caps its logits.
     """
     config = base.model.config.get_text_config()
     if base.machine.kind is DeviceKind.CPU and not any(getattr(config, name, None) for name in _LOGITS_CHANGED):
@@ -309,11 +312,11 @@ def _fused_head(base: Base) -> LogProbabilities:
 _LOGITS_CHANGED = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
 )  # fmt: skip
-"""Settings in model configurations that change logits; TRL's fused head knows the same ones."""
+"""Settings in model configurations that change logits; TRL's fused head supports the same ones."""
 
 
 def _labelled_only(model: Any, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Implement `LogProbabilities` with logits computed only at positions with a label.
+    """Compute `LogProbabilities` from logits at positions with a label only.
 
     `ids` and `labels` are (rows, tokens), the result is (rows, tokens - 1).
     """

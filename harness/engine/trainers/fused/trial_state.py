@@ -28,7 +28,7 @@ ELEMENTWISE = ("AdamW", "Adagrad", "RMSprop", "SGD")
 
 @dataclass(frozen=True)
 class Window:
-    """The rows of one optimizer step, and the (fractional) epoch after it."""
+    """The numbers of the rows of one optimizer step, and how many epochs (with fraction) are done after the step."""
 
     rows: tuple[int, ...]
     epoch: float
@@ -78,7 +78,7 @@ class LossScale:
 class TrialState:
     """One trial of a fused training. All its parameters are views of one vector, (size,), in full precision.
 
-    The stack holds a copy of them in compute precision.
+    The stack holds a copy of the parameters in compute precision.
     """
 
     def __init__(
@@ -114,7 +114,10 @@ class TrialState:
         return self._vector.numel()
 
     def use_gradient_buffer(self, buffer: torch.Tensor) -> None:
-        """Use `buffer`, (at least `size`,), for gradients. Other trials may use it between two steps of this one."""
+        """Store this trial's gradients in the first `size` elements of the one-dimensional `buffer`.
+
+        Between two steps of this trial, other trials may use the same buffer.
+        """
         self._gradient, self._gradients = buffer[: self.size], self._parts(buffer)
         self._vector.grad = self._gradient
         for parameter, gradient in zip(self._own, self._gradients, strict=True):
@@ -126,13 +129,13 @@ class TrialState:
         return bool(self.log.diverged) or len(self.log.steps) == self.total
 
     def next_window(self) -> Window:
-        """Advance to the rows of the next step, and return them."""
+        """Advance to the window of the next optimizer step, and return it."""
         self.window = next(self._windows)
         return self.window
 
     @property
     def target_tokens(self) -> int:
-        """Number of tokens to predict in the window; the loss is divided by it."""
+        """Number of tokens to predict in the current window; the loss is divided by it."""
         return sum(label != IGNORED for row in self.window.rows for label in self.rows[row].labels[1:])
 
     # --- parameters -----------------------------------------------------------------------------------------------
@@ -162,7 +165,7 @@ class TrialState:
         return dict(zip(self._names, zip(parts[::2], parts[1::2], strict=True), strict=True))
 
     def fingerprint(self, template: str) -> Fingerprint:
-        """Build the same fingerprint as the reference trainer does."""
+        """Build the fingerprint that the reference trainer would give the same training."""
         return fingerprint_of(
             ((row.input_ids, row.labels) for row in self.rows),
             template=template,
@@ -178,7 +181,7 @@ class TrialState:
 
         given = self._arguments
         kind, options = Trainer.get_optimizer_cls_and_kwargs(given)
-        # An elementwise optimizer can update one vector, which is many times faster than hundreds of parameters.
+        # An elementwise optimizer can update the vector, many times faster than hundreds of separate parameters.
         alike = kind.__module__.startswith("torch.") and kind.__name__ in ELEMENTWISE
         parameters = [self._vector] if alike else self._own
         optimizer = kind([{"params": parameters, "weight_decay": given.weight_decay}], **options)
@@ -191,7 +194,7 @@ class TrialState:
     # --- one step -------------------------------------------------------------------------------------------------
 
     def step(self, loss: float, gradients: Mapping[str, Pair], views: Mapping[str, Pair]) -> None:
-        """Take one optimizer step with the window's gradients, copy the weights to the stack's `views`, and log it.
+        """Take and log one optimizer step with the window's gradients, and copy the weights to the stack's `views`.
 
         The update is skipped if the gradients overflowed in fp16. `gradients` and `views` are `A`, (rank, in), and `B`,
         (out, rank), by module.
@@ -217,7 +220,7 @@ class TrialState:
         self.log.add(len(self.log.steps) + 1, self.total, logs)
 
     def _check(self, gradients: Mapping[str, Pair]) -> None:
-        """Apply the reference trainer's guards before the first step."""
+        """Check, as the reference trainer does before the first step, that every weight has a gradient."""
         for number, parameter in enumerate(self._own):
             if self._names[number // 2] not in gradients:
                 parameter.grad = None
