@@ -6,12 +6,12 @@ loading         loads and quantises a base, and keeps it trainable
 quantized_base  saves the quantised base and reads it again
 random_weights  makes a base with random weights in the shape of a known configuration
 tokenization    renders conversations to token ids and labels
-trainers/       trains adapters: SFTTrainer, or many trials in one pass
+trainers/       trains adapters: one with SFTTrainer, or many together
 generation/     answers prompts, by PyTorch or llama.cpp
 adapters        saves, checks and attaches adapters
 fingerprint     describes in words and digests what was trained
 merging         merges a base and an adapter into the weights of one model
-parity_stages   compares answers and logits of every stage from adapter to GGUF file
+parity_stages   compares answers and logits of every stage of an export, from adapter to GGUF file
 meter           measures wall time and peak memory of a phase
 calibration     measures how fast this GPU trains
 log_filters     hides library messages that do not help the reader of a log

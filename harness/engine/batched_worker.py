@@ -45,7 +45,7 @@ Emit = Callable[[Event], None]
 _ADAPTER_SHARE = 0.4
 """Largest share of the free memory that the adapters of the models in one batch may take."""
 _REPORT_EVERY = 8
-"""Number of answers of one model between two progress events."""
+"""A progress event is sent each time a model has given this many answers."""
 
 
 class _PassEnd(Enum):
@@ -186,7 +186,7 @@ class BatchedWorker:
     # --- answering ------------------------------------------------------------------------------------------------
 
     def answer(self, tasks: Sequence[Task]) -> list[Task]:
-        """Answer the prompts of these tasks and of their timelines, with many models in one batch.
+        """Answer the prompts of these tasks and of the epochs in their timelines, with many models in one batch.
 
         Returns what must be answered one model at a time: the tasks, or parts of tasks, that cannot be answered in a
         batch or whose batch failed.
@@ -264,7 +264,7 @@ class BatchedWorker:
 
 
 def trial_of(task: Task, rows: Sequence[Row], commit: Commit) -> TrialInput:
-    """Return the trainer's input for a task; the adapter of each epoch in its timeline will be committed, too."""
+    """Return the trainer's input for a task. The training will commit the adapter of each epoch in its timeline."""
     return TrialInput(task.trial, rows, _settings(task), task.seed, _keep_epochs(task, commit))
 
 
@@ -296,7 +296,7 @@ def answer_phase(task: Task) -> Phase:
 
 
 def can_batch(task: Task, engine: Engine) -> bool:
-    """Whether a task can share a pass or a batch with others. The reference trainer has no passes of several tasks."""
+    """Whether a task can share a pass or a batch with others. With the reference trainer, no training can."""
     if engine is not Engine.FUSED:
         return not task.train
     return task.settings is None or fusible(task.settings)
@@ -356,7 +356,7 @@ def _parts(task: Task) -> list[Task]:
 
 
 def _left(task: Task, answered: Collection[str]) -> Task:
-    """Return what is left of a task: its own prompts and its timeline's epochs, without training ids in `answered`."""
+    """Return what is left of a task: its prompts and its timeline's epochs, except training ids in `answered`."""
     later = tuple(each for each in task.timeline if each.id not in answered)
     return replace(task, prompts=() if task.training in answered else task.prompts, timeline=later)
 

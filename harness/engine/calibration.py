@@ -43,9 +43,9 @@ BENCHMARKS = (
 Those with few tokens show the fixed cost of a pass, and those with many show the speed of matrix products. Models of
 two sizes separate the cost of kernel launches from that of dequantising weights."""
 MOST_ROWS = 64
-"""Largest number of rows that `_larger` tries."""
+"""Largest number of rows with which `_larger` runs a benchmark."""
 STEPS, WARM_UP = 9, 3
-"""Steps of each benchmark, and how many of them, at its start, do not count because kernels are being compiled."""
+"""Steps of each benchmark, and how many first steps do not count, because kernels are compiled in them."""
 _TOKEN = 5
 
 
@@ -87,7 +87,9 @@ def _larger(
     progress: Callable[[Timing], None],
     measure: Callable[[Base, Timing], Timing],
 ) -> list[Timing]:
-    """Repeat the last benchmark with ever doubled rows until a step takes twice as long as this base's fastest one.
+    """Run the last benchmark repeatedly, each time with twice as many rows as before.
+
+    This ends when a step takes twice as long as in the fastest benchmark of this base, or with `MOST_ROWS` rows.
 
     With fewer rows, a fast GPU mostly waits for Python, so its timings do not show the speed of its matrix products.
     """
@@ -107,7 +109,7 @@ def _larger(
 
 
 def _base(machine: Machine, shape: Path, layers: int, tokenizer: Path, folder: Path) -> Base:
-    """Make a base of this shape with random weights but only `layers` layers, as for a model `shape:NAME`; load it."""
+    """Make and load a base of this shape that has random weights and only `layers` layers."""
     config = json.loads((shape / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}), encoding="utf-8")
     ref = ModelRef(shape.name, str(folder), "", shape_only=True, tokenizer=str(tokenizer))

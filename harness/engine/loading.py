@@ -201,7 +201,7 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
     """Check that every target module exists: if some names match modules, PEFT silently ignores those that do not.
 
     Raises:
-        GridError: the model has no module with this name.
+        GridError: the model has no module with the name of one of the target modules.
     """
     targets = settings.target_modules
     names = ["." + name for name, _ in model.named_modules()]

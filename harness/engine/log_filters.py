@@ -30,8 +30,8 @@ def filter_worker_log() -> None:
 def hide_kernel_advice() -> None:
     """Hide bitsandbytes' advice to install the package `kernels`; call this before bitsandbytes is imported.
 
-    The package would not help: with it, bitsandbytes packs 4-bit weights for inference, adapters below packed weights
-    cannot be trained, and `loading.keep_trainable` therefore switches packing off.
+    With that package, bitsandbytes packs 4-bit weights for inference. Adapters below packed weights cannot be trained,
+    so `loading.keep_trainable` switches packing off anyway.
     """
     # Add the filter to this logger itself: a filter on a parent logger does not apply to it.
     logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_useful)

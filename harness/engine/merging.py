@@ -52,7 +52,7 @@ class Merge:
 
     The names differ only for a head that shares the embedding's tensor in the base (a tied head)."""
     quantised: frozenset[str]
-    """Tensors of the result that are in NF4 in the evaluated model."""
+    """Names of the tensors that are in NF4 in the evaluated model."""
     updates: Mapping[str, Update]
     compute_dtype: str
     """Dtype of the unquantised weights in the evaluated model; empty to merge into the original weights."""
@@ -149,7 +149,7 @@ def merge(
 
 
 def check_adapter(model: ModelRef, adapter: Path) -> None:
-    """Check an adapter's tensor names and shapes against its configuration on this model.
+    """Check that an adapter's tensors have the names and shapes that its configuration requires on this model.
 
     Raises:
         EngineError: the adapter does not fit the model.

@@ -25,7 +25,7 @@ _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
 """PyTorch's wording of a failed allocation, on CUDA and on a CPU."""
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""Messages of PyTorch on a CPU, the CUDA driver and cuBLAS if memory runs out: such errors have no own type."""
+"""Messages of PyTorch on a CPU, the CUDA driver and cuBLAS if memory runs out; their errors have no own type."""
 _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 

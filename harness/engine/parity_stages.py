@@ -33,7 +33,7 @@ PROBES = 24
 
 
 class Tensors(Protocol):
-    """The tensors of a merged model, computed on request; `harness.engine.merging.Merge` implements it."""
+    """The tensors of a merged model, computed on request; `harness.engine.merging.Merge` is such a class."""
 
     @property
     def specs(self) -> Sequence[TensorSpec]: ...
@@ -61,7 +61,8 @@ def answer_stages(
 ) -> Iterator[StageAnswers]:
     """Yield the answers of each stage, and the distance of its logits from those of the stage before.
 
-    Logits are computed for each prompt followed by the first stage's answer. Progress goes to `report`, line by line.
+    Logits are computed for the first `PROBES` prompts, each followed by the first stage's answer. Progress goes to
+    `report`, line by line.
     """
     before: list[torch.Tensor] = []
     probes: list[list[int]] = []

@@ -224,7 +224,7 @@ class _Batch:
         """The column of each row's last token in the cache, (rows,); earlier columns may be padding."""
 
     def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
-        """Yield every slot when it has ended. If memory runs out, unfinished rows start again in half as many rows.
+        """Yield every slot when it has ended. If memory runs out, the others start again, half as many at a time.
 
         Raises:
             torch.OutOfMemoryError: a single row does not fit in memory.

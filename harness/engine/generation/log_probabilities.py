@@ -34,8 +34,8 @@ def evaluate(
 ) -> list[Evaluated]:
     """Return the log-probabilities of each prompt's reference and choices as the assistant's next message.
 
-    Log-probabilities cover the tokens that training would learn from, including the end of the turn. So an answer has
-    another log-probability than the beginning of a longer answer with the same words.
+    Log-probabilities cover the tokens that training would learn from, including the end of the turn. That end
+    distinguishes an answer from a longer one that begins with the same words.
     """
     return evaluate_all(base, model, prompts, batch_size=batch_size)
 

@@ -14,8 +14,8 @@ class Chooser:
     """A logits processor for greedy decoding that returns scores whose maximum is the token to take.
 
     Above temperature 0 it adds Gumbel noise. The maximum is then an exact sample from softmax(logits / temperature)
-    (Gumbel 1954; Maddison et al., arXiv:1411.0030). Every row has its own generator, on the CPU and seeded by its key,
-    so its noise is the same in every batch and on every device.
+    (Gumbel 1954; Maddison et al., arXiv:1411.0030). Every row has its own random generator, on the CPU and seeded by
+    the key of its prompt, so its noise is the same in every batch and on every device.
     """
 
     def __init__(self, keys: Sequence[str], temperature: float) -> None:
@@ -68,7 +68,7 @@ def chosen(scores: torch.Tensor, noisy: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def generator_of(key: str) -> torch.Generator:
-    """Return a row's random number generator, on the CPU and seeded by the row's key."""
+    """Return a row's random number generator, on the CPU and seeded by the key of the row's prompt."""
     import torch
 
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7]))

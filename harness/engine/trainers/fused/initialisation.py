@@ -93,7 +93,7 @@ def _redrawn(like: InitialAdapter, base: Base, seed: int) -> dict[str, Pair]:
 
 
 def _rounded(base: Base, a: torch.Tensor, b: torch.Tensor) -> Pair:
-    """Return `a`, (rank, in), and `b`, (out, rank), rounded as SFTTrainer does, in main memory and training dtype."""
+    """Return `a`, (rank, in), and `b`, (out, rank), rounded as SFTTrainer does, in main memory and `training_dtype`."""
     import torch
 
     rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype

@@ -62,7 +62,7 @@ class StackedLinear(torch.nn.Module):
         return self._own(self.A.data, self.B.data) if self.members else {}
 
     def gradients(self) -> dict[int, Pair] | None:
-        """Return the gradients of each member's `A`, (rank, in), and `B`, (out, rank), by slot; None without any."""
+        """Return the gradients of each member's `A`, (rank, in), and `B`, (out, rank), by slot, or None."""
         if not self.members or self.A.grad is None or self.B.grad is None:
             return None
         return self._own(self.A.grad, self.B.grad)

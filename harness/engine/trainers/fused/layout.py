@@ -36,7 +36,7 @@ class CurrentPass:
         self.dropouts, self._layouts = tuple(dropouts), {}
 
     def enter(self, rows: Sequence[PassRow]) -> None:
-        """Set the rows of the next pass, sorted by slot. They stay valid for its forward and backward."""
+        """Set the rows of the next pass, sorted by slot. They stay valid until the backward of that pass has ended."""
         self.rows, self._layouts = tuple(rows), {}
 
     def layout(self, members: tuple[int, ...], device: torch.device) -> Layout | None:

@@ -1,6 +1,6 @@
 """Measures the cost of training a trial alone, from a few steps with SFTTrainer.
 
-A fused pass shows only the total cost of its trials, but users train one adapter at a time.
+Training trials together shows only their total cost, but users train one adapter at a time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
 def probe(base: Base, rows: Sequence[Row], settings: Settings, trainer: Trainer) -> Probe:
     """Train a trial alone for one short epoch, and measure the cost.
 
-    The steps are one that loads kernels, the timed ones, one with the longest rows, and the last one of an epoch.
+    The steps are one that loads kernels, `TIMED` timed ones, one with the longest rows, and the last one of the epoch.
     Memory peaks in the step with the longest rows. That one does not come first, when the optimizer has no state yet.
 
     Raises:

@@ -87,7 +87,7 @@ class Stack:
             layer.fill(own, [self.adapters[slot].scaling[name] for slot in own], self._dtype)
 
     def enter(self, rows: Sequence[PassRow]) -> None:
-        """Set the rows of the next pass, sorted by slot. They stay valid for its forward and backward."""
+        """Set the rows of the next pass, sorted by slot. They stay valid until the backward of that pass has ended."""
         self._pass.enter(rows)
 
     def zero_grad(self) -> None:
