@@ -25,7 +25,7 @@ from harness.core.suite import Case, Example, Leak, LeakLabel, Role, Suite
 WORDS_CHANGED = 0.25
 """Largest share of words by which a near-duplicate differs from a training prompt (changed, added or removed)."""
 NEAREST = 0.66
-"""Prompts that share fewer of their words are not compared further. The value is just below two words of three."""
+"""Smallest share of equal words at which a prompt can be a near-duplicate by its words: just below two of three."""
 CHARACTERS = 90.0
 """With at least this percentage of equal characters, a prompt is a near-duplicate, whatever its words."""
 # Before a digit, an operator is a word, so that "13 - 9" differs from "13 + 9". Elsewhere it is punctuation.
@@ -89,7 +89,7 @@ class _Rows:
         self.encoded = [self.encode(prompt.text) for prompt in self.prompts]
 
     def encode(self, text: str) -> str:
-        """Replace each word by one character: equal words by the same one."""
+        """Replace each word by one character, and equal words by the same character."""
         return "".join(
             self.characters.setdefault(word, chr(FIRST_WORD + len(self.characters))) for word in text.split(" ")
         )

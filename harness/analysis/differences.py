@@ -38,8 +38,8 @@ def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
 def standard_error(found: Pair) -> float:
     """Return the standard error of the difference of two pass rates, in points, over cases and training seeds.
 
-    The variance over cases has n - 1 in its denominator, so that if a single case changed, the
-    difference is exactly one standard error.
+    The variance over cases has n - 1 in its denominator, so that the difference is exactly one standard error
+    if a single case changed.
     """
     noise, cases = statistics.noise_of_difference(found.before, found.after, found.groups), found.before.shape[1]
     # With clusters, `noise` already contains this correction.
@@ -54,7 +54,7 @@ def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> 
         role: the role of the cases.
         found: the scores of both models on these cases; `before` has those of the first model.
         margin: the smallest difference that matters, in points. The verdict is UNCHANGED only if the interval excludes
-            a loss of this size and a change of this size would have been detected.
+            a loss of this size, and a change of this size would have been detected.
         rng: generator for the sign-flip test.
     """
     before, after, groups = found.before, found.after, found.groups

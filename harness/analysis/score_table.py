@@ -51,7 +51,7 @@ class Cell:
 
 FAILED = Cell(0, 1, 0.0)
 Measure = Callable[[Cell], float]
-"""Returns the figure of a cell that is compared: `passed` the share of passes, `graded` the mean score."""
+"""A function that returns the figure of a cell to compare: `passed` (share of passed repeats) or `graded` (score)."""
 
 
 def passed(cell: Cell) -> float:

@@ -209,8 +209,8 @@ def _share(rate: Rate | None) -> float:
 def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
     """Return a sort key that is higher for a cheaper training.
 
-    The key is training time if all variants were timed on one GPU. Otherwise it is tokens times trainable parameters,
-    because CPU times do not carry over to a GPU.
+    The key comes from training time if all variants were timed on one GPU. Otherwise it comes from tokens times
+    trainable parameters, because CPU times do not carry over to a GPU.
     """
     seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
     return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)

@@ -48,7 +48,7 @@ class Interval:
 
 
 def wilson(share: float, cases: float, z: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share of `cases` cases (JASA 22, 1927). `z` is the normal quantile."""
+    """Return Wilson's score interval of a share seen in `cases` cases (JASA 22, 1927). `z` is the normal quantile."""
     if cases <= 0:
         return 0.0, 1.0
     centre = (share + z * z / (2 * cases)) / (1 + z * z / cases)
@@ -74,7 +74,7 @@ def newcombe(table: Table, z: float) -> tuple[float, float]:
 
 
 def _correlation(table: Table) -> float:
-    """Return the correlation of the two outcomes over the cases. Positive ones are reduced as Newcombe describes."""
+    """Return the correlation of both outcomes over the cases, with Newcombe's continuity correction if positive."""
     both, lost, won, neither = table
     product = (both + lost) * (won + neither) * (both + won) * (lost + neither)
     if product <= 0:
@@ -140,10 +140,9 @@ def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
 def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL) -> Interval:
     """Return the difference between the shares that passed, after minus before.
 
-    The interval covers the choice of training seeds, but takes the cases as fixed. Both arrays are `(seeds, cases)`.
-    The interval is Student's interval for the means of independent seeds. With one seed
-    on each side, the variation between seeds is unknown, so the interval is Newcombe's method 10 for independent shares
-    (Statistics in Medicine 17, 1998).
+    The interval covers the choice of training seeds, but takes the cases as fixed. It is Student's interval for the
+    means of independent seeds. With one seed in each run, the variation between seeds is unknown, so it is Newcombe's
+    interval for independent shares (method 10, Statistics in Medicine 17, 1998). Both arrays are `(seeds, cases)`.
     """
     _check(before, after)
     freedom = len(before) + len(after) - 2
@@ -234,7 +233,7 @@ class Noise:
     def quantile(self, level: float) -> float:
         """Return the quantile by which the standard error is multiplied to get the half width of the interval.
 
-        It combines the normal quantile for cases and Student's quantile for each side's seeds: the squared half width
+        It combines the normal quantile for cases and Student's quantile for each run's seeds: the squared half width
         is the sum of the squared half widths of the sources (in the form of Graybill & Wang, JASA 75, 1980).
         Satterthwaite's degrees of freedom would give intervals that are too narrow for two or three seeds.
         """
@@ -311,10 +310,10 @@ def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
 def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
     """Return the one-sided p-value of the sign-flip test of whether `after` is worse than `before`.
 
-    The test uses each case's mean over seeds. Without a real change, the difference of each cluster is equally likely
-    to have either sign. With at most `EXACT` differing clusters, all patterns of signs are enumerated (Fisher 1935).
-    Otherwise `DRAWS` random patterns are drawn (with the correction of Phipson & Smyth 2010, which adds 1 to both
-    counts).
+    The test uses each case's mean over seeds. Without a real change, the difference of each cluster of cases is equally
+    likely to have either sign. With at most `EXACT` differing clusters, all patterns of signs are enumerated (Fisher
+    1935). Otherwise `DRAWS` random patterns are drawn (with the correction of Phipson & Smyth 2010, which adds 1 to
+    both counts).
     """
     _check(before, after)
     changes = _clusters(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
@@ -354,7 +353,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Whether a loss is shown to be below a margin. `needed` is the number of cases with which this loss would be."""
+    """Whether a loss is shown to be below a margin.
+
+    `needed` is the number of similar cases with which it would be shown; None if no number is enough.
+    """
 
     loss: float
     upper: float

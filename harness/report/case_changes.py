@@ -16,8 +16,8 @@ from harness.report.formatting import anchor
 class CaseChange:
     """How the verdict on one case changed from the base model to a variant.
 
-    `kind` is kept (both pass), fixed, broken, failing (both fail), void, or none (not compared). If the seeds of the
-    variant differ, `kind` holds for `count` of the `seeds`.
+    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), `void`, or `none` (not compared). If the
+    seeds of the variant differ, `kind` holds for `count` of the `seeds`.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class CaseRow:
     anchor: str
     case: Case
     base: str
-    """Verdict of the base model's answer: pass, fail or none."""
+    """Verdict on the base model's answer: `pass`, `fail` or `none`."""
     changes: tuple[CaseChange, ...]
 
 

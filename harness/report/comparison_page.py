@@ -50,7 +50,7 @@ class RoleRates:
     after_span: Span
     change: str
     direction: str
-    """better, worse, or unclear if the interval of the difference includes 0."""
+    """`better` or `worse`, or `unclear` if the interval of the difference includes 0."""
     chance: str
     """The p-value of a loss, and the smallest loss that could be detected."""
 
@@ -92,7 +92,7 @@ class Card:
     variant: str
     flip: Flip
     kind: str
-    """broken or fixed."""
+    """`broken` or `fixed`."""
     words: str
     prompt: Text
     before: Text

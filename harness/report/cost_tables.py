@@ -61,7 +61,7 @@ def together(results: Results) -> str:
 
 
 def _shared(results: Results) -> list[Together]:
-    """Return the passes that trained several trials together. Use the record of the trial that ended last."""
+    """Return the passes that trained several trials together, each as its last trial to end recorded it."""
     found = [own for _, _, outcome in _outcomes(results) for t in outcome.training if (own := t.together)]
     longest: dict[str, Together] = {}
     for own in found:

@@ -38,12 +38,11 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
-        `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`.
-        `score` is between 0 and 1, or missing if the answer could not be scored. Rows with a true `void` count in no
-        pass rate. `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference,
-        which is missing if the case has none.
-        Rows whose `split` is `confirm` belong to the base model and the best variant only, on held-out cases and with
-        fresh seeds. Compare variants on rows whose `split` is `main`.
+        `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
+        is between 0 and 1, or missing if the answer could not be scored. Rows in which `void` is true count in no pass
+        rate. `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which
+        is missing if the case has none. Rows whose `split` is `confirm` belong to the base model and the best variant
+        only, on held-out cases and with fresh seeds. Compare variants on rows whose `split` is `main`.
         """
         import pandas as pd
 

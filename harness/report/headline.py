@@ -244,7 +244,7 @@ def unfinished(results: Results) -> str:
 
 
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
-    """Return some cases that the tuned model gained, then some that it lost: confirmation cases if there are any."""
+    """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
     base = {s.case: s for s in samples if s.variant == BASE}

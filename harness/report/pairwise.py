@@ -17,7 +17,7 @@ class Gap:
 
     text: str
     verdict: str
-    """better, worse, or unclear if the 95% interval includes 0."""
+    """`better` or `worse`, or `unclear` if the 95% interval includes 0."""
     hint: str
 
 

@@ -48,7 +48,7 @@ class DistinctAnswer:
     failed: tuple[Check, ...]
     """The failed checks; empty if the base model gave the same answer with the same verdicts."""
     who: tuple[str, ...]
-    """Names of the variants that gave the answer. If a variant's seeds gave several answers, its seeds are added."""
+    """Names of the variants that gave the answer. If a variant gave several, its seeds for this one are added."""
     by: tuple[str, ...]
     """Each variant and seed that gave the answer, written as `number.seed`, for `page.js`."""
     dropped: tuple[int, ...] = ()
@@ -153,7 +153,7 @@ def _case(
 def _with_dropped_words(base: DistinctAnswer, shown: Sequence[DistinctAnswer]) -> DistinctAnswer:
     """Mark the words in the base model's answer that are missing from the first tuned answer shown beside it.
 
-    An answer that is too long to show in full is not marked.
+    If the base model's answer is too long to show in full, no word is marked.
     """
     dropped = shown[0].dropped if shown else ()
     if not dropped or base.text.rest:

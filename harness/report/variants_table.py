@@ -116,7 +116,7 @@ def differing(results: Results) -> list[str]:
 
 
 def _tuned(results: Results, cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
-    """Return `cell`, changed to leave the base model's cell empty, for columns that compare variants with this model."""
+    """Return `cell`, but with an empty cell for the base model, for columns that compare variants with it."""
     return lambda outcome: NOTHING if outcome is results.base else cell(outcome)
 
 

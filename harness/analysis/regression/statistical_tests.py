@@ -71,7 +71,7 @@ def _student(freedom: float, moved: float, error: float) -> float:
 def detectable_loss(before: Scores, after: Scores, *, alpha: float = 0.05, power: float = POWER) -> float:
     """Return the smallest loss on these cases, as a share, that `decline` finds with this power.
 
-    With one seed on each side, only the test over cases counts.
+    With one seed in each run, only the test `_over_cases` counts.
     """
     freedom = len(before) + len(after) - 2
     moved = after.mean(axis=0) - before.mean(axis=0)

@@ -6,10 +6,10 @@ A variant has REGRESSED in one of these cases:
 - A case marked `critical` passed under every seed before and fails under every seed now.
 - Memory or training time rose by more than the variation between the baseline's seeds explains (`tolerance`).
 
-If not, it is INCONCLUSIVE unless every loss is shown to be smaller than the suite's margin and everything could be
-compared. Otherwise it is IMPROVED if the pass rate of a role rose significantly, by at least `Policy.least` points, and
-UNCHANGED if none did. Differences between the fingerprints of the trainings (`VariantChange.drift`) are listed and do
-not affect the verdict.
+A variant that has not REGRESSED is INCONCLUSIVE, unless every loss is shown to be smaller than the suite's margin and
+every part could be compared. Then it is IMPROVED if the pass rate of a role rose significantly, by at least
+`Policy.least` points, and UNCHANGED if no pass rate did. Differences between the fingerprints of the trainings
+(`VariantChange.drift`) are listed and do not affect the verdict.
 """
 
 from __future__ import annotations

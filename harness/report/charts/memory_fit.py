@@ -40,10 +40,9 @@ class _Training:
 
 
 def memory_fit(results: Results) -> Chart | None:
-    """Draw the chart, or return None if it would show nothing useful.
+    """Draw the chart. Return None if there are no GPU figures, or if every training fitted in memory.
 
-    This is so if there are no GPU figures, or if every training fitted in memory. A model with random weights gets the
-    chart even if every training fitted, because its answers mean nothing.
+    A model with random weights gets the chart even if every training fitted, because its answers mean nothing.
     """
     trainings = _trainings(results.variants)
     crossed = any(each.reserved is None for each in trainings)

@@ -225,7 +225,7 @@ def _point(
 def front(points: Sequence[Point]) -> list[list[Point]]:
     """Return one Pareto front per basis and device.
 
-    It has the eligible variants whose pass rate is higher than that of every cheaper one, in the order of their cost.
+    It has the eligible variants with a higher pass rate than every cheaper eligible variant, in order of cost.
     """
     found = []
     for source in dict.fromkeys((p.basis, p.device) for p in points):
@@ -288,7 +288,7 @@ def _domain(costs: Sequence[float], axis: Axis) -> list[float]:
 
 
 def _ticks(domain: Sequence[float]) -> list[float]:
-    """Return 1, 2 and 5 times each power of ten on the axis, or only the powers if there are more than four."""
+    """Return 1, 2 and 5 times each power of ten on the axis, or only the powers if more than four are needed."""
     first, last = floor(log10(domain[0])), ceil(log10(domain[1]))
     steps = (1, 2, 5) if last - first <= 3 else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
