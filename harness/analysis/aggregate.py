@@ -91,7 +91,10 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
 
 @dataclass(frozen=True)
 class _Entry:
-    """The records of one variant (or the base model) on one split, one per seed; a trial not run has a placeholder."""
+    """The records of one variant (or the base model) on one split of the cases.
+
+    There is one record per seed, with a placeholder for each trial that did not run.
+    """
 
     name: str
     records: tuple[TrialRecord, ...]
@@ -104,7 +107,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _ScoredEntry:
-    """A variant (or the base model) on one split with its scored answers."""
+    """One variant (or the base model) on one split of the cases, with its scored answers."""
 
     entry: _Entry
     samples: tuple[Sample, ...]
@@ -121,7 +124,7 @@ def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
-    """Return the variants in the plan's order, then adapters trained elsewhere, which have records only."""
+    """Return the variants in the plan's order, then the adapters that were trained elsewhere, without a plan."""
     records = [r for r in records if r.variant != BASE and r.split is Split.MAIN]
     known = {key: v for v in manifest.plan.variants for key in (v.id, v.name)}
     found: dict[str, list[TrialRecord]] = {v.name: [] for v in manifest.plan.variants}
@@ -140,7 +143,7 @@ def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Ent
 
 
 def _axes(rows: Sequence[Settings]) -> list[str]:
-    """Return the names of the settings in which these rows differ, in the order of the fields of `Settings`."""
+    """Return the names of the settings that differ between `rows`, in the order of the fields of `Settings`."""
     return [f.name for f in fields(Settings) if len({getattr(row, f.name) for row in rows}) > 1]
 
 
@@ -169,7 +172,7 @@ def _not_run(variant: Variant, seed: int, split: Split) -> TrialRecord:
 
 
 def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry | None:
-    """Return the chosen variant's confirmation trials, without those of an earlier choice."""
+    """Return the trials that confirm the chosen variant. Trials that confirmed another variant are left out."""
     if chosen is None:
         return None
     variant = next((v for v in manifest.plan.variants if v.name == chosen.name), None)
@@ -192,7 +195,7 @@ def _void_cases(manifest: RunManifest, base: _ScoredEntry) -> dict[str, str]:
 
 
 def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
-    """Return the void cases, which do not count because of the base model's own answer, with the reason."""
+    """Return the cases that do not count because of the base model's own answer (void cases), with the reasons."""
     sampled = suite.decoding.temperature > 0
     reasons = {case.id: _void(case, base_scores.get(case.id), sampled) for case in suite.cases}
     return {case: reason for case, reason in reasons.items() if reason}
@@ -219,8 +222,8 @@ def _void(case: Case, score: Score | None, sampled: bool) -> str:
 def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, void: Mapping[str, str]) -> Outcome:
     """Summarise one variant (or the base model) over all its seeds.
 
-    Rates exclude void cases and answers without a score. Costs are means over the seeds that succeeded, or over all
-    seeds if none succeeded.
+    Rates exclude void cases and answers without a score. Costs cover the seeds that succeeded, or all seeds if none
+    succeeded.
     """
     entry, records = own.entry, own.entry.records
     fixed, broken = _flips(base.table, own.table, void)
@@ -252,7 +255,7 @@ def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, v
 
 
 def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[int, int]:
-    """Count the cases that the base model fails and the variant passes, and the reverse, over all seeds."""
+    """Count the cases that the base model fails and the variant passes, and the reverse, summed over all seeds."""
     shared = [case for case in own.cells if case in base.cells and case not in void]
     verdicts = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
     return sum(not was and now for was, now in verdicts), sum(was and not now for was, now in verdicts)
@@ -261,7 +264,7 @@ def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[
 def _labelled(
     suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak], void: Mapping[str, str]
 ) -> Outcome:
-    """Add pass rates by contamination label for each role whose counted cases have several labels."""
+    """Add pass rates by contamination label, for each role whose counted cases do not all have the same label."""
     by_label: dict[Role, dict[LeakLabel, Rate]] = {}
     for role in Role:
         cases = _counting(suite, (role,), void)
@@ -285,7 +288,7 @@ def with_adjusted_p_values(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
 def objective_tables(
     suite: Suite, objective: Role, tables: Mapping[str, ScoreTable], void: Mapping[str, str]
 ) -> dict[str, ScoreTable]:
-    """Return each variant's scores on the counted cases of the objective."""
+    """Return each variant's scores on the cases of the role `objective`, without void cases."""
     cases = _counting(suite, (objective,), void)
     return {name: table.on(cases) for name, table in tables.items()}
 
@@ -308,7 +311,10 @@ def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str,
 
 
 def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> Safety | None:
-    """Return the loss on `retain` and `avoid` cases that the base has a score for. Unscored answers count as failed."""
+    """Return the loss on those `retain` and `avoid` cases for which the base model has a score.
+
+    Answers of the variant that have no score count as failed.
+    """
     before = base.on(_counting(suite, selection.GUARDED, void))
     found = pair(suite.cases, before, own.on(before.cells).failing(before.cells, own.seeds))
     if found is None:
@@ -325,14 +331,14 @@ def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str
 
 
 def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
-    """Return mean seconds and largest memory peaks by phase."""
+    """Return the mean time and the largest memory peaks of each phase."""
     costs = [cost for record in records for cost in _costs_of(record)]
     by_phase = [[c for c in costs if c.phase is phase] for phase in Phase]
     return tuple(pool(comparable(same), mean) for same in by_phase if same)
 
 
 def _costs_of(record: TrialRecord) -> tuple[PhaseCost, ...]:
-    """Return a trial's costs. If training failed, its cost may be stored in the training record only."""
+    """Return a trial's costs. The cost of a training that failed may be stored only in the record of that training."""
     known = {cost.phase for cost in record.costs}
     training = record.training.cost if record.training else None
     return (*record.costs, training) if training and training.phase not in known else record.costs
@@ -348,7 +354,7 @@ def _mean(counts: Sequence[int]) -> int:
 def _timeline(
     suite: Suite, entry: _Entry, score: Scorer, base: _ScoredEntry, void: Mapping[str, str], objective: Role
 ) -> Timeline | None:
-    """Return the timeline over the seeds with answers after every epoch, or None if there are none."""
+    """Return a variant's timeline over all seeds that answered after every epoch, or None if no seed did."""
     records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
     if not records or entry.settings is None:
         return None

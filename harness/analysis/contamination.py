@@ -3,9 +3,9 @@
 Prompts are compared word by word, ignoring letter case, white space and punctuation. A case gets one of three labels:
 
 - *seen*: a training prompt has the same words.
-- *near-duplicate*: at most a quarter of the words differ from a training prompt, or one word (such as a name or a
-  number) of a prompt with at least three; or at least 90% of the characters agree, which covers spelling mistakes and
-  scripts without spaces between words.
+- *near-duplicate*: compared with a training prompt, at most a quarter of the words differ; or one word differs (such
+  as a name or a number), in a prompt with at least three words; or at least 90% of the characters agree, which covers
+  spelling mistakes and scripts without spaces between words.
 - *unseen*: all other cases.
 
 Example: "What does the Razel run on?" is a near-duplicate of "What does the Glimmo run on?". "What does the Glimmo
@@ -23,14 +23,14 @@ from harness.core.run_results import Results
 from harness.core.suite import Case, Example, Leak, LeakLabel, Role, Suite
 
 WORDS_CHANGED = 0.25
-"""Largest share of changed, added or removed words in a near-duplicate."""
+"""Largest share of words by which a near-duplicate differs from a training prompt (changed, added or removed)."""
 NEAREST = 0.66
-"""Smallest share of equal words for a candidate: a little less than two words of three."""
+"""Smallest share of equal words at which a prompt can be a near-duplicate by its words: just below two of three."""
 CHARACTERS = 90.0
-"""Smallest percentage of equal characters for a near-duplicate, regardless of words."""
+"""With at least this percentage of equal characters, a prompt is a near-duplicate, whatever its words."""
 # Before a digit, an operator is a word, so that "13 - 9" differs from "13 + 9". Elsewhere it is punctuation.
 TOKEN = re.compile(r"\w+|[-+*/^%<>=](?=\s*\d)")
-# For fast comparison each word becomes one character. The range from here on holds no surrogates.
+# For fast comparison, each word is replaced by one character, from this code point on. No surrogates follow it.
 FIRST_WORD = 0x10000
 
 
@@ -44,7 +44,7 @@ def leaks(suite: Suite) -> dict[str, Leak]:
 
 
 def leaks_in_results(results: Results) -> dict[str, Leak]:
-    """Return the stored contamination labels of a run. Compute them for results of older versions, which lack them."""
+    """Return the contamination labels stored in a run's results. If an older version stored none, compute them."""
     return results.leaks or leaks(results.run.suite)
 
 
@@ -70,7 +70,7 @@ def words(prompt: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _TrainingPrompt:
-    """The line of a training row, and the words of its prompt joined by single spaces."""
+    """A prompt of a training row: the line of the row, and the words of the prompt joined by single spaces."""
 
     line: int
     text: str
@@ -89,7 +89,7 @@ class _Rows:
         self.encoded = [self.encode(prompt.text) for prompt in self.prompts]
 
     def encode(self, text: str) -> str:
-        """Replace each word by one character. Equal words give equal characters."""
+        """Replace each word by one character, and equal words by the same character."""
         return "".join(
             self.characters.setdefault(word, chr(FIRST_WORD + len(self.characters))) for word in text.split(" ")
         )
@@ -124,7 +124,7 @@ class _Rows:
 
 
 def _prompts(example: Example) -> list[str]:
-    """Return the user messages that an assistant message answers."""
+    """Return the prompts of a training row: its user messages that are followed by an assistant message."""
     turns = zip(example.messages, example.messages[1:], strict=False)
     return [message.content for message, after in turns if message.role == "user" and after.role == "assistant"]
 

@@ -18,13 +18,14 @@ from harness.core.suite import Role
 
 ALPHA = 1 - statistics.LEVEL
 MAX_ADVISED_CASES = 100_000
-"""Suggest more cases only below this number, because nobody writes so many."""
+"""More cases are suggested only if fewer than this number are needed, because nobody writes so many."""
 
 
 def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
     """Return the difference of mean scores in points.
 
-    Return None if all scores are 0 or 1 (the pass rates show the same), or if there is only one case or group.
+    Return None if all scores are 0 or 1, because the pass rates then show the same difference, or if there is only one
+    case or group.
     """
     if all(np.isin(side, (0.0, 1.0)).all() for side in (found.before, found.after)):
         return None
@@ -37,7 +38,8 @@ def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
 def standard_error(found: Pair) -> float:
     """Return the standard error of the difference of two pass rates, in points, over cases and training seeds.
 
-    The variance over cases has n - 1 in its denominator, so that a single changed case is exactly one standard error.
+    The variance over cases has n - 1 in its denominator, so that the difference is exactly one standard error
+    if a single case changed.
     """
     noise, cases = statistics.noise_of_difference(found.before, found.after, found.groups), found.before.shape[1]
     # With clusters, `noise` already contains this correction.
@@ -46,13 +48,13 @@ def standard_error(found: Pair) -> float:
 
 
 def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> Change:
-    """Return the change in pass rate on cases of `role` from the first model to the second.
+    """Return the change in pass rate on cases of `role` from one model to another.
 
     Args:
         role: the role of the cases.
-        found: the scores of both models on these cases.
+        found: the scores of both models on these cases; `before` has those of the first model.
         margin: the smallest difference that matters, in points. The verdict is UNCHANGED only if the interval excludes
-            a loss of this size and a change of this size would have been detected.
+            a loss of this size, and a change of this size would have been detected.
         rng: generator for the sign-flip test.
     """
     before, after, groups = found.before, found.after, found.groups
@@ -81,7 +83,7 @@ def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> 
 
 
 def _detectable_share(noise: statistics.Noise, cases: float, idle: float) -> float:
-    """Return the change, as a share, that the two-sided verdict detects with 80% power, given cases and noise."""
+    """Return the smallest change, as a share, that the two-sided interval detects with 80% power."""
     seen = (noise.quantile(statistics.LEVEL) + statistics.normal(statistics.POWER)) * math.sqrt(noise.variance)
     return min(1.0, max(statistics.detectable(cases, idle, alpha=ALPHA / 2), seen))
 
@@ -89,7 +91,7 @@ def _detectable_share(noise: statistics.Noise, cases: float, idle: float) -> flo
 def adjusted_for_family(changes: Sequence[Change]) -> list[Change]:
     """Adjust the p-values by Holm's method, because among many variants one can look worse by chance.
 
-    A change that is no longer significant becomes INCONCLUSIVE.
+    A REGRESSED change that is no longer significant becomes INCONCLUSIVE.
     """
     adjusted = statistics.holm([1.0 if one.p_worse is None else one.p_worse for one in changes])
     return [_adjusted(replace(one, p_worse=p), len(changes)) for one, p in zip(changes, adjusted, strict=True)]
@@ -103,7 +105,7 @@ def _adjusted(found: Change, size: int) -> Change:
 
 
 def _judged(found: Change, margin: float) -> Change:
-    """Add the verdict and its reason. Keep `needed` only if more cases would help."""
+    """Return the change with its verdict and the reason. `needed` is kept only if more cases would help."""
     cases = "1 case" if found.cases == 1 else f"{found.cases} cases"
     over = f"over {cases}" + (f" and {found.seeds} training seeds" if found.seed_noise is not None else "")
     if found.low <= 0 <= found.high:

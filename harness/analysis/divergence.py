@@ -1,4 +1,4 @@
-"""Divergence rate: how many seeds of each variant diverged, and for which model and training length this holds."""
+"""Divergence rates: under how many seeds each variant diverged, and with which model and number of steps."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from harness.core.wording import plural
 
 @dataclass(frozen=True)
 class DivergenceRate:
-    """How many of a variant's finished trainings diverged."""
+    """How many of a variant's finished trainings diverged. A training is finished if it diverged or succeeded."""
 
     variant: str
     seeds: int
     diverged: int
     steps: int
-    """Optimizer steps of a complete training."""
+    """Number of optimizer steps of a complete training."""
     sentence: str
 
 
 def divergence_rates(results: Results) -> tuple[DivergenceRate, ...]:
-    """Return the divergence rates in the grid's order, without variants that were not trained or did not finish."""
+    """Return the divergence rates in the grid's order. Leave out variants without a finished training."""
     steps = max((len(t.steps) for v in results.variants for t in v.training), default=0)
     return tuple(_rate(results, variant, steps) for variant in results.variants if _ended(variant))
 
 
 def notable_rates(results: Results) -> tuple[DivergenceRate, ...]:
-    """Return the rates to report: all if the grid studies a model (`about`), else those above zero."""
+    """Return the rates to report: all, if the grid names the model it was made for (`about`), else those above 0."""
     found = divergence_rates(results)
     return found if results.run.plan.about else tuple(each for each in found if each.diverged)
 

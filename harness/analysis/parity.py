@@ -22,14 +22,14 @@ def judged(found: StageAnswers, cases: Sequence[Case], score: Scorer) -> Verdict
 
 
 def _each(case: Case, given: Answer, score: Scorer) -> list[bool | None]:
-    """Return one verdict per assertion: None for an assertion without a score and for later ones, which do not run."""
+    """Return one verdict per assertion: None for one without a score, and for those after it, which do not run."""
     checks = score(case, given).checks
     known = [None if check.score is None else check.passed for check in checks]
     return [*known, *[None] * (len(case.assertions) - len(known))]
 
 
 def assertions_of(cases: Sequence[Case]) -> tuple[tuple[str, str], ...]:
-    """Return the case id and the text of every assertion."""
+    """Return every assertion as the id of its case and a text such as `contains '42'`."""
     return tuple((case.id, _name(assertion)) for case in cases for assertion in case.assertions)
 
 
@@ -39,7 +39,10 @@ def _name(assertion: Assertion) -> str:
 
 
 def verdict_changes(assertions: Sequence[tuple[str, str]], stages: Sequence[Verdicts]) -> tuple[VerdictChange, ...]:
-    """Return the assertions whose verdict differs between the first stage and a later one, ordered by stage."""
+    """Return the assertions whose verdict differs between the first stage and a later one.
+
+    They are ordered by the stage at which the verdict first differs.
+    """
     found = []
     for number, (case, name) in enumerate(assertions):
         verdicts = [stage.passed[number] for stage in stages]

@@ -22,8 +22,9 @@ TOY = "This is a toy model. It shows how to read a result. Its settings do not c
 def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
     """Recommend the cheapest variant within one standard error of the best, if the run shows that it beats the base.
 
-    The variant must be eligible and within the caps. In a confirmation, its pass rate on the objective must exceed the
-    base model's by more than the noise of cases and seeds, and nothing may contradict the choice.
+    The variant must be eligible and within the caps. It must also be confirmed: under fresh seeds and on held-out
+    cases, its pass rate on the objective must exceed the base model's by more than the noise of cases and seeds, and no
+    other result may contradict the choice.
     """
     choice = _choice(results, caps)
     best = next((v for v in results.variants if v.name == choice.variant), None)
@@ -49,7 +50,7 @@ def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendatio
 
 
 def _choice(results: Results, caps: Caps) -> Choice:
-    """Return the run's choice, or a new choice if there are caps."""
+    """Return the run's own choice, or if there are caps, a new choice among the variants within the caps."""
     if caps == selection.NO_CAPS or results.run.model.shape_only:
         return results.choice
     suite = results.run.suite
@@ -71,13 +72,13 @@ def _scope(results: Results, choice: Choice, best: Outcome) -> str:
 
 
 def _confirmation(results: Results, choice: Choice) -> Outcome | None:
-    """Return the confirmation if it belongs to this choice."""
+    """Return the confirmation, or None if the chosen variant was not the one that was confirmed."""
     confirmed = results.confirmed
     return confirmed if confirmed and confirmed.name == choice.variant == results.choice.variant else None
 
 
 def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]:
-    """Return what is missing for a recommendation of this choice."""
+    """Return the reasons why the chosen variant cannot be recommended, or nothing if it can."""
     confirmation = _confirmation(results, choice)
     against = results.choice.refuted if confirmation else ()
     change = (confirmation or best).changes.get(choice.objective)
@@ -91,7 +92,10 @@ def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]
 
 
 def _unconfirmed(results: Results, confirmation: Outcome | None) -> tuple[str, ...]:
-    """Return a warning if there is no confirmation. By chance, the best of many can look better than the base model."""
+    """Return a warning if the choice is not confirmed.
+
+    Without a confirmation, the best of many variants can look better than the base model by chance.
+    """
     if confirmation and confirmation.rates:
         return ()
     several = f", as the best of {len(results.variants)}" if len(results.variants) > 1 else ""
@@ -111,7 +115,7 @@ def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed:
 
 
 def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
-    """Describe training time and memory of the best variant, with their basis. CPU times are left out."""
+    """Describe the best variant's training time and memory on a GPU, with the basis of these figures."""
     train = best.cost(Phase.TRAIN)
     peak = selection.gpu_memory(best)
     if train is None or peak is None:

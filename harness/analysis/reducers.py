@@ -19,7 +19,7 @@ _PASSED: dict[Reducer, Callable[[Sequence[bool]], bool]] = {
 
 
 def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
-    """Group the samples that differ in their repeat only, in the order of the repeats."""
+    """Return one group of samples for each variant, seed and case. A group has the repeats in their order."""
     found: dict[tuple[str, int, str], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.variant, sample.seed, sample.case), []).append(sample)
@@ -27,7 +27,10 @@ def repeats(samples: Iterable[Sample]) -> list[tuple[Sample, ...]]:
 
 
 def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
-    """Return one sample for each variant, seed and case: the first repeat with the combined score of all repeats."""
+    """Return one sample for each variant, seed and case.
+
+    It is the first repeat, with its score replaced by the combined score of all repeats.
+    """
     return tuple(
         own[0] if len(own) == 1 else replace(own[0], score=combined([sample.score for sample in own], reducer))
         for own in repeats(samples)
@@ -35,9 +38,9 @@ def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
 
 
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
-    """Return the samples that pass rates count, without those that have no score.
+    """Return the samples that count in pass rates. Samples without a score do not count.
 
-    The reducer `mean` counts each repeat. `all` and `any` count one combined verdict per case and seed.
+    With the reducer `mean`, each repeat counts. With `all` and `any`, one combined verdict per case and seed counts.
     """
     found = tuple(samples) if reducer is Reducer.MEAN else reduced(samples, reducer)
     return scored(found)
@@ -49,7 +52,7 @@ def scored(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def combined(scores: Sequence[Score], reducer: Reducer) -> Score:
-    """Combine the scores of all repeats into one, which keeps the checks of the first repeat.
+    """Combine the scores of all repeats into one score. It keeps the checks of the first repeat.
 
     `mean` leaves out repeats without a score. With `all` and `any`, such a repeat could decide the verdict, so the
     result has no score.

@@ -1,17 +1,18 @@
 """Score tables: how often each case passed under each training seed. All figures are computed from them.
 
-A variant (or the base model) has one table. The rules for answers that have no score:
+A variant (or the base model) has one table. A cell of the table holds the result of one case under one seed. These
+rules apply to answers that have no score:
 
 1. A case has no cell for a seed under which none of its answers has a score. With the reducer `mean`, a cell leaves out
    only the repeats without a score. With `all` and `any`, one repeat without a score removes the cell, because it could
    decide the verdict.
 2. A rate does not count a missing cell.
-3. A difference of two tables counts a case only if each table has a cell for each of its seeds. The caller selects the
-   seeds: with `seeds` (all seeds that gave answers), a seed without any score leaves no case to compare;
-   `scored_seeds` excludes such a seed.
+3. A difference of two tables counts a case only if each table has a cell of the case for every selected seed. The
+   caller selects the seeds: `seeds` are all seeds that gave answers, so that one seed without any score leaves no case
+   to compare; `scored_seeds` excludes such a seed.
 4. If leaving out an answer could hide a loss, the caller fills the missing cells with failures (`failing`, and
-   `failing_rate` for a rate), because the training may be the reason why the answer has no score. This holds for the
-   loss of a variant (`Safety`), for the choice of a variant, and in the gate for seeds that diverged or ran out of
+   `failing_rate` for a rate), because the training may be the reason why the answer has no score. Callers do so for
+   the loss of a variant (`Safety`), for the choice of a variant, and in the gate for seeds that diverged or ran out of
    memory.
 """
 
@@ -44,13 +45,13 @@ class Cell:
 
     @property
     def verdict(self) -> bool:
-        """Return whether the repeats pass together."""
+        """Return whether at least half of the repeats passed."""
         return self.share >= reducers.HALF
 
 
 FAILED = Cell(0, 1, 0.0)
 Measure = Callable[[Cell], float]
-"""The figure of a cell that is compared: `passed` (share of passes) or `graded` (mean score)."""
+"""A function that returns the figure of a cell to compare: `passed` (share of passed repeats) or `graded` (score)."""
 
 
 def passed(cell: Cell) -> float:
@@ -128,7 +129,7 @@ def _cell(samples: Sequence[Sample]) -> Cell:
 
 
 def failing_rate(rate: Rate, asked: int) -> Rate:
-    """Return the rate out of `asked` answers, of which the missing ones count as failed."""
+    """Return the rate among `asked` answers. Answers that `rate` does not count are taken as failed."""
     return Rate(rate.passed, max(rate.total, asked))
 
 
@@ -158,8 +159,8 @@ def pair(
         cases: the candidates, in the order of the result's columns.
         before: the first table.
         after: the second table.
-        seeds: the seeds of each table, in the order of the result's rows (rule 3). The default is the
-            `scored_seeds` of these cases.
+        seeds: the seeds of each table, in the order of the result's rows (rule 3 of the module). By default, these are
+            the seeds under which the table has a cell of at least one of these cases.
         measure: the figure of each cell to compare.
     """
     groups = {case.id: case.group for case in cases}

@@ -18,7 +18,7 @@ from harness.core.training_outcome import Status
 from harness.core.wording import listed, plural
 
 GUARDED = (Role.RETAIN, Role.AVOID)
-"""Roles on which a tuned model must not lose."""
+"""Roles whose pass rate a tuned model must not lower."""
 _listed = partial(listed, most=4)
 
 
@@ -41,7 +41,7 @@ def choose(
     tables: Mapping[str, ScoreTable] = MappingProxyType({}),
     caps: Caps = NO_CAPS,
 ) -> Choice:
-    """Choose the cheapest eligible variant within one standard error of the best one.
+    """Choose the cheapest eligible variant whose pass rate is within one standard error of the best one's.
 
     The standard error is that of the paired difference from the best variant, over cases and training seeds. (Breiman
     et al., Classification and Regression Trees, 1984, section 3.4.3, use the error of the best variant's own mean. On
@@ -51,7 +51,7 @@ def choose(
         suite: the suite, with its objective and margin.
         base: the outcome of the base model.
         variants: the outcomes of all variants.
-        tables: each variant's scores on the objective, by name. Without them, only ties are within the error.
+        tables: each variant's scores on the objective, by name. For variants without scores the error is taken as 0.
         caps: limits on memory and time.
     """
     objective = objective_of(suite, base)
@@ -80,7 +80,7 @@ def choose(
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The eligible variants, those of them within the caps, and the best of these."""
+    """The variants to choose from: `safe` are the eligible ones, `fitting` those of them that are within the caps."""
 
     objective: Role
     safe: tuple[Outcome, ...]
@@ -122,7 +122,10 @@ def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, vari
 def _behind(
     suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome, objective: Role
 ) -> tuple[float, float] | None:
-    """Return the gap to the best variant and its standard error, in points, or None if the gap is larger."""
+    """Return by how many points the variant's pass rate is below the best one's, and the standard error of this gap.
+
+    Return None if the gap is larger than its standard error.
+    """
     gap = 100 * (_share(best.rates.get(objective)) - _share(variant.rates.get(objective)))
     found = _pair_of(suite, tables, best, variant)
     error = standard_error(found) if found and variant is not best else 0.0
@@ -158,7 +161,7 @@ def eligible(suite: Suite, variant: Outcome) -> bool:
 
 
 def lost(base: Outcome, variant: Outcome) -> float:
-    """Return the loss of pass rate on `retain` and `avoid` cases, in points, or 0 if no such case counts."""
+    """Return by how many points the pass rate on `retain` and `avoid` cases fell, or 0 if no such case counts."""
     before, after = guarded(base), guarded(variant)
     return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
 
@@ -170,7 +173,7 @@ def guarded(outcome: Outcome) -> Rate:
 
 
 def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
-    """Return what contradicts a choice after its confirmation with fresh seeds on held-out cases."""
+    """Return, in sentences, how the confirmation (fresh seeds, held-out cases) contradicts the choice."""
     words, again = list(_failed_trainings(again)), _unscored_as_failed(base, again)
     if again.rates and (gap := lost(base, again)) > suite.margin:
         words.append(
@@ -186,7 +189,7 @@ def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tup
 
 
 def _failed_trainings(again: Outcome) -> tuple[str, ...]:
-    """Return a reason if trainings of the confirmation failed. Cancelled trainings do not count."""
+    """Return a reason against the choice if trainings of its confirmation failed. Cancelled ones do not count."""
     tried = [status for status in again.statuses if status is not Status.CANCELLED]
     failed = [status for status in tried if status is not Status.SUCCEEDED]
     if not failed:
@@ -206,21 +209,21 @@ def _share(rate: Rate | None) -> float:
 def _cheapness(variant: Outcome, rivals: Sequence[Outcome]) -> tuple[float, ...]:
     """Return a sort key that is higher for a cheaper training.
 
-    The key is training time if all variants were timed on one GPU. Otherwise it is tokens times trainable parameters,
-    because CPU times do not carry over to a GPU.
+    The key comes from training time if all variants were timed on one GPU. Otherwise it comes from tokens times
+    trainable parameters, because CPU times do not carry over to a GPU.
     """
     seconds, work = _cuda_seconds(variant), variant.supervised_tokens * variant.trainable_parameters
     return (-seconds,) if seconds is not None and _timed(rivals) else (-float(work),)
 
 
 def _timed(rivals: Sequence[Outcome]) -> bool:
-    """Return whether all variants have GPU times of one device and one basis."""
+    """Return whether the training times of all variants are GPU times of the same device and the same basis."""
     bases = {figure for rival in rivals for figure in _bases(rival)}
     return len(bases) == 1 and all(_cuda_seconds(rival) is not None for rival in rivals)
 
 
 def _cuda_seconds(variant: Outcome) -> float | None:
-    """Return the seconds of training on a GPU, or None on a CPU."""
+    """Return the seconds that training took on a GPU, or None if it ran on a CPU."""
     train = variant.cost(Phase.TRAIN)
     return train.seconds.value if train and train.on_gpu else None
 
@@ -259,7 +262,10 @@ def _bound(suite: Suite, variant: Outcome) -> str:
 def _rivals(
     suite: Suite, tables: Mapping[str, ScoreTable], pick: Outcome, within: Sequence[Outcome], among: _Candidates
 ) -> tuple[str, ...]:
-    """Explain the choice against the other candidates: cheaper than equally good ones, or better than the next best."""
+    """Explain why the chosen variant was preferred to the other candidates.
+
+    It is cheaper than candidates that are as good, or better than the next best.
+    """
     objective, others = among.objective, [v for v in among.fitting if v is not pick]
     if not others:
         bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
@@ -293,7 +299,7 @@ def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
 
 
 def _excluded_by_caps(variants: Sequence[Outcome], caps: Caps) -> tuple[str, ...]:
-    """Return the eligible variants that exceed the caps, with the reasons."""
+    """Return one sentence for each reason why eligible variants are not within the caps, with their names."""
     why: dict[str, list[str]] = {}
     for variant in variants:
         why.setdefault(_cap_exceeded(variant, caps), []).append(variant.name)
@@ -321,9 +327,9 @@ def _cap_exceeded(variant: Outcome, caps: Caps) -> str:
 
 
 def gpu_memory(variant: Outcome) -> Measurement | None:
-    """Return the largest GPU memory of any phase, in bytes, or None on a CPU.
+    """Return the largest GPU memory of any phase, in bytes, or None if the variant ran on a CPU.
 
-    Phases in which several models answered in one batch do not count, because one variant alone needs less.
+    Phases in which several models answered in one batch are left out, because one model alone would need less.
     """
     return largest(cost.gpu_peak() for cost in variant.costs if cost.models == 1)
 

@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 Scores = NDArray[np.float64]
 """`(seeds, cases)`, each between 0 and 1."""
 Table = tuple[float, float, float, float]
-"""Numbers (or shares) of cases that passed both before and after, only before, only after, and neither."""
+"""Numbers (or shares) of the cases that passed in both runs, only before, only after, and in neither run."""
 LEVEL = 0.95
 """Default confidence level."""
 POWER = 0.8
 """Default power of a test."""
 EXACT = 14
-"""Up to this many differing clusters, the sign-flip test enumerates all patterns of signs (at most 2**14)."""
+"""With at most this many differing clusters, the sign-flip test enumerates all patterns of signs (up to 2**14)."""
 DRAWS = 9_999
-"""Number of random patterns of signs for more clusters."""
+"""With more differing clusters than `EXACT`, the sign-flip test draws this many random patterns of signs."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its confidence interval. `cases` is the effective number of cases."""
+    """An estimate with its confidence interval. `cases` is the effective number of cases, which the module explains."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ class Interval:
 
 
 def wilson(share: float, cases: float, z: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share in `cases` cases (JASA 22, 1927). `z` is the normal quantile."""
+    """Return Wilson's score interval of a share seen in `cases` cases (JASA 22, 1927). `z` is the normal quantile."""
     if cases <= 0:
         return 0.0, 1.0
     centre = (share + z * z / (2 * cases)) / (1 + z * z / cases)
@@ -57,10 +57,10 @@ def wilson(share: float, cases: float, z: float) -> tuple[float, float]:
 
 
 def newcombe(table: Table, z: float) -> tuple[float, float]:
-    """Return the interval of the difference of two shares of the same cases, after minus before.
+    """Return the interval of the difference between two pass rates on the same cases, after minus before.
 
-    This is method 10 of Newcombe, Statistics in Medicine 17, 1998. Unlike a bootstrap interval, it has a width even if
-    no case changed.
+    This is method 10 of Newcombe, Statistics in Medicine 17, 1998. Unlike a bootstrap interval, it is wider than 0 even
+    if no case changed.
     """
     both, lost, won, _ = table
     n = sum(table)
@@ -74,7 +74,7 @@ def newcombe(table: Table, z: float) -> tuple[float, float]:
 
 
 def _correlation(table: Table) -> float:
-    """Return the correlation of the two outcomes over the cases. If positive, it is reduced by half a case."""
+    """Return the correlation of both outcomes over the cases, with Newcombe's continuity correction if positive."""
     both, lost, won, neither = table
     product = (both + lost) * (won + neither) * (both + won) * (lost + neither)
     if product <= 0:
@@ -89,7 +89,7 @@ def _hypotenuse(a: float, b: float, phi: float) -> float:
 
 
 def rate(scores: Scores, groups: Sequence[str] | None = None, *, level: float = LEVEL) -> Interval:
-    """Return the share passed, with the interval for the populations of cases and of trainings behind this sample."""
+    """Return the share that passed. The interval covers the choice of cases and the choice of training seeds."""
     _check(scores)
     share = float(scores.mean())
     noise = _noise(scores.mean(axis=0), [scores], groups)
@@ -99,10 +99,10 @@ def rate(scores: Scores, groups: Sequence[str] | None = None, *, level: float = 
 
 
 def difference(before: Scores, after: Scores, groups: Sequence[str] | None = None, *, level: float = LEVEL) -> Interval:
-    """Return the difference of the shares passed on the same cases, after minus before.
+    """Return the difference between the shares that passed on the same cases, after minus before.
 
-    Both arrays are `(seeds, cases)` with independent seeds, and hold passes and failures. For continuous scores, use
-    `bootstrap_difference`.
+    Both arrays are `(seeds, cases)` with independent seeds, and hold passes (1) and failures (0). For continuous
+    scores, use `bootstrap_difference`.
     """
     noise = noise_of_difference(before, after, groups)
     table = _table(before, after)
@@ -113,16 +113,19 @@ def difference(before: Scores, after: Scores, groups: Sequence[str] | None = Non
 
 
 def idle_flips(before: Scores, after: Scores) -> float:
-    """Return the share of cases that changed in both directions and cancel out: the `discordance` of `detectable`."""
+    """Return the share of cases whose changes cancel out, because as many cases were gained as were lost.
+
+    This is the argument `discordance` of `detectable`.
+    """
     _, lost, won, _ = _table(before, after)
     return 2 * min(lost, won)
 
 
 def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
-    """Return the share passed on these cases, with the interval for other trainings: cases are fixed, seeds are random.
+    """Return the share that passed. The interval covers the choice of training seeds, but takes the cases as fixed.
 
-    This is Wilson's interval for cases x seeds trials, or fewer if the seeds differ by more than single answers do. It
-    uses Student's quantile, because a few seeds give only a rough estimate of how much seeds differ.
+    It is Wilson's interval for cases x seeds trials, or for fewer if the seeds differ more than single answers would
+    explain. It uses Student's quantile, because a few seeds give only a rough estimate of how much seeds differ.
     """
     _check(scores)
     seeds, cases = scores.shape
@@ -135,11 +138,11 @@ def retrained(scores: Scores, *, level: float = LEVEL) -> Interval:
 
 
 def retrained_difference(before: Scores, after: Scores, *, level: float = LEVEL) -> Interval:
-    """Return the difference of the shares passed on these cases, after minus before, for other trainings.
+    """Return the difference between the shares that passed, after minus before.
 
-    Both arrays are `(seeds, cases)`. The result is Student's interval for the means of independent seeds. With one seed
-    on each side, the variation between seeds is unknown, so the result is Newcombe's method 10 for independent shares
-    (Statistics in Medicine 17, 1998).
+    The interval covers the choice of training seeds, but takes the cases as fixed. It is Student's interval for the
+    means of independent seeds. With one seed in each run, the variation between seeds is unknown, so it is Newcombe's
+    interval for independent shares (method 10, Statistics in Medicine 17, 1998). Both arrays are `(seeds, cases)`.
     """
     _check(before, after)
     freedom = len(before) + len(after) - 2
@@ -163,7 +166,7 @@ def student(freedom: int, level: float) -> float:
 
 
 def _table(before: Scores, after: Scores) -> Table:
-    """Return the mean shares of the four outcomes over the cases."""
+    """Return the shares of the four outcomes of a case (see `Table`), averaged over the cases."""
     was, now = before.mean(axis=0), after.mean(axis=0)
     shares = (was * now, was * (1 - now), (1 - was) * now, (1 - was) * (1 - now))
     both, lost, won, neither = (float(share.mean()) for share in shares)
@@ -186,8 +189,8 @@ def bootstrap_difference(
 ) -> Interval:
     """Return the bootstrap interval of a difference of mean scores, from resampled clusters of cases.
 
-    Seeds are too few to resample (with three seeds, a bootstrap captures only two thirds of the variance). Their
-    variance is added with Student's quantile, as in `Noise.quantile`.
+    Seeds are too few to resample: with three seeds, a bootstrap captures only two thirds of the variance. Instead, the
+    variance between seeds is added with Student's quantile, as in `Noise.quantile`.
     """
     _check(before, after)
     clusters = _clusters(before.shape[1], groups)
@@ -208,7 +211,10 @@ def bootstrap_difference(
 
 @dataclass(frozen=True)
 class Noise:
-    """The variance of a mean over cases and seeds, by source. Each side's seed variance has its degrees of freedom."""
+    """The variance of a mean over cases and seeds, by source.
+
+    `seeds` has, for each run with several seeds, the variance between its seeds and the degrees of freedom.
+    """
 
     cases: float
     seeds: tuple[tuple[float, int], ...] = ()
@@ -219,7 +225,7 @@ class Noise:
         return self.cases + sum(part for part, _ in self.seeds)
 
     def effective(self, variance_of_one: float, cases: int) -> float:
-        """Return the effective number of cases, at most `cases`. Without noise, this is the number of clusters."""
+        """Return the effective number of cases, at most `cases`. Without noise, it is the number of clusters."""
         if self.variance <= 0 or variance_of_one <= 0:
             return float(self.clusters)
         return min(float(cases), max(2.0, variance_of_one / self.variance))
@@ -227,7 +233,7 @@ class Noise:
     def quantile(self, level: float) -> float:
         """Return the quantile by which the standard error is multiplied to get the half width of the interval.
 
-        It combines the normal quantile for cases and Student's quantile for each side's seeds: the squared half width
+        It combines the normal quantile for cases and Student's quantile for each run's seeds: the squared half width
         is the sum of the squared half widths of the sources (in the form of Graybill & Wang, JASA 75, 1980).
         Satterthwaite's degrees of freedom would give intervals that are too narrow for two or three seeds.
         """
@@ -251,18 +257,18 @@ class Noise:
 
 @cache
 def normal(probability: float) -> float:
-    """Return a quantile of the standard normal distribution."""
+    """Return the quantile of the standard normal distribution at this probability."""
     return NormalDist().inv_cdf(probability)
 
 
 def noise_of_difference(before: Scores, after: Scores, groups: Sequence[str] | None = None) -> Noise:
-    """Split the uncertainty of `difference` into the noise of cases and the noise of each side's seeds."""
+    """Split the uncertainty of `difference` into the noise of the cases and the noise of each run's seeds."""
     _check(before, after)
     return _noise(after.mean(axis=0) - before.mean(axis=0), [before, after], groups)
 
 
 def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None) -> Noise:
-    """Return the noise of the mean of `means`, which holds one value per case, averaged over the seeds of each side."""
+    """Return the noise of the mean of `means`. `means` has one value per case, averaged over the seeds of each run."""
     clusters = _clusters(len(means), groups)
     deviations = clusters @ (means - means.mean())
     number = len(clusters)
@@ -274,7 +280,10 @@ def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None)
 
 
 def _seed_noise(scores: Scores) -> tuple[float, int] | None:
-    """Return the variance of the mean due to seeds, beyond that of single answers, and its degrees of freedom."""
+    """Return the variance of the mean between seeds, with its degrees of freedom.
+
+    The part that the variation of single answers explains is subtracted.
+    """
     seeds, cases = scores.shape
     if seeds < 2 or cases < 2:
         return None
@@ -288,7 +297,7 @@ def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
     """Return a matrix `(clusters, cases)` with 1 for each case of a cluster. A case without a group is a cluster."""
     names = [name or f"\0{i}" for i, name in enumerate(groups or [""] * cases)]
     if len(names) != cases:
-        raise ValueError(f"{cases} cases and {len(names)} groups")
+        raise ValueError(f"there are {cases} cases, but {len(names)} groups; give one group for each case")
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     table = np.zeros((len(index), cases))
     table[[index[name] for name in names], range(cases)] = 1.0
@@ -299,12 +308,12 @@ def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
 
 
 def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None = None) -> float:
-    """Return the one-sided p-value of the sign-flip test for `after` being worse than `before`.
+    """Return the one-sided p-value of the sign-flip test of whether `after` is worse than `before`.
 
-    The test uses each case's mean over seeds. Without a real change, the difference of each cluster is equally likely
-    to have either sign. With at most `EXACT` differing clusters, all patterns of signs are enumerated (Fisher 1935).
-    Otherwise `DRAWS` random patterns are drawn (with the correction of Phipson & Smyth 2010, which adds 1 to both
-    counts).
+    The test uses each case's mean over seeds. Without a real change, the difference of each cluster of cases is equally
+    likely to have either sign. With at most `EXACT` differing clusters, all patterns of signs are enumerated (Fisher
+    1935). Otherwise `DRAWS` random patterns are drawn (with the correction of Phipson & Smyth 2010, which adds 1 to
+    both counts).
     """
     _check(before, after)
     changes = _clusters(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
@@ -322,7 +331,8 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
 def retraining_error(before: Scores, after: Scores) -> float:
     """Return the standard error of the difference of two means on these cases, from the variation between seeds.
 
-    A few seeds can agree by chance. Therefore the variation is at least that of one case under one seed.
+    A few seeds can agree by chance. Therefore the variation is assumed to be at least that of one case that changes
+    under one seed.
     """
     _check(before, after)
     seeds = len(before) + len(after)
@@ -343,7 +353,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class NonInferiority:
-    """Whether a loss is shown to be below a margin. `needed` is the number of cases that would show it at this loss."""
+    """Whether a loss is shown to be below a margin.
+
+    `needed` is the number of similar cases with which it would be shown; None if no number is enough.
+    """
 
     loss: float
     upper: float
@@ -388,8 +401,8 @@ def _needed(table: Table, loss: float, margin: float, level: float) -> int | Non
 def detectable(cases: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> float:
     """Return the smallest drop of a share that a one-sided paired test on `cases` cases detects with this power.
 
-    `discordance` is the share of cases that change without a real effect. A drop changes at least as many cases as its
-    size (Connor, Biometrics 43, 1987, formula 2).
+    `discordance` is the share of cases that change without a real effect. A drop of the share by x changes at least the
+    share x of the cases (Connor, Biometrics 43, 1987, formula 2).
     """
     low, high = 0.0, 1.0
     if cases <= 0 or _power(1.0, cases, discordance, alpha) < power:
@@ -411,7 +424,7 @@ def _power(drop: float, cases: float, discordance: float, alpha: float) -> float
 
 
 def cases_needed(drop: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> int:
-    """Return the number of cases that detect this drop with this power. It is the inverse of `detectable`."""
+    """Return the number of cases with which this drop is detected with this power: the inverse of `detectable`."""
     flipping = min(1.0, discordance + drop)
     total = normal(1 - alpha) * math.sqrt(flipping) + normal(power) * math.sqrt(max(0.0, flipping - drop * drop))
     return math.ceil((total / drop) ** 2)
@@ -419,6 +432,6 @@ def cases_needed(drop: float, discordance: float, *, alpha: float = 0.05, power:
 
 def _check(*sides: Scores) -> None:
     if any(side.ndim != 2 or 0 in side.shape for side in sides):
-        raise ValueError("scores are (seeds, cases), with at least one of each")
+        raise ValueError("scores must be arrays of shape (seeds, cases), with at least one seed and one case")
     if len({side.shape[1] for side in sides}) > 1:
-        raise ValueError("both sides answer the same cases")
+        raise ValueError("both arrays of scores must have the same cases")

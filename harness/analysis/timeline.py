@@ -43,7 +43,11 @@ def timeline(
 
 
 def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numbers: Sequence[float]) -> Milestone:
-    """Return the epoch at which the case was last learned or lost. `passed` has one entry per epoch."""
+    """Return the epoch since which the case has passed (learned) or failed (lost).
+
+    `before` is the verdict on the base model, and `passed` has the verdict after each epoch. If all of these verdicts
+    are the same, there is no such epoch.
+    """
     turn = next((n for n in range(len(passed) - 1, -1, -1) if passed[n] is not passed[-1]), -1)
     since = numbers[turn + 1]
     if passed[-1]:
@@ -52,7 +56,10 @@ def _milestone(case: str, role: Role, before: bool, passed: Sequence[bool], numb
 
 
 def _enough(suite: Suite, numbers: Sequence[float], by_epoch: Sequence[ScoreTable]) -> float | None:
-    """Return the first epoch within one standard error of the best, or None if no epoch passes any case."""
+    """Return the first epoch whose pass rate is within one standard error of the best epoch's.
+
+    Return None if no case passes after any epoch.
+    """
     shares = [_mean(own) for own in by_epoch]
     best = max(range(len(shares)), key=lambda n: shares[n], default=None)
     if best is None or not shares[best]:

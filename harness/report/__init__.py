@@ -24,7 +24,7 @@ def render(results: Results, *, now: str) -> str:
 
 
 def fragment(results: Results, *, now: str) -> str:
-    """Return the report of a run as a part of another page, such as a notebook, whose style it does not change."""
+    """Return the report of a run as a part of another page, such as a notebook, without changing that page's style."""
     return _render_run("fragment.html", results, now)
 
 

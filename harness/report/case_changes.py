@@ -1,4 +1,4 @@
-"""The case table: what changed in each case under every variant."""
+"""The table of cases: how the verdict on each case changed under each variant."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.report.formatting import anchor
 
 @dataclass(frozen=True)
 class CaseChange:
-    """How one case changed from the base model to a variant.
+    """How the verdict on one case changed from the base model to a variant.
 
-    `kind` is kept (both pass), fixed, broken, failing (both fail), void, or none (not compared). If the seeds of the
-    variant differ, `kind` holds for `count` of the `seeds`.
+    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), `void`, or `none` (not compared). If the
+    seeds of the variant differ, `kind` holds for `count` of the `seeds`.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class CaseRow:
     anchor: str
     case: Case
     base: str
-    """Verdict of the base model's answer: pass, fail or none."""
+    """Verdict on the base model's answer: `pass`, `fail` or `none`."""
     changes: tuple[CaseChange, ...]
 
 
 def by_case_id(results: Results, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Return the samples of each case, with the repeats of a case reduced to one sample."""
+    """Return the samples of each case. Several repeats under one seed are combined into one sample."""
     by_case: dict[str, list[Sample]] = {}
     for sample in reducers.reduced(samples, results.run.suite.reducer):
         by_case.setdefault(sample.case, []).append(sample)
@@ -77,7 +77,7 @@ def _row(results: Results, case: Case, samples: Sequence[Sample]) -> CaseRow:
 def case_change(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> CaseChange:
     """Compare a variant's answers to a case with the base model's.
 
-    `page.js` does the same, with the same words, when the reader selects another variant.
+    When the reader selects another variant, `page.js` makes this comparison too, and uses the same words.
     """
     if void:
         return CaseChange("void")

@@ -40,7 +40,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class RoleRates:
-    """Pass rates of one role of one variant before and after, as shares."""
+    """A variant's pass rates on the cases of one role, in the earlier run and in the later one, as shares."""
 
     role: str
     cases: int
@@ -50,14 +50,14 @@ class RoleRates:
     after_span: Span
     change: str
     direction: str
-    """better, worse, or unclear if the interval of the difference includes 0."""
+    """`better` or `worse`, or `unclear` if the interval of the difference includes 0."""
     chance: str
     """The p-value of a loss, and the smallest loss that could be detected."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One cost of a variant, before and after, as text."""
+    """One cost of a variant in the earlier run and in the later one, as text."""
 
     what: str
     before: str
@@ -68,7 +68,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class VariantView:
-    """One variant before and after."""
+    """What the page shows of one variant: its verdict, and its pass rates and costs in both runs."""
 
     number: int
     name: str
@@ -86,13 +86,13 @@ class VariantView:
 
 @dataclass(frozen=True)
 class Card:
-    """A case whose verdict changed under one variant, with both answers. Words that differ are marked."""
+    """A case whose verdict changed under one variant, with the answers of both runs. Words that differ are marked."""
 
     anchor: str
     variant: str
     flip: Flip
     kind: str
-    """broken or fixed."""
+    """`broken` or `fixed`."""
     words: str
     prompt: Text
     before: Text
@@ -101,7 +101,7 @@ class Card:
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """Content of the page."""
+    """Content of the page that compares two runs."""
 
     now: str
     title: str
@@ -122,7 +122,7 @@ class ComparisonPage:
 
 
 def comparison_page(decision: Decision, now: str) -> ComparisonPage:
-    """Return the content of the page. `now` is the time of writing."""
+    """Return the content of the page that compares two runs. `now` is the time of writing."""
     found = decision.comparison
     judged = {judgement.variant: judgement for judgement in decision.variants}
     cards = tuple(_cards(found))
@@ -148,7 +148,7 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
 
 
 def _summary(decision: Decision) -> Iterator[str]:
-    """Name the variants of each verdict, then the first reason of each variant that has the overall verdict."""
+    """Yield the names of the variants by verdict, then the first reason of each variant with the overall verdict."""
     for verdict in SEVERITY:
         having = [judgement for judgement in decision.variants if judgement.verdict is verdict]
         if having:
@@ -213,7 +213,7 @@ def _cost(found: CostChange) -> Cost:
 
 
 def _mean(figures: Sequence[Measurement]) -> Measurement | None:
-    """Return the mean of the figures of one run, which share unit, device and basis; None without figures."""
+    """Return the mean of one run's figures, which have the same unit, device and basis; None if there are none."""
     if not figures:
         return None
     first = figures[0]

@@ -25,7 +25,7 @@ NOTEBOOK = "13.8 of 15.0 GB"
 
 @dataclass(frozen=True)
 class _Memory:
-    """One kind of memory peak: the figure, and the title and tooltip of its column."""
+    """One kind of memory peak: a function that returns it, and the title and tooltip of its column."""
 
     figure: Callable[[PhaseCost], Measurement | None]
     title: str
@@ -47,7 +47,7 @@ MEMORY = (
 
 
 def together(results: Results) -> str:
-    """Write how long the passes that trained several trials took in total; empty without such passes."""
+    """Write how long all passes took in which several trials were trained together; empty if there were none."""
     shared = _shared(results)
     if not shared:
         return ""
@@ -61,7 +61,7 @@ def together(results: Results) -> str:
 
 
 def _shared(results: Results) -> list[Together]:
-    """Return the passes that trained several trials, each as recorded by the trial that ended last in it."""
+    """Return the passes that trained several trials together, each as its last trial to end recorded it."""
     found = [own for _, _, outcome in _outcomes(results) for t in outcome.training if (own := t.together)]
     longest: dict[str, Together] = {}
     for own in found:
@@ -70,7 +70,7 @@ def _shared(results: Results) -> list[Together]:
 
 
 def _outcomes(results: Results) -> list[tuple[int, str, Outcome]]:
-    """Return number, name and outcome of the base model (number 0), the variants and the confirmation."""
+    """Return the number, name and outcome of the base model (number 0), of each variant, and of the confirmation."""
     found = [(0, BASE, results.base)] + [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
     if results.confirmed:
         found.append((len(found), f"{results.confirmed.name}, confirmation", results.confirmed))
@@ -118,7 +118,7 @@ def by_variant(results: Results) -> tuple[TableRow, ...]:
 
 
 def _pairs(results: Results) -> list[tuple[Column, Callable[[PhaseCost], Cell]]]:
-    """Return the columns of the table by variant and phase, each with the function that makes its cell."""
+    """Return the columns of the table of costs by variant and phase, each with the function that makes its cells."""
     machine = results.run.provenance.machine
     return [
         (Column("Phase", "Step of the run", number=False), lambda cost: Cell(formatting.PHASES[cost.phase])),
@@ -142,7 +142,7 @@ def _source(machine: Machine, cost: PhaseCost) -> Cell:
 
 
 def passes(results: Results) -> tuple[str, ...]:
-    """Return one line for each pass that trained several trials, with the cost of the whole pass."""
+    """Return one line for each pass that trained several trials together, with the cost of the whole pass."""
     machine = results.run.provenance.machine
     return tuple(
         f"{wording.plural(one.trials, 'trial')} together in {quantity(one.cost.seconds)}, at most "

@@ -47,7 +47,7 @@ def comparison_tables(decision: Decision) -> dict[str, str]:
 
 T = TypeVar("T")
 _Columns = Sequence[tuple[str, Callable[[T], Value]]]
-"""The columns of a table from left to right: each heading, and the function that returns the value for one row."""
+"""The columns of a table from left to right: each heading with the function that returns the value for one row."""
 
 
 def _table(columns: _Columns[T], subjects: Iterable[T]) -> Iterator[Sequence[Value]]:
@@ -139,7 +139,7 @@ def _variants(results: Results) -> Iterator[Sequence[Value]]:
 
 
 def _role(role: Role, scores: ScoresByRole) -> _Columns[Outcome]:
-    """The columns of one role. Cells are empty where there is no rate or no interval."""
+    """Return the columns of one role. A cell is empty if there is no rate or no interval."""
 
     def span(of: Outcome) -> Span | None:
         own = scores.get((of.name, role))

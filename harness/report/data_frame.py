@@ -30,7 +30,7 @@ class Run:
     results: Results
 
     def __repr__(self) -> str:
-        """Return one short line, without the answers: notebooks print it."""
+        """Return one short line without the answers, because notebooks print it."""
         run = self.results.run
         size = f"{len(self.results.variants)} variants, {len(run.plan.seeds)} seeds, {len(run.suite.cases)} cases"
         return f"Run({run.suite.name} on {run.model.name}: {size})"
@@ -38,11 +38,11 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
-        `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`.
-        `score` is between 0 and 1, or missing if the answer could not be scored. Rows with `void` count in no rate.
-        `perplexity` is that of the model's answer, `reference_perplexity` that of the case's reference, if it has one.
-        Rows whose `split` is `confirm` belong to the base model and the best variant only, on held-out cases and with
-        fresh seeds. Compare variants on rows whose `split` is `main`.
+        `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
+        is between 0 and 1, or missing if the answer could not be scored. Rows in which `void` is true count in no pass
+        rate. `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which
+        is missing if the case has none. Rows whose `split` is `confirm` belong to the base model and the best variant
+        only, on held-out cases and with fresh seeds. Compare variants on rows whose `split` is `main`.
         """
         import pandas as pd
 
@@ -78,13 +78,13 @@ def _row(results: Results, case: Case, leak: LeakLabel, split: Split, sample: Sa
 
 
 def _nullable() -> dict[str, str]:
-    """Return nullable column types: the base model has no rank, and a gap would turn every 16 into 16.0."""
+    """Return nullable column types. Without them, the base model's missing rank would turn every 16 into 16.0."""
     kinds = {bool: "boolean", int: "Int64"}
     return {name: kinds[type(value)] for name, value in Settings().as_dict().items() if type(value) in kinds}
 
 
 def _values(settings: Settings | None) -> tuple[Any, ...]:
-    """Return the values of the settings, with enums as plain texts; None for each setting of the base model."""
+    """Return the values of the settings, with enums as plain texts. For the base model, each value is None."""
     if settings is None:
         return (None,) * len(SETTINGS)
     return tuple(str(v) if isinstance(v, StrEnum) else v for v in settings.as_dict().values())

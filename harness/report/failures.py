@@ -1,4 +1,4 @@
-"""The section about trials that did not finish."""
+"""The section of the report about trials that did not finish."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Failure:
 
 
 def failures(results: Results) -> tuple[Failure, ...]:
-    """Return the trials that did not finish, those of the confirmation included."""
+    """Return the trials that did not finish, including those of the confirmation."""
     rows = (results.base, *results.variants, results.confirmed_base, results.confirmed)
     return tuple(
         Failure(row.name, seed, formatting.status(status) + (" (predicted)" if predicted else ""), message, log)

@@ -33,7 +33,7 @@ ENDED = {
     Status.FAILED: "failed",
     Status.CANCELLED: "was cancelled or not started",
 }
-"""The end of a sentence about a training that did not succeed."""
+"""How a training that did not succeed ended, as the end of a sentence such as "The training timed out"."""
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
 
 # --- text from a model or a file ---------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ _CONTROL_NAMES = re.findall(
 def visible(text: str) -> str:
     """Replace control characters, text-direction marks and lone surrogates by their names, such as ‹ESC›.
 
-    Names are used instead of Unicode's control pictures because many fonts lack these.
+    Unicode's own pictures of control characters are not used, because many fonts lack them.
     """
     return _INVISIBLE.sub(_symbol, text.replace("\r\n", "\n"))
 
@@ -63,7 +63,10 @@ def _symbol(found: re.Match[str]) -> str:
 
 
 def anchor(case: str) -> str:
-    """Return a case's name in addresses (`#case=NAME`): its id if a URL can hold it, else a cleaned id and a hash."""
+    """Return the name of a case in the address of the page (`#case=NAME`).
+
+    It is the id of the case. If a URL cannot hold the id, it is a cleaned id with a hash.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", case).strip("-")[:60]
     if plain == case:
         return case

@@ -35,7 +35,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class RoleRow:
-    """Pass rates of one role: on the cases that chose the variant, and on the confirmation cases."""
+    """Pass rates of one role.
+
+    `base` and `tuned` are on the main cases, by which the best variant was chosen. `confirmed_base` and `confirmed` are
+    on the confirmation cases.
+    """
 
     role: Role
     meaning: str
@@ -53,15 +57,15 @@ class Headline:
     title: str
     name: str
     differs: str
-    """The best variant's values of the settings in which the variants differ, in words."""
+    """The settings that differ between the variants, with the best variant's values, in words."""
     chosen: bool
     reasons: tuple[str, ...]
     refuted: tuple[str, ...]
-    """Reasons from the confirmation against the best variant."""
+    """Results of the confirmation that contradict the choice of the best variant."""
     missing: tuple[str, ...]
-    """Other reasons why the best variant is not recommended."""
+    """Reasons, other than those in `refuted`, why the best variant is not recommended."""
     tuned: str
-    """The variant beside the base model in the table of pass rates: the best, else the one with the highest rate."""
+    """The variant in the table of pass rates: the best one, or if there is none, the one with the highest pass rate."""
     confirmation: str
     """Where the pass rates come from, as the caption of their table."""
     roles: tuple[RoleRow, ...]
@@ -71,7 +75,7 @@ class Headline:
     epochs: str
     """How many epochs were enough, in a run with `--timeline`; else empty."""
     power: str
-    """The smallest difference that this number of cases can show."""
+    """The smallest difference that this number of cases can show, in words."""
     settings: str
     """Python code for TRL and PEFT, to be copied; empty if the settings are not recommended."""
 
@@ -89,7 +93,7 @@ class Excerpt:
 
 
 def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
-    """Return the content of the first section. `compared` is shown beside the base model if no variant is best."""
+    """Return the content of the first section. Without a best variant, `compared` is shown beside the base model."""
     best, refuted = chosen(results), results.choice.refuted
     shown = best or next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
@@ -188,7 +192,10 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
 
 
 def _power(change: Change | None) -> str:
-    """Describe the differences that the cases can show. Twice the cases halve the variance from cases only."""
+    """Write the smallest difference that the cases can show, and the smallest that twice as many cases could show.
+
+    Twice as many cases halve the variance from cases, but not the variance from seeds.
+    """
     if change is None or not change.cases:
         return ""
     seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
@@ -237,7 +244,7 @@ def unfinished(results: Results) -> str:
 
 
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
-    """Return some cases that the tuned model gained, then some that it lost. Confirmation cases are preferred."""
+    """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
     base = {s.case: s for s in samples if s.variant == BASE}

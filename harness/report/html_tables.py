@@ -11,7 +11,7 @@ from harness.report.pass_rates import Span
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: its text, its sort key (an empty key sorts last), and a second line in small type."""
+    """One cell of a table: its text, its sort key (empty keys come last), and a second line in small type."""
 
     text: str
     sort: float | str = ""

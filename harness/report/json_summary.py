@@ -53,7 +53,7 @@ def _epochs(timeline: Timeline) -> dict[str, Any]:
 
 
 def _changes(outcome: Outcome | None) -> dict[str, Any] | None:
-    """Return by role the difference from the base model."""
+    """Return, for each role, how the variant differs from the base model; None if there is no outcome."""
     return {str(role): asdict(change) for role, change in outcome.changes.items()} if outcome else None
 
 

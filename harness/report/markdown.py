@@ -15,7 +15,7 @@ from harness.report.eligibility import eligibility
 from harness.report.pass_rates import scores_by_role
 
 SHOWN = 10
-"""Broken cases that are listed; further cases are counted."""
+"""Largest number of broken cases that are listed. Further ones are only counted."""
 
 
 def summary(results: Results) -> str:

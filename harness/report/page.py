@@ -34,7 +34,7 @@ from harness.report.setting_effects import Effect
 
 @dataclass(frozen=True)
 class Compared:
-    """An entry in the list of variants that can be shown beside the base model."""
+    """An entry in the list from which the reader selects a variant to be shown beside the base model."""
 
     number: int
     name: str
@@ -42,7 +42,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Page:
-    """Content of the page, in the order of its sections."""
+    """Content of the page of a run, in the order of its sections."""
 
     results: Results
     now: str
@@ -54,9 +54,9 @@ class Page:
     excerpts: tuple[Excerpt, ...]
     fits: Chart | None
     trade_offs: tuple[Chart, ...]
-    """Empty if the model has random weights, so that only `fits` means anything."""
+    """Empty if the model has random weights and there is a chart `fits`: the answers of such a model mean nothing."""
     bases: tuple[str, ...]
-    """The bases of the figures in the charts."""
+    """The bases of the figures in the charts: measured, emulated or predicted."""
     columns: tuple[Column, ...]
     peak_hint: str
     rows: tuple[TableRow, ...]
@@ -86,7 +86,7 @@ class Page:
 
 
 def page(results: Results, now: str) -> Page:
-    """Return the content of the page. `now` is the time of writing."""
+    """Return the content of the page of a run. `now` is the time of writing."""
     run = results.run
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
     compared = results.choice.variant or headline.highest_pass_rate(results)
@@ -134,7 +134,7 @@ def page(results: Results, now: str) -> Page:
 
 
 def _bases(results: Results) -> tuple[str, ...]:
-    """Return the bases of the trainings' figures: measured, emulated or predicted."""
+    """Return the bases of the costs of all trainings: measured, emulated or predicted."""
     found = [train.seconds.basis.value for v in results.variants if (train := v.cost(Phase.TRAIN))]
     found += [basis.value for v in results.variants for basis in v.bases if basis is Basis.PREDICTED]
     return tuple(dict.fromkeys(found))

@@ -13,17 +13,17 @@ from harness.report.pass_rates import RoleScores, ScoresByRole
 
 @dataclass(frozen=True)
 class Gap:
-    """Difference in the pass rate on the objective between two variants, in percentage points."""
+    """Difference in the pass rate on the objective: the row's variant minus the column's, in percentage points."""
 
     text: str
     verdict: str
-    """better, worse, or unclear if the 95% interval includes 0."""
+    """`better` or `worse`, or `unclear` if the 95% interval includes 0."""
     hint: str
 
 
 @dataclass(frozen=True)
 class Pairwise:
-    """Table of every variant (rows) compared with every other variant (columns)."""
+    """The table that compares every variant (rows) with every other variant (columns)."""
 
     names: tuple[tuple[int, str], ...]
     rows: tuple[tuple[Gap | None, ...], ...]
@@ -33,7 +33,7 @@ class Pairwise:
 
 
 def pairwise(results: Results, scores: ScoresByRole) -> Pairwise | None:
-    """Return the table; None with fewer than two variants that have answers."""
+    """Return the table, or None if fewer than two variants have scored answers."""
     objective = results.choice.objective
     known = [(n, v.name) for n, v in enumerate(results.variants, 1) if _has_scores(scores, v.name, objective)]
     if len(known) < 2:
@@ -55,7 +55,7 @@ def _has_scores(scores: ScoresByRole, name: str, objective: Role) -> bool:
 
 
 def _difference(before: RoleScores, after: RoleScores) -> statistics.Interval | None:
-    """Compare two variants on the cases for which both have scores. The interval covers cases and seeds."""
+    """Compare two variants on the cases for which both have scores. The interval covers both cases and seeds."""
     common = [case for case in before.cases if case in after.cases]
     if not common:
         return None

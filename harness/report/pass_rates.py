@@ -39,7 +39,7 @@ class RoleScores:
 
     @property
     def span(self) -> Span | None:
-        """The 95% confidence interval of the pass rate; None without scores."""
+        """The 95% confidence interval of the pass rate; None if there are no scores."""
         if not self.scores.size:
             return None
         found = statistics.rate(self.scores, self.groups)
@@ -47,7 +47,7 @@ class RoleScores:
 
 
 ScoresByRole = dict[tuple[str, Role], RoleScores]
-"""Scores by the name of the variant (or `base`) and the role."""
+"""Scores by role and by variant name, which is `base` for the base model."""
 
 
 def scores_by_role(results: Results, samples: Sequence[Sample]) -> ScoresByRole:
@@ -67,7 +67,7 @@ def _role_scores(cases: Sequence[Case], table: ScoreTable) -> RoleScores:
 
 
 def reference_losses(results: Results, role: Role) -> dict[str, float]:
-    """Return by variant the mean loss, in nats per token, of the reference answers of one role's cases.
+    """Return, for each variant, the mean loss on the reference answers of one role's cases, in nats per token.
 
     A lower loss means that the model finds the references more likely. Void cases are left out.
     """

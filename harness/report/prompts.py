@@ -17,12 +17,12 @@ from harness.report.formatting import anchor
 from harness.report.word_diff import Piece
 
 HEAD = 1000
-"""Characters of a long text that are shown at first; a click shows the rest."""
+"""Number of characters of a long text that are shown at first. A click shows the rest."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text of any length. `rest` is hidden at first. `pieces` are the parts of `head`, if words in it are marked."""
+    """A text of any length. `rest` is hidden at first. If words of `head` are marked, `pieces` are its parts."""
 
     head: str
     rest: str = ""
@@ -43,14 +43,14 @@ class DistinctAnswer:
     same_as_base: bool
     truncated: bool
     passed: bool | None
-    """None: the answer could not be scored; `error` has the reason."""
+    """None if the answer could not be scored, for the reason in `error`."""
     error: str
     failed: tuple[Check, ...]
     """The failed checks; empty if the base model gave the same answer with the same verdicts."""
     who: tuple[str, ...]
-    """Names of the variants that gave the answer, with their seeds where these differ."""
+    """Names of the variants that gave the answer. If a variant gave several, its seeds for this one are added."""
     by: tuple[str, ...]
-    """`number.seed` of each variant and seed that gave the answer, for `page.js`."""
+    """Each variant and seed that gave the answer, written as `number.seed`, for `page.js`."""
     dropped: tuple[int, ...] = ()
     """Positions of the words of the base model's answer that this answer lacks."""
     repeats: str = ""
@@ -68,7 +68,7 @@ class CaseView:
     anchor: str
     case: Case
     leak: str
-    """Whether the training rows contain the prompt, in words."""
+    """In words, whether the training rows contain the prompt."""
     before: tuple[Message, ...]
     """The messages before the prompt."""
     prompt: Text
@@ -86,12 +86,12 @@ class CaseView:
 
 
 _Repeats = Mapping[tuple[str, int, str], str]
-"""How many repeats passed, in words, by variant, seed and case."""
+"""For each variant, seed and case: how many repeats passed, in words."""
 
 
 @dataclass
 class _Group:
-    """Samples with the same answer and verdicts: the first of them, and the seeds of each variant."""
+    """Samples with the same answer and the same verdicts. `sample` is the first; `who` has each variant's seeds."""
 
     sample: Sample
     repeats: str
@@ -99,7 +99,7 @@ class _Group:
 
 
 def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, int]) -> tuple[CaseView, ...]:
-    """Return the cases of a split in the suite's order. `compared` is the variant shown beside the base model."""
+    """Return the cases of a split in the suite's order. `compared` is the variant first shown beside the base model."""
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case = by_case_id(results, samples)
     repeats = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
@@ -118,7 +118,7 @@ def contamination(leak: Leak) -> str:
 
 
 def _repeated(own: Sequence[Sample]) -> str:
-    """Write how many repeats of a case passed, if there are several. The page shows the first of them."""
+    """Write how many repeats of a case passed; empty if there is only one. The page shows the first repeat."""
     passed = sum(sample.score.passed for sample in own)
     return f"{passed} of {len(own)} repeats passed, the first is shown" if len(own) > 1 else ""
 
@@ -151,7 +151,10 @@ def _case(
 
 
 def _with_dropped_words(base: DistinctAnswer, shown: Sequence[DistinctAnswer]) -> DistinctAnswer:
-    """Mark the words of the base model's answer that the first answer beside it lacks."""
+    """Mark the words in the base model's answer that are missing from the first tuned answer shown beside it.
+
+    If the base model's answer is too long to show in full, no word is marked.
+    """
     dropped = shown[0].dropped if shown else ()
     if not dropped or base.text.rest:
         return base
@@ -167,7 +170,7 @@ def _grouped(
 ) -> list[DistinctAnswer]:
     """Join samples with the same text and the same verdicts.
 
-    Equal texts can have different verdicts: log-probabilities and repeats are scored, too.
+    Equal texts can have different verdicts, because scores can also depend on log-probabilities or on other repeats.
     """
     groups: dict[tuple[object, ...], _Group] = {}
     for sample in samples:
@@ -202,7 +205,7 @@ def _given(group: _Group, base: Sample | None, numbers: Mapping[str, int], seeds
 
 
 def _who(name: str, seeds: Sequence[int], total: int) -> str:
-    """Write a variant's name. Its seeds are added if its other seeds gave another answer."""
+    """Write a variant's name. If its seeds gave several answers, add the seeds that gave this one."""
     if len(seeds) == total:
         return name
     return f"{name} ({_seeds(seeds)})"

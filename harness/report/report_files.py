@@ -27,14 +27,14 @@ class Format(StrEnum):
 
 
 def write(store: RunStore, results: Results, *, now: str) -> Results:
-    """Write results.json, samples.jsonl and the HTML page, with the parity stages stored in the run directory."""
+    """Write results.json, samples.jsonl and the HTML page. Add the export's parity results from the run directory."""
     complete = replace(results, parities=store.parities())
     store.write_results(complete, samples(complete), report.render(complete, now=now))
     return complete
 
 
 def rewrite(store: RunStore) -> Results:
-    """Write the page of a finished run again."""
+    """Write the HTML page and the result files of a finished run again, from its stored results."""
     return write(store, store.results(), now=now())
 
 
@@ -55,7 +55,7 @@ def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allo
     """Write the comparison of two runs, the earlier one first, and return the text to print.
 
     Raises:
-        UsageError: Both are the same run, or scoring again would run code that is not allowed.
+        UsageError: both are the same run, or the earlier answers cannot be scored again without `allow_code`.
     """
     old, new = find_run(before), find_run(after)
     if old.root.resolve() == new.root.resolve():

@@ -1,4 +1,4 @@
-"""Effect of each setting: the pass rates of the variants that share a value, and comparisons of matched pairs."""
+"""Effect of each setting: pass rates by value, and comparisons of variants that differ in no other setting."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ class Level:
     kept: float | None
     """Pass rate on retain and avoid cases together."""
     matched: str
-    """Difference from the first value, over pairs of variants that differ in no other setting."""
+    """Mean difference from the first value, over pairs of variants that differ in no other setting, in words."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One setting with its values. Settings that always vary together are joined into one."""
+    """One setting with its values. Settings that always change together are treated as one."""
 
     setting: str
     levels: tuple[Level, ...]
     spread: float | None
-    """Percentage points of quality between the best and the worst value."""
+    """Difference in quality between the best and the worst value, in percentage points."""
 
 
 def effects(results: Results, scores: ScoresByRole) -> tuple[Effect, ...]:
-    """Return the settings by the size of their effect, largest first.
+    """Return the effect of each setting, the largest first.
 
-    Settings that always vary together are joined, because their effects cannot be separated.
+    Settings that always change together are treated as one, because their effects cannot be separated.
     """
     variants = [v for v in results.variants if v.settings and v.differs]
     found = [_effect(results, variants, names, scores) for names in _together(variants)]
@@ -55,7 +55,7 @@ def effects(results: Results, scores: ScoresByRole) -> tuple[Effect, ...]:
 
 
 def _together(variants: Sequence[Outcome]) -> list[list[str]]:
-    """Return lists of settings. Settings that always vary together are in one list."""
+    """Return the settings that differ, with those that always change together in one list."""
     names = list(variants[0].differs) if variants else []
 
     def division(name: str) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ def _key(value: Any) -> Any:
 
 
 def _order(value: Any) -> tuple[bool, Any]:
-    """Sort key of a value: numbers by size, then texts and lists in alphabetical order."""
+    """Return the sort key of a value: numbers by size, then texts and lists in alphabetical order."""
     return (False, value) if isinstance(value, int | float) else (True, str(value))
 
 
@@ -126,7 +126,10 @@ def _pairs(
 
 
 def _matched(pairs: Sequence[tuple[str, str]], objective: Role, scores: ScoresByRole) -> str:
-    """Write the mean difference over matched pairs, with its interval. Pairs are pooled like further seeds."""
+    """Write the mean difference between the variants of all pairs, with its interval.
+
+    The scores of the pairs are pooled as if each pair were another seed.
+    """
     found = [(scores.get((a, objective)), scores.get((b, objective))) for a, b in pairs]
     known = [(a, b) for a, b in found if a and b and a.cases and a.cases == b.cases]
     if not known:

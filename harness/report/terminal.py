@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     pass
 
 MOST = 4
-"""Names that are listed; further names are counted."""
+"""Largest number of names that are listed. Further ones are only counted."""
 
 
 def summary(results: Results, report: str = "") -> str:
@@ -41,7 +41,7 @@ def summary(results: Results, report: str = "") -> str:
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
-        lines.append("Toy model: its report shows how to read one. Do not copy these settings to another model.")
+        lines.append("Toy model: it only shows how to read a report. Do not copy these settings to another model.")
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
 
 
@@ -58,7 +58,7 @@ def _unstable(results: Results) -> list[str]:
 
 
 def _epochs(timeline: Timeline) -> list[str]:
-    """Write how many epochs were enough, and which cases were learned or lost late."""
+    """Write how many epochs were enough, when the last case was learned, and which cases were lost."""
     last = timeline.epochs[-1].epoch
     lost = [f"{each.case} (epoch {each.lost:g})" for each in timeline.milestones if each.lost is not None]
     learned = [each.learned for each in timeline.milestones if each.learned is not None]
@@ -76,7 +76,7 @@ def _epochs(timeline: Timeline) -> list[str]:
 
 
 def _changes(tuned: Outcome) -> list[str]:
-    """Return one line per role: the difference from the base model, and the smallest that could be detected."""
+    """Return one line per role: the difference from the base model, and the smallest drop that could be detected."""
     return [f"  {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()]
 
 

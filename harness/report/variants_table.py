@@ -1,4 +1,4 @@
-"""The table of variants: one (column, cell) pair for each of its columns, and the text around it."""
+"""The table of variants: its columns with their cells, and the settings that are the same in all variants."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Pair = tuple[Column, Callable[[Outcome], Cell]]
 
 
 def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
-    """The columns from left to right, each with the function that makes the cell of the base model or a variant."""
+    """Return the columns from left to right, each with the function that makes a variant's or the base model's cell."""
     return [
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
@@ -116,7 +116,7 @@ def differing(results: Results) -> list[str]:
 
 
 def _tuned(results: Results, cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
-    """Leave the cell of the base model empty, in columns that compare variants with it."""
+    """Return `cell`, but with an empty cell for the base model, for columns that compare variants with it."""
     return lambda outcome: NOTHING if outcome is results.base else cell(outcome)
 
 
@@ -195,5 +195,5 @@ def common(results: Results) -> tuple[tuple[str, str], ...]:
 
 
 def ordered(results: Results, first: str) -> Sequence[Outcome]:
-    """Return the variants in the order of the grid, except that the named one comes first."""
+    """Return the variants in the order of the grid, except that the variant named `first` comes first."""
     return sorted(results.variants, key=lambda v: v.name != first)

@@ -10,9 +10,9 @@ from itertools import groupby
 from harness.report.formatting import visible
 
 LONGEST = 1_200
-"""Characters above which two texts are not compared."""
+"""Two texts are not compared if one of them has more characters than this."""
 ALIKE = 0.3
-"""Smallest share of common words. Below it nearly every word would be marked, so none is."""
+"""If two texts have a smaller share of their words in common, no word is marked, because nearly all would be."""
 _WORD = re.compile(r"\S+\s*|^\s+")
 
 
@@ -60,7 +60,7 @@ def marked(words: Sequence[str], positions: Iterable[int]) -> tuple[Piece, ...]:
 
 
 def split(text: str) -> list[str]:
-    """Split a text into words, each with the white space after it. `page.js` splits texts in the same way."""
+    """Split a text into words, each with the white space after it. `page.js` splits texts by the same rule."""
     return _WORD.findall(visible(text))
 
 

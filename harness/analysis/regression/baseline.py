@@ -1,4 +1,4 @@
-"""Baselines: reduce a run to a `Baseline`, find a stored baseline, and expand its answers into samples."""
+"""Baselines: reduce a run to a `Baseline`, find a stored baseline, and turn its stored answers into samples."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from harness.storage.runs import RunStore, find_run
 BASELINES = Path("reports/baselines")
 """The default directory of baselines."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Allowed names of baselines."""
+"""Pattern that the name of a baseline must match."""
 
 
 def baseline_of(results: Results, name: str) -> Baseline:
-    """Reduce a run's results to a baseline: main cases only, no training rows, no paths."""
+    """Reduce a run's results to a baseline: without confirmation cases and paths, and with digests of training rows."""
     run = results.run
     cases = {case.id: case for case in run.suite.of(Split.MAIN)}
     by_variant: dict[str, list[Sample]] = {}
@@ -79,7 +79,7 @@ def _row(outcome: Outcome, named: bool, samples: Sequence[Sample], cases: Mappin
 
 
 def _stored_answers(samples: Iterable[Sample], cases: Mapping[str, Case]) -> dict[str, tuple[StoredAnswer, ...]]:
-    """Return the answers by case, in the suite's order. An answer that several seeds gave is stored once."""
+    """Return the answers to each case, in the suite's order. An answer that several seeds gave is stored once."""
     found: dict[str, dict[StoredAnswer, list[int]]] = {case: {} for case in cases}
     needing = {id for id, case in cases.items() if needs(case.assertions, Need.LOG_PROBABILITIES)}
     for sample in samples:
@@ -140,10 +140,10 @@ def _score(case: str, stored: StoredAnswer) -> Score:
 
 
 def find_baseline(name: str, folder: Path = BASELINES) -> Baseline:
-    """Return a baseline, given its name in `folder`, the path of its file, or the directory of a run to reduce.
+    """Return a baseline, given its name in `folder`, the path of its file, or a run directory to make a baseline from.
 
     Raises:
-        StoreError: no such baseline exists; the message lists the existing ones.
+        StoreError: there is no such baseline. The message lists the existing ones.
     """
     path = Path(name)
     if path.suffix == ".json" and path.name != "results.json":

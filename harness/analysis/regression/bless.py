@@ -17,7 +17,7 @@ def bless(store: RunStore, name: str | None, folder: Path = BASELINES) -> Path:
 
     Raises:
         UsageError: the name is not allowed, or trials of the run have no result.
-        StoreError: the run has no results, or the file cannot be written.
+        StoreError: the run has no finished trial or no answers of the base model, or the file cannot be written.
     """
     results = results_of(store)
     waiting = [

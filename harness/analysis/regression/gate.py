@@ -25,12 +25,14 @@ def run_gate(
     Args:
         store: the run.
         baseline: the name of a baseline in `folder`, a baseline file, or the directory of another run.
-        allow_code: whether scoring the baseline's answers again may run Python code of the suite.
-        policy: thresholds of the verdict; by default the usual ones with the margin of the baseline's suite.
+        allow_code: whether Python code of the suite may run. It can be needed if assertions changed, because the
+            baseline's answers are then scored again.
+        policy: thresholds of the verdict. By default, these are the defaults of `Policy`, with the margin of the
+            baseline's suite.
         folder: the directory of baselines.
 
     Raises:
-        UsageError: the run lacks a variant of the baseline, or scoring again would run code that is not allowed.
+        UsageError: the run lacks a variant of the baseline, or the answers cannot be scored again without `allow_code`.
         StoreError: the run or the baseline cannot be read, or has no finished trial.
     """
     results = results_of(store)
@@ -40,7 +42,7 @@ def run_gate(
     if comparison.missing and not comparison.obstacles:
         remedy = (
             "Run the baseline's grid, or store this run as a baseline with `harness bless`. If the settings of a "
-            "variant changed on purpose, its row in the grid needs a `name`."
+            "variant changed on purpose, give its row in the grid a `name`."
         )
         names = ", ".join(comparison.missing)
         raise UsageError(f"{store.root} lacks variants of the baseline {before.name}: {names}", remedy=remedy)
@@ -52,7 +54,7 @@ def compare_runs(before: RunStore, after: RunStore, *, allow_code: bool = False)
     """Compare two runs for a report. Unlike `run_gate`, accept runs with different variants and list the differences.
 
     Raises:
-        UsageError: scoring again would run code that is not allowed.
+        UsageError: the earlier answers cannot be scored again without `allow_code`.
         StoreError: a run cannot be read, or has no finished trial.
     """
     results = results_of(after)
@@ -62,17 +64,17 @@ def compare_runs(before: RunStore, after: RunStore, *, allow_code: bool = False)
 
 
 def _compare(before: Baseline, after: Baseline, suite: Suite, *, allow_code: bool = False) -> Comparison:
-    """Compare two runs. `suite` is the later run's suite, which scores the earlier answers again if assertions changed.
+    """Compare two runs. If assertions changed, the earlier answers are scored again by `suite`, the later run's suite.
 
     Raises:
-        UsageError: scoring again would run code that is not allowed.
+        UsageError: the earlier answers cannot be scored again without `allow_code`.
     """
     score = _scorer(suite, {case.id: case for case in before.suite.cases}, allow_code=allow_code)
     return run_comparison.compare(before, after, score)
 
 
 def _scorer(suite: Suite, old: dict[str, Case], *, allow_code: bool) -> Callable[[Case, Answer], Score] | None:
-    """Return the later suite's scorer, or None if no assertion has changed."""
+    """Return the function that scores answers by the later suite, or None if no case is scored differently now."""
     changed = [case for case in suite.cases if case.id in old and scoring_rules(case) != scoring_rules(old[case.id])]
     if not changed:
         return None

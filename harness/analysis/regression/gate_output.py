@@ -25,7 +25,7 @@ from harness.core.run_results import Verdict
 from harness.core.scores import Rate
 
 SHOWN = 8
-"""How many lost cases are shown in full. The others are only counted."""
+"""Largest number of lost cases that are shown in full. Further ones are only counted."""
 LENGTH = 160
 """Maximum length of a shown prompt or answer, in characters."""
 SUITE_CHANGES = {
@@ -61,7 +61,7 @@ def text(decision: Decision) -> str:
 
 
 def _safe(line: str) -> str:
-    """Apply `plain` but keep the indentation. Break up a leading `::`, which GitHub Actions reads as a command."""
+    """Apply `plain`, but keep the indentation. Break up `::` at the start, which GitHub Actions reads as a command."""
     body = line.lstrip(" ")
     clean = plain(body, 400)
     return " " * (len(line) - len(body)) + (f": {clean[1:]}" if clean.startswith("::") else clean)
@@ -149,7 +149,7 @@ def _few(ids: Iterable[str]) -> str:
 
 
 def markdown(decision: Decision) -> str:
-    """Return Markdown for a pull request: the verdict, a table for each variant, and the lost cases folded."""
+    """Return Markdown for a pull request: the verdict, a table for each variant, and the lost cases (folded up)."""
     comparison = decision.comparison
     blocks = [f"## {_headline(decision.verdict)}", code(_title(comparison))]
     if decision.verdict is Verdict.NOT_COMPARABLE:
@@ -219,7 +219,7 @@ def _lost(flip: Flip) -> str:
 
 
 def code(words: str) -> str:
-    """Return untrusted text as Markdown code. The fence has more backticks than the text, which cannot close it."""
+    """Return untrusted text as Markdown code, with a fence of more backticks than the text has in any one place."""
     line = plain(words, 300).replace("|", "¦")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`" if line else "``  ``"

@@ -43,9 +43,9 @@ from harness.scoring import Need, needs
 
 Scorer = Callable[[Case, Answer], Score]
 ALPHA = Policy(0).alpha
-"""Default error rate of the gate, for which `RoleChange.detectable` is computed."""
+"""The gate's default significance level, for which `RoleChange.detectable` is computed."""
 _FAILED_TRAINING = (Status.DIVERGED, Status.OUT_OF_MEMORY)
-"""Statuses of trainings that finished without a usable model: such a seed fails every case."""
+"""Statuses of trainings that ended without a usable model. Under such a seed, every case counts as failed."""
 
 
 def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> Comparison:
@@ -78,7 +78,10 @@ def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> C
 
 
 def _variant_pairs(before: Baseline, after: Baseline) -> Iterator[tuple[BaselineVariant, BaselineVariant]]:
-    """Match variants by name if the grid names both, else by equal settings. Yield in the later run's order."""
+    """Yield each variant of the later run with the matching variant of the earlier run, in the later run's order.
+
+    Variants match by name if both grids name them, else by equal settings.
+    """
     by_name = {row.name: row for row in before.variants if row.named}
     by_settings = {row.settings: row for row in before.variants if row.settings}
     taken: set[int] = set()
@@ -100,7 +103,7 @@ def _side(run: Baseline) -> Side:
 
 @dataclass(frozen=True)
 class _SharedCases:
-    """The ids of cases that can be compared, and how the suites differ."""
+    """The ids of the cases that can be compared, and how the two suites differ."""
 
     ids: frozenset[str]
     changes: SuiteChange
@@ -164,7 +167,10 @@ def _value_text(value: object) -> str:
 
 
 def _rows(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
-    """Describe for each side the training rows that the other side lacks (counted from 1), or a different order."""
+    """Return for each run how many training rows it has, and which of them (counted from 1) the other run lacks.
+
+    If only the order of the rows differs, the two texts say so.
+    """
     only_before, only_after = _rows_only_in(before, after), _rows_only_in(after, before)
     if not only_before and not only_after:
         return f"{len(before)} in one order", f"{len(after)} in another order"
@@ -197,7 +203,7 @@ def _changed(before: Baseline, after: Baseline) -> Iterator[Mismatch]:
 
 
 class _ScoredRun:
-    """The samples of one run on the shared cases. The cases in `again` are scored again with the given scorers."""
+    """The samples of one run on the cases that both runs have. `again` has a scorer for each case to score again."""
 
     def __init__(self, run: Baseline, cases: Mapping[str, Case], again: Mapping[str, Scorer]) -> None:
         self.run, self.cases, self._again = run, cases, again
@@ -236,7 +242,7 @@ class _ScoredRun:
 
 @dataclass(frozen=True)
 class _VariantPair:
-    """One variant (or the base) in the earlier run and in the later one."""
+    """One variant (or the base model) in the earlier run and in the later one."""
 
     was: _ScoredRun
     now: _ScoredRun
@@ -279,7 +285,7 @@ def _settings(old: BaselineVariant, new: BaselineVariant) -> Iterator[Mismatch]:
 
 
 def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterator[Mismatch]:
-    """Yield the fields in which the fingerprints differ, or nothing if one side has no fingerprint."""
+    """Yield the fields in which the fingerprints of two runs differ, or nothing if a run has no fingerprint."""
     if before and after:
         for field in fields(Fingerprint):
             old, new = (sorted({str(getattr(one, field.name)) for one in side}) for side in (before, after))
@@ -288,7 +294,7 @@ def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterat
 
 
 def _unscored(both: _VariantPair, void: Mapping[str, str]) -> int:
-    """Count the cases that had a score under every seed before and lack one now. A regression may be the reason."""
+    """Count the cases with a score under every seed before, but not now. A regression may be the reason for that."""
     (before, after), (old, new) = both.tables, both.seeds
     if not old or not new:
         return 0
@@ -355,7 +361,10 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 
 
 def _flips(both: _VariantPair, void: Mapping[str, str]) -> list[Flip]:
-    """Return the cases whose pass rate over seeds changed. Order: lost before gained, critical first, then by size."""
+    """Return the cases whose pass rate over seeds changed.
+
+    Lost cases come before gained ones, then critical cases before others, then large changes before small ones.
+    """
     was, now = both.was, both.now
     before, after = _verdicts(was, both.old), _verdicts(now, both.new)
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
@@ -376,7 +385,7 @@ def _moved(flip: Flip) -> float:
 
 
 def _verdicts(side: _ScoredRun, row: BaselineVariant) -> dict[str, list[Sample]]:
-    """Return by case one sample for each seed that has a score."""
+    """Return for each case the samples that have a score, one per seed."""
     found: dict[str, list[Sample]] = {}
     for sample in scored(reduced(side.samples(row), side.reducer)):
         found.setdefault(sample.case, []).append(sample)
@@ -416,7 +425,7 @@ def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: Baselin
 
 
 def _finished_costs(row: BaselineVariant) -> tuple[PhaseCost, ...]:
-    """Return the costs of complete trainings. An aborted training takes less time, which is no improvement."""
+    """Return the costs of complete trainings. An aborted training takes less time, but that is no improvement."""
     if len(row.costs) != len(row.statuses):  # costs cannot be assigned to seeds
         return row.costs if all(status is Status.SUCCEEDED for status in row.statuses) else ()
     both = zip(row.costs, row.statuses, strict=True)

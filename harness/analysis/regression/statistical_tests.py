@@ -36,7 +36,7 @@ def decline(before: Scores, after: Scores, rng: np.random.Generator, groups: Seq
 
 
 def _over_cases(before: Scores, after: Scores, rng: np.random.Generator, groups: Sequence[str] | None) -> float:
-    """Test the per-case means over seeds. This finds a small loss that is spread over many cases, even with one seed.
+    """Test whether the means of the cases fell. This finds a small loss spread over many cases, even with one seed.
 
     Return the larger p-value of the sign-flip test and of Student's test of the mean, whose variance includes the noise
     of cases and of seeds. The sign-flip test alone would raise a false alarm when a single seed fails in every case.
@@ -48,15 +48,15 @@ def _over_cases(before: Scores, after: Scores, rng: np.random.Generator, groups:
 
 
 def _over_seeds(before: Scores, after: Scores, _rng: np.random.Generator, _groups: Sequence[str] | None) -> float:
-    """Test the per-seed means over cases. This finds a loss in a few cases that fail under every seed."""
+    """Test whether the means of the seeds fell. This finds a loss in a few cases that fail under every seed."""
     freedom = len(before) + len(after) - 2
     moved = float(after.mean() - before.mean())
     return 1.0 if freedom < 1 else _student(freedom, moved, retraining_error(before, after))
 
 
 DECLINE_TESTS = (_over_cases, _over_seeds)
-"""The gate's tests for a loss, each with a one-sided p-value. A new test needs an entry here, and `detectable_loss`
-must take its power into account. No code outside this module depends on their number."""
+"""The gate's tests for a loss, each with a one-sided p-value. If you add a test here, let `detectable_loss` take the
+power of that test into account. No code outside this module depends on the number of tests."""
 
 
 def _student(freedom: float, moved: float, error: float) -> float:
@@ -71,7 +71,7 @@ def _student(freedom: float, moved: float, error: float) -> float:
 def detectable_loss(before: Scores, after: Scores, *, alpha: float = 0.05, power: float = POWER) -> float:
     """Return the smallest loss on these cases, as a share, that `decline` finds with this power.
 
-    With one seed on each side, only the test over cases counts.
+    With one seed in each run, only the test `_over_cases` counts.
     """
     freedom = len(before) + len(after) - 2
     moved = after.mean(axis=0) - before.mean(axis=0)

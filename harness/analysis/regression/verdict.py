@@ -4,10 +4,12 @@ A variant has REGRESSED in one of these cases:
 
 - The pass rate of a role fell by at least `Policy.least` points, and the adjusted p-value is at most `Policy.alpha`.
 - A case marked `critical` passed under every seed before and fails under every seed now.
-- Memory or training time rose by more than the variation between the baseline's seeds explains.
+- Memory or training time rose by more than the variation between the baseline's seeds explains (`tolerance`).
 
-A variant is UNCHANGED if every loss is shown to be smaller than the suite's margin, and INCONCLUSIVE if not.
-Differences between the fingerprints of the trainings (`VariantChange.drift`) are listed and do not affect the verdict.
+A variant that has not REGRESSED is INCONCLUSIVE, unless every loss is shown to be smaller than the suite's margin and
+every part could be compared. Then it is IMPROVED if the pass rate of a role rose significantly, by at least
+`Policy.least` points, and UNCHANGED if no pass rate did. Differences between the fingerprints of the trainings
+(`VariantChange.drift`) are listed and do not affect the verdict.
 """
 
 from __future__ import annotations
@@ -37,13 +39,13 @@ from harness.core.wording import plural
 SEVERITY = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
 """Verdicts, the most severe first. The verdict on a run is the most severe verdict on any of its variants."""
 MIN_TRAININGS = 3
-"""With fewer trainings in the baseline, the normal variation of costs is unknown, and costs are not judged."""
+"""If the baseline has fewer trainings, the normal variation of costs is unknown, and costs are not judged."""
 COST_CONFIDENCE = 0.999
 """Confidence required to call a higher cost a regression."""
 
 
 def decide(comparison: Comparison, policy: Policy) -> Decision:
-    """Return the most severe verdict of the variants, or NOT_COMPARABLE if an obstacle prevents the comparison."""
+    """Decide on a run by the most severe verdict on a variant. If an obstacle exists, decide NOT_COMPARABLE."""
     obstacles = tuple(_obstacles(comparison))
     if obstacles:
         return Decision(Verdict.NOT_COMPARABLE, obstacles, (), policy, comparison)
@@ -88,7 +90,7 @@ def _critical(variant: VariantChange) -> Iterator[Reason]:
 
 
 def _not_compared(variant: VariantChange) -> Iterator[Reason]:
-    """Yield a reason for everything that could not be compared, because it must not count as unchanged."""
+    """Yield a reason for each part that could not be compared, because such a part must not count as unchanged."""
     if variant.missing:
         text = f"{len(variant.missing)} of {len(variant.seeds_after)} trials have no result"
         yield Reason(Verdict.INCONCLUSIVE, f"{text}: {variant.missing[0]}")
@@ -150,7 +152,7 @@ def _cost(cost: CostChange, policy: Policy) -> Reason | None:
 
 
 def tolerance(cost: CostChange, policy: Policy) -> float:
-    """Return the share by which the mean cost may rise without being a regression.
+    """Return the share by which the mean cost may rise before the rise counts as a regression.
 
     This is the upper end of the prediction interval for the mean of the later trainings (Student's quantile with the
     variance of the baseline's trainings), and at least the policy's tolerance.
@@ -171,6 +173,6 @@ def _mean(figures: Sequence[Measurement]) -> float:
 
 
 def amount(figures: Sequence[Measurement]) -> str:
-    """Return the mean with its unit."""
+    """Return the mean of the figures as text, with its unit."""
     mean = _mean(figures)
     return f"{mean:.1f} s" if figures[0].unit is Unit.SECONDS else f"{mean / MIB:.0f} MiB"

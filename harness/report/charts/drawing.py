@@ -1,7 +1,7 @@
 """Draw charts as inline SVG with Altair and vl-convert, in the colours of the page.
 
-Charts are drawn in stand-in colours, which are replaced by CSS variables. One drawing then serves light mode, dark mode
-and print.
+Charts are drawn in stand-in colours, which are then replaced by CSS variables. Therefore one drawing serves light mode,
+dark mode and print.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VARIABLES = {
 }  # fmt: skip
 _FONT = "system-ui, sans-serif"
 _PADDING = {"left": 16, "right": 8, "top": 8, "bottom": 8}
-"""Space for text that is wider in the reader's font than in the font of the layout, in pixels."""
+"""Space around a chart in pixels, for text that is wider in the reader's font than in the font used for drawing."""
 WIDE, NARROW = 940, 300
 """Widths of the trade-off charts in pixels, for wide and for narrow screens."""
 
@@ -52,7 +52,7 @@ class Chart:
 
 
 def data(rows: Sequence[dict[str, Any]]) -> Any:
-    """Return rows as Altair data. They are passed as text, because Altair copies and checks other rows repeatedly."""
+    """Return rows as Altair data. They are passed as text, because Altair would copy and check a list several times."""
     import altair as alt
 
     data: Any = alt.Data  # Its constructor is untyped.
@@ -75,7 +75,7 @@ def configured(chart: Any) -> dict[str, Any]:
 
 
 def svg(spec: dict[str, Any], name: str) -> Markup:
-    """Draw a specification. Ids get the prefix `name`, to be unique on the page; colours become CSS variables."""
+    """Draw a specification. Ids get the prefix `name`, to be unique on the page; colours become variables."""
     import vl_convert
 
     drawn = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
@@ -89,7 +89,10 @@ def svg(spec: dict[str, Any], name: str) -> Markup:
 
 
 def titled(chart: Chart) -> Markup:
-    """Return both drawings with a title and a description for screen readers. The page shows one of them."""
+    """Return the wide and the narrow drawing, each with a title and a description for screen readers.
+
+    The page shows the one that fits the screen.
+    """
     drawings = (("wide", chart.svg, chart.id), ("narrow", chart.narrow, f"{chart.id}-narrow"))
     return Markup("").join(_titled(svg, id, kind, chart) for kind, svg, id in drawings)
 

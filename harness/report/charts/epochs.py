@@ -1,4 +1,4 @@
-"""Pass rates after every epoch: the chart, and when each case was learned or lost."""
+"""Chart of the pass rates after every epoch, and lists of when each case was learned or lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DASHES = {"learn": [1, 0], "generalise": [6, 2], "retain": [2, 2], "avoid": [8,
 
 
 def timelines(results: Results) -> Chart | None:
-    """Draw pass rates by role after every epoch, one panel per variant; None without `--timeline`."""
+    """Draw pass rates by role after every epoch, one panel per variant; None if the run had no `--timeline`."""
     if not results.timelines:
         return None
     numbers = {variant.name: n for n, variant in enumerate(results.variants, 1)}
@@ -82,7 +82,7 @@ def _epochs_table(results: Results) -> DataTable:
 
 @dataclass(frozen=True)
 class Milestones:
-    """When a variant learned and lost cases, in words."""
+    """How many epochs were enough for a variant, and when it learned and lost cases, in words."""
 
     variant: str
     enough: str

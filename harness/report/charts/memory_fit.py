@@ -40,7 +40,10 @@ class _Training:
 
 
 def memory_fit(results: Results) -> Chart | None:
-    """Draw the chart. Return None without GPU figures, or if every training fitted and the answers mean something."""
+    """Draw the chart. Return None if there are no GPU figures, or if every training fitted in memory.
+
+    A model with random weights gets the chart even if every training fitted, because its answers mean nothing.
+    """
     trainings = _trainings(results.variants)
     crossed = any(each.reserved is None for each in trainings)
     if not any(each.reserved is not None for each in trainings) or not (crossed or results.run.model.shape_only):
@@ -62,7 +65,7 @@ def memory_fit(results: Results) -> Chart | None:
 
 
 def _trainings(variants: Sequence[Outcome]) -> tuple[_Training, ...]:
-    """Return the variants of which it is known whether they fit in memory."""
+    """Return the training of each variant of which it is known whether it fits in memory."""
     found = []
     for variant in variants:
         train = variant.cost(Phase.TRAIN)
@@ -74,7 +77,7 @@ def _trainings(variants: Sequence[Outcome]) -> tuple[_Training, ...]:
 
 
 def _cells(trainings: Sequence[_Training]) -> dict[tuple[int, int, int], float | None]:
-    """Return the largest memory by rank, batch size and length; None if one of the trainings did not fit."""
+    """Return the largest reserved memory by rank, batch size and length; None where a training did not fit."""
     cells: dict[tuple[int, int, int], float | None] = {}
     for each in trainings:
         place = (each.settings.rank, each.settings.batch_size, each.settings.max_length)

@@ -44,12 +44,12 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One variant on a chart. `quality` is its pass rate in percent; None if it did not finish."""
+    """One variant on a chart. `quality` is its pass rate in percent, or None if the variant did not finish."""
 
     number: int
     name: str
     cost: float | None
-    """None if it is unknown."""
+    """The value on the cost axis; None if the cost is unknown."""
     shown_cost: str
     quality: float | None
     shown_quality: str
@@ -100,7 +100,7 @@ def trade_offs(results: Results, scores: ScoresByRole) -> tuple[Chart, ...]:
 
 
 def on_cuda(variants: Sequence[Outcome]) -> bool:
-    """Whether every training ran on a GPU, so that GPU figures can be the axis."""
+    """Whether every training ran on a GPU, so that the cost axis can show GPU figures."""
     train = [cost for variant in variants if (cost := variant.cost(Phase.TRAIN))]
     return bool(train) and all(cost.on_gpu for cost in train)
 
@@ -148,7 +148,7 @@ def _cost(variant: Outcome, figure: Callable[[PhaseCost], Measurement], unit: fl
 
 
 def _work(results: Results, variant: Outcome) -> Cost:
-    """Return the work of a training. If it stopped early, return the work of the whole training, from its epochs."""
+    """Return the work of a training. If it stopped early, estimate the work of the whole training from its epochs."""
     tokens: float = variant.supervised_tokens
     if not _finished(variant) and variant.settings:
         whole = [v.supervised_tokens / v.settings.epochs for v in results.variants if _finished(v) and v.settings]
@@ -213,7 +213,7 @@ def _point(
     shown = f"more than {place:.1f} GiB" if over else cost.shown
     shown_quality = f"{percent(rate)} ({counts(rate)})" if rate else ABSENT
     own = scores.get((variant.name, objective))
-    # A variant without a figure did not fit, or stopped, on the run's machine.
+    # Without a cost, the training did not fit or stopped on the machine of the run, so the basis is that machine's.
     source = results.run.provenance.machine.basis if cost.value is None else cost.basis
     return Point(
         number, variant.name, place or None, shown, None if value is None else 100 * value, shown_quality, kind, failed,
@@ -223,7 +223,10 @@ def _point(
 
 
 def front(points: Sequence[Point]) -> list[list[Point]]:
-    """Return one Pareto front per basis and device: by cost, the eligible variants that no cheaper one equals."""
+    """Return one Pareto front per basis and device.
+
+    It has the eligible variants with a higher pass rate than every cheaper eligible variant, in order of cost.
+    """
     found = []
     for source in dict.fromkeys((p.basis, p.device) for p in points):
         known = [p for p in points if (p.basis, p.device) == source and p.eligible and p.quality is not None and p.cost]
@@ -285,7 +288,7 @@ def _domain(costs: Sequence[float], axis: Axis) -> list[float]:
 
 
 def _ticks(domain: Sequence[float]) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten on the axis; only the powers if there are many."""
+    """Return 1, 2 and 5 times each power of ten on the axis, or only the powers if more than four are needed."""
     first, last = floor(log10(domain[0])), ceil(log10(domain[1]))
     steps = (1, 2, 5) if last - first <= 3 else (1,)
     found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
@@ -389,7 +392,7 @@ def labels(
     for point in sorted(points, key=lambda p: (p.kind != BEST, -(p.quality or 0), p.number)):
         text = _label(point, len(points), width)
         left = _place(point.cost or domain[0], domain, logarithmic)
-        wanted = (point.quality or 0) + (LIFT if point.number in lines else 0)  # The front runs on to the right.
+        wanted = (point.quality or 0) + (LIFT if point.number in lines else 0)  # The front continues to the right.
         box = _free(left, left + (len(text) * 6.6 + 24) / width, wanted, base, taken)
         taken.append(box)
         found.append({"cost": point.cost, "quality": box.at, "label": visible(text), "best": point.kind == BEST})
@@ -426,7 +429,10 @@ def _base_label(at: float, width: int) -> _Box:
 
 
 def _free(left: float, right: float, wanted: float, base: float | None, taken: Sequence[_Box]) -> _Box:
-    """Return the free place nearest to `wanted`, inside the chart and off the base model's line; else `wanted`."""
+    """Return the place nearest to the height `wanted` that is free: inside the chart and off the base model's line.
+
+    If no place is free, return the place at `wanted`.
+    """
     steps = sorted(range(-60, 61), key=lambda step: (abs(step), step))
     boxes = [_Box(left, right, wanted + step) for step in steps if 2 <= wanted + step <= 102]
     clear = (

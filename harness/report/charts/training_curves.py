@@ -13,7 +13,7 @@ from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, 
 from harness.report.formatting import number, visible
 
 POINTS = 100
-"""Most points of one line."""
+"""Largest number of points of one line."""
 
 
 def learning(results: Results) -> tuple[Chart, ...]:
@@ -70,7 +70,7 @@ def _panel(number: int, variant: Outcome) -> str:
 
 
 def _lines(results: Results, number: int, variant: Outcome, measure: str, top: float) -> list[dict[str, Any]]:
-    """Return the rows of a variant's panel: one line for the seeds that finished, and one for each that did not."""
+    """Return the data of a variant's panel: one line for all seeds that finished, and one for each other seed."""
     whole = [t for t in variant.training if t.status is Status.SUCCEEDED and t.steps]
     rows: list[dict[str, Any]] = []
     for place, trainings in enumerate([whole, *([t] for t in variant.training if t not in whole)]):
@@ -84,7 +84,7 @@ def _lines(results: Results, number: int, variant: Outcome, measure: str, top: f
 
 
 def _spread(trainings: Sequence[Training], measure: str, top: float) -> list[dict[str, float]]:
-    """Return mean, lowest and highest value by step, for the steps that all trainings logged."""
+    """Return the mean, lowest and highest value at each step that all trainings logged."""
     logs = [{s.step: getattr(s, measure) for s in t.steps} for t in trainings]
     common = [step for step in (logs[0] if logs else {}) if all(_finite(log.get(step)) for log in logs)]
     found = []
