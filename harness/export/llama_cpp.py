@@ -172,7 +172,7 @@ def _shown(words: Sequence[str]) -> str:
 
 def _end_of(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
-        return f"signal {-done.returncode} ended it"
+        return f"it was ended by signal {-done.returncode}"
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     return " / ".join(lines[-3:]) or f"it ended with {done.returncode}"
 

@@ -136,6 +136,6 @@ def _trained(records: Sequence[TrialRecord], variant: Variant, seed: int) -> Tri
     if found:
         return found
     ended = next((f" ({r.status})" for r in records if r.seed == seed), "")
-    seeds = ", ".join(str(s) for s in sorted({r.seed for r in good}))
-    remedy = f"Pass --seed with one of: {seeds}." if seeds else "Choose another variant, or run `harness run` again."
+    seeds = ", ".join(f"--seed {s}" for s in sorted({r.seed for r in good}))
+    remedy = f"Pass one of: {seeds}." if seeds else "Choose another variant, or run `harness run` again."
     raise UsageError(f"{variant.name} was not trained under seed {seed}{ended}", remedy=remedy)

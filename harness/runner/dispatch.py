@@ -58,7 +58,7 @@ class Dispatcher:
             retry = ended is not Status.FAILED
 
     def _batch(self, pending: list[WorkItem]) -> list[WorkItem]:
-        """The items for the next worker; with a time budget and the fused engine, only as many as can finish in time."""
+        """The items for the next worker: as many as can finish in time, with a time budget and the fused engine."""
         if self.budget is None or not self._fused:
             return pending
         return pending[: max(1, self.budget.fitting([item.trial for item in pending]))]
