@@ -65,7 +65,7 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """The fenced blocks of a page in one of these languages."""
+    """The code blocks of a page that are in one of these languages."""
     return [content for language, content in FENCE.findall(text(page)) if language in languages]
 
 
@@ -145,7 +145,7 @@ GENERATORS = {"help": help_pages, "settings": settings_table, "rooms": rooms_pic
 
 
 def written_anew(page: Path) -> str:
-    """Return a page's text with its generated parts generated again."""
+    """Return a page's text in which the generated parts are up to date."""
     return GENERATED.sub(lambda found: f"{found[1]}{found[2]}{''.join(GENERATORS[found[1]]())}", text(page))
 
 

@@ -83,7 +83,7 @@ class _Session:
 
     @property
     def confirmation(self) -> Sweep:
-        """A sweep that trains one trial at a time, as users train: for the confirmation of the best variant."""
+        """The sweep for the confirmation of the best variant. It trains one trial at a time, as users do."""
         return replace(self.sweep, setup=replace(self.sweep.setup, engine=self.sweep.setup.engine.alone))
 
     @property

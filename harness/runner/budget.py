@@ -84,7 +84,7 @@ class Budget:
         return self.started + self.total - min(max(share * self.total, least), most, self.total / 2)
 
     def expected(self, trial: str) -> float | None:
-        """Expected seconds of a trial; None if the trial has no weight or no trial has finished yet."""
+        """Expected seconds of a trial; None if the trial is not in `weights` or no trial has finished yet."""
         weight = self.weights.get(trial)
         return None if weight is None or not self._weighed else weight * self._took / self._weighed
 
@@ -106,7 +106,7 @@ class Budget:
     def fitting(self, trials: Sequence[str]) -> int:
         """How many of `trials`, counted from the first, one worker is expected to finish in time in one pass.
 
-        Before any trial has finished, times cannot be predicted, and only one trial that is trained is included.
+        As long as no trial has finished, all times are unknown, and at most one trial that must be trained is included.
         """
         now, needed, count = self.clock(), self._loading, 0
         for trial in trials:

@@ -58,7 +58,7 @@ class Dispatcher:
             retry = ended is not Status.FAILED
 
     def _batch(self, pending: list[WorkItem]) -> list[WorkItem]:
-        """The items for the next worker: as many as can finish in time, with a time budget and the fused engine."""
+        """The items for the next worker. A time budget limits how many items the fused engine gets at once."""
         if self.budget is None or not self._fused:
             return pending
         return pending[: max(1, self.budget.fitting([item.trial for item in pending]))]
@@ -98,7 +98,7 @@ class Dispatcher:
         yield from self.executor.run(job, log, timeout=self.timeout, until=until)
 
     def _out_of_time(self, timer: TrialTimer, event: Event, pending: Sequence[WorkItem]) -> bool:
-        """Whether the time budget has no time for the next trial, or the executor stopped the worker because of it."""
+        """Whether there is no time for the next trial, or the executor has stopped the worker because time is up."""
         timer.observe(event)
         if event.kind is EventKind.ENDED and event.status is Status.CANCELLED:
             timer.budget.spent = True

@@ -96,7 +96,10 @@ class Recorder:
         self._write(item, _Outcome(status, message, training, log=log, shortage=shortage))
 
     def training(self, item: WorkItem) -> Training | None:
-        """The training in the cache, or None. A training that ran out of another amount of memory is ignored."""
+        """The item's training in the cache; None if there is none.
+
+        A training that ran out of memory on a machine with another amount of memory is ignored.
+        """
         found = self.cache.training(item.training) if item.settings else None
         short = found.shortage if found else None
         return None if short and not self.setup.same_memory(short) else found

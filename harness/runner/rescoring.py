@@ -32,7 +32,7 @@ def rescore(
     """Score a run's stored answers again, with the assertions of `suite`; None: with those stored in the run.
 
     Raises:
-        SuiteError: the run did not answer a case of the suite in its present form.
+        SuiteError: a case of the suite differs from the case that the run answered.
         UsageError: the suite runs code that is not allowed.
     """
     with store.locked():

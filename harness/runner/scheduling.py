@@ -51,7 +51,7 @@ def predicted_oom(
 
 
 def unfinished(budget: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
-    """A notice that names the trials for which the budget had no time."""
+    """A notice that says how many trials, or which confirmation, the time budget left undone."""
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
     seconds = budget.left(waiting)

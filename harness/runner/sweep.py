@@ -30,7 +30,7 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs trials. If a worker process dies, the trial that failed is recorded as failed, and the others continue."""
+    """Runs trials. If a worker process dies, its unfinished trial is recorded as failed, and the others continue."""
 
     setup: Setup
     run: RunStore
@@ -44,7 +44,7 @@ class Sweep:
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which are also scored on the `main` cases."""
     predicted_oom: Mapping[str, str] = field(default_factory=dict)
-    """Id of each trial predicted to run out of memory, with a message. It is skipped unless it has a result already."""
+    """Trials predicted to run out of memory: id to a message. They are skipped, unless they have a result already."""
     budget: Budget | None = None
     mirror: Mirror | None = None
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
@@ -92,7 +92,7 @@ class Sweep:
                 self.mirror.pull(item.trainings, trained=item.settings is not None)
 
     def _use_earlier_result(self, item: WorkItem, recorder: Recorder) -> None:
-        """Use the result of an earlier session if there is one, else record a predicted lack of memory if there is."""
+        """Use the result of an earlier session, or else record the trial as out of memory if this is predicted."""
         reuse(item, recorder)
         if item.record is None and item.trial in self.predicted_oom:
             recorder.predict(item, self.predicted_oom[item.trial])

@@ -25,7 +25,7 @@ class Executor(Protocol):
 
 
 class Deadline:
-    """The time at which a worker must be stopped. Several trials in flight have `timeout` seconds each, added up."""
+    """The time at which a worker must be stopped: `timeout` seconds per trial in flight, since the last one started."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
