@@ -30,7 +30,7 @@ OFFLINE = {
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Train the workshop's grid on the pocket model and write the report; arguments are passed to `harness run`."""
+    """Train the workshop's grid `quick` on the pocket model and write a report; arguments go to `harness run`."""
     session.install(*PINNED, ".")
     # Makes worker processes import the installed package, not the checkout in the current directory.
     session.run("harness", "run", *_with_suite(session.posargs), env={"PYTHONSAFEPATH": "1"})
@@ -93,7 +93,7 @@ def regression(session: nox.Session) -> None:
     """Train the workshop's grid `gate` and compare it with the committed baseline; arguments go to `harness gate`."""
     session.install(*PINNED, ".")
     run = Path(session.create_tmp()) / "run"
-    shutil.rmtree(run, ignore_errors=True)  # its trainings stay in the cache
+    shutil.rmtree(run, ignore_errors=True)  # the adapters stay in the cache
     options = ["--grid", "gate", "--engine", "reference", "--confirm-seeds", "0", "--profile", "cpu"]
     session.run("harness", "run", SUITE, *options, "--output", str(run), env={"PYTHONSAFEPATH": "1"})
     session.run("harness", "gate", str(run), "--baseline", BASELINE, *session.posargs)
@@ -101,14 +101,14 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def perf(session: nox.Session) -> None:
-    """Run the benchmarks in tests/benchmarks; figures are printed and stored in reports/perf, without pass or fail."""
+    """Run the benchmarks in tests/benchmarks and store their figures in reports/perf. No figure counts as a failure."""
     session.install(*PINNED, ".", *_group("browser"))
     for script in sorted(Path("tests/benchmarks").glob("*.py")):
         session.run("python", "-m", f"tests.benchmarks.{script.stem}", "--output", f"reports/perf/{script.stem}.json")
 
 
 def _with_suite(arguments: list[str]) -> list[str]:
-    """Put the workshop's suite before the arguments of `harness run`, unless they name a suite."""
+    """Put the workshop's suite before the arguments of `harness run`, unless the arguments name a suite."""
     starts_with_suite = bool(arguments) and not arguments[0].startswith("-")
     names_suite = starts_with_suite or any((Path(argument) / "suite.yaml").exists() for argument in arguments)
     return arguments if names_suite else [SUITE, *arguments]
@@ -125,7 +125,7 @@ def _lower_bounds() -> list[str]:
 
 
 def _without(names: tuple[str, ...]) -> list[str]:
-    """Return the requirements of all dependencies except these."""
+    """Return the requirements of all dependencies except those in `names`."""
     return [d for d in PROJECT["project"]["dependencies"] if re.split(r"[<>=]", d)[0] not in names]
 
 

@@ -1,6 +1,6 @@
 """Check the README, the pages of docs/ and the pages for contributors against the code.
 
-`python -m tests.test_documents` writes their generated parts.
+`python -m tests.test_documents` writes the generated parts of these pages.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def name(page: Path) -> str:
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """The fenced blocks of a page in one of these languages."""
+    """The code blocks of a page that are in one of these languages."""
     return [content for language, content in FENCE.findall(text(page)) if language in languages]
 
 
 def on_every_page(found: Any) -> list[Any]:
-    """Test parameters: each page with each thing that `found` returns for it."""
+    """Test parameters: each page, paired with each item that `found` returns for the page."""
     return [pytest.param(page, each, id=f"{name(page)}: {str(each)[:60]}") for page in PAGES for each in found(page)]
 
 
@@ -129,7 +129,7 @@ WIDTH = 72
 
 
 def rooms_picture() -> Iterator[str]:
-    """Lines of a picture of the rooms: each stands one row above the highest room that it imports."""
+    """Lines of a picture of the rooms. Each room stands one row above the highest room that it imports."""
     rows: dict[str, int] = {}
     for name, room in ROOMS.items():
         rows[name] = 1 + max((rows[below] for below in room.below.split()), default=-1)
@@ -145,13 +145,13 @@ GENERATORS = {"help": help_pages, "settings": settings_table, "rooms": rooms_pic
 
 
 def written_anew(page: Path) -> str:
-    """Return a page's text with its generated parts generated again."""
+    """Return a page's text in which the generated parts are up to date."""
     return GENERATED.sub(lambda found: f"{found[1]}{found[2]}{''.join(GENERATORS[found[1]]())}", text(page))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if GENERATED.search(text(page))], ids=name)
 def test_generated_parts_are_current(page: Path) -> None:
-    """The help of all commands and the table of settings match the program."""
+    """The generated parts of a page (help of commands, settings, picture of rooms) match the program."""
     assert text(page) == written_anew(page), "run `python -m tests.test_documents`"
 
 
@@ -169,7 +169,7 @@ def console_lines(page: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("page", "line"), on_every_page(lambda page: dict.fromkeys(console_lines(page))))
 def test_commands_exist(page: Path, line: str) -> None:
-    """Every `harness ...` on a page is a command whose options exist, with values that they accept."""
+    """Every call of `harness` on a page names a command and options that exist, with values that they accept."""
     words = shlex.split(line, comments=True)[1:]
     if words[0].startswith("-"):
         assert words[0] in ("--help", "--version")
@@ -199,7 +199,7 @@ def test_options_of_pytest_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_scripts_exist(page: Path) -> None:
-    """Every script of tests/ that a page names, by path or as a module, exists."""
+    """If a page names a script of tests/, by path or as a module, this script exists."""
     for path, module in SCRIPT.findall(text(page)):
         program = path or f"{module.replace('.', '/')}.py"
         assert PLACEHOLDER.search(program) or (ROOT / program).is_file(), program
@@ -250,7 +250,7 @@ def sessions() -> list[str]:
 
 @pytest.mark.parametrize("path", for_contributors(PATH))
 def test_paths_exist(path: str) -> None:
-    """Every path in backticks on a page for contributors exists, up to a placeholder such as NAME."""
+    """Every path in backticks on a page for contributors exists, or its part before a placeholder such as NAME does."""
     known = path if not (found := PLACEHOLDER.search(path)) else path[: found.start()].rpartition("/")[0]
     assert (ROOT / known).exists()
 
@@ -294,7 +294,7 @@ def test_every_study_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """YAML that names its file is in that file word for word; YAML with cases is a valid suite."""
+    """A YAML example that names its file is in that file word for word, and one with cases is a valid suite."""
     first, _, rest = block.partition("\n")
     if first.startswith("# from "):
         assert rest in (ROOT / first.removeprefix("# from ")).read_text(encoding="utf-8")
@@ -308,7 +308,7 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "python") if page != COLAB else []))
 def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python code on a page runs without errors when the run that it names is stored."""
+    """Python code on a page runs without errors if the run directory that it names exists."""
     folder = tmp_path / "reports/runs/workshop-quick-pocket"
     made = results(4, 8, hostile=False)
     write_record(folder / "run.json", made.run)
@@ -318,7 +318,7 @@ def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_cells_are_python() -> None:
-    """The Colab cells are valid Python apart from their lines for the shell and for IPython."""
+    """The Colab cells in docs/gpu.md are valid Python, apart from lines that begin with ! or %."""
     cells = blocks(COLAB, "python")
     assert cells
     for cell in cells:
@@ -326,7 +326,7 @@ def test_cells_are_python() -> None:
 
 
 def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's CSV, `harness new` and `harness validate` make a valid suite."""
+    """If the README's CSV rows are saved, its commands `harness new` and `harness validate` succeed."""
     (rows,) = blocks(README, "csv")
     assert len(list(csv.DictReader(rows.splitlines()))) > 1
     monkeypatch.chdir(tmp_path)
@@ -338,7 +338,7 @@ def test_the_rows_become_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_named_parts_of_the_report_exist() -> None:
-    """The sections and headings that docs/report.md names are in the sample report."""
+    """Every section and heading that docs/report.md names is in the sample report."""
     sample = html.unescape((ROOT / "reports/sample/report.html").read_text(encoding="utf-8"))
     table = text(DOCS / "report.md").partition("## Sections")[2].partition("\n\n|")[2].partition("\n\n")[0]
     sections = re.findall(r"^\| ([A-Z][\w -]+) \|", table, re.MULTILINE)[1:]
@@ -358,7 +358,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize(("page", "target"), on_every_page(lambda page: sorted(set(LINK.findall(text(page))))))
 def test_links_lead_somewhere(page: Path, target: str) -> None:
-    """Every relative link leads to a file or folder of this repository, and its anchor to a heading there."""
+    """Every relative link leads to an existing file or folder, and its anchor, if any, to a heading there."""
     path, _, anchor = target.partition("#")
     there = (page.parent / path).resolve() if path else page
     assert there.exists()

@@ -1,4 +1,4 @@
-"""Check the rooms of the package, and which rooms each of them may import, against the source."""
+"""Check that every room imports only the rooms that the table ROOMS allows. A room is a top-level package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "harness"
 
 @dataclass(frozen=True)
 class Room:
-    """One package at the root of `harness`: `below` names the rooms it may import."""
+    """A room: one top-level package of `harness`. `below` lists the rooms that it may import."""
 
     below: str
     trains: bool = False
@@ -37,9 +37,9 @@ ROOMS = {
     "runner": Room("core storage scoring analysis suites models hardware report"),
     "cli": Room("core storage scoring analysis suites models hardware report export runner", on_demand="engine"),
 }
-"""Rooms from the lowest to the highest: a room imports only rooms from earlier rows of this table."""
+"""The rooms from the lowest to the highest. A room may import only rooms from earlier rows of this table."""
 ROOT = frozenset({"__init__", "__main__", "pytest_plugin"})
-"""Modules at the root of the package. They may import every room except `engine`."""
+"""Modules directly in `harness`. They may import every room except `engine`."""
 TRAINING = frozenset({"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets"})
 MOST_LINES = 500
 
@@ -47,11 +47,11 @@ MOST_LINES = 500
 @dataclass(frozen=True)
 class Import:
     source: str
-    """The room, or the module at the root, that imports."""
+    """Name of the room, or of the module directly in `harness`, that has the import statement."""
     target: str
-    """A dotted absolute name."""
+    """The imported name, absolute and with dots."""
     nested: bool
-    """Whether it is inside a function."""
+    """Whether the import statement is inside a function."""
     where: str
 
 
@@ -103,7 +103,7 @@ def allowed(found: Import) -> bool:
 
 
 def test_the_root_holds_the_rooms_and_nothing_else() -> None:
-    """The root of the package holds the rooms of the table and three modules, and nothing else."""
+    """The folder `harness` holds the rooms of the table ROOMS and three modules, and no other packages or modules."""
     packages = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
     modules = {path.stem for path in PACKAGE.glob("*.py")}
     assert packages == ROOMS.keys()
@@ -111,20 +111,20 @@ def test_the_root_holds_the_rooms_and_nothing_else() -> None:
 
 
 def test_the_table_runs_downwards() -> None:
-    """Every room may import only rooms from earlier rows of the table."""
+    """The table ROOMS allows every room to import only rooms from earlier rows of the table."""
     order = list(ROOMS)
     for place, (name, room) in enumerate(ROOMS.items()):
         assert set(room.below.split()) <= set(order[:place]), name
 
 
 def test_imports_follow_the_table() -> None:
-    """Every module imports only rooms and libraries that the row of its own room allows."""
+    """Every module imports only rooms and libraries that the table ROOMS allows for its own room."""
     wrong = [f"{i.where}: {i.source} may not import {i.target}" for i in every_import() if not allowed(i)]
     assert not wrong, "\n".join(["against the table ROOMS:", *wrong])
 
 
 def test_the_table_allows_no_more_than_is_used() -> None:
-    """Every import between rooms that the table allows is used by some module."""
+    """If the table ROOMS allows a room to import another, some module of the room does import it."""
     used = {(i.source, i.target.split(".")[1]) for i in every_import() if i.target.startswith("harness.")}
     idle = [(name, low) for name, room in ROOMS.items() for low in room.below.split() if (name, low) not in used]
     assert not idle
@@ -166,5 +166,5 @@ def test_imports_are_read_however_they_are_written(text: str, expected: list[str
     ],
 )
 def test_an_upward_import_is_caught(source: str, target: str, nested: bool, is_allowed: bool) -> None:
-    """`allowed` accepts the imports that the table allows, and no other imports between rooms."""
+    """`allowed` accepts an import of a room or of torch if and only if the table ROOMS allows it."""
     assert allowed(Import(source, target, nested, "")) is is_allowed

@@ -20,7 +20,7 @@ from harness.cli.options import RUN, TRAINING_SEED, VARIANT, PathType
     "--gguf",
     type=PathType(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Ask this exported GGUF file instead, with llama.cpp.",
+    help="Ask only this exported GGUF file, with llama.cpp, instead of the base model and the variant.",
 )
 def chat(run: Path, variant: str, seed: int | None, questions: tuple[str, ...], gguf: Path | None) -> None:
     """Ask the base model and a variant, and compare answers.

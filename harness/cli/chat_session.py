@@ -1,4 +1,4 @@
-"""The stages of `harness chat`: load the models, ask them, print their answers."""
+"""The steps of `harness chat`: load the models, ask them, print their answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ask = Callable[[str], tuple[tuple[str, str], ...]]
 
 
 def print_answers(question: str, answers: tuple[tuple[str, str], ...]) -> None:
-    """Print answers as columns in a terminal, and as lines in a pipe. Markup in an answer is printed literally."""
+    """Print a question's answers: side by side in a terminal, one below the other in a pipe. Markup stays as it is."""
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         lines = "\n".join(f"{model}: {text}" for model, text in answers)
@@ -33,7 +33,7 @@ def print_answers(question: str, answers: tuple[tuple[str, str], ...]) -> None:
 
 @contextmanager
 def torch_session(source: Source) -> Iterator[Ask]:
-    """Load the base model and the variant's adapter as the run evaluated them, and yield a function that asks both."""
+    """Load the base model and the variant's adapter as the run did, and yield a function that asks both models."""
     from harness.engine.generation.backends import base_and_adapter
     from harness.engine.loading import load_base
     from harness.engine.log_filters import hide_library_messages

@@ -10,7 +10,7 @@ import click
 def clean(yes: bool) -> None:
     """Show the contents of the cache, and delete them.
 
-    Runs and reports are kept. A later run trains deleted trainings again if it needs them.
+    Runs and reports are kept. If a later run needs a deleted training, it trains again.
     """
     from harness.cli.tables import cache_table
     from harness.storage.cache import Cache

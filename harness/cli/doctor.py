@@ -51,10 +51,10 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
 
 
 def _gpu_machine(profile: Profile) -> Machine:
-    """The machine to calibrate.
+    """This machine, whose GPU is to be calibrated.
 
     Raises:
-        UsageError: it has no GPU.
+        UsageError: the machine has no GPU.
     """
     from harness.core.errors import UsageError
     from harness.core.units import DeviceKind
@@ -62,8 +62,8 @@ def _gpu_machine(profile: Profile) -> Machine:
 
     on = machine(profile)
     if on.kind is not DeviceKind.CUDA:
-        remedy = "Run it where trainings will run."
-        raise UsageError("--calibrate times a GPU, and this machine shows none", remedy=remedy)
+        remedy = "Run the command on the machine that will train."
+        raise UsageError("--calibrate measures a GPU, and no GPU was found on this machine", remedy=remedy)
     return on
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _ExportCommand(click.Command):
-    """Adds the options of all exporters when the command is parsed, so that `harness --help` does not import them."""
+    """Adds the options of the exporters only when this command is parsed: `harness --help` imports no exporter."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
@@ -44,7 +44,7 @@ def _kind() -> click.Option:
 
 
 def _target_options() -> Iterator[click.Option]:
-    """The options of all targets; an option that targets share appears once."""
+    """The options of all targets; an option that several targets share appears once."""
     from harness.export.protocol import options_of
 
     names = {name: each for exporter in _exporters() for name, each in options_of(exporter).items()}

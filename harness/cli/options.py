@@ -13,7 +13,7 @@ from harness.core.device_profiles import PROFILES, help_text
 
 
 class PathType(click.Path):
-    """A path, which need not exist. A path that the system rejects (a name of 300 letters) is a usage error."""
+    """A path, which need not exist. A path that the system rejects, such as a name of 300 letters, is a usage error."""
 
     def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
         super().__init__(exists=exists, dir_okay=dir_okay, path_type=Path)
@@ -33,7 +33,7 @@ PATH = PathType()
 
 
 def _grid_name(_context: click.Context, _option: click.Parameter, name: str) -> str:
-    """Refuse a path or a suffix, which shell completion adds to the name of a grid."""
+    """Refuse a grid that is given as a path or with a suffix, as shell completion writes it."""
     if Path(name).name != name or name.endswith((".yaml", ".yml")):
         raise click.BadParameter(f"{name!r} names a file. Name the grid alone: --grid {Path(name).stem}")
     return name
@@ -101,7 +101,8 @@ LLAMA_CPP = click.option(
     "--llama-cpp",
     type=PATH,
     metavar="DIR",
-    help="Checkout of llama.cpp with its converter (default: on PATH, or installed by `harness doctor`).",
+    help="Checkout of llama.cpp, which contains the converter (default: the converter found on PATH, or the one that "
+    "`harness doctor --install-llama-cpp` installed).",
 )
 
 

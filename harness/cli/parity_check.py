@@ -1,4 +1,4 @@
-"""The stages of `harness parity`: export the model, answer the suite in each stage, and store the scored answers."""
+"""The steps of `harness parity`: export the model, answer the suite in each stage, and store the scored answers."""
 
 from __future__ import annotations
 

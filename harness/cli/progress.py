@@ -18,13 +18,13 @@ from harness.runner.listeners.protocol import Listener
 _TRAINING = 0.8
 """Share of a trial's progress bar that training fills; answering fills the rest."""
 _SPEED_WINDOW = 3600.0
-"""Seconds over which the speed is averaged. A trial takes minutes, so a shorter window would be too noisy."""
+"""Seconds over which the speed is averaged for the remaining time. A trial takes minutes, so less would be noisy."""
 _LINE_INTERVAL = 30.0
-"""Seconds between two progress lines in a log without a terminal."""
+"""Seconds between two progress lines if the output is not a terminal."""
 
 
 class Display(Listener):
-    """Shows a run's events. Use it as a context manager: the display ends with the block."""
+    """Shows a run's events. Use it in a `with` block: the display ends with the block."""
 
     def __init__(
         self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic

@@ -32,7 +32,7 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     RUN is the directory of a run. The recommendation is the cheapest variant whose pass rate is within one
     standard error of the best, among the variants that keep what the base model could do. It must have been
     confirmed with fresh seeds and held-out cases; otherwise the command prints why there is no
-    recommendation. The two limits need figures measured on a GPU.
+    recommendation. --max-memory and --max-minutes need figures measured on a GPU.
     """
     from harness.analysis import recommendation
     from harness.analysis.selection import Caps

@@ -31,7 +31,8 @@ TRIAL_FAILED = 3
     "--output",
     type=PATH,
     metavar="DIR",
-    help="Directory for the results (default: a new one in reports/runs, or this run's earlier one).",
+    help="Directory for the results (default: a new directory in reports/runs, or the directory of the same run if it "
+    "was started before).",
 )
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Time limit of one trial in seconds."

@@ -66,13 +66,13 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) ->
 
 @dataclass(frozen=True)
 class _Predictions:
-    """Predictions for the variants of a plan. `missing` is the reason if there are none."""
+    """Predictions for the variants of a plan. `missing` says why there are none, if there are none."""
 
     place: TargetGpu
     subject: Workload | None
     made: dict[str, Prediction]
     trials: tuple[str, ...]
-    """The variant id of each trial."""
+    """The variant id of each trial, one entry per trial."""
     missing: str = ""
 
     def cells(self, variant: str) -> tuple[str, str, str]:
@@ -88,7 +88,7 @@ class _Predictions:
         )
 
     def notes(self) -> Iterator[str]:
-        """The lines below the table: what the predictions are for, and how accurate they are."""
+        """The lines below the table: for which model and GPU the predictions are, and how accurate they are."""
         if self.subject is None:
             yield f"No prediction: {self.missing}"
             return
@@ -139,7 +139,7 @@ def findings_table(found: Sequence[Finding]) -> None:
 
 
 _UNMEASURABLE = 1e18
-"""FLOP/s that no GPU reaches: the matrix products took too little time to measure."""
+"""A speed in FLOP/s that no GPU reaches. A figure above it means that the time was too short to measure."""
 
 
 def calibration_line(found: Calibration, path: Path) -> None:
@@ -178,7 +178,7 @@ likely token; prompts alike: prompts that the tokenizer in the GGUF file splits 
 
 
 def parity_table(parity: Parity) -> None:
-    """Print one line per stage, and one line per assertion whose verdict changes."""
+    """Print a table with one line per stage, then one line per assertion whose verdict changes."""
     console = _console()
     table = _table("stage", "passed", "changed", "largest", "mean", "next token", "prompts alike")
     for verdicts in parity.stages:

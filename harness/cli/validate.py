@@ -15,8 +15,8 @@ from harness.cli.options import SKIP_UNSUPPORTED, SUITE
 def validate(suite: Path, skip_unsupported: bool) -> None:
     """Check a suite and its grids for mistakes.
 
-    SUITE is a folder with suite.yaml, train.jsonl and grids/. The first mistake is printed with its file,
-    its line and how to correct it. Nothing is trained.
+    SUITE is a folder with suite.yaml, train.jsonl and grids/. For the first mistake, the file, the line and a
+    remedy are printed. Nothing is trained.
     """
     from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table

@@ -1,4 +1,4 @@
-"""The text files of a merged model: config.json, generation_config.json, and the tokenizer's files."""
+"""The JSON and text files of a merged model: config.json, generation_config.json, and the tokenizer's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 
 
 def plain_files(base: Path) -> list[Path]:
-    """Paths of the base's tokenizer, chat template and licence files. They are copied unchanged."""
+    """Paths of those files of the base model that are copied unchanged: tokenizer, chat template and licence."""
     found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
     return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
 
@@ -31,7 +31,7 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 
 
 def generation_config_of(base: Path) -> dict[str, Any]:
-    """The base's generation_config.json, with all end-of-sequence tokens at which the evaluation stopped."""
+    """The base's generation_config.json, with all end-of-sequence tokens at which answers ended in the evaluation."""
     config = _json(base / "generation_config.json") or {"_from_model_config": False}
     of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
     listed = of_model if isinstance(of_model, list) else [of_model]
@@ -42,9 +42,9 @@ def generation_config_of(base: Path) -> dict[str, Any]:
 def tokenizer_config_of(base: Path) -> dict[str, Any]:
     """The base's tokenizer_config.json, with `added_tokens_decoder` and `add_prefix_space` added if they are missing.
 
-    llama.cpp's converter reads both settings only from this file. If they are only in tokenizer.json, it splits
-    `<|user|>` in a chat template into letters and adds a space before every message, so the model gets prompts that it
-    was not trained on.
+    llama.cpp's converter reads both settings only from this file. If they are only in tokenizer.json, llama.cpp splits
+    `<|user|>` in a chat template into letters and adds a space before every message, so the model gets prompts of
+    another form than in training.
     """
     config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
     added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
@@ -56,7 +56,7 @@ def tokenizer_config_of(base: Path) -> dict[str, Any]:
 
 
 def _adds_prefix_space(tokenizer: dict[str, Any]) -> bool:
-    """Whether tokenizer.json adds a space before a text: it has a Prepend step, or a Metaspace other than `never`."""
+    """Whether tokenizer.json adds a space before a text: by a Prepend step, or by a Metaspace step without `never`."""
     steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
     return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
 

@@ -17,7 +17,7 @@ from harness.storage.files import write_text
 def record_of(
     source: Source, kind: ExportKind, mode: MergeMode | None, dtype: str, as_evaluated: bool, note: str
 ) -> ExportRecord:
-    """Make the record of an export. Exports are published, so the record contains no paths of this machine."""
+    """Make the record of an export. Users publish exports, so the record contains no paths of this machine."""
     return ExportRecord(
         format=FORMAT,
         kind=kind,
@@ -36,7 +36,7 @@ def record_of(
 
 
 def precision_words(source: Source) -> str:
-    """The precision of the base's weights in the run, as a phrase for notes."""
+    """The precision of the base's weights in the run, as a phrase for the note of an export."""
     return "as NF4 holds them" if source.quantised else "as they are"
 
 

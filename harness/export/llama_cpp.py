@@ -25,7 +25,7 @@ CONVERTER = "convert_hf_to_gguf.py"
 _CONVERTER_FILES = (CONVERTER, "conversion", "gguf-py", "LICENSE")
 _TOKENIZERS = "sentencepiece"
 """Package that the converter needs to read the tokenizers of Llama 2, Mistral and others."""
-_SET_UP = "Set it up with `harness doctor --install-llama-cpp` (it builds for about 8 minutes on two cores)"
+_SET_UP = "Install it with `harness doctor --install-llama-cpp` (building takes about 8 minutes on two cores)"
 
 Run = Callable[[Sequence[str]], None]
 """A function that runs a command, and raises an ExportError if the command fails."""
@@ -40,7 +40,7 @@ def converter(given: Path | None = None) -> Path:
     if given is not None:
         if (given / CONVERTER).is_file():
             return given / CONVERTER
-        remedy = "Name a checkout of llama.cpp: git clone https://github.com/ggml-org/llama.cpp"
+        remedy = "Name a checkout of llama.cpp. To make one: git clone https://github.com/ggml-org/llama.cpp"
         raise ExportError(f"there is no {CONVERTER} in {given}", remedy=remedy)
     on_path = shutil.which(CONVERTER)
     found = Path(on_path) if on_path else home() / CONVERTER
@@ -63,8 +63,8 @@ def check_binding() -> None:
         ExportError: the binding is missing.
     """
     if not installed("llama_cpp"):
-        remedy = f"{_SET_UP}, or: pip install 'qlora-harness[gguf]'."
-        raise ExportError("this needs llama.cpp's Python binding, llama-cpp-python", remedy=remedy)
+        remedy = f"{_SET_UP}, or run `pip install 'qlora-harness[gguf]'`."
+        raise ExportError("llama.cpp's Python binding, llama-cpp-python, is not installed", remedy=remedy)
 
 
 def installed(package: str) -> bool:
@@ -79,8 +79,9 @@ def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) 
         ExportError: the package is missing.
     """
     if (folder / "tokenizer.model").is_file() and not installed(_TOKENIZERS):
-        remedy = f"pip install {_TOKENIZERS}, or: pip install 'qlora-harness[gguf]'."
-        raise ExportError(f"llama.cpp's converter reads this model's tokenizer with {_TOKENIZERS}", remedy=remedy)
+        remedy = f"Run `pip install {_TOKENIZERS}` or `pip install 'qlora-harness[gguf]'`."
+        what = f"llama.cpp's converter needs {_TOKENIZERS} to read this model's tokenizer, and it is not installed"
+        raise ExportError(what, remedy=remedy)
 
 
 def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> Path:
@@ -132,7 +133,7 @@ def _fetch(folder: Path, run: Run) -> Path:
     run([sys.executable, "-m", "pip", *words, "--dest", str(folder), "--requirement", str(pinned)])
     found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
     if not found:
-        raise ExportError("pip fetched no source of llama-cpp-python", remedy="Try again later.")
+        raise ExportError("pip did not download the source of llama-cpp-python", remedy="Try again later.")
     return found[0]
 
 
@@ -178,15 +179,15 @@ def _end_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def _remedy(output: str) -> str:
     if "pre-tokenizer was not recognized" in output:
-        return "llama.cpp does not support this model's tokenizer; use the merged model with transformers instead."
+        return "Use the merged model with transformers: llama.cpp does not support this model's tokenizer."
     if "is not supported" in output:
-        return "llama.cpp does not support this model's architecture; use the merged model with transformers instead."
+        return "Use the merged model with transformers: llama.cpp does not support this model's architecture."
     if "No module named" in output:
-        return "Install the package that the message names, or: pip install 'qlora-harness[gguf]'."
+        return "Install the package that the message names, or run `pip install 'qlora-harness[gguf]'`."
     if "Failed building wheel" in output:
         return f"To see why: {Path(sys.executable).name} -m pip install llama-cpp-python=={VERSION}"
     if "No matching distribution" in output:
-        return "pip found no package index, or not this version in it: check the connection."
+        return "Check the connection: pip found no package index, or the index does not have this version."
     if "No space left" in output:
         return "Free some space, then run the same command again."
-    return "Use a newer checkout of llama.cpp with --llama-cpp, if the model is newer than this one."
+    return "If the model is newer than this version of llama.cpp, pass a newer checkout with --llama-cpp."

@@ -33,7 +33,7 @@ class Evidence:
 
 
 def evidence(source: Source, results: Results) -> Evidence:
-    """Collect the results of the exported adapter, which are those of its variant under its seed."""
+    """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
     of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
     cases = {case.id: case for case in results.run.suite.cases}

@@ -17,18 +17,18 @@ from harness.storage.records import read_record, write_record
 
 RECORD = "export.json"
 TEXTS = 16 << 20
-"""Bytes of disk space to reserve for configuration and tokenizer files."""
+"""Bytes of disk space that must be free for configuration and tokenizer files."""
 
 
 def staging(final: Path) -> Path:
-    """Path of the temporary folder for `final`. No library loads it as a model, since config.json is written last."""
+    """Path of the temporary folder for `final`. No library loads it: its config.json is written last."""
     return final.with_name(f".partial-{final.name}")
 
 
 def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
     """Create the temporary folder of `final`, after checking that the disk has `needed` bytes left.
 
-    Files of an earlier attempt are deleted, except files named in `keep`, since they may belong to another export.
+    Files of an earlier attempt may belong to another export, so they are deleted, except those named in `keep`.
 
     Raises:
         StoreError: the disk has too little space.
@@ -53,7 +53,7 @@ def existing(final: Path, record: ExportRecord) -> bool:
         return False
     if (final / RECORD).is_file():
         found = read_record(final / RECORD, ExportRecord)
-        if replace(found, versions={}) == replace(record, versions={}):  # made with other library versions
+        if replace(found, versions={}) == replace(record, versions={}):  # the library versions may differ
             return True
     remedy = "Delete it, or name another directory with --output."
     raise StoreError(f"{final} exists and contains something else", remedy=remedy)

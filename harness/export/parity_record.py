@@ -1,4 +1,4 @@
-"""The record of `harness parity`: the questions of each stage, and the scored answers in the run directory."""
+"""Makes the record of `harness parity`, the scored answers of each stage, and stores it in the run directory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store_parity(
     score: Scorer,
     device: str,
 ) -> Parity:
-    """Score the answers of every stage, and store the record in the run's directory."""
+    """Score the answers of every stage, store them in the run's directory, and return them."""
     cases = [question.case for question in asked]
     stages = tuple(judged(each, cases, score) for each in answers)
     names = assertions_of(cases)

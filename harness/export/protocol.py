@@ -50,14 +50,14 @@ class EngineFunctions:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """The arguments that every exporter receives beside its own options."""
+    """What every exporter receives in addition to its own options."""
 
     run: Path
     """The run's directory, spelled as on the command line."""
     store: RunStore
     source: Source
     output: Path | None
-    """Directory for the result; None: a folder in `folder`."""
+    """Directory for the result; None: a new directory in `folder`."""
     engine: EngineFunctions
     show_progress: Printer
 
@@ -88,7 +88,7 @@ def option(
 ) -> dict[str, Option]:
     """Metadata for a dataclass field that becomes a command-line option with the help text `text`.
 
-    A field with the default False becomes a flag. If `choices` are members of an enum, the field's value is a member.
+    A field with the default False becomes a flag. If `choices` are members of an enum, the field gets one of them.
     """
     return {"option": Option(text, tuple(choices), metavar, is_path, required)}
 

@@ -27,9 +27,9 @@ SIZES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 PROGRESS = "progress.json"
 INDEX = "model.safetensors.index.json"
 MAX_WAITING = 16
-"""Largest number of computed parts that wait to be written: 32 MiB when merging to 16 bits."""
+"""Largest number of computed parts that wait to be written. In a merge to 16 bits they take 32 MiB."""
 SYNC = 256 << 20
-"""Bytes after which data is flushed to disk. Without it the system would start only after gigabytes."""
+"""Bytes after which data is flushed to disk. By itself, the system would begin to write only after gigabytes."""
 
 
 class Tensors(Protocol):
@@ -69,9 +69,9 @@ class Progress:
     """The progress of an export, stored beside its files."""
 
     inputs: str
-    """Digest of everything on which the files' contents depend."""
+    """Digest of everything that determines the contents of the files."""
     done: dict[str, str]
-    """Name of each complete file to its sha256."""
+    """Name of each complete file, with its sha256."""
 
 
 def bytes_of(spec: TensorSpec) -> int:
@@ -109,7 +109,7 @@ def _is(path: Path, sha: str) -> bool:
 
 
 def write(folder: Path, tensors: Tensors, shards: Sequence[Shard], inputs: str) -> Iterator[tuple[str, str]]:
-    """Write the missing files and the index. Yields the name and sha256 of each file once it is complete.
+    """Write the missing files and the index. Yields the name and sha256 of each safetensors file once it is complete.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.

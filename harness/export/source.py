@@ -83,7 +83,7 @@ def check_base(source: Source) -> None:
     """Check that the base model's files are unchanged since the run.
 
     Raises:
-        UsageError: the base has random weights and no files.
+        UsageError: the base model has random weights, so it has no files.
         ModelError: files are missing or have changed.
     """
     check_real(source)
@@ -94,7 +94,7 @@ def check_real(source: Source) -> None:
     """Check that the base model has trained weights.
 
     Raises:
-        UsageError: it has random weights.
+        UsageError: the base model has random weights.
     """
     if source.model.shape_only:
         what = f"{source.model.name} has random weights, so there is nothing to export"
@@ -111,7 +111,7 @@ def saved_base(source: Source) -> Path | None:
 
 
 def evaluation_machine(source: Source) -> Machine:
-    """This machine, with the compute precision of the run, so that answers are comparable."""
+    """This machine, but with the compute precision of the run, so that answers can be compared with the run's."""
     return replace(machine(AUTO), compute_dtype=source.run.provenance.machine.compute_dtype)
 
 
@@ -136,6 +136,6 @@ def _trained(records: Sequence[TrialRecord], variant: Variant, seed: int) -> Tri
     if found:
         return found
     ended = next((f" ({r.status})" for r in records if r.seed == seed), "")
-    seeds = ", ".join(str(s) for s in sorted({r.seed for r in good}))
-    remedy = f"Trained under: --seed {seeds}." if seeds else "Choose another variant, or run it again."
+    seeds = ", ".join(f"--seed {s}" for s in sorted({r.seed for r in good}))
+    remedy = f"Pass one of: {seeds}." if seeds else "Choose another variant, or run `harness run` again."
     raise UsageError(f"{variant.name} was not trained under seed {seed}{ended}", remedy=remedy)

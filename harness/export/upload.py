@@ -44,8 +44,8 @@ def send(upload: Upload, *, endpoint: str | None = None, token: str | None = Non
     `endpoint` and `token` override the Hub's address and the token that the client library finds.
 
     Raises:
-        ExportError: the Hub refuses the upload or cannot be reached; or the repository is public although the upload
-            is private; or the repository contains another export.
+        ExportError: the Hub refuses the upload or cannot be reached; the upload is private, but the repository exists
+            and is public; or the repository contains another export.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -68,8 +68,8 @@ def _check_repository(upload: Upload, info: Any) -> None:
     own = {path.name for path in upload.files}
     others = sorted(name for file in info.siblings or () if (name := file.rfilename) not in own and _is_model(name))
     if others:
-        # transformers would apply an adapter to a merged model in the same repository.
-        what = f"{upload.repository} holds {others[0]} of another export, and would be loaded as something else"
+        # For example, transformers would apply an adapter to a merged model in the same repository.
+        what = f"{upload.repository} holds {others[0]} of another export, and would be loaded as another model"
         raise ExportError(what, remedy="Name another --repo.")
 
 
@@ -87,7 +87,7 @@ def _operations(upload: Upload) -> Sequence[Any]:
 def _refused(repository: str, error: Exception) -> ExportError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        remedy = "Make a token with write access at https://huggingface.co/settings/tokens, then run: hf auth login"
+        remedy = "Make a token with write access at https://huggingface.co/settings/tokens, then run `hf auth login`."
         return ExportError(f"the Hub does not let you write to {repository}", remedy=remedy)
     if isinstance(error, ConnectionError) or status is None:
         return ExportError(f"{repository}: {error}", remedy="Check the name (owner/name) and the connection.")

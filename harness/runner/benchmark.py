@@ -73,17 +73,17 @@ def _storage(request: Request, manifest: RunManifest) -> _Storage:
 
 @dataclass(frozen=True)
 class _Session:
-    """The objects of one call of `run`: the request, its checked manifest, the sweep, and the user's listener."""
+    """What the steps of one call of `run` share: the request, the checked manifest, the sweep, and a listener."""
 
     request: Request
     manifest: RunManifest
     sweep: Sweep
     user: Listener
-    """Receives notices for the user."""
+    """The listener that shows notices to the user."""
 
     @property
     def confirmation(self) -> Sweep:
-        """The sweep that confirms the best variant: trained as a user would, one trial at a time."""
+        """The sweep for the confirmation of the best variant. It trains one trial at a time, as users do."""
         return replace(self.sweep, setup=replace(self.sweep.setup, engine=self.sweep.setup.engine.alone))
 
     @property
@@ -99,7 +99,7 @@ def _sweep(
     user: Listener,
     budget: Budget | None,
 ) -> Sweep:
-    """Build the sweep with everything that the request asks for."""
+    """Build the sweep (the object that runs trials) from the options of the request."""
     return Sweep(
         setup=Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions()),
         run=storage.run,
@@ -116,7 +116,7 @@ def _sweep(
 
 
 def _all_listeners(user: Listener, manifest: RunManifest, copies: Mirror | None) -> Listeners:
-    """The caller's listeners, and those that the request asks for."""
+    """Join the user's listener with the listener of `--sync`, if that option is used."""
     synced = [SyncListener(copies, user)] if copies else []
     return Listeners((ReadableNames(user, trial_names(manifest)), *synced))
 
@@ -134,7 +134,7 @@ def _budget(request: Request, manifest: RunManifest, started: float) -> Budget |
 
 
 def _begin(session: _Session) -> None:
-    """Write the manifest of a new run, start the copies of `--sync`, and delete earlier results with `--fresh`."""
+    """Write the manifest if the run is new, begin copying if `--sync` is used, delete old results if `--fresh` is."""
     manifest, sweep = session.manifest, session.sweep
     if not sweep.run.exists:
         sweep.run.write_manifest(manifest)
@@ -145,7 +145,7 @@ def _begin(session: _Session) -> None:
 
 
 def _delete_earlier_results(session: _Session) -> None:
-    """Delete all earlier results of the grid's trials and of their confirmations."""
+    """Delete all earlier results of the trials of the grid and of the confirmation of any of its variants."""
     for sweep in (session.sweep, session.confirmation):
         sweep.forget(all_trials(session.manifest))
     session.sweep.run.forget_records(())
@@ -180,7 +180,7 @@ def _variant_to_confirm(manifest: RunManifest, results: Results) -> Variant | No
 
 
 def _confirm(session: _Session, best: Variant | None) -> tuple[TrialRecord, ...]:
-    """Train the best variant under fresh seeds and answer the held-out cases, if there is time left."""
+    """If there is time left, train the best variant under fresh seeds and let it answer the held-out cases."""
     if best is None or session.out_of_time:
         return ()
     seeds = session.manifest.confirm_seeds
@@ -189,7 +189,7 @@ def _confirm(session: _Session, best: Variant | None) -> tuple[TrialRecord, ...]
 
 
 def _tidy_records(session: _Session, records: Sequence[TrialRecord], best: Variant | None) -> None:
-    """Delete records that the results do not use; if the time ran out, print what is unfinished instead."""
+    """Delete records that the results do not use. If the time ran out, keep them and say what is unfinished."""
     budget, store = session.sweep.budget, session.sweep.run
     if budget and budget.spent:
         _notify(session.user, [scheduling.unfinished(budget, session.manifest, records, best)])

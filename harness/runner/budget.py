@@ -1,4 +1,4 @@
-"""A time budget (`--budget`): orders trials by information, and predicts which can still finish in time."""
+"""A time budget (`--budget`): puts the most informative trials first, and predicts which can still finish in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.core.errors import UsageError
 from harness.core.settings import Plan, Trial, Variant
 
 LEAD = "workshop"
-"""Name of the grid row that runs first, if the grid has such a row: other rows are compared with it."""
+"""Name of the grid row that runs first, if the grid has a row with this name. The other rows are compared with it."""
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(h|min|m|s)")
 _REPORT = (0.03, 8.0, 60.0)
@@ -37,9 +37,10 @@ def seconds(text: str) -> float:
 def by_information(plan: Plan, cost: Callable[[Variant], float]) -> tuple[Trial, ...]:
     """Order the plan's trials so that the most informative come first.
 
-    The row named `workshop` comes first, or else the plan's first row. Each next variant is the one with the lowest
-    cost per axis value that no earlier variant has, so that every axis is explored early. The trials of a variant stay
-    together, since a variant is comparable only when it has finished under all seeds.
+    The variant named `workshop` comes first, or the plan's first variant if there is none of that name. After it comes
+    the variant that brings new values of settings at the lowest cost for each new value, and so on, so that every axis
+    is explored early. All seeds of a variant run one after another, since only a variant that has finished under all
+    seeds can be compared.
     """
     left, seen, ordered = list(plan.variants), set[tuple[str, object]](), list[Variant]()
     while left:
@@ -64,11 +65,11 @@ class Budget:
     total: float
     """The time limit in seconds, counted from `started`."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Predicted relative time of each trial, in any unit. Measured times of finished trials give the scale."""
+    """Trial id to the predicted time of the trial, in any unit. Seconds follow from the times of finished trials."""
     clock: Callable[[], float] = time.monotonic
     started: float = 0.0
     spent: bool = False
-    """Whether a trial was skipped because there was too little time left."""
+    """Whether a trial was skipped or stopped because there was too little time left."""
     _took: float = 0.0
     _weighed: float = 0.0
     _loading: float = 0.0
@@ -83,18 +84,18 @@ class Budget:
         return self.started + self.total - min(max(share * self.total, least), most, self.total / 2)
 
     def expected(self, trial: str) -> float | None:
-        """Expected seconds of a trial; None if no trial has finished yet."""
+        """Expected seconds of a trial; None if the trial is not in `weights` or no trial has finished yet."""
         weight = self.weights.get(trial)
         return None if weight is None or not self._weighed else weight * self._took / self._weighed
 
     def learn(self, trial: str, took: float) -> None:
-        """Update the estimates with a trial that took `took` seconds."""
+        """Update the expected times with a finished trial that took `took` seconds."""
         if weight := self.weights.get(trial):
             self._took += took
             self._weighed += weight
 
     def loaded(self, took: float) -> None:
-        """Update the expected loading time with a worker that loaded its model in `took` seconds."""
+        """Set the expected time for loading a model to `took` seconds, unless an earlier worker needed longer."""
         self._loading = max(self._loading, took)
 
     def allows(self, trial: str, *, loading: bool = False) -> bool:
@@ -103,9 +104,9 @@ class Budget:
         return self.clock() + _SAFETY_FACTOR * needed < self.until
 
     def fitting(self, trials: Sequence[str]) -> int:
-        """Number of leading trials that one worker could finish in time if it trained them in one pass.
+        """How many of `trials`, counted from the first, one worker is expected to finish in time in one pass.
 
-        Before any trial has been timed, the result includes at most one trial that has a weight.
+        As long as no trial has finished, all times are unknown, and at most one trial that must be trained is included.
         """
         now, needed, count = self.clock(), self._loading, 0
         for trial in trials:
@@ -118,7 +119,7 @@ class Budget:
         return count
 
     def left(self, trials: Sequence[str]) -> float | None:
-        """Total expected seconds of these trials; None if any of them has no estimate."""
+        """Total expected seconds of these trials; None if the time of any of them is unknown."""
         each = [self.expected(trial) for trial in trials]
         known = [value for value in each if value is not None]
         return sum(known) if known and len(known) == len(each) else None

@@ -1,7 +1,8 @@
 """Dispatches work items to workers, one worker after another, until every item has a record.
 
-Only this module assumes that one worker runs at a time. If a worker dies, only the trial in flight fails, and the next
-worker runs the remaining trials. If the worker was training several trials in one pass, see `Dispatcher.run`.
+No other module assumes that one worker runs at a time. If a worker dies while it trains a single trial, only this trial
+fails, and the next worker runs the remaining trials. `Dispatcher.run` says what happens if it was training several
+trials in one pass.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from harness.runner.work_items import WorkItem
 
 _ACTIVITIES = {EventKind.STARTED: "starting", EventKind.STEP: "training", EventKind.ANSWERING: "answering"}
 _DEATHS = (Status.FAILED, Status.OUT_OF_MEMORY, Status.TIMED_OUT)
-"""Statuses of a worker that ended before its job was done, unless it was cancelled."""
+"""Statuses of a worker that ended by itself, or exceeded a trial's time limit, before its job was done."""
 
 
 @dataclass(frozen=True)
 class Dispatcher:
-    """Runs work items that share a quantization. Every item gets a record, unless the budget has no time left."""
+    """Runs work items. Every item gets a record, unless the time budget has no time left for it."""
 
     recorder: Recorder
     executor: Executor
@@ -38,10 +39,13 @@ class Dispatcher:
     budget: Budget | None
 
     def run(self, group: Sequence[WorkItem]) -> None:
-        """Start workers until every item has a record or the budget has no time left.
+        """Start workers until every item of `group` has a record or the time budget has no time left.
 
-        If a worker running several trials dies, retry the same set once, then bisect until the failing trial runs
-        alone. If memory or time ran out, bisect without a retry.
+        If a worker that trains several trials in one pass dies, the next worker tries the same trials once more, and
+        after each further death the next worker gets half as many, until the failing trial runs alone. If the worker
+        ran out of memory or exceeded the time limit, the number is halved at once.
+
+        All items must have the same quantization.
         """
         limit, retry = len(group), True
         while pending := [item for item in group if item.record is None and self._has_time(item, loading=True)]:
@@ -54,7 +58,7 @@ class Dispatcher:
             retry = ended is not Status.FAILED
 
     def _batch(self, pending: list[WorkItem]) -> list[WorkItem]:
-        """The items for the next worker; with a budget and the fused engine, only as many as can finish in time."""
+        """The items for the next worker. A time budget limits how many items the fused engine gets at once."""
         if self.budget is None or not self._fused:
             return pending
         return pending[: max(1, self.budget.fitting([item.trial for item in pending]))]
@@ -72,9 +76,9 @@ class Dispatcher:
     def _run_worker(self, pending: Sequence[WorkItem]) -> Status:
         """Run one worker until it ends, and record the trials that it finished.
 
-        Returns CANCELLED if the worker was stopped because the budget has no time for the next trial; the worker's
-        status if it died while training several trials in one pass, whose unfinished trials get no record; else
-        SUCCEEDED.
+        Returns CANCELLED if the worker was stopped because the time budget has no time left. If the worker died while
+        it trained several trials in one pass, its unfinished trials get no record, and its status is returned.
+        Otherwise returns SUCCEEDED.
         """
         job, log = self.recorder.run.new_worker(Jobs(self.recorder).job(pending))
         name = log.relative_to(self.recorder.run.root).as_posix()
@@ -94,13 +98,13 @@ class Dispatcher:
         yield from self.executor.run(job, log, timeout=self.timeout, until=until)
 
     def _out_of_time(self, timer: TrialTimer, event: Event, pending: Sequence[WorkItem]) -> bool:
-        """Whether there is no time for the next trial, or the worker was stopped because the time was up."""
+        """Whether there is no time for the next trial, or the executor has stopped the worker because time is up."""
         timer.observe(event)
         if event.kind is EventKind.ENDED and event.status is Status.CANCELLED:
             timer.budget.spent = True
             return True
         if self._fused:
-            return False  # trials of one pass finish together, so their events follow
+            return False  # all trials of the pass finish together, and their events are still to come
         following = next((item for item in pending if item.record is None), None)
         between_trials = event.kind in (EventKind.LOADED, EventKind.FINISHED)
         return between_trials and following is not None and not self._has_time(following)
@@ -113,9 +117,9 @@ class _Worker:
     recorder: Recorder
     pending: Sequence[WorkItem]
     log: str
-    """Path of its log, relative to the run directory."""
+    """Path of the worker's log, relative to the run directory."""
     co_scheduled: bool
-    """Whether it trains several trials in one pass."""
+    """Whether the worker trains several trials in one pass."""
     ended: Status = Status.SUCCEEDED
     loaded: bool = False
     in_flight: WorkItem = field(init=False)
@@ -126,7 +130,7 @@ class _Worker:
         self._items = {item.trial: item for item in self.pending}
 
     def handle(self, event: Event) -> None:
-        """Update the state from an event, and record trials that the event ends.
+        """Update the state from an event, and record each trial that ends with the event.
 
         Raises:
             EngineError: the worker refused the job because of a mistake in the model or the texts.
@@ -150,7 +154,7 @@ class _Worker:
             self._record_failure(event)
 
     def _leave_for_retry(self, event: Event) -> None:
-        """Record the trials that the worker completed. The others get no record, so the dispatcher runs them again."""
+        """Record the trials that the worker completed. Its other trials get no record, so they run again."""
         for item in self.pending:
             if item.record is None:
                 self.recorder.assemble(item, log=self.log)
@@ -159,7 +163,7 @@ class _Worker:
             self.recorder.listener.on_event(Event(EventKind.NOTICED, message=message))
 
     def _record_failure(self, event: Event) -> None:
-        """Record the trial in flight as failed, or all trials if the worker died before it had loaded the model."""
+        """Record the trial in flight as failed, or all trials of a worker that ended before its model was loaded."""
         if event.status is Status.SUCCEEDED and any(item.record for item in self.pending):
             return
         status = Status.FAILED if event.status in (None, Status.SUCCEEDED) else event.status

@@ -16,7 +16,7 @@ from harness.runner.work_items import WorkItem
 from harness.storage.cache import Cache
 
 _BATCH = {DeviceKind.CPU: 64, DeviceKind.CUDA: 16}
-"""Prompts answered in one batch. On a T4, 16 leave room for the keys and values of a 7B model."""
+"""Prompts answered in one batch. With 16, the keys and values of a 7B model's attention fit into a T4."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Jobs:
         return self.recorder.cache
 
     def job(self, pending: Sequence[WorkItem]) -> Job:
-        """One job for several work items, which must share a quantization."""
+        """Make one job for several work items, which must have the same quantization."""
         setup = self.recorder.setup
         return Job(
             model=setup.model,
@@ -48,8 +48,8 @@ class Jobs:
     def _task(self, item: WorkItem) -> Task:
         train = item.settings is not None and self.recorder.training(item) is None
         if any(self._cache.training(each.training) is None for each in item.timeline) and not train:
-            # The adapters of earlier epochs are not in the cache. A GPU does not repeat a training bit for bit, so the
-            # whole training is repeated, and its final adapter is replaced.
+            # The cache has the final adapter, but an adapter of an earlier epoch is missing. A second training on a
+            # GPU differs in the last bits, so the final adapter is replaced, too.
             self._cache.forget(item.training)
             train, item.reused = True, False
         if item.adapter:

@@ -11,9 +11,9 @@ from harness.storage.cache import AnswerPass
 
 
 def answering_costs(item: WorkItem, passes: Sequence[AnswerPass]) -> tuple[PhaseCost, ...]:
-    """One cost per phase, summed over the passes that answered prompts of this work item."""
+    """Return one cost per phase: the sum over all answering passes that answered a prompt of this work item."""
     wanted = {prompt.key for prompt in item.all_prompts}
     costs = [cost for made in passes if any(a.key in wanted for a in made.answers) for cost in made.costs]
     by_phase = {phase: [cost for cost in costs if cost.phase is phase] for phase in Phase}
-    # A worker loads the base once for all its passes, so only the first load counts.
+    # A worker loads the base model once for all of its answering passes, so only the first load counts.
     return tuple(pool(same[:1] if phase is Phase.LOAD else same, sum) for phase, same in by_phase.items() if same)

@@ -1,4 +1,4 @@
-"""Preparation of a run: check the suite, grid, model and adapters, and find the run's directory."""
+"""Prepares a run: checks the suite, grid, model and adapters, and finds the run's directory."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _digest(manifest: RunManifest) -> str:
 
 
 def _engine(requested: Engine, plan: Plan) -> Engine:
-    """Resolve `auto`: the fused engine if several trials share a base model in the same precision, else reference."""
+    """Return the requested engine. `auto` means fused if two or more trials can share a pass, else reference."""
     if requested is not Engine.AUTO:
         return requested
     bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
@@ -83,14 +83,14 @@ def _check_trainable(suite: Suite) -> None:
         remedy = "Put a train.jsonl beside it, or name a file with `train: file://NAME`."
         raise SuiteError("the suite has no training rows", remedy=remedy, place=place)
     if not suite.of(Split.MAIN):
-        remedy = "Remove `split: confirm` from some: main cases choose the best variant, confirm cases check it."
+        remedy = "Remove `split: confirm` from some cases. By their pass rates, the best variant is chosen."
         raise SuiteError(
-            "all cases have `split: confirm`, so none can choose the best variant", remedy=remedy, place=place
+            "all cases have `split: confirm`, so the best variant cannot be chosen", remedy=remedy, place=place
         )
 
 
 def check_code(suite: Suite, allowed: bool) -> None:
-    """Refuse a suite that runs code, unless code is allowed. Done before training, so that no score is missing later.
+    """Refuse a suite that runs code, unless code is allowed.
 
     Raises:
         UsageError: the suite runs code that is not allowed.
@@ -112,15 +112,15 @@ def _content(suite: Suite) -> Suite:
 
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:
-    """Seeds for the confirmation that the grid does not use."""
+    """Return `count` seeds that the grid does not use, for the confirmation."""
     if count < 0:
-        raise UsageError("--confirm-seeds cannot be negative", remedy="0 skips the confirmation.")
+        raise UsageError("--confirm-seeds cannot be negative", remedy="Pass 0 to skip the confirmation.")
     candidates = range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + count + len(plan.seeds))
     return tuple(seed for seed in candidates if seed not in plan.seeds)[:count]
 
 
 def run_directory(request: Request, manifest: RunManifest) -> RunStore:
-    """The directory in the request, else the directory of this run's earlier session, else a new one."""
+    """The directory that the request names, else that of the same run if it was started before, else a new one."""
     if request.output is not None:
         return claim_run(request.output, manifest.digest)
     name = f"{manifest.suite.name}-{manifest.plan.grid}-{_folder_name(manifest.model.name)}"

@@ -1,4 +1,4 @@
-"""Makes the record of a trial from the run directory, the cache or a worker's event, and stores it."""
+"""Makes the record of a trial from the cache or from a worker's event, and stores it in the run directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Outcome:
     log: str = ""
     shortage: Shortage | None = None
     basis: Basis | None = None
-    """None: the basis of this machine."""
+    """Basis of the figures; None: the basis of figures measured on this machine."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,8 @@ class Recorder:
     cache: Cache
     listener: Listener
 
-    def reuse(self, item: WorkItem) -> None:
-        """Use the record in the run directory if it is still valid, else make a record from the cache if possible."""
-        found = self.run.record(item.split, item.trial)
-        if found and found.status.is_result and found.basis is not Basis.PREDICTED and item.accepts(found):
-            item.record = found
-            self.listener.on_record(found, item.trainings)
-        else:
-            item.reused = bool(self.training(item) or item.known(self.cache.answers(item.training)))
-            self.assemble(item)
-
     def assemble(self, item: WorkItem, *, log: str = "") -> bool:
-        """Make the record from the cache. Returns False if the training or an answer is missing there."""
+        """Make the record from the cache. If the training or an answer is missing there, return False instead."""
         training = self.training(item)
         if item.settings and training is None:
             return False
@@ -69,7 +59,7 @@ class Recorder:
         return True
 
     def _succeeded(self, item: WorkItem, training: Training | None, log: str) -> _Outcome | None:
-        """The outcome of a trial whose answers are all in the cache; None if an answer is missing."""
+        """The outcome of a trial that succeeded; None if one of its answers is missing in the cache."""
         passes = self.cache.answers(item.training)
         answers = item.answers(passes)
         timeline = tuple(
@@ -96,7 +86,7 @@ class Recorder:
         self._fail(item, status, message, log, event.shortage)
 
     def fail(self, items: Sequence[WorkItem], status: Status, message: str, log: str) -> None:
-        """Record a failure for every work item that has no record and is incomplete in the cache."""
+        """Record every item without a record: as finished if all of its results are in the cache, else as failed."""
         for item in items:
             if item.record is None and not self.assemble(item, log=log):
                 self._fail(item, status, message, log, None)
@@ -106,7 +96,10 @@ class Recorder:
         self._write(item, _Outcome(status, message, training, log=log, shortage=shortage))
 
     def training(self, item: WorkItem) -> Training | None:
-        """The cached training. An out-of-memory result is ignored on a machine with a different amount of memory."""
+        """The item's training in the cache; None if there is none.
+
+        A training that ran out of memory on a machine with another amount of memory is ignored.
+        """
         found = self.cache.training(item.training) if item.settings else None
         short = found.shortage if found else None
         return None if short and not self.setup.same_memory(short) else found

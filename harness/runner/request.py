@@ -19,11 +19,11 @@ class Request:
     model: str = "pocket"
     profile: device_profiles.Profile = device_profiles.AUTO
     seeds: tuple[int, ...] | None = None
-    """Seeds to use instead of the grid's; None: the grid's."""
+    """Seeds to use instead of the grid's seeds; None: use the grid's seeds."""
     confirm_seeds: int = 3
     """Number of fresh seeds under which the best variant is trained again; 0 skips the confirmation."""
     output: Path | None = None
-    """Run directory; None: this run's earlier directory, or else a new one in reports/runs."""
+    """Run directory; None: a new one in reports/runs, or that of the same run if it was started before."""
     fresh: bool = False
     """Ignore the results of earlier runs."""
     timeout: float | None = None
@@ -33,7 +33,7 @@ class Request:
     allow_code: bool = False
     """Allow the suite to run its own code to judge answers."""
     timeline: bool = False
-    """Also evaluate the suite's main cases after every epoch of every training."""
+    """Also evaluate the main cases after every epoch of every training."""
     adapters: tuple[Path, ...] = ()
     """Folders of adapters trained elsewhere, which are scored beside the grid's variants."""
     arguments: tuple[str, ...] = ()

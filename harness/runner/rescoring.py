@@ -11,6 +11,7 @@ from harness.core.errors import SuiteError
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.suite import Case, Suite
+from harness.core.wording import plural
 from harness.hardware.environment import now
 from harness.report import report_files
 from harness.runner.preparation import check_code
@@ -28,10 +29,10 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_cod
 def rescore(
     store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
 ) -> Results:
-    """Score a run's stored answers again with the assertions of `suite`, or with those stored in the run if it is None.
+    """Score a run's stored answers again, with the assertions of `suite`; None: with those stored in the run.
 
     Raises:
-        SuiteError: a case of the suite was not answered by the run.
+        SuiteError: a case of the suite differs from the case that the run answered.
         UsageError: the suite runs code that is not allowed.
     """
     with store.locked():
@@ -49,9 +50,10 @@ def _same_questions(new: Suite, old: Suite) -> Suite:
     asked = {case.id: _question(case) for case in old.cases}
     other = [case.id for case in new.cases if asked.get(case.id) != _question(case)]
     if other or (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats):
-        what = f"case {other[0]} ({len(other)} in all)" if other else "its system prompt, decoding or repeats"
+        more = f", nor {plural(len(other) - 1, 'other case')}" if len(other) > 1 else ""
+        what = f"case {other[0]} in its present form{more}" if other else "this system prompt, decoding or repeats"
         remedy = "Use `harness run` with this suite: it asks only the new prompts and trains nothing again."
-        raise SuiteError(f"{what} differs from what this run answered", remedy=remedy)
+        raise SuiteError(f"the run did not use {what}", remedy=remedy)
     return new
 
 

@@ -1,4 +1,4 @@
-"""Selects and orders the trials to run: skips trials predicted not to fit, and orders trials under a time limit."""
+"""Finds the trials to skip because they are predicted to run out of memory, and orders trials under a time limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.storage.cache import Cache
 
 
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
-    """Relative cost of each trial: predicted seconds, or the number of epochs if the model has no prediction."""
+    """Trial id to the relative cost of the trial: predicted seconds, or epochs if nothing can be predicted."""
     try:
         return predictions.relative_costs(predictions.resolved_workload(manifest.model, manifest.suite), trials)
     except ModelError:  # there is no prediction for this architecture
@@ -36,7 +36,7 @@ def ordered(plan: Plan, budget: Budget | None) -> Sequence[Trial]:
 def predicted_oom(
     manifest: RunManifest, profile: Profile, cache: Cache, notify: Callable[[Event], None]
 ) -> dict[str, str]:
-    """Trial id to reason, for trials predicted to run out of memory. Without a prediction, `notify` gets the reason."""
+    """Trial id to a message, for trials predicted to run out of memory. Calls `notify` if nothing can be predicted."""
     place = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
         if place is not None:
@@ -51,13 +51,13 @@ def predicted_oom(
 
 
 def unfinished(budget: Budget, manifest: RunManifest, records: Sequence[TrialRecord], chosen: Variant | None) -> str:
-    """A notice that names the trials for which the budget had no time."""
+    """A notice that says how many trials, or which confirmation, the time budget left undone."""
     done = {record.trial for record in records if record.split is Split.MAIN}
     waiting = [trial.id for trial in manifest.plan.trials if trial.id not in done]
     seconds = budget.left(waiting)
     about = f", about {duration(seconds)}" if seconds else ""
     if waiting:
-        what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best"
+        what = f"{len(waiting)} of {len(manifest.plan.trials)} trials{about}, and the confirmation of the best variant"
     else:
         what = f"the confirmation of {chosen.name}" if chosen else "nothing"
     return f"The time budget is used up. Not done: {what}. Run the same command again to continue."

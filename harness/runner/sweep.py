@@ -20,6 +20,7 @@ from harness.runner.dispatch import Dispatcher
 from harness.runner.executors.protocol import Executor
 from harness.runner.listeners.protocol import Listener
 from harness.runner.recorder import Recorder
+from harness.runner.reuse import reuse
 from harness.runner.work_items import WorkItem, work_items
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup
@@ -29,7 +30,7 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs trials. If a worker process dies, its trials are recorded as failed and the other trials continue."""
+    """Runs trials. If a worker process dies, its unfinished trial is recorded as failed, and the others continue."""
 
     setup: Setup
     run: RunStore
@@ -43,13 +44,13 @@ class Sweep:
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which are also scored on the `main` cases."""
     predicted_oom: Mapping[str, str] = field(default_factory=dict)
-    """Id of each trial predicted to run out of memory, with the reason. It is skipped unless it has a result."""
+    """Trials predicted to run out of memory: id to a message. They are skipped, unless they have a result already."""
     budget: Budget | None = None
     mirror: Mirror | None = None
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
 
     def run_trials(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
-        """Run the trials on one split of the cases. Returns the base's record, then one record per trial.
+        """Run the trials on one split of the cases. Returns the base model's record, then one record per trial.
 
         Trials that failed in an earlier session run again. Trials for which the budget has no time left get no record.
         `purpose` is the title of the progress display.
@@ -61,7 +62,7 @@ class Sweep:
         items = work_items(self.setup, trials, split, adapters=self.adapters, timeline=self.timeline)
         self._pull(items)
         for item in items:
-            self._reuse(item, recorder)
+            self._use_earlier_result(item, recorder)
         pending = [item for item in items if item.record is None]
         self.listener.on_event(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
         dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget)
@@ -70,7 +71,10 @@ class Sweep:
         return tuple(item.record for item in items if item.record)
 
     def forget(self, trials: Iterable[Trial]) -> None:
-        """Delete the trainings and answers of these trials, and the base's answers, from the cache and the mirror."""
+        """Delete the results of these trials from the cache and from the folder of `--sync`.
+
+        The answers of the base model and of adapters trained elsewhere are deleted, too.
+        """
         for trial in trials:
             self._forget(self.setup.training_id(trial.settings, trial.seed))
             self._forget(self.setup.base_id(trial.settings.quantization))
@@ -87,9 +91,9 @@ class Sweep:
             for item in items:
                 self.mirror.pull(item.trainings, trained=item.settings is not None)
 
-    def _reuse(self, item: WorkItem, recorder: Recorder) -> None:
-        """Use the earlier result if there is one, or record that the trial is predicted to run out of memory."""
-        recorder.reuse(item)
+    def _use_earlier_result(self, item: WorkItem, recorder: Recorder) -> None:
+        """Use the result of an earlier session, or else record the trial as out of memory if this is predicted."""
+        reuse(item, recorder)
         if item.record is None and item.trial in self.predicted_oom:
             recorder.predict(item, self.predicted_oom[item.trial])
         if item.record and self.budget and self._same_device(item.record):

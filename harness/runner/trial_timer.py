@@ -10,7 +10,8 @@ from harness.runner.budget import Budget
 class TrialTimer:
     """Updates a budget from the events of one worker.
 
-    The time of a trial begins when it starts, or, for trials trained in one pass, when the previous trial finished.
+    The time of a trial begins when the trial starts. Trials of one pass start together, so in a pass the time of a
+    trial begins when the previous trial finished.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -28,6 +29,6 @@ class TrialTimer:
         elif (
             event.kind is EventKind.FINISHED and event.trial in self.budget.weights and event.status is Status.SUCCEEDED
         ):
-            # A failed trial does not count: in a pass it is reported early, and its time belongs to the other trials.
+            # A failed trial does not count: in a pass it is reported early, when the time was spent on all its trials.
             self.budget.learn(event.trial, now - max(self._since, self._started.get(event.trial, self._since)))
             self._since = now

@@ -1,4 +1,4 @@
-"""The trials that a run may train: those of the grid, and those of the confirmation."""
+"""The trials that a run may train: the trials of the grid, and the trials that confirm the best variant."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.suites.grids import trial_id
 
 
 def all_trials(manifest: RunManifest) -> list[Trial]:
-    """The grid's trials, and the confirmation's trials of every variant, since any variant may be chosen."""
+    """The grid's trials, and for every variant the trials that would confirm it, since any variant may be chosen."""
     variants, seeds = manifest.plan.variants, manifest.confirm_seeds
     return [*manifest.plan.trials, *(trial for each in variants for trial in confirmation_trials(each, seeds))]
 
 
 def confirmation_trials(variant: Variant, seeds: Iterable[int]) -> tuple[Trial, ...]:
-    """The variant under each of the fresh seeds."""
+    """The trials of a variant under the given seeds."""
     settings = variant.settings
     return tuple(Trial(trial_id(settings, seed), variant.id, settings, seed) for seed in seeds)

@@ -1,4 +1,4 @@
-"""Work items of a sweep: each trial (and the base model) with the prompts to answer, and its record when finished."""
+"""Work items: each trial, and the base model, with the prompts that it must answer, and its record when finished."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class WorkItem:
     split: Split
     quantization: Quantization
     training: str
-    """Key of the adapter (or of the base's answers) in the cache."""
+    """Key in the cache: of the adapter and its answers, or of the base model's answers."""
     prompts: dict[str, tuple[Prompt, ...]] = field(default_factory=dict)
     """Case id to its prompts, one per repeat."""
     timeline: list[WorkItem] = field(default_factory=list)
     """With `--timeline`: one work item for each epoch except the last."""
     adapter: AdapterRef | None = None
-    """An adapter trained elsewhere (then `settings` is None), or None."""
+    """The adapter, if it was trained elsewhere; then `settings` is None."""
     reused: bool = False
-    """Whether part of the result was in the cache before this session."""
+    """Whether the adapter or an answer was in the cache before this session."""
     record: TrialRecord | None = None
     """None until the work item is finished."""
 
     def accepts(self, record: TrialRecord) -> bool:
-        """Whether a record from the run directory belongs to this training and answers these prompts."""
+        """Whether a record from the run directory is of the same training and answers the same prompts."""
         if record.training and record.training.id != self.training:
             return False
         if record.status is not Status.SUCCEEDED:

@@ -28,7 +28,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a grid's file": (nothing, ("--grid", "small/grids/quick.yaml"), "names a file", "--grid quick"),
     "a seed twice": (nothing, ("--seed", "1", "--seed", "1"), "1 is given twice", "Name each seed once"),
     "a seed below zero": (nothing, ("--seed", "-1"), "'--seed': -1", "0<=x<=4294967295"),
-    "negative confirmation": (nothing, ("--confirm-seeds", "-1"), "--confirm-seeds cannot be negative", "0 skips"),
+    "negative confirmation": (nothing, ("--confirm-seeds", "-1"), "--confirm-seeds cannot be negative", "Pass 0"),
     "no training rows": (
         delete("small/train.jsonl"),
         (),

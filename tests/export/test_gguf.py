@@ -173,7 +173,7 @@ def test_a_missing_tokenizer_package_is_reported_before_merging(trained_run: Run
     (tmp_path / llama_cpp.CONVERTER).touch()
     source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
     check_tools(source, request)
-    with pytest.raises(ExportError, match="with sentencepiece") as refused:
+    with pytest.raises(ExportError, match="needs sentencepiece") as refused:
         check_tools(source, request, installed=lambda package: False)
     assert "pip install sentencepiece" in refused.value.remedy
     llama_cpp.check_tokenizer(tmp_path)

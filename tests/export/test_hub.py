@@ -116,7 +116,7 @@ def upload_of(run: RunStore, folder: Path) -> Upload:
     [
         (False, (), "exists and is public"),
         (True, (".gitattributes", "README.md", "config.json"), "holds config.json of another export"),
-        (True, ("model-00001-of-00008.safetensors",), "would be loaded as something else"),
+        (True, ("model-00001-of-00008.safetensors",), "would be loaded as another model"),
     ],
 )
 def test_a_repository_with_another_export_is_refused(

@@ -88,8 +88,8 @@ def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tm
         ("reference: Moonlight.", "reference: Moonshine.", "case fact"),
         ("Batteries.]", "Cheese.]", "case fact"),
         ("[Moonlight., Batteries.]", "[Batteries., Moonlight.]", "case fact"),
-        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}", "its system prompt, decoding or repeats"),
-        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}\nrepeats: 2", "its system prompt, decoding"),
+        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}", "this system prompt, decoding or repeats"),
+        ("{max_new_tokens: 9}", "{max_new_tokens: 9, temperature: 1}\nrepeats: 2", "this system prompt, decoding"),
     ],
 )
 def test_a_suite_with_other_prompts_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:

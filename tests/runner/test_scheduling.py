@@ -85,9 +85,9 @@ def test_weights_grow_with_epochs(cache: Cache) -> None:
 @pytest.mark.parametrize(
     ("done", "took", "chosen", "words"),
     [
-        ([], 0, None, "Not done: 2 of 2 trials, and the confirmation of the best."),
-        ([SMALL], 600, None, "Not done: 1 of 2 trials, about 10 min, and the confirmation of the best."),
-        ([SMALL], 7200, None, "Not done: 1 of 2 trials, about 2.0 h, and the confirmation of the best."),
+        ([], 0, None, "Not done: 2 of 2 trials, and the confirmation of the best variant."),
+        ([SMALL], 600, None, "Not done: 1 of 2 trials, about 10 min, and the confirmation of the best variant."),
+        ([SMALL], 7200, None, "Not done: 1 of 2 trials, about 2.0 h, and the confirmation of the best variant."),
         ([SMALL, HUGE], 60, SMALL, "Not done: the confirmation of r=16."),
     ],
 )

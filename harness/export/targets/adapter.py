@@ -15,10 +15,10 @@ from harness.export.source import Source
 
 
 def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Callable[[ModelRef, Path], None]) -> Path:
-    """Copy the adapter, unless the same export exists already, and return its folder.
+    """Copy the adapter, unless the same export exists already, and return the folder of the copy.
 
     Raises:
-        EngineError: `check` raises it if the adapter does not fit its base model.
+        EngineError: the adapter does not fit its base model, according to `check`.
         StoreError: the disk is full, or the folder contains something else.
     """
     final = output or folder / f"{source.label}-adapter"

@@ -29,7 +29,10 @@ INSTALL_HINT = (
     "`brew install llama.cpp` (Mac, Linux), `winget install llama.cpp` (Windows), or unpack a build from "
     "https://github.com/ggml-org/llama.cpp/releases"
 )
-CHAT_HINT = "Type a question after `>`. Type `/clear` before the next one: the run asked each one alone. `/exit` quits."
+CHAT_HINT = (
+    "Type a question after `>`. Before the next question, type `/clear`, because the run asked each question in a new "
+    "conversation. `/exit` quits."
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class GgufOptions(MergeOptions):
     llama_cpp: Path | None = field(
         default=None,
         metadata=option(
-            "Checkout of llama.cpp with its converter (default: on PATH, or installed by `harness doctor`).",
+            "Checkout of llama.cpp, which contains the converter (default: the converter found on PATH, or the one "
+            "that `harness doctor --install-llama-cpp` installed).",
             metavar="DIR",
             is_path=True,
         ),
@@ -51,7 +55,7 @@ class GgufOptions(MergeOptions):
 
 @dataclass(frozen=True)
 class GgufRequest:
-    """Options of a GGUF conversion. `llama_cpp` is a folder with llama.cpp's converter; None: search for it."""
+    """Options of a GGUF conversion. `llama_cpp` is the folder of the converter; None: search for the converter."""
 
     kind: GgufType = GgufType.F16
     output: Path | None = None
@@ -59,7 +63,7 @@ class GgufRequest:
 
 
 def check_tools(source: Source, request: GgufRequest, installed: Callable[[str], bool] = installed) -> None:
-    """Check that the tools of llama.cpp are installed. Done before merging, which takes long.
+    """Check that the tools of llama.cpp are installed. Call this before merging, which takes long.
 
     Raises:
         ExportError: a tool is missing.
@@ -108,7 +112,7 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
 
 
 def instructions(run: Path, source: Source, file: Path) -> str:
-    """Instructions for chatting with the GGUF file on this machine and on another one. `run` is the run's directory."""
+    """Instructions for chatting with the GGUF file on this machine and on another. `run` is the run's directory."""
     named = [str(run), source.variant.name]
     named += ["--seed", str(source.seed)] if source.seed != source.run.plan.seeds[0] else []
     return "\n".join(

@@ -17,7 +17,7 @@ from harness.export.protocol import Exporter, ExportRequest, Mergeable, Merger, 
 from harness.export.source import Source, check_base, saved_base
 
 SHARD_SIZE = 2_000_000_000
-"""Largest size of one file in bytes. A killed export writes at most one file again."""
+"""Largest size of one file in bytes. If an export was killed, at most one file must be written again."""
 
 
 DTYPE = option("Data type of the exported weights.", choices=("float16", "bfloat16", "float32"))
@@ -40,7 +40,7 @@ class MergeOptions:
 
 @dataclass(frozen=True)
 class MergeRequest:
-    """Options of a merge. `mode` None: merge so that the result is the evaluated model."""
+    """Options of a merge. If `mode` is None, the result is the model that the run evaluated."""
 
     output: Path | None = None
     mode: MergeMode | None = None
@@ -104,14 +104,14 @@ def _write_texts(made: Path, source: Source, dtype: str, *, untied: bool) -> Non
 
 
 def mode_of(source: Source, requested: MergeMode | None) -> MergeMode:
-    """The requested mode, or else the mode that reproduces the evaluated model.
+    """The requested mode; if none is requested, the mode that reproduces the evaluated model.
 
     Raises:
         UsageError: `nf4-exact` is requested for a variant that was trained without quantisation.
     """
     if requested is MergeMode.NF4_EXACT and not source.quantised:
-        what = f"{source.variant.name} was trained on the base as it is, not on NF4"
-        raise UsageError(what, remedy="Leave --mode out: its merge onto that base is exact.")
+        what = f"{source.variant.name} was trained on the unquantised base model, not on NF4 weights"
+        raise UsageError(what, remedy="Leave --mode out: a merge into the unquantised base model is exact.")
     return requested or (MergeMode.NF4_EXACT if source.quantised else MergeMode.FP16_BASE)
 
 
@@ -140,7 +140,7 @@ def _merged_note(source: Source, mode: MergeMode, requantised: bool) -> str:
 
 
 def export_merged(request: ExportRequest, options: MergeOptions, *, output: Path | None) -> Path:
-    """Merge with the command-line options, and return the folder of the merged model."""
+    """Merge as the command-line options say, and return the folder of the merged model."""
     wanted = MergeRequest(output, options.mode, options.dtype)
     return to_merged(
         request.source, request.folder, wanted, merge=request.engine.merge, show_progress=request.show_progress

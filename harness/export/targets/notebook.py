@@ -1,7 +1,8 @@
 """`harness export --to notebook`: a Colab notebook that repeats the training of a variant step by step.
 
-The cells come from `workshop.txt` and are the same for every run. Two cells are filled in with the run's data, as
-Python literals assigned to names, so that no text of a suite or a model becomes part of code or Markdown.
+The cells come from `workshop.txt` and are the same for every run, except two that are filled in with the run's data.
+The data is written as Python literals that are assigned to names, so no text of a suite is executed as code or shown
+as Markdown.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 WORKSHOP = Path(__file__).with_name("workshop.txt")
 PER_ROLE = 3
 BATCH_SIZE = 8
-"""Prompts in one batch. With a merged 7B model in 16 bits, a T4 has memory for few more."""
+"""Prompts in one batch. Beside a merged 7B model in 16 bits, a T4 has memory for only a few more."""
 NOTE = "A notebook that trains this variant again, merges it and asks the suite's prompts before and after."
 UPLOAD = (
     "Open it in Colab (https://colab.research.google.com): File > Upload notebook, Runtime > Change runtime type > T4 "
@@ -198,7 +199,7 @@ def _make(request: ExportRequest, options: NotebookOptions) -> str:
 
 EXPORTER = Exporter(
     ExportKind.NOTEBOOK,
-    "a Colab notebook: base model's answers, training with this variant's settings, merging, answers",
+    "a Colab notebook that asks the base model, trains with this variant's settings, merges, and asks again",
     NotebookOptions,
     _make,
 )

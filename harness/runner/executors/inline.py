@@ -26,7 +26,7 @@ class _RunTimeoutError(Exception):
 
 @dataclass(frozen=True)
 class Inline:
-    """Calls `work`. Time limits are checked when `work` emits an event. Events are yielded after `work` returns."""
+    """Calls `work` with the job. Time limits are checked at each event. The events are yielded after `work` returns."""
 
     work: Work
 

@@ -28,7 +28,7 @@ from harness.storage.records import decode_line
 WORKER = (sys.executable, "-P", "-m", "harness.engine.worker")
 _LOG_TAIL = 2000
 _POLL_INTERVAL = 0.5
-"""Seconds between checks that a worker which prints nothing is still running."""
+"""Seconds between two checks whether a worker that prints nothing is still running."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _environment() -> dict[str, str]:
 def _events(
     worker: subprocess.Popen[bytes], timeout: float | None, until: float
 ) -> Generator[Event, None, Event | None]:
-    """Yield the worker's events until it exits. Returns an ENDED event if its time is up, else None."""
+    """Yield the worker's events until it exits. Returns an ENDED event if a time limit is reached first, else None."""
     lines: queue.Queue[bytes | None] = queue.Queue()
     assert worker.stdout is not None
     threading.Thread(target=_read_lines, args=(worker.stdout, lines), daemon=True).start()
@@ -116,7 +116,7 @@ def _stopped(timeout: float | None, deadline: float, until: float) -> Event:
 
 
 def _still_running_at(worker: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Wait for a worker that closed its output; whether it is still running at the deadline."""
+    """Wait for a worker that has closed its output, and return whether it is still running at the deadline."""
     try:
         worker.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The interface of executors, and the deadline that they keep."""
+"""The interface of executors, and the deadline by which an executor stops a worker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Executor(Protocol):
 
 
 class Deadline:
-    """The time at which a worker must be stopped: `timeout` seconds for each trial in flight."""
+    """The time at which a worker must be stopped: `timeout` seconds per trial in flight, since the last one started."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout

@@ -20,11 +20,11 @@ class Listener:
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         """Handle the record of a trial after it was stored. `trainings` are the cache keys of the trial's adapters.
 
-        Called for reused records of earlier sessions too.
+        It is also called for a record of an earlier session that this session reuses.
         """
 
     def on_results(self, store: RunStore, results: Results) -> None:
-        """Handle the results, after results and report were written."""
+        """Handle the results of the run, after the files of results and the report were written."""
 
 
 @dataclass(frozen=True)

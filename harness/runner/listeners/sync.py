@@ -17,11 +17,11 @@ from harness.storage.runs import RunStore
 
 @dataclass(frozen=True)
 class SyncListener(Listener):
-    """Copies records and reports to a mirror. If a copy fails, the user gets a notice and the run continues."""
+    """Copies trials and reports to the folder of `--sync`. If a copy fails, the user is told and the run continues."""
 
     mirror: Mirror
     notices: Listener
-    """Receives notices about failed copies."""
+    """The listener that is told about failed copies."""
 
     def on_record(self, record: TrialRecord, trainings: Sequence[str]) -> None:
         if not record.status.is_result or record.basis is Basis.PREDICTED:
@@ -29,7 +29,7 @@ class SyncListener(Listener):
         try:
             self.mirror.push(record, trainings)
         except (StoreError, OSError) as error:
-            self._notice(f"not copied by --sync; the next run tries again: {error}")
+            self._notice(f"a trial was not copied by --sync; the next run tries again: {error}")
 
     def on_results(self, store: RunStore, results: Results) -> None:  # noqa: ARG002 - the mirror knows the run
         try:

@@ -33,7 +33,10 @@ class ReadableNames(Listener):
 
 
 def trial_names(manifest: RunManifest) -> dict[str, str]:
-    """Trial id to a readable name, such as "lr=1e-3, seed 0". The seed is left out if the grid has only one."""
+    """Trial id to a readable name, such as "lr=1e-3, seed 0".
+
+    If the grid has only one seed, the names of its trials do not contain it. Those of confirmation trials always do.
+    """
     several = len(manifest.plan.seeds) > 1
     names = {trial.id: _title(manifest, trial, several) for trial in manifest.plan.trials}
     for variant in manifest.plan.variants:
