@@ -1,4 +1,4 @@
-"""Rows are divided into the cheapest passes within the token limit."""
+"""The rows of a step are divided into the cheapest forward passes within a token limit."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from harness.engine.trainers.fused.passes import even_passes, padded, passes
     ],
 )
 def test_passes_are_the_cheapest(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
-    """Long rows get their own pass if their padding would cost more, and no pass exceeds the token limit."""
+    """Long rows get a pass of their own if padding the others would cost more, and passes respect the token limit."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
 
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms(), st.integers(60, 400))
 def test_even_passes_have_as_many_rows_of_every_owner(owners: int, lengths: list[int], rng: Any, limit: int) -> None:
-    """Even passes hold each row once and equally many rows of every owner, and respect the token limit."""
+    """`even_passes` uses each row once, takes equally many rows of every owner per pass, and respects the token
+    limit."""
     rows = [(owner, length) for owner in range(owners) for length in lengths]
     rng.shuffle(rows)
     of, long = [owner for owner, _ in rows], [length for _, length in rows]
