@@ -37,8 +37,7 @@ def test_a_saved_adapter_answers_as_in_memory(base: Base, tuned: tuple[Path, lis
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """After an adapter is detached, or a training ends or fails, the base has its old logits and no trace of an
-    adapter."""
+    """After an adapter is detached, or a training ends or fails, the base is bit-identical and has no adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     few = QUESTIONS[:3]
@@ -75,7 +74,7 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 
 def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Copy the adapter with changed tensors and a manifest that matches them."""
+    """Copy an adapter after applying `change` to its tensors."""
     from safetensors.torch import save_file
 
     held = tensors(tuned)

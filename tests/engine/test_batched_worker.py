@@ -87,8 +87,7 @@ class TestEngine:
     def test_every_task_is_trained_answered_committed_and_reported(
         self, finished: Callable[[str], Done], engine: str
     ) -> None:
-        """A job commits adapters, logs, fingerprints and answers of all tasks, and reports the end of each task
-        once."""
+        """A job commits all tasks' adapters, logs, fingerprints and answers, and reports each task's end once."""
         well, events, cache = finished(engine)
         assert well
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
@@ -135,8 +134,7 @@ class TestEngine:
         assert cache.training("training-head") is None
 
     def test_a_timeline_keeps_the_adapter_of_every_epoch(self, finished: Callable[[str], Done], engine: str) -> None:
-        """If a trial has a timeline, the adapter after each epoch is saved in its own folder and answers the
-        prompts."""
+        """If a trial has a timeline, the adapter of each epoch is saved separately and answers the prompts."""
         _, _, cache = finished(engine)
         adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
         for folder in adapters:

@@ -65,8 +65,7 @@ def test_each_part_sees_its_own_change(other: Fingerprint, expected: list[str]) 
 
 
 def test_an_optimizer_is_described() -> None:
-    """The description of an optimizer contains its arguments except the learning rate and those that are switched
-    off."""
+    """An optimizer's description has its arguments, except the learning rate and those that are switched off."""
     words = described("AdamW", {"lr": 1.0, "eps": 1e-08, "fused": None, "amsgrad": False, "betas": (0.9, 0.95)})
     assert words == "AdamW(betas=(0.9, 0.95), eps=1e-08)"
 
@@ -117,8 +116,7 @@ def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
 
 @pytest.mark.slow
 def test_a_fingerprint_describes_the_saved_file(base: Base, tmp_path: Path) -> None:
-    """A fingerprint has the dtype, names and shapes of the saved file, so casting an adapter changes its
-    fingerprint."""
+    """A fingerprint has dtype, names and shapes of the saved file, so casting an adapter changes its fingerprint."""
     import torch
     from safetensors.torch import load_file, save_file
 

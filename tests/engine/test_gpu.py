@@ -79,8 +79,7 @@ def test_fp16_trains_with_every_optimizer_of_the_workshop(records: tuple[TrialRe
 def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     tmp_path: Path, suite: Suite, records: tuple[TrialRecord, ...]
 ) -> None:
-    """In the first twenty steps, losses in fp16 on the GPU and fp32 on the CPU differ by at most 1% of the largest
-    loss."""
+    """In the first twenty steps, losses in fp16 on a GPU and fp32 on a CPU differ by at most 1% of the largest."""
     cpu = sweep(tmp_path, suite, machine(device_profiles.CPU), SHORT)[1]
     pairs = [(a.loss, b.loss) for a, b in zip(steps(records[1]), steps(cpu), strict=True)][:20]
     top = max(b for _, b in pairs if b is not None)
@@ -89,8 +88,7 @@ def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
 
 
 def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: Machine) -> None:
-    """Each phase records its limit, and allocated, reserved and device memory, each at least as large as the one
-    before."""
+    """Each phase records its limit, and allocated, reserved and device memory, in this order of size."""
     for record in records:
         for cost in record.costs:
             assert cost.peak_allocated is not None
@@ -105,8 +103,7 @@ def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: M
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: str) -> None:
-    """A trial that runs out of GPU memory records the phase, the failed request and the memory; the next trial
-    succeeds."""
+    """If a trial runs out of GPU memory, it records phase, failed request and memory, and the next trial succeeds."""
     long = replace(suite, examples=tuple(replace(e, messages=e.messages * 8) for e in suite.examples) * 4)
     small = replace(t4, memory_cap=400 * 2**20)
     huge = replace(SHORT, batch_size=100, epochs=1.0)
@@ -118,7 +115,7 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
         Status.SUCCEEDED,
     ), (first.message, second.message)
     if engine == "reference":
-        assert first.log != second.log  # a process that ran out of memory is not trusted with another trial
+        assert first.log != second.log  # a process that ran out of memory gets no further trial
     short = first.shortage
     assert short is not None
     assert (short.phase, short.memory_cap) == (Phase.TRAIN, small.memory_cap)

@@ -51,8 +51,7 @@ def test_in_fp32_each_fused_trial_matches_sfttrainer(full: Base) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "paged_adamw_8bit"])
 def test_in_fp16_losses_are_within_one_percent(half: Base, optimizer: str) -> None:
-    """In fp16, losses of fused trials differ from SFTTrainer's by at most 1% of SFTTrainer's largest loss, at every
-    step."""
+    """In fp16, each loss of a fused trial differs from SFTTrainer's by at most 1% of SFTTrainer's largest loss."""
     rows, six = rows_of(half, ROWS), [replace(settings, optimizer=optimizer) for settings in SIX]
     made = together(half, *six, rows=rows)
     for number, settings in enumerate(six):
@@ -112,8 +111,7 @@ def test_in_fp32_a_mixed_batch_answers_alike(full: Base, tmp_path: Path) -> None
 
 
 def test_in_fp16_a_mixed_batch_answers_alike_in_99_of_100(half: Base, tmp_path: Path) -> None:
-    """In fp16, at most 3 of 360 answers of a mixed batch differ from the answers that the models give one after
-    another."""
+    """In fp16, at most 3 of 360 answers of a mixed batch differ from those of one model after another."""
     mixed, apart = answers(half, tmp_path)
     different = [
         (a.text, b.text) for a, b in zip(mixed, apart, strict=True) if (a.text, a.tokens) != (b.text, b.tokens)

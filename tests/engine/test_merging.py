@@ -35,8 +35,7 @@ def as_merged(ref: ModelRef) -> Behaviour:
 
 
 def exact(ref: ModelRef, nf4: Base, folder: Path, **options: Any) -> tuple[Behaviour, Behaviour, ModelRef]:
-    """Merge exactly in fp32. Return the behaviour of the merged model, the behaviour of NF4 + adapter, and the
-    merged model."""
+    """Merge exactly in fp32. Return the merged model's behaviour, that of NF4 + adapter, and the merged model."""
     adapter = adapter_of(nf4, folder / "adapter", 0.1, **options)
     made = merged(ref, adapter, folder / "merged", "float32")
     return as_merged(made), truth(nf4, adapter), made
@@ -90,11 +89,10 @@ def test_a_tied_head_with_an_update_of_its_own_is_untied(base: Base, tmp_path: P
 
 
 def test_a_stale_quantization_config_is_removed(base: Base, tmp_path: Path) -> None:
-    """If config.json of plain weights claims a quantisation, the claim is ignored, and the merged config.json has
-    none."""
+    """If config.json of plain weights names a quantisation, it is ignored and left out of the merged model."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)
-    ref = resolve(str(folder))  # now, since `resolve` refuses the stale configuration
+    ref = resolve(str(folder))  # resolved first, since `resolve` would refuse the stale configuration
     config = json.loads((folder / "config.json").read_text())
     stale = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stale, "torch_dtype": "float16"}))
@@ -154,8 +152,7 @@ def test_a_shard_that_was_cut_is_refused(base: Base, tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> None:
-    """An adapter file that does not match its configuration is refused, although PEFT would load it without an
-    error."""
+    """An adapter that does not match its configuration is refused, although PEFT would load it without an error."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))
@@ -168,8 +165,7 @@ def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> No
     [({"use_dora": True}, "DoRA"), ({"bias": "all"}, "biases"), ({"modules_to_save": ["norm"]}, "modules")],
 )
 def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], what: str, tmp_path: Path) -> None:
-    """An adapter with DoRA, trained biases or fully trained modules is refused, because a merge would lose these
-    parts."""
+    """An adapter with DoRA, trained biases or fully trained modules is refused: a merge would lose these parts."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | changed))

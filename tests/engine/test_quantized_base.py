@@ -129,7 +129,7 @@ def test_a_base_is_kept_and_cleared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_base_is_forgotten(tmp_path: Path) -> None:
-    """If a byte of a cached base is flipped, the cache no longer finds the base."""
+    """If a byte of a cached base has changed, the base is not found, and is deleted."""
     commit(Cache(tmp_path))
     (tmp_path / "bases" / "key" / "model.safetensors").write_bytes(b"weighty")
     assert Cache(tmp_path).base("key") is None
@@ -149,7 +149,7 @@ def test_a_partial_base_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
-    """If a base needs more than the free disk space, it is refused before it is written, with the missing size."""
+    """If a base needs more than the free disk space, it is refused before it is written, with its size and a remedy."""
     with pytest.raises(StoreError, match=r"needs 1000000\.0 GB") as refused:
         commit(Cache(tmp_path), size=10**15)
     assert "harness clean" in refused.value.remedy
@@ -157,7 +157,7 @@ def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
 
 
 def test_a_base_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    """A base that a newer version of the harness wrote is neither used nor deleted."""
+    """If a newer version of the harness wrote a cached base, the base is refused, and is not deleted."""
     commit(Cache(tmp_path))
     path = tmp_path / "bases" / "key" / "base.json"
     write_record(path, SAVED)
@@ -182,7 +182,7 @@ def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
 
 
 def test_a_base_that_cannot_be_saved_does_not_end_the_worker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """If the disk has too little space for the base, the worker logs this and continues."""
+    """If a worker cannot save the base for later workers, it logs this and continues."""
     (tmp_path / "bases").write_text("in the way", encoding="utf-8")
     assert done(replace(job(tmp_path, task("base", None)), base="key"))[0]
     assert "is not saved for later workers" in capfd.readouterr().out

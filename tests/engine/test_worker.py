@@ -49,8 +49,7 @@ def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
 
 
 def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
-    """A job reports that the base is loaded, then start, steps, answers and end of each task, and commits the
-    results."""
+    """A job reports loading, then each task's start, steps, answers and end, and commits adapters and answers."""
     well, events = done(job(tmp_path, task("base", None), task()))
     assert well
     assert [(event.kind, event.trial, event.done, event.total) for event in events] == [
@@ -108,8 +107,7 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
-    """If a task fails, its error is reported, no training is committed for it, and the worker ends before the next
-    task."""
+    """If a task fails, its error is reported, it commits no training, and the worker ends before the next task."""
     well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
     assert not well
     assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
@@ -122,8 +120,7 @@ def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
 
 
 def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
-    """If the model lacks one of the target modules, the job is refused; PEFT would train the others without an
-    error."""
+    """If the model lacks a target module, the job is refused; PEFT would train the others without an error."""
     typo = task("typo", replace(TINY, target_modules=("q_proj", "vproj")))
     assert refusal(job(tmp_path, task(), typo)).startswith("target_modules: the model has no module 'vproj'\nIt has ")
 
@@ -159,8 +156,7 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"reference": "word " * 600}, {"choices": ("a", "word " * 600)}], ids=str)
 def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
-    """If a reference or a choice does not fit in the model's context, the job is refused, and the message names the
-    case."""
+    """If a reference or choice does not fit in the model's context, the job is refused, with the case's question."""
     long = replace(ASKED[0], **more)
     message = refusal(job(tmp_path, task(asked=(long,))))
     assert message.startswith(f"the case that asks {QUESTIONS[0]!r}: its prompt with its reference or a choice takes")
@@ -286,8 +282,7 @@ def test_a_full_disk_ends_the_job() -> None:
 
 
 def test_a_partial_commit_is_no_training(tmp_path: Path, base: Base) -> None:
-    """A training that was killed during its commit does not count as finished, and can be trained and committed
-    again."""
+    """A training that was killed during its commit does not count as finished, and can be committed later."""
     cache, partial = Cache(tmp_path), tmp_path / "trainings" / ".partial-0123"
     ended = Training("training-trial", Status.SUCCEEDED, "", (), None)
     cache.commit_training(ended, lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x") and None)

@@ -115,8 +115,7 @@ def test_sampled_answers_do_not_depend_on_other_rows(base: Base, adapters: list[
 
 
 def test_requests_may_have_different_prompts(base: Base, adapters: list[Path | None]) -> None:
-    """Requests may have different prompts, no prompts, or one prompt twice; a request is yielded once all are
-    answered."""
+    """Requests may have different prompts, none, or one twice; a request is yielded when all are answered."""
     first, second = prompts(*TEXTS[:2])
     requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
     found = list(answer_requests(base, requests, Decoding(6), progress=lambda *_: None))
@@ -136,8 +135,7 @@ def test_a_mixed_batch_leaves_no_adapter(base: Base, adapters: list[Path | None]
 
 
 def test_an_adapter_beyond_lora_is_not_read(base: Base, tmp_path: Path) -> None:
-    """`read_adapter` returns None for a DoRA adapter, because DoRA also scales the product of the base's own
-    weights."""
+    """`read_adapter` returns None for a DoRA adapter, since DoRA also scales the base's own product."""
     from peft import LoraConfig, get_peft_model
 
     from harness.engine.loading import untouched

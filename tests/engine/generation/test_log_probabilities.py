@@ -1,4 +1,4 @@
-"""Log-probabilities equal those of a plain loop over single tokens with transformers, in batches of any size."""
+"""Log-probabilities equal those that a plain loop computes with transformers, one conversation at a time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def model_of(base: Base, adapter: Path, tuned: bool) -> Iterator[Any]:
 
 
 def plain_loop(base: Base, model: Any, messages: Sequence[Message], text: str) -> Likelihood:
-    """Compute the log-probability with transformers only: one conversation at a time, token by token, no padding."""
+    """Compute the log-probability with transformers only: one conversation at a time, without padding."""
     import torch
 
     said = [{"role": m.role, "content": m.content} for m in messages]

@@ -130,8 +130,7 @@ def test_samples_of_one_row_are_independent() -> None:
 
 
 def test_the_chooser_remembers_how_likely_each_token_was() -> None:
-    """The chooser records the log-probability of each chosen token by row and step, in fp32 even if logits are in
-    fp16."""
+    """The chooser records each chosen token's log-probability by row and step, in fp32 even if logits are in fp16."""
     import torch
 
     chooser = Chooser(["a", "b"], 0.0)

@@ -35,8 +35,7 @@ class TestTrainer:
     def test_a_result_can_be_saved_and_the_adapter_is_removed_afterwards(
         self, base: Base, engine: Engine, tmp_path: Path
     ) -> None:
-        """While the iterator of results is open, an adapter can be saved; once it is closed, the base has no
-        adapter."""
+        """An adapter can be saved while the results' iterator is open; when it is closed, no adapter is left."""
         names = [name for name, _ in base.model.named_modules()]
         trial = TrialInput("one", rows_of(base), replace(SHORT, epochs=0.5), 0)
         with closing(trainers()[engine].train(base, [trial], progress=lambda *_: None)) as results:

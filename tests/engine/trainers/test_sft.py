@@ -98,8 +98,7 @@ def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -
 def test_mixed_precision_is_always_explicit(
     base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
 ) -> None:
-    """The training arguments always set fp16 and bf16, because SFTConfig's default is bf16, which a T4 only
-    emulates."""
+    """The training arguments always set fp16 and bf16, since SFTConfig defaults to bf16, which a T4 only emulates."""
     import torch
 
     if dtype == "bfloat16" and kind is DeviceKind.CUDA and not torch.cuda.is_available():
@@ -113,8 +112,7 @@ def test_mixed_precision_is_always_explicit(
 
 
 def test_a_huge_learning_rate_diverges(base: Base) -> None:
-    """A learning rate of 1e30 makes a training diverge: it stops, the message names the step, and the log has no
-    NaN."""
+    """With a learning rate of 1e30, a training stops as diverged, and the message names the step."""
     found = trained_once(base, replace(SHORT, learning_rate=1e30))
     assert (found.status, found.message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
     assert [step.grad_norm is None for step in found.steps] == [False, True]
@@ -190,8 +188,7 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
 
 @pytest.mark.parametrize("scheduler", list(Scheduler))
 def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
-    """Every scheduler lowers the loss, and only `linear` and `cosine` end with a lower learning rate than they began
-    with."""
+    """Every scheduler lowers the loss, and only `linear` and `cosine` end with a lower learning rate."""
     found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
     rates = [step.learning_rate for step in found.steps]
     assert falls(losses(found))
@@ -277,7 +274,7 @@ def falls(loss: list[float | None]) -> bool:
     return first is not None and second is not None and second < first
 
 
-# --- the log, and sameness ----------------------------------------------------------------------------------------
+# --- the log, and repeatability -----------------------------------------------------------------------------------
 
 
 def test_every_step_is_logged(base: Base) -> None:
@@ -305,8 +302,7 @@ def test_progress_is_reported_step_by_step(base: Base) -> None:
 
 
 def test_the_same_seed_gives_the_same_adapter(base: Base) -> None:
-    """With dropout, two trainings with the same seed give bit-identical adapters, and another seed gives another
-    adapter."""
+    """With dropout, the same seed gives a bit-identical adapter, and another seed gives another adapter."""
     made, answers = [], []
     for seed in (3, 3, 4):
         with training(base, replace(SHORT, dropout=0.1), seed=seed) as found:
@@ -327,8 +323,7 @@ def test_no_checkpoint_is_written(borrowed: Base, tmp_path: Path) -> None:
 
 
 def test_a_finished_training_is_collected(base: Base) -> None:
-    """A finished training is garbage-collected before the next phase is measured, although its trainer refers to
-    itself."""
+    """A finished trainer, which refers to itself, is garbage-collected before the next phase is measured."""
     import weakref
 
     with training(base, ONE_STEP) as found:

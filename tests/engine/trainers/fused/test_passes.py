@@ -31,8 +31,7 @@ def test_passes_are_the_cheapest(lengths: list[int], overhead: int, expected: li
 
 @given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=1, max_size=6), st.randoms(), st.integers(60, 400))
 def test_even_passes_have_as_many_rows_of_every_owner(owners: int, lengths: list[int], rng: Any, limit: int) -> None:
-    """`even_passes` uses each row once, takes equally many rows of every owner per pass, and respects the token
-    limit."""
+    """Even passes hold each row once and equally many rows of every owner, and respect the token limit."""
     rows = [(owner, length) for owner in range(owners) for length in lengths]
     rng.shuffle(rows)
     of, long = [owner for owner, _ in rows], [length for _, length in rows]

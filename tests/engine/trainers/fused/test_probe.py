@@ -30,8 +30,7 @@ class Spy(Sft):
 
 
 def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base: Base) -> None:
-    """A probe takes full steps, then a step with the longest rows, then a step with the rows that an epoch leaves
-    over."""
+    """A probe takes full steps, then one with the longest rows, then one with the rows that an epoch leaves over."""
     rows = [Row([5] * n, [5] * n) for n in range(10, 20)]
     given = replace(SHORT, batch_size=2, gradient_accumulation=2, epochs=3)
     spy = Spy()

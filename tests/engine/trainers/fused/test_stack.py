@@ -12,7 +12,7 @@ from harness.engine.trainers.fused.stack import Adapter, Stack
 
 
 class TooLarge(torch.Tensor):
-    """A weight that raises an out-of-memory error when it is moved to the base's device."""
+    """A weight for which no memory is left on the base's device."""
 
     def new_zeros(self, *size: Any, **options: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError

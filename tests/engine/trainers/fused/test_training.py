@@ -26,8 +26,7 @@ from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, traini
 
 @pytest.mark.slow
 def test_each_fused_trial_matches_sfttrainer(base: Base) -> None:
-    """Six fused trials with different settings have SFTTrainer's answers, and its losses and adapters to within
-    0.1%."""
+    """Six different fused trials have SFTTrainer's answers, and losses and adapters within 0.1% of SFTTrainer's."""
     rows = rows_of(base, 10)
     made = together(base, *SIX, rows=rows)
     for number, settings in enumerate(SIX):
@@ -85,7 +84,7 @@ def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> Non
 
     def short_of_memory(model: Any, ids: Any, labels: Any) -> Any:
         sizes.append(ids.numel())
-        # The second pass is the first that does not fit; the first one has already added gradients.
+        # The first pass fits and adds its gradients; memory runs out in the second pass.
         if len(sizes) > 1 and ids.numel() > 2 * longest:
             raise torch.OutOfMemoryError
         return exact(model, ids, labels)
