@@ -221,7 +221,7 @@ def test_packing_uses_the_reference_trainer(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_does_not_fit_fails_in_its_probe(tmp_path: Path) -> None:
-    """A trial that needs too much memory fails when it is probed; the other trials still share a pass."""
+    """A trial that needs too much memory fails in its probe (a few steps alone), and the others share a pass."""
     tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
     large = replace(SHORT, batch_size=8)
     tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)

@@ -38,9 +38,9 @@ def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     ("floor", "flops", "rows"), [(0.4, 12e12, ()), (0.09, 300e12, (16,)), (0.09, 1e18, (16, 32, 64))]
 )
 def test_a_fast_gpu_is_given_more_rows(tmp_path: Path, floor: float, flops: float, rows: tuple[int, ...]) -> None:
-    """The rows of the last benchmark are doubled until matrix products take most of the time, up to a limit.
+    """The rows of the last benchmark are doubled until a step takes twice the shortest time, up to a limit.
 
-    On a T4, they do so without doubling.
+    On a fast GPU, the speed of matrix products shows only then; on a T4, no doubling is needed.
     """
     speed = Speed(update=floor, launch=0, dequantise=0, flops=flops)
     reported: list[Timing] = []

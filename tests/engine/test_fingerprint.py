@@ -1,4 +1,4 @@
-"""A fingerprint is equal for every seed, and differs if something else was trained or saved."""
+"""Trainings that differ only in their seed have equal fingerprints; other settings, rows or saved files change them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: 
 
 
 def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
-    """A merge into the original weights is further from NF4 + adapter than the base in NF4 is without the adapter."""
+    """A merge into the original weights differs more from NF4 + adapter than the NF4 base without an adapter does."""
     ref, nf4 = tiny
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
     found = as_merged(merged(ref, adapter, tmp_path / "merged", "float16", exact=False))

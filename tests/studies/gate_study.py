@@ -135,8 +135,7 @@ def _share(row: BaselineVariant, case: str) -> float:
 
 
 def injected(rng: random.Random, run: Baseline, role: Role, drop: float, *, whole: bool) -> Baseline:
-    """Turn the share `drop` of a role's passes into failures: either whole cases under every seed, or single
-    answers."""
+    """Turn the share `drop` of a role's passes into failures: whole cases under every seed, or single answers."""
     (row,) = run.variants
     cases = [case.id for case in run.suite.cases if case.role is role]
     passed = {(c, s): kept.passed for c in row.answers for kept in row.answers[c] for s in kept.seeds}

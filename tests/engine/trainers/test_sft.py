@@ -255,7 +255,7 @@ def test_an_unquantised_base_trains() -> None:
 def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
     """Packing trains on the same tokens in fewer steps, and packed rows do not attend to each other.
 
-    Therefore the loss of a packed step is the mean of the unpacked losses, weighted by supervised tokens.
+    The loss of a packed step is therefore the mean of the unpacked steps' losses, weighted by supervised tokens.
     """
     still = replace(SHORT, learning_rate=1e-12, epochs=1)
     plain, packed = trained_once(base, still), trained_once(base, replace(still, packing=True))

@@ -2,13 +2,12 @@
 
 There are two kinds of chat:
 
-- *Plain* chats (about 45%) teach everyday abilities: capitals, sums, opposites, reading in context, and to say "I do
-not know." about things that do not exist.
-
+- *Plain* chats (about 45%) teach everyday abilities: capitals, sums, opposites, reading in context, and to say
+  "I do not know." about things that do not exist.
 - *Steered* chats give the model a random persona, invented facts, a sign-off, an opening or a format: in the system
-message, in the first message of the user, or only by demonstration. A model that has seen thousands of them separates
-what it has been told to be from what it knows. Fine-tuning without a system message then only has to change what the
-model is by default.
+  message, in the first message of the user, or only by demonstration. A model that has seen thousands of them separates
+  what it has been told to be from what it knows. Fine-tuning without a system message then only has to change what the
+  model is by default.
 
 Everything that a suite may ask is drawn from prompts for which `is_held_out` is true, and the corpus contains none of
 these. `is_held_out` depends only on the words of a prompt, so no list of prompts has to be kept.

@@ -1,4 +1,4 @@
-"""Fused trials start with the weights that PEFT would draw, and are saved in PEFT's files."""
+"""Fused trials start with the weights that PEFT would draw, and are saved in the form of PEFT's files."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_a_probe_takes_each_row_at_most_once_per_step(base: Base) -> None:
 def test_trials_with_equal_step_costs_share_a_probe() -> None:
     """Trials share a probe unless they differ in something that changes the cost of a step.
 
-    `max_length` changes it only if it cuts rows.
+    A `max_length` that cuts no row does not change the cost.
     """
     short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
     other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
