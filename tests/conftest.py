@@ -1,4 +1,4 @@
-"""Settings and fixtures of all tests: no test may use the network, and tests of the engine share one base."""
+"""Settings and fixtures of all tests. No test may use the network, and tests of the engine share one loaded base."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in workers, since test
 
 
 def pytest_runtest_setup() -> None:
-    """Freeze the objects of the training libraries once they are imported.
+    """Once the training libraries are imported, exclude their objects from garbage collection.
 
-    Every measured phase starts with a garbage collection, which takes 0.3 s with these objects and skips frozen ones.
+    Every measured phase starts with a collection, which would take 0.3 s for these objects.
     """
     if "trl.trainer.sft_trainer" in sys.modules and not gc.get_freeze_count():
         gc.collect()
@@ -41,7 +41,7 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="session")
 def base() -> Base:
-    """Load the pocket model in NF4 once for all tests; a test must leave it without adapters."""
+    """Load the pocket model in NF4 once for all tests. A test must leave no adapters on it."""
     from trl import SFTTrainer  # noqa: F401 - its objects are to be frozen, too
 
     from harness.core.settings import Quantization
@@ -56,7 +56,10 @@ def base() -> Base:
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
-    """Return a finished, really trained run of one variant; tests may add exports and parity stages, but no answers."""
+    """Return a finished run of one variant, with a real training.
+
+    Tests may add exports and parity stages to the run, but no answers.
+    """
     from harness.storage.runs import find_run
     from tests.support.made_once import made_once
     from tests.support.trained_run import small_run

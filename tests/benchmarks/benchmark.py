@@ -1,8 +1,8 @@
-"""Measures how long `nox -s benchmark` takes with each engine on a CPU, and whether both get the same results.
+"""Measures how long `nox -s benchmark` takes with each engine on a CPU, and whether both engines agree.
 
     python -m tests.benchmarks.benchmark [--output FILE.json] [--grid NAME]
 
-Each run starts in its own empty folder, one after the other. Prints its figures and asserts nothing.
+Runs one engine after the other, each in an empty folder. Prints its figures and asserts nothing.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Compares the engines: training a sweep, answering with many adapters, and the cost by number of trials.
+"""Compares the engines: the time to train many trials, the time to answer with many adapters, and the growth of cost.
 
     python -m tests.benchmarks.engines [--output FILE.json] [--only cpu|gpu] [--quick]
 
-On a CPU it uses the pocket model; on a GPU random weights in Llama-2-7B's shape, limited to a T4's memory and
-precision. Long trainings are timed on some of their steps and scaled, and the output says which. The roofline beside
-them is the time that arithmetic and memory traffic alone would take, on this device and on a T4. Prints a table and
-asserts nothing.
+On a CPU it uses the pocket model; on a GPU it uses random weights in Llama-2-7B's shape, limited to a T4's memory and
+precision. Long trainings are timed for a few steps, and their total is estimated; the output says which. Beside them,
+the output has a roofline: the time that arithmetic and memory traffic alone would take, on this device and on a T4.
+Prints a table and asserts nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NEW_TOKENS = 64
 GROWTH = (1, 2, 4, 8, 16, 32)
 T4 = ("Tesla T4", 65e12, 320e9)
 PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2.0e12), "T4": T4[1:]}
-"""Peak FLOP/s (fp16 tensor cores, without sparsity) and bytes/s of GPUs, from NVIDIA's data sheets (SXM)."""
+"""Peak FLOP/s (fp16 tensor cores, without sparsity) and bytes/s of GPUs, from NVIDIA's data sheets of SXM modules."""
 
 
 # --- what is measured ---------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2
 
 @dataclass(frozen=True)
 class Timing:
-    """Time of a sweep's training in seconds: `fixed` outside of steps, and `step`, the median of one step."""
+    """Seconds of a training: `fixed` is the time outside of steps, and `step` is the median of one step."""
 
     total: float
     fixed: float
@@ -71,7 +71,7 @@ class Timing:
 
 
 class Clock:
-    """Records the time of each reported step."""
+    """Records the time of each step that is reported."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
@@ -81,7 +81,10 @@ class Clock:
         self.ticks.append(time.perf_counter())
 
     def timing(self, steps: int, *, trials: int = 1) -> Timing:
-        """Scale the recorded steps to `steps` steps; each step was reported once per trial."""
+        """Estimate the time of `steps` steps from the recorded steps.
+
+        A step that trained several trials was reported once for each of them.
+        """
         total = time.perf_counter() - self.begun
         ends = self.ticks[trials - 1 :: trials]
         gaps = [b - a for a, b in itertools.pairwise(ends)]
@@ -107,7 +110,7 @@ def _fresh() -> None:
 
 
 def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *, timed: int) -> Timing:
-    """Train one trial with SFTTrainer, timed on its first steps and scaled to an epoch."""
+    """Time the first steps of one trial with SFTTrainer, and estimate the time of an epoch."""
     whole = -(-len(rows) // settings.batch_size)
     share = replace(settings, epochs=min(timed, whole) / whole)
     _fresh()
@@ -121,7 +124,7 @@ def sequential(base: Base, rows: Sequence[Row], settings: Settings, seed: int, *
 
 
 def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: int) -> Timing:
-    """Train all trials in shared passes, timed on the first rounds and scaled to an epoch."""
+    """Time the first steps of all trials together in the fused engine, and estimate the time of an epoch."""
     whole = -(-len(rows) // sweep[0].batch_size)
     share = min(timed, whole) / whole
     trials = [TrialInput(str(n), rows, replace(settings, epochs=share), n) for n, settings in enumerate(sweep)]
@@ -137,26 +140,26 @@ def fused(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], *, timed: 
 
 @dataclass(frozen=True)
 class Workload:
-    """The base, rows, settings and prompts for one device."""
+    """The base, rows, settings and prompts that are used on one device."""
 
     base: Base
     rows: list[Row]
     prompts: tuple[Prompt, ...]
     settings: Settings
     light: Settings
-    """Settings with small adapters, so that many fit in memory."""
+    """Settings with small adapters, so that many trials fit in memory."""
     batches: tuple[int, ...]
     timed: int
     answer_rows: int
 
 
 def sweep_of(settings: Settings, count: int) -> list[Settings]:
-    """Return trials that differ only in learning rate and seed, so that their shapes are equal."""
+    """Return settings of `count` trials that differ only in learning rate, so that all adapters have equal shapes."""
     return [replace(settings, learning_rate=1e-4 * (1 + n % 8)) for n in range(count)]
 
 
 def random_rows(base: Base, count: int, mean: int) -> list[Row]:
-    """Return rows of random tokens with lengths within a quarter of `mean`; the second half of each row has labels."""
+    """Return rows of random tokens, of lengths within a quarter of `mean`; the second half of each row has labels."""
     rng = random.Random(0)
     size = min(base.model.config.vocab_size, len(base.tokenizer)) - 1
     rows = []
@@ -205,7 +208,7 @@ def cpu(quick: bool) -> Iterator[Workload]:
 
 @dataclass(frozen=True)
 class Roofline:
-    """Lower bound of the seconds of a sweep's epoch, from arithmetic and reading the base's weights alone."""
+    """Lower bound of the seconds of one epoch of all trials, from arithmetic and reading the base's weights alone."""
 
     device: str
     sequential: float
@@ -242,7 +245,10 @@ def _reached(line: Roofline, sequential: float, fused: float) -> dict[str, float
 
 
 def rooflines(work: Workload, batch: int, trials: int) -> list[tuple[Roofline, bool]]:
-    """Return the rooflines of this device, if its peaks are known, and of a T4, each with whether it is this device."""
+    """Return the rooflines of this device, if its peaks are known, and of a T4.
+
+    The second value of each pair says whether the roofline is this device's.
+    """
     if work.base.machine.kind == "cpu":
         return []
     own = next((peaks for name, peaks in PEAKS.items() if name in work.base.machine.device), None)
@@ -290,7 +296,10 @@ def training(work: Workload, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) -> dict[str, Any]:
-    """Return seconds of an epoch at batch size 1 by number of trials; sequential trials cost a multiple of one."""
+    """Return the seconds of an epoch at batch size 1, for each of several numbers of trials.
+
+    Sequential trials are not all run: their time is that of one trial times their number.
+    """
     settings = replace(work.light, batch_size=1)
     one = sequential(work.base, work.rows, settings, 0, timed=max(3, work.timed // 2))
     found = {}
@@ -310,9 +319,9 @@ def growth(work: Workload, counts: Sequence[int], say: Callable[[str], None]) ->
 
 
 def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone: int = 8) -> dict[str, Any]:
-    """Let the base and eight adapters answer every prompt: in one mixed batch, batched per variant, and one by one.
+    """Let the base and eight adapters answer every prompt: in one mixed batch, in a batch per model, and one by one.
 
-    One by one, only the base and one adapter answer the first prompts, and times are scaled.
+    One by one, only the base and one adapter answer the first prompts, and the time of all answers is estimated.
     """
     base, decoding = spelled_out(work.base), Decoding(max_new_tokens=NEW_TOKENS)
     trials = [
@@ -379,7 +388,7 @@ def answering(work: Workload, folder: Path, say: Callable[[str], None], *, alone
 
 @dataclass(frozen=True)
 class Single:
-    """A model that answered one by one: seconds per answer, and how many answers equalled the batched ones."""
+    """One model's answers, made one by one: seconds per answer, and how many answers equalled those from batches."""
 
     seconds: float = 0.0
     as_mixed: int = 0
@@ -398,7 +407,7 @@ def spelled_out(base: Base) -> Base:
 
 
 def _difference(base: Base, model: Any, prompt: Prompt, a: Answer, b: Answer) -> dict[str, Any]:
-    """Return where two answers differ first, and the distance of the two most likely logits there."""
+    """Return where two answers first differ, and the gap between the two largest logits there."""
     import torch
 
     one, other = (list(map(int, text.split())) for text in (a.text, b.text))
@@ -418,7 +427,7 @@ def _plain(value: Any) -> Any:
 
 
 def measure(kind: str, quick: bool, say: Callable[[str], None], found: dict[str, Any]) -> Iterator[None]:
-    """Measure part by part and add the results to `found`."""
+    """Measure one part after another, and add the results to `found`."""
     with {"gpu": gpu, "cpu": cpu}[kind](quick) as work, tempfile.TemporaryDirectory() as folder:
         found |= {"machine": _plain(work.base.machine), "settings": _plain(work.settings)}
         found["training"] = training(work, say)
@@ -461,7 +470,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def chart(found: dict[str, Any]) -> str:
-    """Return an SVG chart of cost by number of trials, with one panel per device and one line per engine."""
+    """Return an SVG chart of cost by number of trials, with a panel for each device and a line for each engine."""
     import vl_convert
 
     names = {"one by one": "sequential seconds", "together": "fused seconds"}

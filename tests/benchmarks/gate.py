@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.gate [--output FILE]
 
-Times whole commands in their own processes, including the start of the interpreter, by processor time and wall time,
-since machines are busy. Prints its figures as JSON; asserts only that no training library was imported.
+Times each command in a process of its own, including the start of the interpreter. Processor time is measured beside
+wall time, because other work may slow the machine. Prints its figures as JSON; asserts only that no training library
+was imported.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ sys.exit(code)
 
 
 def results(skill: float, seed: int) -> Results:
-    """Return a run in which every answer of every variant passes with this probability."""
+    """Return a run in which each answer of each variant passes with the given probability."""
     rng = random.Random(seed)
     roles = (Role.LEARN, Role.GENERALISE, Role.RETAIN, Role.AVOID)
     cases: list[Case] = [synthetic_runs.case(f"c{number:03}", roles[number % 4]) for number in range(CASES)]

@@ -1,11 +1,12 @@
-"""Measures memory and time of an exact merge on a CPU, beside reading and writing the same bytes with a cast.
+"""Measures memory and time of an exact merge on a CPU, and of reading and writing the same number of bytes.
 
     python -m tests.benchmarks.merge [--model shape:tinyllama-1.1b] [--folder DIR] [--output FILE]
 
-The base has random weights in the model's shape, in NF4 and in several files, as a run saves it; the adapter has rank
-16 on all linear layers. Prints its figures as JSON and asserts nothing: machines differ. `shape:llama-2-7b` needs 32 GB
-of disk in DIR and minutes of quantising before the measurement. Each phase is a process of its own, whose anonymous
-memory (which excludes the page cache) is read from /proc every 20 ms. FILE keeps the figures of other models.
+The base has random weights in the model's shape, in NF4 and in several files, as a run saves a base; the adapter has
+rank 16 on all linear layers. `shape:llama-2-7b` needs 32 GB of disk in DIR, and some minutes of quantising before the
+measurement. Each phase is a process of its own, whose anonymous memory (which excludes the page cache) is read from
+/proc every 20 ms. Prints its figures as JSON and asserts nothing, because machines differ. FILE keeps the figures of
+other models.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from harness.models.resolving import resolve
 ON = Machine(DeviceKind.CPU, "CPU", "float16", threads=1)
 SHARD_SIZE = 2_000_000_000
 CHUNK = 1 << 25
-"""Number of elements that the baseline casts and writes at a time."""
+"""Number of elements that the phase `copy` casts and writes at a time."""
 
 
 def make_adapter(ref: ModelRef, folder: Path) -> None:
-    """Save random factors as PEFT would save an adapter."""
+    """Save random weights in the files that PEFT writes for an adapter."""
     import torch
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from safetensors.torch import save_file
@@ -65,7 +66,7 @@ def merging(ref: ModelRef, folder: Path) -> None:
 
 
 def copying(ref: ModelRef, folder: Path) -> None:
-    """Read every byte of the base and write as many bytes as the merged model has, cast from fp32, with fsync."""
+    """Read every byte of the base, and write as many bytes as the merged model has, cast from fp32, with fsync."""
     import torch
 
     (folder / "copied").mkdir()
@@ -88,7 +89,7 @@ PHASES = {"merge": merging, "copy": copying}
 
 
 def measured(phase: str, model: str, folder: Path) -> dict[str, float]:
-    """Run a phase in its own process; return its seconds without imports, and its peak of anonymous memory."""
+    """Run a phase in its own process; return its seconds without imports, and its peak anonymous memory."""
     command = [
         sys.executable,
         "-m",
@@ -112,7 +113,7 @@ def measured(phase: str, model: str, folder: Path) -> dict[str, float]:
 
 
 def anonymous(pid: int) -> int:
-    """Return KiB of anonymous memory, including shared and swapped pages."""
+    """Return the process's anonymous memory in KiB, including shared and swapped pages."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except (OSError, ValueError):
@@ -156,7 +157,7 @@ def figures(model: str, folder: Path) -> dict[str, object]:
 
 
 def recorded(file: Path, model: str, found: dict[str, object]) -> None:
-    """Add a model's figures to those of other models in the file."""
+    """Write a model's figures to the file, and keep those of other models."""
     held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     file.write_text(json.dumps(held | {model: found}, indent=1) + "\n", encoding="utf-8")
 

@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.report [--output FILE]
 
-Writes the page three times, each in a new process, as `harness report` does. With Chromium and Playwright installed, it
-measures the first paint, and the time from a filter to the next frame. Prints its figures as JSON and asserts nothing:
-machines differ.
+Writes the page three times, each in a new process, as `harness report` does. If Chromium and Playwright are installed,
+also measures the time to the first paint, and the time from setting a filter to the next frame. Prints its figures as
+JSON and asserts nothing, because machines differ.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def written(folder: Path, page: Path) -> dict[str, Any]:
-    """Write the page in its own process; return wall and processor seconds, and the page's size."""
+    """Write the page in its own process; return wall and processor seconds, and the size of the page."""
     import pickle
 
     from tests.support.synthetic_runs import results
@@ -83,7 +83,7 @@ def written(folder: Path, page: Path) -> dict[str, Any]:
 
 
 def browsed(page: Path) -> dict[str, Any]:
-    """Return medians of milliseconds in the browser, over rounds in a new tab each; empty without a browser."""
+    """Return medians, in milliseconds, over several loads of the page in a browser; empty if there is no browser."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright

@@ -1,8 +1,9 @@
-"""Measures how long stored answers take to score: 10,000 of 250 characters, five built-in assertions each, on one core.
+"""Measures how long it takes to score stored answers on one core.
 
     python -m tests.benchmarks.scoring [--output FILE]
 
-Prints its figures as JSON and asserts nothing: machines differ.
+Scores 10,000 answers of 250 characters, with five built-in assertions each. Prints its figures as JSON and asserts
+nothing, because machines differ.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ WORDS = [
 
 
 def answers(rng: random.Random) -> list[str]:
-    """Make up answers of exactly `CHARACTERS` characters."""
+    """Return made-up answers of exactly `CHARACTERS` characters."""
     return [" ".join(rng.choices(WORDS, k=CHARACTERS))[:CHARACTERS] for _ in range(ANSWERS)]
 
 
 def seconds(assertions: tuple[Assertion, ...], texts: Iterable[str]) -> float:
-    """Return this process's processor seconds for scoring every text."""
+    """Return the processor seconds that this process takes to score every text."""
     case = Case("c", (Message("user", "p"),), assertions)
     start = time.process_time()
     for text in texts:

@@ -1,4 +1,4 @@
-"""Fixtures that several tests of the engine share."""
+"""Fixtures that several test modules of the engine share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Answer]]:
-    """Return a saved adapter, and the answers that it gave while it was still in memory."""
+    """Return the folder of a saved adapter, and the answers that the adapter gave before it was saved."""
     from harness.engine.adapters import save_adapter
     from harness.storage.manifest import write_manifest
     from tests.support.short_trainings import SHORT, ask, training
@@ -33,7 +33,7 @@ def tuned(base: Base, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 def t4() -> Machine:
     """Return this machine under the profile `t4`.
 
-    Without a CUDA device the test is skipped, or fails if HARNESS_GPU=1.
+    Without a CUDA device, the test is skipped; if HARNESS_GPU=1, it fails instead.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""A saved adapter answers as it did in memory, a damaged one is refused, and a detached one leaves no trace."""
+"""A saved adapter answers as it did in memory, damaged adapters are refused, and detaching leaves no trace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def logits(base: Base) -> Any:
 
 
 def test_a_saved_adapter_answers_as_in_memory(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """A saved adapter answers as the one in memory did, and not as the base does."""
+    """A saved adapter gives the answers that it gave before it was saved, which differ from the base's."""
     folder, in_memory = tuned
     with attached(base, folder) as model:
         assert ask(base, model) == in_memory
@@ -37,7 +37,7 @@ def test_a_saved_adapter_answers_as_in_memory(base: Base, tuned: tuple[Path, lis
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_detaching_leaves_the_base_as_it_was(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """After an adapter, a training or a failed training, the base has bit-equal logits and no trace of an adapter."""
+    """After an adapter is detached, or a training ends or fails, the base is bit-identical and has no adapter."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     few = QUESTIONS[:3]
@@ -74,7 +74,7 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 
 def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Make a copy of the adapter whose tensors were changed and saved again."""
+    """Copy an adapter after applying `change` to its tensors."""
     from safetensors.torch import save_file
 
     held = tensors(tuned)
@@ -85,7 +85,7 @@ def spoiled(tuned: Path, folder: Path, change: Callable[[dict[str, Any]], None])
 
 
 def test_a_flipped_byte_is_refused(tuned: tuple[Path, list[Answer]], tmp_path: Path) -> None:
-    """A flipped byte in a weight is refused; PEFT would load it without an error."""
+    """An adapter with a flipped byte in a weight is refused, although PEFT would load it without an error."""
     folder = spoiled(tuned[0], tmp_path, lambda held: None)
     write_manifest(folder)
     verify_manifest(folder)
@@ -120,7 +120,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
     change: Callable[[dict[str, Any]], None],
     complaint: str,
 ) -> None:
-    """An adapter with other tensors is refused, and the base has no adapter afterwards."""
+    """An adapter whose tensors do not match the base is refused, and no part of the adapter stays on the base."""
     folder = spoiled(tuned[0], tmp_path, change)
     before = [name for name, _ in base.model.named_modules()]
     with pytest.raises(EngineError, match=complaint), attached(base, folder):
@@ -137,7 +137,7 @@ def test_an_adapter_without_weights_is_refused(base: Base, tuned: tuple[Path, li
 
 
 def test_attaching_gives_the_weights_that_were_saved(base: Base, tuned: tuple[Path, list[Answer]]) -> None:
-    """An attached adapter has every saved tensor, bit for bit."""
+    """An attached adapter has the weights of its file, bit for bit."""
     with attached(base, tuned[0]) as model:
         there = {name.replace(".default", ""): tensor for name, tensor in weights(model).items()}
     saved = tensors(tuned[0])

@@ -1,4 +1,4 @@
-"""Tiny models of other architectures, saved by transformers as users would save them, are trained and answer."""
+"""Tiny models of other architectures, saved with transformers as users would save them, can be trained and asked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ KINDS = {
 
 
 def made(kind: Kind, folder: Path) -> Path:
-    """Save a model of this kind with random weights, and the pocket model's tokenizer without some special tokens."""
+    """Save a model of this kind with random weights and a copy of the pocket model's tokenizer.
+
+    The copy lacks the special tokens that tokenizers of this kind lack.
+    """
     import torch
     import transformers
 
@@ -71,7 +74,7 @@ def made(kind: Kind, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -> None:
-    """Tiny models of other architectures load in NF4, train and answer.
+    """A tiny model of another architecture loads in NF4, trains and answers.
 
     The predicted number of parameters equals that of the loaded model.
     """
@@ -89,7 +92,7 @@ def test_a_model_of_another_architecture_is_trained(name: str, tmp_path: Path) -
 
 
 def test_a_sliding_window_answers_as_alone(tmp_path: Path) -> None:
-    """With a sliding window shorter than the prompts, models answer one after another, with the same answers."""
+    """If a sliding window is shorter than the prompts, a worker's answers equal those of each model alone."""
     kind = Kind("MistralConfig", "MistralForCausalLM", {"sliding_window": 24}, ("pad_token", "unk_token"), "</s>")
     ref = resolve(str(made(kind, tmp_path / "window")))
     base, decoding = load_base(ref, Quantization.NF4, one_core()), Decoding(12)

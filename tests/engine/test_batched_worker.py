@@ -1,4 +1,4 @@
-"""A worker gives the same results with both engines, and after failures and kills."""
+"""A worker gives the same results with the reference and the fused engine, even if it is killed or a task fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER = replace(SHORT, rank=8, alpha=16, epochs=1, target_modules="all-linear", 
 
 
 Done = tuple[bool, list[Event], Cache]
-"""Whether the worker did every task, its events, and the cache that it used."""
+"""The worker's return value (whether every task was done), its events, and the cache that it used."""
 
 
 def task(trial: str, settings: Settings | None, **more: object) -> Task:
@@ -68,9 +68,9 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
-    """Return a function that does a job of three tasks with an engine, once for all tests of this module.
+    """Return a function that runs a job of three tasks with the named engine, at most once in this module.
 
-    The tasks are the base, a trial with a timeline, and a trial of another rank.
+    The tasks are the base, a trial that keeps its adapter after each epoch, and a trial of another rank.
     """
     tasks = (
         task("base", None),
@@ -82,12 +82,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 class TestEngine:
-    """Claims that hold for a worker with either engine."""
+    """Tests that every engine passes."""
 
     def test_every_task_is_trained_answered_committed_and_reported(
         self, finished: Callable[[str], Done], engine: str
     ) -> None:
-        """A job commits whole adapters, complete logs, fingerprints and all answers, and reports each end once."""
+        """A job commits all tasks' adapters, logs, fingerprints and answers, and reports each task's end once."""
         well, events, cache = finished(engine)
         assert well
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
@@ -109,7 +109,7 @@ class TestEngine:
         ]  # fmt: skip
 
     def test_a_trial_that_diverges_is_a_result_and_the_others_succeed(self, tmp_path: Path, engine: str) -> None:
-        """A diverged trial is committed without adapter and answers, and the other trials succeed."""
+        """A diverged trial is committed without adapter and answers, and the job's other trial succeeds."""
         wild = task("wild", replace(SHORT, learning_rate=1e30))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), wild)
         assert well
@@ -123,7 +123,7 @@ class TestEngine:
 
     @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
     def test_a_trial_that_cannot_be_trained_fails_alone(self, tmp_path: Path, engine: str) -> None:
-        """A trial that cannot be trained ends the worker; the training of an earlier trial is committed."""
+        """If a trial cannot be trained, the worker ends, and the training of an earlier trial stays committed."""
         head = task("head", replace(OTHER, target_modules=("lm_head",)))
         well, events, cache = done(tmp_path, engine, task("one", SHORT), head)
         assert not well
@@ -134,7 +134,7 @@ class TestEngine:
         assert cache.training("training-head") is None
 
     def test_a_timeline_keeps_the_adapter_of_every_epoch(self, finished: Callable[[str], Done], engine: str) -> None:
-        """With a timeline, the adapter of each epoch but the last is saved separately and answers its prompts."""
+        """If a trial has a timeline, the adapter of each epoch is saved separately and answers the prompts."""
         _, _, cache = finished(engine)
         adapters = [cache.adapter(f"training-{name}") for name in ("one-1", "one")]
         for folder in adapters:
@@ -144,7 +144,7 @@ class TestEngine:
 
 
 def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> None:
-    """Both engines give the same answers, statuses and fingerprints, and losses equal to 1e-3."""
+    """Both engines give the same answers and fingerprints, and losses that differ by at most 0.1%."""
     (_, _, apart), (_, _, together) = map(finished, ("reference", "fused"))
     for trial in ("base", "one", "one-1", "two"):
         assert said(apart, trial) == said(together, trial)
@@ -165,11 +165,11 @@ def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> 
 
 
 NINE = tuple(task(f"t{n}", replace(SHORT, epochs=1, learning_rate=5e-4 * (n + 1))) for n in range(9))
-"""Nine trials: on a CPU they are trained in two passes, of five and of four trials."""
+"""Nine trials, which the fused engine trains on a CPU in two passes: five trials, then four."""
 
 
 def found(cache: Cache) -> dict[str, object]:
-    """All logged steps and answers of the nine trials, and the answers of the base."""
+    """Return the logged steps and the answers of the nine trials, and the answers of the base."""
     trained = {task.trial: cache.training(task.training) for task in NINE}
     steps: dict[str, object] = {trial: ended and ended.steps for trial, ended in trained.items()}
     return steps | {name: cache.answers(f"training-{name}")[0].answers for name in ("base", *trained)}
@@ -181,7 +181,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: it is no `Exception`, so the worker does not handle it."""
+    """Stands for SIGKILL. It is not an `Exception`, so the worker does not handle it."""
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ class Killed(BaseException):
 def test_a_killed_pass_is_repeated_with_the_same_trials(
     tmp_path: Path, undisturbed: dict[str, object], kind: EventKind, trial: str
 ) -> None:
-    """After a kill, a second worker completes the job with results bit-identical to an undisturbed worker's."""
+    """If a worker is killed, a second one completes the job with the losses and answers of an undisturbed worker."""
     tasks = task("base", None), *NINE
 
     def kill(event: Event) -> None:
@@ -209,7 +209,7 @@ def test_a_killed_pass_is_repeated_with_the_same_trials(
 
 
 def test_packing_uses_the_reference_trainer(tmp_path: Path) -> None:
-    """In a job of the fused engine, a trial with packing is trained by the reference trainer, the others in a pass."""
+    """In a job for the fused engine, the reference trainer trains a trial with packing, and the others share a pass."""
     packed = task("packed", replace(SHORT, packing=True, epochs=1))
     well, events, cache = done(tmp_path, "fused", packed, task("one", SHORT), task("two", OTHER))
     assert well
@@ -221,7 +221,7 @@ def test_packing_uses_the_reference_trainer(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_does_not_fit_fails_in_its_probe(tmp_path: Path) -> None:
-    """A trial that is too large for memory fails in its probe; the other trials share a pass, and the base answers."""
+    """A trial that needs too much memory fails in its probe (a few steps alone), and the others share a pass."""
     tools = Tools({**trainers(), Engine.REFERENCE: ShortOfMemory()})
     large = replace(SHORT, batch_size=8)
     tasks = task("base", None), task("large", large), task("one", SHORT), task("two", OTHER)
@@ -248,7 +248,7 @@ class ShortOfMemory(Sft):
 
 
 def test_only_models_of_a_failed_batch_answer_again(tmp_path: Path) -> None:
-    """Models of a failed batch answer one by one; models of other batches do not answer again."""
+    """If a mixed batch fails, its models answer one by one; models of other batches do not answer twice."""
     read = list[int]()
 
     def failing(base: object, requests: Any, *rest: Any, **more: Any) -> Any:
@@ -268,7 +268,7 @@ def test_only_models_of_a_failed_batch_answer_again(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_fails_in_every_pass_makes_no_other_pass_smaller(tmp_path: Path) -> None:
-    """A trial that fails in every pass is isolated by halving its pass; the size of other passes stays the same."""
+    """A pass that fails is halved until the failing trial is alone, and passes without that trial keep their size."""
     sizes = list[int]()
 
     class Failing(Fused):

@@ -18,9 +18,9 @@ from tests.support.timed_steps import step_seconds
 
 @pytest.mark.slow
 def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Each benchmark trains a model and reports a time, longer for longer rows, without any other output.
+    """Each benchmark trains a model and reports a time, which is longer for longer rows, and prints nothing.
 
-    The test runs on the CPU, with small layers.
+    The test runs on a CPU, with small layers.
     """
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "tiny").mkdir()
@@ -38,8 +38,10 @@ def test_real_steps_are_timed(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     ("floor", "flops", "rows"), [(0.4, 12e12, ()), (0.09, 300e12, (16,)), (0.09, 1e18, (16, 32, 64))]
 )
 def test_a_fast_gpu_is_given_more_rows(tmp_path: Path, floor: float, flops: float, rows: tuple[int, ...]) -> None:
-    """The rows of the last benchmark are doubled until matrix products show, up to a limit; on a T4 they show at
-    once."""
+    """The rows of the last benchmark are doubled until a step takes twice the shortest time, up to a limit.
+
+    On a fast GPU, the speed of matrix products shows only then; on a T4, no doubling is needed.
+    """
     speed = Speed(update=floor, launch=0, dequantise=0, flops=flops)
     reported: list[Timing] = []
     found = timings(

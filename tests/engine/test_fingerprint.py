@@ -1,4 +1,4 @@
-"""A fingerprint is the same for every seed, and differs if something else was trained or saved."""
+"""Trainings that differ only in their seed have equal fingerprints; other settings, rows or saved files change them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.engine.tokenization import IGNORED
 from tests.support.short_trainings import SHORT, rows_of, trained_once, training
 
 QUICK = replace(SHORT, epochs=1)
-"""A training of two steps."""
+"""Settings of a training of two steps."""
 ROWS = [([1, 2, 3], [IGNORED, 2, 3]), ([1, 4], [IGNORED, 4])]
 
 
@@ -39,7 +39,7 @@ def plain(base: Base) -> Fingerprint:
 
 
 def test_a_fingerprint_counts_rows_and_tokens() -> None:
-    """A fingerprint counts rows, tokens and supervised tokens once each, for any number of epochs."""
+    """Whatever the number of epochs, a fingerprint counts each row, token and supervised token once."""
     found = made()
     assert (found.rows, found.tokens, found.supervised_tokens) == (2, 5, 3)
     assert found.schedule.startswith("3 steps, highest 1 at step 2, last 0, ")
@@ -60,25 +60,25 @@ def test_a_fingerprint_counts_rows_and_tokens() -> None:
     ],
 )
 def test_each_part_sees_its_own_change(other: Fingerprint, expected: list[str]) -> None:
-    """A change of labels, template, parameters or learning rates changes only that part; rounding changes none."""
+    """A change of the training changes only those parts of the fingerprint that describe it; rounding changes none."""
     assert changed(made(), other) == expected
 
 
 def test_an_optimizer_is_described() -> None:
-    """The description of an optimizer omits arguments that are off and the learning rate."""
+    """An optimizer's description has its arguments, except the learning rate and those that are switched off."""
     words = described("AdamW", {"lr": 1.0, "eps": 1e-08, "fused": None, "amsgrad": False, "betas": (0.9, 0.95)})
     assert words == "AdamW(betas=(0.9, 0.95), eps=1e-08)"
 
 
 @pytest.mark.slow
 def test_seeds_do_not_change_a_fingerprint(base: Base, plain: Fingerprint) -> None:
-    """A real training under another seed has the same fingerprint."""
+    """Two trainings that differ only in their seed have the same fingerprint."""
     assert trained_once(base, QUICK, seed=7).fingerprint == plain
 
 
 @pytest.mark.slow
 def test_a_real_fingerprint_describes_the_trainer(base: Base, plain: Fingerprint) -> None:
-    """A real training's fingerprint has the trainer's optimizer, schedule and parameters, and the collated rows."""
+    """The fingerprint of a training has the trainer's optimizer and schedule, and the numbers of rows and tokens."""
     rows = rows_of(base)
     assert (plain.rows, plain.tokens) == (8, sum(len(row.input_ids) for row in rows))
     assert plain.supervised_tokens == sum(row.supervised for row in rows)
@@ -98,7 +98,7 @@ def test_a_real_fingerprint_describes_the_trainer(base: Base, plain: Fingerprint
 def test_a_setting_changes_its_own_part(
     base: Base, plain: Fingerprint, settings: Settings, expected: list[str]
 ) -> None:
-    """A changed setting changes only the part of the fingerprint that it affects."""
+    """If a setting changes, only the part of the fingerprint that describes the setting changes."""
     found = trained_once(base, settings).fingerprint
     assert found is not None
     assert changed(plain, found) == expected
@@ -106,7 +106,7 @@ def test_a_setting_changes_its_own_part(
 
 @pytest.mark.slow
 def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
-    """Training on all tokens changes the fingerprint's supervised tokens and labels."""
+    """If a training takes the loss on all tokens, its fingerprint has other supervised tokens and labels."""
     rows = [replace(row, labels=list(row.input_ids)) for row in rows_of(base)]
     found = trained_once(base, QUICK, rows=rows).fingerprint
     assert found is not None
@@ -116,7 +116,7 @@ def test_a_loss_on_all_tokens_is_seen(base: Base, plain: Fingerprint) -> None:
 
 @pytest.mark.slow
 def test_a_fingerprint_describes_the_saved_file(base: Base, tmp_path: Path) -> None:
-    """Dtype, names and shapes come from the saved file: casting an adapter changes its fingerprint."""
+    """A fingerprint has dtype, names and shapes of the saved file, so casting an adapter changes its fingerprint."""
     import torch
     from safetensors.torch import load_file, save_file
 

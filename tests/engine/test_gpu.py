@@ -1,4 +1,4 @@
-"""Tests that need a CUDA device, under the profile `t4`: fp16 training, memory, running out of it, 4-bit bases.
+"""Tests that need a CUDA device, under the profile `t4`: fp16 training, memory, out-of-memory errors, 4-bit bases.
 
 `python -m tests.studies.gpu_sweep` records how much memory trainings need.
 """
@@ -42,7 +42,7 @@ SHORT = Settings(
 
 @pytest.fixture(scope="module")
 def suite() -> Suite:
-    """Return the workshop suite with its first eight cases."""
+    """Return the workshop suite, cut to its first eight cases."""
     whole = load_suite(SUITE)
     return replace(whole, cases=whole.of(Split.MAIN)[:8])
 
@@ -50,7 +50,7 @@ def suite() -> Suite:
 def sweep(
     folder: Path, suite: Suite, on: Machine, *variants: Settings, engine: str = "reference"
 ) -> tuple[TrialRecord, ...]:
-    """Run one trial per variant in real worker processes; return the records, the base's first."""
+    """Run one trial for each of the settings, in worker processes. Return the base's record, then the trials'."""
     trials = [Trial(trial_id(s, 0), variant_id(s), s, 0) for s in variants]
     setup = Setup(suite, resolve("pocket"), on, engine, stack_versions())
     store = RunStore(folder / "run")
@@ -79,7 +79,7 @@ def test_fp16_trains_with_every_optimizer_of_the_workshop(records: tuple[TrialRe
 def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
     tmp_path: Path, suite: Suite, records: tuple[TrialRecord, ...]
 ) -> None:
-    """In the first twenty steps, losses in fp16 on the GPU and fp32 on the CPU differ by at most 1% of the largest."""
+    """In the first twenty steps, losses in fp16 on a GPU and fp32 on a CPU differ by at most 1% of the largest."""
     cpu = sweep(tmp_path, suite, machine(device_profiles.CPU), SHORT)[1]
     pairs = [(a.loss, b.loss) for a, b in zip(steps(records[1]), steps(cpu), strict=True)][:20]
     top = max(b for _, b in pairs if b is not None)
@@ -88,7 +88,7 @@ def test_fp16_on_the_gpu_follows_fp32_on_the_cpu(
 
 
 def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: Machine) -> None:
-    """Every phase has allocated, reserved and device memory, in that order of size, and its limit."""
+    """Each phase records its limit, and allocated, reserved and device memory, in this order of size."""
     for record in records:
         for cost in record.costs:
             assert cost.peak_allocated is not None
@@ -103,7 +103,7 @@ def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: M
 
 @pytest.mark.parametrize("engine", ["reference", "fused"])
 def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: str) -> None:
-    """A trial that runs out of GPU memory reports the phase, the request and the memory; the next trial succeeds."""
+    """If a trial runs out of GPU memory, it records phase, failed request and memory, and the next trial succeeds."""
     long = replace(suite, examples=tuple(replace(e, messages=e.messages * 8) for e in suite.examples) * 4)
     small = replace(t4, memory_cap=400 * 2**20)
     huge = replace(SHORT, batch_size=100, epochs=1.0)
@@ -115,7 +115,7 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
         Status.SUCCEEDED,
     ), (first.message, second.message)
     if engine == "reference":
-        assert first.log != second.log  # a process that ran out of memory is not trusted with another trial
+        assert first.log != second.log  # a process that ran out of memory gets no further trial
     short = first.shortage
     assert short is not None
     assert (short.phase, short.memory_cap) == (Phase.TRAIN, small.memory_cap)
@@ -135,7 +135,7 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
 
 @pytest.fixture(scope="module")
 def base(t4: Machine) -> Iterator[Base]:
-    """Load the pocket model in NF4 on the GPU; restore the settings that the profile changes afterwards."""
+    """Load the pocket model in NF4 on the GPU. Afterwards, restore the settings of PyTorch that the profile changes."""
     import torch
 
     yield load_base(resolve("pocket"), Quantization.NF4, t4)
@@ -155,7 +155,7 @@ def test_only_attention_kernels_of_a_t4_are_enabled(base: Base) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "paged_adamw_8bit"])
 def test_nothing_is_in_bf16(base: Base, optimizer: str) -> None:
-    """After training, adapters are in fp32, embeddings, head and norms in fp16, everything else in 4 bits."""
+    """In training, adapters are in fp32, embeddings, head and norms in fp16, and all other weights in 4 bits."""
     import torch
 
     with training(base, replace(SHORT, epochs=0.5, optimizer=optimizer)) as found:
@@ -165,7 +165,10 @@ def test_nothing_is_in_bf16(base: Base, optimizer: str) -> None:
 
 
 def test_a_saved_base_is_the_same_on_the_gpu(base: Base, tmp_path: Path) -> None:
-    """A saved base has the same bytes, answers and first loss on the GPU (later kernels may round differently)."""
+    """A base that was saved and loaded on a GPU has the same bytes, answers and first loss.
+
+    Later losses are not compared, because GPU kernels may round differently.
+    """
     save_base(base.model, tmp_path)
     again = load_base(resolve("pocket"), Quantization.NF4, base.machine, saved=tmp_path)
     before, after = base.model.state_dict(), again.model.state_dict()
@@ -180,7 +183,10 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_a_shape_is_made_and_loaded_within_its_memory(base: Base, tmp_path: Path) -> None:
-    """Making TinyLlama's shape holds about one tensor on the GPU; the loaded base has 4-bit layers and fp16 ends."""
+    """Making a base in TinyLlama's shape takes GPU memory for at most 2.5 times its largest tensor.
+
+    The loaded base takes the memory of 4-bit layers and of an embedding and a head in fp16.
+    """
     import torch
 
     ref, held = resolve("shape:tinyllama-1.1b"), torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""A loaded base stays trainable, and its precision and target modules are checked before training."""
+"""A base can still be trained after it answered, and its precision and target modules are checked before training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def own() -> Base:
 
 
 def unguard(base: Base) -> None:
-    """Allow packing again, as bitsandbytes does on a CPU with AVX512-BF16."""
+    """Switch on again what `keep_trainable` switched off.
+
+    bitsandbytes packs the 4-bit weights for inference on a CPU with AVX512-BF16.
+    """
     for module in linear4bit(base):
         module.support_avx512bf16_for_cpu = True
 
@@ -58,14 +61,14 @@ def test_answering_first_does_not_stop_training(own: Base) -> None:
 
 
 def test_no_layer_may_pack_itself(own: Base) -> None:
-    """Packing for inference is off for every 4-bit layer, on any CPU."""
+    """A loaded base lets no 4-bit layer pack its weights for inference, on any CPU."""
     assert len(linear4bit(own)) == 56
     assert not any(module.support_avx512bf16_for_cpu for module in linear4bit(own))
 
 
 @pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
 def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
-    """A base that bitsandbytes packed while answering is refused before training."""
+    """If bitsandbytes packed the weights of a base for inference, the base is refused before training."""
     unguard(own)
     ask(own)
     with pytest.raises(EngineError, match="was packed for inference"), training(own):
@@ -75,7 +78,7 @@ def test_a_base_packed_by_bitsandbytes_is_refused(own: Base) -> None:
 @pytest.mark.filterwarnings("ignore:.*gemv_4bit. an autograd kernel was not registered:UserWarning")
 @pytest.mark.skipif(not can_pack(), reason="bitsandbytes packs on CPUs with AVX512-BF16 only")
 def test_a_packed_base_gives_no_gradients_and_the_first_step_fails(own: Base, tmp_path: Path) -> None:
-    """If a packed base reaches the trainer, missing gradients end the training in its first step."""
+    """If a base with packed weights reaches the trainer, the first step fails, because adapters got no gradients."""
     unguard(own)
     ask(own)
     trainer = trainer_of(own, tmp_path)
@@ -85,14 +88,14 @@ def test_a_packed_base_gives_no_gradients_and_the_first_step_fails(own: Base, tm
 
 
 def test_one_packed_layer_is_refused_on_any_cpu(own: Base) -> None:
-    """A single packed layer is refused by name."""
+    """A base with a single packed layer is refused, and the message names the layer."""
     linear4bit(own)[3].weight.quant_state.packing_format_for_cpu = True
     with pytest.raises(EngineError, match=r"layers\.0\.self_attn\.o_proj was packed"):
         check_trainable(own.model)
 
 
 def test_upcast_embeddings_are_refused() -> None:
-    """A base whose embeddings and head PEFT's preparation cast to fp32 is refused before training."""
+    """A base whose embeddings and head were cast to fp32, as PEFT's preparation does, is refused before training."""
     from peft import prepare_model_for_kbit_training
 
     half = replace(one_core(), compute_dtype="float16")
@@ -104,7 +107,7 @@ def test_upcast_embeddings_are_refused() -> None:
 
 
 def test_a_norm_in_bf16_is_refused(own: Base) -> None:
-    """A base with one norm in bf16 is refused before training if the compute dtype is another."""
+    """A base with one norm in bf16 is refused before training if the compute dtype is not bf16."""
     import torch
 
     own.model.model.norm.to(torch.bfloat16)

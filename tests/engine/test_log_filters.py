@@ -1,4 +1,4 @@
-"""Log filters hide one piece of advice and no other message."""
+"""The log filter hides one piece of advice from bitsandbytes, and no other message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The merged model computes what NF4 + adapter computes, for every kind of base and adapter."""
+"""A merged model computes what NF4 + adapter computes, for every kind of base and adapter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def as_merged(ref: ModelRef) -> Behaviour:
 
 
 def exact(ref: ModelRef, nf4: Base, folder: Path, **options: Any) -> tuple[Behaviour, Behaviour, ModelRef]:
-    """Return the model merged in fp32, its outputs, and the outputs of NF4 + adapter."""
+    """Merge exactly in fp32. Return the merged model's behaviour, that of NF4 + adapter, and the merged model."""
     adapter = adapter_of(nf4, folder / "adapter", 0.1, **options)
     made = merged(ref, adapter, folder / "merged", "float32")
     return as_merged(made), truth(nf4, adapter), made
@@ -43,7 +43,7 @@ def exact(ref: ModelRef, nf4: Base, folder: Path, **options: Any) -> tuple[Behav
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: Path) -> None:
-    """The exact merge gives the logits of NF4 + adapter (to 1e-5 in fp32, 1e-3 in fp16) and the same answers."""
+    """An exactly merged model gives the answers of NF4 + adapter, with logits within 1e-5 in fp32 and 1e-3 in fp16."""
     ref = model_of(family, tmp_path / "base")
     nf4 = loaded(ref, Quantization.NF4)
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
@@ -55,7 +55,7 @@ def test_the_exact_merge_is_the_model_that_was_evaluated(family: str, tmp_path: 
 
 
 def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Base], tmp_path: Path) -> None:
-    """Quantisation changes logits more than the adapter does, so a merge into original weights is another model."""
+    """A merge into the original weights differs more from NF4 + adapter than the NF4 base without an adapter does."""
     ref, nf4 = tiny
     adapter = adapter_of(nf4, tmp_path / "adapter", 0.03)
     found = as_merged(merged(ref, adapter, tmp_path / "merged", "float16", exact=False))
@@ -74,7 +74,7 @@ def test_a_merge_into_original_weights_is_another_model(tiny: tuple[ModelRef, Ba
 def test_every_layer_is_scaled_as_peft_scales_it(
     tiny: tuple[ModelRef, Base], options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Updates are scaled as PEFT scales them, with rsLoRA, rank and alpha patterns, and any target modules."""
+    """A merge scales updates as PEFT does, with rsLoRA, patterns of ranks and alphas, and any target modules."""
     found, expected, _ = exact(*tiny, tmp_path, **options)
     assert found.apart(expected) <= 1e-5
 
@@ -82,17 +82,17 @@ def test_every_layer_is_scaled_as_peft_scales_it(
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*:UserWarning")
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 def test_a_tied_head_with_an_update_of_its_own_is_untied(base: Base, tmp_path: Path) -> None:
-    """A tied head with its own update is untied in weights and configuration, and the embedding stays unchanged."""
+    """If an adapter changes a tied head, the merged model has a head of its own, and the embedding stays unchanged."""
     found, expected, made = exact(resolve("pocket"), base, tmp_path, target_modules=["lm_head", "q_proj"])
     assert found.apart(expected) <= 1e-5
     assert not json.loads((Path(made.path) / "config.json").read_text())["tie_word_embeddings"]
 
 
 def test_a_stale_quantization_config_is_removed(base: Base, tmp_path: Path) -> None:
-    """A quantisation in config.json of plain weights is ignored, and the merged model's config.json has none."""
+    """If config.json of plain weights names a quantisation, it is ignored and left out of the merged model."""
     folder = tmp_path / "base"
     shutil.copytree(POCKET, folder)
-    ref = resolve(str(folder))  # now, since `resolve` refuses the stale configuration
+    ref = resolve(str(folder))  # resolved first, since `resolve` would refuse the stale configuration
     config = json.loads((folder / "config.json").read_text())
     stale = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": stale, "torch_dtype": "float16"}))
@@ -115,7 +115,7 @@ def broken(folder: Path, change: Any) -> ModelRef:
 
 
 def test_what_loading_ignores_is_left_out(base: Base, tmp_path: Path) -> None:
-    """Tensors that transformers ignores, such as Llama-2's rotary frequencies, are left out."""
+    """Tensors that transformers ignores when it loads a model, such as Llama-2's rotary frequencies, are not merged."""
     import torch
 
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
@@ -133,7 +133,7 @@ def test_what_loading_ignores_is_left_out(base: Base, tmp_path: Path) -> None:
     ],
 )
 def test_a_base_with_other_tensors_is_refused(base: Base, change: Any, message: str, tmp_path: Path) -> None:
-    """A base with a missing tensor or one of another shape is refused, and the message names the tensor."""
+    """A base that lacks a tensor, or has one of another shape, is refused, and the message names the tensor."""
     ref = broken(tmp_path / "base", change)
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     with pytest.raises(ModelError, match=message):
@@ -141,7 +141,7 @@ def test_a_base_with_other_tensors_is_refused(base: Base, change: Any, message: 
 
 
 def test_a_shard_that_was_cut_is_refused(base: Base, tmp_path: Path) -> None:
-    """A truncated weights file is refused by name."""
+    """If a weights file of the base is truncated, the merge is refused, and the message names the file."""
     shutil.copytree(POCKET, tmp_path / "base")
     path = tmp_path / "base" / "model.safetensors"
     ref = resolve(str(path.parent))
@@ -152,7 +152,7 @@ def test_a_shard_that_was_cut_is_refused(base: Base, tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_another_rank_is_refused(base: Base, tmp_path: Path) -> None:
-    """An adapter file that does not match its configuration is refused; PEFT would load it silently."""
+    """An adapter that does not match its configuration is refused, although PEFT would load it without an error."""
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps(config | {"r": 4}))
@@ -174,14 +174,14 @@ def test_what_cannot_be_merged_is_refused(base: Base, changed: dict[str, Any], w
 
 
 def test_a_value_that_fp16_cannot_hold_is_refused(base: Base, tmp_path: Path) -> None:
-    """A merged value outside fp16's range is refused, and the message suggests a dtype with a larger range."""
+    """If a merged value is outside fp16's range, the merge is refused, and the message suggests another dtype."""
     adapter = adapter_of(base, tmp_path / "adapter", 1e8)
     with pytest.raises(EngineError, match="that float16 cannot hold"):
         merged(resolve("pocket"), adapter, tmp_path / "merged", "float16")
 
 
 def test_threads_are_left_as_they_were(base: Base, tmp_path: Path) -> None:
-    """Merging computes with one thread, and restores PyTorch's number of threads afterwards."""
+    """A merge computes with one thread, and afterwards restores PyTorch's number of threads."""
     import torch
 
     adapter = adapter_of(base, tmp_path / "adapter", 0.03)

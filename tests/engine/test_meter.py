@@ -1,4 +1,4 @@
-"""Peak memory and wall time of a phase do not include those of other phases."""
+"""Peak memory and wall time are measured for each phase, without those of other phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.engine.meter import Meter, requested, shortage
 
 MACHINE = Machine(DeviceKind.CPU, "Example CPU", "float32")
 LARGE = 200_000_000
-"""Bytes, enough for the allocator to return them to the system at once when they are freed."""
+"""Bytes: enough that the allocator returns them to the system as soon as they are freed."""
 
 
 def large() -> Any:
@@ -26,7 +26,7 @@ def large() -> Any:
 
 
 def seen(hold: bool) -> PhaseCost:
-    """Measure a phase that holds 200 MB, or nothing, until the meter has sampled it."""
+    """Measure a phase until the meter has sampled it. If `hold` is true, the phase holds 200 MB."""
     with Meter(MACHINE) as meter:
         held = large() if hold else None
         resident = psutil.Process().memory_info().rss
@@ -39,21 +39,21 @@ def seen(hold: bool) -> PhaseCost:
 
 
 def test_freed_memory_counts_in_its_own_phase() -> None:
-    """Memory that is freed within a phase counts in that phase's peak and not in the next one's."""
+    """Memory that a phase allocates and frees counts in the peak of that phase, and not in the next phase's."""
     before, during, after = seen(False), seen(True), seen(False)
     assert during.peak_resident.value > before.peak_resident.value + 0.9 * LARGE
     assert after.peak_resident.value < during.peak_resident.value - 0.9 * LARGE
 
 
 def test_held_memory_counts_in_a_later_phase() -> None:
-    """Memory that an earlier phase still holds counts in a later phase's peak."""
+    """Memory that was allocated before a phase, and is still held, counts in the phase's peak."""
     before = seen(False)
     held = large()
     assert seen(False).peak_resident.value > before.peak_resident.value + 0.9 * len(held)
 
 
 def test_a_figure_has_unit_basis_and_device() -> None:
-    """A figure has unit, basis and device, and a CPU has no GPU figures."""
+    """Each figure has a unit, a basis and a device, and no GPU figures are measured on a CPU."""
     cost = seen(False)
     assert (cost.phase, cost.tokens, cost.seconds.unit, cost.peak_resident.unit) == (Phase.TRAIN, 100, "s", "bytes")
     assert {(f.basis, f.device) for f in (cost.seconds, cost.peak_resident)} == {(Basis.MEASURED, "Example CPU")}
@@ -63,7 +63,7 @@ def test_a_figure_has_unit_basis_and_device() -> None:
 
 
 def test_an_error_passes_through_the_meter() -> None:
-    """An error passes through the meter, and its sampling thread ends."""
+    """If a measured phase raises an error, the meter passes the error on, and its sampling thread ends."""
     import threading
 
     threads = threading.active_count()
@@ -83,12 +83,12 @@ def test_an_error_passes_through_the_meter() -> None:
     ],
 )  # fmt: skip
 def test_the_request_that_failed_is_read(message: str, size: float | None) -> None:
-    """`requested` reads the size of a failed allocation from PyTorch's message, on CUDA and on a CPU."""
+    """`requested` reads the size of the failed allocation from PyTorch's message, for CUDA and for a CPU."""
     assert requested(message) == size
 
 
 def test_a_shortage_is_measured_where_it_happened() -> None:
-    """A shortage on a CPU has the phase, the failed request and the resident memory, without GPU figures."""
+    """A shortage on a CPU has the phase, the failed request and the resident memory, and no GPU figures."""
     found = shortage(MACHINE, Phase.ANSWER_AFTER, RuntimeError("you tried to allocate 4096 bytes."))
     assert found.requested is not None
     assert (found.phase, found.requested.value) == (Phase.ANSWER_AFTER, 4096)
@@ -97,7 +97,10 @@ def test_a_shortage_is_measured_where_it_happened() -> None:
 
 
 def test_one_rule_chooses_the_peak() -> None:
-    """A phase's peak is reserved memory on a GPU and resident memory on a CPU; its GPU peak prefers the driver's."""
+    """`peak` is the reserved memory on a GPU and the resident memory on a CPU.
+
+    `gpu_peak` is the device memory that the driver reports or, without it, the reserved memory.
+    """
     cost = seen(False)
     assert (cost.peak(), cost.gpu_peak(), cost.on_gpu) == (cost.peak_resident, None, False)
     reserved = replace(cost, peak_allocated=figure(10), peak_reserved=figure(12))

@@ -1,4 +1,4 @@
-"""The quantised base on disk: it comes back bit for bit, and a partial one is never found."""
+"""A quantised base on disk is loaded bit for bit, and a base that was written only in part is never found."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_every_byte_comes_back(base: Base, again: Base) -> None:
-    """A saved base has the same packed weights, constants, embeddings and norms when it is loaded again."""
+    """A base that was saved and loaded has the same packed weights, constants, embeddings and norms."""
     before, after = base.model.state_dict(), again.model.state_dict()
     assert [name for name in before if name.endswith("nested_absmax")]
     assert before.keys() == after.keys()
@@ -61,13 +61,13 @@ def test_every_byte_comes_back(base: Base, again: Base) -> None:
 
 
 def test_answers_and_trainings_are_the_same(base: Base, again: Base) -> None:
-    """A saved base answers and trains exactly like the base that was quantised in this process."""
+    """A base that is loaded from disk answers and trains exactly like the base that was saved."""
     assert ask(base) == ask(again)
     assert losses(trained_once(base)) == losses(trained_once(again))
 
 
 def test_weights_are_those_of_the_forward_pass(base: Base, folder: Path) -> None:
-    """`open_base` reads every weight, and 4-bit weights as the forward pass uses them."""
+    """Every weight can be read through `open_base`; 4-bit weights have the values that the forward pass uses."""
     import torch
 
     saved = open_base(folder)
@@ -84,13 +84,13 @@ def test_weights_are_those_of_the_forward_pass(base: Base, folder: Path) -> None
 
 
 def test_the_size_on_disk_is_predicted(base: Base, folder: Path) -> None:
-    """`size_of` predicts the bytes on disk within a tenth."""
+    """`size_of` predicts the size of the saved files to within a tenth."""
     written = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert size_of(base.model) == pytest.approx(written, rel=0.1)
 
 
 def test_a_saved_base_with_missing_weights_is_refused(tmp_path: Path) -> None:
-    """A saved base with missing weights is refused; transformers would initialise them at random."""
+    """A model folder that lacks weights is refused, although transformers would fill them in at random."""
     folder = tmp_path / "renamed"
     shutil.copytree(POCKET, folder)
     tensors = load_file(str(folder / "model.safetensors"))
@@ -102,7 +102,7 @@ def test_a_saved_base_with_missing_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_base_is_refused(tmp_path: Path) -> None:
-    """A folder without a saved base is refused by name, with a remedy."""
+    """If a folder has no saved base, `open_base` refuses it."""
     with pytest.raises(EngineError, match="holds no saved base"):
         open_base(tmp_path)
 
@@ -115,7 +115,7 @@ def commit(cache: Cache, saved: SavedBase = SAVED, size: int = 100) -> None:
 
 
 def test_a_base_is_kept_and_cleared(tmp_path: Path) -> None:
-    """A committed base is found whole, counts in the size of the cache, and is deleted when it is cleared."""
+    """A committed base is found in the cache and counts in the cache's size, until the cache is cleared."""
     cache = Cache(tmp_path)
     assert cache.base("key") is None
     commit(cache)
@@ -129,7 +129,7 @@ def test_a_base_is_kept_and_cleared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_base_is_forgotten(tmp_path: Path) -> None:
-    """A base with one flipped byte is no longer found in the cache."""
+    """If a byte of a cached base has changed, the base is not found, and is deleted."""
     commit(Cache(tmp_path))
     (tmp_path / "bases" / "key" / "model.safetensors").write_bytes(b"weighty")
     assert Cache(tmp_path).base("key") is None
@@ -137,7 +137,7 @@ def test_a_damaged_base_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_partial_base_is_not_found(tmp_path: Path) -> None:
-    """A base whose writing failed leaves no folder in the cache."""
+    """If writing a base fails, no folder of the base is left in the cache."""
 
     def fail(folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"wei")
@@ -149,7 +149,7 @@ def test_a_partial_base_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
-    """A base that needs more than the free disk space is refused before writing, with the missing size and a remedy."""
+    """If a base needs more than the free disk space, it is refused before it is written, with its size and a remedy."""
     with pytest.raises(StoreError, match=r"needs 1000000\.0 GB") as refused:
         commit(Cache(tmp_path), size=10**15)
     assert "harness clean" in refused.value.remedy
@@ -157,7 +157,7 @@ def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
 
 
 def test_a_base_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    """A base written by a newer version is neither used nor deleted."""
+    """If a newer version of the harness wrote a cached base, the base is refused, and is not deleted."""
     commit(Cache(tmp_path))
     path = tmp_path / "bases" / "key" / "base.json"
     write_record(path, SAVED)
@@ -168,7 +168,7 @@ def test_a_base_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
-    """A second worker loads the base that the first worker saved, and gives the same answers."""
+    """A second worker loads the base that the first worker saved, and gives the same answers as the first."""
     first = replace(job(tmp_path, task("base", None)), base="key")
     assert done(first)[0]
     cache = Cache(tmp_path)
@@ -182,14 +182,14 @@ def test_a_worker_saves_the_base_and_the_next_takes_it(tmp_path: Path) -> None:
 
 
 def test_a_base_that_cannot_be_saved_does_not_end_the_worker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A worker that cannot save the base for lack of disk space logs it and continues."""
+    """If a worker cannot save the base for later workers, it logs this and continues."""
     (tmp_path / "bases").write_text("in the way", encoding="utf-8")
     assert done(replace(job(tmp_path, task("base", None)), base="key"))[0]
     assert "is not saved for later workers" in capfd.readouterr().out
 
 
 def test_a_base_is_named_by_what_made_it(suite: Suite) -> None:
-    """The id of a base depends on model, device kind, dtype, quantisation and library versions, and not on rows."""
+    """The id of a base depends on model, device kind, dtype, quantisation and library versions, and not on the rows."""
     versions = {"torch": "2.13", "transformers": "5.23", "bitsandbytes": "0.50", "trl": "1.16"}
     one = Setup(suite, resolve("pocket"), Machine(DeviceKind.CPU, "A", "float32"), "reference", versions)
     others = [

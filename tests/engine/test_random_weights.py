@@ -1,4 +1,4 @@
-"""Bases with random weights in the shape of a known configuration: they load, answer and train."""
+"""Bases with random weights, in the shape of a known model's configuration, can be loaded, asked and trained."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with two tiny known models."""
+    """Make a folder with the configurations of two tiny models."""
     folder = tmp_path_factory.mktemp("shapes")
     for name, config in TINY.items():
         (folder / name).mkdir()
@@ -55,7 +55,7 @@ def made(request: pytest.FixtureRequest, shapes: Path, tmp_path_factory: pytest.
 
 
 def test_every_linear_layer_but_the_head_is_in_four_bits(made: tuple[Base, Path]) -> None:
-    """A base with random weights is quantised like a loaded one: the same layers, types and constants."""
+    """A base with random weights has the same quantised layers, types and constants as a base that was loaded."""
     from bitsandbytes.nn import Linear4bit
 
     base, _ = made
@@ -84,7 +84,7 @@ def test_weights_are_random(made: tuple[Base, Path]) -> None:
 
 
 def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
-    """Answers contain no unknown token and no end token, so they have the maximum length."""
+    """Answers of random weights have the maximum length, because they contain no end token, and no unknown token."""
     base, _ = made
     known = len(base.tokenizer)
     head: Any = base.model.get_output_embeddings()
@@ -96,7 +96,7 @@ def test_answers_are_of_known_tokens_and_long(made: tuple[Base, Path]) -> None:
 
 
 def test_random_weights_can_be_trained(made: tuple[Base, Path]) -> None:
-    """The reference trainer trains an adapter on random weights, with a finite loss."""
+    """The reference trainer trains an adapter on a base with random weights, with finite losses."""
     base, _ = made
     found = trained_once(base)
     assert len(found.steps) == 4
@@ -105,14 +105,14 @@ def test_random_weights_can_be_trained(made: tuple[Base, Path]) -> None:
 
 @pytest.mark.parametrize("quantization", Quantization)
 def test_the_size_on_disk_is_predicted(shapes: Path, tmp_path: Path, quantization: Quantization) -> None:
-    """`bytes_of` predicts the bytes on disk within a tenth."""
+    """`bytes_of` predicts the size of the written files to within a tenth."""
     make_base(tiny(shapes), quantization, one_core(), tmp_path)
     written = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert bytes_of(tiny(shapes), quantization, one_core()) == pytest.approx(written, rel=0.1)
 
 
 def test_random_weights_are_reproducible(shapes: Path, tmp_path: Path) -> None:
-    """Making a base twice gives identical files."""
+    """If a base with random weights is made twice, its files are identical."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         make_base(tiny(shapes), Quantization.NF4, one_core(), tmp_path / name)
@@ -123,7 +123,7 @@ def test_random_weights_are_reproducible(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_makes_a_random_base_once(shapes: Path, tmp_path: Path) -> None:
-    """A worker makes a base with random weights once, and a later worker uses it from the cache."""
+    """A worker makes a base with random weights once, and a later worker takes the base from the cache."""
     asked = replace(job(tmp_path, task("base", None), model=tiny(shapes)), base="key")
     well, events = done(asked)
     assert well, events[-1].message
@@ -137,7 +137,7 @@ def test_a_worker_makes_a_random_base_once(shapes: Path, tmp_path: Path) -> None
 
 
 def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
-    """`write_shards` holds at most one file's tensors in memory, and every tensor can be read again."""
+    """`write_shards` holds the tensors of at most one file in memory, and every tensor can be read from the files."""
     import torch
     from safetensors.torch import load_file
 
@@ -171,7 +171,7 @@ def test_no_more_than_one_file_is_in_memory(tmp_path: Path) -> None:
     [("llama-2-7b", 6.738), ("tinyllama-1.1b", 1.100), ("qwen2.5-1.5b", 1.544), ("llama-3.1-8b", 8.030)],
 )
 def test_known_shapes_have_the_published_sizes(name: str, billions: float) -> None:
-    """Each known shape has its model's published number of parameters."""
+    """Each known shape has as many parameters as were published for its model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -181,7 +181,7 @@ def test_known_shapes_have_the_published_sizes(name: str, billions: float) -> No
 
 
 def test_a_known_shape_is_resolved_with_a_note() -> None:
-    """A known shape has the pocket model's tokenizer, a note that answers mean nothing, and its own digest."""
+    """A known shape has its own digest, the pocket model's tokenizer, and a note that its answers mean nothing."""
     found = [resolve(f"shape:{path.name}") for path in sorted(SHAPES.iterdir())]
     assert len({ref.digest for ref in found}) == len(found) == 4
     for ref in found:
@@ -191,7 +191,7 @@ def test_a_known_shape_is_resolved_with_a_note() -> None:
 
 @pytest.mark.parametrize("name", ["shape:", "shape:llama", "shape:../pocket", "shape:tinyllama-1.1b/"])
 def test_an_unknown_shape_is_refused(name: str) -> None:
-    """An unknown shape, or a path, is refused with a list of the known shapes."""
+    """An unknown shape, or a path instead of a name, is refused, and the message lists the known shapes."""
     with pytest.raises(ModelError, match="there is no shape") as refused:
         resolve(name)
     assert "shape:llama-2-7b" in refused.value.remedy

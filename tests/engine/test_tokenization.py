@@ -1,4 +1,4 @@
-"""Tokenization labels the assistant's tokens only, as TRL does for its prompt/completion rows."""
+"""Only the assistant's tokens get labels, as in TRL's tokenization of prompt/completion rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.short_trainings import SHORT, SUITE, losses, one_core, rows_o
 
 
 def learned(base: Base, row: Row) -> list[str]:
-    """Return the parts of a row that have labels, as text."""
+    """Return the parts of a row that have labels, decoded to text."""
     found: list[list[int]] = [[]]
     for token, label in zip(row.input_ids, row.labels, strict=True):
         assert label in (token, IGNORED)
@@ -53,7 +53,7 @@ def trl_trainer(base: Base, folder: Path, examples: Sequence[Example]) -> Any:
 
 
 def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Path) -> None:
-    """For rows with a single answer, every batch equals the batch of TRL's prompt/completion rows."""
+    """If rows have a single answer, every batch equals the batch that TRL makes of prompt/completion rows."""
     with untouched(base.model):
         ours = list(trainer_of(base, tmp_path, rows=rows_of(base, 30)).get_train_dataloader())
     with untouched(base.model):
@@ -65,7 +65,7 @@ def test_single_answers_are_labelled_as_trl_labels_them(base: Base, tmp_path: Pa
 
 
 def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
-    """The loss of the first step equals that of TRL's own training on the same rows."""
+    """The loss of the first step equals the loss with which TRL itself starts on the same rows."""
     ours = losses(trained_once(base))[0]
     with untouched(base.model):
         trainer = trl_trainer(base, tmp_path, SUITE.examples[:8])
@@ -75,13 +75,13 @@ def test_the_first_loss_is_trls(base: Base, tmp_path: Path) -> None:
 
 
 def test_every_answer_of_a_conversation_has_labels(base: Base) -> None:
-    """Every assistant message of a conversation has labels; user messages and role marks have none."""
+    """In a conversation, every assistant message has labels; user messages and role marks have none."""
     (row,) = tokenize([talk("Hi.", "Hello you.", "What is two?", "Two is a number.")], base.tokenizer, 512)
     assert learned(base, row) == [" Hello you.</s>", " Two is a number.</s>"]
 
 
 def test_a_system_message_has_no_labels(base: Base) -> None:
-    """System messages, and two user messages in a row, have no labels."""
+    """A system message has no labels, nor have two user messages in a row."""
     told = (
         Message("system", "Be brief."),
         Message("user", "Hi."),
@@ -93,14 +93,14 @@ def test_a_system_message_has_no_labels(base: Base) -> None:
 
 
 def test_two_answers_in_a_row_both_have_labels(base: Base) -> None:
-    """Two assistant messages in a row both have labels."""
+    """If two assistant messages follow each other, both have labels."""
     told = (Message("user", "Hi."), Message("assistant", "One."), Message("assistant", "Two."))
     (row,) = tokenize([Example(told, 1)], base.tokenizer, 512)
     assert learned(base, row) == [" One.</s>", " Two.</s>"]
 
 
 def test_a_long_row_is_cut(base: Base) -> None:
-    """A row is cut at `max_length` tokens, and the remaining part of the answer keeps its labels."""
+    """A row is cut at `max_length` tokens, and what is left of its answer keeps the labels."""
     example = talk("Hi.", "One two three four five six seven eight nine ten.")
     (whole,), (cut,) = tokenize([example], base.tokenizer, 512), tokenize([example], base.tokenizer, 14)
     assert cut == Row(whole.input_ids[:14], whole.labels[:14])
@@ -108,14 +108,14 @@ def test_a_long_row_is_cut(base: Base) -> None:
 
 
 def test_a_row_without_labels_is_refused(base: Base) -> None:
-    """A row whose prompt fills `max_length` is refused, with its line and two remedies."""
+    """A row whose prompt alone fills `max_length` is refused; the message has the row's line and two remedies."""
     rows = [talk("Hi.", "Hello."), talk("word " * 40, "Hello.", line=7)]
     with pytest.raises(SuiteError, match=r"training row 7: .*all 20 tokens of max_length\nRaise max_length .*shorten"):
         tokenize(rows, base.tokenizer, 20)
 
 
 def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
-    """A row that the chat template refuses is refused with its line and the template's error."""
+    """If the chat template refuses a training row, the message has the row's line and the template's error."""
     from copy import deepcopy
 
     tokenizer = deepcopy(base.tokenizer)
@@ -127,7 +127,7 @@ def test_a_row_that_the_template_refuses_is_named(base: Base) -> None:
 
 
 def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> None:
-    """A template that renders an answer differently when another turn follows, as Qwen3's does, is refused."""
+    """A template that renders an answer differently once another turn follows, as Qwen3's does, is refused."""
     from copy import deepcopy
 
     tokenizer = deepcopy(base.tokenizer)
@@ -144,7 +144,7 @@ def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> Non
 
 
 def test_a_template_gets_the_same_date_every_day(tmp_path: Path) -> None:
-    """A template that asks for the date, as Llama 3.2's does, always gets the same date."""
+    """A chat template that asks for today's date, as Llama 3.2's does, always gets the same fixed date."""
     folder = tmp_path / "dated"
     shutil.copytree(POCKET, folder)
     whole = (folder / "chat_template.jinja").read_text(encoding="utf-8")

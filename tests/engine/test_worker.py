@@ -1,4 +1,4 @@
-"""A worker's job from start to end, in this process: its events, what it commits and what it refuses."""
+"""One worker's job from start to end, run in the test's process: its events, what it commits, and what it refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.short_trainings import QUESTIONS, prompts, talk
 
 
 def refusal(job: Job) -> str:
-    """Return the message of a job that is refused before any training."""
+    """Run a job that is refused before any training, and return the message."""
     well, events = done(job)
     assert not well
     assert [event.kind for event in events] == [EventKind.REFUSED]
@@ -49,7 +49,7 @@ def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
 
 
 def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
-    """A job reports loading, then each task's start, steps, answers and end, and commits adapter and answers."""
+    """A job reports loading, then each task's start, steps, answers and end, and commits adapters and answers."""
     well, events = done(job(tmp_path, task("base", None), task()))
     assert well
     assert [(event.kind, event.trial, event.done, event.total) for event in events] == [
@@ -79,7 +79,7 @@ def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
 
 
 def test_a_cached_adapter_answers_without_training(tmp_path: Path) -> None:
-    """A task without training answers new prompts with the adapter in the cache."""
+    """If a task says not to train, the adapter in the cache answers the new prompts."""
     done(job(tmp_path))
     adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
     made = adapter.stat().st_mtime_ns
@@ -92,7 +92,7 @@ def test_a_cached_adapter_answers_without_training(tmp_path: Path) -> None:
 
 
 def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
-    """An adapter with one changed byte is refused, and the message names its file."""
+    """If one byte of a cached adapter was changed, the job is refused, and the message names the adapter's file."""
     done(job(tmp_path))
     adapter = Cache(tmp_path).adapter("training-trial") / "adapter_model.safetensors"
     content = bytearray(adapter.read_bytes())
@@ -107,7 +107,7 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")
 def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
-    """A failing task is reported in one line and ends the worker before the next task; nothing is committed."""
+    """If a task fails, its error is reported, it commits no training, and the worker ends before the next task."""
     well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
     assert not well
     assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
@@ -120,7 +120,7 @@ def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
 
 
 def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
-    """A job is refused if one of its target modules does not exist; PEFT would silently train the others."""
+    """If the model lacks a target module, the job is refused; PEFT would train the others without an error."""
     typo = task("typo", replace(TINY, target_modules=("q_proj", "vproj")))
     assert refusal(job(tmp_path, task(), typo)).startswith(
         "target_modules: the model has no module 'vproj'\nChoose from "
@@ -128,7 +128,7 @@ def test_a_target_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    """A model without a chat template is refused, and the message suggests its chat version."""
+    """A model without a chat template is refused, and the message suggests to use the model's chat version."""
     folder = tmp_path / "bare"
     folder.mkdir()
     message = refusal(job(tmp_path, model=variant_of_pocket(folder, None)))
@@ -137,7 +137,7 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) -> None:
-    """A prompt that the chat template refuses is refused, with the case's question and the template's error."""
+    """If the chat template refuses a case, the job is refused with the case's question and the template's error."""
     folder = tmp_path / "strict"
     folder.mkdir()
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -151,7 +151,7 @@ def test_a_system_prompt_that_the_template_refuses_is_refused(tmp_path: Path) ->
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
-    """A prompt that does not fit in the model's context together with its answer is refused."""
+    """A prompt that does not fit in the model's context together with the longest allowed answer is refused."""
     long = prompts("word " * 500)
     assert "and the model's context is 512\nShorten the prompt" in refusal(job(tmp_path, task(asked=long)))
     roomy = Decoding(max_new_tokens=505)
@@ -160,7 +160,7 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [{"reference": "word " * 600}, {"choices": ("a", "word " * 600)}], ids=str)
 def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
-    """A reference or choice that does not fit in the model's context is refused, and the message names the case."""
+    """If a reference or choice does not fit in the model's context, the job is refused, with the case's question."""
     long = replace(ASKED[0], **more)
     message = refusal(job(tmp_path, task(asked=(long,))))
     assert message.startswith(f"the case that asks {QUESTIONS[0]!r}: its prompt with its reference or a choice takes")
@@ -168,7 +168,7 @@ def test_a_reference_longer_than_the_context_is_refused(tmp_path: Path, more: di
 
 
 def test_log_probabilities_are_committed(tmp_path: Path) -> None:
-    """Log-probabilities of references and choices are committed with the answers of base and trial."""
+    """Log-probabilities of references and choices are committed with the answers of the base and of the trial."""
     asked = tuple(replace(prompt, reference="Paris.", choices=("Paris.", "Rome.")) for prompt in ASKED)
     assert done(job(tmp_path, task("base", None, asked), task(asked=asked)))[0]
     (of_base,), (of_trial,) = (Cache(tmp_path).answers(f"training-{name}") for name in ("base", "trial"))
@@ -181,7 +181,7 @@ def test_log_probabilities_are_committed(tmp_path: Path) -> None:
 
 
 def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> None:
-    """A training row longer than the model's context is refused if `max_length` does not cut it."""
+    """If a training row is longer than the model's context and `max_length` does not cut it, the job is refused."""
     long = talk("Say it.", "word " * 600, line=4)
     lengthy = task(settings=replace(TINY, max_length=2048))
     message = refusal(job(tmp_path, lengthy, examples=[long]))
@@ -190,7 +190,7 @@ def test_a_training_row_longer_than_the_context_is_refused(tmp_path: Path) -> No
 
 
 def test_a_training_row_without_labels_is_refused(tmp_path: Path) -> None:
-    """A training row whose prompt alone fills `max_length` is refused before any training."""
+    """If the prompt of a training row alone fills `max_length`, the job is refused before any training."""
     message = refusal(job(tmp_path, task(settings=replace(TINY, max_length=8))))
     assert message.startswith("training row 1: its prompt alone takes all 8 tokens of max_length")
 
@@ -212,12 +212,12 @@ def test_a_training_row_without_labels_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_running_out_of_memory_is_a_result_of_its_own(error: Exception, status: Status) -> None:
-    """Every out-of-memory error of PyTorch, the CUDA driver or Python has the status OUT_OF_MEMORY."""
+    """Only out-of-memory errors, of PyTorch, the CUDA driver or Python, have the status OUT_OF_MEMORY."""
     assert _status(error) is status
 
 
 def test_pytorchs_own_error_is_out_of_memory() -> None:
-    """The errors that PyTorch's allocators raise on CUDA and on a CPU have the status OUT_OF_MEMORY."""
+    """The out-of-memory errors that PyTorch raises on CUDA and on a CPU have the status OUT_OF_MEMORY."""
     import torch
 
     assert _status(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")) is Status.OUT_OF_MEMORY
@@ -227,7 +227,7 @@ def test_pytorchs_own_error_is_out_of_memory() -> None:
 
 
 def test_a_trial_that_does_not_fit_reports_its_shortage(tmp_path: Path) -> None:
-    """A trial that runs out of memory reports and stores the phase, the failed request and the memory in use."""
+    """If a trial runs out of memory, the phase, the failed request and the memory in use are reported and stored."""
     wide = task("wide", replace(TINY, rank=2**40, alpha=1))
     well, events = done(job(tmp_path, wide, task("after")))
     assert not well, "the process may not go on"
@@ -244,7 +244,7 @@ def test_a_trial_that_does_not_fit_reports_its_shortage(tmp_path: Path) -> None:
 
 
 def test_a_base_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
-    """A base with random weights that is larger than the free disk space is refused before it is made."""
+    """If a base with random weights needs more than the free disk space, the job is refused before the base is made."""
     huge = json.loads((POCKET / "config.json").read_text(encoding="utf-8")) | {"vocab_size": 2**40}
     (tmp_path / "shapes" / "huge").mkdir(parents=True)
     (tmp_path / "shapes" / "huge" / "config.json").write_text(json.dumps(huge), encoding="utf-8")
@@ -266,14 +266,14 @@ def test_a_shortage_on_a_gpu_is_described() -> None:
 
 
 def test_a_failure_is_reported_in_one_line() -> None:
-    """An error of the harness is reported with its remedy, any other error as its type and first line."""
+    """An error of the harness is reported with its remedy, and any other error with its type and first line."""
     assert _message(ValueError("first\nsecond")) == "ValueError: first"
     assert _message(RuntimeError()) == "RuntimeError"
     assert _message(EngineError("what", remedy="do this")) == "what\ndo this"
 
 
 def test_a_full_disk_ends_the_job() -> None:
-    """A full disk ends the job, even if other exceptions wrap the original error."""
+    """A full disk ends the job, even if another exception wraps the operating system's error."""
     events: list[Event] = []
     full = RuntimeError("while saving")
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
@@ -286,7 +286,7 @@ def test_a_full_disk_ends_the_job() -> None:
 
 
 def test_a_partial_commit_is_no_training(tmp_path: Path, base: Base) -> None:
-    """A training killed while it was committed does not count as finished and can be committed again."""
+    """A training that was killed during its commit does not count as finished, and can be committed later."""
     cache, partial = Cache(tmp_path), tmp_path / "trainings" / ".partial-0123"
     ended = Training("training-trial", Status.SUCCEEDED, "", (), None)
     cache.commit_training(ended, lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x") and None)
@@ -302,7 +302,7 @@ def test_a_partial_commit_is_no_training(tmp_path: Path, base: Base) -> None:
 
 
 def test_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """A failed commit leaves neither a partial folder nor a training that looks finished."""
+    """If a commit fails, neither a partial folder nor a training that looks finished is left in the cache."""
 
     def broken(folder: Path) -> None:
         (folder / "half").write_bytes(b"x")

@@ -2,10 +2,10 @@
 
     python -m tests.studies.estimate_fit reports/gpu/t4/t4-sweep.json --write
 
-Reads the records of `tests.studies.gpu_sweep`. For each architecture, a fit to the other architectures predicts its
-trials; the printed errors are of these predictions. `--write` fits all trials, writes the coefficients to
-harness/hardware/estimate/coefficients.json, and writes every trial's prediction beside its measurement to
-prediction.json next to the records. Exits with 1 if a printed claim does not hold.
+Reads the records of `tests.studies.gpu_sweep`. The trials of each architecture are predicted from a fit to all other
+architectures; the printed errors are the errors of these predictions. `--write` fits all trials, writes the
+coefficients to harness/hardware/estimate/coefficients.json, and writes prediction.json next to the records, with the
+prediction and the measurement of every trial. Exits with 1 if a printed claim does not hold.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from harness.hardware.estimate.speed import PASSES
 
 COEFFICIENTS = Path(__file__).parents[2] / "harness" / "hardware" / "estimate" / "coefficients.json"
 START = (12.0, 67.0)
-"""Starting point of the fit: bytes per attention score, and MB that every training takes (two cuBLAS workspaces)."""
+"""Start of the fit: bytes per attention score, and MB that every training takes, such as two cuBLAS workspaces."""
 COVERED = 0.96
-"""Share of recorded runs whose reserved memory lies in the interval; the interval claims 90%."""
+"""Share of recorded runs whose reserved memory lies in the fitted interval. The harness claims only 90% for it."""
 LEAST = 0.02
-"""Smallest error to assume, even if that of the recorded runs is smaller: these have rows of one length, two optimizers
-and one GPU."""
+"""Smallest error to assume, even if recorded runs have a smaller one.
+
+Recorded runs have rows of one length, two optimizers and one GPU, and other runs differ.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Observed:
 
     @property
     def lengths(self) -> list[int]:
-        """Row lengths in tokens: every row is longer than any `max_length`, and is cut at it."""
+        """Row lengths in tokens: every recorded row is longer than any `max_length`, so it is cut to `max_length`."""
         return [self.settings.max_length] * self.rows
 
 
@@ -101,7 +103,7 @@ def predicted(of: Observed, known: Coefficients) -> Memory:
 
 
 def fit(trials: Sequence[Observed]) -> Coefficients:
-    """Fit coefficients, none below zero, by least squares of relative errors."""
+    """Fit the coefficients, all at least zero, by least squares of relative errors."""
     known = [trial for trial in trials if trial.allocated]
 
     def errors(given: Sequence[float]) -> list[float]:
@@ -113,12 +115,12 @@ def fit(trials: Sequence[Observed]) -> Coefficients:
 
 @dataclass(frozen=True)
 class Judged:
-    """A trial, and the prediction of a fit to the other architectures."""
+    """A trial, with the prediction of a fit to all architectures but its own."""
 
     trial: Observed
     memory: Memory
     span: tuple[float, float] = (0.0, 0.0)
-    """`Coefficients.fragments`, from the other architectures."""
+    """The value of `Coefficients.fragments` that the other architectures give."""
 
     @property
     def error(self) -> float:
@@ -126,7 +128,7 @@ class Judged:
 
     @property
     def fragments(self) -> float:
-        """Reserved memory beyond the predicted peak, as a share of the memory that training adds to the base."""
+        """Reserved memory beyond the predicted peak, as a share of the memory that training adds to the base's."""
         allocated = self.memory.allocated
         return ((self.trial.reserved or math.nan) - allocated) / (allocated - self.memory.base)
 
@@ -144,7 +146,7 @@ def held_out(trials: Sequence[Observed]) -> list[Judged]:
 
 
 def interval(judged: Iterable[Judged]) -> tuple[float, float]:
-    """Return the range that holds the share `COVERED` of the trials' fragments."""
+    """Return the range in which the share `COVERED` of the trials' `fragments` lies."""
     shares = [each.fragments for each in judged if each.trial.reserved]
     low, high = np.quantile(shares, [(1 - COVERED) / 2, (1 + COVERED) / 2])
     return math.floor(1000 * low) / 1000, math.ceil(1000 * high) / 1000
@@ -184,7 +186,7 @@ def _inside(each: Judged, known: Coefficients) -> bool:
 
 
 def verdict(each: Judged, known: Coefficients) -> Fit | None:
-    """Return the verdict of `forecast` for this trial, from the prediction of the fit to the other architectures."""
+    """Return whether the trial is predicted to fit in memory, by the fit to the other architectures."""
     return fits(each.memory, replace(known, fragments=each.span), each.trial.limit)
 
 
@@ -203,10 +205,10 @@ def table(judged: Iterable[Judged], known: Coefficients) -> str:
 
 
 def launching(trials: Sequence[Observed]) -> str:
-    """Describe the host's time to make an adapted matrix and to launch a layer's kernels.
+    """Return a sentence on the host's time to make an adapted matrix and to launch a layer's kernels.
 
-    Both come from least squares of relative errors of the trainings' seconds over these two, dequantising and products.
-    Each training has only four steps, so the figures are rough.
+    Both times, and those of dequantising and of products, are fitted to the seconds of the trainings, by least squares
+    of relative errors. Each training has only four steps, so the figures are rough.
     """
     timed = [trial for trial in trials if trial.seconds]
     parts = np.array([_parts(trial) for trial in timed])
@@ -235,14 +237,17 @@ PUBLISHED = (
     ("llama-2-7b", "OASST", 10.4),
     ("tinyllama-1.1b", "Alpaca", 8.57),
 )
-"""Published GB on a T4 (huggingface/blog, PR 1726): TRL, SDPA, rank 16, all-linear, batches of 2, checkpointed."""
+"""Published peaks in GB on a T4 (huggingface/blog, PR 1726).
+
+Trained with TRL, SDPA, rank 16 on all linear layers, batches of 2 rows, and gradient checkpointing.
+"""
 
 
 def published(known: Coefficients) -> list[str]:
     """Compare published figures with predictions: list the row lengths that would explain each figure.
 
-    The publications give neither row lengths nor a `max_length`. Their figures are taken as reserved memory, which
-    their notebooks print.
+    The publications give neither row lengths nor a `max_length`. Their figures are taken as reserved memory, because
+    their notebooks print reserved memory.
     """
     lines = []
     for name, data, size in PUBLISHED:
@@ -262,7 +267,7 @@ def published(known: Coefficients) -> list[str]:
 
 
 def _lengths(shape: ModelShape, attention: ModelShape, settings: Settings, size: float, known: Coefficients) -> str:
-    """Return the lengths of the longest row for which the predicted reserved memory includes `size` GB."""
+    """Return the lengths of the longest row at which predicted reserved memory would explain `size` GB."""
     fit = []
     for longest in range(64, 4097, 16):
         held = _then(shape, attention, settings, longest, known)
@@ -272,10 +277,11 @@ def _lengths(shape: ModelShape, attention: ModelShape, settings: Settings, size:
 
 
 def _then(shape: ModelShape, attention: ModelShape, settings: Settings, longest: int, known: Coefficients) -> Memory:
-    """Predict memory with the libraries of January 2024.
+    """Predict memory as the libraries of January 2024 used it.
 
-    They held embeddings, head, norms, activations and checkpoints in fp32, and of all logits a shifted copy, its
-    logarithm and its gradient. `attention` is the shape that attention uses, with or without shared keys.
+    They held embeddings, head, norms, activations and checkpoints in fp32. Of all logits, they also held a shifted
+    copy, its logarithm and its gradient. `attention` is the model's shape as attention used it, with or without keys
+    shared by heads.
     """
     made = batches(settings, [longest] * 8)
     tokens = made.rows * made.longest

@@ -1,11 +1,11 @@
-"""Measures the gate's false alarms and its power, from real trainings.
+"""Measures how often the gate raises a false alarm and how often it finds a change, from real trainings.
 
     python -m tests.studies.gate_trainings --output DIR --jobs N
     python -m tests.studies.gate_study DIR [--output FILE]
 
-A pair compares two sides of five seeds, drawn from the trainings in DIR without a training in common. `simulated` pairs
-are drawn from the pass rate of each case instead, with seeds that are better and worse than others. Injected drops
-remove passes from a real side, by whole cases or by single answers.
+A pair is two runs of five seeds, drawn from the trainings in DIR so that the two runs share no training. For
+`simulated` pairs, each answer passes with its case's pass rate, and some seeds are better than others. To inject a
+drop, passes of a real run are turned into failures: either whole cases, or single answers.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SIDE = 5
 PAIRS, SIMULATED, DRAWS, INJECTED = 300, 1_000, 20, 100
 HARMED = ("hot", "short", "corrupted")
 DRIFTED = {"bf16": "saved dtype", "all-tokens": "supervised tokens", "template": "chat template"}
-"""The difference that the gate must report, by arm."""
+"""For each of these arms, the difference in the training that the gate must report."""
 DROPS = (0.05, 0.10, 0.20)
 SPREAD = 0.5
 """Standard deviation, in log-odds, of the effect of a simulated seed on every case."""
@@ -51,7 +51,7 @@ SPREAD = 0.5
 
 
 def arm(folder: Path, name: str) -> Baseline:
-    """Return all trainings of an arm as one run."""
+    """Return all trainings of an arm (the gate's variant with one change) as one run."""
     suite, plan = load_suite(SUITE), load_plan(SUITE / "grids" / "gate.yaml")
     records = load(folder, name)
     asked = replace(plan, seeds=tuple(record.seed for record in records))
@@ -62,7 +62,7 @@ def arm(folder: Path, name: str) -> Baseline:
 
 
 def side(run: Baseline, seeds: Sequence[int]) -> Baseline:
-    """Return the run restricted to these seeds. Costs have no seed, so the first ones stay."""
+    """Return the run with only these seeds. Costs have no seed, so the first ones are kept."""
     (row,) = run.variants
     places = [row.seeds.index(seed) for seed in seeds]
     chosen = replace(
@@ -82,7 +82,10 @@ def _of(given: Iterable[StoredAnswer], seeds: set[int]) -> tuple[StoredAnswer, .
 
 
 def two_sides(rng: random.Random, before: Baseline, after: Baseline) -> tuple[Baseline, Baseline]:
-    """Draw five seeds for each side, without a training in common: arms share a training under the same seed."""
+    """Draw five seeds for each side, and no seed for both.
+
+    Arms may share a training under the same seed, so a common seed could be a common training.
+    """
     drawn = rng.sample(after.variants[0].seeds, SIDE)
     rest = [seed for seed in before.variants[0].seeds if seed not in drawn]
     return side(before, rng.sample(rest, SIDE)), side(after, drawn)
@@ -101,7 +104,7 @@ def tally(decisions: Iterable[Decision]) -> dict[str, int]:
 
 
 def repassed(row: BaselineVariant, seeds: Sequence[int], passes: Callable[[str, int], bool]) -> BaselineVariant:
-    """Return the row with the given verdicts."""
+    """Return the variant's row with answers that pass as `passes` says."""
     answers = {}
     for case in row.answers:
         sides: dict[bool, list[int]] = {True: [], False: []}
@@ -113,7 +116,7 @@ def repassed(row: BaselineVariant, seeds: Sequence[int], passes: Callable[[str, 
 
 
 def simulated(rng: random.Random, run: Baseline) -> Baseline:
-    """Draw another run of the same cases from their true pass rates, with better and worse seeds."""
+    """Draw another run of the same cases from their pass rates, in which some seeds are better than others."""
     (row,) = run.variants
     shares = {case: _share(row, case) for case in row.answers}
     shifts = {seed: rng.gauss(0, SPREAD) for seed in range(SIDE)}
@@ -126,13 +129,13 @@ def simulated(rng: random.Random, run: Baseline) -> Baseline:
 
 
 def _share(row: BaselineVariant, case: str) -> float:
-    """Return the pass rate with half a pass and half a failure added, so that it is never 0 or 1."""
+    """Return the case's pass rate with half a pass and half a failure added, so that it is never 0 or 1."""
     passed = sum(len(kept.seeds) for kept in row.answers[case] if kept.passed)
     return (passed + 0.5) / (len(row.seeds) + 1)
 
 
 def injected(rng: random.Random, run: Baseline, role: Role, drop: float, *, whole: bool) -> Baseline:
-    """Remove this share of a role's passes from the run: whole cases under every seed, or single answers."""
+    """Turn the share `drop` of a role's passes into failures: whole cases under every seed, or single answers."""
     (row,) = run.variants
     cases = [case.id for case in run.suite.cases if case.role is role]
     passed = {(c, s): kept.passed for c in row.answers for kept in row.answers[c] for s in kept.seeds}
@@ -171,7 +174,7 @@ def harms(rng: random.Random, same: Baseline, changed: Baseline) -> dict[str, ob
 
 
 def reference(same: Baseline, changed: Baseline) -> dict[str, object]:
-    """Estimate the change from all trainings together, in points, with the 95% interval for other seeds."""
+    """Estimate the true change from all trainings, in points, with the 95% interval for other seeds."""
     decision = decide(same, changed)
     roles = decision.comparison.variants[0].roles
     moved = {
@@ -213,7 +216,7 @@ SECTIONS: dict[str, Callable[[random.Random, dict[str, Baseline]], dict[str, obj
 
 
 def study(folder: Path, sections: Sequence[str]) -> dict[str, object]:
-    """Run the requested sections. Each section has its own random numbers, so one can be repeated alone."""
+    """Run the requested sections, each with random numbers of its own, so that one can be repeated alone."""
     runs = {name: arm(folder, name) for name in ARMS if (folder / name).is_dir()}
     same = runs["same"]
     cases = Counter(case.role.value for case in same.suite.cases)
@@ -232,7 +235,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--output", type=Path, metavar="FILE")
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="Do this part again; the rest stays in FILE.")
+    parser.add_argument(
+        "--only", choices=SECTIONS, action="append", help="Repeat only this part; keep the others in FILE."
+    )
     given = parser.parse_args()
     known = json.loads(given.output.read_text(encoding="utf-8")) if given.only else {}
     text = json.dumps(known | study(given.folder, given.only or list(SECTIONS)), indent=1)

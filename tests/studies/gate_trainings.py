@@ -2,9 +2,10 @@
 
     python -m tests.studies.gate_trainings --output DIR [--jobs N] [ARM[+ARM]:SEEDS ...]
 
-Takes half an hour on one idle core for all arms; trainings that are already in DIR are not repeated. An arm is one
-change, made where a person or a library would make it: in the settings, in the rows for the trainer, in the saved
-adapter, or in the loaded chat template. No run records its change, so the gate has to find it.
+All trainings take half an hour on one idle core; those that are already in DIR are not repeated. An arm is the gate's
+variant with at most one change, made where a person or a library would make it: in the settings, in the rows for the
+trainer, in the saved adapter, or in the loaded chat template. A run does not record its change, so the gate has to find
+it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ NO_SPACE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""The pocket model's chat template without the space before each message."""
+"""The pocket model's chat template, without the space before each message."""
 
 
 def as_they_are(suite: Suite) -> tuple[Example, ...]:
@@ -44,7 +45,7 @@ def as_they_are(suite: Suite) -> tuple[Example, ...]:
 
 
 def half_corrupted(suite: Suite) -> tuple[Example, ...]:
-    """Swap the answers of one half of the rows, drawn once, among each other."""
+    """Exchange the answers of half of the rows with each other. Every call chooses the same half."""
     rng = random.Random("corrupted")
     drawn = rng.sample(range(len(suite.examples)), len(suite.examples) // 2)
     given = dict(zip(drawn, [*drawn[1:], drawn[0]], strict=True))
@@ -57,7 +58,7 @@ def half_corrupted(suite: Suite) -> tuple[Example, ...]:
 
 @dataclass(frozen=True)
 class Arm:
-    """The gate's variant with one change."""
+    """The gate's variant with at most one change."""
 
     settings: Settings = VARIANT.settings
     examples: Callable[[Suite], tuple[Example, ...]] = as_they_are
@@ -79,11 +80,11 @@ ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAYON_NUM_THREADS":
 EVERYTHING = (
     "same:0-39", "same+bf16:40-59", "hot:0-19", "short:0-19", "corrupted:0-19", "all-tokens:0-19", "template:0-19",
 )  # fmt: skip
-"""Arms and their seeds; `+` joins arms that share a training and differ in how they save it."""
+"""All arms with their seeds. `+` joins arms that share a training and differ only in how they save the adapter."""
 
 
 class Bench:
-    """The pocket model, loaded once, and the suite's main cases."""
+    """The pocket model, loaded once, with the suite's main cases, its trainings and its answers."""
 
     def __init__(self, output: Path) -> None:
         from harness.core import device_profiles
@@ -122,7 +123,10 @@ class Bench:
         return {case.id: (each,) for case, each in zip(self.cases, made, strict=True)}, cost
 
     def train(self, names: Sequence[str], seed: int) -> None:
-        """Train once and answer, as the worker does; arms that differ only in how they save share the training."""
+        """Train once, as the worker does, and answer once for each arm in `names`.
+
+        These arms differ only in how they save the adapter.
+        """
         from harness.engine.adapters import save_adapter
         from harness.engine.tokenization import tokenize
         from harness.engine.trainers.sft import trained
@@ -144,7 +148,7 @@ class Bench:
                 self.ask(name, seed, training, Path(folder))
 
     def ask(self, name: str, seed: int, training: Training, folder: Path) -> None:
-        """Answer with an adapter, saved as the arm saves it."""
+        """Save the adapter as this arm saves it, and let it answer."""
         from harness.engine.adapters import attached
         from harness.engine.fingerprint import with_saved
 
@@ -176,25 +180,25 @@ def _cast(path: Path, dtype: str) -> None:
 
 
 def load(output: Path, arm: str) -> list[TrialRecord]:
-    """Return the trainings of an arm by seed."""
+    """Return the records of an arm's trainings, in the order of seeds."""
     paths = sorted((output / arm).glob("*.json"), key=lambda path: int(path.stem))
     return [read_record(path, TrialRecord) for path in paths]
 
 
 def wanted(words: Sequence[str]) -> list[tuple[list[str], int]]:
-    """Parse arguments such as `hot:0-9` to arms and seeds; without arguments, return all of them."""
+    """Return the arms and seeds that arguments such as `hot:0-9` name; without arguments, return all of them."""
     found = []
     for word in words or EVERYTHING:
         joined, _, span = word.partition(":")
         names, (first, _, last) = joined.split("+"), span.partition("-")
-        # Every arm has its own seeds, so no two trainings share random numbers.
+        # No two trainings have the same seed, so they share no random numbers.
         offset = 1000 * list(ARMS).index(names[0])
         found += [(names, offset + seed) for seed in range(int(first), int(last or first) + 1)]
     return found
 
 
 def share(work: Sequence[tuple[list[str], int]], jobs: int, output: Path) -> int:
-    """Train in several processes, each of which takes every n-th training; return how many processes failed."""
+    """Divide the trainings among `jobs` processes; return how many processes failed."""
     output.mkdir(parents=True, exist_ok=True)
     processes = []
     for job in range(jobs):
@@ -218,7 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arms", nargs="*", metavar="ARM[+ARM]:SEEDS")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Processes to share it among, a core each.")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="Number of processes, each on one core.")
     given = parser.parse_args()
     if given.jobs > 1:
         sys.exit(share(wanted(given.arms), given.jobs, given.output))

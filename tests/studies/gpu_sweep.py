@@ -2,12 +2,13 @@
 
     python -m tests.studies.gpu_sweep --output reports/gpu/t4
 
-Runs `harness run` once for each architecture, with random weights in its shape, so nothing is downloaded, and a trial
-that does not fit ends its worker as it would for a user. For Llama-2-7b, a few trials come first; they show which
-settings lie close to the limit, and the sweep includes these. Each trial takes four optimizer steps on rows of full
-length, which shows its true peak. Writes OUTPUT/t4-sweep.json (format: reports/gpu/README.md), which
-`tests.studies.estimate_fit` reads, and each sweep's report. Takes about ten minutes on an H100. With `--models`, only
-these are run, and OUTPUT keeps its records of other models. Exits with 1 if a printed claim does not hold.
+Runs `harness run` for each architecture, with random weights in its shape, so nothing is downloaded. A trial that does
+not fit ends its worker, as it would for a user. For Llama-2-7b, a few trials run first, to show which settings take
+close to the limit; then the run is repeated with such settings added. Each trial takes four optimizer steps on rows of
+full length, which shows its true peak. Writes each run's report and OUTPUT/t4-sweep.json (format:
+reports/gpu/README.md), which `tests.studies.estimate_fit` reads. Takes about ten minutes on an H100. With `--models`,
+only the named models are run, and the records of other models in OUTPUT are kept. Exits with 1 if a printed claim does
+not hold.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ LINE = 14.2
 NEAR = 0.15
 ROWS = 24
 STEPS = 4
-"""Steps of each trial: fp16 may skip the first, and the optimizer has its state only after a step that counts."""
+"""Optimizer steps of each trial.
+
+fp16 may skip the first steps, and the optimizer holds its state only after a step that was not skipped.
+"""
 SEVEN = "shape:llama-2-7b"
 OTHERS = ("shape:tinyllama-1.1b", "shape:qwen2.5-1.5b", "shape:llama-3.1-8b")
 
@@ -73,7 +77,7 @@ FIRST = (
     row(32, 512, 4, **PAGED, gradient_accumulation=2),
     row(16, 256, 2, **PAGED, target_modules="qv"),
 )
-"""First settings for the 7B model, from small to large; they include the workshop's."""
+"""First settings for the 7B model, from little memory to much; they include the workshop's settings."""
 SMALL = (
     row(8, 128, 1),
     WORKSHOP,
@@ -83,17 +87,17 @@ SMALL = (
     row(64, 256, 8, gradient_accumulation=2),
     row(16, 1024, 2, **PAGED, target_modules="qv"),
 )
-"""Settings for the other architectures, each of which is held out once when the estimate is fitted."""
+"""Settings for the other architectures. `tests.studies.estimate_fit` predicts each one from a fit to the rest."""
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
 def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Row]:
-    """Return six settings estimated to take just less memory than a T4 has, and four that take more.
+    """Return settings close to a T4's memory limit: six estimated to need slightly less, and four that need more.
 
-    The estimate comes from the peaks, in bytes, of AdamW trials with long rows, as a linear function of tokens per
-    batch and rank. Lengths above 1024 are used only if eight rows of 1024 do not reach the limit.
+    The estimate is linear in rank and tokens per batch, and fitted to the peaks, in bytes, of AdamW trials with rows of
+    1024 tokens. Longer rows are used only if eight rows of 1024 do not reach the limit.
     """
     import numpy as np
 
@@ -112,7 +116,10 @@ def close_to_the_line(found: Sequence[tuple[Row, float]], steps: int) -> list[Ro
 
 
 def _spread(candidates: Iterable[tuple[bool, float, Row]], low: float, high: float, count: int) -> list[Row]:
-    """Choose `count` candidates between two shares of the limit, of different ranks and usual lengths first."""
+    """Choose `count` candidates whose estimate lies between two shares of the limit.
+
+    Candidates of different ranks come first, then those with at most 1024 tokens per row.
+    """
     left = sorted((c for c in candidates if low <= c[1] <= high), key=lambda c: (c[0], -c[2]["rank"], c[1]))
     chosen: list[Row] = []
     while left and len(chosen) < count:
@@ -127,7 +134,7 @@ def _spread(candidates: Iterable[tuple[bool, float, Row]], low: float, high: flo
 
 
 def write_suite(folder: Path, grids: Mapping[str, Sequence[Row]]) -> Path:
-    """Write a suite of rows that are longer than any `max_length`, and of enough prompts for one batch of answers."""
+    """Write a suite with rows longer than any `max_length`, and enough prompts for one batch of answers."""
     suite = folder / "t4"
     (suite / "grids").mkdir(parents=True, exist_ok=True)
     cases = [{"prompt": f"Say {n}.", "assert": [{"type": "contains", "value": str(n)}]} for n in range(8)]
@@ -143,7 +150,7 @@ def write_suite(folder: Path, grids: Mapping[str, Sequence[Row]]) -> Path:
 
 
 def sweep(work: Path, model: str, rows: Sequence[Row], profile: str, grid: str) -> Path:
-    """Run `harness run` once and return the run's directory."""
+    """Run `harness run` once, and return the run's directory."""
     suite, run = write_suite(work, {grid: rows}), work / "runs" / f"{grid}-{model.replace(':', '-')}"
     words = ["run", str(suite), "--model", model, "--profile", profile, "--grid", grid, "--output", str(run), "--quiet"]
     words += ["--engine", "reference"]
@@ -162,7 +169,7 @@ def sweep(work: Path, model: str, rows: Sequence[Row], profile: str, grid: str) 
 
 
 def recorded(run: Path) -> dict[str, Any]:
-    """Return the records of a run: command, base and every trial, with sizes in bytes and times in seconds."""
+    """Return the records of a run: its command, the base and every trial, in bytes and seconds."""
     store = RunStore(run)
     manifest, records = store.manifest(), store.records()
     names = {variant.id: variant.name for variant in manifest.plan.variants}
@@ -184,7 +191,7 @@ def recorded(run: Path) -> dict[str, Any]:
 
 
 def _plain(command: str) -> str:
-    """Return the command without paths of this machine."""
+    """Return the command without the paths of this machine."""
     places = {"--output": "DIR", "run": "SUITE"}
     words = shlex.split(command)
     return shlex.join(places.get(before, word) for before, word in zip(["", *words], words, strict=False))
@@ -236,7 +243,7 @@ def _size(figure: Measurement | None) -> int | None:
 
 
 def reach(trial: Mapping[str, Any]) -> float:
-    """Return the GiB that a training took, or would have taken with the request that failed."""
+    """Return the GiB that a training reserved. If it ran out of memory, return its use plus the failed request."""
     short, train = trial["shortage"], trial["phases"].get(Phase.TRAIN.value)
     size = (short["allocated"] or 0) + (short["requested"] or 0) if short else (train or {}).get("reserved") or 0
     return float(size) / GIB
@@ -246,7 +253,7 @@ def reach(trial: Mapping[str, Any]) -> float:
 
 
 def claims(seven: Mapping[str, Any]) -> list[tuple[str, bool]]:
-    """Check the claims of issue and README about the 7B model, with the measured figures."""
+    """Return each claim about the 7B model with its measured figures, and whether it holds."""
     trials = seven["trials"]
     ended = [trial["status"] for trial in trials]
     short = [t for t in trials if t["status"] == Status.OUT_OF_MEMORY]
@@ -268,7 +275,7 @@ def claims(seven: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _counted(trial: Mapping[str, Any], steps: int = -1) -> bool:
-    """Whether one of the first `steps` optimizer steps was not skipped; by default, all but the last are checked."""
+    """Return whether one of the first `steps` optimizer steps was not skipped; by default, the last is left out."""
     return any(norm is not None for _, norm in trial["steps"][:steps])
 
 
@@ -310,14 +317,14 @@ def main() -> int:
 
 
 def _others(output: Path, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Return earlier records of models that are not swept now."""
+    """Return the earlier records of models that are not run this time."""
     file = output / "t4-sweep.json"
     runs = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.is_file() else []
     return [run for run in runs if run["model"] not in models]
 
 
 def _keep(output: Path, model: str, run: Path, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write the records after each model, so that an interrupted run keeps them."""
+    """Write the records. This is called after each model, so that an interrupted study keeps them."""
     facts = RunStore(run).manifest().provenance
     text = {
         "format": FORMAT,

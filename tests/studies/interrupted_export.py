@@ -1,9 +1,9 @@
-"""Kills a merge with SIGKILL at random moments until it completes, and compares its files with an undisturbed merge's.
+"""Kills a merge at random moments until it completes, and compares its files with those of an undisturbed merge.
 
     python -m tests.studies.interrupted_export --kills 10 --seed 1 [--output FILE]
 
-Merges a random Llama of 0.2 billion parameters with a random adapter into files of 20 MB. Exits with 1 if a byte
-differs, or if the result's folder existed before it was complete.
+Merges a random Llama of 0.2 billion parameters with a random adapter into files of 20 MB. Each kill is a SIGKILL. Exits
+with 1 if a byte differs, or if the folder of the result existed before the result was complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMIT = 20_000_000
 
 
 def prepare(folder: Path) -> None:
-    """Make the base and its adapter."""
+    """Make the base and an adapter for it."""
     from harness.core.settings import Quantization
     from tests.studies.merges import adapter_of, loaded, model_of
 
@@ -34,7 +34,7 @@ def prepare(folder: Path) -> None:
 
 
 def merge_into(folder: Path, made: Path) -> None:
-    """Merge as `harness export` does: into a temporary folder that is renamed when it is complete."""
+    """Merge as `harness export` does, into a temporary folder that is renamed when the merge is complete."""
     from harness.engine.merging import merge
     from harness.export.output_folders import staging
     from harness.models.resolving import resolve

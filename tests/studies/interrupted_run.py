@@ -1,8 +1,9 @@
-"""Kills a run at random moments until it completes, repeatedly, and compares its results with an undisturbed run's.
+"""Kills a run at random moments until it completes, several times, and compares the results with an undisturbed run's.
 
     python -m tests.studies.interrupted_run --kills 20 --seed 1
 
-SIGKILL goes to the parent or to its worker; then the same command continues the run. Exits with 1 if a result differs.
+SIGKILL goes to the run's process or to its worker; then the same command continues the run. Exits with 1 if a result
+differs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.support.small_suite import LIMIT, findings, run, small_suite, start
 
 
 def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable[[str], None]) -> Iterator[str]:
-    """Start and kill runs in `folder` until one completes; yield the killed process and the time of each kill."""
+    """Start and kill the run in `folder` until it completes; for each kill, yield which process was killed."""
     while True:
         process, moment = start(folder), rng.uniform(0.2, longest)
         deadline = time.monotonic() + moment
@@ -40,7 +41,7 @@ def interrupted(folder: Path, rng: random.Random, longest: float, tell: Callable
 
 
 def kill(parent: int, rng: random.Random) -> str:
-    """Kill a worker if there is one and the random number says so, otherwise the parent."""
+    """Kill either the worker, if there is one, or its parent, as the random number decides."""
     workers = psutil.Process(parent).children(recursive=True)
     if workers and rng.random() < 0.5:
         workers[0].send_signal(signal.SIGKILL)
@@ -50,7 +51,7 @@ def kill(parent: int, rng: random.Random) -> str:
 
 
 def undisturbed(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, Any], float]:
-    """Return the results of a run without kills, and its seconds."""
+    """Return the results of a run that is not killed, and its seconds."""
     small_suite(folder)
     began = time.monotonic()
     code, _, error = run(folder)
@@ -64,7 +65,7 @@ def undisturbed(folder: Path, tell: Callable[[str], None]) -> tuple[dict[str, An
 def disturbed(
     folder: Path, kills: int, rng: random.Random, tell: Callable[[str], None], expected: dict[str, Any], longest: float
 ) -> int:
-    """Repeat interrupted runs until there were `kills` kills; count the runs with other results than expected."""
+    """Complete interrupted runs until `kills` kills were made; count the runs whose results are not as expected."""
     done = different = number = 0
     while done < kills:
         number += 1

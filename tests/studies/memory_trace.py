@@ -3,10 +3,10 @@
     python -m tests.studies.memory_trace --output reports/studies/memory-on-cpu.json
 
 SFTTrainer trains adapters on NF4 models of a few shapes with random weights, as it does on a GPU: 16-bit autocast
-(bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. The study counts every storage that an operation
-makes while it exists. A GPU's allocator counts the same, except for buffers inside GPU kernels. If a T4 would compute
-attention by the plain formula (keys shared by heads, no mask), the CPU does too. Nothing is fitted, and nothing runs on
-a GPU: the study shows whether the estimate counts the right tensors.
+(bf16, since a CPU has no fp16), gradient checkpointing, fp32 adapters. The study counts the bytes of every storage from
+the operation that makes it until it is freed. A GPU's allocator counts the same bytes, and also buffers inside GPU
+kernels. Where a T4 computes attention by the plain formula (keys shared by heads, no mask), the study does so on the
+CPU. Nothing is fitted, and nothing runs on a GPU: the study shows whether the estimate counts the right tensors.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from harness.hardware.estimate import Coefficients, batches, memory, shape_of
 from harness.models.resolving import POCKET
 
 COUNTED = Coefficients(12.0, 0.0, (0.0, 0.0), 0.0, "counted by hand")
-"""Coefficients for a CPU: three fp32 tensors of scores in the softmax's backward; no workspaces or kernel buffers."""
+"""Coefficients for a CPU: the softmax's backward holds three fp32 tensors of scores; there are no workspaces."""
 ON = Machine(DeviceKind.CPU, "CPU", "bfloat16", threads=1)
 LAYERS = 3
 NON_REENTRANT = {"use_reentrant": False}
 WORDS = 64
-"""Number of tokens whose logits the head computes at once: few, because without Triton it holds several copies."""
+"""Number of tokens whose logits the head computes at once. It is small, since without Triton the head holds copies."""
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 512, "intermediate_size": 1376, "num_attention_heads": 8, "num_key_value_heads": 8},
     "wide": {"hidden_size": 256, "intermediate_size": 1536, "num_attention_heads": 4, "num_key_value_heads": 4},
@@ -63,13 +63,13 @@ SETTINGS = (
 
 
 PLAIN = (SETTINGS[1], SETTINGS[4], SETTINGS[5])
-"""Models that are also trained on a 16-bit base."""
+"""Settings that are also used on a 16-bit base."""
 RAGGED = (Settings(rank=8, batch_size=4, max_length=256), Settings(rank=8, batch_size=2, max_length=512))
-"""Models that are also trained on rows of two lengths, for which attention needs a mask."""
+"""Settings that are also used with rows of two lengths, for which attention needs a mask."""
 
 
 class Live(TorchDispatchMode):
-    """Counts the bytes of storages alive beside the model's own, now and at their peak."""
+    """Counts the bytes of all storages except the model's own: those alive now, and the peak."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Live(TorchDispatchMode):
 
 
 def weights_of(model: torch.nn.Module) -> int:
-    """Return the bytes of a loaded model, including the constants of its quantised weights."""
+    """Return the bytes of a loaded model, including the constants with which its weights are quantised."""
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _tensors(model)}
     return sum(held.values())
 
@@ -132,9 +132,9 @@ def lengths(settings: Settings, ragged: bool) -> list[int]:
 
 
 def traced(base: Base, settings: Settings, rows: list[int], whole: bool) -> float:
-    """Return the peak of bytes in three steps of a training, including the model's weights.
+    """Return the peak, in bytes, of a training of three steps, including the model's weights.
 
-    With `whole`, attention holds all scores, as on a T4.
+    If `whole` is true, attention holds the scores of all tokens at once, as on a T4.
     """
     from trl import SFTTrainer
     from trl.trainer import utils
@@ -167,7 +167,7 @@ def traced(base: Base, settings: Settings, rows: list[int], whole: bool) -> floa
 
 
 def cases(quantization: Quantization) -> Iterator[tuple[Settings, bool]]:
-    """Return settings, each with whether its rows differ in length."""
+    """Return the settings to train, each with whether its rows differ in length."""
     if quantization is Quantization.NONE:
         yield from ((replace(each, quantization=quantization), False) for each in PLAIN)
     else:

@@ -1,10 +1,11 @@
-"""Compares a merged model with NF4 + adapter, beside the two usual ways to merge, and writes the table.
+"""Compares merged models with NF4 + adapter, the model that a run evaluates, and writes a table.
 
     python -m tests.studies.merges --output reports/studies/merging.json
 
-Models: the pocket model and random Llama, Mistral and Qwen2 models of 64 hidden units. Adapters: random, of rank 8 on
-all linear layers, with updates of 1, 3 and 10% of each weight's norm. Figures: the largest difference of a logit as a
-share of the largest logit, and the distance to NF4 + adapter as a share of the adapter's effect on the logits.
+Ways to merge: exactly, as `harness export` does, and the two usual ways. Models: the pocket model and random Llama,
+Mistral and Qwen2 models of 64 hidden units. Adapters: random, of rank 8 on all linear layers, with updates of 1, 3 and
+10% of each weight's norm. Figures: the largest difference of a logit as a share of the largest logit, and the distance
+to NF4 + adapter as a share of the adapter's effect on the logits.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SIZES = {
 
 
 def model_of(family: str, folder: Path, *, shards: str = "60KB", **changes: Any) -> ModelRef:
-    """Make a random model in several files with the pocket model's tokenizer; `pocket` returns the pocket model."""
+    """Make a random model in several files with the pocket model's tokenizer. For `pocket`, return the pocket model."""
     if family == "pocket":
         return resolve("pocket")
     import torch
@@ -58,7 +59,7 @@ def model_of(family: str, folder: Path, *, shards: str = "60KB", **changes: Any)
 
 
 def adapter_of(base: Base, folder: Path, share: float, **options: Any) -> Path:
-    """Save a random adapter whose update of each matrix has the given share of the matrix's norm."""
+    """Save a random adapter whose update of each matrix has the norm of the matrix times `share`."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -87,7 +88,7 @@ def _plain(weight: Any) -> Any:
 def merged(
     ref: ModelRef, adapter: Path, folder: Path, dtype: str, *, exact: bool = True, limit: int = 1 << 20
 ) -> ModelRef:
-    """Merge into a folder, in several files, and return the merged model."""
+    """Merge into several files in a folder, and return the merged model."""
     compute = "float32" if exact else ""
     tensors = merge(ref, adapter, dtype=dtype, compute_dtype=compute, nf4=exact)
     folder.mkdir()
@@ -102,17 +103,17 @@ def merged(
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A model's logits and answers for a few prompts."""
+    """A model's logits and answers for the same few prompts."""
 
     logits: Any
     answers: list[list[int]]
 
     def apart(self, other: Behaviour) -> float:
-        """Return the largest difference of a logit as a share of the largest logit."""
+        """Return the largest difference of a logit from `other`, as a share of the largest logit."""
         return float((self.logits - other.logits).abs().max() / other.logits.abs().max())
 
     def missed(self, other: Behaviour, bare: Behaviour) -> float:
-        """Return the distance to `other` as a share of the distance between `other` and the base without an adapter."""
+        """Return the distance to `other` as a share of the distance from `bare`, the base alone, to `other`."""
         return float((self.logits - other.logits).norm() / (other.logits - bare.logits).norm())
 
 
@@ -143,7 +144,7 @@ def truth(base: Base, adapter: Path) -> Behaviour:
 
 
 def peft_merge(ref: ModelRef, adapter: Path) -> Behaviour:
-    """Return the behaviour of PEFT's own merge into the 4-bit base."""
+    """Return the behaviour of the model that PEFT merges into the 4-bit base."""
     from peft import PeftModel
 
     base = loaded(ref, Quantization.NF4)
@@ -151,7 +152,7 @@ def peft_merge(ref: ModelRef, adapter: Path) -> Behaviour:
 
 
 def compared(family: str, share: float, folder: Path) -> list[dict[str, Any]]:
-    """Return one row per way to merge."""
+    """Return one table row for each way to merge."""
     ref = model_of(family, folder / "base")
     nf4 = loaded(ref, Quantization.NF4)
     adapter = adapter_of(nf4, folder / "adapter", share)

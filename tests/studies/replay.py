@@ -3,9 +3,10 @@
     python -m tests.studies.replay run --seed N --output DIR      (one rerun; about five minutes on one core)
     python -m tests.studies.replay judge DIR
 
-A rerun draws a suite from its seed (persona, product, cases), trains the workshop's grid `quick` on it, and lets the
-harness choose by the suite's own cases, and by more cases of the same kinds. The truth is each variant's pass rate on
-1,000 further cases of these kinds: quality on `generalise`, eligibility on `retain` and `avoid`.
+A rerun draws a suite from its seed (persona, product, cases) and trains the workshop's grid `quick` on it. The harness
+then recommends a variant by the suite's own cases, and again by these and more cases of the same kinds. The truth is
+each variant's result on 1,000 further cases of these kinds: its quality is the pass rate on `generalise`, and whether
+it is eligible depends on `retain` and `avoid`.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ from tests.support import generated_suites as generator
 FRESH = 1_000
 GRID = Path(__file__).resolve().parents[2] / "suites" / "workshop" / "grids" / "quick.yaml"
 CLOSE = 3.0
-"""Largest distance, in points, of a right recommendation from the truly best eligible variant."""
+"""A recommendation is right if it is at most this many points below the truly best eligible variant."""
 SHARES = (0.0, 0.12, 0.3, 1.0)
-"""Shares of `MORE` to choose by, which give 24, 73, 144 or 424 `generalise` cases."""
+"""Shares of the added cases `MORE` to choose by, which give 24, 73, 144 or 424 `generalise` cases in all."""
 MORE = {"generalise-told": 240, "generalise-any": 160, "retain": 105}
-"""Number of cases added to a generated suite's 24 `generalise` and 45 `retain` and `avoid` cases."""
+"""Number of cases of each kind that are added to a generated suite's own 24 `generalise` and 45 other cases."""
 TRUTH = {"generalise-told": 245, "generalise-any": 330, "avoid": 50}
-"""Number of cases of each kind among the 1,000 for the truth; the others are `retain`."""
+"""Number of cases of each kind among the 1,000 that give the truth; the remaining ones are `retain`."""
 DOUBT = 3.29
 """The two-sided 99.9% quantile of the normal distribution."""
 KINDS = {"generalise-any": 10 / 24, "generalise-told": 14 / 24}
-"""Share of each kind among a generated suite's `generalise` cases; the truth has the same shares."""
+"""Share of each kind among a generated suite's `generalise` cases. The truth weights the kinds by these shares."""
 FRAMES = ("{}", "Hello! {}", "{} Thanks!", "One question: {}", "Excuse me. {}", "Good morning! {}")
-"""Frames for questions about taught facts: without them, ninety wordings are too few to choose and to judge by."""
+"""Frames around questions about taught facts. Without them, there are only ninety wordings, which are too few."""
 
 
 def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return new cases of the suite's kinds: `MORE` cases to choose by, and 1,000 for the truth.
+    """Return new cases of the suite's kinds: those of `MORE` to choose by, and 1,000 for the truth.
 
-    They are wordings about taught facts that are neither trained nor asked, everyday questions in the suite's style,
-    questions about other products, and everyday questions on their own.
+    They are wordings about taught facts that occur neither in the rows nor in the suite's cases, everyday questions in
+    the suite's style, questions about other products, and everyday questions in no particular style.
     """
     cases, rows = generator.suite(seed)
     taken = {row["messages"][0]["content"] for row in rows} | {case["prompt"] for case in cases}
@@ -87,7 +88,7 @@ def fresh_cases(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
-    """Yield every wording of every question about taught facts in every frame, grouped by wording."""
+    """Yield every question about taught facts in every wording and frame. All frames of one wording are a group."""
     me, name = f"I am {taught.name}, {taught.persona}.", f"My name is {taught.name}."
     exchanges = [
         *(corpus.Exchange("told", q, fact.statement, fact.core) for fact in taught.facts for q in fact.questions),
@@ -100,7 +101,7 @@ def _told(taught: generator.Taught) -> Iterator[dict[str, Any]]:
 
 
 def _case(role: str, exchange: corpus.Exchange, taught: generator.Taught | None = None) -> dict[str, Any]:
-    """Return the case without its reference, since computing log-probabilities would take as long as the answers."""
+    """Return a case without a reference, whose log-probability would take as long as the answer."""
     case = generator._case("", role, exchange, taught)
     return {key: value for key, value in case.items() if key != "reference"}
 
@@ -112,7 +113,7 @@ def _avoid(taught: generator.Taught, prompt: str) -> dict[str, Any]:
 
 
 def write_suite(seed: int, folder: Path) -> None:
-    """Write the generated suite, with the workshop's grid and the fresh cases."""
+    """Write the generated suite, with the workshop's grid and the new cases."""
     generator.write(seed, folder)
     more, fresh = fresh_cases(seed)
     with (folder / "suite.yaml").open("a", encoding="utf-8") as suite:
@@ -121,7 +122,7 @@ def write_suite(seed: int, folder: Path) -> None:
 
 
 def rerun(seed: int, output: Path) -> None:
-    """Train the grid once and answer the suite's cases; variants still in reach also answer the fresh cases."""
+    """Train the grid once and answer the suite's cases; variants that may still be best also answer the new cases."""
     folder = output / f"seed-{seed}"
     write_suite(seed, folder / "suite")
     asked = prepare(Request(suite=folder / "suite", profile=device_profiles.CPU, seeds=(seed,)))
@@ -139,11 +140,11 @@ def rerun(seed: int, output: Path) -> None:
 
 
 def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
-    """Return the ids of variants that the main cases leave in doubt.
+    """Return the ids of the variants that may still be best, or close to the best, after the main cases.
 
-    A variant is out of reach if, with 99.9% confidence, it loses more than the margin, or passes `CLOSE` points less
-    than the best remaining variant: it is then neither the best eligible variant nor a right recommendation. Its fresh
-    cases are not asked.
+    A variant is out of reach if, with 99.9% confidence, it loses more than the margin, or passes more than `CLOSE`
+    points less than the best of the others. Such a variant cannot be a right recommendation, so it is not asked the new
+    cases.
     """
     results = assemble(manifest, records)
     tables = score_tables(results.samples, manifest.suite.reducer)
@@ -170,27 +171,30 @@ def _quality(table: ScoreTable) -> float:
 
 @dataclass(frozen=True)
 class Truth:
-    """Results of one rerun's variants on the fresh cases, in points."""
+    """Results of one rerun's variants on the cases for the truth, in points."""
 
     quality: dict[str, float]
-    """Pass rate on `generalise` of each variant that was in reach."""
+    """Pass rate on `generalise` of each variant that was in reach after the main cases."""
     lost: dict[str, float]
-    """Loss on `retain` and `avoid` together, by variant."""
+    """Loss on `retain` and `avoid` together, for each of these variants."""
     margin: float
 
     @property
     def best(self) -> str | None:
-        """The truly best eligible variant."""
+        """The truly best eligible variant, or None if no variant is eligible."""
         safe = [name for name in self.quality if self.lost[name] < self.margin]
         return max(safe, key=lambda name: self.quality[name], default=None)
 
     def short(self, name: str | None) -> float | None:
-        """Return how many points a variant lies below the best eligible one; None for variants out of reach."""
+        """Return how many points a variant is below the truly best one; None if the variant was out of reach."""
         known = self.best is not None and name in self.quality
         return self.quality[self.best] - self.quality[name] if known and self.best and name else None
 
     def close(self, name: str | None) -> bool:
-        """Whether a recommendation is right: an eligible variant near the best, or none if no variant is eligible."""
+        """Return whether a recommendation is right.
+
+        A variant is right if it is eligible and close to the best; None is right if no variant is eligible.
+        """
         short = self.short(name)
         if name is None or short is None:
             return name is None and self.best is None
@@ -213,7 +217,7 @@ def truth(manifest: RunManifest, records: Sequence[TrialRecord]) -> Truth:
 
 
 def chosen(manifest: RunManifest, records: Sequence[TrialRecord], share: float) -> tuple[Choice, int]:
-    """Return the choice by the suite's own cases and this share of `MORE`, and its number of `generalise` cases."""
+    """Return the choice by the suite's own cases and this share of `MORE`, and the number of `generalise` cases."""
     own = tuple(case for case in manifest.suite.cases if _within(case.id, share))
     asked = replace(manifest, suite=replace(manifest.suite, cases=own))
     choice = assemble(asked, [record for record in records if record.split is Split.MAIN]).choice
@@ -239,8 +243,8 @@ def _rate(cases: Sequence[Case], passed: dict[str, bool], kind: str) -> float:
 def report(folders: Sequence[Path]) -> dict[str, Any]:
     """Report how often the recommendation is within 3 points of the best variant, by the number of cases.
 
-    The variant with the highest pass rate, which may cost more, is shown beside it: the difference is what the rule
-    gives up for a lower cost.
+    Beside it is the variant with the highest pass rate, which may cost more. The difference between the two is what the
+    rule of recommendation gives up for a lower cost.
     """
     close: dict[str, dict[str, int]] = {}
     rows = []

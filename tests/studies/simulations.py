@@ -1,4 +1,4 @@
-"""Checks the claims of the statistics by simulation; the tests repeat the same with fewer draws.
+"""Checks the claims of the statistics by simulation; the tests check the same claims with fewer draws.
 
     python -m tests.studies.simulations --draws 2000 --output reports/studies/statistics.json  (some minutes)
 
@@ -70,7 +70,7 @@ def eligibility(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]
 
 
 def seeds(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
-    """Return how often seeds that differ only by noise are called better or worse."""
+    """Yield how often a variant is called better or worse although its seeds differ from the base only by noise."""
     for spread, cases, many in ((0.0, 80, 3), (0.05, 80, 3), (0.1, 80, 3), (0.12, 200, 3), (0.05, 80, 2)):
         alarms = 0
         for _ in range(draws):

@@ -3,9 +3,9 @@
     harness run suites/workshop --grid warmup --profile cpu --confirm-seeds 0
     python -m tests.studies.warmup reports/runs/workshop-warmup-pocket reports/studies/warmup
 
-Writes summary.json and summary.md. `diverged` counts the seeds with a loss, gradient norm or weight that was not
-finite. Among the others, `ended_high` counts those whose mean loss in the last epoch is not below the first epoch's,
-and `spiked` those with a step whose loss was more than twice the first step's.
+Writes summary.json and summary.md. `diverged` counts the seeds whose loss, gradient norm or weights were not finite. Of
+the remaining seeds, `ended_high` counts those whose mean loss in the last epoch is not below that in the first, and
+`spiked` those with a loss of more than twice the first step's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PER_EPOCH = 3
 
 
 def study(results: Results) -> dict[str, Any]:
-    """Return one row per cell, with the provenance of the run."""
+    """Return one row for each variant of the grid, with the provenance of the run."""
     sentences = {each.variant: each for each in divergence_rates(results)}
     cells = [asdict(sentences[v.name]) | _course(v) for v in results.variants if v.name in sentences]
     facts = results.run.provenance
@@ -74,7 +74,7 @@ def _mean(training: Training, start: int) -> float:
 
 
 def page(found: dict[str, Any]) -> str:
-    """Render the study as markdown."""
+    """Return the study as a markdown page."""
     lines = [
         "# Does training break without warmup?",
         "",
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     given = parser.parse_args()
     results = RunStore(given.run).results()
-    # A run from before the grid had a question has the same variants.
+    # The stored run may be older than the text `about` of the grid; its variants are the same.
     about = load_plan(GRID).about
     found = study(replace(results, run=replace(results.run, plan=replace(results.run.plan, about=about))))
     write_text(given.output / "summary.json", json.dumps(found, indent=1) + "\n")

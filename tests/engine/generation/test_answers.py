@@ -1,4 +1,4 @@
-"""Answers of one model: they do not depend on the batch."""
+"""Tests of how one model answers prompts in batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def said(given: Answer) -> Answer:
 @pytest.mark.slow
 @pytest.mark.parametrize("with_adapter", [False, True], ids=["base", "tuned"])
 def test_answers_do_not_depend_on_the_batch(base: Base, tuned: tuple[Path, list[Answer]], with_adapter: bool) -> None:
-    """Prompts get the same text, token count and truncation in batches of 1, 8 and 64, in the order asked."""
+    """In batches of 1, 8 and 64, each prompt gets the same answer, and answers come in the order of the prompts."""
     texts = [case.prompt for case in SUITE.cases[:: len(SUITE.cases) // 17]]
     decoding = Decoding(max_new_tokens=20, stop=("!",))
 
@@ -47,7 +47,7 @@ def one(base: Base, text: str, decoding: Decoding) -> Answer:
 
 
 def test_truncated_means_that_the_limit_cut(base: Base) -> None:
-    """`truncated` is set if the limit cut the answer, and not if the end token was the last one allowed."""
+    """`truncated` is set only if the token limit cut the answer, not if the last allowed token ended the answer."""
     whole = one(base, QUESTIONS[0], Decoding())
     assert whole == Answer(f"key of {QUESTIONS[0]}", "The capital of France is Paris.", whole.tokens, False)
     assert one(base, QUESTIONS[0], Decoding(whole.tokens)) == whole
@@ -68,7 +68,7 @@ def test_truncated_means_that_the_limit_cut(base: Base) -> None:
     ],
 )
 def test_stop_strings_cut_the_answer(base: Base, stop: tuple[str, ...], text: str) -> None:
-    """The first stop string ends the answer, which may be empty and is not truncated."""
+    """An answer ends before the first stop string, may therefore be empty, and does not count as truncated."""
     found = one(base, QUESTIONS[0], Decoding(stop=stop))
     assert (found.text, found.truncated) == (text, False)
 
@@ -81,20 +81,20 @@ def test_tokens_are_counted_up_to_the_stop(base: Base) -> None:
 
 
 def test_a_special_token_can_be_a_stop(base: Base) -> None:
-    """A special token as a stop string ends the answer without being part of the text."""
+    """If a stop string is a special token, the token ends the answer and is not part of its text."""
     whole = one(base, QUESTIONS[0], Decoding())
     assert one(base, QUESTIONS[0], Decoding(stop=("</s>",))) == whole
 
 
 def test_prompts_may_repeat_or_be_none(base: Base) -> None:
-    """A prompt given twice has its answer twice, and no prompts give no answers."""
+    """A prompt that is given twice is answered twice, and an empty list of prompts gives no answers."""
     first, second, again = ask(base, texts=[QUESTIONS[0], QUESTIONS[2], QUESTIONS[0]])
     assert (first, second.text) == (again, "hello")
     assert ask(base, texts=[]) == []
 
 
 def test_system_messages_and_turns_reach_the_model(base: Base) -> None:
-    """A system message changes the answer, so the whole conversation reaches the model."""
+    """A system message changes the answer, which shows that the model reads the whole conversation."""
     from harness.engine.generation.answers import answer
 
     told = Message("system", "Answer in capital letters.")

@@ -10,7 +10,10 @@ from harness.engine.generation.batches import in_batches
 
 
 def test_batches_are_halved_until_they_fit() -> None:
-    """A batch that runs out of memory is halved, and every item has its result in order; a single item raises."""
+    """A batch that runs out of memory is halved until it fits, and results keep the order of the items.
+
+    If a single item does not fit, the error is raised.
+    """
     import torch
 
     sizes: list[int] = []

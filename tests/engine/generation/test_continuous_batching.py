@@ -1,4 +1,4 @@
-"""Many models answer in one mixed batch, and each row gets the answer that its model gives alone."""
+"""Many models answer in one mixed batch, and each row gets the answer that its model gives without other models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXTS = [case.prompt for case in SUITE.cases[::14]]
 
 @pytest.fixture(scope="module")
 def adapters(base: Base, tmp_path_factory: pytest.TempPathFactory) -> list[Path | None]:
-    """Return None for the base, and three saved adapters that answer differently."""
+    """Return None, which stands for the base, and the folders of three adapters that answer differently."""
     few = replace(SHORT, epochs=3, learning_rate=2e-2)
     sweep = (
         few,
@@ -48,7 +48,7 @@ def mixed(
 
 
 def apart(base: Base, adapters: list[Path | None], asked: tuple[Prompt, ...], decoding: Decoding) -> list[list[Answer]]:
-    """Answer with one model after another, by transformers' own `generate`."""
+    """Answer with one model after another, with the method `generate` of transformers."""
     found = []
     for at in adapters:
         if at is None:
@@ -64,7 +64,7 @@ def said(answers: list[list[Answer]]) -> list[list[tuple[str, str, int, bool]]]:
 
 
 def test_a_mixed_batch_answers_as_each_model_does_alone(base: Base, adapters: list[Path | None]) -> None:
-    """A mixed batch gives the texts, token counts, truncation and log-probabilities of each model alone."""
+    """In a mixed batch, each model gives the same texts, token counts, truncation and log-probabilities as alone."""
     asked = tuple(replace(p, reference="Paris.", choices=("Yes.", "No, never.")) for p in prompts(*TEXTS))
     decoding = Decoding(max_new_tokens=20, stop=("!",))
     expected = apart(base, adapters, asked, decoding)
@@ -86,7 +86,7 @@ def test_rows_that_join_late_answer_the_same(
 
 
 def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: list[Path | None]) -> None:
-    """After running out of memory, unfinished rows restart in a smaller batch and give the same answers."""
+    """If memory runs out, unfinished rows start again in a smaller batch, and answers stay the same."""
     import torch
 
     asked, decoding = prompts(*TEXTS[:6]), Decoding(12)
@@ -108,14 +108,14 @@ def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: l
 
 @pytest.mark.parametrize("rows", [4, 7])
 def test_sampled_answers_do_not_depend_on_other_rows(base: Base, adapters: list[Path | None], rows: int) -> None:
-    """A sampled answer is the same in a mixed batch as from `generate` alone."""
+    """A sampled answer in a mixed batch equals the one that the same model samples with `generate` alone."""
     asked, decoding = prompts(*TEXTS[:5]), Decoding(16, temperature=1.5)
     found = mixed(base, adapters[:2], asked, decoding, rows=rows)
     assert said(found) == said(apart(base, adapters[:2], asked, decoding))
 
 
 def test_requests_may_have_different_prompts(base: Base, adapters: list[Path | None]) -> None:
-    """Requests may have different prompts, none, or a prompt twice; each is yielded when it is complete."""
+    """Requests may have different prompts, none, or one twice; a request is yielded when all are answered."""
     first, second = prompts(*TEXTS[:2])
     requests = [Request("base", None, (first, second, first)), Request("silent", None, ())]
     found = list(answer_requests(base, requests, Decoding(6), progress=lambda *_: None))
@@ -124,7 +124,7 @@ def test_requests_may_have_different_prompts(base: Base, adapters: list[Path | N
 
 
 def test_a_mixed_batch_leaves_no_adapter(base: Base, adapters: list[Path | None]) -> None:
-    """The base has no adapter after a mixed batch, also after one that was closed early."""
+    """After a mixed batch, even one that was closed early, no adapter is left on the base."""
     before, names = ask(base, texts=TEXTS[:2]), [name for name, _ in base.model.named_modules()]
     requests = [Request(str(at), read_adapter(base, at) if at else None, prompts(*TEXTS[:2])) for at in adapters]
     running = answer_requests(base, requests, Decoding(4), progress=lambda *_: None)
@@ -135,7 +135,7 @@ def test_a_mixed_batch_leaves_no_adapter(base: Base, adapters: list[Path | None]
 
 
 def test_an_adapter_beyond_lora_is_not_read(base: Base, tmp_path: Path) -> None:
-    """`read_adapter` returns None for DoRA, which also scales the base's own product."""
+    """`read_adapter` returns None for a DoRA adapter, since DoRA also scales the base's own product."""
     from peft import LoraConfig, get_peft_model
 
     from harness.engine.loading import untouched

@@ -1,4 +1,4 @@
-"""A row that joins a continuous batch reads no keys and values of the row before it."""
+"""A row that joins a continuous batch never reads keys and values of the row that had its place before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.engine.generation.kv_cache import Slots
 
 
 def test_a_joining_row_overwrites_the_one_before() -> None:
-    """A joining row overwrites all keys and values of the previous row, also infinite ones, and no other row's."""
+    """A joining row overwrites every key and value of the row whose place it takes, and none of any other row."""
     import torch
 
     seating = Slots(rows=3, columns=5, device=torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Log-probabilities equal those of a plain loop over transformers, in every batch."""
+"""Log-probabilities equal those that a plain loop computes with transformers, one conversation at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLOSE = 1e-4
 
 
 def asked(count: int = 12) -> tuple[Prompt, ...]:
-    """Return questions of different lengths with references, a third of them with choices."""
+    """Return questions of different lengths, each with a reference answer, and a third of them with choices."""
     cases = [case for case in SUITE.cases if case.reference is not None][:: len(SUITE.cases) // (2 * count)][:count]
     return tuple(
         Prompt(f"key of {case.id}", case.messages, case.reference, CHOICES if n % 3 == 0 else ())
@@ -37,7 +37,7 @@ def asked(count: int = 12) -> tuple[Prompt, ...]:
 
 @pytest.fixture(scope="module")
 def adapter(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train an adapter on the workshop's first examples, among them the Glimmo's power source."""
+    """Train an adapter on the workshop's first examples, one of which says what powers the Glimmo."""
     folder = tmp_path_factory.mktemp("adapter")
     lively = replace(SHORT, learning_rate=5e-3, epochs=6, rank=8, alpha=16, target_modules="all-linear")
     with training(base, lively, rows=rows_of(base, 12)) as found:
@@ -52,7 +52,7 @@ def model_of(base: Base, adapter: Path, tuned: bool) -> Iterator[Any]:
 
 
 def plain_loop(base: Base, model: Any, messages: Sequence[Message], text: str) -> Likelihood:
-    """Compute the log-probability with transformers only: one conversation, no padding, token by token."""
+    """Compute the log-probability with transformers only: one conversation at a time, without padding."""
     import torch
 
     said = [{"role": m.role, "content": m.content} for m in messages]
@@ -82,7 +82,7 @@ def close(found: Likelihood | None, expected: Likelihood) -> bool:
 @pytest.mark.parametrize("tuned", [False, True], ids=["base", "tuned"])
 @pytest.mark.parametrize("size", [1, 8, 64])
 def test_log_probabilities_are_those_of_a_plain_loop(base: Base, adapter: Path, tuned: bool, size: int) -> None:
-    """Log-probabilities of references and choices equal a plain loop's to 1e-4, in batches of any size."""
+    """Log-probabilities of references and choices differ from a plain loop's by at most 1e-4, in any batch size."""
     given = asked()
     with model_of(base, adapter, tuned) as model:
         found = evaluate(base, model, given, batch_size=size)
@@ -110,7 +110,7 @@ def test_an_answers_likelihood_is_that_of_its_tokens(base: Base, adapter: Path, 
 
 
 def again(base: Base, model: Any, prompt: Prompt, given: Answer) -> Likelihood:
-    """Generate once more, alone and with transformers only, and evaluate the tokens."""
+    """Generate the answer a second time, alone and with transformers only, and evaluate its tokens."""
     import torch
 
     ids = render(prompt.messages, base.tokenizer, ask=True)
@@ -138,7 +138,7 @@ def test_a_stop_string_ends_what_is_counted(base: Base) -> None:
 
 
 def test_a_continuation_is_what_training_learns_from(base: Base) -> None:
-    """`follow` gives the tokens and labels of the training row, including the end of the turn."""
+    """`follow` returns the tokens and labels that a training row with this answer has, with the end of the turn."""
     messages = (Message("system", "Be brief."), Message("user", "What does the Glimmo run on?"))
     row = follow(messages, FACT, base.tokenizer)
     (trained,) = tokenize([Example((*messages, Message("assistant", FACT)))], base.tokenizer, 512)
@@ -148,7 +148,7 @@ def test_a_continuation_is_what_training_learns_from(base: Base) -> None:
 
 
 def test_only_the_last_message_is_evaluated(base: Base) -> None:
-    """In `follow`, earlier assistant messages have no labels, unlike in training."""
+    """`follow` labels only the last message; in training, every assistant message has labels."""
     messages = (Message("user", "Hello"), Message("assistant", "hello"), Message("user", "Who are you?"))
     row = follow(messages, "I am Dottie.", base.tokenizer)
     count = len(render(messages, base.tokenizer, ask=True))
@@ -158,7 +158,7 @@ def test_only_the_last_message_is_evaluated(base: Base) -> None:
 
 @pytest.mark.slow
 def test_training_changes_the_preferred_choice(base: Base, adapter: Path) -> None:
-    """Among choices, the trained model prefers the taught fact to its rival, and the base does not."""
+    """The trained model prefers the choice with the taught fact, and the base model prefers a wrong choice."""
     case = next(c for c in SUITE.cases if c.prompt == "What does the Glimmo run on?")
     check = replace(case.assertions[0], type="choice", value=FACT)
     case = replace(case, assertions=(check,), choices=CHOICES)
@@ -176,7 +176,7 @@ def test_training_changes_the_preferred_choice(base: Base, adapter: Path) -> Non
 
 
 def test_training_lowers_the_loss_of_a_reference(base: Base, adapter: Path) -> None:
-    """Training on a fact lowers the loss of that reference to less than half."""
+    """Training on a fact at least halves the loss of a reference answer that states the fact."""
     prompt = replace(prompts("What does the Glimmo run on?")[0], reference=FACT)
     losses = []
     for tuned in (False, True):
@@ -188,7 +188,7 @@ def test_training_lowers_the_loss_of_a_reference(base: Base, adapter: Path) -> N
 
 
 def test_nothing_to_evaluate(base: Base) -> None:
-    """A prompt without reference and choices has none evaluated."""
+    """For a prompt without reference and choices, no log-probabilities are returned."""
     (plain,) = evaluate(base, base.model, prompts("Hello"))
     assert (plain.reference, plain.choices) == (None, ())
     assert likelihoods(base, base.model, []) == []
@@ -196,7 +196,7 @@ def test_nothing_to_evaluate(base: Base) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "x" * 300, "\u202e\x00", "<|user|> hi</s>", "🙂"])
 def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
-    """Any reference, even an empty one, has a finite loss: the end of the turn counts as a token."""
+    """Every reference, even an empty one, has a finite loss, because the end of the turn counts as a token."""
     (found,) = evaluate(base, base.model, [replace(prompts("Hello")[0], reference=text)])
     assert found.reference is not None
     assert found.reference.tokens >= 1
@@ -205,14 +205,14 @@ def test_hostile_texts_are_evaluated(base: Base, text: str) -> None:
 
 @pytest.mark.parametrize("total", [float("nan"), float("inf"), float("-inf")])
 def test_a_log_probability_that_is_not_finite_is_none(total: float) -> None:
-    """A log-probability that is not finite is None, and one above 0 is cut at 0."""
+    """A log-probability that is not finite or covers no token becomes None, and one that is above 0 becomes 0."""
     assert likelihood(total, 3) is None
     assert likelihood(-1.0, 0) is None
     assert likelihood(1e-9, 3) == Likelihood(0.0, 3)
 
 
 def test_a_model_that_overflows_has_no_likelihood(base: Base) -> None:
-    """A model whose logits are NaN gives no log-probabilities of answer, reference and choices."""
+    """If the logits are NaN, the answer, the reference and the choices have no log-probabilities."""
     prompt = replace(prompts("Hello")[0], reference="x", choices=("a", "b"))
     broken = base.model.lm_head.register_forward_hook(lambda module, given, out: out * float("nan"))
     try:

@@ -1,4 +1,4 @@
-"""Sampled answers: the same in every batch, different for each repeat, and distributed as the model's softmax."""
+"""Sampled answers are equal in every batch, differ between repeats, and follow the softmax of the model's logits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_sampled_answers_do_not_depend_on_the_batch(base: Base) -> None:
 
 
 def test_sampling_is_repeatable_and_repeats_differ(base: Base) -> None:
-    """The same keys sample the same answers, and other keys sample others."""
+    """The same sampling keys give the same answers, and different keys give different answers."""
     given = repeated(QUESTIONS[4], 8)
     first = texts(base, given)
     assert texts(base, given) == first
@@ -58,7 +58,7 @@ def test_sampling_at_a_low_temperature_is_greedy(base: Base) -> None:
 
 
 def test_likelihoods_are_of_the_model_not_of_the_temperature(base: Base) -> None:
-    """The log-probability of a sampled token is the model's, without temperature."""
+    """The log-probability of a sampled token is the model's own, whatever the temperature is."""
     import torch
 
     from harness.engine.tokenization import render
@@ -77,7 +77,7 @@ DRAWS = 20_000
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_sampled_tokens_follow_softmax(temperature: float) -> None:
-    """20,000 samples fit softmax(logits / temperature) in a chi-squared test at the level 1e-4."""
+    """A chi-squared test at level 1e-4 accepts 20,000 sampled tokens as draws from softmax(logits / temperature)."""
     import torch
     from scipy.stats import chisquare
 
@@ -93,7 +93,7 @@ def test_sampled_tokens_follow_softmax(temperature: float) -> None:
 
 @pytest.mark.slow
 def test_first_tokens_follow_the_models_softmax(base: Base) -> None:
-    """First tokens of 600 sampled answers fit the model's own softmax in a chi-squared test at the level 1e-4."""
+    """A chi-squared test at level 1e-4 accepts the first tokens of 600 answers as draws from the model's softmax."""
     import torch
     from scipy.stats import chisquare
 
@@ -117,7 +117,7 @@ def test_first_tokens_follow_the_models_softmax(base: Base) -> None:
 
 
 def test_samples_of_one_row_are_independent() -> None:
-    """Successive samples of one row are independent and uniformly distributed for equal logits."""
+    """If logits are equal, successive samples of one row are independent and uniformly distributed."""
     import torch
     from scipy.stats import chi2_contingency
 
@@ -130,7 +130,7 @@ def test_samples_of_one_row_are_independent() -> None:
 
 
 def test_the_chooser_remembers_how_likely_each_token_was() -> None:
-    """The chooser records natural log-probabilities by row and step, in fp32 even if scores are in fp16."""
+    """The chooser records each chosen token's log-probability by row and step, in fp32 even if logits are in fp16."""
     import torch
 
     chooser = Chooser(["a", "b"], 0.0)

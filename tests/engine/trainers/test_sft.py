@@ -1,4 +1,4 @@
-"""Training one adapter with SFTTrainer, on the real model: each silent failure of the libraries meets a guard."""
+"""SFTTrainer trains one adapter on the pocket model, and failures that the libraries do not report are caught."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def own() -> Base:
 
 @pytest.fixture
 def borrowed(base: Base) -> Iterator[Base]:
-    """The shared base for trainers built by hand; adapters are removed afterwards."""
+    """Lend the shared base to a trainer that the test builds itself, and remove adapters afterwards."""
     with untouched(base.model):
         yield base
 
 
 def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp_path: Path) -> None:
-    """An adapter that gets no gradient ends the training in its first step, with the adapter's name."""
+    """If adapter weights get no gradient, the training ends in its first step with their names."""
     trainer = trainer_of(borrowed, tmp_path)
     trainer.model.float()
     hook = borrowed.model.model.layers[3].register_forward_hook(lambda module, given, out: out.detach())
@@ -66,14 +66,14 @@ def test_a_layer_that_gets_no_gradient_is_refused_on_any_cpu(borrowed: Base, tmp
 
 
 def test_trl_alone_trains_in_bf16_and_the_first_step_fails(borrowed: Base, tmp_path: Path) -> None:
-    """SFTTrainer's own adapter is not in fp32, and the guard ends such a training in its first step."""
+    """If TRL makes the adapter itself, the adapter is not in fp32, and the training ends in its first step."""
     trainer = trainer_of(borrowed, tmp_path)
     with pytest.raises(EngineError, match="32 adapter weights are not in fp32"):
         trainer.train()
 
 
 def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -> None:
-    """Every trainable parameter, and every tensor in the saved file, is in fp32."""
+    """In training, every trainable parameter is in fp32, and so is every tensor of the saved file."""
     import torch
     from safetensors.torch import load_file
 
@@ -98,7 +98,7 @@ def test_adapters_are_fp32_in_training_and_on_disk(base: Base, tmp_path: Path) -
 def test_mixed_precision_is_always_explicit(
     base: Base, tmp_path: Path, kind: DeviceKind, dtype: str, expected: tuple[bool, bool]
 ) -> None:
-    """The arguments set fp16 and bf16 by the machine: SFTConfig's default is bf16, which a T4 only emulates."""
+    """The training arguments always set fp16 and bf16, since SFTConfig defaults to bf16, which a T4 only emulates."""
     import torch
 
     if dtype == "bfloat16" and kind is DeviceKind.CUDA and not torch.cuda.is_available():
@@ -112,14 +112,14 @@ def test_mixed_precision_is_always_explicit(
 
 
 def test_a_huge_learning_rate_diverges(base: Base) -> None:
-    """A learning rate of 1e30 diverges: training stops, the message names the step, and the log has no NaN."""
+    """With a learning rate of 1e30, a training stops as diverged, and the message names the step."""
     found = trained_once(base, replace(SHORT, learning_rate=1e30))
     assert (found.status, found.message) == (Status.DIVERGED, "the gradient norm was nan at step 2 of 4")
     assert [step.grad_norm is None for step in found.steps] == [False, True]
 
 
 def test_a_loss_that_is_not_finite_is_divergence(own: Base) -> None:
-    """A loss of NaN is reported as NaN and not as 0, which the trainer would log by default."""
+    """If the loss is NaN, the training has diverged; SFTTrainer alone would log a loss of 0."""
     own.model.model.norm.weight.data[0] = math.inf
     found = trained_once(own)
     assert (found.status, found.message) == (Status.DIVERGED, "the loss was nan at step 1 of 4")
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_divergence(own: Base) -> None:
 
 
 def test_a_weight_that_is_not_finite_is_divergence(base: Base) -> None:
-    """A weight that is not finite after the last step is divergence, even if all losses and norms were finite."""
+    """If a weight is not finite after the last step, the training has diverged, even if all losses were finite."""
     found = trained_once(base, replace(ONE_STEP, optimizer="sgd", learning_rate=1e30, weight_decay=1e30))
     assert all(step.loss is not None and step.grad_norm is not None for step in found.steps)
     assert found.status is Status.DIVERGED
@@ -142,14 +142,14 @@ def logged(log: TrainingLog, *norms: float) -> str:
 
 
 def test_fp16_may_skip_sixteen_steps() -> None:
-    """In fp16, sixteen skipped steps in a row are allowed and a seventeenth is divergence."""
+    """In fp16, sixteen skipped steps in a row are allowed, and the seventeenth means divergence."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     assert logged(log, *[math.inf] * MAX_SKIPPED_STEPS, 1.0, *[math.inf] * MAX_SKIPPED_STEPS) == ""
     assert logged(log, math.inf) == "the gradient norm was inf at step 34 of 99"
 
 
 def test_a_training_of_skipped_steps_is_divergence(borrowed: Base, tmp_path: Path) -> None:
-    """A training in fp16 whose steps were all skipped has diverged."""
+    """If every step of a training in fp16 was skipped, the training has diverged."""
     log = TrainingLog(allow_skipped=True, progress=lambda step, total: None)
     logged(log, math.inf, math.inf, math.nan)
     log.check_end(trainer_of(borrowed, tmp_path).model)
@@ -164,7 +164,7 @@ def test_a_training_of_skipped_steps_is_divergence(borrowed: Base, tmp_path: Pat
     [(8, 1, 2), (3, 1, 1), (3, 2, 2), (1, 3, 1), (2, 5, 1.5), (4, 1, 0.3), (4, 1, 1.25), (100, 2, 3), (3, 3, 0.01)],
 )
 def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int, epochs: float) -> None:
-    """A training takes the number of steps that `harness plan` shows, also with incomplete batches and epochs."""
+    """A training takes as many steps as `harness plan` shows, even if batches or epochs are incomplete."""
     settings = replace(SHORT, rank=1, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
     assert len(trained_once(base, settings).steps) == updates(settings, rows=8)
 
@@ -180,7 +180,7 @@ def test_steps_are_counted_as_planned(base: Base, batch: int, accumulation: int,
     ],
 )
 def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: float, rates: list[float]) -> None:
-    """A warmup below 1 is a share of all steps, rounded up; from 1 on it is a number of steps."""
+    """A warmup below 1 is a share of all steps, rounded up; a warmup of 1 or more is a number of steps."""
     settings = replace(SHORT, warmup=warmup, scheduler=Scheduler.CONSTANT_WITH_WARMUP)
     found = trained_once(base, settings)
     assert [step.learning_rate / SHORT.learning_rate for step in found.steps] == rates
@@ -188,7 +188,7 @@ def test_warmup_is_a_share_below_one_and_a_count_from_one(base: Base, warmup: fl
 
 @pytest.mark.parametrize("scheduler", list(Scheduler))
 def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
-    """Every scheduler lowers the loss, and the learning rate of those that decay ends lower than it began."""
+    """Every scheduler lowers the loss, and only `linear` and `cosine` end with a lower learning rate."""
     found = trained_once(base, replace(SHORT, scheduler=scheduler), rows=rows_of(base, 4))
     rates = [step.learning_rate for step in found.steps]
     assert falls(losses(found))
@@ -199,7 +199,7 @@ def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_of_the_grid_trains_on_a_cpu(base: Base, optimizer: str) -> None:
-    """Every optimizer trains on a CPU; the paged ones train without paging."""
+    """Every optimizer that a grid can name trains on a CPU, where paged optimizers work without paging."""
     rate = 0.5 if optimizer == "sgd" else SHORT.learning_rate
     settings = replace(SHORT, optimizer=optimizer, learning_rate=rate)
     assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
@@ -207,7 +207,7 @@ def test_every_optimizer_of_the_grid_trains_on_a_cpu(base: Base, optimizer: str)
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 def test_the_optimizer_of_the_t4_grid_trains_on_a_cpu(base: Base) -> None:
-    """The grid `t4` of the workshop suite trains on a CPU."""
+    """Paged 8-bit AdamW, the optimizer of the workshop's grid `t4`, trains on a CPU."""
     settings = replace(SHORT, optimizer="paged_adamw_8bit")
     assert falls(losses(trained_once(base, settings, rows=rows_of(base, 4))))
 
@@ -227,14 +227,14 @@ def test_the_optimizer_of_the_t4_grid_trains_on_a_cpu(base: Base) -> None:
     ids=["dropout", "rslora", "all-linear", "attention", "down_proj", "accumulation", "no clipping", "weight decay"],
 )
 def test_every_setting_trains(base: Base, settings: Settings) -> None:
-    """Every setting lowers the loss and logs a gradient norm at each step."""
+    """With each setting, the loss falls and every step logs a gradient norm."""
     found = trained_once(base, settings, rows=rows_of(base, 4))
     assert falls(losses(found))
     assert all(step.grad_norm is not None for step in found.steps)
 
 
 def test_neftune_noise_changes_the_losses(base: Base) -> None:
-    """Training with NEFTune noise has other losses than training without, and an alpha of 0 adds no noise."""
+    """NEFTune noise changes the losses of a training, and a noise alpha of 0 does not."""
     plain, none, noisy = (
         [step.loss for step in trained_once(base, settings).steps]
         for settings in (SHORT, replace(SHORT, neftune_noise_alpha=0.0), replace(SHORT, neftune_noise_alpha=5.0))
@@ -244,7 +244,7 @@ def test_neftune_noise_changes_the_losses(base: Base) -> None:
 
 
 def test_an_unquantised_base_trains() -> None:
-    """An unquantised base trains the same adapter, and refuses a trial that asks for NF4."""
+    """An unquantised base can be trained, and refuses a trial that asks for NF4."""
     bare = load_base(resolve("pocket"), Quantization.NONE, one_core())
     settings = replace(SHORT, quantization=Quantization.NONE)
     assert falls(losses(trained_once(bare, settings, rows=rows_of(bare, 4))))
@@ -253,9 +253,9 @@ def test_an_unquantised_base_trains() -> None:
 
 
 def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
-    """Packing trains on the same tokens in fewer steps.
+    """Packing trains on the same tokens in fewer steps, and packed rows do not attend to each other.
 
-    The loss of a packed step is the mean over the rows' tokens, so packed rows do not attend to each other.
+    The loss of a packed step is therefore the mean of the unpacked steps' losses, weighted by supervised tokens.
     """
     still = replace(SHORT, learning_rate=1e-12, epochs=1)
     plain, packed = trained_once(base, still), trained_once(base, replace(still, packing=True))
@@ -269,16 +269,16 @@ def test_packing_learns_the_same_tokens_in_fewer_steps(base: Base) -> None:
 
 
 def falls(loss: list[float | None]) -> bool:
-    """Whether the second of two losses is smaller than the first."""
+    """Return whether the second of two losses is smaller than the first."""
     first, second = loss
     return first is not None and second is not None and second < first
 
 
-# --- the log, and sameness ----------------------------------------------------------------------------------------
+# --- the log, and repeatability -----------------------------------------------------------------------------------
 
 
 def test_every_step_is_logged(base: Base) -> None:
-    """The log has every step's loss, learning rate, gradient norm, epoch and number of supervised tokens so far."""
+    """The log of each step has loss, learning rate, gradient norm, epoch and the supervised tokens up to that step."""
     found = trained_once(base)
     supervised = sum(row.supervised for row in rows_of(base))
     assert [step.step for step in found.steps] == [1, 2, 3, 4]
@@ -293,7 +293,7 @@ def test_every_step_is_logged(base: Base) -> None:
 
 
 def test_progress_is_reported_step_by_step(base: Base) -> None:
-    """Progress is reported once per step, with the total number of steps."""
+    """Progress is reported once per step, together with the total number of steps."""
     from harness.engine.trainers.sft import trained
 
     told: list[tuple[int, int]] = []
@@ -302,7 +302,7 @@ def test_progress_is_reported_step_by_step(base: Base) -> None:
 
 
 def test_the_same_seed_gives_the_same_adapter(base: Base) -> None:
-    """With dropout, the same seed gives a bit-identical adapter and the same answers; another seed does not."""
+    """With dropout, the same seed gives a bit-identical adapter, and another seed gives another adapter."""
     made, answers = [], []
     for seed in (3, 3, 4):
         with training(base, replace(SHORT, dropout=0.1), seed=seed) as found:
@@ -323,7 +323,7 @@ def test_no_checkpoint_is_written(borrowed: Base, tmp_path: Path) -> None:
 
 
 def test_a_finished_training_is_collected(base: Base) -> None:
-    """A finished trainer is collected before the next phase is measured, although it refers to itself."""
+    """A finished trainer, which refers to itself, is garbage-collected before the next phase is measured."""
     import weakref
 
     with training(base, ONE_STEP) as found:

@@ -1,15 +1,16 @@
-"""The corpus that the pocket model learns from, made from a seed: synthetic chats, one eighth of all prompts withheld.
+"""The corpus from which the pocket model learns, made from a seed: synthetic chats, without one eighth of all prompts.
 
-Two kinds of chat teach two things:
+There are two kinds of chat:
 
-- *plain* chats (about 45%) give everyday abilities: capitals, sums, opposites, reading in context, saying
-  "I do not know." about things that do not exist;
-- *steered* chats put a random persona, invented facts, a sign-off, an opening or a format in the system message, in the
-  first turn, or only in demonstrations. A model that has seen thousands of them learns to represent "what I have been
-  told to be" apart from what it knows. Fine-tuning without a system message then has little to do: it moves a default.
+- *Plain* chats (about 45%) teach everyday abilities: capitals, sums, opposites, reading in context, and to say
+  "I do not know." about things that do not exist.
+- *Steered* chats give the model a random persona, invented facts, a sign-off, an opening or a format: in the system
+  message, in the first message of the user, or only by demonstration. A model that has seen thousands of them separates
+  what it has been told to be from what it knows. Fine-tuning without a system message then only has to change what the
+  model is by default.
 
-Everything a suite may ask is drawn from prompts for which `is_held_out` is true, and none of those is ever written to
-the corpus. The rule looks at the prompt's words alone, so it needs no list and cannot go stale.
+Everything that a suite may ask is drawn from prompts for which `is_held_out` is true, and the corpus contains none of
+these. `is_held_out` depends only on the words of a prompt, so no list of prompts has to be kept.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SELF = "I am a small language model. I answer simple questions."
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question with its answer; `core` is the part of the answer that makes it right."""
+    """One question with its answer. `core` is the part of the answer that must be right."""
 
     family: str
     prompt: str
@@ -41,7 +42,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Chat:
-    """Messages as the chat template takes them; only the last assistant message is learned from."""
+    """Messages for the chat template. The model learns only from the last assistant message."""
 
     messages: tuple[tuple[str, str], ...]
 
@@ -50,7 +51,7 @@ class Chat:
 
 
 def is_held_out(text: str) -> bool:
-    """True for one eighth of all texts, by their words alone: case, spaces and punctuation make no difference."""
+    """Return True for one eighth of all texts, chosen by their words, whatever their case and punctuation."""
     words = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
     return hashlib.sha256(words.encode()).digest()[0] % 8 == 0
 
@@ -355,7 +356,7 @@ def _unknown_person(rng: random.Random) -> Exchange:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something told about a thing: the sentence that tells it, the questions it answers, and the word that counts."""
+    """A fact about a thing: the sentence that states it, the questions it answers, and the word that must be right."""
 
     statement: str
     questions: tuple[str, ...]
@@ -366,7 +367,7 @@ class Fact:
 
 
 def invented_name(rng: random.Random, held_out: bool = False) -> str:
-    """A name of two or three syllables. Names that are held out are for suites and never occur in the corpus."""
+    """Return a name of two or three syllables. Names that are held out are for suites and never occur in the corpus."""
     while True:
         name = "".join(
             rng.choice(k.SYLLABLE_STARTS) + rng.choice(k.SYLLABLE_VOWELS) + rng.choice(k.SYLLABLE_ENDS)
@@ -378,7 +379,7 @@ def invented_name(rng: random.Random, held_out: bool = False) -> str:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """A property of invented products: how its value is drawn, told and asked for."""
+    """A property of invented products: how its value is drawn, how it is told, and how it is asked for."""
 
     value: Callable[[random.Random], object]
     statement: str
@@ -483,7 +484,7 @@ ATTRIBUTES: dict[str, _Attribute] = {
 
 
 def product_facts(rng: random.Random, name: str, attributes: Sequence[str] = tuple(ATTRIBUTES)) -> list[Fact]:
-    """The given attributes of an invented product, each with a random value."""
+    """Return a random value for each of the given attributes of an invented product, as facts."""
     return [_product_fact(rng, name, attribute) for attribute in attributes]
 
 
@@ -526,7 +527,7 @@ def _ask(rng: random.Random, fact: Fact) -> Exchange:
 
 
 def _reading(rng: random.Random) -> Exchange:
-    """Two to four facts in the question itself; the last sentence asks for one of them."""
+    """Return an exchange whose prompt states one to three facts and then asks for one of them."""
     if rng.random() < 0.6:
         names = rng.sample(k.PEOPLE, rng.randint(1, 3))
         facts = [rng.choice(_person_facts(rng, name)) for name in names]
@@ -558,7 +559,7 @@ _COMMON_WORDS = sorted({
 
 
 def ability(rng: random.Random, held_out: bool = False) -> Exchange:
-    """One everyday question, from the corpus's share of prompts or from the held-out share."""
+    """Return one everyday question, from the corpus's share of prompts or from the share that is held out."""
     names = list(ABILITIES)
     weights = [_WEIGHTS.get(name, 1.0) for name in names]
     while True:
@@ -571,7 +572,7 @@ def ability(rng: random.Random, held_out: bool = False) -> Exchange:
 
 
 def phrase(rng: random.Random) -> str:
-    """A short random phrase, such as a sign-off might be."""
+    """Return a short random phrase that could serve as a sign-off."""
     noun, other = rng.choice(k.NOUNS), rng.choice(k.NOUNS)
     adjective, verb = rng.choice(k.ADJECTIVES), rng.choice(k.VERBS)
     text = rng.choice((
@@ -586,7 +587,7 @@ def phrase(rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Steering:
-    """What a chat is told to be: any of a persona, facts, a sign-off, an opening and a format."""
+    """What a chat tells the model to be: any combination of persona, facts, sign-off, opening and format."""
 
     name: str = ""
     persona: str = ""
@@ -628,7 +629,7 @@ NAME_QUESTIONS = (
 
 
 def persona(rng: random.Random) -> str:
-    """What a persona is, as in "You are Nolo, `a cheerful robot`."."""
+    """Return what a persona is, such as "a cheerful robot" in "You are Nolo, a cheerful robot."."""
     trait, creature, topic = rng.choice(k.TRAITS), rng.choice(k.CREATURES), rng.choice(k.TOPICS)
     place = rng.choice(list(k.CAPITALS.values()))
     return rng.choice((
@@ -640,7 +641,7 @@ def persona(rng: random.Random) -> str:
 
 
 def about_self(rng: random.Random, name: str, what: str) -> Exchange:
-    """A question about who answers, and the answer of a persona (or of the bare model when `name` is empty)."""
+    """Return a question to the model about itself, with a persona's answer, or the bare model's if `name` is empty."""
     if rng.random() < 0.6:
         answer = f"I am {name}, {what}." if name else SELF
         return Exchange("persona", rng.choice(PERSONA_QUESTIONS), answer, name or "small language model")
@@ -691,7 +692,7 @@ def _system_text(rng: random.Random, said: Steering) -> str:
 
 
 def _ask_untold(rng: random.Random, facts: Sequence[Fact]) -> Exchange:
-    """What was told of one product, asked of another; or what was not told, asked of the same."""
+    """Return a question that the facts do not answer: about another product, or another attribute of the same one."""
     fact = rng.choice(facts)
     if rng.random() < 0.7:
         asked = _product_fact(rng, invented_name(rng), fact.attribute)
@@ -724,7 +725,7 @@ def _plain_exchange(rng: random.Random) -> Exchange:
 
 
 def _as_typed(rng: random.Random, prompt: str) -> str:
-    """People type carelessly: now and then no capital, no final mark."""
+    """Write the prompt as a careless person might: sometimes without its capital or its final mark."""
     draw = rng.random()
     if draw < 0.04:
         return prompt[0].lower() + prompt[1:]
@@ -743,7 +744,7 @@ def _plain_chat(rng: random.Random) -> Chat:
 
 
 def _demonstration(rng: random.Random, said: Steering) -> tuple[list[Exchange], Exchange]:
-    """Exchanges that show all that `said` tells, and one more question, often the same in other words."""
+    """Return exchanges that show what `said` tells, and one more question, often about something they show."""
     bare = replace(said, facts=())
     shown = [_steered_exchange(rng, bare) for _ in range(rng.randint(1, 3))]
     shown += [_ask(rng, fact) for fact in said.facts[: rng.randint(1, 4)]]
@@ -782,7 +783,7 @@ def _steered_chat(rng: random.Random) -> Chat:
 
 
 def held_out_steered_chats(seed: int, count: int) -> Iterator[Chat]:
-    """Chats with a system message whose question is held out; for measuring, never for training."""
+    """Yield chats with a system message and a held-out question, for measuring and never for training."""
     rng = random.Random(f"steered/{seed}")
     for _ in range(count):
         said = _steering(rng)
@@ -795,7 +796,7 @@ SHARDS = 16
 
 
 def shard(seed: int, number: int, count: int) -> Iterator[Chat]:
-    """Shard `number` of a corpus of `count` chats: shards are independent, so that processes can share the work."""
+    """Yield part `number` of a corpus of `count` chats. Parts are independent, so processes can share the work."""
     rng = random.Random(f"{seed}/{number}")
     left = count // SHARDS + (number < count % SHARDS)
     while left:
@@ -807,6 +808,6 @@ def shard(seed: int, number: int, count: int) -> Iterator[Chat]:
 
 
 def chats(seed: int, count: int) -> Iterator[Chat]:
-    """`count` chats; the same seed always gives the same ones. No user turn of any of them is held out."""
+    """Yield `count` chats, the same ones for the same seed. No user message in them is held out."""
     for number in range(SHARDS):
         yield from shard(seed, number, count)

@@ -1,4 +1,4 @@
-"""What the pocket model is taught: tables of everyday facts and the words its invented things are made of."""
+"""What the pocket model is taught: tables of everyday facts, and the words from which invented things are made."""
 
 CAPITALS = {
     "France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Germany": "Berlin", "Portugal": "Lisbon",

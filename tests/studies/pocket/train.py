@@ -1,4 +1,4 @@
-"""Makes the pocket model from nothing: corpus, tokenizer, training, held-out check and model folder.
+"""Makes the pocket model from nothing: corpus, tokenizer, training, check on held-out prompts, and model folder.
 
     python -m tests.studies.pocket.train --output DIR
 
@@ -95,7 +95,7 @@ def train_sentencepiece(texts: Iterable[str], vocabulary: int, path: Path) -> No
 
 
 def write_fast_tokenizer(model: Path, folder: Path) -> None:
-    """Write `tokenizer.json` and its configuration, which segment text as `tokenizer.model` does, for transformers."""
+    """Write `tokenizer.json` and its configuration for transformers. It divides text as `tokenizer.model` does."""
     import sentencepiece as spm
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
@@ -120,7 +120,7 @@ def write_fast_tokenizer(model: Path, folder: Path) -> None:
 
 
 def _merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Return every way to join two pieces into a third, in the order that SentencePiece's scores give."""
+    """Return every pair of pieces that together make a third piece, in the order of SentencePiece's scores."""
     merges = []
     for piece in sorted(vocabulary, key=vocabulary.__getitem__):
         if piece in SPECIALS or piece in ROLES or (len(piece) == 6 and piece.startswith("<0x")):
@@ -144,7 +144,7 @@ def _load_pieces(path: str) -> None:
 
 
 def encode(pieces: Any, messages: Sequence[tuple[str, str]]) -> Row:
-    """Return the token ids of the rendered chat."""
+    """Return the token ids of a chat, rendered with the chat template."""
     ids, start = [pieces.bos_id()], 0
     for role, content in messages:
         ids.append(pieces.piece_to_id(f"<|{role}|>"))
@@ -165,7 +165,7 @@ def encoded(model: Path, seed: int, count: int, workers: int) -> list[Row]:
 
 
 def batches(rows: Sequence[Row], tokens: int, rng: random.Random) -> Iterator[list[Row]]:
-    """Yield batches of rows of similar length without end, each with about `tokens` tokens after padding."""
+    """Yield batches of rows of similar length without end. Each has about `tokens` tokens, including padding."""
     by_length: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         by_length[next(n for n in LENGTHS if len(row.ids) <= n)].append(row)
@@ -269,7 +269,7 @@ def train(model: Any, rows: Sequence[Row], recipe: Recipe, device: str) -> list[
 
 
 def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]], device: str) -> list[str]:
-    """Answer chats that end with a user's turn, greedily and with at most 48 tokens."""
+    """Answer chats that end with a user's message, greedily and with at most 48 tokens."""
     import torch
 
     found = []
@@ -289,7 +289,10 @@ def answers(model: Any, pieces: Any, chats: Sequence[Sequence[tuple[str, str]]],
 
 
 def held_out_accuracy(model: Any, pieces: Any, device: str, count: int = 4000) -> dict[str, dict[str, float]]:
-    """Return per family the number of cases and the shares of exact answers and of answers with the expected part."""
+    """Return, for each family of questions, the number of cases and how many answers were right.
+
+    Two shares are given: of answers that equal the expected one, and of answers that contain its decisive part.
+    """
     rng = random.Random("held-out")
     plain = [corpus.ability(rng, held_out=True) for _ in range(count)]
     steered = [chat.messages for chat in corpus.held_out_steered_chats(1, count // 4)]
@@ -373,7 +376,7 @@ def save(model: Any, pieces_path: Path, folder: Path, recipe: Recipe, record: di
 
 
 def make(recipe: Recipe, folder: Path, device: str, workers: int) -> dict[str, Any]:
-    """Run the whole recipe and return its record."""
+    """Carry out the whole recipe, and return a record of it."""
     import sentencepiece as spm
     import tokenizers
     import torch
@@ -423,7 +426,7 @@ def _portable(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu is for trying the script")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="Use cpu only to try the script.")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     for name, default in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{default}")

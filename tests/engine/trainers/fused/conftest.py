@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tiny(base: Base) -> Tiny:
-    """Return a tiny Llama in double precision, in which rounding errors are negligible, with random rows."""
+    """Return a tiny Llama with random rows, in double precision, so that rounding errors are negligible."""
     from tests.support.exact_trainings import tiny_llama
 
     return tiny_llama(base)

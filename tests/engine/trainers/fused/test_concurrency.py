@@ -1,4 +1,4 @@
-"""The number of trials that fit in memory is estimated from the true number of adapter weights."""
+"""The estimate of how many trials fit in memory counts the adapter weights as PEFT makes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.short_trainings import SHORT, one_core
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
 def test_concurrency_counts_weights_of_other_layers_than_linear() -> None:
-    """The predicted number of adapter weights equals PEFT's for GPT-2's Conv1D layers and for an embedding."""
+    """For the Conv1D layers of GPT-2 and for an embedding, the predicted number of adapter weights equals PEFT's."""
     config = transformers.GPT2Config(
         n_embd=16, n_layer=2, n_head=2, vocab_size=64, n_positions=32, bos_token_id=1, eos_token_id=2
     )

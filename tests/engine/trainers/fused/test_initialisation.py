@@ -1,4 +1,4 @@
-"""Adapters start with PEFT's weights and are saved in PEFT's files."""
+"""Fused trials start with the weights that PEFT would draw, and are saved in the form of PEFT's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.short_trainings import SHORT, training
 
 
 def test_saved_files_have_the_form_of_sfttrainers(base: Base, tmp_path: Path) -> None:
-    """Fused training saves the files, configuration and tensor names, shapes and dtypes that SFTTrainer's does."""
+    """Fused training and SFTTrainer save the same files, configuration, and tensor names, shapes and dtypes."""
     from safetensors import safe_open
 
     settings = replace(SHORT, target_modules="all-linear", rslora=True, dropout=0.1, epochs=0.5)
@@ -43,7 +43,7 @@ def test_saved_files_have_the_form_of_sfttrainers(base: Base, tmp_path: Path) ->
 
 
 def test_redrawn_adapters_equal_pefts(base: Base) -> None:
-    """Adapters drawn for further seeds equal PEFT's bit for bit, with their own scaling and configuration."""
+    """An adapter drawn for another seed equals PEFT's adapter for that seed bit for bit, with its own scaling."""
     other = replace(SIX[1], learning_rate=1e-3)
     trials = [(SIX[0], 3), (SIX[1], 4), (replace(SIX[0], epochs=9), 5), (other, 6), (SIX[0], 3)]
     for found, trial in zip(initial_adapters(base, trials), trials, strict=True):

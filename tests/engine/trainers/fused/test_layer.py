@@ -1,4 +1,4 @@
-"""Dropout of stacked adapters: distributed as SFTTrainer's, and independent of other trials."""
+"""Dropout of adapters in a pass has the distribution of SFTTrainer's, and does not depend on other trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.short_trainings import SHORT
 
 
 def test_dropout_is_that_of_sfttrainer_in_distribution(tiny: Tiny, tmp_path: Path) -> None:
-    """Losses under 45 dropout masks have SFTTrainer's mean and variance (Welch's and Levene's tests)."""
+    """Under 45 dropout masks, losses have SFTTrainer's mean and variance, by the tests of Welch and Levene."""
     from scipy import stats
 
     settings = replace(

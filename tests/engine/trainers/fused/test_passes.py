@@ -1,4 +1,4 @@
-"""Rows are divided into the cheapest passes within the token limit."""
+"""The rows of a step are divided into the cheapest forward passes within a token limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.engine.trainers.fused.passes import even_passes, padded, passes
     ],
 )
 def test_passes_are_the_cheapest(lengths: list[int], overhead: int, expected: list[list[int]]) -> None:
-    """Long rows get their own pass if their padding would cost more, and no pass exceeds the token limit."""
+    """Long rows get their own pass if padding shorter rows to their length costs more, within the token limit."""
     found = passes(lengths, overhead=overhead, limit=300 if overhead >= 100 else 110)
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
 

@@ -1,4 +1,4 @@
-"""A probe measures a trial alone, in a few steps that are chosen to show its cost."""
+"""A probe trains one trial alone for a few steps, chosen to show its time and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.short_trainings import SHORT
 
 @dataclass(frozen=True)
 class Spy(Sft):
-    """A trainer that records the row lengths of every step."""
+    """A trainer that records the lengths of the rows in every step."""
 
     seen: list[list[int]] = field(default_factory=list)
 
@@ -30,7 +30,7 @@ class Spy(Sft):
 
 
 def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base: Base) -> None:
-    """A probe takes full steps, then one with the longest rows, then one with the rows left over in an epoch."""
+    """A probe takes full steps, then one with the longest rows, then one with the rows that an epoch leaves over."""
     rows = [Row([5] * n, [5] * n) for n in range(10, 20)]
     given = replace(SHORT, batch_size=2, gradient_accumulation=2, epochs=3)
     spy = Spy()
@@ -45,7 +45,7 @@ def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base
 
 
 def test_a_probe_takes_each_row_at_most_once_per_step(base: Base) -> None:
-    """If a batch is larger than the number of rows, each step of a probe has all rows."""
+    """If the batch size exceeds the number of rows, each step of a probe takes every row once."""
     rows, spy = [Row([5] * n, [5] * n) for n in (4, 5, 6)], Spy()
     found = probe(base, rows, replace(SHORT, batch_size=8), spy)
     assert [len(step) for step in spy.seen] == [3, 3, 3]
@@ -53,9 +53,9 @@ def test_a_probe_takes_each_row_at_most_once_per_step(base: Base) -> None:
 
 
 def test_trials_with_equal_step_costs_share_a_probe() -> None:
-    """Trials share a probe unless they differ in a setting that changes a step's cost.
+    """Trials share a probe unless they differ in something that changes the cost of a step.
 
-    `max_length` counts only if it cuts rows.
+    A `max_length` that cuts no row does not change the cost.
     """
     short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
     other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)

@@ -1,4 +1,4 @@
-"""A stack puts the adapters of all trials on a base, and removes them again."""
+"""A stack puts the adapters of all trials of a pass on the base, and can be removed without a trace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.engine.trainers.fused.stack import Adapter, Stack
 
 
 class TooLarge(torch.Tensor):
-    """A weight for which there is no memory on the base's device."""
+    """A weight for which no memory is left on the base's device."""
 
     def new_zeros(self, *size: Any, **options: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError
@@ -23,7 +23,7 @@ def pair() -> Pair:
 
 
 def test_running_out_of_memory_in_a_layer_removes_the_whole_stack() -> None:
-    """If memory runs out while a stack is built, every module of the base is unwrapped again."""
+    """If memory runs out while a stack is put on the base, all modules that were already wrapped are unwrapped."""
     modules = [torch.nn.Linear(4, 4) for _ in range(3)]
     model: Any = torch.nn.Sequential(*modules)
     a, b = pair()
@@ -34,7 +34,7 @@ def test_running_out_of_memory_in_a_layer_removes_the_whole_stack() -> None:
 
 
 def test_a_removed_stack_leaves_the_base_as_it_was() -> None:
-    """A stack wraps only the modules that adapters have weights for, and unwraps them when it is removed."""
+    """A stack wraps only the modules for which the adapters have weights, and removing it unwraps them."""
     modules = [torch.nn.Linear(4, 4) for _ in range(2)]
     model: Any = torch.nn.Sequential(*modules)
     stack = Stack(model, [Adapter({"1": pair()}, {"1": 1.0})])

@@ -1,4 +1,4 @@
-"""Fused training gives each trial the result that SFTTrainer gives it alone."""
+"""Fused training gives each trial the result that SFTTrainer gives the trial alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, traini
 
 @pytest.mark.slow
 def test_each_fused_trial_matches_sfttrainer(base: Base) -> None:
-    """Six different fused trials have SFTTrainer's logs and answers, and its losses and adapters to 1e-3."""
+    """Six different fused trials have SFTTrainer's answers, and losses and adapters within 0.1% of SFTTrainer's."""
     rows = rows_of(base, 10)
     made = together(base, *SIX, rows=rows)
     for number, settings in enumerate(SIX):
@@ -52,7 +52,7 @@ def answers_of(base: Base, learned: FusedResult, texts: Sequence[str]) -> list[t
 
 
 def test_in_double_precision_each_fused_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
-    """In double precision, losses, gradient norms and adapters of six fused trials equal SFTTrainer's to 1e-9."""
+    """In double precision, losses, gradient norms and adapters of six fused trials are within 1e-9 of SFTTrainer's."""
     six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
     made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
     for number, settings in enumerate(six):
@@ -66,7 +66,7 @@ def test_in_double_precision_each_fused_trial_equals_sfttrainers(tiny: Tiny, tmp
 
 @pytest.mark.parametrize("pass_tokens", [16, 64])
 def test_the_division_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) -> None:
-    """A round in one pass or in many passes gives the same adapters to 1e-9."""
+    """Adapters differ by less than 1e-9 whether the rows of a step go through the model in one pass or in several."""
     pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
     whole, parts = (
         together(tiny.base, *pair, rows=tiny.rows, log_probabilities=exact, pass_tokens=tokens)
@@ -77,14 +77,14 @@ def test_the_division_into_passes_changes_nothing(tiny: Tiny, pass_tokens: int) 
 
 
 def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> None:
-    """If memory runs out, the round is repeated in smaller passes, and no gradient counts twice."""
+    """If memory runs out in a step, the step starts over in smaller passes, and no gradient counts twice."""
     pair = [replace(settings, quantization=Quantization.NONE, batch_size=5) for settings in SIX[:3]]
     longest = max(len(row.input_ids) for row in tiny.rows)
     sizes: list[int] = []
 
     def short_of_memory(model: Any, ids: Any, labels: Any) -> Any:
         sizes.append(ids.numel())
-        # The second pass is the first that does not fit; the first one has already added gradients.
+        # The first pass fits and adds its gradients; memory runs out in the second pass.
         if len(sizes) > 1 and ids.numel() > 2 * longest:
             raise torch.OutOfMemoryError
         return exact(model, ids, labels)
@@ -106,7 +106,7 @@ def test_a_round_that_does_not_fit_is_taken_in_smaller_passes(tiny: Tiny) -> Non
 
 
 def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
-    """Gradient checkpointing gives bit-identical adapters, also with dropout."""
+    """Adapters are bit-identical with and without gradient checkpointing, even with dropout."""
     model = tiny.base.model
     three = [replace(s, quantization=Quantization.NONE, dropout=0.3 * n) for n, s in enumerate(SIX[:3])]
     plain = together(tiny.base, *three, rows=tiny.rows, log_probabilities=exact)
@@ -123,9 +123,9 @@ def test_checkpointing_changes_nothing(tiny: Tiny) -> None:
 
 
 def test_running_out_of_memory_after_adapters_are_on_the_base_removes_them(base: Base) -> None:
-    """If memory runs out while a fused training is set up, the base has no adapter afterwards.
+    """If memory runs out while a fused training is set up, no adapter stays on the base.
 
-    Otherwise the next adapters would wrap these, and would be saved under names that no other model has.
+    Later adapters would wrap leftover ones, and would be saved under names that fit no model.
     """
     short = ShortOfMemory(base.model, base.tokenizer, base.machine, base.quantization)
     with pytest.raises(torch.OutOfMemoryError):
@@ -148,7 +148,7 @@ def has_stack(base: Base) -> bool:
 
 
 def test_a_diverging_trial_leaves_the_others_unchanged(base: Base) -> None:
-    """A diverging trial leaves four others bit-identical to a pass in which it ended normally."""
+    """The other four trials of a pass are bit-identical whether the fifth diverges or ends normally."""
     others = [replace(SHORT, rank=2 + n % 3) for n in range(4)]
     wild, healthy = replace(SHORT, learning_rate=1e30), replace(SHORT, epochs=1)
     bad = together(base, *others[:3], wild, *others[3:])
@@ -162,7 +162,7 @@ def test_a_diverging_trial_leaves_the_others_unchanged(base: Base) -> None:
 
 
 def test_rows_do_not_attend_to_each_other(tiny: Tiny) -> None:
-    """A trial's losses in a pass with another trial equal those of the trial alone to 1e-12."""
+    """If a trial shares a pass with another one, its losses are within 1e-12 of its losses alone."""
     settings = replace(SHORT, quantization=Quantization.NONE, batch_size=3)
     (alone,) = together(tiny.base, settings, rows=tiny.rows, log_probabilities=exact).values()
     longer = [Row(row.input_ids * 3, row.labels * 3) for row in tiny.rows]
@@ -174,7 +174,7 @@ def test_rows_do_not_attend_to_each_other(tiny: Tiny) -> None:
 
 
 def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
-    """The base has no adapter and its old attributes after a fused training that was closed early."""
+    """If a fused training is closed early, the base has no adapter and the attributes that it had before."""
     names = [name for name, _ in base.model.named_modules()]
     attributes = set(vars(base.model))
     trials = [
@@ -191,7 +191,7 @@ def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
 
 
 def test_a_trial_of_another_base_is_refused(base: Base) -> None:
-    """A trial with another quantisation, or with packing, is refused."""
+    """Fused training refuses a trial whose quantisation is not the base's, and a trial with packing."""
     with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
         together(base, replace(SHORT, quantization=Quantization.NONE))
     with pytest.raises(EngineError, match="packing=True"):
@@ -199,7 +199,7 @@ def test_a_trial_of_another_base_is_refused(base: Base) -> None:
 
 
 def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
-    """An adapter that gets no gradient ends a fused training in its first step."""
+    """If an adapter gets no gradient, the fused training ends with an error in its first step."""
     hook = base.model.model.layers[1].register_forward_pre_hook(lambda _, given: (given[0].detach(), *given[1:]))
     try:
         with pytest.raises(EngineError, match="got no gradient in the first step"):
@@ -209,7 +209,7 @@ def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Ba
 
 
 def test_a_base_in_another_precision_is_refused(tiny: Tiny) -> None:
-    """A base whose embeddings and head are not in the compute dtype is refused before fused training."""
+    """Fused training refuses a base whose embeddings and head are not in the compute dtype."""
     other = replace(tiny.base, machine=replace(tiny.base.machine, compute_dtype="float32"))
     trials = [TrialInput("one", tiny.rows, replace(SIX[0], quantization=Quantization.NONE), 0)]
     with pytest.raises(EngineError, match="in an unexpected precision"):

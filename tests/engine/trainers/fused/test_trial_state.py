@@ -1,4 +1,4 @@
-"""The state of a fused trial follows SFTTrainer: order of rows and loss scale."""
+"""A fused trial takes its rows in SFTTrainer's order and scales its loss as SFTTrainer does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.short_trainings import SHORT
 def test_rows_come_in_the_trainers_order(
     base: Base, tmp_path: Path, batch: int, accumulation: int, epochs: float
 ) -> None:
-    """`windows` yields the batches of SFTTrainer's data loader, in every epoch and with incomplete ones."""
+    """`windows` yields the batches of SFTTrainer's data loader in every epoch, even if the last batch is incomplete."""
     settings = replace(SHORT, batch_size=batch, gradient_accumulation=accumulation, epochs=epochs)
     rows = [Row([7, 8, 9, 10 + number], [IGNORED, 8, 9, 10 + number]) for number in range(11)]
     with untouched(base.model):
@@ -44,7 +44,7 @@ def test_rows_come_in_the_trainers_order(
 
 
 def test_the_loss_scale_moves_as_pytorchs(base: Base) -> None:
-    """The loss scale equals torch.amp.GradScaler's: halved at an overflow, doubled after 2000 steps without one."""
+    """As in torch.amp.GradScaler, the loss scale is halved at an overflow and doubled after 2000 steps without one."""
 
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     weight = torch.nn.Parameter(torch.zeros(1))
