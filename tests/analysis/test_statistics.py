@@ -22,7 +22,7 @@ DRAWS = 2_000
 
 
 def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: float) -> tuple[Scores, Scores]:
-    """Draw the scores of cases before and after, with one seed each. The shares are of cases lost, won or passed both."""
+    """Draw scores of cases before and after a change, given the shares lost, won and passed both times."""
     kinds = rng.choice(4, size=cases, p=[both, lost, won, 1 - both - lost - won])
     return (kinds <= 1).astype(float)[None], ((kinds == 0) | (kinds == 2)).astype(float)[None]
 
@@ -192,7 +192,7 @@ def test_sign_flip_finds_a_drop() -> None:
 
 
 def test_sign_flip_counts_every_pattern() -> None:
-    """If few cases differ, the p-value is the exact share of the sign patterns whose sum is as low as the observed."""
+    """If few cases differ, the p-value is the exact share of sign patterns whose sum is at most the observed one."""
     before, after = np.array([[1.0, 1, 1, 0, 1, 1]]), np.array([[0.0, 0, 0, 1, 1, 1]])
     changes = [-1, -1, -1, 1]
     sums = [sum(s * abs(c) for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=4)]

@@ -79,7 +79,7 @@ def pretend_better(data: dict[str, Any]) -> None:
 def test_a_bad_baseline_is_one_error(
     here: Path, spoil: Callable[[], object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If a baseline is newer than the harness, truncated, edited or missing, `harness gate` exits with 2 and a remedy."""
+    """If a baseline is too new, truncated, edited or missing, `harness gate` gives one error with a remedy."""
     spoil()
     capsys.readouterr()
     assert main(["gate", "first", "--baseline", "good"]) == 2

@@ -20,7 +20,7 @@ from tests.support.run_pairs import LEARN, NAMED, POLICY, PRINT, SEEDS, decided,
 
 
 def test_drift_decides_nothing_and_comes_first() -> None:
-    """A difference in the files that training saved (settings drift) is listed first and does not change the verdict."""
+    """Settings drift, a change of the training's fingerprint, is listed before pass rates; the verdict ignores it."""
     found = decided(run_pairs.run(fingerprint=replace(PRINT, saved_dtype="BF16")))
     said = gate_output.text(found)
     assert found.verdict is Verdict.UNCHANGED

@@ -36,7 +36,7 @@ def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None
 
 
 def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
-    """`decline` detects a loss of 3 of 25 cases under every seed, and of 20 of 25 cases under one of five seeds each."""
+    """`decline` detects a loss of 3 of 25 cases under every seed, and of 20 cases under one of five seeds each."""
     rng = np.random.default_rng(1)
     before = np.ones((5, 25))
     whole, diffuse = before.copy(), before.copy()
@@ -58,7 +58,7 @@ def test_decline_does_not_trust_one_bad_seed() -> None:
 
 
 def test_what_decline_can_detect_it_does() -> None:
-    """If the true loss has the size that `detectable_loss` gives, `decline` finds it in about 80% of simulated pairs."""
+    """If the true loss is as large as `detectable_loss` says, `decline` finds it in about 80% of simulated pairs."""
     rng = np.random.default_rng(5)
     shares = np.full(25, 0.9)
     sizes = [statistical_tests.detectable_loss(*(trainings(rng, 5, shares, 0.3) for _ in range(2))) for _ in range(100)]

@@ -67,7 +67,7 @@ def test_what_cannot_be_told_is_inconclusive() -> None:
 
 
 def test_a_critical_case_speaks_for_itself() -> None:
-    """If a critical case fails under every seed, the verdict is REGRESSED; if it passes under one seed, it is not."""
+    """A critical case is a regression if it fails under every seed, but not if it passes under one seed."""
     everywhere, nearly = {"learn 0": SEEDS}, {"learn 0": SEEDS[1:]}
     before = run_pairs.run(cases=critical())
     found = decided(run_pairs.run(everywhere, cases=critical()), before, Policy(50, least=50))
