@@ -94,7 +94,7 @@ def test_void_cases_are_shown_not_counted() -> None:
 
 
 def test_rates_pool_the_seeds() -> None:
-    """A case that was answered under two seeds counts twice in pass rates and in the numbers of fixed and broken."""
+    """A case that was answered under two seeds counts twice in pass rates and in the numbers of changed cases."""
     found = run(
         record(ONE, ALL_GOOD), record(ONE, ALL_GOOD | {"words": "bad", "keep": "bad"}, seed=1), seeds=(0, 1)
     ).variants[0]
@@ -182,7 +182,7 @@ def test_costs_are_mean_seconds_and_largest_peaks() -> None:
 
 
 def test_figures_of_another_device_are_not_averaged() -> None:
-    """If one seed ran on another device than the run's, its times are left out of the mean."""
+    """If one seed ran on a different device from the run's, its times are left out of the mean."""
     here, there = cost(Phase.TRAIN, 4.0), cost(Phase.TRAIN, 400.0)
     there = replace(there, seconds=replace(there.seconds, device="another CPU"))
     trials = [record(ONE, ALL_GOOD, seed=n, trained=replace(training(), cost=c)) for n, c in enumerate((here, there))]

@@ -114,7 +114,10 @@ def test_no_rows_no_leaks() -> None:
 @settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_has_a_label(prompt: str, rows: list[str]) -> None:
-    """Any text gets a label: `seen` if a training row has the same text; all labels but `unseen` have a row number."""
+    """Every prompt gets a label, which is `seen` if a training row has the same text.
+
+    Every label except `unseen` has the number of a row.
+    """
     assert label(prompt, *rows, prompt).label is SEEN
     found = label(prompt, *rows)
     assert (found.line is None) == (found.label is UNSEEN)

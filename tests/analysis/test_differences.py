@@ -22,7 +22,7 @@ def judge(before: Scores, after: Scores) -> Change:
 
 
 def passes(cases: int, *lost: int) -> Scores:
-    """Return scores with a row for each number in `lost`: that many of the cases fail, the first ones."""
+    """Return scores with a row for each number in `lost`, which says how many of the cases fail in that row."""
     return np.array([[float(n >= many) for n in range(cases)] for many in lost])
 
 
@@ -114,7 +114,7 @@ def test_the_number_that_would_do_does() -> None:
 
 
 def test_one_of_many_may_look_worse() -> None:
-    """If one of twelve variants has a drop that would be significant for a single variant, it is inconclusive."""
+    """If one of twelve variants has a drop that would be significant for a single variant, it is INCONCLUSIVE."""
     drop, same = judge(passes(80, 0), passes(80, 5, 5)), judge(passes(80, 0), passes(80, 0, 0))
     assert drop.verdict is Verdict.REGRESSED
     alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]

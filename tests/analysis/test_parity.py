@@ -29,7 +29,7 @@ STAGES = list(Stage)
 
 
 def judged_stages(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
-    """Return the scored stages: each has one pair of answers in `texts`."""
+    """Return scored stages. Each has one of the given pairs of answers."""
     answered = [
         StageAnswers(stage, tuple(Answer(text, text, 1, False) for text in pair), Distance(0.1, 0.01, 0.99, 10))
         for stage, pair in zip(STAGES, texts, strict=False)

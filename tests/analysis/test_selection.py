@@ -110,7 +110,7 @@ def test_the_cheapest_within_one_standard_error() -> None:
 
 
 def test_the_error_is_that_of_the_pair() -> None:
-    """The standard error is that of the difference case by case.
+    """The standard error is computed from the paired differences, case by case.
 
     A lead of two cases is within one standard error if many cases differ, but not if only these two differ.
     """

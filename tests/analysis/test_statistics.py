@@ -178,7 +178,7 @@ def test_seed_noise_is_told_from_case_noise() -> None:
 
 
 def test_sign_flip_keeps_its_false_alarm_rate() -> None:
-    """If 20% of 80 cases change by chance, half of them for the worse, the sign-flip test alarms in 2 to 5%."""
+    """If 20% of 80 cases change by chance, the sign-flip test raises a false alarm in 2 to 5% of simulations."""
     rng = np.random.default_rng(1)
     alarms = sum(statistics.sign_flip(*paired(rng, 80, 0.1, 0.1, 0.6), rng) <= 0.05 for _ in range(DRAWS))
     assert 0.02 <= alarms / DRAWS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
@@ -266,7 +266,7 @@ def test_a_worse_variant_is_not_called_safe() -> None:
 
 
 def test_a_safe_variant_is_called_safe() -> None:
-    """If a variant truly loses nothing, a loss below 10 points is shown in at least 95% with 80 cases, never with 8."""
+    """If a variant truly loses nothing, 80 cases almost always show a loss below 10 points, and 8 cases never do."""
     rng = np.random.default_rng(7)
     shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(300)]
     assert sum(shown) / 300 >= 0.95
@@ -297,7 +297,7 @@ def test_no_number_of_cases_shows_what_is_not_so() -> None:
 @pytest.mark.parametrize("cases", [40, 80, 200])
 @pytest.mark.parametrize("discordance", [0.05, 0.2])
 def test_what_is_called_detectable_is_detected(cases: int, discordance: float) -> None:
-    """If the true drop has the detectable size, the sign-flip test finds it in about 80% of simulated pairs."""
+    """If the true drop is as large as `detectable` says, the sign-flip test finds it in about 80% of simulations."""
     rng = np.random.default_rng([cases, int(100 * discordance)])
     drop = statistics.detectable(cases, discordance)
     lost, won = drop + discordance / 2, discordance / 2
@@ -331,7 +331,7 @@ def trainings(rng: np.random.Generator, seeds: int, shares: Scores, spread: floa
 
 
 def test_retrained_covers_other_trainings() -> None:
-    """The interval of `retrained` contains the mean pass rate of other seeds on these cases in at least 93%."""
+    """In at least 93% of simulations, the interval of `retrained` contains the mean pass rate of other seeds."""
     rng = np.random.default_rng(3)
     shares = rng.beta(4, 1, size=30).clip(0.02, 0.98)
     truth = float(np.mean([trainings(rng, 50, shares, 0.5).mean() for _ in range(200)]))

@@ -100,7 +100,7 @@ def test_void_cases_are_in_no_timeline() -> None:
 
 
 def test_summary_frame_and_json_tell_it() -> None:
-    """The terminal shows how many epochs were enough and which cases were lost; so does the JSON summary.
+    """The terminal shows how many epochs were enough; it and the JSON summary show which cases were lost.
 
     The data frame has a row for each epoch and role.
     """

@@ -44,7 +44,7 @@ def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
 
 
 def test_odd_texts_survive(tmp_path: Path) -> None:
-    """If answers have quotes, control characters, any script or lone surrogates, the baseline can still be read."""
+    """If answers contain quotes, control characters, foreign scripts or lone surrogates, the baseline can be read."""
     results = run_pairs.results()
     odd = [
         replace(s, answer=replace(s.answer, text=synthetic_runs.HOSTILE[n % len(synthetic_runs.HOSTILE)]))
@@ -89,7 +89,7 @@ def test_a_bad_baseline_is_one_error(
 
 
 def test_a_reformatted_baseline_is_the_same(here: Path) -> None:
-    """If the JSON of a baseline is only laid out differently, its digest still matches."""
+    """If only the layout of a baseline's JSON changes, its digest still matches."""
     edited(lambda data: None)
     assert main(["gate", "first", "--baseline", "good"]) == 0
 

@@ -15,7 +15,7 @@ from tests.support.run_pairs import stored
 
 @pytest.mark.usefixtures("here")
 def test_blessing_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness bless` prints only the path to stdout and a working `harness gate` command to stderr."""
+    """`harness bless` prints only the baseline's path to stdout, and a working `harness gate` command to stderr."""
     capsys.readouterr()
     assert main(["bless", "first", "--name", "v1.2"]) == 0
     said = capsys.readouterr()

@@ -24,7 +24,8 @@ from tests.support.run_pairs import CASES, LEARN, NAMED, SEEDS, decided, stored
 def test_exit_codes(here: Path) -> None:
     """`harness gate` exits with 0 if nothing became worse, 1 after a regression, and 4 if the runs are not comparable.
 
-    If the verdict is inconclusive, it exits with 0, or with `--strict` with 4. Without a baseline it exits with 2.
+    If the verdict is inconclusive, it exits with 0, or with 4 if `--strict` is given. If no baseline is named, it exits
+    with 2.
     """
     stored(run_pairs.results({id: [0] for id in LEARN[:6]}, seeds=(0, 1)), here / "doubtful")
     stored(run_pairs.results(seeds=(0, 1)), here / "two")

@@ -28,7 +28,7 @@ def test_drift_decides_nothing_and_comes_first() -> None:
 
 
 def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text begins with the verdict, gives the reasons, and lists the lost cases."""
+    """The text output of `harness gate` begins with the verdict, gives the reasons, and lists the lost cases."""
     capsys.readouterr()
     assert main(["gate", "worse", "--baseline", "good"]) == 1
     said = capsys.readouterr().out
@@ -65,7 +65,7 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     "hostile", [*synthetic_runs.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x", "##[error]x"]
 )
 def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
-    """An answer cannot put control characters into the terminal, end its code in Markdown, or create an annotation."""
+    """No answer can put control characters into the terminal, leave its code span in Markdown, or print an annotation."""
     results = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS))
     bad = tuple(
         replace(s, answer=replace(s.answer, text=hostile)) if not s.score.passed and s.variant != "base" else s
@@ -85,7 +85,7 @@ def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
 
 
 def test_a_variants_name_is_no_command() -> None:
-    """A variant whose name looks like a GitHub workflow command does not run as one."""
+    """If a variant's name looks like a GitHub workflow command, no line of the output begins with it."""
     called = replace(NAMED, name="::error::pwned")
     found = decided(run_pairs.run(variant=called), run_pairs.run(variant=called))
     assert not any(line.strip().startswith("::") for line in gate_output.text(found).splitlines())

@@ -141,7 +141,7 @@ def test_another_system_prompt_is_another_prompt() -> None:
 
 
 def test_changed_assertions_judge_again() -> None:
-    """If a case's assertions changed, the stored answers are scored by the later ones.
+    """If a case's assertions changed, the stored answers are scored with the later assertions.
 
     If no scorer is given, the case is left out.
     """
