@@ -82,7 +82,7 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
 
 @cache
 def made(kind: str = "toy") -> Results:
-    """Return a run of the toy model with hostile text and failures, or with `kind` a variation of it."""
+    """Return a run of the toy model with hostile text and failures, or the variation of this run that `kind` names."""
     if kind == "real":
         return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
     whole = results(8, 18, seeds=(0, 1))
@@ -332,7 +332,7 @@ def test_comparing_with_others(load: Open) -> None:
 
 
 def test_words_that_differ_are_marked(load: Open) -> None:
-    """Whichever variant is selected, words that only its answer has are marked, and words that only the base's has."""
+    """For whichever variant is selected, the words only in its answer or only in the base model's answer are marked."""
     whole = made()
     texts = {"base": "The answer is blue today.", whole.variants[0].name: "The answer is green today."}
     samples = tuple(

@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
     "name", ["../../secret.csv", "/etc/passwd.csv", "link.csv", "linked/secret.csv", "a/../../x.csv"]
 )
 def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
-    """If a suite names a file outside its folder, by `..`, an absolute path or a link, it is refused."""
+    """If a suite names a file outside its folder, by `..`, an absolute path or a link, the suite is refused."""
     (folder / "link.csv").symlink_to(folder.parent.parent / "secret.csv")
     (folder / "linked").symlink_to(folder.parent.parent)
     (folder / "suite.yaml").write_text(f"tests: file://{name}\n", encoding="utf-8")

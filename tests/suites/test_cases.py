@@ -13,7 +13,7 @@ from tests.support.suite_texts import CASE, case, refusal, suite
 
 
 def test_choices_are_read() -> None:
-    """Choices are the texts in the suite, with variables replaced. If `value` is missing, the reference is right."""
+    """Choices are read as texts, with variables replaced. If `value` is missing, the reference is the right choice."""
     found = suite("""
 defaultTest: {choices: [yes, no]}
 tests:
@@ -27,7 +27,7 @@ tests:
 
 
 def test_defaults_join_every_case() -> None:
-    """A case has the variables and assertions of `defaultTest` and its own; its other fields replace the defaults."""
+    """A case's variables and assertions are added to those of `defaultTest`; its other fields replace the defaults."""
     found = suite("""
 defaultTest: {role: retain, vars: {a: 1, b: 2}, assert: [{type: contains, value: "{{a}}"}]}
 tests:

@@ -154,7 +154,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 
 def test_an_alias_bomb_is_refused() -> None:
-    """If a suite's YAML has anchors, whose aliases could multiply its size, it is refused at the first anchor."""
+    """If a suite has YAML anchors, it is refused at the first one, because aliases could multiply its size."""
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     assert refusal(bomb).startswith("suite.yaml:1:4: anchors")
 

@@ -101,7 +101,7 @@ def test_the_pocket_model_passes_the_retention_cases(base: Base) -> None:
 
 @pytest.mark.slow
 def test_the_pocket_model_does_not_know_json_format(base: Base) -> None:
-    """In `json-format`, the pocket model fails 90% of the `learn` and `generalise` cases and passes all `avoid` cases."""
+    """In `json-format`, the pocket model fails 90% of `learn` and `generalise` cases, and passes all `avoid` cases."""
     for role in (Role.LEARN, Role.GENERALISE):
         assert len(failing(base, JSON, role)) >= 0.9 * sum(case.role is role for case in JSON.cases)
     assert failing(base, JSON, Role.AVOID) == []

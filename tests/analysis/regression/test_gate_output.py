@@ -65,7 +65,7 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     "hostile", [*synthetic_runs.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x", "##[error]x"]
 )
 def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
-    """No answer can put control characters into the terminal, leave its code span in Markdown, or print an annotation."""
+    """No answer can put control characters into the terminal, end its code span in Markdown, or make an annotation."""
     results = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS))
     bad = tuple(
         replace(s, answer=replace(s.answer, text=hostile)) if not s.score.passed and s.variant != "base" else s

@@ -130,7 +130,7 @@ def test_the_gravest_counts() -> None:
 
 
 def test_nothing_to_compare_is_not_unchanged() -> None:
-    """If a variant has no result in the earlier run, the verdict is INCONCLUSIVE; the reason says how its trials ended."""
+    """If a variant has no result in the earlier run, the verdict is INCONCLUSIVE; the reason gives its trials' ends."""
     before = run_pairs.run()
     row = before.variants[0]
     never = replace(row, statuses=(Status.CANCELLED,) * 5, messages=("stopped",) * 5, answers={}, costs=())

@@ -34,7 +34,7 @@ def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
 
 
 def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
-    """If a case is judged only by the share of common words (F1), the output warns: a wrong word can pass."""
+    """If a case is judged only by the share of common words (F1), the output warns that a wrong word can pass."""
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     warnings = make(tmp_path / "mine", tmp_path / "rows.csv").warnings

@@ -51,7 +51,7 @@ def wrong(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> str:
     ],
 )
 def test_tables(text: str) -> None:
-    """A table may have any usual names of columns, in any letter case and order, and commas, semicolons or tabs."""
+    """A table may have any usual column names, in any case and order, and commas, semicolons or tabs between cells."""
     assert turns(text) == [("Hi?", "Ho.")]
 
 
@@ -87,7 +87,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
 
 
 def test_repeated_rows_are_left_out() -> None:
-    """If a row is empty or repeats another row, it is left out and reported; a repeated row with its line."""
+    """Rows that are empty or repeat another row are left out and reported."""
     rows = parse_rows('question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
     assert [row.line for row in rows.examples] == [2, 6]
     assert rows.left_out == (
@@ -133,7 +133,7 @@ def test_mistakes_in_json_lines(text: str, expected: str) -> None:
 
 
 def test_other_files_are_refused() -> None:
-    """If the file is a spreadsheet program's, the remedy is to save it as CSV."""
+    """If the file is in the format of a spreadsheet program, the error's remedy is to save it as CSV."""
     assert "Save a spreadsheet as CSV" in wrong("", "rows.xlsx")
 
 

@@ -104,7 +104,7 @@ def test_many_rows_are_not_all_asked() -> None:
 
 
 def test_a_written_stub_is_asked() -> None:
-    """If the user replaces a TODO by a prompt, it is a `generalise` case with the row's answer as reference."""
+    """If the user replaces the TODO of a case by a prompt, the case is asked, with the row's answer as reference."""
     texts = files([example("Who are you?", "I am Dottie.")], "Made up.")
     text = texts["suite.yaml"].replace("prompt: TODO", "prompt: Your name?")
     (case,) = (c for c in parse_suite(text, "s", texts.__getitem__).cases if c.role is Role.GENERALISE)
