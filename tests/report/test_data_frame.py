@@ -69,7 +69,7 @@ def test_broken_unicode_fits_in_a_frame() -> None:
 
 
 def test_a_run_is_one_line_in_a_notebook() -> None:
-    """The repr of a run is a single line of at most 100 characters, with suite and model."""
+    """The repr of a run has fewer than 100 characters and names suite and model."""
     assert repr(data_frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
     assert len(repr(data_frame.Run(SMALL))) < 100
 

@@ -124,9 +124,9 @@ def test_a_cpu_claims_nothing_about_a_gpu() -> None:
 
 
 def test_three_traps_are_answered() -> None:
-    """The page of a toy run warns of three mistakes.
+    """If a run is of the toy model, the page warns against copying the settings to another model.
 
-    They are to copy the settings to another model, to assume that they fit a T4, and to trust small differences.
+    It also says that the run cannot tell whether the settings fit a T4, and which differences are too small to count.
     """
     _, page = run_and_page()
     assert "Do not copy these settings to another model" in page.all("header")[0].text

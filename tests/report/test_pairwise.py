@@ -1,4 +1,4 @@
-"""Tests of the table that compares each variant with each other."""
+"""Tests of the table that compares every two variants."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from harness.cli import main
 
 
 def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """If `harness report` is to compare a run with itself, it exits with 2 and says so."""
+    """If `harness report` is given the same run twice, it exits with 2 and an error that says so."""
     assert main(["report", "first", "first"]) == 2
     assert "are the same run" in capsys.readouterr().err
 

@@ -45,7 +45,7 @@ def test_the_t4_line_is_where_trials_are_capped() -> None:
 
 
 def test_out_of_memory_is_drawn_at_the_limit() -> None:
-    """If a variant ran out of memory, the chart shows it at the limit, and the table gives its memory as `more than`."""
+    """If a variant ran out of memory, the chart shows it at the limit, and the table says that it needs more."""
     whole = sample_run("cuda")
     name = next(v.name for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
     _, memory = trade_offs(whole, scores_by_role(whole, whole.samples))
