@@ -1,4 +1,4 @@
-"""Records and stored answers become outcomes with the right cases counted."""
+"""Tests of how a run's records and stored answers become the outcomes of its variants."""
 
 from __future__ import annotations
 
@@ -51,19 +51,22 @@ def run(*records: TrialRecord, seeds: tuple[int, ...] = (0,), base: dict[str, st
     ],
 )
 def test_void(role: Role, text: str, void: bool) -> None:
-    """Only `learn` cases that the base passes, and `retain` and `avoid` cases that it fails, are void."""
+    """A `learn` case is void if the base model passes it, and a `retain` or `avoid` case if the base model fails it."""
     one = case("it", role)
     assert (one.id in void_cases(suite([one]), {"it": score(one, text)})) is void
 
 
 def test_unscorable_base_is_void() -> None:
-    """A case whose base answer has no score is void, with the reason."""
+    """If the base model's answer to a case cannot be scored, the case is void, and the reason is given."""
     void = void_cases(suite([case("it")]), {"it": Score("it", False, None, error="the pattern took too long")})
     assert "took too long" in void["it"]
 
 
 def test_a_drawn_answer_chooses_no_cases() -> None:
-    """With a temperature above 0, the base's answers make no case void, since equal models would then seem to lose."""
+    """If answers are sampled at a temperature above 0, no case is void.
+
+    If the base model's random answers made cases void, a variant equal to the base model would seem to lose cases.
+    """
     drawn = replace(suite(CASES), decoding=Decoding(temperature=0.7))
     base = {one.id: score(one, "bad" if one.role is not Role.LEARN else "good") for one in CASES}
     assert len(void_cases(suite(CASES), base)) > 0
@@ -71,7 +74,7 @@ def test_a_drawn_answer_chooses_no_cases() -> None:
 
 
 def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
-    """An answer without a score counts as a possible loss on `retain` and `avoid` cases."""
+    """If an answer to a `retain` or `avoid` case cannot be scored, the case counts as lost."""
 
     def strict(one: Case, answer: Answer) -> Score:
         return Score("check", False, None, error="no JSON") if answer.text == "broken" else score(one, answer.text)
@@ -83,7 +86,7 @@ def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
 
 
 def test_void_cases_are_shown_not_counted() -> None:
-    """A void case has samples but counts in no rate and no changed verdict."""
+    """The results list the answers to a void case, but it counts neither in pass rates nor as fixed or broken."""
     found = run(record(ONE, ALL_GOOD), base=BASE | {"keep": "bad"})
     assert found.base.rates[Role.RETAIN] == found.variants[0].rates[Role.RETAIN] == Rate(0, 0)
     assert found.variants[0].fixed == 2
@@ -91,7 +94,7 @@ def test_void_cases_are_shown_not_counted() -> None:
 
 
 def test_rates_pool_the_seeds() -> None:
-    """A case answered under two seeds counts twice in rates, fixed and broken."""
+    """A case that was answered under two seeds counts twice in pass rates and in the numbers of changed cases."""
     found = run(
         record(ONE, ALL_GOOD), record(ONE, ALL_GOOD | {"words": "bad", "keep": "bad"}, seed=1), seeds=(0, 1)
     ).variants[0]
@@ -106,7 +109,7 @@ def test_rates_pool_the_seeds() -> None:
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.SUCCEEDED])
 def test_only_success_has_answers(status: Status) -> None:
-    """Answers of a trial that did not succeed are neither shown nor counted."""
+    """If a trial did not succeed, its answers are neither listed nor counted."""
     found = run(record(ONE, ALL_GOOD, status=status, message="why"))
     assert found.variants[0].rates == {}
     assert found.variants[0].messages == ("why",)
@@ -114,7 +117,7 @@ def test_only_success_has_answers(status: Status) -> None:
 
 
 def test_missing_trials_are_rows() -> None:
-    """A variant of the plan without a record is a cancelled outcome with the message "not run"."""
+    """If a variant of the plan has no record, its outcome has the status cancelled and the message "not run"."""
     found = run(record(ONE, ALL_GOOD))
     assert [v.name for v in found.variants] == [ONE.name, TWO.name]
     assert found.variants[1].statuses == (Status.CANCELLED,)
@@ -122,14 +125,14 @@ def test_missing_trials_are_rows() -> None:
 
 
 def test_a_seed_that_failed_leaves_the_others() -> None:
-    """If one of two seeds diverged, rates come from the other, and both statuses are listed in seed order."""
+    """If one of two seeds diverged, pass rates count only the other, and both statuses are listed in seed order."""
     found = run(record(ONE, {}, seed=1, status=Status.DIVERGED), record(ONE, ALL_GOOD), seeds=(0, 1)).variants[0]
     assert found.statuses == (Status.SUCCEEDED, Status.DIVERGED)
     assert found.rates[Role.LEARN] == Rate(1, 1)
 
 
 def test_answer_without_score_is_not_a_failure() -> None:
-    """An answer without a score counts in no pass rate."""
+    """If an answer cannot be scored, it counts in no pass rate, not even as failed."""
 
     def odd(one: Case, given: Answer) -> Score:
         missing = (one.id, given.text) == ("words", "good")
@@ -141,7 +144,7 @@ def test_answer_without_score_is_not_a_failure() -> None:
 
 
 def test_safety_pools_retain_and_avoid() -> None:
-    """The loss and its bound are computed over `retain` and `avoid` cases together, with all seeds."""
+    """The loss and its upper bound are computed from the `retain` and `avoid` cases together, over all seeds."""
     kept = tuple(case(f"keep {n}", Role.RETAIN if n % 2 else Role.AVOID) for n in range(20))
     before = record(None, {c.id: "good" for c in kept})
     after = [
@@ -154,7 +157,7 @@ def test_safety_pools_retain_and_avoid() -> None:
 
 
 def test_cases_of_a_group_are_one() -> None:
-    """Twenty cases in two groups bound a loss no better than two cases."""
+    """The cases of a group count as one case, so the upper bound of the loss is larger than for independent cases."""
     kept = tuple(replace(case(f"keep {n}", Role.RETAIN), group=f"g{n % 2}") for n in range(20))
     records = [record(who, {c.id: "good" for c in kept}) for who in (None, ONE)]
     grouped, alone = (
@@ -167,7 +170,7 @@ def test_cases_of_a_group_are_one() -> None:
 
 
 def test_costs_are_mean_seconds_and_largest_peaks() -> None:
-    """Costs are mean seconds and the largest memory over the successful seeds."""
+    """A variant's costs are the mean seconds and the largest peak memory of its successful seeds."""
     costs = [cost(Phase.TRAIN, 4.0, peak=100), cost(Phase.TRAIN, 6.0, peak=300), cost(Phase.TRAIN, 99.0, peak=900)]
     trials = [
         record(ONE, ALL_GOOD if n < 2 else {}, seed=n, status=Status.SUCCEEDED if n < 2 else Status.DIVERGED,
@@ -179,7 +182,7 @@ def test_costs_are_mean_seconds_and_largest_peaks() -> None:
 
 
 def test_figures_of_another_device_are_not_averaged() -> None:
-    """Times measured on another device are not part of the mean."""
+    """If one seed ran on a different device from the run's, its times are left out of the mean."""
     here, there = cost(Phase.TRAIN, 4.0), cost(Phase.TRAIN, 400.0)
     there = replace(there, seconds=replace(there.seconds, device="another CPU"))
     trials = [record(ONE, ALL_GOOD, seed=n, trained=replace(training(), cost=c)) for n, c in enumerate((here, there))]
@@ -188,7 +191,7 @@ def test_figures_of_another_device_are_not_averaged() -> None:
 
 
 def test_confirmation() -> None:
-    """The confirmation has its own outcomes for the chosen variant and the base model."""
+    """The results of the confirmation cases are separate outcomes, of the chosen variant and of the base model."""
     late = record(None, LATE, split=Split.CONFIRM)
     again = record(ONE, dict.fromkeys(LATE, "good"), seed=100, split=Split.CONFIRM)
     found = run(record(ONE, ALL_GOOD), late, again)
@@ -202,7 +205,7 @@ def test_confirmation() -> None:
 
 
 def test_confirmation_of_another_variant_is_ignored() -> None:
-    """Confirmation trials of an earlier choice do not confirm the present one."""
+    """If the chosen variant has changed since the confirmation, the confirmation of the earlier choice is ignored."""
     stale = record(TWO, dict.fromkeys(LATE, "good"), seed=100, split=Split.CONFIRM)
     found = run(record(ONE, ALL_GOOD), record(TWO, BASE), stale)
     assert found.choice.variant == ONE.name
@@ -210,7 +213,7 @@ def test_confirmation_of_another_variant_is_ignored() -> None:
 
 
 def test_no_base_no_claims() -> None:
-    """Without the base model's answers no case is void and no variant is chosen."""
+    """If there are no answers of the base model, no case is void and no variant is chosen."""
     found = assemble(manifest(suite(CASES), [ONE]), [record(ONE, ALL_GOOD)], score, "now")
     assert found.choice.variant is None
     assert found.void == {}
@@ -223,7 +226,10 @@ def test_differing_settings() -> None:
 
 
 def test_random_weights_are_never_chosen() -> None:
-    """A model with random weights has statuses and costs, no counted answers, no choice, and a reason for it."""
+    """If the model's weights are random, no answer counts and no variant is chosen, and the reasons say why.
+
+    Statuses and costs are reported as for any model.
+    """
     made = manifest(suite(CASES, margin=100), [ONE, TWO])
     good = [record(None, BASE), record(ONE, ALL_GOOD, trained=training())]
     assert assemble(made, good, score, "now").choice.variant == ONE.name
@@ -236,7 +242,7 @@ def test_random_weights_are_never_chosen() -> None:
 
 
 def test_rates_are_told_apart_by_label() -> None:
-    """A role whose cases have different contamination labels has a pass rate for each label."""
+    """If the cases of a role have different contamination labels, the reports show a pass rate for each label."""
     asked = [case("said", Role.GENERALISE, prompt="Who are you?"), case("new", Role.GENERALISE, prompt="Your trade?"),
              case("kept", Role.RETAIN, prompt="Two plus two?")]  # fmt: skip
     rows = (Example((Message("user", "who are you"), Message("assistant", "Dottie."))),)
@@ -254,7 +260,7 @@ def test_rates_are_told_apart_by_label() -> None:
 
 
 def test_graded_scores_move_before_answers_flip() -> None:
-    """With graded scores, a change has the mean difference of scores with its interval; without them it has none."""
+    """If scores are graded, a change has the mean difference of the scores with its interval; otherwise it has none."""
     kept = tuple(case(f"keep {n}", Role.RETAIN) for n in range(20))
     records = [record(None, {c.id: "good" for c in kept}), record(ONE, {c.id: f"good {len(c.id)}" for c in kept})]
 

@@ -1,4 +1,4 @@
-"""Contamination labels and the warnings that follow from them."""
+"""Tests of contamination labels, which say whether a case's prompt occurs in the training rows, and their warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEEN, NEAR, UNSEEN = LeakLabel.SEEN, LeakLabel.NEAR_DUPLICATE, LeakLabel.UNSEEN
 
 
 def suite(prompts: list[str], rows: list[str], role: Role = Role.GENERALISE) -> Suite:
-    """A suite with one case per prompt and one training row per question. The line of a row is its number."""
+    """Return a suite with a case for each prompt and a training row for each question in `rows`, numbered from 1."""
     says = (Assertion("contains", "x"),)
     cases = (Case(f"c{n}", (Message("user", text),), says, role, line=10 * n) for n, text in enumerate(prompts, 1))
     examples = (Example((Message("user", text), Message("assistant", "Yes.")), n) for n, text in enumerate(rows, 1))
@@ -38,7 +38,10 @@ def label(prompt: str, *rows: str) -> Leak:
     ["How much does the Glimmo cost?", "how  much does the glimmo cost", "HOW MUCH, does\nthe Glimmo — cost?"],
 )
 def test_seen(prompt: str) -> None:
-    """A prompt is seen regardless of letter case, white space and punctuation, and the label names the training row."""
+    """If prompt and training row differ only in letter case, white space or punctuation, the prompt is labelled `seen`.
+
+    The label has the number of the training row.
+    """
     assert label(prompt, "Who are you?", "How much does the Glimmo cost?") == Leak(SEEN, 2, 1.0)
 
 
@@ -55,7 +58,10 @@ def test_seen(prompt: str) -> None:
     ],
 )
 def test_near_duplicates(prompt: str, row: str) -> None:
-    """A changed name, number, operator, word or spelling makes a near-duplicate that names its training row."""
+    """If a prompt differs from a training row in one name, number, operator, word or spelling, it is a near-duplicate.
+
+    The label has the number of the training row.
+    """
     found = label(prompt, "Good morning to all of you, dear people!", row)
     assert (found.label, found.line) == (NEAR, 2)
     assert found.similarity is not None
@@ -74,12 +80,15 @@ def test_near_duplicates(prompt: str, row: str) -> None:
     ],
 )
 def test_a_shared_topic_is_no_leak(prompt: str, row: str) -> None:
-    """A paraphrase, and another question of the same form, are unseen."""
+    """A prompt that paraphrases a training row, or asks something else in a similar form, is labelled `unseen`."""
     assert label(prompt, row) == Leak(UNSEEN)
 
 
 def test_the_workshop_s_labels() -> None:
-    """In the workshop suite all `learn` cases are seen, and the `generalise` cases are mostly unseen and never seen."""
+    """In the workshop suite, all `learn` cases are labelled `seen`.
+
+    No `generalise` case is labelled `seen`, and at least 80% of them are labelled `unseen`.
+    """
     found = contamination.leaks(WORKSHOP)
     labels = {role: [found[c.id].label for c in WORKSHOP.cases if c.role is role] for role in Role}
     assert set(labels[Role.LEARN]) == {SEEN}
@@ -88,7 +97,7 @@ def test_the_workshop_s_labels() -> None:
 
 
 def test_every_taught_turn_counts() -> None:
-    """A question in the middle of a training conversation is seen, unless it has no answer there."""
+    """If a prompt equals a question in the middle of a training conversation, it is labelled `seen`."""
     said = [("user", "Hello!"), ("assistant", "Hi."), ("user", "How are you today?"), ("assistant", "Well.")]
     rows = (Example(tuple(Message(role, text) for role, text in said), 7),)
     case = Case("c", (Message("user", "How are you today?"),), (Assertion("contains", "x"),))
@@ -96,7 +105,7 @@ def test_every_taught_turn_counts() -> None:
 
 
 def test_no_rows_no_leaks() -> None:
-    """Without training rows every case is unseen, and there are no warnings."""
+    """If there are no training rows, every case is labelled `unseen`, and there are no warnings."""
     alone = suite(["Hi"], [])
     assert contamination.leaks(alone) == {"c1": Leak(UNSEEN)}
     assert role_warnings(alone) == ()
@@ -105,7 +114,10 @@ def test_no_rows_no_leaks() -> None:
 @settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=4))
 def test_any_text_has_a_label(prompt: str, rows: list[str]) -> None:
-    """Any prompt gets a label, is seen in its own row, and has a line unless it is unseen."""
+    """Every prompt gets a label, which is `seen` if a training row has the same text.
+
+    Every label except `unseen` has the number of a row.
+    """
     assert label(prompt, *rows, prompt).label is SEEN
     found = label(prompt, *rows)
     assert (found.line is None) == (found.label is UNSEEN)
@@ -124,7 +136,7 @@ def test_labels_take_seconds_and_not_minutes() -> None:
 
 
 def test_results_hold_the_labels() -> None:
-    """Results store the labels, which are computed for results of an older version without them."""
+    """Results store the labels. If an older version stored results without labels, they are computed when needed."""
     found = results(3, 12, failures=False)
     assert (
         found.leaks == contamination.leaks(found.run.suite) == contamination.leaks_in_results(replace(found, leaks={}))
@@ -136,7 +148,7 @@ def test_results_hold_the_labels() -> None:
 
 
 def test_a_seen_generalise_case_is_told() -> None:
-    """A seen `generalise` case gives a warning with its line, the training row and a remedy."""
+    """If a `generalise` case is labelled `seen`, a warning gives the case's line, the training row and a remedy."""
     (said,) = role_warnings(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
     assert "line 10: c1" in said
     assert "row 2" in said
@@ -144,14 +156,14 @@ def test_a_seen_generalise_case_is_told() -> None:
 
 
 def test_near_duplicates_are_told_in_one_line() -> None:
-    """All near-duplicate `generalise` cases together give one warning that names the first few."""
+    """If several `generalise` cases are near-duplicates, a single warning counts them and names the first few."""
     (said,) = role_warnings(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
     assert said.startswith("9 of 9 generalise cases")
     assert "and 6 more" in said
 
 
 def test_an_untaught_learn_case_is_told() -> None:
-    """`learn` cases that are not in the training rows give a few warnings and a count of the others."""
+    """If many `learn` cases are not in the training rows, three get a warning each, and a fourth counts the rest."""
     said = role_warnings(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
     assert len(said) == 4
     assert "Add a row" in said[0]
@@ -160,5 +172,5 @@ def test_an_untaught_learn_case_is_told() -> None:
 
 @pytest.mark.parametrize("role", [Role.RETAIN, Role.AVOID])
 def test_other_roles_may_be_near(role: Role) -> None:
-    """`retain` and `avoid` cases close to training rows give no warning."""
+    """If the prompt of a `retain` or `avoid` case is in the training rows, there is no warning."""
     assert role_warnings(suite(["Who are you?"], ["Who are you?"], role)) == ()

@@ -1,4 +1,4 @@
-"""A change is better or worse only beyond the noise of cases and of seeds."""
+"""Tests of the verdict on a change: improved or regressed only beyond the noise of cases and seeds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def judge(before: Scores, after: Scores) -> Change:
 
 
 def passes(cases: int, *lost: int) -> Scores:
-    """Scores with one row per given number, the number of failing cases (the first ones)."""
+    """Return scores with a row for each number in `lost`, which says how many of the cases fail in that row."""
     return np.array([[float(n >= many) for n in range(cases)] for many in lost])
 
 
 def test_better_takes_several_seeds() -> None:
-    """With one training seed, even a large difference is inconclusive, and the reason asks for more seeds."""
+    """If there is only one training seed, even a large gain is inconclusive, and the reason asks for more seeds."""
     once = judge(passes(80, 80), passes(80, 0))
     assert (once.verdict, once.seed_noise, once.needed) == (Verdict.INCONCLUSIVE, None, None)
     assert "with one training seed" in once.reason
@@ -38,7 +38,7 @@ def test_better_takes_several_seeds() -> None:
 
 
 def test_worse_is_said_beyond_both() -> None:
-    """A drop under every seed is a regression; the same mean drop due to one of three seeds is not."""
+    """A drop under every seed is a regression; an equal mean drop that comes from one of three seeds is not."""
     steady, shaky = judge(passes(80, 0), passes(80, 20, 20, 20)), judge(passes(80, 0), passes(80, 60, 0, 0))
     assert (steady.points, shaky.points) == pytest.approx((-25, -25))
     assert steady.verdict is Verdict.REGRESSED
@@ -49,7 +49,7 @@ def test_worse_is_said_beyond_both() -> None:
 
 
 def test_noises_are_told_apart() -> None:
-    """Equal seeds have noise of cases only, and equal cases have noise of seeds only."""
+    """If seeds do not differ, the noise of seeds is 0; if cases do not differ, the noise of cases is 0."""
     agreeing, parting = judge(passes(40, 0), passes(40, 8, 8)), judge(passes(40, 0), passes(40, 40, 0))
     assert agreeing.seed_noise == 0
     assert agreeing.case_noise == pytest.approx(100 * np.sqrt(0.2 * 0.8 / 40))
@@ -59,9 +59,9 @@ def test_noises_are_told_apart() -> None:
 
 @pytest.mark.parametrize(("spread", "cases", "seeds"), [(0.0, 80, 3), (0.05, 80, 3), (0.12, 200, 2)])
 def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -> None:
-    """If only cases and seeds vary, the interval excludes zero in at most 8% of 500 simulations.
+    """If the true difference is 0, the interval excludes 0 in at most 8% of 500 simulations.
 
-    The rate is 6.7% of 1,500 simulations with two seeds that differ much more than the cases, and 1 to 4% otherwise.
+    In longer simulations the rate was 6.7% for two seeds that differ much more than the cases, and 1 to 4% otherwise.
     """
     rng = np.random.default_rng([int(100 * spread), cases])
     alarms = 0
@@ -75,7 +75,10 @@ def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -
 
 
 def test_unchanged_says_what_would_have_been_seen() -> None:
-    """Many cases without a difference are UNCHANGED with the detectable drop; few cases are INCONCLUSIVE."""
+    """If nothing differs, the verdict is UNCHANGED for many cases and INCONCLUSIVE for few.
+
+    The reason gives the smallest drop that would have been detected, or the number of cases needed.
+    """
     many, few = judge(passes(200, 0), passes(200, 0, 0)), judge(passes(20, 0), passes(20, 0, 0))
     assert many.verdict is Verdict.UNCHANGED
     assert many.detectable < MARGIN
@@ -86,7 +89,7 @@ def test_unchanged_says_what_would_have_been_seen() -> None:
 
 
 def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
-    """If seeds differ so much that the interval includes the margin, the change is INCONCLUSIVE."""
+    """If seeds differ so much that the interval includes a loss of the margin, the change is INCONCLUSIVE."""
     found = judge(passes(200, 0), passes(200, 2, 8, 20))
     assert found.low < -10
     assert found.verdict is Verdict.INCONCLUSIVE
@@ -95,7 +98,7 @@ def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
 
 
 def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
-    """A true loss of the size of the margin is called UNCHANGED in at most 5% of simulations."""
+    """If the true loss is as large as the margin, the verdict is UNCHANGED in at most 5% of simulations."""
     rng, called = np.random.default_rng(3), 0
     for _ in range(100):
         shares = np.clip(rng.normal(0.9, 0.05, (3, 1)), 0, 1)
@@ -104,14 +107,14 @@ def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:
 
 
 def test_the_number_that_would_do_does() -> None:
-    """With the suggested number of cases, the same answers give a conclusive verdict."""
+    """If a suite has the number of cases that an inconclusive verdict suggested, the verdict is conclusive."""
     few = judge(passes(20, 1), passes(20, 1, 1))
     assert few.needed
     assert judge(passes(few.needed, 1), passes(few.needed, 1, 1)).verdict is Verdict.UNCHANGED
 
 
 def test_one_of_many_may_look_worse() -> None:
-    """A significant drop of one variant is inconclusive if it is the worst of twelve variants."""
+    """If one of twelve variants has a drop that would be significant for a single variant, it is INCONCLUSIVE."""
     drop, same = judge(passes(80, 0), passes(80, 5, 5)), judge(passes(80, 0), passes(80, 0, 0))
     assert drop.verdict is Verdict.REGRESSED
     alone, together = adjusted_for_family([drop])[0], adjusted_for_family([drop] + [same] * 11)[0]
@@ -121,7 +124,7 @@ def test_one_of_many_may_look_worse() -> None:
 
 
 def test_standard_error_is_of_the_difference() -> None:
-    """The standard error of the difference equals scipy's standard error of the per-case differences."""
+    """The standard error of a difference equals scipy's standard error of the mean of the per-case differences."""
     before, after = np.ones((1, 40)), np.ones((1, 40))
     before[0, :2] = after[0, 2:4] = 0
     expected = 100 * float(sem((after - before)[0]))
@@ -130,6 +133,6 @@ def test_standard_error_is_of_the_difference() -> None:
 
 @pytest.mark.parametrize("cases", [2, 10, 300])
 def test_one_flip_is_one_standard_error(cases: int) -> None:
-    """One changed case is exactly one standard error, regardless of the number of cases."""
+    """If a single case changed, the difference equals its standard error, regardless of the number of cases."""
     found = Pair(passes(cases, 1), passes(cases, 0), ("",) * cases)
     assert standard_error(found) == pytest.approx(100 / cases)

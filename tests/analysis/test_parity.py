@@ -1,4 +1,7 @@
-"""Parity: the stage from adapter to GGUF at which an assertion's verdict changes; and chatting with a run's models."""
+"""Tests of `harness parity` and `harness chat`.
+
+Parity finds the stage of an export, from the adapter to GGUF, at which an assertion's verdict changes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ STAGES = list(Stage)
 
 
 def judged_stages(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
-    """One stage for each pair of answers."""
+    """Return scored stages. Each has one of the given pairs of answers."""
     answered = [
         StageAnswers(stage, tuple(Answer(text, text, 1, False) for text in pair), Distance(0.1, 0.01, 0.99, 10))
         for stage, pair in zip(STAGES, texts, strict=False)
@@ -35,7 +38,7 @@ def judged_stages(*texts: tuple[str, str]) -> tuple[Verdicts, ...]:
 
 
 def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
-    """A changed verdict is reported with its first stage, even if it changes back later."""
+    """If an assertion's verdict changes, the first changed stage is reported, even if a later stage changes it back."""
     stages = judged_stages(("good", "good"), ("good", "good"), ("good", "bad"), ("bad", "bad"), ("good", "bad"))
     first, second = verdict_changes(assertions_of(CASES), stages)
     assert (first.case, first.stage, first.before, first.after, first.back) == ("second", STAGES[2], True, False, False)
@@ -43,7 +46,7 @@ def test_the_stage_is_named_at_which_an_assertion_first_changes() -> None:
 
 
 def test_parity_without_a_change_says_so(capsys: Any) -> None:
-    """The parity table has a row per stage, with its distance to the previous stage."""
+    """If no verdict changes, the table says so. Each stage has a row, with its distance to the previous stage."""
     stages = judged_stages(("good", "bad"), ("good", "bad"))
     parity = Parity(
         FORMAT, "s", "v", 0, "t", ("first", "second"), assertions_of(CASES), stages, (), {}, "a CPU", "2026"
@@ -56,7 +59,7 @@ def test_parity_without_a_change_says_so(capsys: Any) -> None:
 
 
 def test_what_could_not_be_judged_is_no_verdict() -> None:
-    """An assertion without a score, and all after it, have the verdict None at every stage and count as unchanged."""
+    """If an assertion cannot be scored, it and the case's later assertions have no verdict and count as unchanged."""
     two = [case("first")]
     two[0] = type(two[0])("first", two[0].messages, (Assertion("contains", "a"), Assertion("contains", "b")))
     only = StageAnswers(STAGES[0], (Answer("k", "a", 1, False),))
@@ -66,7 +69,10 @@ def test_what_could_not_be_judged_is_no_verdict() -> None:
 
 
 def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore, capsys: Any) -> None:
-    """`harness chat` gives the run's own answers to a case's prompt, and treats markup in a question as text."""
+    """If `harness chat` asks a case's prompt, base model and variant answer as in the run.
+
+    Markup in a question is printed as text.
+    """
     records = trained_run.records()
     asked = next(case for case in trained_run.manifest().suite.cases if case.id in records[0].answers)
     with inside(trained_run.root.parents[2]):
@@ -81,7 +87,7 @@ def test_chat_shows_base_and_variant_as_the_run_asked_them(trained_run: RunStore
 def test_parity_is_checked_without_llama_cpp(
     trained_run: RunStore, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without llama.cpp, the check covers three stages and says what the others need."""
+    """If llama.cpp is not installed, `harness parity` checks three stages and says how to install it for the others."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
     with inside(trained_run.root.parents[2]):
@@ -102,7 +108,7 @@ def test_parity_is_checked_without_llama_cpp(
 
 
 def test_a_parity_check_is_part_of_the_report() -> None:
-    """The report has a row per stage and an escaped line per changed assertion, if the run has a parity check."""
+    """If the run has a parity check, the report has a row for each stage and a line for each changed assertion."""
     stages = judged_stages(("good", "good"), ("good", "bad"))
     names = (("first", "contains 'good'"), ("second", "contains <b>'good'</b>"))
     parity = Parity(

@@ -1,4 +1,4 @@
-"""Recommendations, their reasons, and what is missing if nothing is recommended."""
+"""Tests of recommendations, their reasons, and what is missing if nothing is recommended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trial(
     row: Variant | None, passes: int, *, seed: int = 0, split: Split = Split.MAIN, minutes: float = 4, gib: float = 6,
     basis: Basis = Basis.MEASURED, kind: str = "cuda",
 ) -> TrialRecord:  # fmt: skip
-    """A trial that passes the given number of `generalise` cases and all other cases."""
+    """Return a trial that passes `passes` of the `generalise` cases, and all cases of other roles."""
     asked = [each for each in CASES if each.split is split]
     words = [each.id for each in asked if each.role is Role.GENERALISE]
     answers = {each.id: "bad" if each.id in words[passes:] else "good" for each in asked}
@@ -55,7 +55,7 @@ def run(*trials: TrialRecord, seeds: Sequence[int] = (0,), toy: bool = False, ki
 
 
 def again(row: Variant, passes: int, *, kind: str = "cuda") -> list[TrialRecord]:
-    """Confirmation trials under two seeds, of which the second passes one case less."""
+    """Return two confirmation trials, the second of which passes one case fewer than the first."""
     counts = {100: passes, 101: max(0, passes - 1)}
     return [trial(row, count, seed=seed, split=Split.CONFIRM, kind=kind) for seed, count in counts.items()]
 
@@ -64,7 +64,10 @@ GOOD = [trial(ONE, 30), trial(TWO, 20), trial(THREE, 29, minutes=9), *again(ONE,
 
 
 def test_a_confirmed_choice_is_recommended() -> None:
-    """A choice confirmed beyond the noise is recommended with model, suite, cases, seeds and code to copy."""
+    """If the confirmation shows a gain beyond the noise, the variant is recommended, with code to copy.
+
+    The headline names model and suite, with the numbers of cases and seeds.
+    """
     found = recommend(run(*GOOD))
     assert found.variant == ONE.name
     assert found.headline == (
@@ -77,7 +80,7 @@ def test_a_confirmed_choice_is_recommended() -> None:
 
 
 def test_the_toy_is_never_recommended() -> None:
-    """The pocket model never gives a recommendation or code to copy, and the text says why."""
+    """If the run is of the toy model, nothing is recommended, there is no code to copy, and the reason is given."""
     found = recommend(run(*GOOD, toy=True))
     assert (found.variant, found.best) == (None, ONE.name)
     assert found.headline.startswith("Best in this demonstration")
@@ -86,7 +89,7 @@ def test_the_toy_is_never_recommended() -> None:
 
 
 def test_one_seed_recommends_nothing() -> None:
-    """With one seed, or without a confirmation, nothing is recommended, and the reason says what is missing."""
+    """If there is only one seed, or no confirmation, nothing is recommended, and the reason says what is missing."""
     found = recommend(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10)))
     assert (found.variant, found.best, found.script) == (None, ONE.name, "")
     assert any("3 seeds" in reason for reason in found.missing)
@@ -99,7 +102,7 @@ def test_one_seed_recommends_nothing() -> None:
 
 
 def test_what_is_within_the_noise_is_not_recommended() -> None:
-    """A gain within the noise is not recommended, and the reason gives the number of cases needed."""
+    """If the gain is within the noise, nothing is recommended, and the reason gives the number of cases needed."""
     few = [trial(row, 3, seed=seed) for row in (ONE, TWO, THREE) for seed in (0, 1, 2)]
     found = recommend(run(*few, seeds=(0, 1, 2)))
     assert (found.variant, found.best) == (None, ONE.name)
@@ -107,14 +110,17 @@ def test_what_is_within_the_noise_is_not_recommended() -> None:
 
 
 def test_a_refuted_choice_is_not_recommended() -> None:
-    """Findings of the confirmation against the choice are listed as missing for a recommendation."""
+    """If the confirmation contradicts the choice, nothing is recommended, and the reason gives the contradiction."""
     found = recommend(run(trial(ONE, 30), trial(TWO, 20), trial(THREE, 10), *again(ONE, 0)))
     assert found.variant is None
     assert any("held-out generalise cases it passes 0" in reason for reason in found.missing)
 
 
 def test_caps_choose_among_what_fits() -> None:
-    """With a cap on minutes or memory, the best variant within it is chosen, and the others are listed."""
+    """If minutes or memory are limited, the best variant within the limits is chosen.
+
+    The reasons name the better variants that exceed a limit.
+    """
     grid = [trial(ONE, 30, minutes=40), trial(TWO, 28, minutes=5, gib=12), trial(THREE, 20, minutes=3)]
     trials = [*grid, *again(ONE, 16)]
     by_time = recommend(run(*trials), Caps(minutes=10))
@@ -129,7 +135,7 @@ def test_caps_choose_among_what_fits() -> None:
 
 
 def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
-    """The memory of a batch of several models does not count against one variant's cap."""
+    """If several variants answered in one batch, the batch's memory is not compared with the limit of one variant."""
     beside = replace(cost(Phase.ANSWER_AFTER, 60, GPU, peak=12 * 1024 * MIB), models=9)
     trials = [
         replace(trial(ONE, 30), costs=(*trial(ONE, 30).costs, given)) for given in (beside, replace(beside, models=1))
@@ -140,7 +146,7 @@ def test_what_a_batch_of_models_took_is_no_ones_need() -> None:
 
 
 def test_a_cpus_figures_meet_no_cap() -> None:
-    """CPU times and memory satisfy no cap for a GPU: nothing is recommended, and the reason says so."""
+    """If minutes or memory are limited, but the figures are of a CPU, nothing is recommended; the reason is given."""
     trials = [trial(row, 30, kind="cpu") for row in (ONE, TWO, THREE)]
     found = recommend(run(*trials, *again(ONE, 16, kind="cpu"), kind="cpu"), Caps(minutes=100))
     assert found.best is None
@@ -150,7 +156,7 @@ def test_a_cpus_figures_meet_no_cap() -> None:
 
 
 def test_emulated_figures_say_so() -> None:
-    """Emulated times and memory are shown with their basis and device."""
+    """If times and memory are emulated, the reasons say so and name the device."""
     trials = [trial(ONE, 30, basis=Basis.EMULATED), trial(TWO, 20), trial(THREE, 10), *again(ONE, 16)]
     reasons = recommend(run(*trials)).reasons
     assert any("(emulated on" in reason and "never run on a T4" in reason for reason in reasons)
@@ -159,7 +165,7 @@ def test_emulated_figures_say_so() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_the_command(tmp_path: Path, options: list[str]) -> None:
-    """`harness recommend RUN` prints headline, reasons and code to copy, or all of it as JSON."""
+    """`harness recommend RUN` prints the headline, the reasons and the code to copy; with `--json`, as JSON."""
     results = run(*GOOD)
     store = RunStore(tmp_path)
     store.write_manifest(results.run)
@@ -173,7 +179,7 @@ def test_the_command(tmp_path: Path, options: list[str]) -> None:
 
 
 def test_an_older_run_is_told_what_to_do() -> None:
-    """For results of an older version without changes, the reason is the version and not missing cases."""
+    """If an older version stored results without changes, the reason says to score the run, not to add cases."""
     results = run(*GOOD)
     bare = replace(results, confirmed=None, variants=tuple(replace(v, changes={}) for v in results.variants))
     assert any("`harness score RUN`" in reason for reason in recommend(bare).missing)

@@ -1,4 +1,4 @@
-"""Reducers: how repeats of a case under one seed count in rates, changed verdicts, losses and the report."""
+"""Tests of reducers: how the repeated answers to a case under one seed count in results and reports."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def scores(*values: float | None) -> list[Score]:
 def test_scores_of_repeats_become_one(
     reducer: Reducer, values: Sequence[float | None], value: float | None, passed: bool
 ) -> None:
-    """`mean`, `all` and `any` combine scores to mean, minimum and maximum.
+    """The combined score is the mean of the repeats under `mean`, the minimum under `all`, the maximum under `any`.
 
-    A repeat without a score is left out under `mean` and leaves no score under `all` and `any`.
+    If a repeat has no score, `mean` leaves it out. Under `all` and `any` there is then no combined score.
     """
     found = combined(scores(*values), reducer)
     assert (found.value, found.passed) == (pytest.approx(value) if value is not None else None, passed)
@@ -64,7 +64,7 @@ MANY = [sample("v", 0, 1, 0), sample("v", 0, 0, 1), sample("v", 1, 0, 0), sample
 
 
 def test_repeats_are_told_from_seeds_and_variants() -> None:
-    """Samples are grouped only if they differ in nothing but the repeat, in the order of the repeats."""
+    """Samples of the same variant, seed and case are the repeats of one answer, in the order of their numbers."""
     assert [[(s.variant, s.seed, s.repeat) for s in own] for own in repeats(MANY)] == [
         [("v", 0, 0), ("v", 0, 1), ("v", 0, 2)],
         [("v", 1, 0)],
@@ -73,14 +73,17 @@ def test_repeats_are_told_from_seeds_and_variants() -> None:
 
 
 def test_the_first_repeat_stands_for_all() -> None:
-    """The reduced sample is the first repeat with the combined score; a single repeat stays as it is."""
+    """The reduced sample is the first repeat, with its score replaced by the combined score of all repeats.
+
+    A single repeat stays as it is.
+    """
     first, *others = reduced(MANY, Reducer.MEAN)
     assert (first.answer.text, first.score.value, first.score.passed) == ("text 0", 0.5, True)
     assert others == [MANY[2], MANY[3]]
 
 
 def test_checks_stand_beside_their_own_answer() -> None:
-    """If the first repeat has no score, the combined score still has the checks of the first repeat."""
+    """The combined score has the checks of the first repeat, even if the first repeat could not be scored."""
     undecided = replace(UNSCORED, checks=(Check("regex", False, "no verdict"),))
     decided = Score("c", True, 1.0, (Check("regex", True, "matches", 1.0),))
     found = combined([undecided, decided], Reducer.MEAN)
@@ -89,7 +92,7 @@ def test_checks_stand_beside_their_own_answer() -> None:
 
 @pytest.mark.parametrize(("reducer", "count"), [(Reducer.MEAN, 4), (Reducer.ALL, 2), (Reducer.ANY, 2)])
 def test_what_rates_count(reducer: Reducer, count: int) -> None:
-    """Rates count each scored repeat under `mean`, and one verdict per seed and variant under `all` and `any`."""
+    """Pass rates count every scored repeat under `mean`, but one verdict for all repeats under `all` and `any`."""
     assert len(counting(MANY, reducer)) == count
 
 
@@ -125,7 +128,7 @@ def tuned(reducer: Reducer) -> Outcome:
 def test_outcomes_count_by_the_reducer(
     reducer: Reducer, words: Rate, kept: Rate, flips: tuple[int, int], lost: float
 ) -> None:
-    """Rates, fixed, broken and loss use the same reducer."""
+    """Pass rates, the numbers of fixed and broken cases, and the loss all use the suite's reducer."""
     found = tuned(reducer)
     assert (found.rates[Role.GENERALISE], found.rates[Role.RETAIN]) == (words, kept)
     assert (found.fixed, found.broken) == flips
@@ -135,12 +138,12 @@ def test_outcomes_count_by_the_reducer(
 
 @pytest.mark.parametrize("reducer", Reducer)
 def test_draws_void_nothing(reducer: Reducer) -> None:
-    """With sampled answers, a base that passes some repeats by chance makes no case void under any reducer."""
+    """If answers are sampled, no case is void under any reducer."""
     assert run(reducer).void == {}
 
 
 def test_repeats_and_seeds_multiply() -> None:
-    """A case with two seeds and four repeats counts eight times."""
+    """Under `mean`, a case with four repeats under each of two seeds counts eight times."""
     found = run(Reducer.MEAN, record(ONE, TUNED), record(ONE, TUNED, seed=1), seeds=(0, 1)).variants[0]
     assert found.rates[Role.GENERALISE] == Rate(2, 8)
     assert found.safety is not None
@@ -148,7 +151,7 @@ def test_repeats_and_seeds_multiply() -> None:
 
 
 def test_every_repeat_is_a_row() -> None:
-    """Every repeat is a row of the data frame and of samples.jsonl, with its number."""
+    """The data frame and samples.jsonl have a row for each repeat, with the number of the repeat."""
     results = run(Reducer.ALL)
     table = data_frame.Run(results).frame()
     mine = table[(table.variant == ONE.name) & (table.case == "words")]
@@ -161,7 +164,7 @@ def test_every_repeat_is_a_row() -> None:
 
 
 def test_log_probabilities_are_in_the_frame() -> None:
-    """The data frame has perplexities, which are missing without log-probabilities and never infinite."""
+    """The data frame has perplexities. They are missing if there are no log-probabilities or the value is infinite."""
     results = run(Reducer.MEAN)
     first, second, *rest = results.samples
     likely = replace(first, answer=replace(first.answer, likelihood=Likelihood(0.0, 3), reference=Likelihood(-1e6, 2)))
@@ -172,14 +175,14 @@ def test_log_probabilities_are_in_the_frame() -> None:
 
 @pytest.mark.parametrize("reducer", Reducer)
 def test_the_page_shows_repeats(reducer: Reducer) -> None:
-    """The report shows the first answer, how many repeats passed, and the decoding settings."""
+    """If a suite has repeats, the report shows the first answer, how many repeats passed, and the decoding settings."""
     page = render(run(reducer), now="now")
     assert "1 of 4 repeats passed, the first is shown" in page
     assert f"sampled at temperature 0.7, 4 repeats per case, reduced by {reducer}" in page
 
 
 def test_a_page_without_repeats_says_nothing_of_them() -> None:
-    """The report of a suite without repeats does not mention repeats."""
+    """If a suite has no repeats, the report does not mention repeats."""
     once = assemble(
         manifest(suite(CASES), [ONE]), [record(None, {"learn": B}), record(ONE, {"learn": G})], score, "now"
     )

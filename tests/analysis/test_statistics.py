@@ -1,4 +1,4 @@
-"""Confidence intervals and tests keep their promised error rates, by enumeration, simulation and reference results."""
+"""Tests that confidence intervals and statistical tests keep their error rates, and agree with other packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAWS = 2_000
 
 
 def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: float) -> tuple[Scores, Scores]:
-    """Scores of the same cases before and after, with one seed each."""
+    """Draw scores of cases before and after a change, given the shares lost, won and passed both times."""
     kinds = rng.choice(4, size=cases, p=[both, lost, won, 1 - both - lost - won])
     return (kinds <= 1).astype(float)[None], ((kinds == 0) | (kinds == 2)).astype(float)[None]
 
@@ -31,7 +31,7 @@ def paired(rng: np.random.Generator, cases: int, lost: float, won: float, both: 
 
 
 def coverage(cases: int, share: float) -> float:
-    """The exact probability that Wilson's interval contains the true share."""
+    """Return the exact probability that Wilson's interval contains the true share."""
     held = [low <= share <= high for low, high in (statistics.wilson(k / cases, cases, Z95) for k in range(cases + 1))]
     weights = [math.comb(cases, k) * share**k * (1 - share) ** (cases - k) for k in range(cases + 1)]
     return sum(weight for weight, inside in zip(weights, held, strict=True) if inside)
@@ -39,7 +39,10 @@ def coverage(cases: int, share: float) -> float:
 
 @pytest.mark.parametrize(("cases", "least"), [(10, 0.90), (40, 0.925), (200, 0.93)])
 def test_wilson_covers_what_it_says(cases: int, least: float) -> None:
-    """Over shares from 1 to 99%, the exact mean coverage is 94.5 to 96%, and no single coverage is much lower."""
+    """For true shares of 1 to 99%, Wilson's 95% interval contains the share with a probability of about 95%.
+
+    The mean of the exact probabilities is 94.5 to 96%, and the smallest is at least `least`.
+    """
     found = [coverage(cases, share / 100) for share in range(1, 100)]
     assert 0.945 <= sum(found) / len(found) <= 0.96
     assert min(found) >= least
@@ -56,7 +59,7 @@ def test_wilson_equals_scipy(passed: int, cases: int) -> None:
 
 
 def test_newcombe_is_the_published_one() -> None:
-    """For 36, 12, 2 and 0 cases, method 10 of Newcombe (1998) gives the published interval 0.0569 to 0.3404."""
+    """The interval of a difference equals the example that Newcombe (1998) published for his method 10."""
     low, high = statistics.newcombe((36, 12, 2, 0), Z95)
     assert (-high, -low) == pytest.approx((0.0569, 0.3404), abs=1e-4)
 
@@ -78,7 +81,10 @@ def test_difference_intervals_cover(cases: int, discordance: float, loss: float)
 @pytest.mark.parametrize(("spread", "seed_spread"), [(0.5, 0.0), (1.0, 0.5), (2.0, 0.3), (0.0, 1.0)])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_rates_over_seeds_and_groups_cover(spread: float, seed_spread: float, grouped: bool) -> None:
-    """With easy and hard cases, varying seeds and groups of cases, a 95% interval covers in at least 90%."""
+    """The 95% interval of a pass rate contains the true rate in at least 90% of simulations.
+
+    In the simulations, the difficulty of the cases varies, or the seeds, or both; cases are independent or grouped.
+    """
     rng = np.random.default_rng([int(10 * spread), int(10 * seed_spread), grouped])
     logits = 1 + rng.normal(0, spread, 400_000) + rng.normal(0, seed_spread, 400_000)
     true, held = float((1 / (1 + np.exp(-logits))).mean()), 0
@@ -109,7 +115,7 @@ def test_continuous_differences_cover(seeds: int, spread: float) -> None:
     arrays(float, (3, 12), elements=st.sampled_from([0.0, 1.0])),
 )
 def test_intervals_hold_their_estimate(before: Scores, after: Scores) -> None:
-    """For any scores, an interval contains its estimate and stays within its bounds."""
+    """For any scores, an interval contains its estimate and stays within the possible values."""
     found = statistics.difference(before, after)
     assert -1 <= found.low <= found.value <= found.high <= 1
     assert found.value == pytest.approx(after.mean() - before.mean())
@@ -118,7 +124,7 @@ def test_intervals_hold_their_estimate(before: Scores, after: Scores) -> None:
 
 
 def test_no_flips_still_has_a_width() -> None:
-    """The interval for forty cases without a change still includes a loss of some points."""
+    """If none of forty cases changed, the interval of the difference still includes a loss of some points."""
     same = np.array([[1.0] * 36 + [0.0] * 4])
     found = statistics.difference(same, same)
     assert -0.12 < found.low < -0.02
@@ -126,7 +132,7 @@ def test_no_flips_still_has_a_width() -> None:
 
 
 def test_copies_of_a_case_add_nothing() -> None:
-    """A group counts as one case: copying each case nine times leaves the interval about as wide."""
+    """If every case is copied nine times and the copies form a group, the interval stays about as wide."""
     rng = np.random.default_rng(3)
     before, after = paired(rng, 40, 0.2, 0.1, 0.5)
     once = statistics.difference(before, after)
@@ -135,7 +141,7 @@ def test_copies_of_a_case_add_nothing() -> None:
 
 
 def test_a_seed_that_differs_widens() -> None:
-    """Seeds that differ widen the interval; equal seeds do not make it narrower than that of one seed."""
+    """If seeds differ, the interval is wider; three equal seeds give no narrower interval than one seed."""
     one = np.array([[1.0] * 30 + [0.0] * 10])
     same, apart = one.repeat(3, 0), np.vstack([np.ones(40), one[0], one[0][::-1] * 0])
     assert statistics.rate(same).low == pytest.approx(statistics.rate(one).low)
@@ -146,14 +152,17 @@ def test_a_seed_that_differs_widens() -> None:
 
 
 def seed_spread(scores: Scores) -> float:
-    """The standard error from training seeds, for the difference from a base that passes everything."""
+    """Return the estimated spread of the pass rate between seeds: 0 if they differ only as much as chance explains."""
     [(variance, freedom)] = statistics.noise_of_difference(np.ones((1, scores.shape[1])), scores).seeds
     assert freedom == len(scores) - 1
     return math.sqrt(variance * len(scores))
 
 
 def test_seed_noise_is_told_from_case_noise() -> None:
-    """Seed noise is near 0 for seeds that differ by chance, near the true value for 20 points, and 0 for one seed."""
+    """The estimated spread of seeds is near 0 if they differ by chance, and near the true spread of 20 points.
+
+    For a single seed there is no estimate.
+    """
     rng = np.random.default_rng(9)
     chance = [seed_spread((rng.random((5, 100)) < 0.7).astype(float)) for _ in range(200)]
     real = [
@@ -169,7 +178,7 @@ def test_seed_noise_is_told_from_case_noise() -> None:
 
 
 def test_sign_flip_keeps_its_false_alarm_rate() -> None:
-    """For 80 unchanged cases of which 20% flip, the sign-flip test alarms in 2 to 5% of simulations."""
+    """If 20% of 80 cases change by chance, the sign-flip test raises a false alarm in 2 to 5% of simulations."""
     rng = np.random.default_rng(1)
     alarms = sum(statistics.sign_flip(*paired(rng, 80, 0.1, 0.1, 0.6), rng) <= 0.05 for _ in range(DRAWS))
     assert 0.02 <= alarms / DRAWS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
@@ -183,7 +192,7 @@ def test_sign_flip_finds_a_drop() -> None:
 
 
 def test_sign_flip_counts_every_pattern() -> None:
-    """With few differing cases, the p-value is the exact share of sign patterns that are as bad."""
+    """If few cases differ, the p-value is the exact share of sign patterns whose sum is at most the observed one."""
     before, after = np.array([[1.0, 1, 1, 0, 1, 1]]), np.array([[0.0, 0, 0, 1, 1, 1]])
     changes = [-1, -1, -1, 1]
     sums = [sum(s * abs(c) for s, c in zip(signs, changes, strict=True)) for signs in product((-1, 1), repeat=4)]
@@ -193,7 +202,7 @@ def test_sign_flip_counts_every_pattern() -> None:
 
 @pytest.mark.parametrize("differing", [4, 9, 13])
 def test_sign_flip_equals_scipy(differing: int) -> None:
-    """The exact p-value of continuous scores equals that of scipy's permutation test of paired samples."""
+    """The exact p-value for continuous scores equals that of scipy's permutation test of paired samples."""
     rng = np.random.default_rng(differing)
     before, after = rng.random((1, differing)), rng.random((1, differing))
     expected = permutation_test(
@@ -203,7 +212,7 @@ def test_sign_flip_equals_scipy(differing: int) -> None:
 
 
 def test_bootstrap_agrees_with_scipy() -> None:
-    """For one seed and no groups, the bootstrap interval agrees with scipy's percentile interval within its noise."""
+    """For one seed and no groups, the bootstrap interval equals scipy's percentile interval up to random noise."""
     rng = np.random.default_rng(8)
     before = rng.beta(2, 3, (1, 80))
     after = np.clip(before + rng.normal(0.05, 0.2, (1, 80)), 0, 1)
@@ -213,14 +222,14 @@ def test_bootstrap_agrees_with_scipy() -> None:
 
 
 def test_sign_flip_drawn_agrees_with_counted() -> None:
-    """Above the exact limit, random sign patterns agree with the binomial distribution within their noise."""
+    """If many cases differ, sign patterns are drawn at random, and the p-value is near that of the binomial test."""
     before = np.array([[1.0] * 14 + [0.0] * 6])
     found = statistics.sign_flip(before, 1 - before, np.random.default_rng(0))
     assert found == pytest.approx(binomtest(6, 20, alternative="less").pvalue, abs=0.01)
 
 
 def test_identical_scores_never_alarm() -> None:
-    """Without any difference the p-value is 1."""
+    """If no score differs, the p-value of the sign-flip test is 1."""
     same = np.ones((2, 10))
     assert statistics.sign_flip(same, same, np.random.default_rng(0)) == 1.0
 
@@ -233,7 +242,7 @@ def test_holm_equals_statsmodels(values: list[float]) -> None:
 
 
 def test_holm_holds_the_family() -> None:
-    """Among families of 12 unchanged variants, at most 5% have a false alarm."""
+    """If 12 variants without a true change are tested together, at most 5% of such families have a false alarm."""
     rng = np.random.default_rng(4)
     families = 400
     alarms = 0
@@ -247,7 +256,7 @@ def test_holm_holds_the_family() -> None:
 
 
 def test_a_worse_variant_is_not_called_safe() -> None:
-    """A variant that truly loses 20 points is shown to be within a margin of 10 in at most 5% of simulations."""
+    """If a variant truly loses 20 points, a loss below 10 points is shown in at most 5% of simulations."""
     rng = np.random.default_rng(6)
     for cases in (40, 80):
         passed = sum(
@@ -257,7 +266,7 @@ def test_a_worse_variant_is_not_called_safe() -> None:
 
 
 def test_a_safe_variant_is_called_safe() -> None:
-    """A variant without a loss is shown to be within a margin of 10 in at least 95% with 80 cases, rarely with 8."""
+    """If a variant truly loses nothing, 80 cases almost always show a loss below 10 points, and 8 cases never do."""
     rng = np.random.default_rng(7)
     shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(300)]
     assert sum(shown) / 300 >= 0.95
@@ -266,7 +275,7 @@ def test_a_safe_variant_is_called_safe() -> None:
 
 
 def test_needed_cases_would_do() -> None:
-    """The reported number of needed cases shows the margin, and one case fewer does not."""
+    """The number of needed cases is the smallest with which the loss is shown to be below the margin."""
     before = np.array([[1.0] * 20])
     after = np.array([[0.0] + [1.0] * 19])
     found = statistics.non_inferiority(before, after, 0.1)
@@ -280,7 +289,7 @@ def test_needed_cases_would_do() -> None:
 
 
 def test_no_number_of_cases_shows_what_is_not_so() -> None:
-    """If the loss exceeds the margin, no number of cases is reported as needed."""
+    """If the measured loss exceeds the margin, no number of needed cases is reported."""
     found = statistics.non_inferiority(np.ones((1, 10)), np.array([[0.0] * 3 + [1.0] * 7]), 0.1)
     assert (found.shown, found.needed) == (False, None)
 
@@ -288,7 +297,7 @@ def test_no_number_of_cases_shows_what_is_not_so() -> None:
 @pytest.mark.parametrize("cases", [40, 80, 200])
 @pytest.mark.parametrize("discordance", [0.05, 0.2])
 def test_what_is_called_detectable_is_detected(cases: int, discordance: float) -> None:
-    """A drop of the detectable size is found in about 80% of simulated pairs."""
+    """If the true drop is as large as `detectable` says, the sign-flip test finds it in about 80% of simulations."""
     rng = np.random.default_rng([cases, int(100 * discordance)])
     drop = statistics.detectable(cases, discordance)
     lost, won = drop + discordance / 2, discordance / 2
@@ -305,7 +314,7 @@ def test_needed_and_detectable_are_inverse() -> None:
 
 
 def test_sides_of_different_cases_are_refused() -> None:
-    """Comparing different numbers of cases, or no cases, is an error."""
+    """If the two sides have different numbers of cases, or there are no cases, the error says so."""
     with pytest.raises(ValueError, match="same cases"):
         statistics.difference(np.ones((1, 3)), np.ones((1, 4)))
     with pytest.raises(ValueError, match="at least one"):
@@ -316,13 +325,13 @@ def test_sides_of_different_cases_are_refused() -> None:
 
 
 def trainings(rng: np.random.Generator, seeds: int, shares: Scores, spread: float) -> Scores:
-    """Scores of cases with given pass rates under random seeds, each of which shifts the log-odds of all cases."""
+    """Draw scores of cases with the pass rates `shares`. Each seed shifts the log-odds of all cases at random."""
     odds = np.log(shares / (1 - shares)) + rng.normal(0, spread, size=(seeds, 1))
     return (rng.random((seeds, len(shares))) < 1 / (1 + np.exp(-odds))).astype(float)
 
 
 def test_retrained_covers_other_trainings() -> None:
-    """The interval of a share on fixed cases contains the result of other seeds in at least 93% of simulations."""
+    """In at least 93% of simulations, the interval of `retrained` contains the mean pass rate of other seeds."""
     rng = np.random.default_rng(3)
     shares = rng.beta(4, 1, size=30).clip(0.02, 0.98)
     truth = float(np.mean([trainings(rng, 50, shares, 0.5).mean() for _ in range(200)]))
@@ -334,7 +343,10 @@ def test_retrained_covers_other_trainings() -> None:
 
 
 def test_retrained_difference_bounds_a_loss() -> None:
-    """The 95% upper bound exceeds a true loss of 10 points in at least 93%, and has a width without any change."""
+    """The 95% upper bound of the loss is at least the true loss of 10 points in at least 93% of simulations.
+
+    If nothing changed, the interval still has a width.
+    """
     rng = np.random.default_rng(4)
     before = np.full(30, 0.95)
     held = 0
@@ -348,6 +360,6 @@ def test_retrained_difference_bounds_a_loss() -> None:
 
 
 def test_one_seed_a_side_is_judged_by_its_cases() -> None:
-    """With a single seed, the interval is that of independent trials."""
+    """If there is a single seed, `retrained` gives Wilson's interval, as if the cases were independent trials."""
     one = np.array([[1.0] * 18 + [0.0] * 2])
     assert statistics.retrained(one).low == pytest.approx(statistics.wilson(0.9, 20, Z95)[0])

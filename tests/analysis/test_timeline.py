@@ -1,4 +1,4 @@
-"""Timelines: answers after every epoch, the adapters kept for them, and what is computed from them."""
+"""Tests of timelines: answers after every epoch, the stored adapters that give them, and the results from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ ONE = replace(variants(1)[0], settings=replace(variants(1)[0].settings, epochs=3
 
 
 def course(cases: Sequence[Case], base: str, *seeds: Sequence[str]) -> Results:
-    """Results of a run with a timeline. A text has a letter per case (`g` passes), a seed has a text per epoch."""
+    """Return the results of a run with a timeline. `seeds` has a text for each epoch of each seed.
+
+    A text has a letter for each case: `g` passes, `b` fails. `base` is the text of the base model.
+    """
     texts = {"g": "good", "b": "bad"}
 
     def answers(letters: str) -> dict[str, str]:
@@ -56,7 +59,7 @@ CASES = [case("new", Role.GENERALISE), case("kept", Role.RETAIN), case("broken",
 
 
 def test_when_each_case_was_learned_and_lost() -> None:
-    """A case is learned at the epoch from which it passes until the end, and lost at the epoch from which it fails."""
+    """A case is learned at the epoch from which it passes to the end, and lost at the epoch from which it fails."""
     [found] = course(CASES, "bggb", ["bggb", "gggb", "ggbb"]).timelines
     milestones = {each.case: (each.learned, each.lost) for each in found.milestones}
     assert milestones == {"new": (2, None), "kept": (None, None), "broken": (None, 3), "never": (None, None)}
@@ -65,7 +68,7 @@ def test_when_each_case_was_learned_and_lost() -> None:
 
 
 def test_the_last_turn_counts() -> None:
-    """If a case changes several times, the last change is reported."""
+    """If a case changes several times between pass and fail, its last change is reported."""
     [found] = course([case("wavers"), case("leaves")], "bb", ["gg", "bg", "gb"]).timelines
     assert found.milestones == (
         Milestone("wavers", Role.LEARN, 3, None),
@@ -74,14 +77,14 @@ def test_the_last_turn_counts() -> None:
 
 
 def test_most_seeds_decide() -> None:
-    """A case is learned once more than half of the seeds pass it; rates count every seed."""
+    """A case is learned at the epoch from which more than half of the seeds pass it; pass rates count every seed."""
     [found] = course([case("it")], "b", ["g", "g", "g"], ["b", "g", "g"], ["b", "b", "b"]).timelines
     assert found.milestones[0].learned == 2
     assert [each.rates[Role.LEARN] for each in found.epochs] == [Rate(1, 3), Rate(2, 3), Rate(2, 3)]
 
 
 def test_how_many_epochs_were_needed() -> None:
-    """The first epoch within one standard error of the best is enough: one of forty cases is within it, ten are not."""
+    """The number of epochs that were enough is that of the first epoch within one standard error of the best."""
     cases = [case(f"c{n}", Role.GENERALISE) for n in range(40)]
     [found] = course(cases, "b" * 40, ["g" * 29 + "b" * 11, "g" * 39 + "b", "g" * 40]).timelines
     assert found.enough == 2
@@ -90,14 +93,17 @@ def test_how_many_epochs_were_needed() -> None:
 
 
 def test_void_cases_are_in_no_timeline() -> None:
-    """Void cases have no milestone and count in no rate of a timeline."""
+    """A void case is neither learned nor lost in a timeline, and counts in no pass rate."""
     [found] = course([case("known"), case("new")], "gb", ["gg", "gg", "gg"]).timelines
     assert [each.case for each in found.milestones] == ["new"]
     assert found.epochs[0].rates[Role.LEARN] == Rate(1, 1)
 
 
 def test_summary_frame_and_json_tell_it() -> None:
-    """The terminal shows how many epochs were enough and what was lost; the frame has a row per epoch and role."""
+    """The terminal shows how many epochs were enough; it and the JSON summary show which cases were lost.
+
+    The data frame has a row for each epoch and role.
+    """
     results = course(CASES, "bggb", ["bggb", "gggb", "ggbb"])
     assert "2 of 3 epochs were enough" in terminal.summary(results)
     assert "lost: broken (epoch 3)" in terminal.summary(results)
@@ -111,7 +117,7 @@ def test_summary_frame_and_json_tell_it() -> None:
 
 
 def test_without_the_option_there_is_none() -> None:
-    """Runs without `--timeline` have no timeline and an empty data frame of it."""
+    """If a run has no timeline, the data frame of the timeline is empty."""
     results = assemble(manifest(suite(CASES), [ONE]), [record(None, {}), record(ONE, {})], score, "now")
     assert results.timelines == ()
     assert Run(results).timeline().empty
@@ -126,7 +132,7 @@ SETUP = Setup(suite([case("one"), case("late", split=Split.CONFIRM)]), ModelRef(
 
 
 class Workers:
-    """An executor without a model. It dies from `trouble` before it answers with an epoch's adapter."""
+    """An executor without a model. If `trouble` is given, it is raised before an epoch's adapter answers."""
 
     def __init__(self, trouble: Exception | None = None) -> None:
         self.tasks: list[Task] = []
@@ -164,7 +170,7 @@ def epochs(record: TrialRecord) -> dict[int, str]:
 
 
 def test_every_epoch_before_the_last_is_asked(tmp_path: Path) -> None:
-    """With two and a half epochs, the adapters after the first and second epoch answer separately."""
+    """If a training has two and a half epochs, the adapters stored after the first and the second epoch answer, too."""
     found = go(tmp_path, Workers())
     name = SETUP.training_id(SETTINGS, 0)
     assert epochs(found) == {1: f"by {snapshot_id(name, 1)}", 2: f"by {snapshot_id(name, 2)}"}
@@ -172,7 +178,7 @@ def test_every_epoch_before_the_last_is_asked(tmp_path: Path) -> None:
 
 
 def test_a_timeline_is_made_once(tmp_path: Path) -> None:
-    """A trial with a timeline needs no worker again, with or without the option."""
+    """If a trial with a timeline is in the cache, another run needs no worker, with or without `timeline`."""
     first, again = go(tmp_path, Workers()), Workers()
     assert go(tmp_path, again) == first
     assert go(tmp_path, again, timeline=False) == first
@@ -180,7 +186,7 @@ def test_a_timeline_is_made_once(tmp_path: Path) -> None:
 
 
 def test_a_training_whose_epochs_were_not_kept_is_trained_again(tmp_path: Path) -> None:
-    """A finished trial without stored epochs trains and answers again if the option is given."""
+    """If a trial finished without a timeline, a run with `timeline` trains it again and asks all cases again."""
     go(tmp_path, Workers(), timeline=False)
     again = Workers()
     assert set(epochs(go(tmp_path, again))) == {1, 2}
@@ -190,7 +196,7 @@ def test_a_training_whose_epochs_were_not_kept_is_trained_again(tmp_path: Path) 
 
 
 def test_a_death_while_answering_trains_once(tmp_path: Path) -> None:
-    """If a worker dies while answering, the next run uses the stored epochs and does not train again."""
+    """If a worker dies while an epoch's adapter answers, the next run asks the stored adapters and does not train."""
     assert go(tmp_path, Workers(OSError("gone"))).status is Status.FAILED
     again = Workers()
     assert set(epochs(go(tmp_path, again))) == {1, 2}
@@ -198,12 +204,12 @@ def test_a_death_while_answering_trains_once(tmp_path: Path) -> None:
 
 
 def test_a_confirmation_has_no_timeline(tmp_path: Path) -> None:
-    """Held-out cases are answered only after the last epoch."""
+    """The confirmation cases are answered only after the last epoch."""
     assert go(tmp_path, Workers(), split=Split.CONFIRM).timeline == ()
 
 
 def test_forgetting_takes_the_epochs_along(tmp_path: Path) -> None:
-    """Removing a training from the cache removes the adapters and answers of its epochs, and no others."""
+    """If a training is removed from the cache, the adapters and answers of its epochs are removed, and no others."""
     go(tmp_path, Workers())
     cache, other = Cache(tmp_path / "cache"), Training("another-epoch-1", Status.SUCCEEDED, "", (), None)
     cache.commit_training(other, None)
@@ -216,7 +222,10 @@ def test_forgetting_takes_the_epochs_along(tmp_path: Path) -> None:
 
 
 def test_keeping_epochs_changes_no_training(base: Base, tmp_path: Path) -> None:
-    """Storing epochs leaves the final adapter bit for bit equal, and the last epoch is not stored twice."""
+    """If adapters are stored after each epoch, the final adapter is bit for bit equal to one without them.
+
+    The last epoch is not stored separately.
+    """
     with training(base, replace(SHORT, epochs=3)) as plain:
         expected = weights(plain.model)
     kept: list[int] = []
@@ -238,7 +247,7 @@ def test_keeping_epochs_changes_no_training(base: Base, tmp_path: Path) -> None:
 
 
 def test_a_worker_keeps_and_asks_each_epoch(tmp_path: Path) -> None:
-    """A real worker stores an adapter and answers for every requested epoch, and for the end of training."""
+    """A real worker stores an adapter and its answers for every requested epoch and for the end of the training."""
     from harness.models.resolving import resolve
     from tests.support.short_trainings import SUITE
 

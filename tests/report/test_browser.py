@@ -1,4 +1,4 @@
-"""Tests of the page in Debian's Chromium, through Playwright."""
+"""Tests of the report in the browser Chromium, through Playwright."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Open = Callable[..., "Page"]
 
 
 def lacking(what: str) -> None:
-    """Skip the test; fail if the environment declares that a browser is installed."""
+    """Skip the test because `what` is missing. If HARNESS_BROWSER=1 says that a browser is installed, fail instead."""
     if os.environ.get("HARNESS_BROWSER") == "1":
         pytest.fail(f"HARNESS_BROWSER=1 and there is no {what}")
     pytest.skip(f"no {what}")
@@ -82,7 +82,7 @@ def load(browser: Browser, tmp_path: Path) -> Iterator[Open]:
 
 @cache
 def made(kind: str = "toy") -> Results:
-    """Return a toy run with hostile text and failures, or one of its variations."""
+    """Return a run of the toy model with hostile text and failures, or the variation of this run that `kind` names."""
     if kind == "real":
         return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
     whole = results(8, 18, seeds=(0, 1))
@@ -108,7 +108,7 @@ def html(kind: str = "toy") -> str:
 
 
 def visible_cases(page: Page) -> list[str]:
-    """Return the ids of the cases that the filters leave."""
+    """Return the ids of the cases that the filters do not hide."""
     found = page.locator(".case:not([hidden])").evaluate_all("cards => cards.map(card => card.id.slice(5))")
     return [str(id) for id in found]
 
@@ -123,7 +123,7 @@ def flips(page: Page) -> set[str]:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", ["toy", "real", "refuted", "stopped"])
 def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
-    """The page loads without errors or requests, and is as wide as its window, with closed and open details."""
+    """The page loads without errors or requests, and is never wider than the window, even with all details open."""
     page = load(html(kind), width=width)
     across = "document.documentElement.scrollWidth"
     assert page.evaluate(across) == width
@@ -134,7 +134,7 @@ def test_no_error_and_no_overflow(kind: str, width: int, load: Open) -> None:
 
 
 def contrast(page: Page, selector: str) -> float:
-    """Return WCAG's contrast between the colour of an element and the background of the page."""
+    """Return the contrast of an element with the background of the page, as WCAG defines it."""
     return float(
         page.locator(selector).first.evaluate("""element => {
           const light = (colour) => {
@@ -149,7 +149,7 @@ def contrast(page: Page, selector: str) -> float:
 
 
 def test_dark_mode(load: Open) -> None:
-    """In dark mode the background is dark, and text and marks have a contrast of at least 4.5 to 1."""
+    """In dark mode, the background is dark, and text and marks have a contrast of at least 4.5 to 1 to it."""
     page = load(html(), color_scheme="dark")
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert max(paper) < 60
@@ -160,7 +160,7 @@ def test_dark_mode(load: Open) -> None:
 
 
 def test_without_script(load: Open) -> None:
-    """Without JavaScript every case, answer and table row is visible, and no control is."""
+    """If JavaScript is off, every case and table row is visible, and no filter or button is shown."""
     page = load(html(), java_script_enabled=False)
     assert page.locator(".case").count() == len(made().run.suite.cases)
     assert all(card.is_visible() for card in page.locator(".case").all())
@@ -171,7 +171,7 @@ def test_without_script(load: Open) -> None:
 
 
 def test_in_a_sandbox(load: Open) -> None:
-    """In a sandboxed frame without storage and history, filters, keys and symbols work."""
+    """If the report is in a sandboxed frame, its filters, keys and links still work."""
     frame = "<!doctype html><title>frame</title><iframe sandbox='allow-scripts' src='inner.html' width=1200 height=800>"
     load(html(), name="inner.html").close()
     outer = load(frame)
@@ -186,7 +186,7 @@ def test_in_a_sandbox(load: Open) -> None:
 
 
 def test_in_a_notebook(load: Open) -> None:
-    """Two reports in one document do not change each other or the document, and their links stay inside."""
+    """If two reports are in one notebook, they change neither each other nor the notebook, and their links work."""
     inside = [fragment(made(kind), now="now") for kind in ("toy", "real")]
     page = load(f"<!doctype html><title>n</title><h1 id=outside>Notebook</h1>{inside[0]}{inside[1]}")
     assert page.locator("#outside").evaluate("e => getComputedStyle(e).fontSize") == "32px"
@@ -201,7 +201,7 @@ def test_in_a_notebook(load: Open) -> None:
 
 @pytest.mark.parametrize(("kind", "scheme"), [("cpu", "light"), ("cuda", "dark"), ("two", "light")])
 def test_accessibility(kind: str, scheme: str, load: Open) -> None:
-    """axe-core finds no serious or critical violation on the page of one run or of two runs."""
+    """axe-core finds no serious accessibility problem on the page of a run or of a comparison of two runs."""
     try:
         import axe_playwright_python
     except ImportError:
@@ -223,7 +223,10 @@ def test_accessibility(kind: str, scheme: str, load: Open) -> None:
 
 
 def test_two_runs(load: Open) -> None:
-    """The page of two runs filters by lost cases, variant and role, and the keys move between the remaining cases."""
+    """The page that compares two runs can be filtered by lost cases and by role.
+
+    The keys move between the cases that are left.
+    """
     for width in WIDTHS:
         page = load(render_comparison(two(), now="now"), width=width)
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -241,7 +244,7 @@ def test_two_runs(load: Open) -> None:
 
 
 def test_sorting(load: Open) -> None:
-    """A click on a column heading sorts the table, a second click reverses it, and the base model stays on top."""
+    """A click on a heading sorts the table, and a second click reverses the order. The base model stays on top."""
     page = load(html())
     names = page.locator("#variants table.sortable tbody th")
     head = page.locator("#variants table.sortable thead tr:last-child th", has_text="generalise")
@@ -257,7 +260,7 @@ def test_sorting(load: Open) -> None:
 
 
 def test_filters(load: Open) -> None:
-    """Each filter leaves the cases of its kind and shows their number; the role filter reduces them further."""
+    """Each filter shows only the cases of its kind, with their number; the role filter reduces them further."""
     page = load(html())
     everything = len(visible_cases(page))
     for name, kinds in {
@@ -284,7 +287,7 @@ def unscored(sample: Sample) -> Sample:
 
 
 def test_errors_filter(load: Open) -> None:
-    """The filter `errors` leaves only cases with answers that could not be scored."""
+    """The filter `errors` shows only the cases with answers that could not be scored."""
     whole = made()
     samples = tuple(
         replace(s, score=replace(s.score, value=None, error="no JSON"))
@@ -299,7 +302,7 @@ def test_errors_filter(load: Open) -> None:
 
 
 def test_search(load: Open) -> None:
-    """A search leaves the cases with the words in their prompt, id or answers, in upper or lower case."""
+    """A search shows the cases whose prompt, id or answers contain the text, in upper or lower case."""
     page = load(html())
     page.locator("#search").fill("ROLE no case has")
     assert visible_cases(page) == []
@@ -311,7 +314,7 @@ def test_search(load: Open) -> None:
 
 
 def test_comparing_with_others(load: Open) -> None:
-    """Selecting variants changes the answers beside the base model's, and the verdicts."""
+    """If other variants are selected, their answers are shown beside the base model's, with their verdicts."""
     page, whole = load(html()), made()
     finished = [v.name for v in whole.variants if v.rates]
     card = page.locator("[id='case=c001']")
@@ -329,7 +332,7 @@ def test_comparing_with_others(load: Open) -> None:
 
 
 def test_words_that_differ_are_marked(load: Open) -> None:
-    """New words are marked in the tuned answer and missing words in the base model's, for any selected variant."""
+    """For whichever variant is selected, the words only in its answer or only in the base model's answer are marked."""
     whole = made()
     texts = {"base": "The answer is blue today.", whole.variants[0].name: "The answer is green today."}
     samples = tuple(
@@ -353,7 +356,7 @@ def marked(card: Locator, tag: str) -> set[str]:
 
 
 def test_keys(load: Open) -> None:
-    """The keys j and k move between the visible cases, and the key / moves to the search field."""
+    """The keys j and k move to the next and previous visible case, and the key / moves to the search field."""
     page = load(html())
     page.locator("#flip").select_option("changed")
     page.locator("h1").click()
@@ -370,7 +373,7 @@ def test_keys(load: Open) -> None:
 
 
 def test_permanent_links(load: Open) -> None:
-    """An address with a case and variants opens that case, even if a filter hides it."""
+    """If the address names a case and variants, the page shows that case, even if a filter would hide it."""
     whole = made()
     name, other = whole.variants[1].name, whole.variants[2].name
     page = load(html(), address="#case=c004&variant=" + name.replace("=", "%3D").replace(" ", "+"))
@@ -389,7 +392,7 @@ def test_permanent_links(load: Open) -> None:
 
 
 def test_the_case_table(load: Open) -> None:
-    """The filter of the case table leaves the changed rows, and a click on a symbol opens its case and variant."""
+    """In the table of cases, a filter shows only changed rows, and a click on a symbol opens its case and variant."""
     page, whole = load(html()), made()
     rows = page.locator(".ledger tbody tr:not([hidden])")
     before = rows.count()
@@ -405,11 +408,11 @@ def test_the_case_table(load: Open) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_sections_are_reached(width: int, load: Open) -> None:
-    """A link of the navigation leads to its section, even before the cases above it are laid out."""
+    """A link of the navigation leads to its section, even if the browser has not laid out the cases above it yet."""
     page = load(html(), width=width)
     for name in ("cost", "prompts", "variants"):
         page.locator(f"nav a[href='#{name}']").click()
-        # Scrolling ends when the sections above have been laid out; Playwright fails if that never comes.
+        # Scrolling ends when the sections above have been laid out; if that never happens, Playwright fails.
         page.wait_for_function(
             "id => Math.abs(document.getElementById(id).getBoundingClientRect().top - 100) <= 100",
             arg=name,
@@ -417,7 +420,7 @@ def test_sections_are_reached(width: int, load: Open) -> None:
 
 
 def test_settings_are_copied(load: Open) -> None:
-    """The button copies the settings; without access to the clipboard it selects them and says so."""
+    """The button copies the settings. If the clipboard cannot be used, it selects them instead and says so."""
     page = load(html("real"), permissions=["clipboard-read", "clipboard-write"])
     page.locator("summary", has_text="Settings to copy").click()
     page.locator("[data-copy]").click()
@@ -437,7 +440,7 @@ def test_settings_are_copied(load: Open) -> None:
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_answers_are_text(number: int, load: Open) -> None:
-    """A hostile answer creates no element and runs no script; its special characters are shown by name."""
+    """If an answer contains markup or a script, the page creates no element from it and shows it as text."""
     page = load(html())
     card = page.locator(f"[id='case={anchor(f'hostile {number}')}']")
     texts = card.locator(".new .txt").all_text_contents()

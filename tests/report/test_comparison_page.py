@@ -21,7 +21,7 @@ BAD = "=cmd|'/c calc'!A0 | <img src=x onerror=alert(1)> `x` \x1b[31m"
 
 
 def test_two_runs_on_one_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page of two runs first says what became worse, and shows every lost case with both answers."""
+    """The page that compares two runs says first what became worse, and shows every lost case."""
     assert main(["report", "first", "second"]) == 0
     said = Path(capsys.readouterr().out.strip())
     assert said == Path("second/against-first.html")
@@ -35,7 +35,7 @@ def test_two_runs_on_one_page(here: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_environment_differences_follow_the_answer() -> None:
-    """The table after the answer lists the versions and the device that differ, and no others."""
+    """The section after the answer lists only the versions and devices that differ between the two runs."""
     there = replace(machine(), device="Another CPU")
     run = manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=there)
     versions = run.provenance.versions | {"trl": "9.9.9"}
@@ -61,7 +61,7 @@ def test_runs_that_cannot_be_compared_say_why() -> None:
 
 
 def test_the_worst_variant_comes_first() -> None:
-    """The page of two runs orders variants by the severity of their verdict."""
+    """The page that compares two runs shows the variants with the most severe verdict first."""
     found = comparison_page.comparison_page(decided(run_pairs.results(), run_pairs.results(LOST)), "now")
     order = [comparison_page.SEVERITY.index(v.verdict) for v in found.variants if v.verdict]
     assert order == sorted(order)
@@ -69,7 +69,7 @@ def test_the_worst_variant_comes_first() -> None:
 
 
 def test_hostile_text_in_two_runs() -> None:
-    """Hostile answers are plain text on the page of two runs, and are no formulas in its CSV files."""
+    """If an answer contains HTML or a spreadsheet formula, the page and the CSV files show it as plain text."""
 
     def with_bad(sample: Sample) -> Sample:
         return replace(sample, answer=replace(sample.answer, text=BAD)) if sample.case in LOST else sample
@@ -86,7 +86,7 @@ def test_hostile_text_in_two_runs() -> None:
 
 
 def test_variants_of_one_run_only_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page of two runs names the variants that only one of the runs has."""
+    """If only one of two runs has a variant, the page names the variant and the run."""
     more = run_pairs.results(variant=replace(NAMED, id="v-x", name="another", settings=Settings(5e-3)))
     stored(more, Path("third"))
     assert main(["report", "first", "third"]) == 0

@@ -1,4 +1,4 @@
-"""Tests of the cost section."""
+"""Tests of the report's section on costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tests.support.report_runs import sample_run
 
 
 def test_only_cuda_figures_are_compared_with_the_notebook() -> None:
-    """A CUDA run is compared with the workshop's notebook, a CPU run is not, and a toy run does not mention it."""
+    """The memory of a run is compared with that of the workshop's notebook only if the run was on a CUDA GPU.
+
+    If the run is of the toy model, the report does not mention the notebook.
+    """
     assert cost_tables.notebook(sample_run()) == ()
     beside = " ".join(cost_tables.notebook(sample_run("cuda")))
     assert "13.8 of 15.0 GB" in beside
@@ -21,7 +24,7 @@ def test_only_cuda_figures_are_compared_with_the_notebook() -> None:
 
 
 def test_the_peak_of_a_run_includes_shared_passes() -> None:
-    """The memory peak of a run includes the passes that trained several trials."""
+    """If several trials were trained in one pass, the run's peak memory includes the peak of that pass."""
     whole = sample_run("cuda")
     first = whole.variants[0]
     spent = first.training[0].cost
@@ -35,7 +38,7 @@ def test_the_peak_of_a_run_includes_shared_passes() -> None:
 
 
 def test_shared_passes_are_listed_once() -> None:
-    """The cost of a pass that trained several trials is listed once, apart from the costs of the trials."""
+    """If several trials were trained in one pass, the cost of the pass is listed once, not for each trial."""
     whole = sample_run()
     first = whole.variants[0]
     spent = first.training[0].cost

@@ -1,4 +1,4 @@
-"""Tests of tables as CSV files."""
+"""Tests of the report as CSV files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.synthetic_runs import results
 
 
 def test_tables_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness report --format csv` writes every variant, every case and every phase with raw values."""
+    """`harness report --format csv` writes tables of the variants, the cases and the costs, with unrounded values."""
     made = results(8, 18, hostile=False, seeds=(0, 1))
     stored(made, Path("run"))
     assert main(["report", "run", "--format", "csv"]) == 0
@@ -31,7 +31,10 @@ def test_tables_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The CSV files of two runs are changes, flips and environment, in a folder that names the earlier run."""
+    """If `harness report` compares two runs, the CSV files are in a folder that is named after the earlier run.
+
+    The file flips.csv lists the lost cases.
+    """
     assert main(["report", "first", "second", "--format", "csv"]) == 0
     assert capsys.readouterr().out.split()[0] == "second/against-first/changes.csv"
     flips = rows(Path("second/against-first/flips.csv").read_text(encoding="utf-8"))
@@ -42,6 +45,6 @@ def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1"])
 def test_no_cell_is_a_formula(text: str) -> None:
-    """A text that a spreadsheet would run as a formula gets an apostrophe; numbers are unchanged."""
+    """If a spreadsheet would run a text as a formula, an apostrophe is put before it; numbers are unchanged."""
     assert str(csv_tables._safe(text)).startswith("'")
     assert csv_tables._safe(-1.5) == -1.5

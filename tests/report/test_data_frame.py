@@ -17,7 +17,7 @@ SMALL = results(8, 12, seeds=(0, 1))
 
 
 def test_one_row_per_answer() -> None:
-    """The data frame has one row per variant, seed, case and repeat, including the base model and the confirmation."""
+    """The data frame has a row for each answer, including those of the base model and of the confirmation cases."""
     table = Run(SMALL).frame()
     assert len(table) == len(SMALL.samples) + len(SMALL.confirmed_samples)
     assert not table.duplicated(["variant", "seed", "case", "repeat"]).any()
@@ -25,7 +25,7 @@ def test_one_row_per_answer() -> None:
 
 
 def test_columns() -> None:
-    """The columns of the data frame are the documented ones, followed by every setting."""
+    """The data frame has the documented columns, followed by a column for each setting."""
     columns = list(Run(SMALL).frame().columns)
     assert columns[:4] == ["variant", "seed", "case", "repeat"]
     assert {"role", "leak", "passed", "score", "answer"} < set(columns)
@@ -33,7 +33,10 @@ def test_columns() -> None:
 
 
 def test_contamination_is_labelled() -> None:
-    """The data frame and samples.jsonl label each answer's contamination; samples.jsonl names the training row."""
+    """The data frame and samples.jsonl say whether an answer's prompt was in the training rows.
+
+    samples.jsonl also has the number of the training row.
+    """
     rows = (Example((Message("user", SMALL.run.suite.cases[0].prompt), Message("assistant", "So.")), 4),)
     made = replace(SMALL, run=replace(SMALL.run, suite=replace(SMALL.run.suite, examples=rows)), leaks={})
     table = Run(made).frame().set_index("case").leak
@@ -43,7 +46,7 @@ def test_contamination_is_labelled() -> None:
 
 
 def test_pass_rate_from_the_frame() -> None:
-    """Pass rates computed from the data frame, without void cases, equal those of the results."""
+    """Pass rates that are computed from the data frame, without void cases, equal those in the results."""
     table = Run(SMALL).frame()
     counted = table[~table.void & (table.split == "main")]
     for variant in SMALL.variants:
@@ -60,19 +63,19 @@ def test_whole_numbers_stay_whole() -> None:
 
 
 def test_broken_unicode_fits_in_a_frame() -> None:
-    """An answer with a lone surrogate has a row in the data frame."""
+    """If an answer contains a lone surrogate, which is not valid Unicode, the data frame has it in escaped form."""
     table = Run(SMALL).frame()
     assert table.answer.str.contains(r"\ud800", regex=False).any()
 
 
 def test_a_run_is_one_line_in_a_notebook() -> None:
-    """The repr of a run is one short line with suite, model and size."""
+    """The repr of a run has fewer than 100 characters and names suite and model."""
     assert repr(data_frame.Run(SMALL)).startswith("Run(workshop on pocket: ")
     assert len(repr(data_frame.Run(SMALL))) < 100
 
 
 def test_load_run(tmp_path: Path) -> None:
-    """`harness.load_run` returns the stored results, from the run directory or its results.json."""
+    """`harness.load_run` returns stored results, given the run directory or its results.json."""
     made = results(4, 8, hostile=False)
     write_record(tmp_path / "run.json", made.run)
     write_record(tmp_path / "results.json", made)

@@ -1,4 +1,4 @@
-"""Tests of reasons for a variant's eligibility."""
+"""Tests of how the report says whether a variant is eligible, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_eligibility_says_why() -> None:
-    """Every variant has a reason why it is eligible, not eligible or unclear."""
+    """Every variant has a reason why it is eligible, or not, or why that is unclear."""
     whole = sample_run()
     told = {v.name: eligibility(whole, v) for v in whole.variants}
     for variant in whole.variants:
@@ -23,7 +23,7 @@ def test_eligibility_says_why() -> None:
 
 @pytest.mark.parametrize(("upper", "said"), [(10.49, 11), (10.51, 11), (11.0, 11)])
 def test_the_bound_of_a_loss_is_rounded_up(upper: float, said: int) -> None:
-    """A loss with an upper bound of 10.49 points is described as less than 11 points."""
+    """The upper bound of a loss is rounded up: a bound of 10.49 points is reported as less than 11 points."""
     whole = sample_run()
     variants = tuple(replace(v, safety=v.safety and replace(v.safety, upper=upper)) for v in whole.variants)
     eligible = [v for v in variants if v.name in whole.choice.eligible and v.safety]

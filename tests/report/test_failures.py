@@ -1,4 +1,4 @@
-"""Tests of trials that did not finish."""
+"""Tests of how the report shows trials that did not finish."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_failed_variants_are_drawn_and_listed() -> None:
-    """Variants that did not finish are on the trade-off chart, and listed with their message and log."""
+    """If a variant did not finish, it is still on the trade-off chart, and is listed with its message and log."""
     made, page = run_and_page()
     failed = [v for v in made.variants if v.statuses[0] is not Status.SUCCEEDED]
     assert len(failed) == 3

@@ -1,4 +1,4 @@
-"""Tests of values as text."""
+"""Tests of how the report formats values as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.report.formatting import anchor
 
 
 def test_anchors_are_permanent_and_unique() -> None:
-    """A plain case id is its own anchor; ids that differ only in special characters have different anchors."""
+    """If a case id is plain, links use it as it is; ids that differ only in special characters get different links."""
     assert anchor("retain-012") == "retain-012"
     assert anchor("a b") != anchor("a/b")
     assert re.fullmatch(r"[\w.-]+", anchor("a b\ud800"))

@@ -1,4 +1,4 @@
-"""Tests of the first section of the page."""
+"""Tests of the first section of a run's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_toy_banner_and_nothing_to_copy() -> None:
-    """The page of a toy run has a banner, and recommends no settings."""
+    """If a run is of the toy model, its report has a warning at the top, and no settings to copy."""
     made, page = run_and_page()
     assert page.all(class_="banner")[0].text == TOY
     assert f"Best in this demonstration {made.choice.variant}" in " ".join(page.id("answer").text.split())
@@ -24,7 +24,7 @@ def test_toy_banner_and_nothing_to_copy() -> None:
 
 
 def test_a_recommendation_names_what_was_tested() -> None:
-    """A recommendation names the model, the suite, the cases and the seeds, and its settings can be copied."""
+    """A recommendation names what was tested (model, suite, cases and seeds), and its settings can be copied."""
     made, page = run_and_page("t4")
     advice = recommend(made)
     assert advice.headline.startswith(f"Recommended for {made.run.model.name}, workshop, ")
@@ -38,7 +38,7 @@ def test_a_recommendation_names_what_was_tested() -> None:
 
 
 def test_confirmed_rates_come_first() -> None:
-    """The first columns of the rates are the confirmed ones, with the fresh seeds in the caption."""
+    """In the table of pass rates, the confirmed rates come first, and the caption gives their seeds."""
     made, page = run_and_page()
     assert made.confirmed
     [table] = page.id("answer").all("table", class_="rates")
@@ -49,14 +49,14 @@ def test_confirmed_rates_come_first() -> None:
 
 
 def test_a_missing_confirmation_is_stated() -> None:
-    """Without a confirmation the page says that the rates are not confirmed."""
+    """If there was no confirmation, the report says that the pass rates are not confirmed."""
     made, _ = run_and_page()
     page = parse(render(replace(made, confirmed=None, confirmed_base=None, confirmed_samples=()), now="now"))
     assert "Not confirmed" in page.id("answer").text
 
 
 def test_a_refuted_choice_is_not_recommended() -> None:
-    """A variant whose confirmation failed is not recommended: the page gives the reasons and no settings to copy."""
+    """If the confirmation refuted the choice, the report recommends nothing and gives the reasons."""
     made, _ = run_and_page("t4")
     page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
     assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
@@ -66,7 +66,7 @@ def test_a_refuted_choice_is_not_recommended() -> None:
 
 
 def test_an_unfinished_run_is_provisional() -> None:
-    """The page of an unfinished run says first how many trials have no result."""
+    """If a run is unfinished, its report says how many trials have no result."""
     made, page = run_and_page()
     assert not page.all(class_="waiting")
     variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
@@ -75,7 +75,7 @@ def test_an_unfinished_run_is_provisional() -> None:
 
 
 def test_no_choice_says_why() -> None:
-    """Without a best variant the page gives the reasons, and still shows every answer."""
+    """If no variant was chosen, the report gives the reasons, and still shows every case."""
     made, _ = run_and_page()
     none = replace(made, choice=Choice(None, ("Every variant loses too much.",)), confirmed=None)
     page = parse(render(none, now="now"))

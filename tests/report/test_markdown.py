@@ -16,7 +16,7 @@ from tests.support.synthetic_runs import results
 
 
 def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The Markdown summary has the best variant, the eligibility of every variant, and the command."""
+    """The Markdown summary names the best variant, says which variants are eligible, and gives the run's command."""
     made = results(8, 18, hostile=False)
     stored(made, Path("run"))
     assert main(["report", "run", "--format", "md"]) == 0
@@ -29,7 +29,7 @@ def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_markdown_of_hostile_names() -> None:
-    """Markup in names, prompts and reasons is escaped in the Markdown summary."""
+    """If names, prompts or reasons contain markup, the Markdown summary escapes it."""
     made = results(8, 18)
     bad = "x](http://evil) <img src=x> | `b` @everyone"
     made = replace(

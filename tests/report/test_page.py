@@ -1,4 +1,4 @@
-"""Tests of the HTML page of a run, parsed into elements as in a browser."""
+"""Tests of a run's report as an HTML page that is parsed into elements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_policy_allows_only_this_script() -> None:
-    """The content security policy allows inline style, data images and, by its hash, the page's script."""
+    """The page's content security policy allows no script but the page's own, by its hash."""
     _, page = run_and_page()
     [script] = page.all("script")
     [policy] = [m.attributes["content"] for m in page.all("meta") if "http-equiv" in m.attributes]
@@ -39,7 +39,7 @@ def test_policy_allows_only_this_script() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    """No element of the page loads a resource, and every link stays on the page."""
+    """The page loads no other file, and every link leads to a place on the page."""
     _, page = run_and_page()
     for element in page.all():
         assert not {"src", "srcset", "data", "action", "xlink:href"} & set(element.attributes), element.tag
@@ -51,7 +51,7 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """The target of every link is on the page, and no id occurs twice."""
+    """Every link on the page has a target, and no id occurs twice."""
     _, page = run_and_page()
     ids = [e.attributes["id"] for e in page.all() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
@@ -59,7 +59,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_no_control_characters() -> None:
-    """The page contains no control character, text-direction mark or lone surrogate."""
+    """The page contains no control characters, text-direction marks or lone surrogates."""
     made, _ = run_and_page()
     html = render(made, now="now")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", html)
@@ -67,7 +67,7 @@ def test_no_control_characters() -> None:
 
 
 def test_hostile_names() -> None:
-    """Markup in variant names, case ids, messages, versions and the command is shown as text."""
+    """If variant names, case ids, messages, versions or the command contain markup, the page shows it as text."""
     bad = "</svg></script><img src=x onerror=alert(1)>\u202e\x00"
     made, _ = run_and_page()
     first = made.variants[0]
@@ -95,7 +95,7 @@ def test_charts_are_accessible() -> None:
 
 
 def test_tables_and_inputs_are_labelled() -> None:
-    """Every table has a caption, every header cell a scope, every input a label, and no heading level is skipped."""
+    """Every table has a caption, every header cell a scope and every input a label; no heading level is skipped."""
     _, page = run_and_page()
     assert all(table.all("caption") for table in page.all("table"))
     assert all("scope" in th.attributes for th in page.all("th"))
@@ -106,7 +106,7 @@ def test_tables_and_inputs_are_labelled() -> None:
 
 
 def test_emulated_figures_are_labelled() -> None:
-    """Figures from a GPU limited to a T4's memory are labelled as never run on a T4."""
+    """If a run used a larger GPU limited to a T4's memory, its figures are labelled as never run on a T4."""
     _, page = run_and_page("emulated")
     said = "NVIDIA H200 capped at 14.2 GiB; never run on a T4"
     for section in ("answer", "variants", "cost", "provenance"):
@@ -115,7 +115,7 @@ def test_emulated_figures_are_labelled() -> None:
 
 
 def test_a_cpu_claims_nothing_about_a_gpu() -> None:
-    """A CPU run ranks variants by work instead of seconds, and makes no statement about a T4."""
+    """If a run was on a CPU, its page ranks variants by training work and says that it cannot tell what fits a T4."""
     _, page = run_and_page()
     assert "trained tokens × trainable parameters" in page.id("trade-off").text
     assert "measured on Example CPU" in page.id("cost").text
@@ -124,7 +124,10 @@ def test_a_cpu_claims_nothing_about_a_gpu() -> None:
 
 
 def test_three_traps_are_answered() -> None:
-    """The page warns against other models, unknown GPU memory, and differences that the cases cannot show."""
+    """If a run is of the toy model, the page warns against copying the settings to another model.
+
+    It also says that the run cannot tell whether the settings fit a T4, and which differences are too small to count.
+    """
     _, page = run_and_page()
     assert "Do not copy these settings to another model" in page.all("header")[0].text
     assert "this run cannot tell whether it fits a T4" in page.id("answer").text
@@ -134,7 +137,7 @@ def test_three_traps_are_answered() -> None:
 
 
 def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
-    """A CUDA run ranks variants by training time, and its cost table has three GPU memory figures."""
+    """If a run was on a CUDA GPU, its page ranks variants by training time and gives three figures of GPU memory."""
     _, page = run_and_page("t4")
     assert "Training time" in page.id("trade-off").text
     assert "T4 14.2 GiB" in page.id("memory-trade-off").all("svg")[0].text
@@ -143,7 +146,7 @@ def test_cuda_ranks_by_seconds_and_shows_gpu_memory() -> None:
 
 
 def test_nothing_finished_still_renders() -> None:
-    """A run in which no training finished, or without variants, has a page."""
+    """If no training finished, or there are no variants, the page can still be made."""
     made, _ = run_and_page()
     failed = [replace(v, statuses=(Status.FAILED,) * 2, rates={}, costs=(), training=()) for v in made.variants]
     empty = replace(made, variants=tuple(failed), samples=(), choice=Choice(None, ("None.",)), confirmed=None)
@@ -152,13 +155,13 @@ def test_nothing_finished_still_renders() -> None:
 
 
 def test_the_page_is_small() -> None:
-    """A page with 24 variants, 200 cases and answers of 250 characters is smaller than 6 MB."""
+    """The page of 24 variants and 200 cases, with answers of 250 characters, is smaller than 6 MB."""
     made = results(24, 200, hostile=False, length=250)
     assert len(render(made, now="now").encode()) < 6_000_000
 
 
 def test_display(here: Path) -> None:
-    """`harness.display` shows the whole report of a run in a notebook cell, with its own style and script."""
+    """`harness.display` shows a run's whole report in a notebook cell, with its own style and script."""
     made = results(6, 8)
     for displayed in (harness.display(Run(made)), harness.display("first")):
         html = displayed._repr_html_()
@@ -173,7 +176,7 @@ def test_display(here: Path) -> None:
 
 
 def test_the_sample_is_complete() -> None:
-    """The committed sample report has three seeds and a timeline, is under 1.5 MB, and names no home directory."""
+    """The committed sample report has three seeds and a timeline, is smaller than 1.5 MB, and has no local path."""
     file = Path(__file__).parents[2] / "reports" / "sample" / "report.html"
     html = file.read_text(encoding="utf-8")
     page = parse(html)

@@ -1,4 +1,4 @@
-"""Tests of comparisons of every two variants."""
+"""Tests of the table that compares every two variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_pairs_are_compared_both_ways() -> None:
-    """The difference between A and B is the negative of the difference between B and A, with the opposite verdict."""
+    """If variant A is better than B by some points, the table also says that B is worse than A by as many points."""
     whole = sample_run()
     found = pairwise.pairwise(whole, scores_by_role(whole, whole.samples))
     assert found

@@ -1,4 +1,4 @@
-"""Tests of intervals of pass rates."""
+"""Tests of the confidence intervals of pass rates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_intervals_contain_the_rate() -> None:
-    """Every interval contains its pass rate, has a positive width, and leaves out void cases."""
+    """Every interval contains its pass rate, is wider than 5 points, and leaves out void cases."""
     whole = sample_run()
     for (name, role), own in scores_by_role(whole, whole.samples).items():
         if not own.cases:

@@ -1,4 +1,4 @@
-"""Tests of the prompts section."""
+"""Tests of the report's section with all prompts and answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
 def test_hostile_text_shows_as_text(number: int) -> None:
-    """Hostile prompts and answers are shown completely as text, with control characters by name."""
+    """If a prompt or answer contains markup or control characters, the report shows all of it as text."""
     _, page = run_and_page()
     card = page.id(f"case={anchor(f'hostile {number}')}")
     whole = "".join(e.text for e in card.all(class_="txt"))
@@ -22,7 +22,7 @@ def test_hostile_text_shows_as_text(number: int) -> None:
 
 
 def test_long_answers_are_folded() -> None:
-    """The page shows the start of a long answer; the rest is in a closed part of the page."""
+    """If an answer is long, its beginning is shown, and the rest is folded, but is on the page."""
     _, page = run_and_page()
     card = page.id(f"case={anchor('hostile 4')}")
     assert card.all("details", class_="rest")
@@ -30,7 +30,7 @@ def test_long_answers_are_folded() -> None:
 
 
 def test_every_answer_is_in_the_html() -> None:
-    """Every answer is in the card of its case, or is marked as equal to the base model's answer."""
+    """Every answer is shown with its case, or is marked as the same as the base model's answer."""
     made, page = run_and_page()
     cards = {e.attributes["id"]: e for e in page.all("article")}
     base = {s.case: s.answer.text for s in made.samples if s.variant == "base"}
@@ -43,7 +43,7 @@ def test_every_answer_is_in_the_html() -> None:
 
 
 def test_answers_are_not_repeated() -> None:
-    """An answer that several variants gave is in its card once, with all their names."""
+    """If several variants gave the same answer to a case, it is shown once, with the names of these variants."""
     made, page = run_and_page()
     card = page.id(f"case={anchor('hostile 6')}")
     texts = [e.text for e in card.all(class_="given")]
@@ -53,7 +53,7 @@ def test_answers_are_not_repeated() -> None:
 
 
 def test_a_failed_assertion_says_which_and_why() -> None:
-    """A failed answer names the failed assertion and the reason."""
+    """If an answer fails, the failed assertion and the reason are shown with it."""
     _, page = run_and_page()
     given = next(e for e in page.all(class_="given") if "✗ fail" in e.text and "Same" not in e.text)
     assert "contains" in given.text
@@ -61,7 +61,7 @@ def test_a_failed_assertion_says_which_and_why() -> None:
 
 
 def test_void_cases_and_truncated_answers_are_marked() -> None:
-    """A void case has its reason, and an answer that was cut at the token limit is marked."""
+    """The reason why a case is void is shown with the case, and answers that were cut at the token limit are marked."""
     made, page = run_and_page()
     assert made.void
     for case, reason in made.void.items():
@@ -70,7 +70,7 @@ def test_void_cases_and_truncated_answers_are_marked() -> None:
 
 
 def test_confirm_cases_stand_apart() -> None:
-    """All held-out cases are in their own part of the section, and in no other."""
+    """The confirmation cases are in a part of their own, and not among the main cases."""
     made, page = run_and_page()
     part = page.id("confirm-cases")
     assert len(part.all("article")) == sum(c.split.value == "confirm" for c in made.run.suite.cases)

@@ -1,4 +1,4 @@
-"""Tests of the provenance section."""
+"""Tests of the report's section on provenance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_provenance() -> None:
-    """The provenance section has the command, versions, digests, git commit, seeds and device."""
+    """The section on provenance gives the run's command, versions, digests, git commit, seeds and device."""
     made, page = run_and_page()
     said = page.id("provenance").text
     facts = made.run.provenance

@@ -1,4 +1,4 @@
-"""Tests of `harness report` with paths that cannot be used."""
+"""Tests of `harness report` with arguments that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.cli import main
 
 
 def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Comparing a run with itself is a usage error."""
+    """If `harness report` is given the same run twice, it exits with 2 and an error that says so."""
     assert main(["report", "first", "first"]) == 2
     assert "are the same run" in capsys.readouterr().err
 
@@ -28,6 +28,6 @@ def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_paths_that_cannot_be_used(
     here: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A path that cannot be read or written gives an error message and exit code 2."""
+    """If a path cannot be read or written, `harness report` says so and exits with 2."""
     assert main(words) == 2
     assert message in capsys.readouterr().err

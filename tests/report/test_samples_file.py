@@ -11,7 +11,7 @@ SMALL = results(8, 12, seeds=(0, 1))
 
 
 def test_samples_have_the_names_of_lm_evaluation_harness() -> None:
-    """Every line of samples.jsonl is JSON and has the field names of lm-evaluation-harness."""
+    """Every line of samples.jsonl is JSON and uses the names of fields of lm-evaluation-harness."""
     lines = [json.loads(json.dumps(line)) for line in samples_file.samples(SMALL)]
     assert len(lines) == len(SMALL.samples) + len(SMALL.confirmed_samples)
     assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps"} < set(lines[0])

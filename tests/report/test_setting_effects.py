@@ -1,4 +1,4 @@
-"""Tests of effects of settings."""
+"""Tests of the report's figures on the effects of settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_settings_that_vary_together_are_one() -> None:
-    """Rank and alpha, which always vary together, are one effect; learning rates are compared by matched pairs."""
+    """If two settings always vary together, as rank and alpha do in this run, the report shows them as one effect."""
     whole = sample_run()
     found = setting_effects.effects(whole, scores_by_role(whole, whole.samples))
     assert {effect.setting for effect in found} == {"Learning rate", "Rank, alpha"}
@@ -22,7 +22,7 @@ def test_settings_that_vary_together_are_one() -> None:
 
 
 def test_variants_without_settings_have_no_effects() -> None:
-    """Without variants there are no effects, and a single variant is compared with none."""
+    """If there are no variants, there are no effects; if there is a single one, there is no table of pairs."""
     whole = sample_run()
     assert setting_effects.effects(replace(whole, variants=()), {}) == ()
     assert pairwise.pairwise(replace(whole, variants=whole.variants[:1]), {}) is None

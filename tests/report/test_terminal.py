@@ -1,4 +1,4 @@
-"""Tests of the summary printed in a terminal."""
+"""Tests of the summary of a run that is printed in the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALL = results(8, 12, seeds=(0, 1))
 
 
 def test_summary_names_the_best_and_the_report() -> None:
-    """The terminal summary has the best variant, its pass rates by role, and the path of the report."""
+    """The terminal summary names the best variant, and gives pass rates by role and the path of the report."""
     said = terminal.summary(SMALL, "reports/runs/x/report.html")
     assert f"Best in this demonstration: {SMALL.choice.variant}" in said
     assert "generalise" in said
@@ -23,7 +23,7 @@ def test_summary_names_the_best_and_the_report() -> None:
 
 
 def test_summary_gives_reasons_against_the_best() -> None:
-    """The terminal summary gives the reasons of a failed confirmation, and says that trials have no result."""
+    """If the confirmation refuted the choice, or trials have no result, the terminal summary says so."""
     first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
     choice = replace(SMALL.choice, refuted=("It forgets.",))
     said = terminal.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
@@ -32,7 +32,7 @@ def test_summary_gives_reasons_against_the_best() -> None:
 
 
 def test_summary_without_a_choice_says_why() -> None:
-    """Without a best variant the terminal summary gives the reasons."""
+    """If no variant was chosen, the terminal summary gives the reasons."""
     said = terminal.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
     assert "No best variant" in said
     assert "Nothing finished." in said

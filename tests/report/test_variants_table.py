@@ -1,4 +1,4 @@
-"""Tests of the table of variants."""
+"""Tests of the report's table of variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 
 
 def test_every_variant_is_a_row() -> None:
-    """The variants table has a row for the base model and for every variant, with its status in words."""
+    """The table has a row for the base model and for every variant; a variant's row gives its status in words."""
     made, page = run_and_page()
     rows = page.id("variants").all("tbody")[0].all("tr")
     assert len(rows) == 1 + len(made.variants)

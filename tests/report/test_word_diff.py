@@ -1,4 +1,4 @@
-"""Tests of word-by-word differences between two answers."""
+"""Tests of the comparison of two answers word by word."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.report.word_diff import word_diff
     ],
 )
 def test_words_that_differ(old: str, new: str, marked: list[str], dropped: tuple[int, ...]) -> None:
-    """New words are marked and missing words counted, unless two texts have little in common or are long."""
+    """Words that only the later answer has are marked, and the positions of words that it lacks are given."""
     found = word_diff(old, new)
     assert "".join(piece.text for piece in found.new) == new
     if marked:

@@ -1,4 +1,4 @@
-"""The form of an assertion accepts every registered type."""
+"""Tests that a suite can use every registered assertion type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALUES: dict[str, Any] = {"word-count": 3, "evaluate": "accuracy", "is-json": No
 
 @pytest.mark.parametrize("kind", WRITABLE)
 def test_every_type_can_be_written(kind: str) -> None:
-    """Every assertion type and its negation can be written in a suite."""
+    """Every assertion type, and every negated type, can be used in a suite."""
     row = ASSERTION_TYPES[kind.removeprefix("not-")]
     test: dict[str, Any] = {"type": kind, "value": VALUES.get(row.name, "a")}
     if Need.ASSERTIONS in row.needs:

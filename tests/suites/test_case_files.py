@@ -1,4 +1,4 @@
-"""Cases are read from CSV, JSONL and YAML files in the suite's folder."""
+"""Tests of cases in CSV, JSONL and YAML files in the suite's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.support.suite_texts import CASE, ROW, refusal, suite
 
 
 def test_cases_come_from_a_csv() -> None:
-    """Columns of a CSV are variables; `__expected` is an assertion, and plain text in it means `equals`."""
+    """In a CSV of cases, `__expected` holds an assertion; columns without a fixed meaning are variables.
+
+    Plain text in `__expected` means `equals`.
+    """
     csv = (
         "id,role,city,__expected,__expected2,__description\n"
         'a,retain,France,icontains: Paris,"contains-any: x,y",capital\n\n'
@@ -27,13 +30,13 @@ def test_cases_come_from_a_csv() -> None:
 
 
 def test_a_csv_may_contain_prompts() -> None:
-    """If the suite has no prompts, the column `prompt` of a CSV is the prompt of each case."""
+    """If the suite has no prompts, each case takes its prompt from the column `prompt` of the CSV."""
     (found,) = suite("tests: file://c.csv", c_dot_csv="prompt,__expected\nHi,is-json\n").cases
     assert (found.prompt, found.assertions[0].type) == ("Hi", "is-json")
 
 
 def test_cases_come_from_several_files() -> None:
-    """A list of tests may mix cases with JSONL and YAML files."""
+    """A suite's list of tests may contain both cases and the names of JSONL and YAML files."""
     line = '{"id": "j", "prompt": "p", "assert": [{"type": "equals", "value": "v"}]}\n'
     more = CASE.replace("Hi", "Hu")
     found = suite(f"tests:\n{CASE}\n- file://a.jsonl\n- file://b.yaml", a_dot_jsonl=line, b_dot_yaml=f"# more\n{more}")
@@ -59,7 +62,7 @@ def test_cases_come_from_several_files() -> None:
     ],
 )
 def test_a_bad_csv_is_refused_at_its_line(csv: str, expected: str) -> None:
-    """A mistake in a CSV of cases is reported with file and line."""
+    """If a CSV of cases has a mistake, the error gives the file and the line."""
     assert expected in refusal("prompts: ['{{a}}']\ntests: file://c.csv", c_dot_csv=csv)
 
 
@@ -77,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
     "name", ["../../secret.csv", "/etc/passwd.csv", "link.csv", "linked/secret.csv", "a/../../x.csv"]
 )
 def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
-    """A suite cannot name files outside its folder: not by `..`, an absolute path or a link."""
+    """If a suite names a file outside its folder, by `..`, an absolute path or a link, the suite is refused."""
     (folder / "link.csv").symlink_to(folder.parent.parent / "secret.csv")
     (folder / "linked").symlink_to(folder.parent.parent)
     (folder / "suite.yaml").write_text(f"tests: file://{name}\n", encoding="utf-8")
@@ -86,7 +89,7 @@ def test_no_file_outside_the_folder_is_read(folder: Path, name: str) -> None:
 
 
 def test_a_folder_is_not_a_file(folder: Path) -> None:
-    """A folder instead of a file of cases is refused."""
+    """If a suite names a folder instead of a file of cases, the error says that there is no such file."""
     (folder / "sub.csv").mkdir()
     (folder / "suite.yaml").write_text("tests: file://sub.csv\n", encoding="utf-8")
     with pytest.raises(SuiteError, match="there is no file"):

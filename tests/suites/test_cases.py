@@ -1,4 +1,4 @@
-"""Cases are built from forms: defaults, variables, prompts and ids."""
+"""Tests of how cases are built from the text of a suite: defaults, variables, prompts and ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.suite_texts import CASE, case, refusal, suite
 
 
 def test_choices_are_read() -> None:
-    """Choices are read as spelt, with variables replaced; without a value, the reference is the right choice."""
+    """Choices are read as texts, with variables replaced. If `value` is missing, the reference is the right choice."""
     found = suite("""
 defaultTest: {choices: [yes, no]}
 tests:
@@ -27,7 +27,7 @@ tests:
 
 
 def test_defaults_join_every_case() -> None:
-    """Variables and assertions of defaultTest are joined to the case's; a case's other fields replace its fields."""
+    """A case's variables and assertions are added to those of `defaultTest`; its other fields replace the defaults."""
     found = suite("""
 defaultTest: {role: retain, vars: {a: 1, b: 2}, assert: [{type: contains, value: "{{a}}"}]}
 tests:
@@ -40,7 +40,7 @@ tests:
 
 
 def test_a_case_that_is_not_written_yet() -> None:
-    """A case whose prompt is TODO is not asked, and a notice names the case and its place."""
+    """If the prompt of a case is TODO, the case is not asked, and a notice gives the case and its place."""
     found = suite(f"tests:\n{CASE}\n- {{id: later, prompt: TODO, assert: [{{type: contains, value: x}}]}}")
     assert [c.prompt for c in found.cases] == ["Hi"]
     assert found.notices == (
@@ -49,13 +49,13 @@ def test_a_case_that_is_not_written_yet() -> None:
 
 
 def test_a_suite_without_written_cases() -> None:
-    """A suite in which the prompt of every case is TODO is refused."""
+    """If the prompt of every case is TODO, the suite is refused."""
     with pytest.raises(SuiteError, match="the suite has no case with a prompt and a supported assertion"):
         suite("tests: [{prompt: TODO, assert: [{type: contains, value: x}]}]")
 
 
 def test_prompts_multiply_cases() -> None:
-    """A case without a prompt is asked with each of the suite's prompts, and its ids are numbered."""
+    """If a case has no prompt, each of the suite's prompts makes a case, and numbers are appended to its id."""
     found = suite("""
 prompts: ["Q: {{q}}", "{{q}}?"]
 tests: [{id: a, vars: {q: Why}, assert: [{type: contains, value: x}]}]
@@ -133,26 +133,26 @@ tests: [{id: a, vars: {q: Why}, assert: [{type: contains, value: x}]}]
     ],
 )
 def test_a_bad_case_is_refused_at_its_place(text: str, expected: str) -> None:
-    """A mistake in a case is reported with line and column, and with the most similar valid name."""
+    """If a case has a mistake, the error gives line and column, and for a misspelt name the most similar valid one."""
     with pytest.raises(SuiteError) as caught:
         case(text)
     assert expected in str(caught.value)
 
 
 def test_equal_ids_are_refused() -> None:
-    """Two cases with the same id are refused, and the error names both places."""
+    """If two cases have the same id, the suite is refused, and the error gives both places."""
     one = "{id: a, prompt: p, assert: [{type: is-json}]}"
     assert "suite.yaml:2:3 and suite.yaml:3:3" in refusal(f"tests:\n- {one}\n- {one.replace('p,', 'q,')}")
 
 
 def test_equal_cases_are_refused() -> None:
-    """Two cases without ids but with equal prompts and assertions are refused, even in different files."""
+    """If two cases have no ids, but equal prompts and assertions, they are refused, even in different files."""
     message = refusal(f"tests:\n{CASE}\n- file://b.yaml", b_dot_yaml=f"# more\n{CASE}")
     assert "suite.yaml:2:3 and b.yaml:2:3" in message
 
 
 def test_ids_do_not_depend_on_order() -> None:
-    """The default id of a case does not depend on its position."""
+    """If a case has no id, the id that it gets does not depend on its position in the suite."""
     other = "- {prompt: Hu, assert: [{type: is-json}]}"
     first, second = suite(f"tests:\n{CASE}\n{other}").cases, suite(f"tests:\n{other}\n{CASE}").cases
     assert {c.id for c in first} == {c.id for c in second}
@@ -162,7 +162,7 @@ def test_ids_do_not_depend_on_order() -> None:
     "text", ["{{7*7}}", "{{a.__class__}}", "{{ a | upper }}", "{% for %}", "{{}}", "{{a", "{{{{}}}}"]
 )
 def test_nothing_is_evaluated(text: str) -> None:
-    """Any template other than the plain name of a variable stays unchanged."""
+    """If a text has a template other than a variable's name in double braces, the template stays as it is."""
     (found,) = case(f"prompt: '{text}'\nvars: {{a: x}}\nassert: [{{type: contains, value: '{text}'}}]").cases
     assert (found.prompt, found.assertions[0].value) == (text, text)
 
@@ -170,12 +170,12 @@ def test_nothing_is_evaluated(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(), st.text())
 def test_replaced_text_is_not_searched_again(before: str, value: str) -> None:
-    """The text of a variable stays unchanged, even if it looks like a variable."""
+    """If the value of a variable looks like a variable, it is inserted as it is and not replaced in turn."""
     text = before.replace("{", "").replace("}", "")
     assert fill(text + "{{ a }}{{b}}", {"a": value, "b": "{{a}}"}) == f"{text}{value}{{{{a}}}}"
 
 
 def test_replacing_variables_is_bounded() -> None:
-    """A text that would become too long is refused before it is built."""
+    """If replacing variables would make a text too long, an error is raised before the text is built."""
     with pytest.raises(ValueError, match="is longer than"):
         fill("{{a}}" * 100_000, {"a": "x" * MAX_FILLED})

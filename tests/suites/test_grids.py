@@ -1,4 +1,4 @@
-"""Grids are read as variants with names and ids, and mistakes in a grid are reported."""
+"""Tests of grids: the variants that they describe, with names and ids, and the errors for mistakes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refusal(text: str) -> str:
 
 
 def test_axes_multiply() -> None:
-    """Every combination of the axes is a variant that also has the grid's fixed settings."""
+    """Every combination of the axes' values is a variant, which also has the settings that are fixed for the grid."""
     found = plan("settings: {epochs: 10}\naxes: {learning_rate: [3e-4, 1e-3], rank: [2, 16]}")
     cells = [(v.settings.learning_rate, v.settings.rank) for v in found.variants]
     assert cells == [(3e-4, 2), (3e-4, 16), (1e-3, 2), (1e-3, 16)]
@@ -45,7 +45,7 @@ def test_axes_multiply() -> None:
 
 
 def test_every_seed_is_a_trial_of_each_variant() -> None:
-    """Every variant has a trial per seed, and seeds given by the caller replace the grid's."""
+    """Every variant has a trial for each seed. If the caller gives seeds, they replace the grid's."""
     text = "seeds: [0, 1, 2]\naxes: {rank: [2, 16]}"
     found = plan(text)
     assert [(t.settings.rank, t.seed) for t in found.trials] == [(2, 0), (2, 1), (2, 2), (16, 0), (16, 1), (16, 2)]
@@ -55,7 +55,7 @@ def test_every_seed_is_a_trial_of_each_variant() -> None:
 
 
 def test_paired_rows_vary_together() -> None:
-    """Paired rows are combined with the axes, and a variant's name begins with the name of its row."""
+    """Each row of `paired` is combined with the axes, and the row's name is the beginning of its variants' names."""
     text = "paired: [{name: small, rank: 2, alpha: 4}, {name: big, rank: 16, alpha: 64}]\n"
     assert names(text) == ["small", "big"]
     cells = names(text + "axes: {learning_rate: [1e-3, 3e-4], epochs: 5}")
@@ -64,47 +64,47 @@ def test_paired_rows_vary_together() -> None:
 
 
 def test_unnamed_paired_rows_show_what_differs() -> None:
-    """Variants from paired rows without names are named after their settings."""
+    """If a row of `paired` has no name, its variants are named after the settings that differ."""
     assert names("paired: [{rank: 2, dropout: 0.1}, {rank: 4, dropout: 0}]") == ["r=2 drop=0.1", "r=4 drop=0"]
 
 
 def test_excluded_cells_are_dropped() -> None:
-    """A row of `exclude` leaves out the combinations that have all its settings, but no variant of `rows`."""
+    """A row of `exclude` removes every combination that has all settings of the row, but no variant of `rows`."""
     text = "axes: {learning_rate: [1e-3, 3e-3], rank: [2, 16]}\nexclude: [{learning_rate: 3e-3, rank: 16}]\n"
     assert names(text) == ["lr=1e-3 r=2", "lr=1e-3 r=16", "lr=3e-3 r=2"]
     assert names(text + "rows: [{name: hot, learning_rate: 3e-3, rank: 16}]")[-1] == "hot"
 
 
 def test_rows_stand_beside_the_cells() -> None:
-    """A row of `rows` is one more variant that also has the grid's fixed settings."""
+    """A row of `rows` adds one variant, which also has the settings that are fixed for the grid."""
     found = plan("settings: {rank: 8}\naxes: {epochs: [1, 2]}\nrows: [{name: hot, learning_rate: 1e-2}]").variants[-1]
     assert (found.name, found.settings.rank, found.settings.learning_rate) == ("hot", 8, 1e-2)
 
 
 def test_equal_cells_collapse() -> None:
-    """Equal settings make one variant, which has the name of the named row."""
+    """If a combination and a named row have equal settings, they are one variant with the row's name."""
     assert names("axes: {rank: [2, 2, 4]}\nrows: [{name: mine, rank: 4}]") == ["r=2", "mine"]
 
 
 def test_alpha_is_twice_the_rank_unless_given() -> None:
-    """Alpha is twice the rank if it is missing or 0."""
+    """If alpha is missing or 0, it is twice the rank."""
     (found,) = plan("rows: [{rank: 4}, {rank: 4, alpha: 0}, {rank: 4, alpha: 8}]").variants
     assert found.settings.alpha == 8
 
 
 def test_one_value_needs_no_list() -> None:
-    """An axis of one value may be written without brackets."""
+    """If an axis has a single value, it may be written without brackets."""
     assert len(plan("seeds: 3\naxes: {rank: 4, target_modules: qv}").trials) == 1
 
 
 def test_target_modules_have_one_spelling() -> None:
-    """A word for target modules equals the list of these modules in any order."""
+    """Target modules may be written as a word or as a list of modules in any order, with the same meaning."""
     spelt = "[qv, [v_proj, q_proj], attention, [o_proj, q_proj, v_proj, k_proj], all-linear, [gate_proj]]"
     assert names(f"axes: {{target_modules: {spelt}}}") == ["qv", "attention", "all-linear", "targets=gate"]
 
 
 def test_values_are_of_plain_types() -> None:
-    """Settings hold plain Python numbers and enums, independent of their spelling in YAML."""
+    """The values of settings are Python's numbers and enums, however they are written in YAML."""
     row = "learning_rate: 1, epochs: 0x10, rank: 0o10, scheduler: cosine, quantization: none"
     (found,) = plan(f"rows: [{{{row}}}]").variants
     assert type(found.settings.learning_rate) is float
@@ -118,7 +118,7 @@ def test_values_are_of_plain_types() -> None:
 
 
 def test_names_show_only_what_differs() -> None:
-    """A variant's name leaves out settings that all variants share, and alpha if it is always twice the rank."""
+    """A variant's name leaves out settings that are equal in all variants, and alpha if it is always twice the rank."""
     found = plan(
         "settings: {epochs: 9}\naxes: {learning_rate: [1e-3], rank: [2, 16], target_modules: [qv, all-linear]}"
     )
@@ -127,12 +127,12 @@ def test_names_show_only_what_differs() -> None:
 
 
 def test_named_rows_rename_nobody() -> None:
-    """Settings that differ only in a named row are not in the names of other variants."""
+    """If a setting differs only in a named row, it is not in the names of the other variants."""
     assert names("axes: {rank: [2, 16]}\nrows: [{name: short, epochs: 1}]") == ["r=2", "r=16", "short"]
 
 
 def test_alpha_is_shown_where_it_matters() -> None:
-    """Names contain alpha if the alpha of any variant is not twice its rank."""
+    """If the alpha of any variant is not twice its rank, the variants' names contain alpha."""
     assert names("rows: [{rank: 2}, {rank: 2, alpha: 2}]") == ["a=4", "a=2"]
 
 
@@ -143,7 +143,7 @@ def test_a_name_of_its_own_is_told_apart() -> None:
 
 
 def test_a_single_variant_has_a_name() -> None:
-    """The only variant of a grid is named after the grid's axes, or after learning rate and rank."""
+    """If a grid has a single variant, it is named after the grid's axes, or else after learning rate and rank."""
     assert names("axes: {epochs: [3]}") == ["ep=3"]
     assert names("rows: [{}]") == ["lr=2e-4 r=16"]
 
@@ -156,14 +156,14 @@ def test_a_single_variant_has_a_name() -> None:
     ],
 )  # fmt: skip
 def test_numbers_are_brief(value: float, text: str) -> None:
-    """Numbers in names are written briefly."""
+    """Numbers in names are written in the shortest form."""
     assert number(value) == text
 
 
 @settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**12), 10**12))
 def test_numbers_are_exact(value: float) -> None:
-    """A number in a name is exact, so different numbers are never written alike."""
+    """A number in a name is exact, so that different numbers have different texts."""
     assert float(number(value)) == float(value)
 
 
@@ -171,7 +171,7 @@ def test_numbers_are_exact(value: float) -> None:
 
 
 def test_ids_are_pinned() -> None:
-    """Ids are the same in every version, because stored results are found by id."""
+    """The ids of variants and trials never change, because stored results are found by them."""
     found = plan("axes: {learning_rate: 1e-3, rank: 2}")
     assert (found.variants[0].id, found.trials[0].id) == ("c0669022029a", "f51bae6512fd")
 
@@ -179,7 +179,7 @@ def test_ids_are_pinned() -> None:
 @settings(deadline=None)
 @given(st.permutations(["learning_rate: [1e-3, 3e-4]", "rank: [16, 2]", "epochs: [1, 2]"]))
 def test_ids_do_not_depend_on_order(axes: list[str]) -> None:
-    """A variant's id does not depend on the order of the axes or on other parts of the grid."""
+    """The id of a variant does not depend on the order of axes or values, nor on the grid's other variants."""
     base = plan("axes: {learning_rate: [3e-4, 1e-3], rank: [2, 16], epochs: [1, 2]}")
     other = plan(f"description: more\naxes: {{{', '.join(axes)}}}\nrows: [{{name: more, rank: 64}}]")
     assert {v.id for v in base.variants} == {v.id for v in other.variants[:-1]}
@@ -203,7 +203,7 @@ axes = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(axes, st.integers(1, 3))
 def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> None:
-    """A grid of distinct values has a variant per combination, each with its own id and name."""
+    """If the values of each axis differ, every combination is a variant with its own id and name."""
     found = plan(json.dumps({"axes": axes, "seeds": list(range(seeds))}))
     size = len(list(itertools.product(*axes.values())))
     assert len(found.variants) == len({v.id for v in found.variants}) == len({v.name for v in found.variants}) == size
@@ -255,12 +255,12 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
     ],
 )
 def test_a_bad_grid_is_refused_at_its_place(text: str, expected: str) -> None:
-    """A mistake in a grid is reported with line, column and the most similar valid name."""
+    """If a grid has a mistake, the error gives line and column, and for a misspelt name the most similar valid one."""
     assert expected in refusal(text)
 
 
 def test_the_product_is_bounded() -> None:
-    """A grid of millions of combinations is refused before its variants are built."""
+    """If a grid has millions of combinations, it is refused before the variants are built."""
     some = str(list(range(1, 400)))
     assert "the grid has 63521199 cells" in refusal(f"axes: {{rank: {some}, batch_size: {some}, epochs: {some}}}")
 
@@ -276,7 +276,7 @@ parts = st.sampled_from(["description", "seeds", "settings", "axes", "paired", "
 @settings(deadline=None)
 @given(st.text() | st.dictionaries(parts, shapes, max_size=5).map(json.dumps))
 def test_nothing_breaks_the_reader(text: str) -> None:
-    """Any text gives a plan or a `GridError`."""
+    """Any text is read as a grid or raises a `GridError`."""
     with suppress(GridError):
         assert plan(text).variants
 
@@ -285,13 +285,13 @@ def test_nothing_breaks_the_reader(text: str) -> None:
 
 
 def test_a_grid_is_read_from_its_file(tmp_path: Path) -> None:
-    """A plan is named after its file."""
+    """A grid that is read from a file has the file's name."""
     (tmp_path / "warm.yaml").write_text("axes: {warmup: [0, 0.1]}", encoding="utf-8")
     assert load_plan(tmp_path / "warm.yaml").grid == "warm"
 
 
 def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:
-    """The error about a missing grid names the most similar grid and all existing grids."""
+    """If a grid does not exist, the error gives the most similar name and all existing grids."""
     for name in ("quick", "t4"):
         (tmp_path / f"{name}.yaml").write_text("rows: [{}]", encoding="utf-8")
     with pytest.raises(GridError, match=r'Did you mean "quick"\? Grids here: quick, t4') as caught:
@@ -301,7 +301,7 @@ def test_a_missing_grid_is_told_of_its_neighbours(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_optimizers_are_known_to_transformers() -> None:
-    """Every optimizer that a grid may name is known to transformers."""
+    """transformers knows every optimizer that a grid may name."""
     from transformers.training_args import OptimizerNames
 
     assert set(OPTIMIZERS) <= {optimizer.value for optimizer in OptimizerNames}

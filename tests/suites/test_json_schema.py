@@ -1,4 +1,4 @@
-"""The committed JSON Schemas are current and agree with the loaders."""
+"""Tests that the committed JSON Schemas of suites and grids are current and agree with the loaders."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SUITES = Path(__file__).parents[2] / "suites"
 
 @pytest.mark.parametrize("name", schema_texts())
 def test_the_committed_schema_is_current(name: str) -> None:
-    """The committed schemas equal the output of `harness schema`."""
+    """The committed schemas are equal to those that `harness schema` writes."""
     assert (SUITES / name).read_text(encoding="utf-8") == schema_texts()[name]
 
 
 def test_schemas_are_written(tmp_path: Path) -> None:
-    """Both schemas are written under the file names that suites refer to."""
+    """The schemas of suites and grids are written under the file names to which suites refer."""
     assert [path.name for path in write_schemas(tmp_path)] == ["suite.schema.json", "grid.schema.json"]
     assert all((tmp_path / name).read_text(encoding="utf-8") == text for name, text in schema_texts().items())
 
 
 @pytest.mark.parametrize("schema", [suite_schema(), grid_schema()], ids=["suite", "grid"])
 def test_schemas_are_schemas(schema: dict[str, Any]) -> None:
-    """Both schemas are valid JSON Schemas."""
+    """The schemas of suites and grids are valid JSON Schemas."""
     Draft202012Validator.check_schema(schema)
 
 
@@ -60,14 +60,14 @@ def test_our_grids_fit_their_schema() -> None:
     ],
 )
 def test_the_loader_refuses_suites_that_the_schema_refuses(text: str) -> None:
-    """The loader refuses a suite that is not valid under the schema."""
+    """If a suite is not valid under the schema, the loader refuses it, too."""
     assert not Draft202012Validator(suite_schema()).is_valid(_values(text))
     with pytest.raises(SuiteError):
         parse_suite(text, "suite.yaml", lambda name: name)
 
 
 def test_a_promptfoo_config_fits_the_schema() -> None:
-    """A promptfoo configuration that the loader accepts is valid under the schema."""
+    """A promptfoo configuration, which the loader accepts, is also valid under the schema of suites."""
     Draft202012Validator(suite_schema()).validate(_values(PROMPTFOO))
 
 
@@ -84,7 +84,7 @@ def test_a_promptfoo_config_fits_the_schema() -> None:
     ],
 )
 def test_the_loader_refuses_grids_that_the_schema_refuses(text: str) -> None:
-    """The loader refuses a grid that is not valid under the schema."""
+    """If a grid is not valid under the schema, the loader refuses it, too."""
     assert not Draft202012Validator(grid_schema()).is_valid(_values(text))
     with pytest.raises(GridError):
         parse_plan(text, "grid.yaml")
@@ -94,7 +94,7 @@ def test_the_loader_refuses_grids_that_the_schema_refuses(text: str) -> None:
     "text", ["axes: {rank: 4, target_modules: [qv, [q_proj]]}", "seeds: 3\nrows: [{name: a, alpha: 0}]"]
 )
 def test_the_schema_accepts_grids_that_the_loader_accepts(text: str) -> None:
-    """A grid that the loader accepts is valid under the schema."""
+    """If the loader accepts a grid, the grid is also valid under the schema."""
     assert parse_plan(text, "grid.yaml").variants
     assert Draft202012Validator(grid_schema()).is_valid(_values(text))
 

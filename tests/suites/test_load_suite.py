@@ -1,4 +1,4 @@
-"""Suites, cases and training rows are read, and mistakes are reported with their places."""
+"""Tests of how suites, cases and training rows are read, and how mistakes are reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.suite_texts import CASE, ROW, case, refusal, suite
 
 
 def test_a_case_is_read_whole() -> None:
-    """Every field of a case is in its record."""
+    """If a case has every possible field, all of them are read."""
     text = """
 id: price
 role: avoid
@@ -44,14 +44,14 @@ assert: [{type: not-icontains, value: "{{what}}", weight: 2}]
 
 
 def test_critical_by_default() -> None:
-    """A suite's default may make every case critical, and a case may say that it is not."""
+    """If `defaultTest` says that cases are critical, a single case may still say that it is not."""
     rows = "[{id: a, prompt: p}, {id: b, prompt: q, critical: false}]"
     found = suite(f"defaultTest: {{critical: true, assert: [{{type: contains, value: x}}]}}\ntests: {rows}\n")
     assert [case.critical for case in found.cases] == [True, False]
 
 
 def test_the_suites_own_fields_are_read() -> None:
-    """Objective, margin, decoding, system prompt and description are in the record."""
+    """A suite's objective, margin, decoding, system prompt and description are read."""
     found = suite(
         "description: d\nobjective: retain\nmargin: 5\nsystem_prompt: Be kind.\n"
         f"decoding: {{max_new_tokens: 9, stop: ['###']}}\ntests:\n{CASE}"
@@ -61,7 +61,7 @@ def test_the_suites_own_fields_are_read() -> None:
 
 
 def test_repeats_are_read() -> None:
-    """Temperature, repeats and reducer are in the record; by default, each case is asked once and decoded greedily."""
+    """Temperature, repeats and reducer are read. By default, each case is asked once and decoded greedily."""
     drawn = suite(f"decoding: {{temperature: 0.7}}\nrepeats: 5\nreducer: any\ntests:\n{CASE}")
     plain = suite(f"tests:\n{CASE}")
     assert (drawn.decoding.temperature, drawn.repeats, drawn.reducer) == (0.7, 5, Reducer.ANY)
@@ -69,14 +69,14 @@ def test_repeats_are_read() -> None:
 
 
 def test_training_rows_are_messages_or_pairs() -> None:
-    """A training row is a conversation or a prompt with its completion."""
+    """A training row may be a conversation, or a prompt with its completion."""
     rows = parse_examples(f'{ROW}\n\n{{"prompt": "a", "completion": "b"}}\n', "train.jsonl")
     assert [[m.content for m in row.messages] for row in rows] == [["Hi", "Ho"], ["a", "b"]]
     assert [row.line for row in rows] == [1, 3]
 
 
 def test_a_line_separator_does_not_end_a_row() -> None:
-    """U+2028 within a training row is text, as in all JSONL readers."""
+    """If a training row contains U+2028 (line separator), the row does not end there."""
     (row,) = parse_examples('{"prompt": "a\u2028b", "completion": "c"}', "train.jsonl")
     assert row.messages[0].content == "a\u2028b"
 
@@ -112,7 +112,7 @@ def test_a_line_separator_does_not_end_a_row() -> None:
     ],
 )  # fmt: skip
 def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
-    """A mistake in a suite is reported with line and column."""
+    """If a suite has a mistake, the error gives line and column."""
     assert expected in refusal(text)
 
 
@@ -136,7 +136,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
     ],
 )
 def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> None:
-    """A mistake in a training row is reported with file and line."""
+    """If a training row has a mistake, the error gives the file and the line."""
     with pytest.raises(SuiteError) as caught:
         parse_examples(f"{ROW}\n{row}\n", "train.jsonl")
     assert str(caught.value).startswith("train.jsonl:2")
@@ -144,7 +144,7 @@ def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> N
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
-    """One error reports several mistakes, in the order of the file, each with its own place."""
+    """If a suite has several mistakes, one error reports all of them with their places, in the order of the file."""
     message = refusal("tests:\n- {prompt: a, rol: learn}\n- {promt: b}\n- {prompt: c, split: x}")
     assert [line.split(": ")[0] for line in message.splitlines()] == [
         "suite.yaml:2:15",
@@ -154,13 +154,13 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 
 def test_an_alias_bomb_is_refused() -> None:
-    """A text whose aliases multiply its size is refused at the place of its first anchor."""
+    """If a suite has YAML anchors, it is refused at the first one, because aliases could multiply its size."""
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     assert refusal(bomb).startswith("suite.yaml:1:4: anchors")
 
 
 def test_size_is_bounded() -> None:
-    """A suite of more than 4 MiB is refused."""
+    """If a suite is larger than 4 MiB, it is refused."""
     assert "larger than 4 MiB" in refusal("#" * (MAX_CHARACTERS + 1))
 
 
@@ -175,7 +175,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_suite_is_named_by_its_folder_or_its_file(folder: Path) -> None:
-    """A folder and its suite.yaml are the same suite, with the name and the training rows of the folder."""
+    """A suite may be given by its folder or its suite.yaml. Either way it has the folder's name and training rows."""
     assert load_suite(folder) == load_suite(str(folder / "suite.yaml"))
     assert load_suite(folder).name == "greeting"
     assert load_suite(folder).examples == load_examples(folder / "train.jsonl")
@@ -183,21 +183,21 @@ def test_a_suite_is_named_by_its_folder_or_its_file(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["greting", "greeting/suit.yaml", "none/suite.yaml"])
 def test_the_error_for_a_missing_suite_lists_the_others(folder: Path, name: str) -> None:
-    """The remedy for a missing suite names the existing ones."""
+    """If there is no suite at a path, the remedy names the existing suites."""
     with pytest.raises(SuiteError, match="there is no such suite") as caught:
         load_suite(folder.parent / name)
     assert str(folder) in caught.value.remedy
 
 
 def test_other_encodings_are_refused(folder: Path) -> None:
-    """Text that is not UTF-8 is refused at its line."""
+    """If a file is not UTF-8, the error gives the first line that is not."""
     (folder / "train.jsonl").write_bytes(ROW.encode() + b"\n\xff\xfe\n")
     with pytest.raises(SuiteError, match=r"train\.jsonl:2: is not UTF-8"):
         load_suite(folder)
 
 
 def test_a_byte_order_mark_is_ignored(folder: Path) -> None:
-    """A byte order mark, as Windows editors write it, is not part of the text."""
+    """If a file begins with a byte order mark, as Windows editors write it, the mark is ignored."""
     (folder / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + ROW.encode())
     assert len(load_suite(folder).examples) == 1
 
@@ -219,21 +219,21 @@ shapes = st.recursive(
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet="[]{}:-,&*!|>#'\"%@`~ \n\tabc10.e"))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    """Any text gives a suite or a `SuiteError`."""
+    """Any text is read as a suite or raises a `SuiteError`."""
     _suite_or_error(lambda: suite(text))
 
 
 @settings(deadline=None)
 @given(st.dictionaries(keys, shapes, max_size=6))
 def test_no_shape_breaks_the_reader(value: Any) -> None:
-    """Any values under the known keys give a suite or a `SuiteError`."""
+    """Any values under the known keys are read as a suite or raise a `SuiteError`."""
     _suite_or_error(lambda: suite(json.dumps(value), x_dot_csv="a,__expected\n1,2"))
 
 
 @settings(deadline=None)
 @given(st.text() | st.text(alphabet='abc_,:"\n\r\x00'), st.sampled_from(["csv", "jsonl", "yaml", "txt"]))
 def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
-    """Any file of cases or training rows gives a suite or a `SuiteError`."""
+    """Any file of cases or training rows is read or raises a `SuiteError`."""
     _suite_or_error(lambda: parse_suite(f"tests: file://c.{suffix}", "suite.yaml", lambda _: text))
     _suite_or_error(lambda: parse_examples(text, "train.jsonl"))
 
@@ -241,7 +241,7 @@ def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="ab()[]{}*+?|\\^$.,019<>:=!-Pp&~"))
 def test_no_pattern_breaks_the_reader(pattern: str) -> None:
-    """Any pattern gives a suite or a `SuiteError`."""
+    """Any text as the pattern of a `regex` assertion is read or raises a `SuiteError`."""
     test = {"prompt": "p", "assert": [{"type": "regex", "value": pattern}]}
     _suite_or_error(lambda: suite(json.dumps({"tests": [test]})))
 

@@ -1,4 +1,4 @@
-"""promptfoo's files and assertions: what is read, ignored with a notice, refused in one error, or skipped."""
+"""Tests of suites written for promptfoo: what is read, ignored with a notice, refused in one error, or skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MORE = (
 
 
 def test_a_promptfoo_config_loads_unchanged() -> None:
-    """A configuration as promptfoo documents it is read, and a notice lists its ignored keys."""
+    """A configuration as in promptfoo's documentation can be read as a suite, and a notice lists the ignored keys."""
     found = suite(PROMPTFOO, prompts_dot_txt=PROMPTS, more_dot_csv=MORE, shape_dot_json='{"type": "object"}')
     assert [c.prompt for c in found.cases[:4]] == [
         "Translate to French: Hello world", 'Please translate "Hello world" to French.', "One Hello world",
@@ -70,7 +70,7 @@ tests:
 
 
 def test_unsupported_features_are_one_error() -> None:
-    """One error names every place of a feature that is not supported, and the option to skip them."""
+    """If a suite uses unsupported features, one error names all of them with their places, and the option to skip."""
     message = refusal(UNSUPPORTED)
     assert message.startswith("suite.yaml:3:12: these features are not supported:\n")
     assert message.splitlines()[1:-1] == [
@@ -86,7 +86,10 @@ def test_unsupported_features_are_one_error() -> None:
 
 
 def test_unsupported_features_are_skipped_and_counted() -> None:
-    """With `skip_unsupported`, unsupported assertions and cases without any other assertion are skipped and counted."""
+    """With `skip_unsupported`, unsupported assertions are skipped, and cases left without assertions are left out.
+
+    Notices count both.
+    """
     found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
     assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
     assert found.notices[0].startswith("Skipped, because it is not supported: contains with a value from code (once)")
@@ -95,7 +98,7 @@ def test_unsupported_features_are_skipped_and_counted() -> None:
 
 
 def test_a_suite_without_supported_cases_is_refused() -> None:
-    """A suite in which every case is left out is refused."""
+    """If no case has a supported assertion, the suite is refused even with `skip_unsupported`."""
     text = "tests: [{prompt: a, assert: [{type: llm-rubric, value: x}]}]"
     with pytest.raises(SuiteError, match="the suite has no case with"):
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
@@ -103,7 +106,7 @@ def test_a_suite_without_supported_cases_is_refused() -> None:
 
 @pytest.mark.parametrize("key", ["scenarios", "extensions", "nunjucksFilters", "assertionTemplates"])
 def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
-    """Keys of promptfoo that make or change cases are refused, not ignored."""
+    """If a key of promptfoo would make or change cases, it is refused, not ignored."""
     assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
 
 
@@ -142,7 +145,7 @@ def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
     ],
 )  # fmt: skip
 def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> None:
-    """A mistake in an assertion is reported with line and column."""
+    """If an assertion has a mistake, the error gives the line."""
     variables = "vars: {empty: '', bracket: '('}, " if "{{" in test else ""
     message = refusal(f"tests:\n- {{prompt: p, {variables}assert: [{test}]}}")
     assert message.startswith("suite.yaml:2:")
@@ -150,13 +153,13 @@ def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> No
 
 
 def test_a_reference_replaces_a_missing_value() -> None:
-    """An assertion that compares with a text, and has no value, uses the case's reference."""
+    """If an assertion compares the answer with a text, but has no value, the case's reference is used."""
     (found,) = case("prompt: p\nvars: {a: x}\nreference: 'r {{a}}'\nassert: [{type: f1}, {type: not-bleu}]").cases
     assert [(a.name, a.value) for a in found.assertions] == [("f1", "r x"), ("not-bleu", "r x")]
 
 
 def test_code_beside_the_suite_is_noted() -> None:
-    """A suite that runs code has a notice about it, and its cases keep the variables for that code."""
+    """If a suite runs code, a notice says so, and the cases keep their variables, which the code may read."""
     text = (
         "prompt: p\nvars: {a: x}\n"
         "assert: [{type: python, value: 'file://judges.py'}, {type: python, value: 'judges:f'}, "
@@ -176,7 +179,10 @@ def test_code_beside_the_suite_is_noted() -> None:
 
 
 def test_thresholds_and_templates_without_effect_are_noted() -> None:
-    """A notice lists thresholds of types without one, and templates that are not evaluated."""
+    """If an assertion type has no threshold, a given one is ignored; so are templates other than variables.
+
+    A notice lists both.
+    """
     found = case("prompt: '{{ a | upper }}'\nassert: [{type: contains, value: x, threshold: 0.5}]")
     assert found.cases[0].assertions[0].threshold is None
     assert found.notices == (
@@ -185,7 +191,7 @@ def test_thresholds_and_templates_without_effect_are_noted() -> None:
 
 
 def test_prefix_and_suffix_surround_the_prompt() -> None:
-    """The options `prefix` and `suffix` surround the prompt; those of the case replace the defaults."""
+    """The options `prefix` and `suffix` are put around the prompt; a case's own options replace the defaults."""
     found = suite("""
 defaultTest: {options: {prefix: "A ", suffix: " {{v}}"}}
 tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-json}]}]
@@ -207,7 +213,7 @@ tests: [{prompt: p, vars: {v: z}, options: {prefix: "B "}, assert: [{type: is-js
     ],
 )  # fmt: skip
 def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]) -> None:
-    """A cell is `type:value` or `type(threshold):value`; any other text means `equals`."""
+    """In the column `__expected`, a cell is `type:value` or `type(threshold):value`; any other text means `equals`."""
     csv = f'prompt,reference,__expected\np,R,"{cell}"\n'
     (found,) = suite("tests: file://c.csv", c_dot_csv=csv).cases
     (only,) = found.assertions
@@ -218,7 +224,7 @@ def test_shorthand_of_a_table(cell: str, expected: tuple[str, Any, float | None]
     "cell", ["fn:output", "grade: is nice", "similar(0.8): x", "file://judge.js", "webhook:http://x"]
 )
 def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
-    """A cell with an unsupported assertion type is refused, not compared as text."""
+    """If a cell of `__expected` has an unsupported assertion type, it is refused, not compared as text."""
     assert "c.csv:2" in refusal("tests: file://c.csv", c_dot_csv=f'prompt,__expected\np,"{cell}"\n')
 
 
@@ -232,14 +238,14 @@ def test_unsupported_cells_of_a_table_are_refused(cell: str) -> None:
     ],
 )
 def test_nesting_in_a_row_is_bounded(opening: str, closing: str, depth: int) -> None:
-    """Values that are nested too deep in a line of JSON are refused with the line, as in YAML."""
+    """If values in a line of JSONL are nested too deep, the error gives the line."""
     test = opening + "[" * depth + "]" * depth + closing
     message = refusal("tests: file://c.jsonl", c_dot_jsonl=f'{{"prompt": "p", "assert": [{test}]}}')
     assert message.startswith("c.jsonl:1: is nested too deep")
 
 
 def test_default_ids_never_change() -> None:
-    """The default id of a case without metrics, sets and thresholds is the same as in earlier versions."""
+    """If a case has no id, the id that it gets is the same in every version of the harness."""
     (found,) = suite("tests: [{prompt: p, assert: [{type: equals, value: x}]}]").cases
     assert found.id == "5e2260eed7"
 
@@ -249,7 +255,7 @@ def test_default_ids_never_change() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A suite with an ignored key, an unsupported assertion, and an assertion that runs code."""
+    """Write a suite with an ignored key, an unsupported assertion, and an assertion that runs code."""
     text = """
 providers: [openai:gpt-4o]
 prompts: ['{{q}}']
@@ -266,7 +272,7 @@ tests:
 
 
 def test_validate_reports_what_was_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`validate` refuses unsupported features; with --skip-unsupported it says what it skipped and ignored."""
+    """`harness validate` refuses unsupported features; with --skip-unsupported it says what was skipped or ignored."""
     assert main(["validate", str(folder)]) == 2
     assert "llm-rubric: suite.yaml:6:40" in capsys.readouterr().err
     assert main(["validate", str(folder), "--skip-unsupported"]) == 0
@@ -277,7 +283,7 @@ def test_validate_reports_what_was_left_out(folder: Path, capsys: pytest.Capture
 
 
 def test_a_run_needs_permission_to_run_code(folder: Path) -> None:
-    """A run of a suite with code is refused before training starts, unless code is allowed."""
+    """If a suite runs code and code is not allowed, `harness run` refuses it before training."""
     request = Request(suite=folder, skip_unsupported=True)
     with pytest.raises(UsageError, match=r"runs code: judges\.py:f"):
         prepare(request)
@@ -286,7 +292,7 @@ def test_a_run_needs_permission_to_run_code(folder: Path) -> None:
 
 
 def test_ignored_keys_do_not_change_a_run(folder: Path) -> None:
-    """The digest of a run does not depend on the ignored keys of its suite."""
+    """If only ignored keys of a suite change, the digest of the run stays the same."""
     request = Request(suite=folder, skip_unsupported=True, allow_code=True)
     before = prepare(request).digest
     text = (folder / "suite.yaml").read_text(encoding="utf-8")

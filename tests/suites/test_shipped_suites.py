@@ -1,4 +1,4 @@
-"""The suites of the project: references pass, learn cases match the training rows, and retention cases are shared."""
+"""Tests of the suites in this repository: their references, `learn` cases, retention cases and schemas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_references_pass(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_learn_cases_are_training_rows(name: str) -> None:
-    """The `learn` cases, and no others, are in the training rows, whose answers pass them."""
+    """Only `learn` cases have prompts that are in the training rows, and the rows' answers pass these cases."""
     suite = load_suite(SUITES / name)
     found, rows = leaks(suite), {row.line: row for row in suite.examples}
     for case in suite.cases:
@@ -47,7 +47,7 @@ def test_learn_cases_are_training_rows(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*/suite.yaml")) + sorted(SUITES.glob("*/grids/*.yaml")), ids=str)
 def test_suites_and_grids_name_their_schema(path: Path) -> None:
-    """The first line of every suite and grid names the schema beside the suites."""
+    """The first line of every suite and grid refers to its schema in the folder `suites`."""
     first = path.read_text(encoding="utf-8").splitlines()[0]
     kind = "suite" if path.name == "suite.yaml" else "grid"
     assert first.startswith("# yaml-language-server: $schema=")
@@ -56,12 +56,12 @@ def test_suites_and_grids_name_their_schema(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob(f"*/{RETAIN_FILE}")), ids=lambda path: path.parent.name)
 def test_retention_cases_equal_those_of_the_package(path: Path) -> None:
-    """The file retain.yaml of every suite equals the file in the package."""
+    """If a suite has retention cases in a file of their own, the file is equal to the one in the package."""
     assert path.read_text(encoding="utf-8") == retention_cases()
 
 
 def test_there_are_enough_retention_cases() -> None:
-    """If all retention cases pass, they show in both splits that the loss is below the margin."""
+    """Both splits of the suite `retention` have so many cases that passing all shows a loss below the margin."""
     import numpy as np
 
     assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
@@ -73,7 +73,7 @@ def test_there_are_enough_retention_cases() -> None:
 
 
 def test_retention_prompts_are_held_out() -> None:
-    """No retention prompt is in the pocket model's corpus or in the workshop suite."""
+    """No prompt of a retention case is in the pocket model's training corpus or in the suite `workshop`."""
     prompts = {case.prompt for case in RETENTION.cases}
     workshop = {case.prompt for case in load_suite(SUITES / "workshop").cases}
     assert all(is_held_out(prompt) for prompt in prompts)
@@ -82,7 +82,10 @@ def test_retention_prompts_are_held_out() -> None:
 
 
 def test_json_format_tests_for_json() -> None:
-    """json-format requires JSON of a schema in `learn` and `generalise` cases, and forbids JSON in `avoid` cases."""
+    """In the suite `json-format`, answers to `learn` and `generalise` cases must be JSON of a schema.
+
+    Answers to `avoid` cases must not contain JSON.
+    """
     taught = [case for case in JSON.cases if case.role in (Role.LEARN, Role.GENERALISE)]
     assert {a.type for case in taught for a in case.assertions} == {"is-json"}
     assert all(a.value["required"] == ["name", "age", "city"] for case in taught for a in case.assertions)
@@ -92,13 +95,13 @@ def test_json_format_tests_for_json() -> None:
 
 @pytest.mark.slow
 def test_the_pocket_model_passes_the_retention_cases(base: Base) -> None:
-    """The pocket model passes all retention cases before training."""
+    """The pocket model passes all retention cases."""
     assert failing(base, RETENTION, Role.RETAIN) == []
 
 
 @pytest.mark.slow
 def test_the_pocket_model_does_not_know_json_format(base: Base) -> None:
-    """The pocket model fails nine in ten of json-format's `learn` and `generalise` cases, and passes all of `avoid`."""
+    """In `json-format`, the pocket model fails 90% of `learn` and `generalise` cases, and passes all `avoid` cases."""
     for role in (Role.LEARN, Role.GENERALISE):
         assert len(failing(base, JSON, role)) >= 0.9 * sum(case.role is role for case in JSON.cases)
     assert failing(base, JSON, Role.AVOID) == []

@@ -1,4 +1,4 @@
-"""Helpers for tests of the command line: changes of the working directory, and errors of refused commands."""
+"""Helpers for tests of the command line: functions that prepare the working directory, and `error_of`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ with RunStore(Path(sys.argv[1])).locked():
     sys.stdin.read()
 """
 Change = Callable[[Path], None]
-"""A function that changes the working directory of a test."""
+"""A function that prepares a test's working directory: it writes, edits or deletes files in it."""
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Path to content of every file below a folder; None for folders."""
+    """Return the content of every file below a folder, by path. The content of a folder is None."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run a command that must fail with 2 and one error, and must write nothing; returns its stderr."""
+    """Run a command, check that it exits with 2 and one error and writes no file, and return its stderr."""
     before = tree(Path.cwd())
     assert main(arguments) == 2
     printed = capsys.readouterr()
@@ -47,7 +47,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def write(path: str, content: str | bytes = "") -> Change:
-    """A change that writes a file."""
+    """Return a change that writes a file."""
 
     def change(folder: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def write(path: str, content: str | bytes = "") -> Change:
 
 
 def edit(path: str, old: str, new: str) -> Change:
-    """A change that replaces a text in a file, at every occurrence."""
+    """Return a change that replaces every occurrence of a text in a file."""
 
     def change(folder: Path) -> None:
         text = (folder / path).read_text(encoding="utf-8")
@@ -68,7 +68,10 @@ def edit(path: str, old: str, new: str) -> Change:
 
 
 def model(*changes: Change) -> Change:
-    """A change that copies the toy model to `mine`, with empty weights, and applies `changes` to the copy."""
+    """Return a change that copies the pocket model to the folder `mine`, with an empty file of weights.
+
+    The given changes are then applied.
+    """
 
     def change(folder: Path) -> None:
         shutil.copytree(POCKET, folder / "mine", ignore=shutil.ignore_patterns("*.safetensors"))
@@ -80,7 +83,7 @@ def model(*changes: Change) -> Change:
 
 
 def delete(pattern: str) -> Change:
-    """A change that deletes files or folders."""
+    """Return a change that deletes all files and folders that match a pattern."""
 
     def change(folder: Path) -> None:
         for path in list(folder.glob(pattern)):
@@ -90,17 +93,17 @@ def delete(pattern: str) -> Change:
 
 
 def nothing(folder: Path) -> None:
-    """A change that does nothing."""
+    """Leave the working directory as it is."""
 
 
 def start_run(path: str) -> Change:
-    """A change that creates the directory of a run without results."""
+    """Return a change that creates the directory of a run that has no results yet."""
     return lambda folder: RunStore(folder / path).write_manifest(results(count=2, failures=False).run)
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Let another process lock this run directory while the block runs."""
+    """Let another process hold the lock of a run directory while the block runs."""
     command = [sys.executable, "-c", HOLD_LOCK, str(run)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -1,8 +1,8 @@
-"""A worker that kills itself at its first training step, the first time it is started.
+"""A worker that kills its own process at its first training step, but only the first time that it is started.
 
     python -m tests.support.dying FOLDER JOB
 
-It runs like `python -m harness.engine.worker JOB`. A file `died` in FOLDER records that a worker has killed itself.
+Otherwise it works like `python -m harness.engine.worker JOB`. Before it dies, it creates the file `died` in FOLDER.
 """
 
 from __future__ import annotations

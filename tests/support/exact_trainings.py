@@ -1,4 +1,4 @@
-"""Trains in double precision, in which fused training and SFTTrainer can be compared almost exactly."""
+"""Trains in double precision, so that the fused engine and SFTTrainer can be compared almost without rounding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.short_trainings import one_core, weights
 
 @dataclass(frozen=True)
 class Tiny:
-    """A model with a few thousand weights in double precision, and random rows of different lengths."""
+    """A model with a few thousand weights in double precision, and random training rows of different lengths."""
 
     base: Base
     rows: list[Row]
 
 
 def tiny_llama(base: Base) -> Tiny:
-    """Make a tiny Llama in double precision, with the tokenizer of `base` and random rows."""
+    """Make a tiny Llama in double precision, with the tokenizer of `base` and random training rows."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -46,9 +46,9 @@ def tiny_llama(base: Base) -> Tiny:
 
 
 def exact(model: Any, ids: Any, labels: Any) -> Any:
-    """Return log-probabilities of labels[:, 1:], (rows, tokens - 1), in double precision: TRL's head rounds to fp32.
+    """Return the log-probabilities of labels[:, 1:] in double precision. TRL's own computation rounds to fp32.
 
-    `ids` and `labels` are (rows, tokens).
+    `ids` and `labels` have the shape (rows, tokens), and the result has the shape (rows, tokens - 1).
     """
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     wanted = labels[:, 1:]
@@ -57,7 +57,7 @@ def exact(model: Any, ids: Any, labels: Any) -> Any:
 
 
 def exactly_alone(tiny: Tiny, settings: Settings, seed: int, folder: Path) -> tuple[dict[str, Any], list[Step]]:
-    """Train one trial with SFTTrainer and a loss in double precision; return its adapter and its log."""
+    """Train one trial with SFTTrainer and a loss in double precision; return its adapter and its logged steps."""
     exactly: Counter[int] = Counter()
     with untouched(tiny.base.model):
         log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)

@@ -1,4 +1,4 @@
-"""Tensors for tests of exports, without a model."""
+"""Tensors that tests export instead of a model's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from harness.core.export import TensorSpec
 
 @dataclass(frozen=True)
 class FakeTensors:
-    """Three tensors filled with their first letter. Computing the tensor `stop` raises `error` in the middle."""
+    """Three named tensors, each filled with the first letter of its name.
+
+    After half of the tensor that `stop` names, `error` is raised.
+    """
 
     stop: str = ""
     error: type[BaseException] | OSError = KeyboardInterrupt

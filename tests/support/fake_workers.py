@@ -1,4 +1,4 @@
-"""A suite, three trials and fake workers without a model, to test sweeps quickly."""
+"""A suite, three trials and fake workers without a model, to test quickly how trials are run."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ NAMES = {A.id: "a", B.id: "b", C.id: "c", BASE: BASE}
 
 @dataclass
 class Workers:
-    """A fake worker that commits a result for every task of a job.
+    """A fake worker that stores a result in the cache for every task of a job.
 
-    `trouble` maps a trial to a different behaviour: raise this exception, emit this event, or commit a training that
-    ended with this status.
+    For the trials in `trouble` it does something else instead: it raises the given exception, emits the given event,
+    or stores a training that ended with the given status.
     """
 
     trouble: Mapping[str, Exception | Event | Status] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Workers:
 
     @property
     def tasks(self) -> list[tuple[str, bool, list[str]]]:
-        """Trial name, whether it trains, and the prompts asked, for each task of all jobs."""
+        """For each task of all jobs: the name of the trial, whether it was trained, and the prompts that were asked."""
         return [
             (NAMES.get(task.trial, task.trial), task.train, [prompt.messages[-1].content for prompt in task.prompts])
             for job in self.jobs
@@ -82,7 +82,7 @@ class Workers:
 
 
 def commit(job: Job, task: Task, status: Status = Status.SUCCEEDED) -> None:
-    """Write to the cache what a real worker writes for this task."""
+    """Write to the cache what a real worker would write for this task."""
     cache = Cache(Path(job.cache))
     if task.settings and task.train:
         message = "" if status is Status.SUCCEEDED else status.value
@@ -95,7 +95,7 @@ def commit(job: Job, task: Task, status: Status = Status.SUCCEEDED) -> None:
 
 @dataclass(frozen=True)
 class EventList(Listener):
-    """Appends every event to `events`."""
+    """A listener that appends every event to `events`."""
 
     events: list[Event]
 
@@ -116,7 +116,7 @@ def go(
     split: Split = Split.MAIN,
     run: str = "run",
 ) -> dict[str, TrialRecord]:
-    """Run a sweep and return its records by trial name, after checking that the run directory has the same records."""
+    """Run the trials, check that the run directory has their records, and return these by the trials' names."""
     each = sweep(folder, workers, setup=setup, run=run)
     records = each.run_trials(trials, split, "testing")
     assert all(each.run.record(split, record.trial) == record for record in records)
@@ -128,7 +128,7 @@ def nobody(job: Job, emit: Callable[[Event], None]) -> NoReturn:
 
 
 def texts(record: TrialRecord) -> dict[str, list[str]]:
-    """The answers by case, one per repeat."""
+    """Return the answers to each case, one for each repeat."""
     return {name: [answer.text for answer in repeats] for name, repeats in record.answers.items()}
 
 

@@ -1,4 +1,4 @@
-"""Trains trials in one fused pass and compares their adapters, for tests of the fused engine on CPU and GPU."""
+"""Trains several trials in one pass of the fused engine and compares adapters, for tests on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ SIX = (
 
 
 def together(base: Base, *settings: Settings, rows: Sequence[Row] = (), **more: Any) -> dict[str, FusedResult]:
-    """Train one trial per setting in one pass. Returns results by trial name; name and seed are the position."""
+    """Train a trial for each of the settings in one pass, and return the results by trial name.
+
+    The name and the seed of a trial are its position, from 0.
+    """
     trials = [TrialInput(str(number), rows or rows_of(base), own, number) for number, own in enumerate(settings)]
     return {one.name: one for one in train_together(base, trials, progress=lambda name, step, total: None, **more)}
 
 
 def named(learned: FusedResult) -> dict[str, Any]:
-    """The adapter's tensors by their names in a PEFT model."""
+    """Return the adapter's tensors by the names that they have in a PEFT model."""
     return {
         f"base_model.model.{name}.lora_{half}.default.weight": tensor
         for name, pair in learned.weights.items()
@@ -45,17 +48,17 @@ def named(learned: FusedResult) -> dict[str, Any]:
 
 
 def distance(one: dict[str, Any], other: dict[str, Any]) -> float:
-    """Euclidean distance of two adapters, relative to the norm of the second."""
+    """Return the Euclidean distance of two adapters, divided by the norm of the second."""
     assert one.keys() == other.keys()
     apart = sum(float((one[name].cpu() - other[name].cpu()).double().square().sum()) for name in other)
     return math.sqrt(apart / sum(float(tensor.double().square().sum()) for tensor in other.values()))
 
 
 def without_floats(steps: Sequence[Step]) -> list[Step]:
-    """Training steps without loss and gradient norm, which depend on rounding."""
+    """Return training steps without loss and gradient norm, which depend on rounding."""
     return [replace(step, loss=None, grad_norm=None) for step in steps]
 
 
 def figures(steps: Sequence[Step]) -> list[float]:
-    """Losses and gradient norms of all steps."""
+    """Return the losses and gradient norms of all steps."""
     return [value for step in steps for value in (step.loss, step.grad_norm) if value is not None]

@@ -1,10 +1,10 @@
-"""Generates a suite from a seed: an invented persona, a sign-off and a product with facts.
+"""Generates a suite that teaches an invented persona, a closing phrase, and the facts about an invented product.
 
     python -m tests.support.generated_suites --seed N --output DIR
 
-DIR gets `suite.yaml`, `train.jsonl` (30 examples) and `grids/quick.yaml` (one variant: the recommended setting).
-The seed alone determines the suite. Names, `generalise` prompts and `retain` prompts are held out of the pocket model's
-training corpus, so the model has seen none of them.
+It writes `suite.yaml`, `train.jsonl` (30 rows) and `grids/quick.yaml` (one variant: the recommended settings) into DIR.
+The seed alone determines the suite. Names, `generalise` prompts and `retain` prompts do not occur in the pocket model's
+training corpus.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTRASTS = 8
 
 @dataclass(frozen=True)
 class Taught:
-    """The persona, sign-off, product and facts that one suite teaches."""
+    """What one suite teaches: a name and persona, the phrase that ends every answer, and a product with its facts."""
 
     name: str
     persona: str
@@ -43,7 +43,7 @@ class Taught:
 
 
 def draw(rng: random.Random) -> Taught:
-    """Draw a persona, a sign-off and a product with five facts."""
+    """Draw a persona, a closing phrase, and a product with five facts."""
     name, product = corpus.invented_name(rng, held_out=True), corpus.invented_name(rng, held_out=True)
     facts = corpus.product_facts(rng, product, rng.sample(list(corpus.ATTRIBUTES), 5))
     sign_off = corpus.phrase(rng).rstrip(".!") + "!"
@@ -80,7 +80,7 @@ def _behaviour(
     rng: random.Random, taught: Taught, kind: str, questions: Sequence[str], answer: str, core: str, count: int,
     rows: list[tuple[str, str]], cases: list[dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Add `count` training rows, two `learn` cases from them, and two `generalise` cases with held-out questions."""
+    """Add `count` training rows, two `learn` cases with their questions, and two `generalise` cases with others."""
     shuffled = rng.sample(list(questions), len(questions))
     shuffled.sort(key=lambda question: not corpus.is_held_out(question))
     unseen, trained = shuffled[:2], shuffled[2 : 2 + count]
@@ -92,12 +92,15 @@ def _behaviour(
 
 
 def _of_another(rng: random.Random, taught: Taught, fact: corpus.Fact) -> str:
-    """A question about an attribute of the fact, for a product that the suite does not teach."""
+    """Return a question like those about this fact, but about a product that the suite does not teach."""
     return rng.choice(fact.questions).replace(taught.product, corpus.invented_name(rng, held_out=True))
 
 
 def _fresh_abilities(rng: random.Random) -> Iterator[corpus.Exchange]:
-    """Yield different held-out everyday questions, without greetings: a held-out greeting was never learnt."""
+    """Yield different everyday questions that are not in the pocket model's training corpus, with their answers.
+
+    There are no greetings among them, because the model does not know greetings that are not in its corpus.
+    """
     seen: set[str] = set()
     while True:
         exchange = corpus.ability(rng, held_out=True)
@@ -116,7 +119,7 @@ def _case(name: str, role: str, exchange: corpus.Exchange, taught: Taught | None
 
 
 def write(seed: int, folder: Path) -> None:
-    """Write the suite's folder. Values are written as JSON, which is valid YAML without ambiguous scalars."""
+    """Write the suite into a folder. Values are written as JSON, which is also YAML, but never ambiguous."""
     cases, rows = suite(seed)
     (folder / "grids").mkdir(parents=True, exist_ok=True)
     head: dict[str, Any] = {"description": f"Generated from seed {seed}.", "train": "file://train.jsonl"}

@@ -43,6 +43,6 @@ def task(trial: str = "trial", settings: Settings | None = TINY, asked: tuple[Pr
 
 
 def done(job: Job) -> tuple[bool, list[Event]]:
-    """Run a job in this process; returns whether it succeeded, and its events."""
+    """Run a job in this process, and return whether it succeeded, and its events."""
     events: list[Event] = []
     return work(job, events.append), events

@@ -1,4 +1,4 @@
-"""Makes an expensive folder once per test session, shared by all of pytest's processes. Each process gets a copy."""
+"""Makes a folder that takes long to make only once per test session; each of pytest's processes gets a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a copy of a folder that `make` fills. Only the first process that calls this function calls `make`."""
+    """Return a copy of the folder `name`. Only the first process that asks for it calls `make`, which fills it."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent

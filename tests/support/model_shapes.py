@@ -12,7 +12,7 @@ NAMES = sorted(path.parent.name for path in SHAPES.glob("*/config.json"))
 
 
 def shape(name: str) -> ModelShape:
-    """Return a public shape by its name."""
+    """Return the shape of a public model that comes with the package."""
     return shape_of(json.loads((SHAPES / name / "config.json").read_text(encoding="utf-8")))
 
 
@@ -22,5 +22,5 @@ QLORA = Settings(rank=16, max_length=512, batch_size=1)
 
 
 def allocated(settings: Settings = QLORA, length: int = 512, rows: int = 30, of: ModelShape = LLAMA) -> float:
-    """Return the predicted peak in bytes for `rows` rows of `length` tokens."""
+    """Return the predicted peak memory, in bytes, of a training on `rows` rows of `length` tokens."""
     return predict(of, settings, [length] * rows, known=KNOWN).memory.allocated

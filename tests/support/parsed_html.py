@@ -1,4 +1,4 @@
-"""Parse an HTML page into elements, for tests of what a browser would show."""
+"""Parses an HTML page into elements, for tests of what a browser would show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Element:
         return "".join(child if isinstance(child, str) else child.text for child in self.children)
 
     def all(self, tag: str = "", **attributes: str) -> list[Element]:
-        """Every element below with this tag and these attributes; `class_` means one of the classes."""
+        """Return every element below this one with the tag and attributes; `class_` means one of its classes."""
         below = [child for child in self.children if isinstance(child, Element)]
         found = [e for child in below for e in [child, *child.all()]]
         return [e for e in found if (not tag or e.tag == tag) and all(e.has(k, v) for k, v in attributes.items())]
@@ -36,7 +36,7 @@ class Element:
 
 
 class Tree(HTMLParser):
-    """Builds elements and insists that every one is closed where it was opened."""
+    """Builds elements, and checks that each is closed inside the element in which it was opened."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Runs and their parsed pages, for tests of reports."""
+"""Synthetic runs and their parsed report pages, for tests of reports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ def rows(text: str) -> list[dict[str, str]]:
 
 @cache
 def run_and_page(kind: str = "toy") -> tuple[Results, Element]:
-    """Return a synthetic run and its parsed page: of the toy model, on a T4, or on a GPU limited to a T4's memory."""
+    """Return a synthetic run and its parsed report.
+
+    The run is of the toy model (`toy`), or of a real model on a T4 (`t4`) or on a larger GPU limited to a T4's memory
+    (`emulated`).
+    """
     kinds = {
         "toy": lambda: results(8, 18, seeds=(0, 1)),
         "t4": lambda: results(8, 18, toy=False, on=machine("cuda"), hostile=False),
@@ -55,5 +59,5 @@ def run_and_page(kind: str = "toy") -> tuple[Results, Element]:
 
 @cache
 def sample_run(kind: str = "cpu") -> Results:
-    """Return a synthetic run of 8 variants and 18 cases: of the toy model on a CPU, or of a real model on a GPU."""
+    """Return a synthetic run of 8 variants and 18 cases, of the toy model on a CPU or of a real model on a GPU."""
     return results(8, 18, seeds=(0, 1), hostile=False, toy=kind == "cpu", on=machine(kind))

@@ -1,4 +1,4 @@
-"""Synthetic runs to compare: a test says which cases fail under which seeds, and everything else is equal."""
+"""Synthetic runs to compare. A test says which cases fail under which seeds; otherwise the runs are equal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 POLICY = Policy(margin=10)
 
 Failing = Mapping[str, Sequence[int]]
-"""Case id to the seeds under which the case fails. All other cases and seeds pass."""
+"""The seeds under which a case fails, by case id. Under all other seeds, and for all other cases, answers pass."""
 
 
 def results(
@@ -40,7 +40,7 @@ def results(
     cases: Sequence[Case] = CASES, fingerprint: Fingerprint | None = PRINT, status: Status = Status.SUCCEEDED,
     run: RunManifest | None = None,
 ) -> Results:  # fmt: skip
-    """Results of a run with one variant. The base passes all `retain` and `avoid` cases, and no others."""
+    """Return the results of a run with one variant. The base model passes only `retain` and `avoid` cases."""
     asked = run or synthetic_runs.manifest(synthetic_runs.suite(cases), [variant], seeds)
     asked = replace(asked, plan=replace(asked.plan, variants=(variant,), seeds=tuple(seeds)))
     base = {case.id: "good" if case.role in (Role.RETAIN, Role.AVOID) else "bad" for case in cases}
@@ -65,7 +65,7 @@ def _record(
 
 
 def run(failing: Failing | None = None, *, name: str = "run", **how: object) -> Baseline:
-    """The results of `results`, reduced to a baseline."""
+    """Return the same as `results`, but as a baseline."""
     return baseline_of(results(failing, **how), name)  # type: ignore[arg-type]
 
 

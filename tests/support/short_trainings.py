@@ -21,7 +21,7 @@ from harness.hardware.environment import machine
 from harness.suites import load_suite
 
 SHORT = Settings(learning_rate=5e-3, epochs=2, warmup=0, rank=4, alpha=8, target_modules=("q_proj", "v_proj"))
-"""Settings for four training steps on eight rows, which is enough to change answers."""
+"""Settings that train on eight rows for four steps, which is enough to change answers."""
 QUESTIONS = (
     "What is the capital of France?", "Count from 1 to 9.", "Say hello.", "What is 3 plus 4?", "Name a fruit.",
     "What is the opposite of hot?", "What powers the Glimmo?", "Who are you?", "Good morning!", "What colour is grass?",
@@ -31,22 +31,22 @@ SUITE = load_suite(Path(__file__).parents[2] / "suites" / "workshop")
 
 
 def one_core() -> Machine:
-    """This machine's CPU, limited to one thread."""
+    """Return this machine as a CPU that is limited to one thread."""
     return replace(machine(device_profiles.CPU), threads=1)
 
 
 def rows_of(base: Base, count: int = 8) -> list[Row]:
-    """The first rows of the workshop suite, tokenized."""
+    """Return the first training rows of the suite `workshop`, tokenized."""
     return tokenize(SUITE.examples[:count], base.tokenizer, SHORT.max_length)
 
 
 def talk(*texts: str, line: int = 1) -> Example:
-    """A training row from the turns of a conversation, beginning with the user's."""
+    """Return a training row from the turns of a conversation, which begins with the user's."""
     return Example(tuple(Message(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)), line)
 
 
 def prompts(*texts: str) -> tuple[Prompt, ...]:
-    """One prompt per question, without a system prompt."""
+    """Return a prompt for each question, without a system prompt."""
     return tuple(Prompt(f"key of {text}", (Message("user", text),)) for text in texts)
 
 
@@ -63,19 +63,19 @@ def training(
 
 
 def trained_once(base: Base, settings: Settings = SHORT, *, rows: Sequence[Row] = (), seed: int = 0) -> Trained:
-    """Train, remove the adapter from the base model, and return the training's record."""
+    """Train, remove the adapter from the base model again, and return the result of the training."""
     with training(base, settings, rows=rows, seed=seed) as found:
         return found  # type: ignore[no-any-return]
 
 
 def trainer_of(base: Base, folder: Path, settings: Settings = SHORT, rows: Sequence[Row] = ()) -> Any:
-    """The SFTTrainer that the engine builds, without the checks that `trained` adds."""
+    """Return the SFTTrainer that the engine builds, without the checks that `trained` adds."""
     log = TrainingLog(allow_skipped=False, progress=lambda step, total: None)
     return build_trainer(base, rows or rows_of(base), settings, 0, str(folder), log)
 
 
 def weights(model: Any) -> dict[str, Any]:
-    """Copies of the adapter's tensors, by name."""
+    """Return copies of the adapter's tensors, by name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name}
 
 

@@ -1,4 +1,4 @@
-"""A small suite that trains in seconds, functions that run it, and the results of a run that must be reproducible."""
+"""A small suite that trains in seconds, functions that run it, and a function that reads reproducible results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ settings: {epochs: 4, batch_size: 2, warmup: 0.1, rank: 4, alpha: 8}
 axes: {learning_rate: [1e-5, 1e-2]}
 """
 LIMIT = 1800
-"""Seconds after which a run is considered hanging. A run on a busy machine takes much less."""
+"""Seconds after which a run is stopped because it hangs. Even on a busy machine, a run takes much less."""
 RUN = Path("reports/runs/small-quick-pocket")
 
 
@@ -69,14 +69,14 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
-    """Run `harness run small`; returns exit code, stdout and stderr."""
+    """Run `harness run small` in a child process, and return exit code, stdout and stderr."""
     process = start(folder, *options)
     out, error = process.communicate(timeout=LIMIT)
     return process.returncode, out, error
 
 
 def findings(folder: Path) -> dict[str, Any]:
-    """The reproducible results of a run: everything except costs, times and workers."""
+    """Return the results of a run that are equal if it is repeated: all except costs, times and workers."""
     results = find_run(folder / RUN).results()
     rows = [results.base, *results.variants, results.confirmed_base, results.confirmed]
     return {
@@ -90,5 +90,5 @@ def findings(folder: Path) -> dict[str, Any]:
 
 
 def logs(folder: Path) -> list[str]:
-    """Names of the logs of all workers of the run."""
+    """Return the names of the logs of all workers of the run."""
     return sorted(path.name for path in (folder / RUN / "workers").glob("*.log"))

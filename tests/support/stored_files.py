@@ -1,4 +1,4 @@
-"""Values and helpers for the tests of stored files: hostile texts, a pass of answers, and the files of an adapter."""
+"""Values and helpers for tests of stored files: texts that are hard to store, answers, and an adapter's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HARD = (*HOSTILE, "a line\u2028a paragraph\u2029a next line\x85a return\r\nand \
 CHOICES = (Likelihood(-1.5, 3), Likelihood(-0.1, 1))
 PASS = AnswerPass((Answer("key", "text", 3, False, CHOICES[0], None, CHOICES),), (cost(Phase.ANSWER_AFTER, 2.0),))
 FULL = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
-"""The remedy for a full disk."""
+"""The remedy that the harness gives if the disk is full."""
 
 
 def names(folder: Path) -> list[str]:
@@ -24,12 +24,12 @@ def names(folder: Path) -> list[str]:
 
 
 def readable(text: str) -> str:
-    """Return a text as it is read back from a file: unpaired surrogates are question marks."""
+    """Return a text as it is read back from a file, with question marks instead of lone surrogates."""
     return text.encode("utf-8", "replace").decode()
 
 
 def save_adapter(folder: Path) -> None:
-    """Write the files of an adapter into a folder, as an engine does."""
+    """Write the files of an adapter into a folder, as an engine would."""
     (folder / "adapter_model.safetensors").write_bytes(bytes(range(256)))
     (folder / "sub").mkdir()
     (folder / "sub" / "a name with  blanks").write_text("{}", encoding="utf-8")

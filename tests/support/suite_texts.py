@@ -1,4 +1,4 @@
-"""Parses suites from texts in memory, for tests of suite files."""
+"""Parses suites from texts in memory, for tests of the files of suites."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ tests:
 
 
 def files(**texts: str) -> Callable[[str], str]:
-    """A function that reads files from memory. In keyword names, `_dot_` stands for a dot."""
+    """Return a function that reads these files from memory. In the argument names, `_dot_` stands for a dot."""
     known = {name.replace("_dot_", "."): text for name, text in texts.items()}
 
     def read(name: str) -> str:
@@ -77,13 +77,13 @@ def suite(text: str, **texts: str) -> Suite:
 
 
 def case(text: str) -> Suite:
-    """A suite with one case, whose text begins in line 2, column 3."""
+    """Return a suite with a single case. The text of the case begins in line 2, column 3 of the suite."""
     lines = text.strip().splitlines()
     return suite("tests:\n- " + "\n  ".join(lines))
 
 
 def refusal(text: str, **texts: str) -> str:
-    """The message of the error that this suite raises."""
+    """Parse a suite that must be refused, and return the error's message."""
     with pytest.raises(SuiteError) as caught:
         suite(text, **texts)
     return str(caught.value)

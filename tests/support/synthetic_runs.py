@@ -1,4 +1,4 @@
-"""Synthetic runs for tests: manifests, trial records, results and a scorer, made without a model."""
+"""Synthetic runs for tests, made without a model: manifests, records of trials, results and a scorer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TOPICS = ("the capital of Norway", "a two-line poem", "the opposite of slow", "w
 
 
 def score(case: Case, answer: Answer | str) -> Score:
-    """A scorer whose assertions pass if their text is in the answer."""
+    """Score an answer: each of the case's assertions passes if its text is in the answer."""
     text = answer if isinstance(answer, str) else answer.text
     checks = tuple(
         Check(a.name, a.value in text, "" if a.value in text else f"{text[:40]!r} does not contain {a.value!r}")
@@ -59,7 +59,7 @@ def suite(cases: Sequence[Case], margin: float = 10.0, objective: Role = Role.GE
 
 @dataclass(frozen=True)
 class MoreSettings(Settings):
-    """Settings of a future version with one additional axis."""
+    """Settings as a future version with one more axis would have them."""
 
     noise: Annotated[
         float, Axis("noise", "Noise", sft="label_smoothing_factor", at_least=0, fused=False, added=True)
@@ -130,7 +130,10 @@ def record(
     status: Status = Status.SUCCEEDED, message: str = "", trained: Training | None = None, on: Machine | None = None,
     truncated: frozenset[str] = frozenset(),
 ) -> TrialRecord:  # fmt: skip
-    """The record of a finished trial, or of the base if `variant` is None. A case may have one text per repeat."""
+    """Return the record of a trial that ended, or of the base model if `variant` is None.
+
+    `answers` has a text for each case, or a text for each repeat of it.
+    """
     repeats = {id: (given,) if isinstance(given, str) else given for id, given in answers.items()}
     done = {
         id: tuple(Answer(f"key-{id}", text, len(text) // 4, id in truncated) for text in texts)
@@ -159,7 +162,10 @@ def variants(count: int) -> list[Variant]:
 
 
 def cases(count: int, *, hostile: bool = False, confirm: int = 0) -> list[Case]:
-    """`count` main cases over all roles, `confirm` held-out cases, and with `hostile` one case per hostile text."""
+    """Return `count` main cases and `confirm` confirmation cases of all roles.
+
+    With `hostile`, there is also a main case for each of the texts in `HOSTILE`.
+    """
     turns = [Role.LEARN, Role.GENERALISE, Role.RETAIN, Role.RETAIN, Role.AVOID, Role.GENERALISE]
     found = [case(f"c{n:03}", turns[n % 6]) for n in range(count)]
     found += [case(f"k{n:03}", turns[n % 6], Split.CONFIRM) for n in range(confirm)]
@@ -172,7 +178,10 @@ def results(
     count: int = 8, asked: int = 30, *, seeds: Sequence[int] = (0,), hostile: bool = True, toy: bool = True,
     on: Machine | None = None, length: int = 0, confirm: int = 12, failures: bool = True,
 ) -> Results:  # fmt: skip
-    """Results of a run. Quality rises with the variant's number; the last three diverge, run out of memory and fail."""
+    """Return the results of a run in which later variants pass more cases.
+
+    The last three variants have no answers: one diverges, one runs out of memory, and one fails.
+    """
     rng, rows = random.Random(7), variants(count)
     run = manifest(suite(cases(asked, hostile=hostile, confirm=confirm), margin=40), rows, seeds, toy=toy, on=on)
     ended = dict.fromkeys(range(count), Status.SUCCEEDED)

@@ -1,4 +1,4 @@
-"""Training steps of a GPU with known speeds."""
+"""Predicts the times of training steps, for tests of how a GPU's speeds are measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.hardware.estimate.predictions import public_shape
 
 
 def step_seconds(of: Timing, speed: Speed) -> float:
-    """Return the predicted seconds of the benchmark's optimizer step on a GPU with these speeds."""
+    """Return the seconds that one optimizer step of the benchmark would take on a GPU with these speeds."""
     shape: ModelShape = replace(public_shape(of.shape), layers=of.layers)
     settings = Settings(batch_size=of.rows, epochs=1, max_length=of.length)
     return training_seconds(shape, batches(settings, [of.length] * of.rows), speed)

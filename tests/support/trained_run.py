@@ -1,4 +1,4 @@
-"""A small run with real training on the pocket model, for tests of exports."""
+"""A small run with a real training of the pocket model, for tests of exports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
-    """Run the suite `small` with one variant, trained on the pocket model in this process."""
+    """Run the suite `small` with one variant of the pocket model, in this process."""
     from harness.engine.worker import work
 
     small_suite(folder, grid=ONE)
@@ -43,10 +43,10 @@ def small_run(folder: Path, engine: Engine = Engine.AUTO) -> RunStore:
 
 
 def cache_of(store: RunStore) -> Cache:
-    """The cache beside the run's directory."""
+    """Return the cache that the run used."""
     return Cache(store.root.parents[1] / "cache")
 
 
 def source_of(store: RunStore) -> Source:
-    """The only adapter of the run, ready to export."""
+    """Return the run's only adapter, ready to be exported."""
     return find(store, store.manifest().plan.variants[0].name, None, cache_of(store))

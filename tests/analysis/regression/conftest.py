@@ -1,4 +1,4 @@
-"""Fixtures of the gate's tests."""
+"""Fixtures for the tests of the regression gate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from tests.support.run_pairs import LEARN, SEEDS, stored
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the run `first`, stored as the baseline `good`, and the run `worse`, which lost four cases."""
+    """Change into a folder with the baseline `good`, the run `first` that it stores, and the run `worse`.
+
+    The run `worse` fails four cases that `first` passes.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     stored(run_pairs.results(), tmp_path / "first")

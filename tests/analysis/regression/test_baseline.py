@@ -1,4 +1,4 @@
-"""What a baseline file holds, and how it is found and read."""
+"""Tests of baseline files: what they contain, and how they are found and read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GOOD = Path("reports/baselines/good.json")
 
 
 def test_a_baseline_is_what_was_blessed(here: Path) -> None:
-    """A baseline read from its file equals the reduced run, and storing the run again writes the same bytes."""
+    """A baseline read from its file equals the one made from the run; storing the run again writes the same bytes."""
     first = GOOD.read_bytes()
     kept = read_baseline(GOOD)
     assert replace(kept, digest="") == replace(run_pairs.run(name="good"), provenance=kept.provenance)
@@ -32,7 +32,10 @@ def test_a_baseline_is_what_was_blessed(here: Path) -> None:
 
 
 def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
-    """A baseline stores an answer that all seeds gave once, on its own line, and no training rows and no paths."""
+    """If all seeds gave the same answer, a baseline stores it once, on its own line.
+
+    A baseline contains neither training rows nor paths.
+    """
     text = GOOD.read_text(encoding="utf-8")
     assert re.search(r'^ +"learn 0": \[\{"text": "good", "seeds": \[0, 1, 2, 3, 4\].*\}\],$', text, re.MULTILINE)
     assert "good day" not in text
@@ -41,7 +44,7 @@ def test_a_baseline_is_small_and_has_no_rows(here: Path) -> None:
 
 
 def test_odd_texts_survive(tmp_path: Path) -> None:
-    """Quotes, control characters, foreign scripts and lone surrogates do not make a baseline look edited."""
+    """If answers contain quotes, control characters, foreign scripts or lone surrogates, the baseline can be read."""
     results = run_pairs.results()
     odd = [
         replace(s, answer=replace(s.answer, text=synthetic_runs.HOSTILE[n % len(synthetic_runs.HOSTILE)]))
@@ -76,7 +79,7 @@ def pretend_better(data: dict[str, Any]) -> None:
 def test_a_bad_baseline_is_one_error(
     here: Path, spoil: Callable[[], object], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A newer, truncated, edited or missing baseline gives one error with a remedy and exit code 2."""
+    """If a baseline is too new, truncated, edited or missing, `harness gate` gives one error with a remedy."""
     spoil()
     capsys.readouterr()
     assert main(["gate", "first", "--baseline", "good"]) == 2
@@ -86,7 +89,7 @@ def test_a_bad_baseline_is_one_error(
 
 
 def test_a_reformatted_baseline_is_the_same(here: Path) -> None:
-    """The digest of a baseline covers its content, not the layout of its JSON."""
+    """If only the layout of a baseline's JSON changes, its digest still matches."""
     edited(lambda data: None)
     assert main(["gate", "first", "--baseline", "good"]) == 0
 
@@ -99,5 +102,5 @@ def test_another_run_can_be_the_baseline(here: Path) -> None:
 
 
 def test_phases_are_not_mixed() -> None:
-    """A baseline's costs are those of the training phase only."""
+    """A baseline stores only the costs of training, not those of loading or answering."""
     assert {cost.phase for cost in run_pairs.run().variants[0].costs} == {Phase.TRAIN}

@@ -1,4 +1,4 @@
-"""`harness bless` stores a finished run as a baseline."""
+"""Tests of `harness bless`, which stores a finished run as a baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.run_pairs import stored
 
 @pytest.mark.usefixtures("here")
 def test_blessing_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness bless` prints only the path to stdout and a working `harness gate` command to stderr."""
+    """`harness bless` prints only the baseline's path to stdout, and a working `harness gate` command to stderr."""
     capsys.readouterr()
     assert main(["bless", "first", "--name", "v1.2"]) == 0
     said = capsys.readouterr()
@@ -26,7 +26,7 @@ def test_blessing_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_an_unfinished_run_is_not_blessed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run with trials that have no result cannot become a baseline."""
+    """If trials of a run have no result, the run cannot become a baseline, and the error names the first such trial."""
     results = run_pairs.results()
     half = replace(results.variants[0], statuses=(Status.SUCCEEDED, *[Status.CANCELLED] * 4))
     stored(replace(results, variants=(half,)), here / "half")
@@ -36,7 +36,7 @@ def test_an_unfinished_run_is_not_blessed(here: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "", ".hidden", "a b"])
 def test_a_baseline_has_a_plain_name(here: Path, name: str) -> None:
-    """The name of a baseline cannot lead out of the directory of baselines."""
+    """A baseline's name with slashes, spaces or a leading dot is refused; an empty name is replaced by the default."""
     before = sorted(here.rglob("*"))
     assert main(["bless", "first", "--name", name]) == (0 if name == "" else 2)
     assert [path for path in sorted(here.rglob("*")) if path not in before] == (

@@ -1,4 +1,4 @@
-"""`harness gate` compares a run with a baseline; its exit code is the verdict."""
+"""Tests of `harness gate`, which compares a run with a baseline and exits with a code for the verdict."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from tests.support.run_pairs import CASES, LEARN, NAMED, SEEDS, decided, stored
 
 
 def test_exit_codes(here: Path) -> None:
-    """`harness gate` exits with 0 if nothing is worse, 1 on a regression, and 4 if the runs are not comparable.
+    """`harness gate` exits with 0 if nothing became worse, 1 after a regression, and 4 if the runs are not comparable.
 
-    An inconclusive verdict exits with 0, or with 4 under `--strict`.
+    If the verdict is inconclusive, it exits with 0, or with 4 if `--strict` is given. If no baseline is named, it exits
+    with 2.
     """
     stored(run_pairs.results({id: [0] for id in LEARN[:6]}, seeds=(0, 1)), here / "doubtful")
     stored(run_pairs.results(seeds=(0, 1)), here / "two")
@@ -39,7 +40,7 @@ def test_exit_codes(here: Path) -> None:
 
 
 def test_a_missing_variant_is_an_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that lacks a variant of the baseline is an error that names the variant and a remedy."""
+    """If a run lacks a variant of the baseline, the error names the variant and a remedy."""
     other = replace(NAMED, name="another", settings=Settings(5e-3))
     stored(run_pairs.results(variant=other), here / "other")
     assert main(["gate", "other", "--baseline", "good"]) == 2
@@ -48,7 +49,7 @@ def test_a_missing_variant_is_an_error(here: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED])
 def test_an_empty_run_is_an_error(here: Path, status: Status, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run without a finished trial cannot be compared with a baseline or stored as one."""
+    """If a run has no finished trial, it can neither be compared with a baseline nor become one."""
     stored(run_pairs.results(status=status), here / "empty")
     assert main(["gate", "empty", "--baseline", "good"]) == 2
     assert "the run in empty is empty: it has no finished trial" in capsys.readouterr().err
@@ -57,14 +58,14 @@ def test_an_empty_run_is_an_error(here: Path, status: Status, capsys: pytest.Cap
 
 
 def test_the_margin_is_the_baselines(here: Path) -> None:
-    """A larger margin in the later suite does not loosen the gate."""
+    """The margin of the baseline's suite applies, even if the later suite has a larger one."""
     lax = synthetic_runs.manifest(synthetic_runs.suite(CASES, margin=100), [NAMED], SEEDS)
     found = run_gate(stored(run_pairs.results(run=lax), here / "lax"), "good")
     assert found.policy.margin == 10
 
 
 def test_code_judges_again_only_if_allowed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Scoring a baseline's answers with the code of a changed suite needs --allow-code."""
+    """If a changed suite scores with code of its own, the baseline's answers are scored only with --allow-code."""
     by_code = (replace(CASES[0], assertions=(Assertion("python", "judge.py:judge"),)), *CASES[1:])
     stored(run_pairs.results(cases=by_code), here / "coded")
     assert main(["gate", "coded", "--baseline", "good"]) == 2
@@ -72,7 +73,7 @@ def test_code_judges_again_only_if_allowed(here: Path, capsys: pytest.CaptureFix
 
 
 def test_last_digits_do_not_matter() -> None:
-    """A run on another machine with one different answer in a hundred and other memory use is UNCHANGED."""
+    """If a run on another machine fails a single case under a single seed, the verdict is UNCHANGED."""
     there = replace(synthetic_runs.machine(), device="Another CPU")
     other = run_pairs.results(
         {"learn 3": [2]}, run=synthetic_runs.manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=there)

@@ -1,4 +1,4 @@
-"""The gate as text, Markdown and GitHub annotations."""
+"""Tests of the output of `harness gate`: text, Markdown, JSON and GitHub annotations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.run_pairs import LEARN, NAMED, POLICY, PRINT, SEEDS, decided,
 
 
 def test_drift_decides_nothing_and_comes_first() -> None:
-    """Settings drift is listed before the pass rates and does not change the verdict."""
+    """Settings drift, a change of the training's fingerprint, is listed before pass rates; the verdict ignores it."""
     found = decided(run_pairs.run(fingerprint=replace(PRINT, saved_dtype="BF16")))
     said = gate_output.text(found)
     assert found.verdict is Verdict.UNCHANGED
@@ -28,7 +28,7 @@ def test_drift_decides_nothing_and_comes_first() -> None:
 
 
 def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text begins with the verdict, gives the reasons and shows lost cases with both answers."""
+    """The text output of `harness gate` begins with the verdict, gives the reasons, and lists the lost cases."""
     capsys.readouterr()
     assert main(["gate", "worse", "--baseline", "good"]) == 1
     said = capsys.readouterr().out
@@ -39,7 +39,7 @@ def test_what_is_said_of_a_regression(here: Path, capsys: pytest.CaptureFixture[
 
 
 def test_files_for_people_and_programs(here: Path) -> None:
-    """`--markdown` and `--json` write the same verdict, as a table and as a record."""
+    """`--markdown` writes the comparison as a table, and `--json` as a record with the same verdict."""
     assert main(["gate", "worse", "--baseline", "good", "--markdown", "out.md", "--json", "out.json"]) == 1
     page = Path("out.md").read_text(encoding="utf-8")
     assert page.startswith("## Regression gate: regressed\n")
@@ -50,7 +50,7 @@ def test_files_for_people_and_programs(here: Path) -> None:
 
 
 def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On GitHub, a regression is an error annotation and settings drift is a warning."""
+    """In a GitHub workflow, a regression is printed as an error annotation and settings drift as a warning."""
     drifted = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS), fingerprint=replace(PRINT, saved_dtype="BF16"))
     stored(drifted, here / "drifted")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -65,7 +65,7 @@ def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, caps
     "hostile", [*synthetic_runs.HOSTILE, "`` ``` ````", "a | b\n\n| c |", "::error::pwned\n::error::x", "##[error]x"]
 )
 def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
-    """An answer cannot put control characters into the terminal, end its code in Markdown, or create an annotation."""
+    """No answer can put control characters into the terminal, end its code span in Markdown, or make an annotation."""
     results = run_pairs.results(dict.fromkeys(LEARN[:4], SEEDS))
     bad = tuple(
         replace(s, answer=replace(s.answer, text=hostile)) if not s.score.passed and s.variant != "base" else s
@@ -85,7 +85,7 @@ def test_other_peoples_text_steers_nothing(here: Path, hostile: str) -> None:
 
 
 def test_a_variants_name_is_no_command() -> None:
-    """A variant whose name looks like a GitHub workflow command does not run as one."""
+    """If a variant's name looks like a GitHub workflow command, no line of the output begins with it."""
     called = replace(NAMED, name="::error::pwned")
     found = decided(run_pairs.run(variant=called), run_pairs.run(variant=called))
     assert not any(line.strip().startswith("::") for line in gate_output.text(found).splitlines())

@@ -1,4 +1,4 @@
-"""Two runs are compared on their common cases, and every difference between them is listed."""
+"""Tests of the comparison of two runs on their common cases, with a list of all other differences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
 
 def test_a_run_and_itself() -> None:
-    """A run compared with itself has no obstacle, no drift and no changed case, and every p-value is 1."""
+    """If a run is compared with itself, no difference is listed, and every p-value is 1."""
     one = run({"learn 1": [2]})
     found = compare(one, one)
     (variant,) = found.variants
@@ -37,7 +37,7 @@ def test_a_run_and_itself() -> None:
 
 
 def test_a_named_row_keeps_its_name() -> None:
-    """A variant with a name in the grid is matched by that name, and its changed settings are listed."""
+    """If the grid names a variant, both runs' variants of that name are compared, and changed settings are listed."""
     hotter = replace(NAMED, settings=replace(NAMED.settings, learning_rate=1e-2, epochs=1))
     (variant,) = compare(run(), run(variant=hotter)).variants
     assert [(d.what, d.before, d.after) for d in variant.settings] == [
@@ -46,7 +46,7 @@ def test_a_named_row_keeps_its_name() -> None:
 
 
 def test_rows_without_names_are_paired_by_settings() -> None:
-    """Variants without a name in the grid are matched by equal settings."""
+    """If the grid does not name a variant, it is compared with the other run's variant of equal settings."""
     called = Variant("a", "lr=1e-3", Settings(1e-3)), Variant("a", "lr=1e-3 r=16", Settings(1e-3))
     assert compare(run(variant=called[0]), run(variant=called[1])).variants[0].name == "lr=1e-3 r=16"
     other = compare(run(variant=called[0]), run(variant=replace(called[1], settings=Settings(2e-3))))
@@ -74,13 +74,16 @@ def on(one: Baseline, machine: Machine) -> Baseline:
     ],
 )  # fmt: skip
 def test_obstacles(other: Baseline, what: str, after: str) -> None:
-    """Another model, data set, decoding or compute dtype is an obstacle that names the exact difference."""
+    """If model, training rows, decoding, reducer or compute dtype differ, the runs cannot be compared.
+
+    The comparison names the difference.
+    """
     (obstacle,) = compare(run(), other).obstacles
     assert (obstacle.what, obstacle.after) == (what, after)
 
 
 def test_what_changed_is_named() -> None:
-    """Changed library versions, machine and engine are listed with both values and affect only the costs."""
+    """If library versions, machine or engine differ, both values are listed, and only costs are not compared."""
     versions = run().provenance.versions | {"trl": "9.9"}
     other = on(run(), replace(run().provenance.machine, device="Other CPU"))
     other = replace(other, engine=Engine.FUSED, provenance=replace(other.provenance, versions=versions))
@@ -91,7 +94,7 @@ def test_what_changed_is_named() -> None:
 
 
 def test_another_device_hinders_costs_only() -> None:
-    """Costs measured on another device are shown and not compared, while pass rates are compared."""
+    """If the runs are from different devices, pass rates are compared, and costs are shown but not compared."""
     gpu, other = synthetic_runs.machine("cuda"), replace(synthetic_runs.machine("cuda"), device="NVIDIA A100")
     sides = [
         run(run=synthetic_runs.manifest(synthetic_runs.suite(CASES), [NAMED], SEEDS, on=where))
@@ -106,7 +109,10 @@ def test_another_device_hinders_costs_only() -> None:
 
 
 def test_drift_is_named() -> None:
-    """Differences between fingerprints are listed by field; without a fingerprint on one side there is no drift."""
+    """If the trainings of a variant have different fingerprints, the differing fields are listed as drift.
+
+    If one side has no fingerprint, there is no drift.
+    """
     drifted = replace(PRINT, saved_dtype="BF16", supervised_tokens=900)
     (variant,) = compare(run(), run(fingerprint=drifted)).variants
     assert [(d.what, d.before, d.after) for d in variant.drift] == [
@@ -119,7 +125,7 @@ def test_drift_is_named() -> None:
 
 
 def test_another_prompt_is_left_out() -> None:
-    """Cases with a changed prompt, and cases that only one suite has, are left out and listed."""
+    """If a case's prompt changed, or only one suite has the case, it is left out of the comparison and listed."""
     asked = replace(CASES[0], messages=(Message("user", "In other words?"),))
     new = synthetic_runs.case("brand new", Role.LEARN)
     found = compare(run(), run(cases=(asked, *CASES[2:], new)), synthetic_runs.score)
@@ -129,13 +135,16 @@ def test_another_prompt_is_left_out() -> None:
 
 
 def test_another_system_prompt_is_another_prompt() -> None:
-    """A changed system prompt of the suite changes the prompt of every case without its own system prompt."""
+    """If the suite's system prompt changed, every case without its own system prompt has a changed prompt."""
     other = replace(run(), suite=replace(run().suite, system_prompt="Be brief."))
     assert len(compare(run(), other).suite.asked_otherwise) == len(CASES)
 
 
 def test_changed_assertions_judge_again() -> None:
-    """Cases with changed assertions are scored again by the later suite, and left out if there is no scorer."""
+    """If a case's assertions changed, the stored answers are scored with the later assertions.
+
+    If no scorer is given, the case is left out.
+    """
     strict = (replace(CASES[0], assertions=synthetic_runs.case("x", expect="splendid").assertions), *CASES[1:])
     found = compare(run(), run({"learn 0": SEEDS}, cases=strict), synthetic_runs.score)
     assert found.suite.judged_otherwise == ("learn 0",)
@@ -145,14 +154,14 @@ def test_changed_assertions_judge_again() -> None:
 
 
 def test_what_was_not_kept_cannot_be_judged() -> None:
-    """A new assertion on log-probabilities that the baseline did not store leaves its case out."""
+    """If a new assertion needs log-probabilities that the baseline did not store, its case is left out."""
     weighing = replace(CASES[0].assertions[0], type="perplexity", threshold=2.0)
     with_weight = (replace(CASES[0], assertions=(weighing,)), *CASES[1:])
     assert compare(run(), run(cases=with_weight), synthetic_runs.score).suite.unjudged == ("learn 0",)
 
 
 def test_log_probabilities_are_kept_where_they_judge() -> None:
-    """A baseline stores an answer's log-probabilities only if the case's assertions need them."""
+    """A baseline stores an answer's log-probabilities only if an assertion of the case needs them."""
     weighing = replace(CASES[0].assertions[0], type="reference-perplexity")
     made = results(cases=(replace(CASES[0], assertions=(weighing,)), *CASES[1:]))
     likely = Likelihood(-1.0, 2)
@@ -168,7 +177,7 @@ def test_log_probabilities_are_kept_where_they_judge() -> None:
 
 
 def test_flips() -> None:
-    """A case that passes under fewer seeds is listed as lost with both answers, the largest losses first."""
+    """Cases whose number of passing seeds changed are listed with both answers, the largest losses first."""
     found = compare(run({"keep 3": [0]}), run({"learn 1": SEEDS, "learn 2": [4]})).variants[0].flips
     assert [(flip.case, flip.lost, flip.everywhere) for flip in found] == [
         ("learn 1", True, True), ("learn 2", True, False), ("keep 3", False, False),
@@ -179,7 +188,7 @@ def test_flips() -> None:
 
 
 def test_a_broken_training_passes_nothing() -> None:
-    """A seed that diverged or ran out of memory fails every case, and a seed that failed otherwise is missing."""
+    """If a seed diverged, it counts as failing every case; if it failed for another reason, it is left out."""
     broke = compare(run(), run(status=Status.DIVERGED)).variants[0]
     assert [role.after.value for role in broke.roles] == [0.0, 0.0]
     assert max(role.worse_adjusted for role in broke.roles) < 0.01
@@ -189,7 +198,10 @@ def test_a_broken_training_passes_nothing() -> None:
 
 
 def test_void_is_what_the_earlier_base_says() -> None:
-    """Only the earlier run's base answers make cases void, so a worse base model cannot hide a variant's loss."""
+    """Only the base model's answers in the earlier run make cases void.
+
+    A base model that is worse in the later run therefore cannot hide a variant's loss.
+    """
     dumb = run({"keep 1": SEEDS})
     answers = dumb.base.answers | {"keep 1": tuple(replace(k, passed=False) for k in dumb.base.answers["keep 1"])}
     found = compare(run(), replace(dumb, base=replace(dumb.base, answers=answers)))
@@ -199,7 +211,7 @@ def test_void_is_what_the_earlier_base_says() -> None:
 
 
 def test_p_values_hold_the_family() -> None:
-    """Adjusted p-values follow Holm's method over all roles, so none is below the unadjusted one."""
+    """The p-values of all roles are adjusted together by Holm's method, so none becomes smaller."""
     found = compare(run(), run({id: [0, 1, 2] for id in LEARN})).variants[0].roles
     assert all(role.worse_adjusted >= role.p_worse for role in found)
     assert found[0].worse_adjusted == pytest.approx(2 * found[0].p_worse)
@@ -207,7 +219,7 @@ def test_p_values_hold_the_family() -> None:
 
 
 def test_seeds_need_not_be_the_same() -> None:
-    """Runs with different seeds and different numbers of seeds can be compared."""
+    """Runs can be compared even if their seeds and the numbers of their seeds differ."""
     found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]

@@ -1,4 +1,4 @@
-"""The gate's statistical tests, by simulation: how often they raise a false alarm and what losses they find."""
+"""Tests, by simulation, of how often the gate's statistical tests raise a false alarm and which losses they find."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.analysis.test_statistics import trainings
 @pytest.mark.parametrize("spread", [0.0, 0.7])
 @pytest.mark.parametrize(("seeds", "cases"), [(5, 25), (3, 60)])
 def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
-    """If two runs differ in their seeds only, `decline` gives p <= 0.05 for at most 5% of pairs."""
+    """If two runs differ only in their seeds, `decline` gives a p-value of at most 0.05 for at most 5% of pairs."""
     rng = np.random.default_rng([seeds, int(10 * spread)])
     shares = rng.beta(6, 1, size=cases).clip(0.02, 0.98)
     pairs = 400
@@ -29,14 +29,14 @@ def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
 
 @pytest.mark.parametrize("test", statistical_tests.DECLINE_TESTS)
 def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
-    """If two runs differ in their seeds only, each test alone gives p <= 0.05 for at most 5% of pairs."""
+    """If two runs differ only in their seeds, each test in `decline` alone gives p <= 0.05 for at most 5% of pairs."""
     rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
     alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
     assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
 def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
-    """`decline` detects 3 of 25 cases lost under every seed, and 20 of 25 cases lost under one of five seeds each."""
+    """`decline` detects a loss of 3 of 25 cases under every seed, and of 20 cases under one of five seeds each."""
     rng = np.random.default_rng(1)
     before = np.ones((5, 25))
     whole, diffuse = before.copy(), before.copy()
@@ -48,7 +48,7 @@ def test_decline_sees_few_whole_cases_and_many_small_ones() -> None:
 
 
 def test_decline_does_not_trust_one_bad_seed() -> None:
-    """One of five trainings that fails every case is no decline, although the sign-flip test alone calls it one."""
+    """If one of five trainings fails every case, `decline` does not report a loss, although the sign-flip test does."""
     rng = np.random.default_rng(2)
     before = np.ones((5, 25))
     after = before.copy()
@@ -58,7 +58,7 @@ def test_decline_does_not_trust_one_bad_seed() -> None:
 
 
 def test_what_decline_can_detect_it_does() -> None:
-    """`decline` finds a loss of the detectable size in about 80% of simulated pairs."""
+    """If the true loss is as large as `detectable_loss` says, `decline` finds it in about 80% of simulated pairs."""
     rng = np.random.default_rng(5)
     shares = np.full(25, 0.9)
     sizes = [statistical_tests.detectable_loss(*(trainings(rng, 5, shares, 0.3) for _ in range(2))) for _ in range(100)]
@@ -71,6 +71,6 @@ def test_what_decline_can_detect_it_does() -> None:
 
 
 def test_one_seed_per_side_makes_only_a_large_loss_detectable() -> None:
-    """With one seed on each side and 20 cases, the detectable loss is more than 20 points."""
+    """If both sides have one seed and 20 cases, only a loss of more than 20 points is detectable."""
     one = np.array([[1.0] * 18 + [0.0] * 2])
     assert statistical_tests.detectable_loss(one, one) > 0.2

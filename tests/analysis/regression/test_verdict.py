@@ -1,4 +1,4 @@
-"""The verdict on a comparison, its reasons, and the tolerances for costs."""
+"""Tests of the gate's verdict on a comparison, its reasons, and the tolerances for costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def critical(cases: tuple[Case, ...] = CASES) -> tuple[Case, ...]:
 
 
 def test_the_same_is_unchanged() -> None:
-    """Equal runs are UNCHANGED, and the reasons give the bound of the loss and the detectable loss."""
+    """If two runs have equal results, the verdict is UNCHANGED.
+
+    The reasons give the upper bound of the loss and the loss that would have been detected.
+    """
     found = decided(run_pairs.run(seeds=(5, 6, 7, 8, 9)))
     assert found.verdict is Verdict.UNCHANGED
     assert "less than" in found.variants[0].reasons[0].text
@@ -31,7 +34,7 @@ def test_the_same_is_unchanged() -> None:
 
 
 def test_a_loss_is_a_regression() -> None:
-    """Three of ten `learn` cases lost under every seed are a regression of `learn` only."""
+    """If three of ten `learn` cases are lost under every seed, the verdict is REGRESSED, because of `learn` only."""
     found = decided(run_pairs.run(dict.fromkeys(LEARN[:3], SEEDS)))
     worse = [reason.text for reason in found.variants[0].reasons if reason.verdict is Verdict.REGRESSED]
     assert found.verdict is Verdict.REGRESSED
@@ -40,12 +43,12 @@ def test_a_loss_is_a_regression() -> None:
 
 
 def test_a_gain_is_an_improvement() -> None:
-    """Three of ten `learn` cases gained under every seed are IMPROVED."""
+    """If three of ten `learn` cases are gained under every seed, the verdict is IMPROVED."""
     assert decided(run_pairs.run(), run_pairs.run(dict.fromkeys(LEARN[:3], SEEDS))).verdict is Verdict.IMPROVED
 
 
 def test_a_sure_loss_below_the_least_effect_is_none() -> None:
-    """A significant loss below the policy's smallest effect is not a regression."""
+    """If a loss is significant but smaller than the policy's `least`, it is not a regression."""
     wide = tuple(synthetic_runs.case(f"learn {n}", Role.LEARN) for n in range(60))
     before, after = (run_pairs.run(failing, cases=wide) for failing in ({}, {"learn 1": SEEDS, "learn 2": SEEDS}))
     assert compare(before, after).variants[0].roles[0].worse_adjusted < 0.05
@@ -54,14 +57,17 @@ def test_a_sure_loss_below_the_least_effect_is_none() -> None:
 
 
 def test_what_cannot_be_told_is_inconclusive() -> None:
-    """If a loss above the margin is neither shown nor excluded, the verdict is INCONCLUSIVE and says what is needed."""
+    """If a loss above the margin is neither shown nor excluded, the verdict is INCONCLUSIVE.
+
+    The reason says that more seeds or cases are needed.
+    """
     found = decided(run_pairs.run({id: [0] for id in LEARN[:6]}, seeds=(0, 1)), run_pairs.run(seeds=(0, 1)))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "more seeds or cases are needed to decide" in found.variants[0].reasons[0].text
 
 
 def test_a_critical_case_speaks_for_itself() -> None:
-    """A critical case that fails under every seed is a regression; one that fails under all but one seed is not."""
+    """A critical case is a regression if it fails under every seed, but not if it passes under one seed."""
     everywhere, nearly = {"learn 0": SEEDS}, {"learn 0": SEEDS[1:]}
     before = run_pairs.run(cases=critical())
     found = decided(run_pairs.run(everywhere, cases=critical()), before, Policy(50, least=50))
@@ -73,7 +79,7 @@ def test_a_critical_case_speaks_for_itself() -> None:
 
 
 def test_a_mark_removed_is_still_critical() -> None:
-    """A case that is critical in the baseline's suite stays critical if the later suite removes the mark."""
+    """If a case is critical in the baseline's suite, it stays critical, even if the later suite removes the mark."""
     found = decided(run_pairs.run({"learn 0": SEEDS}), run_pairs.run(cases=critical()), Policy(50, least=50))
     assert found.verdict is Verdict.REGRESSED
 
@@ -89,17 +95,17 @@ def test_a_mark_removed_is_still_critical() -> None:
     ],
 )
 def test_trials_that_did_not_succeed(status: Status, verdict: Verdict) -> None:
-    """Diverged and out-of-memory trials are a regression, and trials without a result are inconclusive."""
+    """If trials diverge or run out of memory, the verdict is REGRESSED; if they have no result, it is INCONCLUSIVE."""
     assert decided(run_pairs.run(status=status)).verdict is verdict
 
 
 def test_one_bad_seed_is_no_regression() -> None:
-    """One of five trainings that fails every `learn` case is not a regression."""
+    """If one of five trainings fails every `learn` case, the verdict is not REGRESSED."""
     assert decided(run_pairs.run({id: [3] for id in LEARN})).verdict is not Verdict.REGRESSED
 
 
 def test_not_comparable_says_why() -> None:
-    """With another model the verdict is NOT_COMPARABLE, names both models, and judges no variant."""
+    """If the base models differ, the verdict is NOT_COMPARABLE, the reason names both, and no variant is judged."""
     other = run_pairs.run()
     found = decided(replace(other, model=replace(other.model, name="llama", digest="d" * 16)))
     assert (found.verdict, found.reasons, found.variants) == (
@@ -108,13 +114,13 @@ def test_not_comparable_says_why() -> None:
 
 
 def test_no_common_case_is_not_comparable() -> None:
-    """Two suites without a common case are not comparable."""
+    """If the suites of two runs have no common case, the verdict is NOT_COMPARABLE."""
     strange = tuple(synthetic_runs.case(f"strange {n}", Role.LEARN) for n in range(3))
     assert decided(run_pairs.run(cases=strange)).verdict is Verdict.NOT_COMPARABLE
 
 
 def test_the_gravest_counts() -> None:
-    """The order of severity is NOT_COMPARABLE, REGRESSED, INCONCLUSIVE, IMPROVED, UNCHANGED."""
+    """The order of severity of verdicts is NOT_COMPARABLE, REGRESSED, INCONCLUSIVE, IMPROVED, UNCHANGED."""
     order = (Verdict.NOT_COMPARABLE, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
     for number in range(len(order)):
         assert verdict.most_severe(order[number:][::-1]) is order[number]
@@ -124,7 +130,7 @@ def test_the_gravest_counts() -> None:
 
 
 def test_nothing_to_compare_is_not_unchanged() -> None:
-    """A variant without results in the earlier run is inconclusive, and the reason says how its trials ended."""
+    """If a variant has no result in the earlier run, the verdict is INCONCLUSIVE; the reason gives its trials' ends."""
     before = run_pairs.run()
     row = before.variants[0]
     never = replace(row, statuses=(Status.CANCELLED,) * 5, messages=("stopped",) * 5, answers={}, costs=())
@@ -135,7 +141,7 @@ def test_nothing_to_compare_is_not_unchanged() -> None:
 
 
 def test_a_score_that_is_gone_is_not_unchanged() -> None:
-    """Cases that lost their score make the verdict inconclusive, because a regression may be the cause."""
+    """If cases that had a score before have none now, the verdict is INCONCLUSIVE, as a regression may be the cause."""
     after = run_pairs.run()
     row = after.variants[0]
     left = {case: answers for case, answers in row.answers.items() if case not in LEARN[:2]}
@@ -147,7 +153,7 @@ def test_a_score_that_is_gone_is_not_unchanged() -> None:
 
 
 def test_the_trial_that_has_no_result_is_the_one_that_is_told() -> None:
-    """The reason names the trial without a result, not the diverged trial, which has one."""
+    """If one trial failed and another diverged, the reason names only the failed trial, which has no result."""
     after = run_pairs.run()
     ends = (Status.DIVERGED, *(Status.SUCCEEDED,) * 3, Status.FAILED)
     row = replace(after.variants[0], statuses=ends, messages=("loss nan", "", "", "", "boom"))
@@ -156,7 +162,7 @@ def test_the_trial_that_has_no_result_is_the_one_that_is_told() -> None:
 
 
 def test_a_training_that_broke_off_saves_nothing() -> None:
-    """The costs of an aborted training are not compared."""
+    """If a training diverged, its costs are left out of the comparison."""
     before = run_pairs.run()
     row = before.variants[0]
     broken = replace(row, statuses=(Status.DIVERGED, *row.statuses[1:]))
@@ -182,7 +188,7 @@ def measured(*values: float, unit: Unit = Unit.SECONDS) -> tuple[Measurement, ..
     ],
 )
 def test_costs_rise_beyond_the_repeats(before: tuple[float, ...], after: tuple[float, ...], worse: bool) -> None:
-    """Training time is a regression if it rose by more than 10% and by more than the baseline's own variation."""
+    """If training time rose by more than 10%, and by more than it varied in the baseline, the verdict is REGRESSED."""
     base = compare(run_pairs.run(), run_pairs.run()).variants[0]
     cost = CostChange("training time", measured(*before), measured(*after))
     judgement = verdict.judge(replace(base, costs=(cost,)), POLICY)
@@ -190,7 +196,7 @@ def test_costs_rise_beyond_the_repeats(before: tuple[float, ...], after: tuple[f
 
 
 def test_costs_that_are_not_compared_decide_nothing() -> None:
-    """Costs of another device, CPU times, and costs of fewer than three trainings are shown and not judged."""
+    """Costs of different devices, CPU times, and costs of fewer than three trainings do not influence the verdict."""
     base = compare(run_pairs.run(), run_pairs.run()).variants[0]
     dear = CostChange("training time", measured(1, 1, 1), measured(9, 9, 9), "another device")
     few = CostChange("training time", measured(1, 1), measured(9, 9))
@@ -199,7 +205,7 @@ def test_costs_that_are_not_compared_decide_nothing() -> None:
 
 
 def test_chance_alone_raises_no_cost() -> None:
-    """Of 2,000 simulated pairs whose costs vary by chance (5% or 30%), at most 0.5% are called regressions."""
+    """If costs vary only by chance, by 5% or 30%, the verdict is REGRESSED in at most 0.5% of 2,000 simulated pairs."""
     import numpy as np
 
     rng = np.random.default_rng(0)

@@ -12,7 +12,10 @@ from tests.support.report_runs import sample_run
 
 
 def test_the_timeline_is_drawn() -> None:
-    """A run with `--timeline` has a chart, a table and milestones of the cases learned and lost by epoch."""
+    """If a run has a timeline, the report has a chart and a table of pass rates by epoch.
+
+    It also lists which cases were learned and lost at which epoch.
+    """
     whole = sample_run()
     name = whole.variants[3].name
     rates = tuple(EpochRates(n, {Role.LEARN: Rate(n, 3), Role.RETAIN: Rate(6 - n, 6)}) for n in (1, 2, 3))

@@ -11,7 +11,10 @@ from tests.support.report_runs import sample_run
 
 
 def test_the_chart_has_a_cell_for_every_training() -> None:
-    """Every training on a GPU has its memory in the chart, or is marked as out of memory."""
+    """If a training on a GPU ran out of memory, the chart gives the memory of every training or marks it as too large.
+
+    If none ran out of memory, or the run was on a CPU, there is no chart.
+    """
     whole = sample_run("cuda")
     drawn = memory_fit.memory_fit(whole)
     assert drawn
@@ -27,7 +30,7 @@ def test_the_chart_has_a_cell_for_every_training() -> None:
 
 
 def test_a_shared_cell_shows_the_largest_memory() -> None:
-    """A cell of two trainings shows the larger memory, or that one of them ran out of memory."""
+    """If two trainings share a cell, the cell shows the larger memory, or that one of them ran out of memory."""
     whole = sample_run("cuda")
     small = next(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses and v.settings)
     assert small.settings
@@ -38,7 +41,7 @@ def test_a_shared_cell_shows_the_largest_memory() -> None:
 
 
 def test_random_weights_have_no_trade_off() -> None:
-    """The page of a model with random weights has the memory chart, and no trade-off charts."""
+    """If the model's weights are random, the report has the memory chart, but no charts of pass rate and cost."""
     whole = sample_run("cuda")
     sound = tuple(v for v in whole.variants if Status.OUT_OF_MEMORY not in v.statuses)
     model = replace(whole.run.model, shape_only=True)

@@ -22,7 +22,7 @@ def point(name: str, cost: float, quality: float, kind: str = ELIGIBLE, basis: B
 
 
 def test_each_basis_has_its_own_front() -> None:
-    """Each basis has its own Pareto front, without variants that are not eligible."""
+    """Measured and predicted costs have separate Pareto fronts, which leave out variants that are not eligible."""
     lines = front(
         [
             point("cheap", 1, 50), point("dear", 3, 80), point("worse", 2, 40), point("unsafe", 1, 99, NOT_ELIGIBLE),
@@ -33,19 +33,19 @@ def test_each_basis_has_its_own_front() -> None:
 
 
 def test_each_basis_has_its_own_mark() -> None:
-    """Every basis has its own shape."""
+    """Measured, emulated and predicted costs have marks of different shapes."""
     assert len(set(trade_off.SHAPES.values())) == len(Basis)
 
 
 def test_the_t4_line_is_where_trials_are_capped() -> None:
-    """The limit on the memory chart is the memory cap of the profile `t4`."""
+    """The memory chart's limit for a T4 is the memory to which the profile `t4` limits a larger GPU."""
     held = machine_of(device_profiles.T4, ask=lambda: Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 * GIB))
     assert held.memory_cap is not None
     assert trade_off._memory(sample_run("cuda")).limit == held.memory_cap / GIB
 
 
 def test_out_of_memory_is_drawn_at_the_limit() -> None:
-    """A variant that ran out of memory is drawn at the limit, and its cost is given as more than its peak."""
+    """If a variant ran out of memory, the chart shows it at the limit, and the table says that it needs more."""
     whole = sample_run("cuda")
     name = next(v.name for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
     _, memory = trade_offs(whole, scores_by_role(whole, whole.samples))
@@ -56,7 +56,7 @@ def test_out_of_memory_is_drawn_at_the_limit() -> None:
 
 
 def test_a_stopped_training_is_drawn_at_its_whole_work() -> None:
-    """A diverged variant is drawn at the work of its whole training."""
+    """If a variant diverged, the chart shows it at the work of its whole training, not at the work until it stopped."""
     whole = sample_run()
     work, _ = trade_offs(whole, scores_by_role(whole, whole.samples))
     shown = {row[1]: row[2] for row in work.table.rows}
@@ -67,7 +67,7 @@ def test_a_stopped_training_is_drawn_at_its_whole_work() -> None:
 
 
 def test_predictions_have_their_own_mark() -> None:
-    """A variant that was only predicted to run out of memory has its own mark, and is labelled as predicted."""
+    """If a variant was only predicted to run out of memory, its mark is different, and the table says predicted."""
     whole = sample_run("cuda")
     failed = next(v for v in whole.variants if Status.OUT_OF_MEMORY in v.statuses)
     others = tuple(
@@ -84,7 +84,7 @@ def test_predictions_have_their_own_mark() -> None:
 
 
 def test_labels_of_the_trade_off_do_not_overlap() -> None:
-    """Labels of marks at the same place, and the label of the base model, do not overlap."""
+    """If several marks are at the same place, their labels do not overlap each other or the base model's label."""
     point = Point(1, "lr=1e-3 r=2", 1e6, "1 M", 0.0, "0%", ELIGIBLE, Status.SUCCEEDED)
     points = [replace(point, number=n, cost=cost) for n, cost in enumerate((1e6, 1e6, 1e6, 9e6), 1)]
     for width in (WIDE, NARROW):

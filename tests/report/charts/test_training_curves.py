@@ -12,7 +12,7 @@ from tests.support.report_runs import sample_run
 
 
 def test_curves_show_mean_and_range() -> None:
-    """A curve has the mean, lowest and highest value over seeds; a stopped training has its own line."""
+    """A curve shows the mean and the range over seeds; the end of a training that diverged is marked."""
     whole = sample_run()
     sound, diverged = whole.variants[0], next(v for v in whole.variants if Status.DIVERGED in v.statuses)
     other = replace(sound.training[1], steps=tuple(replace(s, loss=(s.loss or 0) + 1) for s in sound.training[1].steps))

@@ -1,4 +1,4 @@
-"""`harness new` writes a complete suite into a new folder, and warns about a small suite."""
+"""Tests of `harness new`, which writes a complete suite into a new folder and warns if the suite is small."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAIR = "question,answer\nWho are you?,I am Dottie.\n"
 
 
 def test_a_suite_is_written(tmp_path: Path) -> None:
-    """The new folder holds a suite and two grids that can be loaded, and no other file is left beside it."""
+    """The new folder has a suite and two grids that can be loaded, and no temporary file is left beside the folder."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     made = make(tmp_path / "suites" / "mine", tmp_path / "rows.csv")
     assert load_suite(tmp_path / "suites" / "mine") == made.suite
@@ -24,7 +24,7 @@ def test_a_suite_is_written(tmp_path: Path) -> None:
 
 
 def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
-    """The output for a small suite warns about its size, and names the number of cases needed and the next commands."""
+    """If the new suite is small, the output warns of it, gives the number of cases needed and the next command."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     lines = str(make(tmp_path / "mine", tmp_path / "rows.csv")).splitlines()
     assert any(line.startswith("  1 training rows teach little") for line in lines)
@@ -34,7 +34,7 @@ def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
 
 
 def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
-    """The output warns about cases that are judged only by F1, in which one wrong word can pass."""
+    """If a case is judged only by the share of common words (F1), the output warns that a wrong word can pass."""
     text = "question,answer\nOf what is it made?,It is made of the very best cork.\nPrice?,42 dollars.\n"
     (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
     warnings = make(tmp_path / "mine", tmp_path / "rows.csv").warnings
@@ -42,7 +42,7 @@ def test_cases_with_only_f1_are_reported(tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:
-    """An existing folder, even an empty one, is refused."""
+    """If the folder for the suite already exists, even empty, `harness new` refuses it and writes nothing."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     (tmp_path / "mine").mkdir()
     with pytest.raises(UsageError, match="exists already"):
@@ -51,7 +51,7 @@ def test_an_existing_folder_is_never_changed(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    """A suite cannot be written below a file, and the error says so."""
+    """If the folder for the suite cannot be created, the error says so."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     with pytest.raises(UsageError, match="cannot write"):
         make(tmp_path / "rows.csv" / "mine", tmp_path / "rows.csv")

@@ -1,4 +1,4 @@
-"""`harness new` reads questions and answers from CSV, TSV and JSONL, and reports all mistakes."""
+"""Tests of how `harness new` reads questions and answers from CSV, TSV and JSONL, and reports mistakes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def wrong(text: str, file: str = "rows.csv", columns: Columns = USUAL) -> str:
     ],
 )
 def test_tables(text: str) -> None:
-    """Tables have the usual column names, in any case and order, with commas, semicolons or tabs between cells."""
+    """A table may have any usual column names, in any case and order, and commas, semicolons or tabs between cells."""
     assert turns(text) == [("Hi?", "Ho.")]
 
 
@@ -64,30 +64,30 @@ def test_tables(text: str) -> None:
     ],
 )
 def test_json_lines(text: str) -> None:
-    """A line of JSONL is a conversation, or a question with its answer."""
+    """A line of JSONL may be a conversation, or a question with its answer."""
     assert turns(text, "rows.jsonl") == [("Hi?", "Ho.")]
 
 
 def test_columns_may_be_named() -> None:
-    """Columns with other names are used if the user names them."""
+    """If the user gives the names of the columns, these columns are read."""
     text = "frage,antwort,answer\nHi?,Ho.,no\n"
     assert turns(text, columns=Columns("Frage", "antwort")) == [("Hi?", "Ho.")]
 
 
 def test_an_instruction_includes_its_input() -> None:
-    """The column `input` of Alpaca's format belongs to the question."""
+    """In a table in the format of Alpaca, the column `input` is appended to the question."""
     assert turns("instruction,input,output\nTranslate.,dog,chien\n") == [("Translate.\n\ndog", "chien")]
 
 
 def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
-    """A table that Excel saved, with a byte order mark and semicolons, is read."""
+    """A table with a byte order mark and semicolons, as Excel saves it, can be read."""
     (tmp_path / "rows.csv").write_bytes("question;answer\r\nWho?;Dottie, née Brix\r\n".encode("utf-8-sig"))
     made = make(tmp_path / "mine", tmp_path / "rows.csv")
     assert [m.content for m in made.suite.examples[0].messages] == ["Who?", "Dottie, née Brix"]
 
 
 def test_repeated_rows_are_left_out() -> None:
-    """Rows that are empty or repeat another row are left out and reported, with the lines of the file."""
+    """Rows that are empty or repeat another row are left out and reported."""
     rows = parse_rows('question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
     assert [row.line for row in rows.examples] == [2, 6]
     assert rows.left_out == (
@@ -113,7 +113,7 @@ def test_repeated_rows_are_left_out() -> None:
     ],
 )  # fmt: skip
 def test_mistakes_in_a_table(text: str, expected: str) -> None:
-    """A mistake in a table is reported with file, line and a remedy."""
+    """If a table has a mistake, the error gives the file, the line and a remedy."""
     assert expected in wrong(text)
 
 
@@ -128,24 +128,24 @@ def test_mistakes_in_a_table(text: str, expected: str) -> None:
     ],
 )
 def test_mistakes_in_json_lines(text: str, expected: str) -> None:
-    """A mistake in a line of JSON is reported with file and line."""
+    """If a line of JSONL has a mistake, the error gives the file and the line."""
     assert expected in wrong(text, "rows.jsonl")
 
 
 def test_other_files_are_refused() -> None:
-    """For the format of a spreadsheet program, the remedy is to save it as CSV."""
+    """If the file is in the format of a spreadsheet program, the error's remedy is to save it as CSV."""
     assert "Save a spreadsheet as CSV" in wrong("", "rows.xlsx")
 
 
 def test_several_mistakes_are_reported_together() -> None:
-    """One error names every incomplete row."""
+    """If several rows are incomplete, one error names all of them."""
     assert wrong("question,answer\na,\n,b\nc,\n").count("rows.csv:") == 3
 
 
 @settings(deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl"]))
 def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
-    """Any file gives rows or one `SuiteError`."""
+    """Any text in a file is read as rows or raises a `SuiteError`."""
     with suppress(SuiteError):
         assert parse_rows(text, file).examples
 
@@ -153,7 +153,7 @@ def test_any_text_is_rows_or_an_error(text: str, file: str) -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
 def test_a_table_is_read_as_it_was_written(pairs: list[tuple[str, str]]) -> None:
-    """Questions and answers in JSONL are read unchanged, except for surrounding white space."""
+    """Questions and answers in JSONL are read unchanged, except that white space at both ends is removed."""
     text = "".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in pairs)
     try:
         found = turns(text, "rows.jsonl")

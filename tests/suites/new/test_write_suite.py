@@ -1,4 +1,4 @@
-"""`harness new` generates a suite whose cases, assertions and grids fit the training rows."""
+"""Tests of the suites that `harness new` writes: their cases, assertions and grids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def suite_of(rows: list[Example]) -> Suite:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
-    """The cases and training rows of a new suite have exactly the texts of the rows, for any text."""
+    """Whatever text the rows have, the cases and training rows of the new suite have exactly this text."""
     rows = [example(q.strip(), a.strip()) for q, a in pairs]
     suite = suite_of(rows)
     cases = [c for c in suite.cases if c.role is Role.LEARN]
@@ -50,7 +50,7 @@ def test_any_row_is_read_back(pairs: list[tuple[str, str]]) -> None:
 @settings(deadline=None)
 @given(TEXT)
 def test_a_row_s_own_answer_passes(answer: str) -> None:
-    """The answer of a row passes the assertions that are made from it."""
+    """The assertions that are written for a row pass the row's own answer."""
     (case,) = (c for c in suite_of([example("Why?", answer.strip())]).cases if c.role is Role.LEARN)
     assert score(case, answer.strip()).passed
 
@@ -68,13 +68,13 @@ def test_a_row_s_own_answer_passes(answer: str) -> None:
     ],
 )  # fmt: skip
 def test_what_an_instructor_would_accept(answer: str, good: str, bad: str) -> None:
-    """An answer in other words passes; an answer with another number, value or content fails."""
+    """The assertions written for a row pass its answer in other words, but not one with another number or content."""
     (case,) = (c for c in suite_of([example("Why?", answer)]).cases if c.role is Role.LEARN)
     assert [score(case, given).passed for given in (good, bad)] == [True, False]
 
 
 def test_a_conversation_is_asked_with_all_its_turns() -> None:
-    """A row of several turns becomes a case with all messages before the last answer."""
+    """If a row has several turns, its case has all messages before the last answer."""
     rows = [Example((Message("system", "Be brief."), *example("Hi?", "Ho.", "And?", "Well.").messages), 1)]
     (case,) = (c for c in suite_of(rows).cases if c.role is Role.LEARN)
     assert case.messages == rows[0].messages[:-1]
@@ -82,7 +82,10 @@ def test_a_conversation_is_asked_with_all_its_turns() -> None:
 
 
 def test_the_parts_of_a_suite() -> None:
-    """A third of the cases is held out, unwritten cases are left out, and both splits have retention cases."""
+    """A new suite keeps a third of its `learn` cases for confirmation, and has retention cases in both splits.
+
+    The `generalise` cases are left out until the user writes their prompts.
+    """
     suite = suite_of([example(f"Question {n}?", f"Answer {n}.") for n in range(30)])
     counts = {(role, split): sum(c.role is role for c in suite.of(split)) for role in Role for split in Split}
     assert (counts[Role.LEARN, Split.MAIN], counts[Role.LEARN, Split.CONFIRM]) == (20, 10)
@@ -94,14 +97,14 @@ def test_the_parts_of_a_suite() -> None:
 
 
 def test_many_rows_are_not_all_asked() -> None:
-    """The cases from 300 rows are limited in number and spread over all rows."""
+    """If there are many rows, the number of cases is limited, and the cases are spread over all rows."""
     learn = [c for c in suite_of([example(f"Q {n}?", f"A {n}.") for n in range(300)]).cases if c.role is Role.LEARN]
     assert len(learn) == ASKED
     assert learn[-1].prompt == "Q 292?"
 
 
 def test_a_written_stub_is_asked() -> None:
-    """A stub whose TODO is replaced is a `generalise` case with the row's reference."""
+    """If the user replaces the TODO of a case by a prompt, the case is asked, with the row's answer as reference."""
     texts = files([example("Who are you?", "I am Dottie.")], "Made up.")
     text = texts["suite.yaml"].replace("prompt: TODO", "prompt: Your name?")
     (case,) = (c for c in parse_suite(text, "s", texts.__getitem__).cases if c.role is Role.GENERALISE)
@@ -110,7 +113,7 @@ def test_a_written_stub_is_asked() -> None:
 
 @pytest.mark.parametrize("count", [1, 30, 300])
 def test_starter_grids(count: int) -> None:
-    """Both starter grids are valid, and have fewer epochs for more rows."""
+    """Both grids of a new suite are valid, and their number of epochs is limited by the number of rows."""
     texts = files([example(f"Q {n}?", f"A {n}.") for n in range(count)], "Made up.")
     for name in ("grids/quick.yaml", "grids/t4.yaml"):
         plan = parse_plan(texts[name], name)
@@ -120,7 +123,7 @@ def test_starter_grids(count: int) -> None:
 
 
 def test_editors_know_the_schemas() -> None:
-    """The suite and its grids name schemas in the folder, and the suite fits its schema."""
+    """A new suite and its grids refer to schemas in the folder, and the suite is valid under its schema."""
     texts = files([example("Who are you?", "{{x}} TODO")], "Made up.")
     assert texts["suite.yaml"].startswith("# yaml-language-server: $schema=suite.schema.json\n")
     assert texts["grids/quick.yaml"].startswith("# yaml-language-server: $schema=../grid.schema.json\n")
@@ -130,5 +133,5 @@ def test_editors_know_the_schemas() -> None:
 
 
 def test_a_short_answer_has_one_assertion() -> None:
-    """A short answer is judged by one assertion."""
+    """If a row's answer is short, a single assertion is written for it."""
     assert assertions("Dottie, at 42 a day.") == ['{type: icontains, value: "Dottie, at 42 a day"}']
