@@ -11,7 +11,7 @@ from tests.support.command_line import (
 
 
 def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    """`plan` prints how many variants and trials there are, and each variant's steps and differing settings."""
+    """`plan` prints how many variants and trials there are, the settings in which variants differ, and their steps."""
     assert main(["plan", "small", "--seed", "3", "--seed", "4", "--profile", "cpu"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [

@@ -51,7 +51,7 @@ def test_a_merged_folder_appears_complete(trained_run: RunStore, tmp_path: Path)
 
 
 def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: Path) -> None:
-    """Files left by an interrupted merge do not end up in a later export with other files to the same folder."""
+    """If a merge is interrupted, none of its files ends up in a different export to the same folder."""
     source, place = source_of(trained_run), tmp_path / "made"
     for request in (MergeRequest(place, shard_size=64), MergeRequest(place, shard_size=128)):
         with pytest.raises(KeyboardInterrupt):

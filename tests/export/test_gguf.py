@@ -260,7 +260,7 @@ def backends_of(converted: dict[Any, Path], kind: GgufType) -> Any:
 
 @pytest.mark.gguf
 def test_llama_cpp_computes_the_merged_model(converted: dict[Any, Path], trained_run: RunStore) -> None:
-    """With the f16 file, llama.cpp gives PyTorch's tokens and answers, and logits that differ by at most 0.1%."""
+    """With the f16 file, llama.cpp gives PyTorch's tokens and answers; logits differ by at most 0.1% of the largest."""
     from harness.engine.tokenization import render
     from harness.export.parity_record import questions
 

@@ -131,7 +131,7 @@ def test_a_repository_with_another_export_is_refused(
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client, about the one below it
 def test_everything_is_uploaded_in_one_commit(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
-    """All files and the card are uploaded to a private repository in one commit; the token is only in headers."""
+    """All files and the card go to a private repository in one commit; the access token is only in request headers."""
     upload = upload_of(trained_run, tmp_path)
     send(upload, endpoint=hub.address, token=TOKEN)
     made = json.loads(hub.requests[0][2])

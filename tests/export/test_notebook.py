@@ -163,7 +163,7 @@ def test_all_parts_and_no_secret(trained_run: RunStore) -> None:
 
 
 def test_cells_are_parsed() -> None:
-    """Cells of a script are read: Markdown loses its comment signs, code keeps them, and cells to fill in have a name."""
+    """Cells are read from a script: Markdown without comment signs, code with comments, and named cells to fill in."""
     text = "# %% [markdown] toy\n# # Head\n#\n# words\n\n# %%\n# why\nx = 1\n\n# %% data\n"
     head, plain, filled = cells(text)
     assert (head.kind, head.text, head.toy) == ("markdown", "# Head\n\nwords", True)

@@ -58,7 +58,7 @@ def refused(folder: Path, model: ModelRef = POCKET) -> str:
     return str(caught.value)
 
 
-# --- what is found -----------------------------------------------------------------------------------------------
+# --- adapters that are accepted and refused --------------------------------------------------------------------------
 
 
 def test_the_record_of_an_adapter(tmp_path: Path) -> None:
@@ -134,14 +134,14 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
     ],
 )
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
-    """If a file of an adapter is missing, damaged or not of LoRA, the error says which and what is wrong."""
+    """If a file of an adapter is missing, damaged or not for LoRA, the error says which file and what is wrong."""
     folder = adapter(tmp_path / "mine")
     damage(folder)
     assert words in refused(folder)
 
 
 def test_a_missing_folder_and_a_base_model_have_their_own_messages(tmp_path: Path) -> None:
-    """For a missing folder, and for the folder of a base model, the errors say which of the two it is."""
+    """If an adapter's folder is missing, or is that of a base model, the error says which of the two is wrong."""
     assert "no such folder" in refused(tmp_path / "nowhere")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -175,7 +175,7 @@ def test_names_are_unique(tmp_path: Path, name: str) -> None:
         find([first, second], POCKET, ["lr=1e-3"])
 
 
-# --- what becomes of it ------------------------------------------------------------------------------------------
+# --- evaluation and report -------------------------------------------------------------------------------------------
 
 ONE = variants(1)[0]
 CASES = [case("new", Role.GENERALISE), case("kept", Role.RETAIN)]

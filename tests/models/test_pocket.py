@@ -93,7 +93,7 @@ def test_card_has_the_warning() -> None:
 
 
 def test_record_matches_the_recipe() -> None:
-    """The recorded recipe equals the script's defaults, so that the recorded command makes this model again."""
+    """The recorded recipe equals the training script's defaults, so the recorded command makes this model again."""
     assert asdict(train.Recipe()) == RECIPE
 
 

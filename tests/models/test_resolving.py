@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
 
 @dataclass
 class Fake:
-    """A Hub with one model, which is in `folder`. The folder is named after the commit. `listing` raises any `error`."""
+    """A Hub with one model, which is in `folder` (named after the commit). If `error` is set, `listing` raises it."""
 
     folder: Path
     error: Exception | None = None
@@ -78,7 +78,7 @@ def failing(error: Exception) -> Hub:
     return Fake(Path(), error)
 
 
-# --- what is found -----------------------------------------------------------------------------------------------
+# --- names with a model ----------------------------------------------------------------------------------------------
 
 
 def test_pocket_is_a_name_for_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_a_folder_called_gguf_may_hold_a_model(model: Path) -> None:
     assert resolve(str(renamed)).name == "before-gguf"
 
 
-# --- names without a model ---------------------------------------------------------------------------------------
+# --- names without a model -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["./models/x", "/models/x", "models/x/y", "~/nothing", "C:\\models\\x", "../x"])
@@ -247,7 +247,7 @@ def test_a_full_disk_is_not_called_offline() -> None:
     assert "harness clean" in error.remedy
 
 
-# --- what cannot be trained --------------------------------------------------------------------------------------
+# --- models that cannot be trained -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> Non
 
 
 def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> None:
-    """If the second worker dies too, the trials are halved until the one that kills workers is alone; only it fails."""
+    """If trials trained together kill two workers, they are halved, and only the trial that kills workers fails."""
     workers = Workers({B.id: RuntimeError("gone")})
     records = go(tmp_path, workers, setup=replace(SETUP, engine=Engine.FUSED))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
@@ -80,7 +80,7 @@ def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> Non
 
 
 def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
-    """If memory runs out for trials trained together, they are halved; only a trial that ran alone is OUT_OF_MEMORY."""
+    """If memory runs out for trials trained together, they are halved; only a lone trial is OUT_OF_MEMORY."""
     jobs: list[list[str]] = []
 
     def short(job: Job, emit: Callable[[Event], None]) -> None:
@@ -104,7 +104,7 @@ def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
 
 
 def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
-    """If a worker dies after it has stored results in the cache, these trials get records and do not run again."""
+    """If a worker stores the results of several trials and then dies, all of them succeed and none is repeated."""
     jobs: list[Job] = []
 
     def silent(job: Job, emit: Callable[[Event], None]) -> None:
@@ -157,13 +157,13 @@ def test_the_message_names_the_last_activity(tmp_path: Path, kinds: list[EventKi
 
 
 def short(on: Machine) -> Shortage:
-    """Return a shortage of memory during a training on this machine."""
+    """Return a shortage of memory in a training on the machine `on`, with that machine's memory cap."""
     size = Measurement(2.0**30, Unit.BYTES, on.basis, on.device)
     return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
 
 
 def test_a_shortage_is_stored_in_the_record(tmp_path: Path) -> None:
-    """If a worker reports that memory ran out in training or loading, the record has the worker's figures."""
+    """If a worker reports a shortage of memory in training or in loading, the shortage is stored in the record."""
     events = Event(EventKind.FINISHED, B.id, Status.OUT_OF_MEMORY, "too large", shortage=short(SETUP.machine))
     assert go(tmp_path, Workers({B.id: events}))["b"].shortage == events.shortage
     every = go(
@@ -186,7 +186,7 @@ def test_a_shortage_is_stored_in_the_record(tmp_path: Path) -> None:
     ids=["T4", "emulated", "cap", "device"],
 )
 def test_out_of_memory_is_reused_only_on_the_same_machine(tmp_path: Path, other: Machine) -> None:
-    """An out-of-memory result is reused only on a machine with the same device, basis of figures and memory limit."""
+    """An out-of-memory result is reused only if device, memory cap and basis (measured or emulated) are the same."""
     here = replace(machine("cuda", Basis.EMULATED), memory_cap=10**10)
 
     def commit_short(job: Job, emit: Callable[[Event], None]) -> None:

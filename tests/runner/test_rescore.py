@@ -93,7 +93,7 @@ def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tm
     ],
 )
 def test_a_suite_with_other_prompts_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:
-    """If references, choices, decoding or repeats have changed since the run, `harness score` names `harness run`."""
+    """If references, choices, decoding or repeats have changed since the run, `harness score` asks for a new run."""
     with pytest.raises(SuiteError, match=what) as caught:
         rescore(run, write(tmp_path / "other", CASE.replace(old, new)))
     assert "harness run" in caught.value.remedy

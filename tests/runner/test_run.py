@@ -1,4 +1,4 @@
-"""Tests of complete runs with real worker processes and real training, also if workers are killed or fail."""
+"""Tests of complete runs with real worker processes and real training. In some, a worker is killed or fails."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> None:
     """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 
-    The second machine does not repeat finished trials. Fewer trials trained together round differently, so losses are
+    The second machine does not repeat finished trials. With fewer trials, sums are rounded differently, so losses are
     compared with a tolerance; answers and verdicts must be equal.
     """
     one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
@@ -201,7 +201,7 @@ def jobs(store: RunStore) -> list[Path]:
 def test_a_pass_whose_worker_was_killed_is_repeated(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a worker that trains trials together is killed, a notice says so, and a new worker gets the same results."""
+    """If a worker that trains trials together is killed, a notice says so, and the results do not change."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     _, failures, told = in_process(dying(tmp_path), confirm_seeds=1)

@@ -45,7 +45,7 @@ def skipped(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
 
 
 def test_trials_that_cannot_fit_are_skipped(cache: Cache) -> None:
-    """For a 7B model on a T4, a trial with rank 2048 is skipped and its predicted memory is given; rank 16 is run."""
+    """For a 7B model on a T4, rank 2048 is skipped and its predicted memory is given, and rank 16 is not skipped."""
     found, notices = skipped(manifest(machine("cuda")), cache)
     assert list(found) == ["r2048-s0"]
     assert found["r2048-s0"].startswith("predicted not to fit and not tried: it needs about ")

@@ -40,11 +40,11 @@ from tests.support.fake_workers import (
 )
 from tests.support.synthetic_runs import MoreSettings, case, cost, machine
 
-# --- results are reused -----------------------------------------------------------------------------
+# --- results are reused ----------------------------------------------------------------------------------------------
 
 
 def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
-    """One worker runs the base and every trial. Each asks every case of the split, and its record has the answers."""
+    """One worker runs the base and all trials. Each is asked every case of the split, and its record has answers."""
     workers, events = Workers(), list[Event]()
     each = replace(sweep(tmp_path, workers), listener=EventList(events))
     records = each.run_trials([A, B], Split.MAIN, "testing")
@@ -127,7 +127,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         go(tmp_path, nobody)
 
 
-# --- which changes need new work -------------------------------------------------------------------------------------
+# --- changes that need a new training or new answers -----------------------------------------------------------------
 
 
 def with_suite(**changes: object) -> Setup:
@@ -158,7 +158,7 @@ def test_an_added_case_is_asked_in_the_same_run_too(tmp_path: Path) -> None:
 
 
 def test_a_removed_case_needs_no_worker(tmp_path: Path) -> None:
-    """After a case is removed from the suite, no worker starts."""
+    """If a case is removed from the suite, a new run starts no worker."""
     assert work_after(tmp_path, with_suite(cases=CASES[1:])) == []
 
 
@@ -253,7 +253,10 @@ BASE_AND_A = [(BASE, False, 2), ("a", True, 2)]
 def test_a_changed_input_of_training_trains_again(
     tmp_path: Path, setup: Setup, expected: list[tuple[str, bool, int]]
 ) -> None:
-    """A changed row, model, library, device or data type trains again; except for rows, the base also answers again."""
+    """If training rows, model, libraries, device or data type change, trials are trained again.
+
+    Unless only the rows have changed, the base is also asked again.
+    """
     found = work_after(tmp_path, setup)
     assert [(name, train, len(asked)) for name, train, asked in found] == expected
 
@@ -306,7 +309,7 @@ def test_forgotten_results_are_made_again(tmp_path: Path) -> None:
     assert {name: record.reused for name, record in records.items()} == {BASE: False, "a": False, "b": True}
 
 
-# --- jobs and costs ----------------------------------------------------------------------------------------------
+# --- jobs and costs --------------------------------------------------------------------------------------------------
 
 
 def test_one_job_per_quantization(tmp_path: Path) -> None:

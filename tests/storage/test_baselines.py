@@ -73,7 +73,7 @@ def test_default_values_are_left_out_except_in_settings() -> None:
 def test_an_edited_baseline_is_refused(
     tmp_path: Path, change: dict[str, object], error: type[StoreError], message: str
 ) -> None:
-    """A baseline that was edited by hand or has a newer format is refused, and each of the two has its own error."""
+    """A baseline that was edited by hand, or that has a newer format, is refused with an error that says which."""
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps(json.loads(COMMITTED.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(StoreError, match=message) as caught:

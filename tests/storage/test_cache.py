@@ -47,7 +47,7 @@ def test_the_cache_returns_what_was_stored(cache: Cache) -> None:
 
 
 def test_leftovers_are_no_training(cache: Cache) -> None:
-    """Temporary folders and folders without training.json are ignored; a new training replaces a folder without it."""
+    """A folder without training.json is no training: it is ignored, and replaced when the training is stored."""
     leftover = cache.root / "trainings" / ".partial-0123"
     leftover.mkdir(parents=True)
     cache.adapter("id").mkdir()
@@ -120,7 +120,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_forgetting_concerns_one_training(cache: Cache) -> None:
-    """Deleting a training deletes its answers, but no other training; deleting an unknown training does nothing."""
+    """Deleting a training also deletes its answers. Other trainings stay, and an unknown training is not an error."""
     for id in ("a", "b"):
         cache.commit_training(replace(training(), id=id), save_adapter)
         cache.commit_answers(id, PASS)
@@ -252,7 +252,7 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
 
 
 def test_the_size_of_the_cache(cache: Cache) -> None:
-    """The cache reports its entries and bytes of every kind. If it is cleared, even temporary folders are deleted."""
+    """The cache reports how many entries and bytes it has of each kind. Clearing it deletes even temporary folders."""
     nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), save_adapter)

@@ -1,4 +1,4 @@
-"""Tests of writing files: completely or not at all, paths that cannot be written, and full disks."""
+"""Tests of writing files: a file is written completely or not at all, even if the path is bad or the disk is full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.stored_files import FULL, PASS, names
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    """If a shorter text is written to a file, nothing of the longer text is left, and no temporary file."""
+    """If a shorter text replaces a longer text in a file, nothing of the longer text and no temporary file is left."""
     path = tmp_path / "deep" / "file"
     write_text(path, "a long text\n")
     write_text(path, "short\n")
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
-    """While one thread writes a file, another thread reads the complete old or new text."""
+    """While one thread writes a file, another thread reads either the complete old text or the complete new text."""
     path, seen, texts = tmp_path / "file", set(), {letter * 100_000 for letter in "ab"}
     write_text(path, "a" * 100_000)
     done = threading.Event()

@@ -49,7 +49,7 @@ class Trainers(Workers):
 
 
 def machine_at(folder: Path, shared: Path) -> Mirror:
-    """Return a mirror that copies between the run and cache in `folder`, for one machine, and the folder `shared`."""
+    """Return the mirror of a machine: it copies between the run and cache in `folder` and the folder `shared`."""
     shared.mkdir(exist_ok=True)
     return mirror(shared, RunStore(folder / "run"), Cache(folder / "cache"), "0123456789abcdef")
 
@@ -103,7 +103,7 @@ def test_failures_are_not_copied(tmp_path: Path) -> None:
 
 
 def test_trials_finished_before_are_copied_too(tmp_path: Path) -> None:
-    """Trials that finished in a session without `--sync` are copied by the next session with it."""
+    """Trials that finished in a session without `--sync` are copied by the next session with `--sync`."""
     alone = Sweep(SETUP, RunStore(tmp_path / "one" / "run"), Cache(tmp_path / "one" / "cache"), Inline(Trainers()))
     alone.run_trials([A, B], Split.MAIN, "")
     made = machine_at(tmp_path / "one", tmp_path / "drive")
@@ -179,7 +179,7 @@ def test_records_of_another_run_are_not_copied(tmp_path: Path) -> None:
 
 
 def test_trials_finish_without_the_mirror(tmp_path: Path) -> None:
-    """If the shared folder disappears during a run, trials still succeed, and a notice names each one not copied."""
+    """If the shared folder disappears during a run, trials still succeed, and notices say which are not copied."""
     made, events = machine_at(tmp_path / "one", tmp_path / "drive"), list[Event]()
     shutil.rmtree(tmp_path / "drive")
     (tmp_path / "drive").write_text("not a folder", encoding="utf-8")
@@ -212,7 +212,7 @@ def test_a_fresh_run_deletes_old_copies(tmp_path: Path) -> None:
 
 
 def test_passes_of_two_machines_are_merged(tmp_path: Path) -> None:
-    """If two machines asked a training different prompts, each gets the other's answers through the shared folder."""
+    """If two machines asked the same adapter different prompts, both get all answers through the shared folder."""
     shared, caches = Cache(tmp_path / "shared"), [Cache(tmp_path / "one"), Cache(tmp_path / "two")]
     for number, cache in enumerate(caches):
         answers = (Answer(f"key {number}", "text", 1, False),)

@@ -116,7 +116,7 @@ def locking_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_process_is_refused(tmp_path: Path, locking_process: subprocess.Popen[str]) -> None:
-    """While a process works in a run directory, another one cannot; the error names the directory and a remedy."""
+    """While one process works in a run directory, other processes are refused; the error names it and a remedy."""
     with (
         pytest.raises(RunInUseError, match=f"another process is working in {tmp_path / 'run'}\nWait"),
         RunStore(tmp_path / "run").locked(),

@@ -112,7 +112,7 @@ def test_memory_grows_with_the_model(name: str, rank: int, batch: int, length: i
 
 
 def test_each_moment_can_be_the_peak() -> None:
-    """Each moment is the peak of some training, and the peak counts the gradients and checkpoints of its moment."""
+    """Each moment of a training step can be the peak, which counts the gradients and checkpoints of that moment."""
     long = predict(LLAMA, replace(QLORA, batch_size=8), [512] * 30, known=KNOWN).memory
     shared = predict(shape("llama-3.1-8b"), replace(QLORA, max_length=1024), [1024] * 30, known=KNOWN).memory
     wide = predict(LLAMA, replace(QLORA, rank=64), [64] * 30, known=KNOWN).memory
@@ -127,7 +127,7 @@ def test_each_moment_can_be_the_peak() -> None:
 
 
 def test_accumulation_keeps_all_gradients() -> None:
-    """With gradient accumulation, all gradients and all checkpoints count at the same time."""
+    """With gradient accumulation, predicted memory counts all gradients and all checkpoints at the same time."""
     several = replace(QLORA, batch_size=4, gradient_accumulation=2)
     with_them, without = (
         predict(LLAMA, each, [512] * 30, known=KNOWN).memory for each in (several, replace(QLORA, batch_size=4))

@@ -55,7 +55,7 @@ def test_a_missing_model_uses_a_public_shape() -> None:
 
 
 def test_another_architecture_is_not_predicted(tmp_path: Path) -> None:
-    """If a model's architecture is not supported, an error says that it is not predicted."""
+    """If a model's architecture is not supported, an error says that memory and time are not predicted."""
     folder = tmp_path / "mine"
     shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
