@@ -1,4 +1,4 @@
-"""`made_once` makes an expensive folder once for all of pytest's processes."""
+"""Tests of `made_once`, which makes an expensive folder only once for all of pytest's worker processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.made_once import made_once
 
 
 def test_a_folder_is_made_once_and_copied(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The second call returns a new copy of the folder without making it again."""
+    """If `made_once` is called twice, the folder is made once, and each call returns its own copy."""
     made: list[Path] = []
 
     def make(folder: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_folder_is_made_once_and_copied(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_failed_folder_is_made_again(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """After `make` has failed, the next call makes the folder again."""
+    """If making the folder fails, the next call starts with an empty folder."""
 
     def fail(folder: Path) -> None:
         (folder / "half").touch()

@@ -1,4 +1,4 @@
-"""Tests that commands without training do not import training libraries, which would take seconds."""
+"""Tests that commands which train nothing do not import training libraries, since this would take seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] f
 
 
 def imported_by(*arguments: str) -> set[str]:
-    """Run a command, which must succeed, in a new process; return the top-level modules that it imports."""
+    """Run a command in a new process, check that it succeeds, and return the top-level modules that it imports."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
@@ -42,12 +42,12 @@ def imported_by(*arguments: str) -> set[str]:
     "arguments", [("--help",), ("validate", SUITE), ("plan", SUITE), ("new", "--help")], ids=lambda a: a[0]
 )
 def test_help_validate_and_plan_import_nothing_that_trains(arguments: tuple[str, ...]) -> None:
-    """Commands for help, validation and planning import no training library, and neither evaluate nor pandas."""
+    """`--help`, `validate` and `plan` import no training library, and not the packages `evaluate` and `pandas`."""
     assert not imported_by(*arguments) & HEAVY
 
 
 def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
-    """`harness report` on a finished run imports no training library, and neither evaluate nor pandas."""
+    """`harness report` on a finished run imports no training library, and not the packages `evaluate` and `pandas`."""
     found, run = results(count=2, failures=False), RunStore(tmp_path)
     run.write_manifest(found.run)
     run.write_results(found, [], "")
@@ -64,5 +64,5 @@ def test_the_gate_imports_nothing_that_trains(tmp_path: Path) -> None:
 
 
 def test_help_imports_nothing_that_draws() -> None:
-    """`harness --help` imports no chart library, no template engine, and neither pydantic nor yaml."""
+    """`harness --help` imports no chart library, no template engine, and not the packages `pydantic` and `yaml`."""
     assert not imported_by("--help") & {"altair", "vl_convert", "jinja2", "pydantic", "yaml"}

@@ -38,7 +38,7 @@ def test_the_wheel_holds_nothing_but_the_package(wheel: zipfile.ZipFile) -> None
 
 
 def test_the_wheel_is_small_enough_to_ship(wheel: zipfile.ZipFile) -> None:
-    """The wheel's files take at most 20 MB, and the pocket model's folder at most 16 MB of them."""
+    """All files in the wheel take at most 20 MB together, and those of the pocket model at most 16 MB."""
     sizes = {entry.filename: entry.file_size for entry in wheel.infolist()}
     assert sum(sizes.values()) <= 20e6
     assert sum(size for name, size in sizes.items() if name.startswith("harness/models/pocket/")) <= 16e6

@@ -1,4 +1,4 @@
-"""Every test of the command line runs in a folder of its own."""
+"""A fixture for tests of the command line: each of them runs in its own folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.small_suite import small_suite
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory of a command: an empty folder with the suite `small`. No GPU is visible."""
+    """The working directory, which has only the suite `small`. No GPU is visible."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -1,4 +1,4 @@
-"""`harness clean`."""
+"""Tests of `harness clean`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.command_line import (
 
 
 def test_clean_with_an_empty_cache(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """With an empty cache, `clean` says so, asks nothing and writes nothing."""
+    """If the cache is empty, `clean` says so, asks nothing and changes nothing."""
     before = tree(here)
     assert main(["clean"]) == 0
     assert capsys.readouterr().out == "reports/cache holds nothing.\n"
@@ -28,7 +28,7 @@ def test_clean_with_an_empty_cache(capsys: pytest.CaptureFixture[str], here: Pat
 
 
 def test_clean_deletes(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """`clean --yes` prints the contents of the cache and deletes them; runs are kept."""
+    """`clean --yes` prints what the cache holds and deletes it, but keeps the runs."""
     write("reports/cache/trainings/one/adapter.safetensors", b"x" * 300_000)(here)
     write("reports/cache/answers/one/0001.json", b"{}")(here)
     start_run("reports/runs/a")(here)
@@ -42,7 +42,7 @@ def test_clean_deletes(capsys: pytest.CaptureFixture[str], here: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", 0), ("\n", 0), ("", 2)], ids=["no", "return", "nobody"])
 def test_clean_without_a_yes(here: Path, answer: str, code: int) -> None:
-    """Without the answer yes nothing is deleted; without a terminal, the error names --yes."""
+    """If the question is not answered with yes, nothing is deleted; if nobody can answer, the error names --yes."""
     write("reports/cache/trainings/one/training.json", b"{}")(here)
     before = tree(here)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The command group: wrong usage, help, version, and exit codes."""
+"""Tests of the command `harness` itself: wrong usage, help, version, and exit codes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.command_line import (
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str) -> None:
-    """The error for a wrong command, option or value suggests the nearest valid one and names --help."""
+    """If a command, option or value is wrong, the error says which, suggests a similar name, and mentions --help."""
     error = error_of(capsys, *arguments)
     assert re.sub("[()]", "", message) in re.sub("[()]", "", error)
     assert "--help' for help." in error
 
 
 def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness` without a command prints the help."""
+    """If `harness` is called without a command, it prints the help."""
     assert main([]) in (0, 2)
     printed = capsys.readouterr()
     assert "Start with `harness run suites/workshop`" in printed.out + printed.err
@@ -44,7 +44,7 @@ def test_no_command_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     "command", [(), ("new",), ("validate",), ("plan",), ("run",), ("score",), ("report",), ("clean",)]
 )
 def test_help(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
-    """Every command prints the same help for -h and --help."""
+    """A command prints the same help for -h as for --help."""
     assert main([*command, "--help"]) == 0
     help_text = capsys.readouterr().out
     assert main([*command, "-h"]) == 0
@@ -59,7 +59,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def failing(error: BaseException) -> click.Command:
-    """A click command that raises an error."""
+    """Return a click command that raises this error."""
 
     def end() -> None:
         raise error
@@ -68,7 +68,7 @@ def failing(error: BaseException) -> click.Command:
 
 
 def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ctrl-C exits with 130, and the message says that finished work is kept."""
+    """If Ctrl-C interrupts a command, the exit code is 130, and the message says that finished work is kept."""
     assert main([], failing(KeyboardInterrupt())) == 130
     printed = capsys.readouterr().err
     assert "Finished work is kept; run the same command to continue." in printed
@@ -79,14 +79,14 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
     "bug", [ValueError("a bug"), EOFError("a bug"), OSError("a bug")], ids=lambda bug: type(bug).__name__
 )
 def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
-    """An exception that is not a HarnessError is raised unchanged."""
+    """If a command raises an exception that is not a HarnessError, `main` raises the same exception."""
     with pytest.raises(type(bug), match="a bug") as caught:
         main([], failing(bug))
     assert caught.value is bug
 
 
 def test_commands_get_the_arguments() -> None:
-    """A command gets the arguments passed to `main` as its context object."""
+    """A command can read all arguments of the command line, because `main` passes them as click's context object."""
     kept: list[tuple[str, ...]] = []
 
     @click.command(context_settings={"ignore_unknown_options": True})

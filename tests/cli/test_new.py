@@ -1,4 +1,4 @@
-"""`harness new`."""
+"""Tests of `harness new`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
 
 @pytest.mark.parametrize("mistake", NEW)
 def test_wrong_rows(capsys: pytest.CaptureFixture[str], here: Path, mistake: str) -> None:
-    """`new` refuses rows from which no suite can be made, with file, line and remedy."""
+    """If no suite can be made from the given rows, the error of `new` says what is wrong, where, and what to do."""
     write("rows.csv", ROWS)(here)
     change, arguments, message, remedy = NEW[mistake]
     change(here)
@@ -53,7 +53,7 @@ def test_wrong_rows(capsys: pytest.CaptureFixture[str], here: Path, mistake: str
 
 
 def test_new(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """`new` writes a suite that is valid, and `validate` lists its cases that are still to be written."""
+    """The suite that `new` writes is valid, and `validate` lists those of its cases that are still to be written."""
     write("rows.csv", ROWS)(here)
     assert main(["new", "suites/mine", "--from", "rows.csv"]) == 0
     printed = capsys.readouterr().out

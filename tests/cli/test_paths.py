@@ -1,4 +1,4 @@
-"""Paths that cannot exist or cannot be written, for every command that takes a path."""
+"""Tests of paths that cannot exist or cannot be written, for every command that takes a path."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ COMMANDS = {
     "read: gate": ("gate", "made", "--baseline", "{}"),
     "read: plan": ("plan", "{}/x"),
 }
-"""Commands with a path argument; `{}` stands for the bad path."""
+"""Commands that take a path; `{}` stands for the bad path."""
 
 
 @pytest.mark.parametrize("bad", BAD_PATHS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_bad_path(capsys: pytest.CaptureFixture[str], here: Path, command: str, bad: str) -> None:
-    """A path that cannot exist or be written is one error that names the path, and never a traceback."""
+    """If a path cannot exist or cannot be written, the command prints one error, which names the path."""
     write("rows.csv", "question,answer\nWho?,I.\n")(here)
     write("file")(here)
     made = results(count=2, failures=False)

@@ -1,4 +1,4 @@
-"""`harness plan`, and models that `plan` and `run` refuse."""
+"""Tests of `harness plan`, and of models that `plan` and `run` refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.command_line import (
 
 
 def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    """`plan` prints the numbers of variants and trials, and for each variant the differing settings and the steps."""
+    """`plan` prints how many variants and trials there are, the settings in which variants differ, and their steps."""
     assert main(["plan", "small", "--seed", "3", "--seed", "4", "--profile", "cpu"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
@@ -41,7 +41,7 @@ IMPOSSIBLE = {
 def test_a_model_that_does_not_exist(
     capsys: pytest.CaptureFixture[str], mistake: str, command: tuple[str, ...]
 ) -> None:
-    """`plan` refuses a wrong model name like `run`, instead of reporting a missing prediction."""
+    """If the name of a model is wrong, `plan` and `run` print the same error and a remedy."""
     name, message = IMPOSSIBLE[mistake]
     error = error_of(capsys, *command, "small", "--model", name)
     assert message in error

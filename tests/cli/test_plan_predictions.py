@@ -1,4 +1,4 @@
-"""`harness plan` shows the variants with predicted memory and time."""
+"""Tests of the predicted memory and time that `harness plan` shows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("here")
 def test_plan_shows_memory_and_time(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table shows memory, fit and time on a T4 for each variant; notes below state how reliable these are."""
+    """`plan` prints each variant's memory, fit and time on a T4, and how reliable these predictions are."""
     assert main(["plan", "small", "--model", LLAMA]) == 0
     said = capsys.readouterr().out
     rows = [line for line in said.splitlines() if line.startswith("lr=")]
@@ -36,7 +36,7 @@ def test_plan_shows_memory_and_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_plan_without_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
-    """The plan is shown without predictions if the model cannot be predicted or the profile is `cpu`."""
+    """If the model cannot be predicted, or the profile is `cpu`, `plan` prints the variants without predictions."""
     assert main(["plan", "small", "--model", "someone/else"]) == 0
     said = capsys.readouterr().out
     assert "No prediction: there is no folder someone/else" in said
@@ -47,7 +47,7 @@ def test_plan_without_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_plan_says_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    """A variant that needs far more memory than a T4 has is marked as not fitting."""
+    """If a variant needs far more memory than a T4 has, `plan` says that it does not fit."""
     grid = Path("small/grids/quick.yaml")
     grid.write_text("axes: {rank: [16, 2048]}\n", encoding="utf-8")
     assert main(["plan", "small", "--model", LLAMA, "--profile", "t4"]) == 0

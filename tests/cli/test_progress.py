@@ -1,4 +1,4 @@
-"""The progress display of `harness run`."""
+"""Tests of the progress that `harness run` shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDED = Event(EventKind.FINISHED, "hot", Status.SUCCEEDED)
 
 
 def printed(*given: tuple[float, Event], quiet: bool = False) -> str:
-    """The text that the display writes without a terminal, for events at the given seconds."""
+    """Return the text that is written without a terminal if these events happen at these seconds."""
     console, now = Console(file=StringIO(), width=200), [0.0]
     with Display(quiet=quiet, console=console, clock=lambda: now[0]) as display:
         for at, event in given:
@@ -28,14 +28,14 @@ def printed(*given: tuple[float, Event], quiet: bool = False) -> str:
 
 
 def test_quiet_shows_notices() -> None:
-    """Notices are shown even with --quiet."""
+    """Notices are printed even with --quiet."""
     assert (
         printed((0, Event(EventKind.NOTICED, message="Ignored: [providers].")), quiet=True) == "Ignored: [providers]."
     )
 
 
 def test_a_log_has_a_line_every_30_seconds() -> None:
-    """Without a terminal there is one progress line per 30 seconds, none in a shorter run, and none with --quiet."""
+    """Without a terminal, a line of progress is printed every 30 seconds; with --quiet, none is printed."""
     events = (0, PLANNED), (29, BEGUN), (30, STEP), (31, STEP), (65, ENDED), (66, STEP)
     assert printed(*events) == "Grid: 0 of 3; hot: step 4 of 40, loss 1.25\nGrid: 1 of 3"
     assert printed(*events[:2]) == ""

@@ -1,4 +1,4 @@
-"""`harness run` refuses wrong input before any worker starts."""
+"""Tests of wrong input that `harness run` refuses before any worker starts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
 
 @pytest.mark.parametrize("mistake", RUNS)
 def test_wrong_input_of_a_run(capsys: pytest.CaptureFixture[str], here: Path, mistake: str) -> None:
-    """`run` refuses wrong input before a worker starts, with a remedy."""
+    """If the input of `run` is wrong, no worker starts, and the error has a remedy."""
     change, options, message, remedy = RUNS[mistake]
     change(here)
     error = error_of(capsys, "run", "small", *options)
@@ -95,7 +95,7 @@ def test_wrong_input_of_a_run(capsys: pytest.CaptureFixture[str], here: Path, mi
 
 
 def test_a_run_directory_in_use(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """While another process uses a run directory, `run`, `score` and `clean` refuse to work in it."""
+    """While another process works in a run, `run` and `score` refuse to use its directory, and `clean` its cache."""
     directory = here / "reports" / "runs" / "small-quick-pocket"
     write("reports/cache/trainings/one/training.json", "{}")(here)
     with locked(directory), Cache(here / "reports" / "cache").in_use(directory):

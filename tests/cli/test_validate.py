@@ -1,4 +1,4 @@
-"""`harness validate`, and mistakes in suites and grids, which all commands report alike."""
+"""Tests of `harness validate`, and of mistakes in suites and grids, which every command reports with the same words."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SUITES: dict[str, tuple[Change, str, str]] = {
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
 @pytest.mark.parametrize("mistake", SUITES)
 def test_a_mistake_in_a_suite(capsys: pytest.CaptureFixture[str], here: Path, mistake: str, command: str) -> None:
-    """`validate`, `plan` and `run` report a mistake in a suite or grid alike, with file, line and remedy."""
+    """If a suite or grid has a mistake, `validate`, `plan` and `run` print the same file, line, mistake and remedy."""
     change, message, remedy = SUITES[mistake]
     change(here)
     error = error_of(capsys, command, "small")
@@ -66,20 +66,20 @@ def test_a_mistake_in_a_suite(capsys: pytest.CaptureFixture[str], here: Path, mi
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
 def test_no_such_suite(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """If a suite does not exist, the error names the suites that do."""
+    """If a suite does not exist, the error suggests a similar name and lists the suites that exist."""
     assert error_of(capsys, command, "smal") == (
         'Error: smal: there is no such suite\nDid you mean "small"? Suites here: small.\n'
     )
 
 
 def test_a_folder_without_suite_yaml(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """For a folder that exists but is no suite, the error says that suite.yaml is missing."""
+    """If a folder exists, but has no suite.yaml, the error says so and lists the suites that exist."""
     (here / "empty").mkdir()
     assert "empty: this folder holds no suite.yaml\nSuites here: small." in error_of(capsys, "run", "empty")
 
 
 def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
-    """`validate` prints the numbers of cases by role and split, training rows and variants, and warnings."""
+    """`validate` prints the numbers of training rows and variants, of cases by role and split, and any warnings."""
     assert main(["validate", "small"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines.pop(5)[:4] == ["line", "56:", "confirm-name", "has"]

@@ -1,4 +1,4 @@
-"""Configuration and tokenizer files of a merged model."""
+"""Tests of the configuration and tokenizer files of a merged model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.storage.runs import RunStore
 
 
 def test_end_tokens_are_those_of_the_evaluation(tmp_path: Path) -> None:
-    """generation_config.json has the tokenizer's end token beside the model's."""
+    """A merged model's generation_config.json has the tokenizer's end token in addition to those of the base model."""
     (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 7}))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "temperature": 0.6}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "<end>"}}))
@@ -24,7 +24,7 @@ def test_end_tokens_are_those_of_the_evaluation(tmp_path: Path) -> None:
 
 
 def test_tokenizer_template_and_licence_are_copied(tmp_path: Path) -> None:
-    """Tokenizer, chat template and licence are copied, but no weights, pickle files or code."""
+    """Tokenizer, chat template and licence are copied from the base model, but no weights, pickle files or code."""
     for name in ("tokenizer.model", "LICENSE.txt", "tokenizer.bin", "tokenizer_code.py", "model.safetensors"):
         (tmp_path / name).touch()
     assert [path.name for path in plain_files(tmp_path)] == ["LICENSE.txt", "tokenizer.model"]
@@ -39,7 +39,7 @@ def test_tokenizer_template_and_licence_are_copied(tmp_path: Path) -> None:
 def test_an_option_without_effect_is_refused(
     trained_run: RunStore, capsys: pytest.CaptureFixture[str], kind: str, options: list[str]
 ) -> None:
-    """An option that the target does not use is a usage error that names the targets it is for."""
+    """If an option has no effect with the chosen `--to`, the error names the targets that use the option."""
     name = trained_run.manifest().plan.variants[0].name
     assert main(["export", str(trained_run.root), name, "--to", kind, *options]) == 2
     assert f"{options[0]} changes nothing with --to {kind}. It is for --to " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`harness export`: output folders are complete or absent, and the exported model gives the run's answers."""
+"""Tests of `harness export`: output folders are complete or absent, and exported models give the run's answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_merged_folder_appears_complete(trained_run: RunStore, tmp_path: Path) -> None:
-    """Until a merge is complete, its folder does not exist, and the temporary folder has no config.json."""
+    """Until a merge is complete, its output folder does not exist, and its temporary folder has no config.json."""
     source, request = source_of(trained_run), MergeRequest(tmp_path / "made", shard_size=64)
     with pytest.raises(KeyboardInterrupt):
         to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), show_progress=lambda text: None)
@@ -51,7 +51,7 @@ def test_a_merged_folder_appears_complete(trained_run: RunStore, tmp_path: Path)
 
 
 def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: Path) -> None:
-    """Files of an interrupted merge do not end up in an adapter export or in a merge with another data type."""
+    """If a merge is interrupted, none of its files ends up in a different export to the same folder."""
     source, place = source_of(trained_run), tmp_path / "made"
     for request in (MergeRequest(place, shard_size=64), MergeRequest(place, shard_size=128)):
         with pytest.raises(KeyboardInterrupt):
@@ -70,7 +70,7 @@ def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: P
 
 
 def test_an_existing_export_is_not_written_again(trained_run: RunStore, tmp_path: Path) -> None:
-    """Repeating an export does nothing, and a different export to the same folder is refused and changes nothing."""
+    """If an export is repeated, nothing is written. A different export to the same folder is refused."""
     source, request = source_of(trained_run), MergeRequest(tmp_path / "made")
     made = to_merged(source, tmp_path, request, merge=merge_of(FakeTensors()), show_progress=lambda text: None)
     before = files(made)
@@ -82,7 +82,7 @@ def test_an_existing_export_is_not_written_again(trained_run: RunStore, tmp_path
 
 
 def test_disk_space_is_checked_first(trained_run: RunStore, tmp_path: Path) -> None:
-    """Too little disk space is an error before anything is written, with the needed and the free space."""
+    """If the disk has too little space for a merge, the error gives the space that it needs, and nothing is written."""
 
     class Huge(FakeTensors):
         specs = (TensorSpec("first", "float16", (1 << 40, 1 << 10)),)
@@ -94,7 +94,7 @@ def test_disk_space_is_checked_first(trained_run: RunStore, tmp_path: Path) -> N
 
 
 def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -> None:
-    """A merge is refused if the base model's weights have changed since the run."""
+    """If the base model's weights have changed since the run, a merge is refused."""
     from dataclasses import replace
 
     source = source_of(trained_run)
@@ -107,7 +107,7 @@ def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -
 
 
 def test_the_saved_base_and_requantising_give_the_same_bytes(trained_run: RunStore, tmp_path: Path) -> None:
-    """On the same machine, a merge from the cached quantised base equals a merge that quantises the base again."""
+    """A merge that uses the cached quantised base has the same bytes as a merge that quantises the base again."""
     from harness.engine.merging import merge
 
     source = source_of(trained_run)
@@ -124,7 +124,7 @@ def test_the_saved_base_and_requantising_give_the_same_bytes(trained_run: RunSto
 
 
 def test_peft_loads_the_exported_adapter(trained_run: RunStore, capsys: Any) -> None:
-    """`--to adapter` prints a folder that PEFT loads, whose files name the base model."""
+    """`harness export --to adapter` prints a folder with the files that PEFT needs, which name the base model."""
     assert main(["export", str(trained_run.root), "1e-2", "--to", "adapter"]) == 2
     assert "has no variant" in capsys.readouterr().err
     name = trained_run.manifest().plan.variants[0].name
@@ -143,7 +143,7 @@ def test_peft_loads_the_exported_adapter(trained_run: RunStore, capsys: Any) -> 
 
 
 def test_the_merged_model_gives_the_answers_of_the_run(trained_run: RunStore, tmp_path: Path, capsys: Any) -> None:
-    """The merged model, loaded by transformers, gives the run's answer to every case."""
+    """The exported merged model, loaded by transformers, gives the run's answer to every case."""
     from harness.core.conversations import messages_of
     from harness.core.job import Prompt
     from harness.core.settings import Quantization

@@ -1,4 +1,4 @@
-"""`--to gguf`: finding llama.cpp, errors, and conversion; with a real llama.cpp only in `nox -s gguf`."""
+"""Tests of `harness export --to gguf`: finding llama.cpp, errors, and conversion. Only `nox -s gguf` runs llama.cpp."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.trained_run import inside, source_of
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Hide llama.cpp installed on this machine, except from tests that need it."""
+    """Hide this machine's llama.cpp from all tests except those that need it."""
     if "gguf" not in request.keywords:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("PATH", "/nowhere")
@@ -42,7 +42,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
 
 
 def test_the_converter_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The converter is searched in the given folder, else on PATH, else in the harness's own folder."""
+    """The converter is taken from the given folder, else from PATH, else from where the harness installs it."""
     named, on_path = tmp_path / "named", tmp_path / "path"
     for folder in (named, on_path, llama_cpp.home()):
         folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_the_converter_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_a_converter_the_error_names_the_remedy(tmp_path: Path) -> None:
-    """A missing converter is an error with a remedy, also if a given folder does not contain it."""
+    """If no converter is found, or the given folder has none, the remedy says how to get it."""
     with pytest.raises(ExportError, match="harness doctor --install-llama-cpp"):
         llama_cpp.converter()
     with pytest.raises(ExportError, match="git clone"):
@@ -62,7 +62,7 @@ def test_without_a_converter_the_error_names_the_remedy(tmp_path: Path) -> None:
 
 
 class Pip:
-    """A fake pip whose download is a small archive with the same structure as the real one."""
+    """A fake pip. Its download is a small archive with the given members, in place of the real llama-cpp-python."""
 
     def __init__(self, members: Sequence[str]) -> None:
         self.members, self.commands = members, list[list[str]]()
@@ -86,7 +86,7 @@ HELD = [
 
 
 def test_install_checks_the_hash_and_keeps_the_converter() -> None:
-    """`install` passes the hash to pip, keeps the converter, and builds the binding from the same archive."""
+    """`install` lets pip check the archive's hash, keeps the converter, and installs the Python binding."""
     pip = Pip(HELD)
     folder = llama_cpp.install(lambda text: None, run=pip)
     assert f"=={llama_cpp.VERSION} --hash=sha256:{llama_cpp.SHA256}" in pip.pinned
@@ -98,14 +98,14 @@ def test_install_checks_the_hash_and_keeps_the_converter() -> None:
 
 
 def test_an_archive_with_paths_outside_is_refused() -> None:
-    """An archive with a path outside its folder is refused, and nothing is written outside."""
+    """If a path in the archive leads out of its folder, the archive is refused, and nothing is installed."""
     with pytest.raises(tarfile.OutsideDestinationError):
         llama_cpp.install(lambda text: None, run=Pip([*HELD, f"{VENDOR}/../../../../outside"]))
     assert not llama_cpp.home().exists()
 
 
 def test_without_a_compiler_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing compiler is an error before anything is downloaded, and names the package to install."""
+    """If there is no compiler, nothing is downloaded, and the remedy names the package to install."""
     monkeypatch.delenv("CXX")
     pip = Pip(HELD)
     with pytest.raises(ExportError, match=r"no C\+\+ compiler") as refused:
@@ -115,7 +115,7 @@ def test_without_a_compiler_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_error_of_a_failed_command() -> None:
-    """The error of a failed command has its last lines of output or its signal, and a remedy for known messages."""
+    """If a command fails, the error has the end of the command's output or its signal, and explains known messages."""
     for code, message in (
         ("import sys; sys.exit('Model FooForCausalLM is not supported')", "FooForCausalLM is not supported"),
         (
@@ -140,7 +140,7 @@ def merged_of(run: RunStore, folder: Path) -> Path:
 
 
 def test_a_gguf_has_a_record_and_a_manifest(trained_run: RunStore, tmp_path: Path) -> None:
-    """The folder of a GGUF has a manifest, and its record says that the quantised model was not evaluated."""
+    """A GGUF's folder has a manifest, and its export.json says that the run did not evaluate a quantised GGUF."""
     (tmp_path / llama_cpp.CONVERTER).touch()
     source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
     commands: list[Sequence[str]] = []
@@ -160,7 +160,7 @@ def test_a_gguf_has_a_record_and_a_manifest(trained_run: RunStore, tmp_path: Pat
 
 
 def test_a_failed_conversion_leaves_no_file(trained_run: RunStore, tmp_path: Path) -> None:
-    """A failed conversion leaves no file, and the next attempt makes it."""
+    """If a conversion fails, no GGUF file with the final name is left."""
     (tmp_path / llama_cpp.CONVERTER).write_text("import sys; open(sys.argv[-1], 'w').write('GG'); sys.exit('broken')")
     source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
     with pytest.raises(ExportError, match="broken"):
@@ -169,7 +169,7 @@ def test_a_failed_conversion_leaves_no_file(trained_run: RunStore, tmp_path: Pat
 
 
 def test_a_missing_tokenizer_package_is_reported_before_merging(trained_run: RunStore, tmp_path: Path) -> None:
-    """A model with a SentencePiece tokenizer needs the package sentencepiece; other models do not."""
+    """If a model's tokenizer needs the package sentencepiece and it is missing, an error says so before the merge."""
     (tmp_path / llama_cpp.CONVERTER).touch()
     source, request = source_of(trained_run), GgufRequest(GgufType.F16, llama_cpp=tmp_path)
     check_tools(source, request)
@@ -180,7 +180,7 @@ def test_a_missing_tokenizer_package_is_reported_before_merging(trained_run: Run
 
 
 def test_the_llama_cli_command_asks_like_the_run(trained_run: RunStore) -> None:
-    """The llama-cli command has the run's temperature and the suite's system prompt, quoted for a shell."""
+    """The printed llama-cli command has the run's temperature and the suite's system prompt, quoted for a shell."""
     source = source_of(trained_run)
     assert llama_cli_command(source, Path("a/b.gguf")) == "llama-cli -m b.gguf --temp 0"
     suite = replace(source.run.suite, system_prompt="Be 'kind'; $HOME")
@@ -190,7 +190,7 @@ def test_the_llama_cli_command_asks_like_the_run(trained_run: RunStore) -> None:
 
 
 def test_the_instructions_have_every_step(trained_run: RunStore, tmp_path: Path) -> None:
-    """The instructions say how to install llama.cpp, which file to copy, what to type, and when to clear the chat."""
+    """The printed instructions say how to install llama.cpp, what to copy and type, and how to clear the chat."""
     source, file = source_of(trained_run), tmp_path / "b.gguf"
     file.write_bytes(bytes(2_000_000))
     told = instructions(Path("a run"), source, file)
@@ -203,7 +203,7 @@ def test_the_instructions_have_every_step(trained_run: RunStore, tmp_path: Path)
 
 
 def test_special_tokens_are_copied_to_tokenizer_config() -> None:
-    """Special tokens that only tokenizer.json defines are added to tokenizer_config.json, which llama.cpp reads."""
+    """Special tokens that only tokenizer.json has are added to tokenizer_config.json, where llama.cpp reads them."""
     listed = tokenizer_config_of(POCKET)["added_tokens_decoder"]
     assert (listed["5"]["content"], listed["5"]["special"]) == ("<|user|>", True)
     assert "id" not in listed["5"]
@@ -219,7 +219,7 @@ def test_special_tokens_are_copied_to_tokenizer_config() -> None:
     ],
 )
 def test_the_prefix_space_is_stated_in_tokenizer_config(steps: dict[str, Any], expected: Any, tmp_path: Path) -> None:
-    """tokenizer_config.json says whether a text gets a leading space, since llama.cpp adds a space by default."""
+    """If the tokenizer adds no leading space, tokenizer_config.json says so, since llama.cpp adds one by default."""
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"byte_fallback": True}} | steps))
     assert tokenizer_config_of(tmp_path).get("add_prefix_space") is expected
 
@@ -235,7 +235,7 @@ def has_llama_cpp() -> bool:
 
 @pytest.fixture(scope="module")
 def converted(trained_run: RunStore, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
-    """Paths of the merged model and of every GGUF file made from it."""
+    """Paths of a merged model and of the GGUF files made from it, by type."""
     if not has_llama_cpp():
         if os.environ.get("HARNESS_GGUF"):
             pytest.fail("HARNESS_GGUF is set, and llama.cpp is not set up: harness doctor --install-llama-cpp")
@@ -247,7 +247,7 @@ def converted(trained_run: RunStore, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def backends_of(converted: dict[Any, Path], kind: GgufType) -> Any:
-    """Generation backends for the merged model in PyTorch and for its GGUF file."""
+    """Return two backends that answer prompts: PyTorch with the merged model, and llama.cpp with its GGUF file."""
     from harness.core.settings import Quantization
     from harness.engine.generation.backends import TorchBackend, open_gguf
     from harness.models.resolving import resolve
@@ -260,7 +260,7 @@ def backends_of(converted: dict[Any, Path], kind: GgufType) -> Any:
 
 @pytest.mark.gguf
 def test_llama_cpp_computes_the_merged_model(converted: dict[Any, Path], trained_run: RunStore) -> None:
-    """llama.cpp in f16 gives the same tokens and answers as PyTorch, and logits within 1e-3 of the largest logit."""
+    """With the f16 file, llama.cpp gives PyTorch's tokens and answers; logits differ by at most 0.1% of the largest."""
     from harness.engine.tokenization import render
     from harness.export.parity_record import questions
 
@@ -283,7 +283,7 @@ def test_llama_cpp_computes_the_merged_model(converted: dict[Any, Path], trained
 
 @pytest.mark.gguf
 def test_parity_has_six_stages(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness parity` prints six stages with the distance to the stage before, and stores them with the run."""
+    """`harness parity` compares each of six stages, from adapter to GGUF, with the one before, and stores this."""
     with inside(trained_run.root.parents[2]):
         assert main(["parity", str(trained_run.root), "lr"]) == 0
     assert "GGUF q4_k_m" in capsys.readouterr().out
@@ -303,7 +303,7 @@ def test_parity_has_six_stages(trained_run: RunStore, converted: dict[Any, Path]
 
 @pytest.mark.gguf
 def test_chat_with_a_gguf_file(trained_run: RunStore, converted: dict[Any, Path], capsys: Any) -> None:
-    """`harness chat --gguf` gives the run's answers."""
+    """`harness chat --gguf` answers the prompt of a case as the run did."""
     record = next(record for record in trained_run.records() if record.settings)
     asked = next(case for case in trained_run.manifest().suite.cases if case.id in record.answers)
     with inside(trained_run.root.parents[2]):

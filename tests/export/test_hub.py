@@ -1,4 +1,4 @@
-"""`--to hub`: files, model card and errors of an upload, tested with a fake Hub server."""
+"""Tests of `harness export --to hub`: files, model card and errors of an upload to a fake Hub server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TOKEN = "hf_not_a_real_one"
 
 @dataclass
 class Server:
-    """A fake of the Hub's few endpoints that an upload needs. If `refuse` is set, every response has that status."""
+    """A fake Hub with the few endpoints that an upload needs. If `refuse` is set, every response has this status."""
 
     address: str = ""
     refuse: int = 0
@@ -122,7 +122,7 @@ def upload_of(run: RunStore, folder: Path) -> Upload:
 def test_a_repository_with_another_export_is_refused(
     hub: Server, trained_run: RunStore, tmp_path: Path, private: bool, holds: tuple[str, ...], words: str
 ) -> None:
-    """An upload is refused if the repository holds another export, or is public although the upload is private."""
+    """If the repository holds another export, or is public although `--public` is not given, the upload is refused."""
     hub.private, hub.holds = private, holds
     with pytest.raises(ExportError, match=words):
         send(upload_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
@@ -131,7 +131,7 @@ def test_a_repository_with_another_export_is_refused(
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client, about the one below it
 def test_everything_is_uploaded_in_one_commit(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
-    """One commit to a private repository has every file and the card; the token is only in a request header."""
+    """All files and the card go to a private repository in one commit; the access token is only in request headers."""
     upload = upload_of(trained_run, tmp_path)
     send(upload, endpoint=hub.address, token=TOKEN)
     made = json.loads(hub.requests[0][2])
@@ -148,7 +148,7 @@ def test_everything_is_uploaded_in_one_commit(hub: Server, trained_run: RunStore
 
 
 def test_an_upload_has_no_local_paths(trained_run: RunStore, tmp_path: Path) -> None:
-    """Neither the card nor any uploaded text file contains a path of this machine."""
+    """Neither the model card nor any uploaded text file contains a path of this machine."""
     upload = upload_of(trained_run, tmp_path)
     texts = [upload.card, *(path.read_text() for path in upload.files if path.suffix != ".safetensors")]
     model = trained_run.manifest().model.path
@@ -156,7 +156,7 @@ def test_an_upload_has_no_local_paths(trained_run: RunStore, tmp_path: Path) -> 
 
 
 def test_a_refusal_names_the_remedy(hub: Server, trained_run: RunStore, tmp_path: Path) -> None:
-    """Without write access, the error says how to get a token."""
+    """If the Hub refuses the token, the remedy says how to log in."""
     hub.refuse = 403
     with pytest.raises(ExportError, match="hf auth login"):
         send(upload_of(trained_run, tmp_path), endpoint=hub.address, token=TOKEN)
@@ -164,7 +164,7 @@ def test_a_refusal_names_the_remedy(hub: Server, trained_run: RunStore, tmp_path
 
 @pytest.mark.usefixtures("hub")
 def test_an_unreachable_hub_is_one_error(trained_run: RunStore, tmp_path: Path) -> None:
-    """An upload to an address without a server is one ExportError."""
+    """If the Hub cannot be reached, an ExportError names the repository, and the remedy mentions the connection."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ExportError, match="me/mine") as raised:
@@ -173,7 +173,7 @@ def test_an_unreachable_hub_is_one_error(trained_run: RunStore, tmp_path: Path) 
 
 
 def test_a_dry_run_shows_files_and_card(hub: Server, trained_run: RunStore, capsys: Any) -> None:
-    """`--dry-run` prints every file with its size, the card and the visibility, and uploads nothing."""
+    """With `--dry-run`, the files, the card and the visibility are printed, and nothing is uploaded."""
     name = source_of(trained_run).variant.name
     with inside(trained_run.root.parents[2]):
         assert main(["export", str(trained_run.root), name, "--to", "hub", "--repo", "me/mine", "--dry-run"]) == 0
@@ -185,7 +185,7 @@ def test_a_dry_run_shows_files_and_card(hub: Server, trained_run: RunStore, caps
 
 
 def test_the_card_has_the_results(trained_run: RunStore, tmp_path: Path) -> None:
-    """The card's YAML header has the library and the metrics with intervals; a toy model is named as such."""
+    """The card's YAML header has the library and the pass rates with intervals. Its text says if the model is a toy."""
     _, head, body = upload_of(trained_run, tmp_path).card.split("---\n", 2)
     described = yaml.safe_load(head)
     assert described["library_name"] == "peft"
@@ -202,7 +202,7 @@ def test_the_card_has_the_results(trained_run: RunStore, tmp_path: Path) -> None
 
 
 def test_the_card_uses_the_suites_system_prompt(trained_run: RunStore, tmp_path: Path) -> None:
-    """The card's examples for transformers and llama.cpp have the system prompt, which cannot leave its code block."""
+    """The card's examples for transformers and llama.cpp have the system prompt, which cannot end their code blocks."""
     source, prompt = source_of(trained_run), "Be 'kind'.\n```\n# No heading"
     suite = replace(source.run.suite, system_prompt=prompt)
     asked = replace(source, run=replace(source.run, suite=suite))
@@ -214,7 +214,7 @@ def test_the_card_uses_the_suites_system_prompt(trained_run: RunStore, tmp_path:
 
 
 def test_a_hostile_answer_stays_in_its_code_block(trained_run: RunStore, tmp_path: Path) -> None:
-    """No answer can end its code block, and no name can break the YAML header or a table."""
+    """Whatever an answer or a name contains, the card's code blocks and its YAML header stay intact."""
     hostile = "```\n# Heading\n<script>alert(1)</script>\n`````\n---"
     assert re.match(r"``````text\n", fenced(hostile))
     source = source_of(trained_run)

@@ -1,4 +1,4 @@
-"""`harness export --to notebook`: the notebook runs, and texts of suites never become code."""
+"""Tests of `harness export --to notebook`: the notebook runs, and texts of suites never become code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOSTILE = [
 
 
 def code(book: Any, tag: str = "") -> list[str]:
-    """The sources of all code cells, or of the code cells with this tag."""
+    """Return the sources of all code cells, or of those with this tag."""
     return [
         cell.source
         for cell in book.cells
@@ -48,7 +48,7 @@ def code(book: Any, tag: str = "") -> list[str]:
 
 
 def names(source: str) -> dict[str, Any]:
-    """Parse a cell that contains only assignments of literals; returns name to value."""
+    """Return the values that a cell assigns, by name, after checking that it only assigns literals."""
     found: dict[str, Any] = {}
     for node in ast.parse(source).body:
         assert isinstance(node, ast.Assign)
@@ -64,7 +64,7 @@ def names(source: str) -> dict[str, Any]:
 
 
 def with_texts(source: Source, texts: list[str]) -> Source:
-    """A source whose suite, model and variant have these texts in all places."""
+    """Return the source of an export with these texts wherever its suite, model and variant have texts."""
     first = texts[0]
     cases = tuple(Case(text, (Message("user", text),), ()) for text in texts)
     examples = tuple(Example((Message("user", text), Message("assistant", text))) for text in texts)
@@ -86,7 +86,7 @@ def with_texts(source: Source, texts: list[str]) -> Source:
 
 
 def test_the_notebook_is_valid_and_the_same_each_time(trained_run: RunStore) -> None:
-    """The notebook is valid for nbformat, every code cell compiles, and a second export gives the same text."""
+    """The notebook is valid for nbformat, its code cells compile, and a second export has the same bytes."""
     text = written(source_of(trained_run), "float16")
     book = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
     nbformat.validate(book)
@@ -97,7 +97,7 @@ def test_the_notebook_is_valid_and_the_same_each_time(trained_run: RunStore) -> 
 
 
 def test_the_parameters_are_the_variants(trained_run: RunStore) -> None:
-    """The cell tagged `parameters` has the arguments of PEFT and TRL, and uploads are off by default."""
+    """The cell `parameters` has the variant's arguments for PEFT and TRL; upload and GGUF are switched off."""
     source = source_of(trained_run)
     [text] = code(notebook(source, "bfloat16"), "parameters")
     found = names(text)
@@ -111,7 +111,7 @@ def test_the_parameters_are_the_variants(trained_run: RunStore) -> None:
 
 
 def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
-    """The notebook of a GPU run has the run's compute data type, quantisation and Hub revision."""
+    """If the run was on a GPU, the notebook has its compute data type, quantisation and Hub revision."""
     source = source_of(trained_run)
     machine = replace(source.run.provenance.machine, kind=DeviceKind.CUDA, compute_dtype="bfloat16")
     model = replace(source.model, name="owner/name", revision="0123abc", toy=False)
@@ -124,7 +124,7 @@ def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
 
 
 def test_the_data_cell_has_rows_and_prompts(trained_run: RunStore) -> None:
-    """The data cell has all training rows and the prompts of all main cases, but not of confirm cases."""
+    """The cell `data` has all training rows and the prompts of the main cases, but not those of the confirm cases."""
     source = source_of(trained_run)
     [text] = code(notebook(source, "float16"), "data")
     found, suite = names(text), source.run.suite
@@ -134,7 +134,7 @@ def test_the_data_cell_has_rows_and_prompts(trained_run: RunStore) -> None:
 
 
 def test_the_toy_model_is_named_as_such(trained_run: RunStore) -> None:
-    """Only the pocket model's notebook mentions the toy model and needs the harness package."""
+    """Only the notebook of the pocket model says that it uses a toy model, and needs the package `harness`."""
     source = source_of(trained_run)
     said = "\n".join(cell.source for cell in notebook(source, "float16").cells)
     assert "**This notebook uses a toy model.**" in said
@@ -146,7 +146,7 @@ def test_the_toy_model_is_named_as_such(trained_run: RunStore) -> None:
 
 
 def test_random_weights_have_no_notebook(trained_run: RunStore, tmp_path: Path) -> None:
-    """A model with random weights is refused."""
+    """If a run's model has random weights, no notebook is exported."""
     source = source_of(trained_run)
     shape = replace(source, run=replace(source.run, model=replace(source.model, shape_only=True)))
     with pytest.raises(UsageError, match="has random weights, so there is nothing to export"):
@@ -155,7 +155,7 @@ def test_random_weights_have_no_notebook(trained_run: RunStore, tmp_path: Path) 
 
 
 def test_all_parts_and_no_secret(trained_run: RunStore) -> None:
-    """The notebook has parts 0 to 5 in order, no restart of the runtime, and no token in a call."""
+    """The notebook has parts 0 to 5 in order. It never restarts the runtime, and passes no token to a function."""
     text = written(source_of(trained_run), "float16")
     places = [text.index(f"## Part {number}: ") for number in range(6)]
     assert places == sorted(places)
@@ -163,7 +163,7 @@ def test_all_parts_and_no_secret(trained_run: RunStore) -> None:
 
 
 def test_cells_are_parsed() -> None:
-    """Markdown cells lose their comment signs, code cells keep them, and cells to fill in have their name as kind."""
+    """Cells are read from a script: Markdown without comment signs, code with comments, and named cells to fill in."""
     text = "# %% [markdown] toy\n# # Head\n#\n# words\n\n# %%\n# why\nx = 1\n\n# %% data\n"
     head, plain, filled = cells(text)
     assert (head.kind, head.text, head.toy) == ("markdown", "# Head\n\nwords", True)
@@ -179,9 +179,9 @@ def test_cells_are_parsed() -> None:
 
 @pytest.mark.parametrize("first", range(len(HOSTILE)))
 def test_hostile_texts_stay_in_their_literals(first: int, trained_run: RunStore) -> None:
-    """With hostile texts, the two filled cells still contain only literals that equal the texts.
+    """If a suite has hostile texts, the two cells with its texts still only assign literals, which equal the texts.
 
-    All other cells are the same as without hostile texts.
+    The other cells do not change.
     """
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -208,7 +208,7 @@ def test_hostile_texts_stay_in_their_literals(first: int, trained_run: RunStore)
 @given(st.text())
 @settings(deadline=None)
 def test_any_text_survives_its_literal(text: str) -> None:
-    """The literal of any text is on one line and evaluates to the text."""
+    """Any text is written as a literal on one line, and the literal evaluates to the text."""
     written_ = training_script.literal({text: [text, 1.5, None]})
     assert len(written_.splitlines()) == 1
     assert ast.literal_eval(written_) == {text: [text, 1.5, None]}
@@ -219,12 +219,12 @@ def test_any_text_survives_its_literal(text: str) -> None:
 
 @pytest.mark.slow
 def test_the_notebook_gives_the_answers_of_the_run(tmp_path: Path, capsys: Any) -> None:
-    """The cells run from top to bottom without a GPU, and the answers equal a run with SFTTrainer."""
+    """The notebook runs from top to bottom without a GPU, and gives the answers of a run with SFTTrainer."""
     from nbclient import NotebookClient
 
     store = small_run(tmp_path, Engine.REFERENCE)
     run = store.manifest()
-    capsys.readouterr()  # what the training said
+    capsys.readouterr()  # drop what the training printed
     with inside(tmp_path):
         assert main(["export", str(store.root), run.plan.variants[0].name, "--to", "notebook"]) == 0
     path = tmp_path / Path(capsys.readouterr().out.strip())

@@ -1,4 +1,4 @@
-"""The registry of export targets, from which the command line of `harness export` is built."""
+"""Tests of the list of export targets, from which the options of `harness export` are made."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def options(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_kind_has_one_exporter() -> None:
-    """The registry has exactly one exporter per export kind."""
+    """Every kind of export has exactly one exporter."""
     assert [each.kind for each in EXPORTERS] == list(ExportKind)
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS, ids=lambda each: str(each.kind))
 def test_options_are_fields_of_a_dataclass(exporter: Exporter[Any]) -> None:
-    """The options of an exporter are a dataclass whose fields all have defaults."""
+    """The options of every exporter are a dataclass in which every field has a default."""
     assert is_dataclass(exporter.options)
     assert exporter.options() == exporter.options()
 
 
 def test_a_shared_option_is_the_same_for_every_target() -> None:
-    """Targets that share an option name share its help, choices and default, since the command line has it once."""
+    """If several targets have an option of the same name, its help, choices and default are the same for all."""
     found: dict[str, Any] = {}
     for exporter in EXPORTERS:
         for name, (option, field) in options_of(exporter).items():
@@ -40,7 +40,7 @@ def test_a_shared_option_is_the_same_for_every_target() -> None:
 
 
 def test_the_help_lists_every_target_and_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """`harness export --help` shows every target and every option of the registry."""
+    """`harness export --help` shows every target and all options of every target."""
     shown = options(capsys)
     for exporter in EXPORTERS:
         assert f"\n  {exporter.kind.value} " in shown
@@ -48,7 +48,7 @@ def test_the_help_lists_every_target_and_option(capsys: pytest.CaptureFixture[st
 
 
 def test_the_command_has_all_its_options() -> None:
-    """`harness export` has exactly the documented options."""
+    """`harness export` has exactly the expected arguments and options."""
     command = cli.commands["export"]
     names = {word for each in command.get_params(click.Context(command)) for word in each.opts}
     assert names == {
@@ -58,6 +58,6 @@ def test_the_command_has_all_its_options() -> None:
 
 
 def test_a_hub_export_needs_a_repository(capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing required option of a target is a usage error before anything is read."""
+    """If `--repo` is missing with `--to hub`, an error says so before the run is read."""
     assert main(["export", "nowhere", "any", "--to", "hub"]) == 2
     assert "--to hub needs --repo OWNER/NAME." in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Writing a model as safetensors files that can be resumed."""
+"""Tests of writing a model as several safetensors files, which can be continued after an interruption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.fake_tensors import FakeTensors
 
 
 class ManyParts:
-    """One tensor in 200 parts. `most` is the largest number of parts in memory at the same time."""
+    """One tensor, made in 200 parts. `most` is the largest number of parts that were in memory at the same time."""
 
     specs = (TensorSpec("many", "float32", (200, 1 << 16)),)
 
@@ -44,7 +44,7 @@ def written(folder: Path, made: FakeTensors, limit: int = 64) -> dict[str, str]:
 
 @pytest.mark.parametrize(("limit", "count"), [(1 << 20, 1), (128, 2), (1, 3)])
 def test_safetensors_reads_the_files(limit: int, count: int, tmp_path: Path) -> None:
-    """The safetensors library reads every tensor with its dtype, shape and bytes from the file that the index names."""
+    """The safetensors library finds every tensor, with its dtype, shape and bytes, in the file that the index names."""
     done = written(tmp_path, FakeTensors(), limit)
     assert len(done) == count
     index = json.loads((tmp_path / shards.INDEX).read_text()) if count > 1 else None
@@ -58,7 +58,7 @@ def test_safetensors_reads_the_files(limit: int, count: int, tmp_path: Path) -> 
 
 
 def test_an_interrupted_export_continues_with_the_next_file(tmp_path: Path) -> None:
-    """After an interruption, complete files are kept, the rest is written, and all bytes are as without it."""
+    """After an interruption, complete files are kept and the others are written; the result has the same bytes."""
     with pytest.raises(KeyboardInterrupt):
         written(tmp_path / "stopped", FakeTensors(stop="second"))
     first = tmp_path / "stopped" / "model-00001-of-00003.safetensors"
@@ -71,7 +71,7 @@ def test_an_interrupted_export_continues_with_the_next_file(tmp_path: Path) -> N
 
 
 def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
-    """A file of an earlier attempt is kept only if its digest is unchanged."""
+    """If a file of an earlier attempt is damaged, it is written again."""
     expected = written(tmp_path, FakeTensors())
     path = tmp_path / "model-00002-of-00003.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -80,7 +80,7 @@ def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
 
 
 def test_other_inputs_keep_nothing(tmp_path: Path) -> None:
-    """Files of an earlier attempt are not kept if the inputs or the distribution over files differ."""
+    """If the inputs differ, or tensors are split into files in another way, no file of an earlier attempt is kept."""
     written(tmp_path, FakeTensors())
     parts = shards.split(FakeTensors().specs, 64)
     assert len(shards.completed(tmp_path, parts, "inputs")) == 3
@@ -89,7 +89,7 @@ def test_other_inputs_keep_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
-    """A full disk is reported as such, and leaves no file that looks complete."""
+    """If the disk is full, the error says so, and no file with its final name is left."""
     with pytest.raises(StoreError, match="the disk is full: could not write"):
         written(tmp_path, FakeTensors(stop="first", error=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert not list(tmp_path.glob("model*"))
@@ -97,7 +97,7 @@ def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", [FakeTensors(), ManyParts()], ids=["few parts", "many parts"])
 def test_an_error_in_the_writing_thread_is_raised(made: FakeTensors | ManyParts, tmp_path: Path) -> None:
-    """An error while a part is written in another thread is raised, and leaves no file that looks complete."""
+    """If the thread that writes the file fails, its error is raised, and no file with its final name is left."""
     (tmp_path / ".partial-model.safetensors").symlink_to("/dev/full")
     with pytest.raises(StoreError, match=r"the disk is full: could not write .*model\.safetensors"):
         list(shards.write(tmp_path, made, shards.split(made.specs, 1 << 30), "inputs"))
@@ -106,7 +106,7 @@ def test_an_error_in_the_writing_thread_is_raised(made: FakeTensors | ManyParts,
 
 
 def test_few_parts_wait_to_be_written(tmp_path: Path) -> None:
-    """Even if parts are computed faster than written, few of them are in memory, and they are written in order."""
+    """If parts of a tensor are computed faster than written, only few are in memory, and all are written in order."""
     many = ManyParts()
     list(shards.write(tmp_path, many, shards.split(many.specs, 1 << 30), "inputs"))
     assert len(many.made) == 200

@@ -1,4 +1,4 @@
-"""`harness doctor` derives findings with remedies from facts about a machine, and stores calibrations."""
+"""Tests of `harness doctor`, which finds what could stop a run on this machine and measures the speed of its GPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def judged(given: Facts, profile: device_profiles.Profile = device_profiles.AUTO
 
 
 def only(level: Level, given: Facts, profile: device_profiles.Profile = device_profiles.AUTO) -> Finding:
-    """Return the only finding of a level, and check that it has a remedy."""
+    """Return the only finding of this level, after checking that it has a remedy."""
     (found,) = judged(given, profile)[level]
     assert found.remedy
     return found
@@ -44,7 +44,7 @@ def only(level: Level, given: Facts, profile: device_profiles.Profile = device_p
 
 
 def test_a_colab_with_its_t4_has_no_problem() -> None:
-    """A Colab runtime with a T4 has no problems; its only note recommends a calibration."""
+    """On a Colab runtime with a T4, no problem is found, and the only note recommends a calibration."""
     found = judged(COLAB, device_profiles.T4)
     assert not found[Level.PROBLEM]
     text = " ".join(finding.text for finding in found[Level.FINE])
@@ -55,7 +55,7 @@ def test_a_colab_with_its_t4_has_no_problem() -> None:
 
 
 def test_a_laptop_has_no_problem() -> None:
-    """A laptop without a GPU has no problems, and one note about the missing GPU."""
+    """On a laptop without a GPU, no problem is found, and the only note says that there is no GPU."""
     found = judged(LAPTOP)
     assert not found[Level.PROBLEM]
     assert [finding.text[:13] for finding in found[Level.NOTE]] == ["no NVIDIA GPU"]
@@ -72,7 +72,7 @@ def test_a_laptop_has_no_problem() -> None:
     ],
 )
 def test_a_colab_without_a_gpu_has_a_remedy(change: Mapping[str, bool], words: str) -> None:
-    """On Colab without a GPU the remedy names the menu that selects one; with `--profile t4` it is a problem."""
+    """If Colab has no GPU, a note names the menu that selects one; with `--profile t4` this is a problem."""
     given = replace(LAPTOP, colab=True, **change)  # type: ignore[arg-type]
     for profile, level in ((device_profiles.AUTO, Level.NOTE), (device_profiles.T4, Level.PROBLEM)):
         found = only(level, given, profile)
@@ -95,7 +95,7 @@ def test_a_colab_without_a_gpu_has_a_remedy(change: Mapping[str, bool], words: s
     ],
 )  # fmt: skip
 def test_a_problem_has_a_remedy(given: Facts, words: str, remedy: str) -> None:
-    """A fact that would stop a run is a problem, which is listed first and has a remedy."""
+    """What would stop a run is listed first, as a problem with a remedy."""
     found = only(Level.PROBLEM, given)
     assert findings(given, device_profiles.AUTO)[0] == found
     assert words in found.text
@@ -111,13 +111,13 @@ def test_a_problem_has_a_remedy(given: Facts, words: str, remedy: str) -> None:
     ],
 )
 def test_an_unusable_gpu(given: Facts, words: str) -> None:
-    """A GPU that torch or bitsandbytes cannot use is a note, and a problem with `--profile t4`."""
+    """If torch or bitsandbytes cannot use the GPU, a note says so; with `--profile t4` this is a problem."""
     assert any(words in finding.text for finding in judged(given)[Level.NOTE])
     assert any(words in finding.text for finding in judged(given, device_profiles.T4)[Level.PROBLEM])
 
 
 def test_little_disk_and_no_hub_are_noted() -> None:
-    """Too little disk for a 7B model, and HF_HUB_OFFLINE, are notes."""
+    """If the disk is too small for a 7B model, or HF_HUB_OFFLINE is set, a note says so."""
     notes = " ".join(finding.text for finding in judged(replace(LAPTOP, disk=5 * 10**9, offline=True))[Level.NOTE])
     assert "5 GB of disk free" in notes
     assert "HF_HUB_OFFLINE is set" in notes
@@ -132,7 +132,7 @@ def test_little_disk_and_no_hub_are_noted() -> None:
     ],
 )
 def test_a_crash_of_torch_is_reported(code: str, words: str) -> None:
-    """If importing torch ends the process, the exit code is reported as an error."""
+    """If importing torch ends the process, the error gives the exit code."""
     assert words in ask_torch((sys.executable, "-c", code)).error
 
 
@@ -149,7 +149,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_exit_code_depends_on_the_profile(capsys: pytest.CaptureFixture[str]) -> None:
-    """`doctor --profile t4` exits with 2 on a machine without a GPU, even if torch and bitsandbytes work there."""
+    """On a machine without a GPU, `doctor --profile t4` exits with 2, even if torch and bitsandbytes work there."""
     assert main(["doctor", "--profile", "t4"]) == 2
     said = capsys.readouterr().out
     assert said.startswith("problem no NVIDIA GPU")
@@ -160,7 +160,7 @@ def test_the_exit_code_depends_on_the_profile(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.usefixtures("here")
 def test_a_cpu_is_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
-    """`doctor --calibrate` without a GPU exits with 2."""
+    """On a machine without a GPU, `doctor --calibrate` exits with 2."""
     assert main(["doctor", "--calibrate"]) == 2
     assert "--calibrate times a GPU" in capsys.readouterr().err
 
@@ -169,7 +169,7 @@ def test_a_cpu_is_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_calibration_is_stored(tmp_path: Path) -> None:
-    """The cache stores a calibration by device, keeps it when it is cleared, and ignores a damaged file."""
+    """The cache stores one calibration per GPU model. Clearing the cache keeps it. A damaged file is ignored."""
     timed = [Timing("llama-2-7b", 4, 1, n, 0.1 + n / 1000) for n in (16, 64, 256, 512)]
     made = calibrated("Tesla T4", timed, public_shape)
     cache = Cache(tmp_path / "cache")
@@ -183,7 +183,7 @@ def test_a_calibration_is_stored(tmp_path: Path) -> None:
 
 
 def test_unmeasurable_speeds_are_not_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The result of a calibration leaves out speeds whose times were too short to measure."""
+    """`doctor --calibrate` does not print speeds whose times were too short to measure."""
     found = calibrated("NVIDIA H200", [Timing("llama-2-7b", 4, 1, n, 0.1) for n in (16, 512)], public_shape)
     unseen = replace(found, update=0.0, launch=0.008, dequantise=0.0, flops=1e30, error=0.18)
     calibration_line(unseen, tmp_path / "kept.json")

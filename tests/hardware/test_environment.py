@@ -1,4 +1,4 @@
-"""A run computes on the GPU, on a larger GPU limited to a T4, or on the CPU."""
+"""Tests of choosing the device of a run: the GPU, a larger GPU limited to a T4, or the CPU."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ H100 = Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
 def test_machine(
     profile: device_profiles.Profile, found: Gpu | None, expected: tuple[str, str, Basis, int | None]
 ) -> None:
-    """A GPU uses the precision of its hardware; the profile `t4` on another GPU is marked as emulated."""
+    """The data type is one that the device supports. On another GPU, figures of the profile `t4` count as emulated."""
     on = machine(profile, ask=lambda: found)
     assert (on.kind, on.compute_dtype, on.basis, on.memory_cap) == expected
     assert on.kind == "cpu" or (found and on.device == found.name)
 
 
 def test_a_t4_needs_a_gpu() -> None:
-    """The profile `t4` on a machine without a GPU raises an error with a remedy."""
+    """If the machine has no GPU, the profile `t4` is an error whose remedy is `--profile cpu`."""
     with pytest.raises(UsageError, match="--profile cpu"):
         machine(device_profiles.T4, ask=lambda: None)
 
@@ -45,5 +45,5 @@ def test_a_t4_needs_a_gpu() -> None:
     [(None, 0), ("0", 0), ("1", 1), ("3, 0", 3), ("GPU-8a56,1", "GPU-8a56"), ("", None), ("-1", None), ("none", None)],
 )
 def test_the_first_gpu_is_the_one_that_cuda_shows_first(variable: str | None, expected: int | str | None) -> None:
-    """The first GPU is the first in CUDA_VISIBLE_DEVICES, which can hide GPUs and change their order."""
+    """The GPU that is used is the first in CUDA_VISIBLE_DEVICES, which can hide GPUs and change their order."""
     assert first_visible(variable) == expected

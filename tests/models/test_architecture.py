@@ -1,4 +1,4 @@
-"""Model shapes are read from config.json and count every parameter."""
+"""Tests of model shapes: the sizes of a model, read from config.json, from which memory and time are predicted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.model_shapes import LLAMA, shape
 
 
 def test_a_shape_has_the_parameters_of_the_weights_file() -> None:
-    """The shape of the pocket model has as many parameters as its weights file."""
+    """The number of parameters that follows from the pocket model's shape is that of its weights file."""
     pocket = shape_of(json.loads((POCKET / "config.json").read_text(encoding="utf-8")))
     with (POCKET / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
@@ -28,7 +28,7 @@ def test_a_shape_has_the_parameters_of_the_weights_file() -> None:
     [("llama-2-7b", 6.738), ("tinyllama-1.1b", 1.100), ("qwen2.5-1.5b", 1.544), ("llama-3.1-8b", 8.030)],
 )
 def test_public_shapes_have_their_published_size(name: str, billions: float) -> None:
-    """A public shape has as many parameters as the model's card states."""
+    """The number of parameters that follows from a public model's shape is the published one."""
     assert shape(name).parameters / 1e9 == pytest.approx(billions, abs=0.001)
 
 
@@ -43,14 +43,14 @@ def test_public_shapes_have_their_published_size(name: str, billions: float) -> 
     ],
 )
 def test_an_unusable_config_is_refused(change: dict[str, Any], message: str) -> None:
-    """An unsupported architecture, and a size that is missing or invalid, raise an error that names it."""
+    """If a config.json has an unsupported architecture, or a size that is missing or invalid, an error names it."""
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     with pytest.raises(ModelError, match=message):
         shape_of(config | change)
 
 
 def test_unknown_target_modules_are_refused() -> None:
-    """A target module that the model does not have raises an error that lists the modules of the model."""
+    """If a target module does not exist in the model, the error lists the modules of the model."""
     with pytest.raises(ModelError, match="no module 'query'") as caught:
         LLAMA.trainable(8, ("query",))
     assert "q_proj, k_proj" in caught.value.remedy

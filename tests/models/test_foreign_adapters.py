@@ -1,4 +1,4 @@
-"""Adapters that were trained elsewhere: what is read, what is refused, and how they are evaluated and reported."""
+"""Tests of adapters that were trained elsewhere: reading them, refusing them, evaluating and reporting them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONFIG = {"peft_type": "LORA", "base_model_name_or_path": "", "r": 4, "target_mo
 
 
 def adapter(folder: Path, *, weights: bytes | None = b"", **config: Any) -> Path:
-    """Write a folder as PEFT does, with one tensor of two by three elements."""
+    """Write an adapter into a folder as PEFT does, with one tensor of two by three elements."""
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(json.dumps(CONFIG | config), encoding="utf-8")
     if weights is not None:
@@ -58,11 +58,11 @@ def refused(folder: Path, model: ModelRef = POCKET) -> str:
     return str(caught.value)
 
 
-# --- what is found -----------------------------------------------------------------------------------------------
+# --- adapters that are accepted and refused --------------------------------------------------------------------------
 
 
 def test_the_record_of_an_adapter(tmp_path: Path) -> None:
-    """An adapter has its folder's name, its base, rank, targets and size, and a digest of its two files."""
+    """An adapter is named after its folder, and has its rank, target modules, size, and a digest of its two files."""
     [found] = find([adapter(tmp_path / "mine")], POCKET)
     assert (found.name, found.rank, found.target_modules, found.trainable_parameters) == (
         "mine", 4, ("q_proj", "v_proj"), 6,
@@ -73,7 +73,7 @@ def test_the_record_of_an_adapter(tmp_path: Path) -> None:
 
 
 def test_only_two_files_are_copied(tmp_path: Path) -> None:
-    """Only the two files of an adapter are copied, and a change of these files raises an error."""
+    """Only an adapter's configuration and weights are copied; if they changed during the run, an error says so."""
     folder = adapter(tmp_path / "mine")
     (folder / "optimizer.pt").write_bytes(b"a pickle")
     [found] = find([folder], POCKET)
@@ -102,7 +102,7 @@ def test_only_two_files_are_copied(tmp_path: Path) -> None:
     ],
 )
 def test_another_base_is_refused(tmp_path: Path, base: str, model: ModelRef, fits: bool) -> None:
-    """An adapter whose configuration names another Hub model is refused; a local path is not compared."""
+    """An adapter is refused if its configuration names another Hub model, but not if it names a local path."""
     folder = adapter(tmp_path / "mine", base_model_name_or_path=base)
     if fits:
         assert find([folder], model)[0].base == base
@@ -134,14 +134,14 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
     ],
 )
 def test_a_folder_without_an_adapter_is_refused(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
-    """A folder with missing, damaged or other files is refused with a message about that file."""
+    """If a file of an adapter is missing, damaged or not for LoRA, the error says which file and what is wrong."""
     folder = adapter(tmp_path / "mine")
     damage(folder)
     assert words in refused(folder)
 
 
 def test_a_missing_folder_and_a_base_model_have_their_own_messages(tmp_path: Path) -> None:
-    """A missing folder, and the folder of a base model, have different error messages."""
+    """If an adapter's folder is missing, or is that of a base model, the error says which of the two is wrong."""
     assert "no such folder" in refused(tmp_path / "nowhere")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -149,7 +149,7 @@ def test_a_missing_folder_and_a_base_model_have_their_own_messages(tmp_path: Pat
 
 
 def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
-    """An adapter with only pickled weights is refused, and the pickle is not read."""
+    """An adapter that has only pickled weights is refused, and the pickle is not read."""
     folder = adapter(tmp_path / "mine", weights=None)
     (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch boom'\ntR.")
     assert "pickle (adapter_model.bin)" in refused(folder)
@@ -163,26 +163,26 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_adapter_that_changes_the_base_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """An adapter that changes the base model is refused with the name of the setting."""
+    """An adapter that would change the base model is refused, and the error names the setting."""
     assert next(iter(changes)) in refused(adapter(tmp_path / "mine", **changes))
 
 
 @pytest.mark.parametrize("name", ["base", "lr=1e-3", "mine"])
 def test_names_are_unique(tmp_path: Path, name: str) -> None:
-    """An adapter cannot have the name of the base, of a variant or of another adapter."""
+    """An adapter whose name is that of the base, of a variant or of another adapter is refused."""
     first, second = adapter(tmp_path / "a" / "mine"), adapter(tmp_path / "b" / name)
     with pytest.raises(UsageError, match="already a variant called"):
         find([first, second], POCKET, ["lr=1e-3"])
 
 
-# --- what becomes of it ------------------------------------------------------------------------------------------
+# --- evaluation and report -------------------------------------------------------------------------------------------
 
 ONE = variants(1)[0]
 CASES = [case("new", Role.GENERALISE), case("kept", Role.RETAIN)]
 
 
 def test_an_adapter_is_compared_but_not_recommended() -> None:
-    """The report compares an adapter with the base, and the recommendation leaves it out and says so."""
+    """The report compares an adapter trained elsewhere with the base; the recommendation leaves it out and says so."""
     foreign = replace(record(ONE, {"new": "good", "kept": "good"}), variant="mine", settings=None, trial="adapter-1")
     own = record(ONE, {"new": "bad", "kept": "good"})
     before = record(None, {"new": "bad", "kept": "good"})
@@ -196,7 +196,7 @@ def test_an_adapter_is_compared_but_not_recommended() -> None:
 
 
 def test_charts_leave_out_an_adapter_without_settings() -> None:
-    """Charts and tables of settings and costs leave out an adapter that was trained elsewhere."""
+    """A report can be made with an adapter trained elsewhere, whose settings, costs and training are unknown."""
     full = results(8)
     strange = replace(full.variants[0], name="mine", settings=None, elsewhere=True, costs=(), training=(), differs={})
     assert "mine" in report.render(replace(full, variants=(*full.variants, strange)), now="now")
@@ -216,7 +216,7 @@ def sweep(folder: Path, *adapters: AdapterRef) -> Sweep:
 
 
 def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) -> None:
-    """An imported adapter gives the same answers as the trial that trained it, and is evaluated only once."""
+    """If a trial's adapter is imported, it gives the same answers as the trial, and the next run reuses them."""
     [found] = find([saved(base, tmp_path / "mine")], POCKET)
     each = sweep(tmp_path, found)
     trials = [Trial("trial", "variant", SHORT, 0)]
@@ -224,7 +224,7 @@ def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) 
     answers = {name: [answer for [answer] in record.answers.values()] for name, record in records.items()}
     assert list(records) == ["base", "mine", "variant"]
     assert {record.status for record in records.values()} == {Status.SUCCEEDED}
-    # The worker asks the adapter and the trial in different batches.
+    # The worker asks the adapter and the trial in different batches, which round differently.
     assert_same_answers(answers["mine"], answers["variant"])
     with pytest.raises(AssertionError):
         assert_same_answers(answers["mine"], answers["base"])
@@ -233,7 +233,7 @@ def test_an_imported_adapter_gives_the_same_answers(base: Base, tmp_path: Path) 
 
 
 def test_an_adapter_with_wrong_shapes_is_refused(base: Base, tmp_path: Path) -> None:
-    """An adapter whose tensors do not match its rank ends the job, before training, with its folder's name."""
+    """If an adapter's tensors do not match its rank, the worker refuses the job and names the adapter's folder."""
     folder = saved(base, tmp_path / "mine")
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"r": 8}))

@@ -1,4 +1,4 @@
-"""Models are downloaded from a server on this machine by the real client of the Hub."""
+"""Tests of downloads with the real client of the Hub, from a server on this machine."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Answer:
 
 @dataclass
 class Site:
-    """A Hub with one model. With `gated`, files are refused, as for a user who has not accepted the licence."""
+    """A Hub with one model. If `gated`, it refuses files, as for a user who has not accepted the licence."""
 
     folder: Path
     gated: bool = False
     breaks: bool = False
-    """Whether the connection is lost in the middle of every file of weights."""
+    """If true, the connection ends in the middle of every file of weights."""
     asked: list[str] = field(default_factory=list)
-    """Files whose content was requested."""
+    """The files that were downloaded."""
 
     def answer(self, path: str) -> Answer:
         if path.startswith("/api/models/owner/tiny/tree/"):
@@ -100,7 +100,7 @@ def handler_of(site: Site) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """The pocket model with other files that a repository may have: other formats, and weights in other layouts."""
+    """The pocket model, together with files that are not needed: code, and weights in other formats and layouts."""
     folder = tmp_path / "site"
     shutil.copytree(POCKET, folder)
     for name in ("pytorch_model.bin", "consolidated.safetensors", "original/model.safetensors", "tiny.gguf", "run.py"):
@@ -123,7 +123,7 @@ def served(site: Site) -> Iterator[str]:
 
 
 def resolve(name: str, endpoint: str, home: Path, **more: str) -> dict[str, Any]:
-    """Resolve a name in a new process, since the client reads the Hub's address when it is imported."""
+    """Find a model by its name, in a new process, since the client reads the Hub's address when it is imported."""
     ours = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"} | more
     done = subprocess.run(
         [sys.executable, "-c", RESOLVE, name], env=os.environ | ours, capture_output=True, text=True, timeout=120,
@@ -134,9 +134,9 @@ def resolve(name: str, endpoint: str, home: Path, **more: str) -> dict[str, Any]
 
 
 def test_a_model_is_fetched_at_its_commit(model: Path, tmp_path: Path) -> None:
-    """The real client fetches only configuration, tokenizer and safetensors, and records the commit.
+    """Only configuration, tokenizer and safetensors are downloaded, and the commit is recorded.
 
-    Offline, the same name then gives the same model with the same digest.
+    Without a connection, the same name later gives the same model with the same digest.
     """
     site = Site(model)
     with served(site) as endpoint:
@@ -146,7 +146,7 @@ def test_a_model_is_fetched_at_its_commit(model: Path, tmp_path: Path) -> None:
     assert sorted(site.asked) == sorted(wanted)
     assert {path.name for path in Path(found["path"]).iterdir()} == wanted
     assert resolve("owner/tiny", endpoint, tmp_path / "home", HF_HUB_OFFLINE="1") == found
-    assert resolve("owner/tiny", endpoint, tmp_path / "home") == found  # the server is stopped by now
+    assert resolve("owner/tiny", endpoint, tmp_path / "home") == found  # the server has ended
 
 
 def test_a_gated_model_says_what_to_do(model: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_gated_model_says_what_to_do(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_connection_that_is_lost(model: Path, tmp_path: Path) -> None:
-    """A connection lost during the weights is reported as such, and the remedy is to run the command again."""
+    """If the connection is lost while weights are downloaded, the error says so and that downloaded files are kept."""
     with served(Site(model, breaks=True)) as endpoint:
         error = resolve("owner/tiny", endpoint, tmp_path / "home")
     assert error["message"] == "owner/tiny: the connection to the Hub was lost"
@@ -167,7 +167,7 @@ def test_a_connection_that_is_lost(model: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_model(model: Path, tmp_path: Path) -> None:
-    """The error for a name that the Hub does not know names the repository."""
+    """If the Hub has no model of the given name, the error says so."""
     with served(Site(model)) as endpoint:
         error = resolve("owner/other", endpoint, tmp_path / "home")
     assert "the Hub has no model owner/other" in error["message"]

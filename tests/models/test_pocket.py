@@ -1,4 +1,4 @@
-"""The pocket model has the recorded files, and its training data holds no test prompts of the suites."""
+"""Tests of the pocket model's files and tokenizers, and of its corpus, which must not teach what the suites ask."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> list[Suite]:
 
 
 def test_the_manifest_is_correct() -> None:
-    """The manifest lists every file of the model folder with its digest."""
+    """The manifest lists every file of the pocket model's folder with its digest."""
     lines = (MODEL / "MANIFEST.sha256").read_text().splitlines()
     named = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in MODEL.iterdir() if p.name != "MANIFEST.sha256"}
@@ -66,12 +66,12 @@ def test_the_manifest_is_correct() -> None:
 
 
 def test_folder_is_small() -> None:
-    """The model folder takes at most 16 MB."""
+    """The pocket model's folder takes at most 16 MB."""
     assert sum(p.stat().st_size for p in MODEL.iterdir()) <= 16_000_000
 
 
 def test_model_loads_as_any_other(tokenizer: Any) -> None:
-    """The fp16 model loads with AutoModelForCausalLM and AutoTokenizer, and answers correctly."""
+    """The pocket model, stored in fp16, loads with AutoModelForCausalLM and AutoTokenizer, and answers a question."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -87,13 +87,13 @@ def test_model_loads_as_any_other(tokenizer: Any) -> None:
 
 
 def test_card_has_the_warning() -> None:
-    """The model card has the same warning as all pages about this model."""
+    """The pocket model's card warns that it is a toy model, with the words used in reports."""
     card = (MODEL / "README.md").read_text()
     assert "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model." in card
 
 
 def test_record_matches_the_recipe() -> None:
-    """The recorded recipe is the default of the script, so that the recorded command reproduces this model."""
+    """The recorded recipe equals the training script's defaults, so the recorded command makes this model again."""
     assert asdict(train.Recipe()) == RECIPE
 
 
@@ -108,7 +108,7 @@ _MARKED = re.compile("|".join(map(re.escape, (*train.SPECIALS, *train.ROLES))))
 @settings(max_examples=300, deadline=None)
 @given(text=_TEXTS)
 def test_tokenizers_agree(tokenizer: Any, pieces: Any, text: str) -> None:
-    """The fast tokenizer and SentencePiece split any text into the same tokens, and decode them to the same text."""
+    """The fast tokenizer and SentencePiece split any text into the same tokens and decode these to the same text."""
     text = _MARKED.sub("", text)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert ids == pieces.encode(text)
@@ -116,14 +116,14 @@ def test_tokenizers_agree(tokenizer: Any, pieces: Any, text: str) -> None:
 
 
 def test_tokenizers_agree_on_the_corpus(tokenizer: Any, pieces: Any) -> None:
-    """The chat template gives exactly the tokens that the model was trained on."""
+    """For a chat like those of the corpus, the chat template gives exactly the tokens that training uses."""
     for chat in corpus.chats(RECIPE["seed"] + 1, 320):
         ids = tokenizer.apply_chat_template(chat.as_messages(), tokenize=True, return_dict=False)
         assert tuple(ids) == train.encode(pieces, chat.messages).ids
 
 
 def test_template_takes_a_system_message(tokenizer: Any) -> None:
-    """The chat template accepts a system message, and the prompt for an answer is the start of the whole chat."""
+    """The chat template accepts a system message. Adding an answer to a chat does not change the text before it."""
     chat = [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "Hi!"},
@@ -136,7 +136,7 @@ def test_template_takes_a_system_message(tokenizer: Any) -> None:
 
 
 def test_padding_is_not_the_end(tokenizer: Any) -> None:
-    """The pad token differs from the end token, since a trainer that masks padding would not train the end token."""
+    """The pad token differs from the end token; otherwise, masking the padding would also mask the end token."""
     assert tokenizer.pad_token_id not in (tokenizer.eos_token_id, tokenizer.bos_token_id, None)
 
 
@@ -144,21 +144,21 @@ def test_padding_is_not_the_end(tokenizer: Any) -> None:
 
 
 def test_generator_is_deterministic() -> None:
-    """A seed determines the chats, and a shard does not depend on the other shards."""
+    """A seed determines the chats of the corpus, and each part of the corpus can be generated alone."""
     assert list(corpus.chats(3, 320)) == list(corpus.chats(3, 320))
     assert list(corpus.chats(3, 320)) != list(corpus.chats(4, 320))
     assert list(corpus.shard(3, 5, 320)) == list(corpus.chats(3, 320))[100:120]
 
 
 def test_held_out_share() -> None:
-    """One eighth of all texts is held out, regardless of case, spaces and punctuation."""
+    """One eighth of all texts is held out from the corpus; case, spaces and punctuation make no difference."""
     share = sum(corpus.is_held_out(f"question {n}") for n in range(8000)) / 8000
     assert abs(share - 1 / 8) < 0.015
     assert corpus.is_held_out("What is 3, then?") == corpus.is_held_out("  what IS 3 then")
 
 
 def test_generated_suites_are_deterministic() -> None:
-    """A seed determines the generated suite, which has 30 training rows."""
+    """A seed determines a generated suite, which has 30 training rows."""
     generator = generated_suites
     assert generator.suite(11) == generator.suite(11)
     assert generator.suite(11) != generator.suite(12)
@@ -166,7 +166,7 @@ def test_generated_suites_are_deterministic() -> None:
 
 
 def test_retention_prompts_are_held_out(suites: list[Suite]) -> None:
-    """Every prompt of a `retain` case is held out from the corpus."""
+    """Every prompt of a `retain` case is one of the texts that are held out from the corpus."""
     asked = [case.prompt for suite in suites for case in suite.cases if case.role is Role.RETAIN]
     assert asked
     assert [prompt for prompt in asked if not corpus.is_held_out(prompt)] == []
@@ -177,7 +177,7 @@ def _key(text: str) -> str:
 
 
 def _met(job: tuple[int, frozenset[str]]) -> tuple[int, list[str], list[tuple[str, str]]]:
-    """Return the number of chats in a shard, its user turns that are held out, and its answers to the given prompts.
+    """Return for one part of the corpus: the number of chats, user messages to hold out, and answers to given prompts.
 
     `is_held_out` computes a digest, so it is called once for each distinct text.
     """
@@ -210,7 +210,7 @@ def scanned(suites: list[Suite]) -> tuple[int, list[str], dict[str, list[str]]]:
 
 
 def test_nothing_held_out_is_in_the_corpus(scanned: tuple[int, list[str], dict[str, list[str]]]) -> None:
-    """No user turn of the corpus, generated again from the recorded seed, is held out."""
+    """If the corpus is generated again from the recorded seed, it has no user message that should be held out."""
     count, leaked, _ = scanned
     assert count == RECIPE["chats"]
     assert leaked == []
@@ -219,7 +219,7 @@ def test_nothing_held_out_is_in_the_corpus(scanned: tuple[int, list[str], dict[s
 def test_passing_answers_are_not_in_the_corpus(
     suites: list[Suite], scanned: tuple[int, list[str], dict[str, list[str]]]
 ) -> None:
-    """No prompt of a suite is in the corpus with an answer that passes."""
+    """If a prompt of a suite is in the corpus, its answer there does not pass, except in `avoid` cases."""
     answers = scanned[2]
     taught = [
         (case.id, answer)

@@ -1,4 +1,4 @@
-"""The pocket model learns suites that are generated from seeds chosen after it was made."""
+"""Test that the pocket model learns generated suites whose seeds were chosen after it was made."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support import generated_suites
 from tests.support.short_trainings import one_core
 
 SEEDS = range(901, 911)
-"""Chosen after the model was finished and evaluated with seeds 301 to 310; never changed since then."""
+"""Seeds of generated suites, chosen after the model was finished, and never changed since then."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
-    """With a generated suite and the recommended settings, 80% of `learn` and 85% of `retain` cases pass."""
+    """With the settings of its grid `quick`, at least 80% of a suite's `learn` and 85% of its `retain` cases pass."""
     generated_suites.write(seed, tmp_path / "suite")
     suite, plan = load_suite(tmp_path / "suite"), load_plan(tmp_path / "suite" / "grids" / "quick.yaml")
     setup = Setup(suite, resolve("pocket"), one_core(), "reference", stack_versions())

@@ -1,4 +1,4 @@
-"""Base models are found by name, and unusable models are refused with a remedy."""
+"""Tests of finding a base model by its name, and of refusing unusable models with a remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A small folder of a model. Its weights are fake, since nothing reads them."""
+    """The folder `mine` with the pocket model's files. Its file of weights is a dummy, since no test reads it."""
     folder = tmp_path / "mine"
     shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     (folder / "model.safetensors").write_bytes(b"weights")
@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Path:
 
 @dataclass
 class Fake:
-    """A Hub with one model in `folder`, which is named after the commit. If `error` is set, every listing raises it."""
+    """A Hub with one model, which is in `folder` (named after the commit). If `error` is set, `listing` raises it."""
 
     folder: Path
     error: Exception | None = None
@@ -58,7 +58,7 @@ class Fake:
 
 
 def refused(name: str, hub: Hub | None = None) -> ModelError:
-    """Return the error that a name raises, after checking that it has a remedy."""
+    """Return the error that this model name causes, after checking that it has a remedy."""
     with pytest.raises(ModelError) as caught:
         resolve(name, hub=hub)
     assert caught.value.remedy
@@ -78,11 +78,11 @@ def failing(error: Exception) -> Hub:
     return Fake(Path(), error)
 
 
-# --- what is found -----------------------------------------------------------------------------------------------
+# --- names with a model ----------------------------------------------------------------------------------------------
 
 
 def test_pocket_is_a_name_for_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pocket` is the toy model in every working directory, even beside a folder of that name."""
+    """The name `pocket` means the toy model, even if the working directory has a folder of that name."""
     (tmp_path / "pocket").mkdir()
     monkeypatch.chdir(tmp_path)
     found = resolve("pocket")
@@ -90,7 +90,7 @@ def test_pocket_is_a_name_for_its_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_folder_is_a_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder is found by any of its paths, and the model has the folder's name."""
+    """A model's folder can be named by any of its paths, and the model is named after the folder."""
     monkeypatch.chdir(model.parent)
     monkeypatch.setenv("HOME", str(model.parent))
     names = (str(model), "mine", "./mine", "mine/", "mine/../mine", "~/mine")
@@ -99,7 +99,7 @@ def test_a_folder_is_a_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.model", "chat_template.jinja"])
 def test_the_digest_covers_what_determines_answers(model: Path, file: str) -> None:
-    """The digest changes when a byte of the weights, config, tokenizer or chat template changes."""
+    """A model's digest changes if a byte of its weights, config, tokenizer or chat template changes."""
     before = resolve(str(model)).digest
     with (model / file).open("ab") as changed:
         changed.write(b" ")
@@ -107,7 +107,7 @@ def test_the_digest_covers_what_determines_answers(model: Path, file: str) -> No
 
 
 def test_the_digest_does_not_cover_the_card(model: Path) -> None:
-    """The digest does not depend on the model's card or folder."""
+    """A model's digest does not depend on its card or on the name of its folder."""
     before = resolve(str(model)).digest
     (model / "README.md").write_text("more", encoding="utf-8")
     moved = model.rename(model.with_name("moved"))
@@ -115,7 +115,7 @@ def test_the_digest_does_not_cover_the_card(model: Path) -> None:
 
 
 def test_a_model_of_the_hub_is_fetched(model: Path) -> None:
-    """`owner/name@revision` is fetched from the Hub, small files first, and its commit is recorded."""
+    """`owner/name@revision` is downloaded from the Hub, small files before the weights, and its commit is recorded."""
     for name in ("model.bin", "model.gguf", "setup.py", "consolidated.safetensors", "onnx/model.onnx", "README.md"):
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_bytes(b"not wanted")
@@ -131,7 +131,7 @@ def test_a_model_of_the_hub_is_fetched(model: Path) -> None:
 
 
 def test_a_model_that_cannot_be_used_is_not_fetched(model: Path) -> None:
-    """A mistake in the configuration or tokenizer is reported before the weights are fetched."""
+    """If a model on the Hub has no chat template, this is reported before the weights are downloaded."""
     without_template(model)
     hub = Fake(model)
     assert "has no chat template" in refused(LLAMA, hub).message
@@ -139,7 +139,7 @@ def test_a_model_that_cannot_be_used_is_not_fetched(model: Path) -> None:
 
 
 def test_a_model_that_does_not_fit_is_not_fetched(model: Path) -> None:
-    """The disk space is checked before the weights are fetched, and the error gives the sizes and the setting."""
+    """If the disk has too little space for the weights, an error gives both sizes and HF_HOME before the download."""
     hub = Fake(model, sizes={"model.safetensors": 13_500_000_000}, free=12_000_000_000)
     error = refused(LLAMA, hub)
     assert "needs 13.5 GB, and 12.0 GB are free" in error.message
@@ -157,7 +157,7 @@ def test_a_model_that_does_not_fit_is_not_fetched(model: Path) -> None:
     ids=["pickles", "adapter", "nothing"],
 )
 def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str], message: str) -> None:
-    """A repository without safetensors is refused after its files are listed, and nothing is downloaded."""
+    """A repository without a file of safetensors weights is refused before anything is downloaded."""
     (model / "model.safetensors").unlink()
     for name in files:
         (model / name).write_bytes(b"x")
@@ -167,7 +167,7 @@ def test_a_model_without_safetensors_is_not_fetched(model: Path, files: list[str
 
 
 def test_a_model_that_changes_while_it_is_fetched_is_refused(model: Path) -> None:
-    """If a branch moves during the download, the model is refused, because its new files were not checked."""
+    """If a model changes on the Hub during the download, it is refused, because its new files were not checked."""
     hub = Fake(model)
     other = model.with_name("other")
     shutil.copytree(model, other)
@@ -176,36 +176,36 @@ def test_a_model_that_changes_while_it_is_fetched_is_refused(model: Path) -> Non
 
 
 def test_a_folder_called_gguf_may_hold_a_model(model: Path) -> None:
-    """A folder with safetensors is accepted, even if its name or other files contain GGUF."""
+    """A folder with safetensors is accepted, even if its name has `gguf` in it or it also holds a GGUF file."""
     (model / "also.gguf").write_bytes(GGUF)
     renamed = model.rename(model.with_name("before-gguf"))
     assert resolve(str(renamed)).name == "before-gguf"
 
 
-# --- names without a model ---------------------------------------------------------------------------------------
+# --- names without a model -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["./models/x", "/models/x", "models/x/y", "~/nothing", "C:\\models\\x", "../x"])
 def test_a_missing_path(name: str) -> None:
-    """For a name that can only be a path, the error says that there is no such folder."""
+    """If a name can only be a path, and no such folder exists, the error says that there is no folder."""
     assert refused(name).message == f"there is no folder {name}"
 
 
 @pytest.mark.parametrize("name", ["pockett", "@", "a b"])
 def test_an_unknown_name(name: str) -> None:
-    """For a name that is neither a path nor of the Hub, the remedy lists what can be named."""
+    """If a name is neither a path nor a possible name on the Hub, the remedy says which names are possible."""
     error = refused(name)
     assert error.message == f"there is no model {name}"
     assert "pocket" in error.remedy
 
 
 def test_an_empty_name_is_not_this_folder() -> None:
-    """An empty name, for example from an unset variable, does not mean the current folder."""
+    """An empty name, for example from an unset shell variable, is refused; it does not mean the current folder."""
     assert refused("").message == "--model is given an empty name"
 
 
 def test_the_error_says_offline() -> None:
-    """Without a network, the error for a possible Hub name says that there is no folder and no connection."""
+    """If the Hub cannot be reached, the error for a possible Hub name says so, and that no such folder exists."""
     error = refused("models/llama@rev")
     assert "there is no folder models/llama@rev" in error.message
     assert "(offline)" in error.message
@@ -213,13 +213,13 @@ def test_the_error_says_offline() -> None:
 
 
 def test_a_lost_connection_is_offline_too() -> None:
-    """A broken connection is reported as offline."""
+    """If the connection to the Hub breaks, the error says `offline`."""
     assert "(offline)" in refused(LLAMA, failing(ConnectionError("reset"))).message
 
 
 @pytest.mark.parametrize("name", ["a/..", "ü/b", "a--b/c", "a/b.git", "-a/b"])
 def test_names_that_the_hub_cannot_have(name: str) -> None:
-    """A name that the Hub does not allow is reported as a name without a model."""
+    """If the Hub does not allow a name, the error says that there is no folder of this name."""
     assert refused(name).message.startswith(f"there is no folder {name}")
 
 
@@ -234,20 +234,20 @@ def test_names_that_the_hub_cannot_have(name: str) -> None:
     ids=["gated", "missing", "revision", "broken"],
 )
 def test_the_hub_refuses(kind: type[hub.HfHubHTTPError], message: str, remedy: str) -> None:
-    """Each refusal of the Hub is reported with its own remedy."""
+    """For each reason why the Hub refuses a model, the error has its own message and remedy."""
     error = refused(f"{LLAMA}@rev", failing(kind("503", response=Mock())))
     assert message in error.message
     assert remedy in error.remedy
 
 
 def test_a_full_disk_is_not_called_offline() -> None:
-    """A full disk is reported as such."""
+    """If the disk is full, the error says so, and does not say `offline`."""
     error = refused(LLAMA, failing(OSError(errno.ENOSPC, "No space left on device")))
     assert error.message.startswith("the disk is full")
     assert "harness clean" in error.remedy
 
 
-# --- what cannot be trained --------------------------------------------------------------------------------------
+# --- models that cannot be trained -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_full_disk_is_not_called_offline() -> None:
     ["TheBloke/Llama-2-7B-Chat-GGUF", "TheBloke/Llama-2-7B-Chat-GGML", "llama-2-7b.Q4_K_M.gguf", "x.ggmlv3.q4_0.bin"],
 )
 def test_ggml_is_refused_by_name(name: str) -> None:
-    """A name with GGML or GGUF is refused without a request, and the remedy gives a name to use instead."""
+    """A name with GGML or GGUF in it is refused without a request to the Hub, and the remedy gives another name."""
     error = refused(name, failing(AssertionError("the Hub was asked")))
     assert "cannot be fine-tuned" in error.message
     assert "meta-llama/Llama-2-7b-chat-hf instead of TheBloke" in error.remedy
@@ -263,27 +263,27 @@ def test_ggml_is_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("magic", [GGUF, b"lmggxxxx", b"tjggxxxx"], ids=["gguf", "ggml", "ggjt"])
 def test_ggml_is_refused_by_content(tmp_path: Path, magic: bytes) -> None:
-    """A file of llama.cpp is recognised by its first bytes, with any name."""
+    """A file of llama.cpp is recognised by its first bytes, whatever its name is."""
     (tmp_path / "model.bin").write_bytes(magic)
     assert "llama.cpp" in refused(str(tmp_path / "model.bin")).message
 
 
 @pytest.mark.parametrize(("file", "content"), [("model.bin", GGUF), ("model.gguf", b"")], ids=["content", "name"])
 def test_a_folder_of_ggml_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
-    """The error for a folder that holds only llama.cpp files says so, and does not mention config.json."""
+    """If a folder holds only files of llama.cpp, the error says that the model is for llama.cpp."""
     (tmp_path / file).write_bytes(content)
     assert "llama.cpp" in refused(str(tmp_path)).message
 
 
 def test_a_file_is_not_a_model(model: Path) -> None:
-    """For a file of weights, the remedy is to name its folder."""
+    """If a file of weights is named instead of a folder, the remedy is to name its folder."""
     error = refused(str(model / "model.safetensors"))
     assert "is a file, and a base model is a folder" in error.message
     assert error.remedy.startswith("Name the folder")
 
 
 def test_pickled_weights_are_refused(model: Path) -> None:
-    """A folder with only pickled weights is refused; the error gives the reason and how to convert them."""
+    """A folder with only pickled weights is refused, and the error says why and how to convert the weights."""
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     error = refused(str(model))
     assert "pickles can run code" in error.message
@@ -291,13 +291,13 @@ def test_pickled_weights_are_refused(model: Path) -> None:
 
 
 def test_no_weights_at_all(model: Path) -> None:
-    """The error for a folder without any weights does not mention pickles."""
+    """If a folder has no weights in any format, the error says that it has no weights."""
     (model / "model.safetensors").unlink()
     assert "holds no .safetensors file, so it has no weights" in refused(str(model)).message
 
 
 def test_incomplete_weights(model: Path) -> None:
-    """A file that the index of sharded weights lists and that is missing is named in the error."""
+    """If a file is missing that the index of the weights lists, the error names the file."""
     shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
     assert "lacks model-00002-of-00002.safetensors (1 of" in refused(str(model)).message
@@ -306,7 +306,7 @@ def test_incomplete_weights(model: Path) -> None:
 
 
 def test_code_of_its_own_is_refused(model: Path) -> None:
-    """A config that refers to code of the model is refused."""
+    """A model whose config.json refers to its own code is refused."""
     config = model / "config.json"
     described = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(described | {"auto_map": {"AutoModel": "x.Y"}}), encoding="utf-8")
@@ -314,7 +314,7 @@ def test_code_of_its_own_is_refused(model: Path) -> None:
 
 
 def test_a_quantised_checkpoint_is_refused(model: Path) -> None:
-    """A quantised checkpoint is refused, since a grid with `quantization: none` would still train it in 4-bit."""
+    """A model with quantised weights is refused, since it would be trained in 4-bit even with `quantization: none`."""
     config = model / "config.json"
     described = json.loads(config.read_text(encoding="utf-8"))
     described |= {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
@@ -325,7 +325,7 @@ def test_a_quantised_checkpoint_is_refused(model: Path) -> None:
 
 
 def test_no_chat_template(model: Path) -> None:
-    """For a tokenizer without a chat template, the remedy says which model to name, or how to add a template."""
+    """If a tokenizer has no chat template, the remedy says what to name instead, or how to add a template."""
     without_template(model)
     error = refused(str(model))
     assert "mine has no chat template" in error.message
@@ -338,7 +338,7 @@ def test_no_chat_template(model: Path) -> None:
 
 
 def test_no_tokenizer(model: Path) -> None:
-    """For a folder without a tokenizer, the remedy says how to save one there."""
+    """If a model's folder has no tokenizer, the remedy says how to save one there."""
     for path in model.glob("tokenizer*"):
         path.unlink()
     error = refused(str(model))
@@ -348,13 +348,13 @@ def test_no_tokenizer(model: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b""], ids=["cut", "bytes", "list", "3", "empty"])
 def test_a_damaged_config(model: Path, content: bytes) -> None:
-    """A config.json without a JSON object is reported as damaged, with its path."""
+    """If config.json is not a JSON object, the error gives its path and says that it is damaged."""
     (model / "config.json").write_bytes(content)
     assert f"{model / 'config.json'} is damaged" in refused(str(model)).message
 
 
 def test_an_adapter_is_not_a_base_model(model: Path) -> None:
-    """For the folder of an adapter, the remedy is to name the base model that it was trained on."""
+    """If an adapter's folder is named, the remedy is to name the base model on which the adapter was trained."""
     (model / "config.json").rename(model / "adapter_config.json")
     error = refused(str(model))
     assert "is an adapter" in error.message
@@ -362,7 +362,7 @@ def test_an_adapter_is_not_a_base_model(model: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    """For a folder without config.json, the remedy says what the folder of a model holds."""
+    """If a folder has no config.json, the remedy says which files the folder of a model has."""
     error = refused(str(tmp_path))
     assert "holds no config.json" in error.message
     assert "tokenizer" in error.remedy

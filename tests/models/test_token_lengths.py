@@ -1,4 +1,4 @@
-"""Token lengths equal those of transformers, or are estimates with a reason."""
+"""Tests of the token counts of training rows, which equal those of transformers or are estimates with a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TEMPLATES = {
 
 
 def tokenizer(folder: Path, template: str | None = None, **settings: Any) -> Path:
-    """Write the pocket model's tokenizer with another template and other settings into a folder."""
+    """Write the pocket model's tokenizer into a folder, with this chat template and these settings."""
     folder.mkdir()
     shutil.copy(POCKET / "tokenizer.json", folder)
     given = json.loads((POCKET / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def tokenizer(folder: Path, template: str | None = None, **settings: Any) -> Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """Every row has the same number of tokens as with transformers, for each kind of chat template."""
+    """For each kind of chat template, every row has as many tokens as transformers gives it."""
     from transformers import AutoTokenizer
 
     rows = [*ROWS, TALK]
@@ -65,7 +65,7 @@ def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
 
 
 def test_the_pocket_model_is_counted() -> None:
-    """A chat template in chat_template.jinja is found."""
+    """If the chat template is in chat_template.jinja, as for the pocket model, tokens are counted and not estimated."""
     found = lengths(ROWS, POCKET)
     assert found.counted
     assert found.words == "lengths counted with the model's tokenizer"
@@ -83,7 +83,7 @@ def test_the_pocket_model_is_counted() -> None:
     ids=["no tokenizer", "damaged tokenizer", "no settings", "nothing"],
 )
 def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
-    """If the tokenizer cannot be used, lengths are estimated from characters, with a reason."""
+    """If the tokenizer cannot be used, tokens are estimated from the number of characters, and the reason is given."""
     folder = tokenizer(tmp_path / "given", TEMPLATES["plain"])
     change(folder)
     found = lengths([TALK], folder)
@@ -101,12 +101,12 @@ def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_refuses(template: str, reason: str, tmp_path: Path) -> None:
-    """A template that refuses a row, leaves its sandbox or cannot be parsed gives an estimate, not a crash."""
+    """If a chat template refuses a row, does something unsafe or cannot be parsed, token counts are estimated."""
     found = lengths([TALK], tokenizer(tmp_path / "given", template))
     assert not found.counted
     assert reason in found.words
 
 
 def test_no_tokenizer_at_all() -> None:
-    """Without a folder, lengths are estimated, and the reason is that there is no tokenizer."""
+    """If no tokenizer is given, the number of tokens is estimated, and the reason says that there is none."""
     assert "no tokenizer is available" in lengths([TALK], None).words

@@ -1,4 +1,4 @@
-"""The time budget: order of trials, expected times, and the time limit. The clock is a fake."""
+"""Tests of the time budget: the order of trials, their expected times, and the time limit. The clock is a fake."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Clock:
 
 @dataclass
 class Timed:
-    """An executor whose trials take `takes` seconds each (or as in `slow`), after `load` seconds of loading."""
+    """An executor that loads for `load` seconds; then each trial takes `takes` seconds, or its own time in `slow`."""
 
     clock: Clock
     takes: float
@@ -72,7 +72,7 @@ class Timed:
 
 @dataclass
 class TimedPass(Timed):
-    """An executor that trains all tasks of a job in one pass, in less than half of the time of separate trainings."""
+    """An executor that trains all tasks of a job at once. Each task adds 40% of the time that it would take alone."""
 
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         self.workers += 1
@@ -122,7 +122,7 @@ def test_durations_are_parsed(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "h", "2 hours", "-2h", "2h?", "0s", "1d", "2h 3"])
 def test_other_texts_are_refused(text: str) -> None:
-    """A text that is not a duration is refused with examples of durations."""
+    """A text that is not a duration is refused, and the error gives examples of durations."""
     with pytest.raises(UsageError, match="is not a duration") as caught:
         seconds(text)
     assert "1h30m" in caught.value.remedy
@@ -143,7 +143,7 @@ def order(given: Plan, cost: dict[str, float] | None = None) -> list[str]:
 
 
 def test_the_workshop_comes_first() -> None:
-    """The row named `workshop` of the grid `t4` comes first, and no trial is lost."""
+    """In the order of the grid `t4`, the row named `workshop` comes first, and every trial of the grid is included."""
     given = load_plan(SUITES / "workshop" / "grids" / "t4.yaml")
     names = {variant.id: variant.name for variant in given.variants}
     assert names[order(given)[0]] == "workshop"
@@ -151,7 +151,7 @@ def test_the_workshop_comes_first() -> None:
 
 
 def test_new_axis_values_for_their_cost_come_early() -> None:
-    """A variant with two new axis values comes before a variant with one, unless it costs too much more."""
+    """A variant with two new axis values runs before a variant with one new value, unless it takes much longer."""
     first, same, both = Settings(1e-4, rank=4), Settings(2e-4, rank=4), Settings(3e-4, rank=8)
     given = plan(("first", first), ("same", same), ("both", both))
     assert order(given) == ["first", "both", "same"]
@@ -159,7 +159,7 @@ def test_new_axis_values_for_their_cost_come_early() -> None:
 
 
 def test_seeds_stay_together() -> None:
-    """The trials of a variant under its seeds follow each other."""
+    """The trials of a variant, which differ in their seeds, run one after the other."""
     given = plan(("a", Settings(1e-4)), ("b", Settings(2e-4)), seeds=(0, 1, 2))
     found = [(trial.variant, trial.seed) for trial in by_information(given, lambda _: 1.0)]
     assert found == [(name, seed) for name in "ab" for seed in (0, 1, 2)]
@@ -170,7 +170,7 @@ def test_seeds_stay_together() -> None:
 
 @pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
 def test_the_budget_is_kept(tmp_path: Path, total: float, takes: float) -> None:
-    """A sweep ends within its budget, and the unused time is too short for one more trial and the report."""
+    """All trials end within the time budget, and the unused time is too short for one more trial and the report."""
     worker = Timed(Clock(), takes, load=9)
     wanted = trials(45)
     began = worker.clock.now
@@ -183,7 +183,7 @@ def test_the_budget_is_kept(tmp_path: Path, total: float, takes: float) -> None:
 
 
 def test_a_trial_that_is_too_slow_is_stopped(tmp_path: Path) -> None:
-    """A trial that is still running when the time is up is stopped and has no record; the next session runs it."""
+    """A trial that is still running when the time is up is stopped without a record, and the next session runs it."""
     wanted = trials(3)
     worker = Timed(Clock(), 10, slow={wanted[1].id: 5000})
     records, budget = go(tmp_path, worker, wanted, 1000)
@@ -199,7 +199,7 @@ def test_a_trial_that_is_too_slow_is_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "takes"), [(100, 7), (600, 60), (3600, 97)])
 def test_fused_passes_keep_the_budget(tmp_path: Path, total: float, takes: float) -> None:
-    """Fused passes are small enough to finish within the budget, and use most of the time."""
+    """Trials that are trained together are put into groups that end within the time budget and use most of it."""
     worker = TimedPass(Clock(), takes, load=9)
     wanted = trials(100)
     began = worker.clock.now
@@ -213,7 +213,7 @@ def test_fused_passes_keep_the_budget(tmp_path: Path, total: float, takes: float
 
 
 def test_a_diverged_trial_does_not_shorten_the_time_of_its_pass() -> None:
-    """The time of a pass is divided among its successful trials, although a diverged trial is reported earlier."""
+    """If one of the trials trained together diverges, their time is divided among the other trials."""
     clock = Clock()
     budget = Budget(10_000, dict.fromkeys("abcd", 1.0), clock)
     timer = TrialTimer(budget)
@@ -228,7 +228,7 @@ def test_a_diverged_trial_does_not_shorten_the_time_of_its_pass() -> None:
 
 
 def test_enough_time_changes_nothing(tmp_path: Path) -> None:
-    """With enough time, one worker runs all trials."""
+    """If there is enough time, one worker runs all trials."""
     worker = Timed(Clock(), 10, load=5)
     records, budget = go(tmp_path, worker, trials(4), 10_000)
     assert (len(records), worker.workers, budget.spent) == (5, 1, False)
@@ -236,7 +236,7 @@ def test_enough_time_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_remaining_time_follows_from_finished_trials() -> None:
-    """The expected time of a trial is its weight times the seconds per weight of finished trials."""
+    """A trial's expected time is its weight times the average seconds that finished trials took per unit of weight."""
     budget = Budget(100, {"a": 1.0, "b": 3.0, "c": 1.0}, Clock())
     assert budget.left(["b", "c"]) is None
     budget.learn("a", 20)
@@ -246,7 +246,7 @@ def test_remaining_time_follows_from_finished_trials() -> None:
 
 
 def test_records_of_earlier_sessions_give_expected_times(tmp_path: Path) -> None:
-    """Times in records of an earlier session on the same device are used before any trial of this session ends."""
+    """Until a trial of this session ends, expected times come from an earlier session's records on the same device."""
     wanted = trials(2)
     go(tmp_path, Timed(Clock(), 10), wanted[:1], 1000)
     _, budget = go(tmp_path, Timed(Clock(), 10), wanted, 8.0)
@@ -260,7 +260,7 @@ def test_records_of_earlier_sessions_give_expected_times(tmp_path: Path) -> None
 
 
 def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> None:
-    """A trial predicted to run out of memory is recorded as such, with the basis PREDICTED, and no worker gets it."""
+    """A trial that is predicted to run out of memory is not run; its OUT_OF_MEMORY record has the basis PREDICTED."""
     wanted, worker = trials(3), Timed(Clock(), 1)
     predicted = {wanted[1].id: "predicted not to fit and not tried"}
     sweep = Sweep(SETUP, RunStore(tmp_path / "run"), Cache(tmp_path / "cache"), worker, predicted_oom=predicted)
@@ -273,7 +273,7 @@ def test_trials_predicted_to_run_out_of_memory_are_not_tried(tmp_path: Path) -> 
 
 
 def test_a_prediction_does_not_replace_a_result(tmp_path: Path) -> None:
-    """Without the option the next session runs a skipped trial; with it, a trial that has run keeps its result."""
+    """A skipped trial runs in the next session without `--skip-hopeless`, and that result stays in later sessions."""
     wanted, worker = trials(1), Timed(Clock(), 1)
     predicted = {wanted[0].id: "predicted not to fit and not tried"}
     for left_out in (predicted, {}, predicted):
@@ -284,7 +284,7 @@ def test_a_prediction_does_not_replace_a_result(tmp_path: Path) -> None:
 
 
 def test_the_report_marks_predictions() -> None:
-    """The page and the JSON summary mark an out-of-memory status that was only predicted."""
+    """The report page and the JSON summary say of an out-of-memory status that it was only predicted."""
     from harness import report
     from harness.analysis.aggregate import assemble
     from harness.report import json_summary

@@ -1,4 +1,4 @@
-"""Workers that die, run out of memory or time, or refuse a job: which trials fail, and which run again."""
+"""Tests of workers that die, run out of memory or time, or refuse a job: which trials fail, and which run again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.support.synthetic_runs import machine
 
 
 def test_a_dead_worker_fails_one_trial(tmp_path: Path) -> None:
-    """If a worker dies, the trial in flight fails with the worker's message and log, and a new worker runs the rest."""
+    """If a worker dies, its current trial fails with the worker's message and log, and a new worker runs the rest."""
     workers = Workers({B.id: RuntimeError("gone")})
     records = go(tmp_path, workers)
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
@@ -51,7 +51,7 @@ def test_a_dead_worker_fails_one_trial(tmp_path: Path) -> None:
 
 
 def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> None:
-    """If a fused worker dies for the first time, a new worker runs all unfinished trials together again."""
+    """If a worker that trains several trials together dies, a new worker trains the unfinished trials together."""
     jobs: list[Job] = []
 
     def dying_once(job: Job, emit: Callable[[Event], None]) -> None:
@@ -70,7 +70,7 @@ def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> Non
 
 
 def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> None:
-    """If a fused worker dies again, the set is bisected until the failing trial runs alone, and only it fails."""
+    """If trials trained together kill two workers, they are halved, and only the trial that kills workers fails."""
     workers = Workers({B.id: RuntimeError("gone")})
     records = go(tmp_path, workers, setup=replace(SETUP, engine=Engine.FUSED))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
@@ -80,7 +80,7 @@ def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> Non
 
 
 def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
-    """If a fused worker runs out of memory, the set is bisected; only a trial that ran alone is OUT_OF_MEMORY."""
+    """If memory runs out for trials trained together, they are halved; only a lone trial is OUT_OF_MEMORY."""
     jobs: list[list[str]] = []
 
     def short(job: Job, emit: Callable[[Event], None]) -> None:
@@ -104,7 +104,7 @@ def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
 
 
 def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
-    """Trials that a fused worker committed before it died get their records from the cache and do not run again."""
+    """If a worker stores the results of several trials and then dies, all of them succeed and none is repeated."""
     jobs: list[Job] = []
 
     def silent(job: Job, emit: Callable[[Event], None]) -> None:
@@ -120,7 +120,7 @@ def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
 
 
 def test_each_trial_kills_at_most_one_worker(tmp_path: Path) -> None:
-    """If every trial kills its worker, one worker runs per trial, and each trial has its own failure message."""
+    """If every trial kills its worker, one worker is started for each trial, and each trial has its own message."""
     workers = Workers({name: RuntimeError(NAMES[name]) for name in NAMES})
     records = go(tmp_path, workers)
     assert [record.message for record in records.values()] == [f"RuntimeError: {name}" for name in records]
@@ -128,7 +128,7 @@ def test_each_trial_kills_at_most_one_worker(tmp_path: Path) -> None:
 
 
 def test_a_kill_for_memory_is_an_out_of_memory_result(tmp_path: Path) -> None:
-    """If the system kills a worker for lack of memory, the trial in flight is recorded as OUT_OF_MEMORY."""
+    """If the system kills a worker for lack of memory, the trial that it was running is recorded as OUT_OF_MEMORY."""
     records = go(tmp_path, Workers({B.id: MemoryError("too large")}))
     assert ends(records) == {
         BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.OUT_OF_MEMORY, "c": Status.SUCCEEDED,
@@ -146,7 +146,7 @@ def test_a_kill_for_memory_is_an_out_of_memory_result(tmp_path: Path) -> None:
     ],
 )
 def test_the_message_names_the_last_activity(tmp_path: Path, kinds: list[EventKind], doing: str) -> None:
-    """The message of an out-of-memory kill names the worker's last activity, known from its last event."""
+    """If the system kills a worker for lack of memory, the message says what the worker was doing."""
 
     def killed(job: Job, emit: Callable[[Event], None]) -> None:
         for kind in kinds:
@@ -157,13 +157,13 @@ def test_the_message_names_the_last_activity(tmp_path: Path, kinds: list[EventKi
 
 
 def short(on: Machine) -> Shortage:
-    """A memory shortage of a training on that machine, with the machine's memory cap."""
+    """Return a shortage of memory in a training on the machine `on`, with that machine's memory cap."""
     size = Measurement(2.0**30, Unit.BYTES, on.basis, on.device)
     return Shortage(Phase.TRAIN, size, size, memory_cap=on.memory_cap)
 
 
 def test_a_shortage_is_stored_in_the_record(tmp_path: Path) -> None:
-    """A shortage of memory that the worker reports is stored in the record, for training and for loading."""
+    """If a worker reports a shortage of memory in training or in loading, the shortage is stored in the record."""
     events = Event(EventKind.FINISHED, B.id, Status.OUT_OF_MEMORY, "too large", shortage=short(SETUP.machine))
     assert go(tmp_path, Workers({B.id: events}))["b"].shortage == events.shortage
     every = go(
@@ -186,7 +186,7 @@ def test_a_shortage_is_stored_in_the_record(tmp_path: Path) -> None:
     ids=["T4", "emulated", "cap", "device"],
 )
 def test_out_of_memory_is_reused_only_on_the_same_machine(tmp_path: Path, other: Machine) -> None:
-    """An out-of-memory result is reused only on a machine with the same device, basis and memory cap."""
+    """An out-of-memory result is reused only if device, memory cap and basis (measured or emulated) are the same."""
     here = replace(machine("cuda", Basis.EMULATED), memory_cap=10**10)
 
     def commit_short(job: Job, emit: Callable[[Event], None]) -> None:
@@ -209,7 +209,7 @@ def test_out_of_memory_is_reused_only_on_the_same_machine(tmp_path: Path, other:
 
 @dataclass(frozen=True)
 class TimingOut:
-    """An executor that reports TIMED_OUT if its worker fails."""
+    """An executor that reports each failure of a worker as TIMED_OUT."""
 
     within: Executor
 
@@ -220,7 +220,7 @@ class TimingOut:
 
 
 def test_a_timeout_ends_one_trial(tmp_path: Path) -> None:
-    """If a worker is stopped at the time limit, the trial in flight is TIMED_OUT and a new worker runs the others."""
+    """If a worker is stopped at the time limit, its current trial is TIMED_OUT, and a new worker runs the others."""
     each = replace(sweep(tmp_path, nobody), executor=TimingOut(Inline(Workers({A.id: RuntimeError()}))))
     records = {NAMES[record.trial]: record for record in each.run_trials([A, B], Split.MAIN, "testing")}
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.TIMED_OUT, "b": Status.SUCCEEDED}
@@ -228,7 +228,7 @@ def test_a_timeout_ends_one_trial(tmp_path: Path) -> None:
 
 
 def test_a_death_while_loading_fails_all_trials(tmp_path: Path) -> None:
-    """If a worker dies while it loads the model, all trials fail with its message, and no other worker starts."""
+    """If a worker dies while it loads the model, all trials fail with the worker's message; no new worker starts."""
     workers = Workers(unloadable=RuntimeError("no model"))
     records = go(tmp_path, workers)
     assert {(record.status, record.message) for record in records.values()} == {
@@ -238,7 +238,7 @@ def test_a_death_while_loading_fails_all_trials(tmp_path: Path) -> None:
 
 
 def test_a_reported_loading_failure_ends_all_trials(tmp_path: Path) -> None:
-    """If a worker reports that loading the model failed, all trials get that status, and no other worker starts."""
+    """If a worker reports that the model cannot be loaded, all trials get the reported status; no new worker starts."""
     jobs: list[Job] = []
 
     def telling(job: Job, emit: Callable[[Event], None]) -> None:
@@ -251,7 +251,7 @@ def test_a_reported_loading_failure_ends_all_trials(tmp_path: Path) -> None:
 
 
 def test_a_silent_worker_is_a_failure(tmp_path: Path) -> None:
-    """If a worker ends successfully without finishing any trial, the trials fail and no worker is started again."""
+    """If a worker ends with exit code 0, but has not finished any trial, all trials fail and no new worker starts."""
     records = go(tmp_path, lambda job, emit: None)
     assert {(record.status, record.message) for record in records.values()} == {
         (Status.FAILED, "the worker ended without a message")
@@ -259,14 +259,14 @@ def test_a_silent_worker_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_reported_result_must_be_in_the_cache(tmp_path: Path) -> None:
-    """A trial that a worker reports as finished fails if its result is not in the cache; the other trials continue."""
+    """If a worker reports a trial as finished, but its result is not in the cache, the trial fails; others continue."""
     records = go(tmp_path, Workers({B.id: Event(EventKind.FINISHED, B.id, Status.SUCCEEDED)}))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
     assert "is not in the cache" in records["b"].message
 
 
 def test_a_death_after_the_commit_loses_nothing(tmp_path: Path) -> None:
-    """A trial is finished if its worker died after it had committed the answers but before it reported them."""
+    """If a worker dies after it has stored a trial's answers, but before it reports them, the trial has succeeded."""
 
     def dying(job: Job, emit: Callable[[Event], None]) -> None:
         emit(Event(EventKind.LOADED))
@@ -278,7 +278,7 @@ def test_a_death_after_the_commit_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_refusal_ends_the_sweep(tmp_path: Path) -> None:
-    """If a worker refuses the job, the sweep raises its message, and records of finished trials are kept."""
+    """If a worker refuses the job, an EngineError has the worker's message, and records of finished trials are kept."""
     refusal = Event(EventKind.REFUSED, message="the template refuses\nTake another")
     with pytest.raises(EngineError, match=r"^the template refuses\nTake another$"):
         go(tmp_path, Workers({B.id: refusal}))

@@ -1,4 +1,4 @@
-"""Executors: one contract test class for all of them, and tests of worker processes."""
+"""Tests that every executor must pass, and tests of worker processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ while then == "go on":
     print('{encode_line(STEP)}', flush=True)
     time.sleep(0.01)
 """
-"""A worker script that prints the given lines and then ends, raises an error or prints events for ever."""
+"""A worker that prints the given lines; then it ends ("end"), raises an error ("crash") or goes on ("go on")."""
 
 
 def in_a_process(said: Sequence[Event], then: str) -> Executor:
@@ -71,7 +71,7 @@ def in_this_process(said: Sequence[Event], then: str) -> Executor:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """The file of a job without tasks."""
+    """The file of a job that has no tasks."""
     path = tmp_path / "001.json"
     model = ModelRef("none", "none", "0")
     write_record(path, Job(model, machine(), Quantization.NONE, "reference", str(tmp_path), (), Decoding(), ()))
@@ -84,10 +84,10 @@ def run(executor: Executor, job: Path, timeout: float | None = None) -> list[Eve
 
 @pytest.mark.parametrize("acting", [in_a_process, in_this_process])
 class TestEveryExecutor:
-    """The contract of an executor."""
+    """Guarantees of every executor, whether it runs the worker in this process or in another."""
 
     def test_events_arrive_in_order(self, acting: Callable[..., Executor], job: Path) -> None:
-        """The worker's events arrive unchanged and in order, followed by an ENDED event."""
+        """The executor passes the worker's events on unchanged and in order, and adds an ENDED event at the end."""
         *said, last = run(acting(SAID, "end"), job)
         assert [(event.kind, event.trial, event.done, event.loss) for event in said] == [
             (event.kind, event.trial, event.done, event.loss) for event in SAID
@@ -98,26 +98,26 @@ class TestEveryExecutor:
 
     @pytest.mark.parametrize("then", ["end", "crash", "go on"])
     def test_one_end(self, acting: Callable[..., Executor], job: Path, then: str) -> None:
-        """The only ENDED event is the last event, whether the worker ends, crashes or times out."""
+        """Whether the worker ends, crashes or times out, the last event is ENDED, and no other event is."""
         events = run(acting(SAID, then), job, timeout=0.3)
         assert [event.kind for event in events].index(EventKind.ENDED) == len(events) - 1
 
     def test_an_ended_event_of_the_worker_is_ignored(self, acting: Callable[..., Executor], job: Path) -> None:
-        """An ENDED event that the worker itself emits is dropped."""
+        """If the worker itself emits an ENDED event, the executor drops this event."""
         ended = Event(EventKind.ENDED, status=Status.SUCCEEDED)
         events = run(acting((ended, *SAID), "crash"), job)
         assert [event.kind for event in events] == [*(event.kind for event in SAID), EventKind.ENDED]
         assert events[-1].status is Status.FAILED
 
     def test_a_crash_is_a_failure(self, acting: Callable[..., Executor], job: Path) -> None:
-        """A worker that raises an exception is FAILED, and the exception is in the message and in the log."""
+        """If a worker raises an exception, its status is FAILED, and the message and the log have the exception."""
         last = run(acting(SAID, "crash"), job)[-1]
         assert last.status is Status.FAILED
         assert "RuntimeError: it broke" in last.message
         assert "RuntimeError: it broke" in job.with_suffix(".log").read_text(encoding="utf-8")
 
     def test_too_long_is_timed_out(self, acting: Callable[..., Executor], job: Path) -> None:
-        """A trial that exceeds its time limit is stopped and TIMED_OUT, even while the worker emits events."""
+        """A worker that exceeds the time limit is stopped and TIMED_OUT, even if it still emits events."""
         last = run(acting(SAID, "go on"), job, timeout=0.3)[-1]
         assert (last.status, last.message) == (Status.TIMED_OUT, "stopped after 0.3 s")
 
@@ -125,7 +125,7 @@ class TestEveryExecutor:
     def test_the_end_of_the_run_cancels_the_worker(
         self, acting: Callable[..., Executor], job: Path, timeout: float | None
     ) -> None:
-        """When the time for all trials is up, the worker is CANCELLED, whatever the limit of one trial is."""
+        """When the time for all trials is up, the worker is CANCELLED, whether a trial has a time limit or not."""
         executor, until = acting(SAID, "go on"), time.monotonic() + 0.3
         last = list(executor.run(job, job.with_suffix(".log"), timeout=timeout, until=until))[-1]
         assert last.status is Status.CANCELLED
@@ -153,7 +153,7 @@ def script(code: str, show: Callable[[str], None] | None = None) -> Processes:
     ],
 )  # fmt: skip
 def test_the_message_of_a_dead_process(job: Path, code: str, message: str) -> None:
-    """The message of a dead worker has its exit code or signal, and the last line of its log."""
+    """If a worker dies, the message has its exit code or signal, and the last line of its log if there is one."""
     assert run(script(code), job) == [Event(EventKind.ENDED, status=Status.FAILED, message=message)]
 
 
@@ -176,7 +176,7 @@ def test_megabytes_on_stderr_do_not_block(job: Path) -> None:
 
 
 def test_the_log_is_shown_completely(job: Path) -> None:
-    """`show` gets the whole log in pieces, and no character is split."""
+    """The callback `show` gets the whole log in pieces, and no piece ends within a character."""
     shown: list[str] = []
     # Longer than the interval between two reads of the log, with a pause within a character.
     code = """
@@ -191,7 +191,7 @@ for _ in range(3):
 
 
 def test_closing_kills_the_worker(job: Path) -> None:
-    """Closing the iterator of events kills the worker and its child processes."""
+    """If the iterator of events is closed, the worker and its child processes are killed."""
     code = f"""
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -207,13 +207,13 @@ time.sleep(600)
 
 
 def test_a_worker_that_hangs_after_closing_stdout_times_out(job: Path) -> None:
-    """The time limit also applies to a worker that has closed its stdout."""
+    """A worker that hangs after closing its stdout is stopped at the time limit."""
     last = run(script("import os, time; os.close(1); time.sleep(600)"), job, timeout=0.3)[-1]
     assert last.status is Status.TIMED_OUT
 
 
 def test_a_child_of_a_dead_worker_does_not_block(job: Path) -> None:
-    """A dead worker is reported at once, even if its child process still holds its stdout open."""
+    """If a worker dies, this is reported at once, even if a child process still holds the worker's stdout open."""
     code = """
 import os, subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -235,9 +235,9 @@ for event in Processes(command=sys.argv[2:]).run(Path(sys.argv[1]), Path(sys.arg
     "command", [WORKER, (sys.executable, "-c", "import sys; sys.stdin.read()")], ids=["worker", "script"]
 )
 def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -> None:
-    """A worker ends when its parent is killed, because its stdin closes."""
+    """If the process that started a worker is killed, the worker's stdin closes, and the worker ends."""
     job = tmp_path / "job"
-    os.mkfifo(job)  # a job that is never written keeps the worker at reading
+    os.mkfifo(job)  # nobody writes to this pipe, so the worker waits for its job
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
     parent = psutil.Popen([sys.executable, "-c", PARENT, str(job), *command], env=environment)
     try:
@@ -250,7 +250,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path, command: Sequence[str]) -
 
 
 def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
-    """A worker that cannot read its job file fails, and the message repeats the last line of its log."""
+    """If a worker cannot read its job file, it fails, and the message repeats the last line of its log."""
     job = tmp_path / "001.json"
     job.write_text(json.dumps({"format": 1}), encoding="utf-8")
     (last,) = run(Processes(), job)
@@ -259,7 +259,7 @@ def test_a_broken_job_file_ends_the_worker(tmp_path: Path) -> None:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    """Wait until no process is alive; after a minute, kill the remaining processes and fail."""
+    """Wait until none of the processes is alive. After a minute, kill those that are left and fail."""
     deadline = time.monotonic() + 60
     while (alive := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -269,7 +269,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process is running. A zombie is not: without an init process, orphans stay zombies."""
+    """Return whether a process is running. A zombie counts as ended: without an init process, orphans stay zombies."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

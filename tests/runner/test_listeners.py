@@ -1,4 +1,4 @@
-"""Listeners receive the events, records and results of a run."""
+"""Tests that listeners receive the events, records and results of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.trained_run import inside
 
 @dataclass(frozen=True)
 class Tracker(Listener):
-    """Collects what an experiment tracker would send."""
+    """A listener that collects what it receives, as an experiment tracker would send it to its server."""
 
     name: str
     sent: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Tracker(Listener):
 
 
 def test_every_listener_gets_every_call_in_order(tmp_path: Path) -> None:
-    """`Listeners` passes each call to all its listeners, in their order."""
+    """`Listeners` passes each call on to all its listeners, in the order in which they were given."""
     first = Tracker("first")
     both = Listeners((first, Tracker("second", first.sent), Listener()))
     found = results(count=2, failures=False)
@@ -51,7 +51,7 @@ def test_every_listener_gets_every_call_in_order(tmp_path: Path) -> None:
 
 
 def test_each_record_is_passed_on_once_per_session(tmp_path: Path) -> None:
-    """A listener gets each trial's record once per session, whether the record is new or reused."""
+    """In each session, a listener receives the record of each trial once, whether the record is new or reused."""
     for workers in (Workers(), nobody):
         tracker = Tracker("tracker")
         replace(sweep(tmp_path, workers), listener=tracker).run_trials([A], Split.MAIN, "testing")
@@ -60,7 +60,7 @@ def test_each_record_is_passed_on_once_per_session(tmp_path: Path) -> None:
 
 
 def test_a_run_passes_records_and_results_on(trained_run: RunStore) -> None:
-    """A listener of `run` gets every record and then the results, even if the run was finished already."""
+    """A listener of `run` receives every record and then the results, even if the run was already finished."""
     tracker = Tracker("tracker")
     with inside(trained_run.root.parents[2]):
         request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0)

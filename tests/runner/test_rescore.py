@@ -1,4 +1,4 @@
-"""`harness score` scores stored answers and log-probabilities again, without torch."""
+"""Tests of `harness score`, which scores stored answers and log-probabilities again, without torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def with_likelihoods(made: TrialRecord, loss: float) -> TrialRecord:
-    """Add log-probabilities to a record: `loss` for answer, reference and first choice, loss 1 for another choice."""
+    """Add log-probabilities to a record: `loss` for the answer, the reference and choice 1, and loss 1 for choice 2."""
     (given,) = made.answers["fact"]
     own, rival = Likelihood(-loss, 1), Likelihood(-3.0, 3)
     return replace(made, answers={"fact": (replace(given, likelihood=own, reference=own, choices=(own, rival)),)})
@@ -56,7 +56,7 @@ def with_likelihoods(made: TrialRecord, loss: float) -> TrialRecord:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunStore:
-    """A run whose base and tuned model give the same text, the base with a lower probability."""
+    """A run in which base and tuned model give the same answer, but the base gives it with a lower probability."""
     store = RunStore(tmp_path / "run")
     store.write_manifest(manifest(load_suite(write(tmp_path / "suite", CASE)), [ONE]))
     store.write_trial(with_likelihoods(record(None, {"fact": "Moonlight."}), 2.0))
@@ -69,7 +69,7 @@ def scores(run: RunStore) -> list[Score]:
 
 
 def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tmp_path: Path) -> None:
-    """Assertions about log-probabilities can be added after the run, and they distinguish equal texts."""
+    """Assertions about log-probabilities can be added after the run, and can give equal answers different scores."""
     rescore(run, None)
     before, after = scores(run)
     assert before == after
@@ -93,14 +93,14 @@ def test_assertions_about_log_probabilities_can_be_added_later(run: RunStore, tm
     ],
 )
 def test_a_suite_with_other_prompts_is_refused(run: RunStore, tmp_path: Path, old: str, new: str, what: str) -> None:
-    """A suite whose references, choices or decoding differ from the run is refused, with `harness run` as remedy."""
+    """If references, choices, decoding or repeats have changed since the run, `harness score` asks for a new run."""
     with pytest.raises(SuiteError, match=what) as caught:
         rescore(run, write(tmp_path / "other", CASE.replace(old, new)))
     assert "harness run" in caught.value.remedy
 
 
 def test_answers_without_log_probabilities_have_no_score(run: RunStore, tmp_path: Path) -> None:
-    """An answer stored without a log-probability has no score under an assertion that needs one, and has a reason."""
+    """If an assertion needs a log-probability and none is stored, the answer has no score, and the error says why."""
     run.write_trial(record(ONE, {"fact": "Moonlight."}))
     rescore(run, write(tmp_path / "later", CASE + LATER))
     assert scores(run)[1].value is None
@@ -108,7 +108,7 @@ def test_answers_without_log_probabilities_have_no_score(run: RunStore, tmp_path
 
 
 def test_the_reducer_can_be_changed_later(tmp_path: Path) -> None:
-    """Rescoring with another reducer changes how stored repeats are counted."""
+    """After `reducer` is changed in the suite, `harness score` combines the stored repeats with the new reducer."""
     text = CASE.replace("decoding: {", "repeats: 2\ndecoding: {temperature: 1, ")
     store = RunStore(tmp_path / "run")
     store.write_manifest(manifest(load_suite(write(tmp_path / "suite", text)), [ONE]))
@@ -123,7 +123,7 @@ def test_the_reducer_can_be_changed_later(tmp_path: Path) -> None:
 
 
 def test_the_command_needs_no_torch(run: RunStore, tmp_path: Path) -> None:
-    """`harness score` works where torch and the other training libraries cannot be imported."""
+    """`harness score` works even if torch and the other training libraries cannot be imported."""
     write(tmp_path / "later", CASE + LATER)
     program = (
         "import sys\n"

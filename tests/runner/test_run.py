@@ -1,4 +1,4 @@
-"""`harness run` as a whole, with real worker processes and real training, and with failures on the way."""
+"""Tests of complete runs with real worker processes and real training. In some, a worker is killed or fails."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def finish(folder: Path) -> None:
 
 
 def test_a_run_ends_with_its_report(finished: Path) -> None:
-    """A run writes a page, results and samples, and prints the best variant and the path of the page."""
+    """A run writes the report page, results and samples, and prints the best variant and the path of the page."""
     out = (finished / "out").read_text(encoding="utf-8")
     assert "Best in this demonstration: lr=0.01" in out
     assert out.splitlines()[-1] == f"Report: {RUN / 'report.html'}"
@@ -63,7 +63,7 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
 
 
 def test_a_new_suite_runs(tmp_path: Path) -> None:
-    """A suite made by `harness new` can be run unchanged: the model learns its rows and keeps what the base can do."""
+    """A suite from `harness new` can be run unchanged: the model learns the rows and keeps what the base can do."""
     rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
     make(tmp_path / "small", rows)
     grid = tmp_path / "small" / "grids" / "quick.yaml"
@@ -78,23 +78,23 @@ def test_a_new_suite_runs(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_reused(finished: Path) -> None:
-    """Running the same command again starts no worker and gives the same results."""
+    """If the command of a finished run is repeated, no worker starts and the results stay the same."""
     before, workers = findings(finished), logs(finished)
     assert run(finished)[0] == 0
     assert (findings(finished), logs(finished)) == (before, workers)
 
 
 def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
-    """A run killed twice at random moments and resumed gives the same results, to the last digit of each loss."""
+    """A run that is killed and resumed twice has the results of an undisturbed run, to the last digit of each loss."""
     told: list[str] = []
     seconds = float((finished / "seconds").read_text(encoding="utf-8"))
     assert disturbed(tmp_path, 2, random.Random(3), told.append, findings(finished), seconds) == 0, told
 
 
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> None:
-    """A run killed on one machine and resumed on another from the folder of `--sync` gives the same answers.
+    """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 
-    The second machine does not train finished trials again. A pass with fewer trials rounds differently, so losses are
+    The second machine does not repeat finished trials. With fewer trials, sums are rounded differently, so losses are
     compared with a tolerance; answers and verdicts must be equal.
     """
     one, two, shared = (tmp_path / name for name in ("one", "two", "drive"))
@@ -116,7 +116,7 @@ def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> Non
 
 
 def answers_of(folder: Path) -> dict[str, Any]:
-    """The results of a run without figures that depend on rounding."""
+    """Return the results of a run without the figures that depend on rounding."""
     found = findings(folder)
     samples = [(s.variant, s.seed, s.case, s.answer.text, s.score.passed) for s in found.pop("samples")]
     del found["steps"]
@@ -132,7 +132,7 @@ def trained_trials(shared: Path) -> set[str]:
 
 
 def test_a_run_with_a_used_up_budget_exits_with_0(tmp_path: Path) -> None:
-    """A run without time for any training writes a page, prints what is unfinished and exits with 0."""
+    """A run whose budget is too short for any training writes its page, prints what is unfinished, and exits with 0."""
     small_suite(tmp_path)
     code, out, error = run(tmp_path, "--budget", "1s")
     assert code == 0, error
@@ -142,7 +142,7 @@ def test_a_run_with_a_used_up_budget_exits_with_0(tmp_path: Path) -> None:
 
 
 def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
-    """After an assertion is edited, a new run is scored from cached answers without a worker."""
+    """After an assertion is edited, `harness run` scores the cached answers in a new run, and no worker starts."""
     suite = finished / "small" / "suite.yaml"
     original = suite.read_text(encoding="utf-8")
     suite.write_text(original.replace('"Paris"', '"Rome"'), encoding="utf-8")
@@ -156,12 +156,12 @@ def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
 
 
 def dying(folder: Path) -> Processes:
-    """An executor whose first worker kills itself at its first training step."""
+    """Return an executor whose first worker kills itself at its first training step."""
     return Processes(command=(sys.executable, "-P", "-m", "tests.support.dying", str(folder)))
 
 
 class Messages(Listener):
-    """Collects the messages of all events."""
+    """A listener that collects the messages of all events."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -172,7 +172,7 @@ class Messages(Listener):
 
 
 def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], list[str]]:
-    """Run the small suite in the working directory; return the run, its failures and all messages for the user."""
+    """Run the suite `small` of the working directory; return the run, its failures and all messages for the user."""
     messages = Messages()
     request = Request(suite=Path("small"), profile=device_profiles.CPU, **asked)
     store, results = benchmark.run(request, executor, [messages])
@@ -180,7 +180,7 @@ def in_process(executor: Executor, **asked: Any) -> tuple[RunStore, list[str], l
 
 
 def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a worker is killed, one trial fails with the path of its log, and the next run repeats only that trial."""
+    """If a worker is killed, one trial fails, the failure names the log, and the next run repeats only that trial."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     store, [failure], _ = in_process(dying(tmp_path), confirm_seeds=0, engine=Engine.REFERENCE)
@@ -188,7 +188,7 @@ def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"(log: {RUN / 'workers' / '001.log'})" in failure
     assert store.report.is_file()
     assert in_process(Processes(), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
-    # Jobs of the worker that died, of the worker that ran the other trial, and of the worker that repeated this trial.
+    # Three workers had a job: one was killed, the second ran the other trial, and the third repeated the failed trial.
     trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
     assert len(trials) == 3
     assert trials[2] == [trial for trial in trials[0] if trial not in ("base", *trials[1])]
@@ -201,7 +201,7 @@ def jobs(store: RunStore) -> list[Path]:
 def test_a_pass_whose_worker_was_killed_is_repeated(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a worker is killed during a pass, another worker repeats the pass, with a notice and the same results."""
+    """If a worker that trains trials together is killed, a notice says so, and the results do not change."""
     small_suite(tmp_path)
     monkeypatch.chdir(tmp_path)
     _, failures, told = in_process(dying(tmp_path), confirm_seeds=1)
@@ -211,15 +211,15 @@ def test_a_pass_whose_worker_was_killed_is_repeated(
 
 
 def wait_for(process: subprocess.Popen[str], happened: Callable[[], object]) -> None:
-    """Wait until something has happened while the process runs."""
+    """Wait until `happened` returns something true; fail if the process ends before that."""
     while not happened():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
 
 def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
-    """Ctrl-C ends the run and its worker with exit code 130, and the next run does not ask answered prompts again."""
-    # A training that is long enough not to end before it is interrupted.
+    """Ctrl-C ends the worker and then the run, with exit code 130; the next run does not ask answered prompts again."""
+    # The training takes so long that Ctrl-C arrives before its end.
     small_suite(tmp_path, grid="rows: [{name: endless, epochs: 1000000}]\n")
     process = start(tmp_path)
     base = tmp_path / RUN / "trials" / "base" / "record.json"
@@ -257,7 +257,7 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
 
 
 def test_a_worker_killed_in_the_confirmation_is_reported(tmp_path: Path) -> None:
-    """If a worker is killed during the confirmation, the exit code is 3, and the next run completes it."""
+    """If a worker is killed during the confirmation, the exit code is 3; the next run completes the confirmation."""
     small_suite(tmp_path)
     process = start(tmp_path)
     log = tmp_path / RUN / "workers" / "002.log"

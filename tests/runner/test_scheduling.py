@@ -1,4 +1,4 @@
-"""Trials that `--skip-hopeless` skips, weights of trials, and the notice of a spent budget."""
+"""Tests of trials that `--skip-hopeless` skips, of trials' relative durations, and of the notice that time is up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL, HUGE = (Variant(f"r{rank}", f"r={rank}", Settings(rank=rank)) for rank in
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    """An empty cache, on a machine whose driver shows no GPU: predictions are for a T4."""
+    """An empty cache on a machine whose GPUs are hidden, so that predictions are for a T4."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return Cache(tmp_path / "cache")
 
@@ -45,7 +45,7 @@ def skipped(of: RunManifest, cache: Cache) -> tuple[dict[str, str], list[str]]:
 
 
 def test_trials_that_cannot_fit_are_skipped(cache: Cache) -> None:
-    """For a 7B model on a T4, rank 2048 is skipped with the predicted GiB as reason, and rank 16 is not."""
+    """For a 7B model on a T4, rank 2048 is skipped and its predicted memory is given, and rank 16 is not skipped."""
     found, notices = skipped(manifest(machine("cuda")), cache)
     assert list(found) == ["r2048-s0"]
     assert found["r2048-s0"].startswith("predicted not to fit and not tried: it needs about ")
@@ -54,7 +54,7 @@ def test_trials_that_cannot_fit_are_skipped(cache: Cache) -> None:
 
 
 def test_nothing_is_skipped_without_a_gpu(cache: Cache) -> None:
-    """On a CPU no trial is skipped, and a notice gives the reason."""
+    """On a CPU no trial is skipped, and a notice says why."""
     assert skipped(manifest(machine("cpu")), cache) == (
         {},
         ["--skip-hopeless skips no trial: memory is predicted for GPUs, and this run has none"],
@@ -62,7 +62,7 @@ def test_nothing_is_skipped_without_a_gpu(cache: Cache) -> None:
 
 
 def test_nothing_is_skipped_for_an_unknown_architecture(cache: Cache, tmp_path: Path) -> None:
-    """For an architecture without predictions no trial is skipped, and the weight of a trial is its epochs."""
+    """If memory and time cannot be predicted, no trial is skipped, and a trial's epochs are its relative duration."""
     shutil.copytree(POCKET, tmp_path / "mine")
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config | {"model_type": "mixtral"}), encoding="utf-8")
@@ -74,7 +74,7 @@ def test_nothing_is_skipped_for_an_unknown_architecture(cache: Cache, tmp_path: 
 
 
 def test_weights_grow_with_epochs(cache: Cache) -> None:
-    """A trial's weight is linear in its epochs, plus a constant for answering."""
+    """The relative duration of a trial is a constant for answering, plus a part in proportion to its epochs."""
     given = manifest(machine("cpu"), "pocket")
     trials = [replace(given.plan.trials[0], id=str(n), settings=Settings(epochs=n)) for n in (20, 40, 220)]
     once, twice, often = scheduling.weights(given, trials).values()
@@ -92,7 +92,7 @@ def test_weights_grow_with_epochs(cache: Cache) -> None:
     ],
 )
 def test_the_notice_names_unfinished_work(done: list[Variant], took: float, chosen: Variant | None, words: str) -> None:
-    """The notice gives the number of unfinished trials, their expected time if known, and how to continue."""
+    """When time is up, a notice gives the number of unfinished trials, their time if known, and how to continue."""
     budget = Budget(100, {"r16-s0": 1.0, "r2048-s0": 1.0})
     if took:
         budget.learn("r16-s0", took)

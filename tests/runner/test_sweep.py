@@ -1,4 +1,4 @@
-"""Which trials a sweep runs, reuses and repeats, tested with fake workers."""
+"""Tests of which trials are run, reused or repeated. The workers are fakes, which train nothing."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from tests.support.fake_workers import (
 )
 from tests.support.synthetic_runs import MoreSettings, case, cost, machine
 
-# --- results are reused -----------------------------------------------------------------------------
+# --- results are reused ----------------------------------------------------------------------------------------------
 
 
 def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
-    """One worker runs the base and every trial on every case of the split, and each gets a record with answers."""
+    """One worker runs the base and all trials. Each is asked every case of the split, and its record has answers."""
     workers, events = Workers(), list[Event]()
     each = replace(sweep(tmp_path, workers), listener=EventList(events))
     records = each.run_trials([A, B], Split.MAIN, "testing")
@@ -59,14 +59,14 @@ def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
 
 
 def test_a_stored_record_needs_no_worker(tmp_path: Path) -> None:
-    """A trial with a record in the run directory needs no worker, even if the cache is empty."""
+    """If the run directory has records of all trials, no worker starts, even if the cache is empty."""
     first = go(tmp_path, Workers())
     Cache(tmp_path / "cache").clear()
     assert go(tmp_path, nobody) == first
 
 
 def test_cached_results_need_no_worker(tmp_path: Path) -> None:
-    """A trial whose training and answers are cached gets its record from the cache, without a worker."""
+    """If a trial's training and answers are in the cache, its record is made from these, and no worker starts."""
     first = go(tmp_path, Workers())
     (tmp_path / "run" / "trials" / A.id / "record.json").unlink()
     again = go(tmp_path, nobody)
@@ -77,7 +77,7 @@ def test_cached_results_need_no_worker(tmp_path: Path) -> None:
 
 
 def test_a_kill_between_training_and_answering_trains_once(tmp_path: Path) -> None:
-    """A cached adapter without answers is not trained again, and its record is marked as reused."""
+    """If an adapter is cached without its answers, it is asked, but not trained again, and its record says `reused`."""
     go(tmp_path, Workers(), [A])
     training = SETUP.training_id(A.settings, A.seed)
     for path in (tmp_path / "cache" / "answers" / training).iterdir():
@@ -91,7 +91,7 @@ def test_a_kill_between_training_and_answering_trains_once(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.TIMED_OUT])
 def test_failed_trials_run_again(tmp_path: Path, status: Status) -> None:
-    """The next session runs trials that FAILED or TIMED_OUT again, and no others."""
+    """The next session repeats trials that FAILED or TIMED_OUT, and no others."""
     broken = Workers({B.id: Event(EventKind.FINISHED, B.id, status, "why")})
     first = go(tmp_path, broken)
     assert ends(first) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": status, "c": Status.SUCCEEDED}
@@ -103,7 +103,7 @@ def test_failed_trials_run_again(tmp_path: Path, status: Status) -> None:
 
 @pytest.mark.parametrize("status", [Status.DIVERGED, Status.OUT_OF_MEMORY])
 def test_diverged_and_out_of_memory_do_not_run_again(tmp_path: Path, status: Status) -> None:
-    """Trials that DIVERGED or ran OUT_OF_MEMORY are not run again, in this run or in another with the same trial."""
+    """A trial that DIVERGED or ran OUT_OF_MEMORY is not repeated, neither in this run nor in another run."""
     first = go(tmp_path, Workers({B.id: status}))
     assert (first["b"].status, first["b"].message) == (status, status.value)
     assert first["b"].costs == (cost(Phase.TRAIN, 5.0),)
@@ -112,14 +112,14 @@ def test_diverged_and_out_of_memory_do_not_run_again(tmp_path: Path, status: Sta
 
 
 def test_a_record_of_another_training_is_ignored(tmp_path: Path) -> None:
-    """A record in the run directory is ignored if it belongs to a training with other library versions."""
+    """A record in the run directory is ignored if its training used other library versions."""
     go(tmp_path, Workers({A.id: Status.DIVERGED}), [A])
     other = replace(SETUP, versions={"torch": "2.14.0"})
     assert ends(go(tmp_path, Workers(), [A], setup=other)) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED}
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    """A damaged record is an error that names its path; it is not treated as missing."""
+    """If a record is damaged, an error names its path; the trial is not simply repeated."""
     go(tmp_path, Workers())
     path = tmp_path / "run" / "trials" / A.id / "record.json"
     path.write_text("{", encoding="utf-8")
@@ -127,7 +127,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         go(tmp_path, nobody)
 
 
-# --- which changes need new work -------------------------------------------------------------------------------------
+# --- changes that need a new training or new answers -----------------------------------------------------------------
 
 
 def with_suite(**changes: object) -> Setup:
@@ -135,7 +135,7 @@ def with_suite(**changes: object) -> Setup:
 
 
 def work_after(folder: Path, setup: Setup, trials: Sequence[Trial] = (A,)) -> list[tuple[str, bool, list[str]]]:
-    """The tasks that a sweep with `setup` runs after a sweep with SETUP has finished."""
+    """Run trial A with SETUP, then `trials` with `setup` and the same cache; return the tasks of the second run."""
     go(folder, Workers(), [A])
     workers = Workers()
     assert set(ends(go(folder, workers, trials, setup=setup, run="after")).values()) == {Status.SUCCEEDED}
@@ -143,13 +143,13 @@ def work_after(folder: Path, setup: Setup, trials: Sequence[Trial] = (A,)) -> li
 
 
 def test_an_added_case_is_asked_alone(tmp_path: Path) -> None:
-    """After a case is added, only its prompt is asked, and nothing is trained."""
+    """After a case is added to the suite, a new run asks only the prompt of this case, and trains nothing."""
     setup = with_suite(cases=(*CASES, case("three", prompt="Three?")))
     assert work_after(tmp_path, setup) == [(BASE, False, ["Three?"]), ("a", False, ["Three?"])]
 
 
 def test_an_added_case_is_asked_in_the_same_run_too(tmp_path: Path) -> None:
-    """If a stored record lacks an added case, only the new prompt is asked."""
+    """If a case is added and the run's own records lack it, only the prompt of this case is asked."""
     go(tmp_path, Workers(), [A])
     workers = Workers()
     records = go(tmp_path, workers, [A], setup=with_suite(cases=(*CASES, case("three", prompt="Three?"))))
@@ -158,12 +158,12 @@ def test_an_added_case_is_asked_in_the_same_run_too(tmp_path: Path) -> None:
 
 
 def test_a_removed_case_needs_no_worker(tmp_path: Path) -> None:
-    """After a case is removed, no worker is needed."""
+    """If a case is removed from the suite, a new run starts no worker."""
     assert work_after(tmp_path, with_suite(cases=CASES[1:])) == []
 
 
 def test_assertions_and_places_change_nothing(tmp_path: Path) -> None:
-    """Changes of assertions, case ids, line numbers, folder or margin need no new training and no new answers."""
+    """If assertions, case ids, line numbers, the folder or the margin change, nothing is trained or asked again."""
     cases = tuple(
         replace(one, id=f"{one.id}-b", line=one.line + 7, assertions=(Assertion("equals", "x"),), description="new")
         for one in CASES
@@ -176,14 +176,14 @@ def test_assertions_and_places_change_nothing(tmp_path: Path) -> None:
 
 
 def test_decoding_asks_again_and_trains_nothing(tmp_path: Path) -> None:
-    """After a change of the decoding settings, all prompts are asked again and nothing is trained."""
+    """If the decoding settings change, all prompts are asked again, and nothing is trained."""
     assert [(name, train, len(asked)) for name, train, asked in work_after(
         tmp_path, with_suite(decoding=Decoding(9))
     )] == [(BASE, False, 2), ("a", False, 2)]  # fmt: skip
 
 
 def test_a_reference_asks_its_case_again(tmp_path: Path) -> None:
-    """After a case's reference or choices change, only that case is asked again, with the new reference and choices."""
+    """If a case's reference or choices change, only this case is asked again, with its new reference and choices."""
     edited = replace(CASES[1], reference="Two.", choices=("a", "b"))
     assert work_after(tmp_path / "one", with_suite(cases=(CASES[0], edited, CASES[2]))) == [
         (BASE, False, ["Two?"]),
@@ -197,7 +197,7 @@ DRAWN = Decoding(temperature=0.7)
 
 
 def test_more_repeats_ask_only_the_new_ones(tmp_path: Path) -> None:
-    """With more repeats only the additional ones are asked, and with fewer none; stored answers keep their order."""
+    """If `repeats` grows, only the additional repeats are asked; if it shrinks, the first stored answers are used."""
     go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2), run="two")
     workers = Workers()
     four = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=4), run="four")
@@ -210,7 +210,7 @@ def test_more_repeats_ask_only_the_new_ones(tmp_path: Path) -> None:
 
 
 def test_a_case_without_all_its_repeats_is_not_finished(tmp_path: Path) -> None:
-    """A record with too few repeats is not reused unchanged; only the missing repeats are asked."""
+    """If a stored record has too few repeats, only the missing ones are asked and added."""
     go(tmp_path, Workers(), [A], setup=with_suite(decoding=DRAWN, repeats=2))
     workers = Workers()
     found = go(tmp_path, workers, [A], setup=with_suite(decoding=DRAWN, repeats=3))
@@ -219,7 +219,7 @@ def test_a_case_without_all_its_repeats_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_optional_parts_of_a_prompt_change_only_their_own_keys() -> None:
-    """The key of a greedy answer without reference or choices depends on training, messages, token limit and stops."""
+    """A prompt's reference, choices, temperature and repeat are part of its cache key only if the prompt has them."""
     plain = replace(CASES[0], reference=None)
     key = digest({"of": "t", "messages": plain.messages, "decoding": {"max_new_tokens": 64, "stop": ()}})
     assert SETUP.prompt("t", plain).key == key
@@ -253,7 +253,10 @@ BASE_AND_A = [(BASE, False, 2), ("a", True, 2)]
 def test_a_changed_input_of_training_trains_again(
     tmp_path: Path, setup: Setup, expected: list[tuple[str, bool, int]]
 ) -> None:
-    """A changed training row, model, library, device or data type trains again, and the base answers if affected."""
+    """If training rows, model, libraries, device or data type change, trials are trained again.
+
+    Unless only the rows have changed, the base is also asked again.
+    """
     found = work_after(tmp_path, setup)
     assert [(name, train, len(asked)) for name, train, asked in found] == expected
 
@@ -268,14 +271,14 @@ def test_a_changed_input_of_training_trains_again(
     ids=["rate", "targets", "seed"],
 )
 def test_another_setting_or_seed_trains_again(tmp_path: Path, other: Trial) -> None:
-    """Another setting or seed trains again, even under the same trial id; the base does not answer again."""
+    """If a setting or the seed changes, the trial is trained again, even under the same id; the base is not asked."""
     assert [(name, train, len(asked)) for name, train, asked in work_after(tmp_path, SETUP, [other])] == [
         ("a", True, 2)
     ]
 
 
 def test_a_cache_is_still_used_after_an_axis_is_added(tmp_path: Path) -> None:
-    """Results cached before a new axis was added are reused where the axis has its default, and only there."""
+    """If the harness gets a new setting, cached results are still reused for trials with this setting's default."""
     go(tmp_path, Workers(), [A])
     before = sweep(tmp_path, nobody, run="later")
     default = MoreSettings(**A.settings.as_dict())
@@ -288,7 +291,7 @@ def test_a_cache_is_still_used_after_an_axis_is_added(tmp_path: Path) -> None:
 
 
 def test_name_path_and_threads_change_no_id() -> None:
-    """A model's name and path and the machine's number of threads do not change cache keys."""
+    """Cache keys do not depend on the model's name and path or on the machine's number of threads."""
     moved = replace(
         SETUP, model=ModelRef("other", "elsewhere", SETUP.model.digest), machine=replace(machine(), threads=64)
     )
@@ -297,7 +300,7 @@ def test_name_path_and_threads_change_no_id() -> None:
 
 
 def test_forgotten_results_are_made_again(tmp_path: Path) -> None:
-    """After `forget`, these trials and the base run again; other trials keep their results."""
+    """The trials given to `forget` run again, and so does the base; other trials keep their results."""
     go(tmp_path, Workers(), [A, B])
     sweep(tmp_path, nobody).forget([A])
     workers = Workers()
@@ -306,11 +309,11 @@ def test_forgotten_results_are_made_again(tmp_path: Path) -> None:
     assert {name: record.reused for name, record in records.items()} == {BASE: False, "a": False, "b": True}
 
 
-# --- jobs and costs ----------------------------------------------------------------------------------------------
+# --- jobs and costs --------------------------------------------------------------------------------------------------
 
 
 def test_one_job_per_quantization(tmp_path: Path) -> None:
-    """Trials with different quantization run in separate jobs, and the base answers in the first job."""
+    """Trials with different quantization run in separate jobs, and the base is asked in the first job."""
     plain = trial(1e-4, quantization=Quantization.NONE)
     workers = Workers()
     records = go(tmp_path, workers, [A, plain, B])
@@ -323,7 +326,7 @@ def test_one_job_per_quantization(tmp_path: Path) -> None:
 
 
 def test_splits_have_records_of_their_own(tmp_path: Path) -> None:
-    """The confirm split asks only its own cases, reuses trained adapters, and leaves the main records unchanged."""
+    """For the split `confirm`, trained adapters are asked only its cases, and records of `main` stay unchanged."""
     first = go(tmp_path, Workers(), [A])
     workers = Workers()
     confirmed = go(tmp_path, workers, [A], split=Split.CONFIRM)
@@ -342,7 +345,7 @@ def test_the_same_question_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_costs_of_several_passes_are_pooled(tmp_path: Path) -> None:
-    """Over several passes, seconds and tokens are summed, peaks are the largest, and loading counts once."""
+    """If a trial answers in several parts, seconds and tokens are summed, peaks are maxima, and loading counts once."""
 
     def spent(phase: Phase, seconds: float, peak: int) -> PhaseCost:
         return cost(phase, seconds, machine("cuda"), peak)
@@ -365,14 +368,14 @@ def test_costs_of_several_passes_are_pooled(tmp_path: Path) -> None:
 
 
 def test_costs_of_the_other_split_are_left_out(tmp_path: Path) -> None:
-    """The costs of the confirm split are not part of the costs of the main split."""
+    """A record of the split `main` does not include the costs of the split `confirm`."""
     first = go(tmp_path, Workers(), [A])
     go(tmp_path, Workers(), [A], split=Split.CONFIRM)
     assert go(tmp_path, nobody, [A], run="elsewhere")["a"].costs == first["a"].costs
 
 
 def test_an_interruption_keeps_finished_records(tmp_path: Path) -> None:
-    """An interruption in a listener stops the worker and keeps all records that were written."""
+    """If a listener raises KeyboardInterrupt, the worker is stopped, and the records of finished trials are kept."""
     closed: list[str] = []
 
     class Watched:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of files."""
+"""A fixture for tests of full disks."""
 
 from __future__ import annotations
 

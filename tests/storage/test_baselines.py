@@ -1,4 +1,4 @@
-"""Tests of baseline files: they are read back unchanged, differ in few lines, and reveal edits by hand."""
+"""Tests of baseline files: they are read back unchanged, have one line per answer, and reveal edits by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REMEDY = "Restore it (for example, from git), or create it again with `harness b
 
 
 def with_answer(text: str) -> Baseline:
-    """The committed baseline, in which the base model gives this answer to the first case."""
+    """Return the committed baseline with `text` as the base model's answer to the first case."""
     baseline = read_baseline(COMMITTED)
     first = next(iter(baseline.base.answers))
     changed = StoredAnswer(text, (0,), 3, passed=False, value=0.0)
@@ -28,7 +28,7 @@ def with_answer(text: str) -> Baseline:
 
 
 def test_a_baseline_comes_back(tmp_path: Path) -> None:
-    """The committed baseline stays the same when it is read, written and read again, except for its digest."""
+    """If the committed baseline is read, written and read again, only its digest may change."""
     path, baseline = tmp_path / "again.json", read_baseline(COMMITTED)
     write_baseline(path, baseline)
     assert replace(read_baseline(path), digest=baseline.digest) == baseline
@@ -43,7 +43,7 @@ def test_hostile_answers_come_back(tmp_path: Path, text: str) -> None:
 
 
 def test_one_changed_answer_changes_one_line(tmp_path: Path) -> None:
-    """Baselines that differ in one answer differ in the line of this answer and in the digest."""
+    """If one answer of a baseline changes, only the line of this answer and the line of the digest change."""
     texts = []
     for answer in ("an answer", "a reply"):
         write_baseline(tmp_path / "baseline.json", with_answer(answer))
@@ -54,7 +54,7 @@ def test_one_changed_answer_changes_one_line(tmp_path: Path) -> None:
 
 
 def test_default_values_are_left_out_except_in_settings() -> None:
-    """Fields that have their default are not written; settings are written completely."""
+    """Fields with their default value are left out of a baseline file, except in settings, which are complete."""
     data: dict[str, Any] = json.loads(COMMITTED.read_text(encoding="utf-8"))
     assert "critical" not in data["suite"]["cases"][0]
     assert {"weight_decay", "packing"} <= data["variants"][0]["settings"].keys()
@@ -73,7 +73,7 @@ def test_default_values_are_left_out_except_in_settings() -> None:
 def test_an_edited_baseline_is_refused(
     tmp_path: Path, change: dict[str, object], error: type[StoreError], message: str
 ) -> None:
-    """A baseline that was edited by hand is refused with a remedy; one of a newer format asks for an upgrade."""
+    """A baseline that was edited by hand, or that has a newer format, is refused with an error that says which."""
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps(json.loads(COMMITTED.read_text(encoding="utf-8")) | change), encoding="utf-8")
     with pytest.raises(StoreError, match=message) as caught:
@@ -83,7 +83,7 @@ def test_an_edited_baseline_is_refused(
 
 
 def test_the_layout_of_a_baseline_does_not_matter(tmp_path: Path) -> None:
-    """A baseline file whose JSON was only reformatted is read as before."""
+    """If only the layout of a baseline's JSON changes, the baseline is read as before."""
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps(json.loads(COMMITTED.read_text(encoding="utf-8")), indent=4), encoding="utf-8")
     assert read_baseline(path) == read_baseline(COMMITTED)

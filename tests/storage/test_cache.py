@@ -1,4 +1,4 @@
-"""Tests of the cache: its entries, commits, size and clearing, and what happens to damaged entries."""
+"""Tests of the cache of trainings and answers: entries, damage, commits of several entries, size and clearing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def test_the_cache_returns_what_was_stored(cache: Cache) -> None:
-    """The cache returns a training with its adapter, and every pass of answers, oldest first."""
+    """The cache returns a training with its adapter, and all stored lists of answers to its prompts, oldest first."""
     more = replace(PASS, answers=(Answer("other", "\ud800", 1, True),))
     assert (cache.training("t" * 16), cache.answers("t" * 16)) == (None, ())
     cache.commit_training(training(), save_adapter)
@@ -47,7 +47,7 @@ def test_the_cache_returns_what_was_stored(cache: Cache) -> None:
 
 
 def test_leftovers_are_no_training(cache: Cache) -> None:
-    """The cache ignores temporary folders and folders without training.json, and a new commit replaces the latter."""
+    """A folder without training.json is no training: it is ignored, and replaced when the training is stored."""
     leftover = cache.root / "trainings" / ".partial-0123"
     leftover.mkdir(parents=True)
     cache.adapter("id").mkdir()
@@ -60,7 +60,7 @@ def test_leftovers_are_no_training(cache: Cache) -> None:
 
 
 def test_two_commits_of_one_training(cache: Cache) -> None:
-    """Runs that commit the same training at the same time all succeed, and leave one complete training."""
+    """If several runs store the same training at the same time, all succeed, and one complete training is left."""
     errors: list[BaseException] = []
 
     def commit() -> None:
@@ -82,7 +82,7 @@ def test_two_commits_of_one_training(cache: Cache) -> None:
 
 
 def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
-    """A damaged pass of answers is deleted; the other passes stay, and the next pass does not overwrite them."""
+    """A damaged file of answers is deleted; the other files stay, and the next file does not overwrite them."""
     passes = [replace(PASS, answers=(Answer(f"key {n}", "", 0, False),)) for n in range(3)]
     for made in passes[:2]:
         cache.commit_answers("id", made)
@@ -95,7 +95,7 @@ def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
 
 
 def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
-    """A damaged training is deleted with its answers, since its adapter will be trained again."""
+    """If a training in the cache is damaged, it is deleted together with its answers."""
     cache.commit_training(training(), save_adapter)
     cache.commit_answers("t" * 16, PASS)
     (cache.adapter("t" * 16) / "training.json").write_text("{", encoding="utf-8")
@@ -105,7 +105,7 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    """A cache file of a newer format is not treated as damaged: the remedy is to upgrade, and the file is kept."""
+    """A cache file of a newer format is kept, and the error says to upgrade the harness."""
     cache = Cache(tmp_path)
     cache.commit_training(training(), None)
     cache.commit_answers("t" * 16, PASS)
@@ -120,7 +120,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_forgetting_concerns_one_training(cache: Cache) -> None:
-    """Deleting a training also deletes its answers, and no other training; an unknown training is not an error."""
+    """Deleting a training also deletes its answers. Other trainings stay, and an unknown training is not an error."""
     for id in ("a", "b"):
         cache.commit_training(replace(training(), id=id), save_adapter)
         cache.commit_answers(id, PASS)
@@ -135,14 +135,14 @@ def test_forgetting_concerns_one_training(cache: Cache) -> None:
 
 
 class KilledCache(Cache):
-    """A cache of a process that is killed right after committing, before it moves the entries."""
+    """A cache whose process is killed after a commit, before the entries are moved to their final places."""
 
     def finish(self) -> None:
         pass
 
 
 def committed(cache: Cache, *ids: str) -> Path:
-    """Commit a training and a pass of answers for each id without moving them; return the commit's folder."""
+    """Commit a training and answers for each id as a KilledCache does; return the commit's folder."""
     with KilledCache(cache.root).together() as commit:
         for id in ids:
             commit.training(replace(training(), id=id), save_adapter)
@@ -152,7 +152,7 @@ def committed(cache: Cache, *ids: str) -> Path:
 
 
 def has(cache: Cache, *ids: str) -> bool:
-    """Check that every training is complete in the cache; return whether no commit is left."""
+    """Check that all these trainings are complete in the cache; return whether every commit has been moved."""
     for id in ids:
         assert cache.training(id) == replace(training(), id=id)
         verify_manifest(cache.adapter(id))
@@ -163,7 +163,7 @@ def has(cache: Cache, *ids: str) -> bool:
 
 @pytest.mark.parametrize("moved", range(5))
 def test_the_next_reader_finishes_a_commit(cache: Cache, moved: int) -> None:
-    """A commit is complete even if the process was killed before, between or after moving its entries."""
+    """If a process is killed while it moves the entries of a commit, the next reader moves the rest."""
     cache.commit_training(replace(training(Status.DIVERGED), id="b"), None)
     folder = committed(cache, "a", "b")
     members = sorted((*folder.glob("trainings/*"), *folder.glob("answers/*/*")))
@@ -181,7 +181,7 @@ def test_the_next_reader_finishes_a_commit(cache: Cache, moved: int) -> None:
 
 @pytest.mark.parametrize("read", [Cache.training, Cache.answers])
 def test_no_reader_sees_some_of_a_commit(cache: Cache, read: Callable[[Cache, str], object]) -> None:
-    """The first reader of one entry of a commit moves all entries to their final places."""
+    """If one entry of a commit is read, all its entries are moved to their final places."""
     folder = committed(cache, "a", "b")
     assert read(cache, "b")
     assert not folder.exists()
@@ -189,7 +189,7 @@ def test_no_reader_sees_some_of_a_commit(cache: Cache, read: Callable[[Cache, st
 
 
 def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
-    """A failed commit leaves no files; files of a killed one are ignored, and counted until the cache is cleared."""
+    """A commit that fails leaves no files. Files of a commit that was killed count as used space, but are not read."""
 
     def failing() -> None:
         with cache.together() as commit:
@@ -209,7 +209,7 @@ def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
 
 
 def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
-    """Readers that finish the same commit at the same time all succeed and see all entries."""
+    """If several readers move the entries of the same commit at the same time, all of them see all entries."""
     ids = [f"{number:02}" for number in range(20)]
     for _ in range(5):
         committed(cache, *ids)
@@ -233,7 +233,7 @@ def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
 
 
 def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp_path: Path) -> None:
-    """A pending commit is finished before a training is copied from another cache or deleted."""
+    """Before a training is copied from another cache or deleted, entries of earlier commits are moved into place."""
     far = Cache(tmp_path / "far")
     far.commit_training(replace(training(), id="a", message="from elsewhere"), save_adapter)
     committed(cache, "a", "b")
@@ -252,7 +252,7 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
 
 
 def test_the_size_of_the_cache(cache: Cache) -> None:
-    """The cache counts entries and bytes of every kind; clearing deletes them all, including temporary folders."""
+    """The cache reports how many entries and bytes it has of each kind. Clearing it deletes even temporary folders."""
     nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), save_adapter)
@@ -275,7 +275,7 @@ def test_the_size_of_the_cache(cache: Cache) -> None:
 
 
 def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) -> None:
-    """The cache cannot be cleared while a run uses it, wherever the run's directory is."""
+    """While a run uses the cache, it cannot be cleared, wherever the run's directory is."""
     cache.commit_training(training(), save_adapter)
     with (
         cache.in_use(tmp_path / "far away" / "run"),
@@ -292,7 +292,7 @@ def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) ->
 
 
 def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
-    """If the disk fills up while an adapter is saved, no file of it is left, and it can be saved again later."""
+    """If the disk fills up while an adapter is saved, none of its files is left, and it can be saved again later."""
     cache = Cache(small_disk)
 
     def large(folder: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_disk_that_fills_while_an_adapter_is_saved(small_disk: Path) -> None:
 
 
 def test_a_full_disk_reported_by_safetensors(tmp_path: Path) -> None:
-    """The exception of safetensors for a full disk becomes a StoreError; its other exceptions pass unchanged."""
+    """If safetensors reports a full disk, a StoreError is raised. Other exceptions of safetensors pass unchanged."""
 
     def failing(words: str) -> Callable[[Path], None]:
         def save(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of atomic writes, errors of the file system, and full disks."""
+"""Tests of writing files: a file is written completely or not at all, even if the path is bad or the disk is full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.stored_files import FULL, PASS, names
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    """Writing a shorter text to a file replaces the longer one completely, and leaves no temporary file."""
+    """If a shorter text replaces a longer text in a file, nothing of the longer text and no temporary file is left."""
     path = tmp_path / "deep" / "file"
     write_text(path, "a long text\n")
     write_text(path, "short\n")
@@ -24,7 +24,7 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """A write that fails leaves the old file unchanged and no temporary file."""
+    """If writing a file fails, the old file is unchanged, and no temporary file is left."""
     path = tmp_path / "file"
     write_text(path, "old\n")
     with pytest.raises(Exception, match="serialize"):
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_the_old_or_the_new(tmp_path: Path) -> None:
-    """While one thread writes a file, another thread reads only complete texts."""
+    """While one thread writes a file, another thread reads either the complete old text or the complete new text."""
     path, seen, texts = tmp_path / "file", set(), {letter * 100_000 for letter in "ab"}
     write_text(path, "a" * 100_000)
     done = threading.Event()
@@ -65,7 +65,7 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("place", UNWRITABLE, ids=lambda place: place[:20])
 def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    """The error for a path that cannot be written names the path and a remedy, and no option of a command."""
+    """If a path cannot be written, the error names it and a remedy, and nothing is created."""
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
 
 
 def test_a_place_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing to the current folder is an error, and leaves no file in it."""
+    """If the current folder is given as the path to write, an error says so, and no file is left in it."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match=r"cannot write \.: Is a directory"):
         write_text(Path(), "text")
@@ -85,13 +85,13 @@ def test_a_place_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_error_of_a_library_is_not_an_error_of_the_place() -> None:
-    """An OSError without an error number, which a library raised, is passed on unchanged."""
+    """An OSError without an error number, as some libraries raise it, is passed on unchanged."""
     with pytest.raises(OSError, match="Can't load the tokenizer"), writing(Path("place")):
         raise OSError("Can't load the tokenizer")
 
 
 def test_a_full_disk_is_one_error(small_disk: Path) -> None:
-    """On a full disk, the error names the file and a remedy; the old file stays, and no temporary one."""
+    """If the disk is full, the error names the file and a remedy; the old file stays, and no temporary file is left."""
     path = small_disk / "file"
     write_text(path, "old")
     with pytest.raises(StoreError, match=f"the disk is full: could not write {path}") as caught:

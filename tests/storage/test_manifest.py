@@ -1,4 +1,4 @@
-"""Tests of manifests: digests of all files in a folder."""
+"""Tests of MANIFEST.sha256, which lists the digests of all files in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.stored_files import save_adapter
 
 
 def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
-    """`sha256sum --check` can read a manifest, even with subfolders and names with spaces."""
+    """`sha256sum --check` can read a manifest, even if it has subfolders and names with spaces."""
     save_adapter(tmp_path)
     write_manifest(tmp_path)
     verify_manifest(tmp_path)
@@ -37,7 +37,7 @@ def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
     ids=["changed", "missing", "no manifest", "empty manifest", "binary manifest", "nonsense manifest"],
 )
 def test_a_folder_that_is_not_what_was_saved(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    """A file that differs from its manifest, or a missing or damaged manifest, is an error that names the folder."""
+    """If a file differs from the manifest, or the manifest is missing or damaged, an error names the folder."""
     save_adapter(tmp_path)
     write_manifest(tmp_path)
     damage(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests of mirrors: copies are complete or ignored, and another machine resumes a run from them."""
+"""Tests of `--sync`, which copies a run's results to a shared folder, so that another machine can resume the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ID_A, ID_B = (SETUP.training_id(trial.settings, trial.seed) for trial in (A, B))
 
 @dataclass
 class Trainers(Workers):
-    """Workers that store an adapter of two files for every training, and record their jobs."""
+    """Fake workers that store an adapter of two files for every training, and collect the jobs that they receive."""
 
     received: list[Job] = field(default_factory=list)
 
@@ -49,13 +49,13 @@ class Trainers(Workers):
 
 
 def machine_at(folder: Path, shared: Path) -> Mirror:
-    """Return the mirror, in the folder `shared`, of a machine whose run and cache are in `folder`."""
+    """Return the mirror of a machine: it copies between the run and cache in `folder` and the folder `shared`."""
     shared.mkdir(exist_ok=True)
     return mirror(shared, RunStore(folder / "run"), Cache(folder / "cache"), "0123456789abcdef")
 
 
 def sweep(made: Mirror, work: Callable[..., object], events: list[Event] | None = None) -> dict[str, TrialRecord]:
-    """Run the trials A and B with a mirror; return the records by trial."""
+    """Run the trials A and B, copy them with the mirror, and return the records by trial."""
     listener = SyncListener(made, EventList(events if events is not None else []))
     records = Sweep(SETUP, made.run, made.cache, Inline(work), listener=listener, mirror=made).run_trials(
         [A, B], Split.MAIN, ""
@@ -71,7 +71,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_another_machine_has_nothing_to_do(tmp_path: Path) -> None:
-    """Another machine gets all adapters, answers and records of a finished sweep from the mirror."""
+    """If all trials are finished, another machine copies their results from the shared folder and starts no worker."""
     shared = tmp_path / "drive"
     first = sweep(machine_at(tmp_path / "one", shared), Trainers())
     second = sweep(machine_at(tmp_path / "two", shared), nobody)
@@ -82,7 +82,7 @@ def test_another_machine_has_nothing_to_do(tmp_path: Path) -> None:
 
 
 def test_another_machine_does_the_rest(tmp_path: Path) -> None:
-    """A second machine runs only the trials that the first did not finish, with the results of a single machine."""
+    """A second machine runs only the trials that the first did not finish, and the results are those of one machine."""
     shared = tmp_path / "drive"
     sweep(machine_at(tmp_path / "one", shared), Trainers({B.id: RuntimeError("the runtime was disconnected")}))
     workers = Trainers()
@@ -95,7 +95,7 @@ def test_another_machine_does_the_rest(tmp_path: Path) -> None:
 
 
 def test_failures_are_not_copied(tmp_path: Path) -> None:
-    """The record of a failed trial is not copied to the mirror, so that another machine runs the trial again."""
+    """The record of a failed trial is not copied to the shared folder, so that another machine runs the trial again."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
     sweep(made, Trainers({B.id: Event(EventKind.FINISHED, B.id, Status.FAILED, "why")}))
     assert made.far_run.record(Split.MAIN, A.id)
@@ -103,7 +103,7 @@ def test_failures_are_not_copied(tmp_path: Path) -> None:
 
 
 def test_trials_finished_before_are_copied_too(tmp_path: Path) -> None:
-    """Trials that finished without being copied, for example without `--sync`, are copied by the next session."""
+    """Trials that finished in a session without `--sync` are copied by the next session with `--sync`."""
     alone = Sweep(SETUP, RunStore(tmp_path / "one" / "run"), Cache(tmp_path / "one" / "cache"), Inline(Trainers()))
     alone.run_trials([A, B], Split.MAIN, "")
     made = machine_at(tmp_path / "one", tmp_path / "drive")
@@ -131,7 +131,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_partial_copy_is_not_used(tmp_path: Path, damage: str) -> None:
-    """If a file of a trial is truncated or missing in the mirror, only this trial's work is done again."""
+    """If a file of a trial is truncated or missing in the shared folder, only this trial is run or asked again."""
     shared = tmp_path / "drive"
     first = sweep(machine_at(tmp_path / "one", shared), Trainers())
     shutil.rmtree(shared / "runs")
@@ -144,7 +144,7 @@ def test_a_partial_copy_is_not_used(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_truncated_record_is_made_again(tmp_path: Path) -> None:
-    """A truncated record in the mirror is made again from the adapter and answers there, and copied completely."""
+    """If a record in the shared folder is truncated, it is made again from the copied answers, and copied again."""
     shared = tmp_path / "drive"
     one = machine_at(tmp_path / "one", shared)
     manifest = results(count=2, failures=False).run
@@ -161,7 +161,7 @@ def test_a_truncated_record_is_made_again(tmp_path: Path) -> None:
 
 
 def test_records_of_another_run_are_not_copied(tmp_path: Path) -> None:
-    """Records are not copied from the mirror if its run.json is truncated or has another digest."""
+    """If run.json in the shared folder is truncated or belongs to another run, no records are copied from there."""
     one = machine_at(tmp_path / "one", tmp_path / "drive")
     manifest = replace(results(count=2, failures=False).run, digest="0123456789abcdef")
     one.run.write_manifest(manifest)
@@ -179,7 +179,7 @@ def test_records_of_another_run_are_not_copied(tmp_path: Path) -> None:
 
 
 def test_trials_finish_without_the_mirror(tmp_path: Path) -> None:
-    """If the mirror's folder disappears during a run, trials still succeed, and a notice names each missing copy."""
+    """If the shared folder disappears during a run, trials still succeed, and notices say which are not copied."""
     made, events = machine_at(tmp_path / "one", tmp_path / "drive"), list[Event]()
     shutil.rmtree(tmp_path / "drive")
     (tmp_path / "drive").write_text("not a folder", encoding="utf-8")
@@ -189,21 +189,21 @@ def test_trials_finish_without_the_mirror(tmp_path: Path) -> None:
 
 
 def test_a_drive_that_is_not_mounted_is_refused(tmp_path: Path) -> None:
-    """A mirror in a folder whose parent does not exist is an error that says how to mount Google Drive."""
+    """If the parent of the shared folder does not exist, the error says how to mount Google Drive."""
     with pytest.raises(UsageError, match="there is no") as caught:
         mirror(tmp_path / "drive" / "MyDrive" / "runs", RunStore(tmp_path), Cache(tmp_path), "0123")
     assert "drive.mount('/content/drive')" in caught.value.remedy
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
-    """A mirror at the path of a file is a usage error."""
+    """If the path of the shared folder is a file, a usage error says so."""
     (tmp_path / "drive").write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="is a file"):
         mirror(tmp_path / "drive", RunStore(tmp_path), Cache(tmp_path), "0123")
 
 
 def test_a_fresh_run_deletes_old_copies(tmp_path: Path) -> None:
-    """Trainings that a fresh run deletes from the cache are also deleted from the mirror."""
+    """If `--fresh` deletes trainings and answers from the cache, their copies in the shared folder are deleted too."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
     sweep(made, Trainers())
     Sweep(SETUP, made.run, made.cache, Inline(nobody), mirror=made).forget([A, B])
@@ -212,7 +212,7 @@ def test_a_fresh_run_deletes_old_copies(tmp_path: Path) -> None:
 
 
 def test_passes_of_two_machines_are_merged(tmp_path: Path) -> None:
-    """Two machines that answered different prompts of a training both get all answers through a shared cache."""
+    """If two machines asked the same adapter different prompts, both get all answers through the shared folder."""
     shared, caches = Cache(tmp_path / "shared"), [Cache(tmp_path / "one"), Cache(tmp_path / "two")]
     for number, cache in enumerate(caches):
         answers = (Answer(f"key {number}", "text", 1, False),)
@@ -224,7 +224,7 @@ def test_passes_of_two_machines_are_merged(tmp_path: Path) -> None:
 
 
 def test_a_full_folder_is_a_store_error(tmp_path: Path) -> None:
-    """Copying a training into a cache that cannot be written is a StoreError."""
+    """If a training is copied into a cache that cannot be written, a StoreError is raised."""
     made = machine_at(tmp_path / "one", tmp_path / "drive")
     sweep(made, Trainers())
     (tmp_path / "blocked").write_text("", encoding="utf-8")

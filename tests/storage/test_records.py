@@ -1,4 +1,4 @@
-"""Tests that records are read back unchanged, and that damaged files are reported."""
+"""Tests that records written to files are read back unchanged, and that damaged files are reported."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_training_comes_back(tmp_path: Path, status: Status) -> None:
-    """The record of a training, whatever its status, is read back with all its steps, to the last digit."""
+    """The record of a training with any status is read back with all its steps, to the last digit of each loss."""
     made = replace(training(status), message=status.value)
     write_record(tmp_path / "training.json", made)
     assert read_record(tmp_path / "training.json", Training) == made
 
 
 def test_losses_that_are_not_finite_come_back(tmp_path: Path) -> None:
-    """Losses of NaN, infinity and None, which occur in diverging trainings, are read back unchanged."""
+    """Losses that are NaN, infinite or None, as in diverging trainings, are read back unchanged."""
     steps = [replace(training().steps[0], loss=loss, grad_norm=None) for loss in (float("inf"), float("nan"), None)]
     write_record(tmp_path / "training.json", replace(training(), steps=tuple(steps)))
     found = [step.loss for step in read_record(tmp_path / "training.json", Training).steps]
@@ -73,7 +73,7 @@ def test_losses_that_are_not_finite_come_back(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_one_error(tmp_path: Path, content: bytes, what: str) -> None:
-    """Whatever a damaged file contains, the error names the file, what is wrong and what to do."""
+    """Whatever a damaged file contains, the error says which file, what is wrong, and what to do."""
     path = tmp_path / "record.json"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=what) as caught:

@@ -1,4 +1,4 @@
-"""Tests of run directories: their files, their locks, and finding and claiming them."""
+"""Tests of run directories: their files, their locks, finding an existing run, and choosing where a run goes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def begun(folder: Path, digest: str) -> RunStore:
 
 
 def test_records_of_a_run(tmp_path: Path) -> None:
-    """Records of the two splits are stored separately; `forget_records` deletes all except those to keep."""
+    """Records of the two splits are stored separately. `forget_records` deletes all records except the given ones."""
     store = RunStore(tmp_path)
     made = [record(VARIANT, {"c": "x"}, split=split, seed=seed) for split in Split for seed in (0, 1)]
     for each in made:
@@ -55,7 +55,7 @@ def test_records_of_a_run(tmp_path: Path) -> None:
 
 
 def test_a_job_comes_back(tmp_path: Path) -> None:
-    """A job is read back unchanged, including the task of the base model, which has no settings."""
+    """The file of a job is read back unchanged, including the task of the base model, which has no settings."""
     prompts = (Prompt("key", (Message("user", "Grüße"),), "Tag", ("Tag", "Nacht")),)
     tasks = (
         Task("base", "b", None, 0, False, prompts),
@@ -73,7 +73,7 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
 
 
 def test_results_come_back(tmp_path: Path) -> None:
-    """The results of a run stay the same when they are read, written and read again."""
+    """If the results of a run are read, written and read again, they stay the same."""
     made, store = results(), RunStore(tmp_path)
     store.write_results(made, [{"answer": text} for text in HARD], "<html>")
     once = store.results()
@@ -103,7 +103,7 @@ with RunStore(Path(sys.argv[1])).locked():
 
 @pytest.fixture
 def locking_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has locked the run `tmp_path / "run"`."""
+    """A process that holds the lock on the run directory `tmp_path / "run"`."""
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
     with subprocess.Popen(
         [sys.executable, "-c", LOCKING, str(tmp_path / "run")],
@@ -116,7 +116,7 @@ def locking_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_process_is_refused(tmp_path: Path, locking_process: subprocess.Popen[str]) -> None:
-    """A second process cannot lock a run directory; the error names the directory and a remedy."""
+    """While one process works in a run directory, other processes are refused; the error names it and a remedy."""
     with (
         pytest.raises(RunInUseError, match=f"another process is working in {tmp_path / 'run'}\nWait"),
         RunStore(tmp_path / "run").locked(),
@@ -125,7 +125,7 @@ def test_a_second_process_is_refused(tmp_path: Path, locking_process: subprocess
 
 
 def test_the_lock_of_a_killed_process_ends(tmp_path: Path, locking_process: subprocess.Popen[str]) -> None:
-    """The lock on a run directory ends when its process is killed with SIGKILL, and can then be taken again."""
+    """If the process that locked a run directory is killed with SIGKILL, other processes can lock the directory."""
     locking_process.send_signal(signal.SIGKILL)
     locking_process.wait()
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_the_lock_of_a_killed_process_ends(tmp_path: Path, locking_process: subp
 
 
 def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
-    """A run with the same inputs is found again; a run with other inputs gets the first free folder."""
+    """If a run has the inputs of an earlier run, it gets that run's folder; otherwise it gets the next free folder."""
     assert open_run(tmp_path, "name", "one").root.name == "name"
     for digest, folder in [("one", "name"), ("two", "name-2"), ("three", "name-3")]:
         assert begun(open_run(tmp_path, "name", digest).root, digest).root.name == folder
@@ -146,7 +146,7 @@ def test_a_run_is_resumed_where_it_was_begun(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
-    """The digest of a run is read even from a manifest of a newer format."""
+    """A run is recognised by the digest in its run.json, even if this file has a newer format."""
     (tmp_path / "name").mkdir()
     (tmp_path / "name" / "run.json").write_text('{"format": 99, "digest": "new"}', encoding="utf-8")
     assert open_run(tmp_path, "name", "new").root.name == "name"
@@ -154,7 +154,7 @@ def test_a_run_of_another_format_keeps_its_place(tmp_path: Path) -> None:
 
 
 def test_claiming_a_directory(tmp_path: Path) -> None:
-    """`--output` accepts a directory that is new, empty, left by a run killed at its start, or of the same run."""
+    """`--output` accepts a new or empty directory, one of a run killed at its start, and one of the same run."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "killed" / "workers").mkdir(parents=True)
     for name in (".lock", ".partial-0123"):
@@ -165,7 +165,7 @@ def test_claiming_a_directory(tmp_path: Path) -> None:
 
 
 def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
-    """`--output` refuses a file, a folder with other files, and another run, each with its own message."""
+    """`--output` refuses a file, a folder with other files, and another run's folder, each with its own message."""
     (tmp_path / "file").touch()
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").touch()
@@ -181,7 +181,7 @@ def test_other_directories_are_not_claimed(tmp_path: Path) -> None:
 
 
 def test_finding_a_run(tmp_path: Path) -> None:
-    """A run is found by its directory, its report or its results; otherwise the error lists the existing runs."""
+    """A run is found by its directory, its report or its results. If it is not found, the error lists existing runs."""
     with chdir(tmp_path):
         with pytest.raises(StoreError, match="there is no run in elsewhere\nCreate one with `harness run SUITE`"):
             find_run(Path("elsewhere"))

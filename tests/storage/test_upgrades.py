@@ -1,4 +1,4 @@
-"""Tests that files of older formats are read as the newest one."""
+"""Tests that files of older formats are read, and upgraded to the newest format."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 
 OLD = Path(__file__).parent / "results-format-1.json"
-"""A part of the results of `harness run suites/workshop` in format 1."""
+"""Some of the results of `harness run suites/workshop`, written in format 1."""
 
 
 def test_the_samples_of_format_1_hold_answers() -> None:
-    """A sample of format 1 becomes one whose answer has the sample's text, tokens and log-probabilities, and no key."""
+    """If a sample of format 1 is read, its text, tokens and log-probabilities become an answer with an empty key."""
     stored: dict[str, Any] = json.loads(OLD.read_text(encoding="utf-8"))
     found = read_record(OLD, Results)
     assert (stored["format"], found.format) == (FORMAT, RESULTS_FORMAT)
@@ -37,7 +37,7 @@ def test_the_samples_of_format_1_hold_answers() -> None:
 
 
 def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path) -> None:
-    """Upgraded results stay the same when they are written in the newest format and read again."""
+    """If upgraded results are written in the newest format and read again, they stay the same."""
     store = RunStore(tmp_path)
     shutil.copy(OLD, tmp_path / "results.json")
     once = store.results()
@@ -48,7 +48,7 @@ def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("samples", [5, [5], [{"answer": 5}], [{}]])
 def test_damaged_samples_are_one_error(tmp_path: Path, samples: Any) -> None:
-    """Invalid samples in a file of format 1 are reported as damage, as in a file of the newest format."""
+    """If a file of format 1 has invalid samples, it is reported as damaged, like a file of the newest format."""
     path = tmp_path / "results.json"
     path.write_text(json.dumps(json.loads(OLD.read_text(encoding="utf-8")) | {"samples": samples}), encoding="utf-8")
     with pytest.raises(StoreError, match=r"is damaged: samples"):

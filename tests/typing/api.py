@@ -1,4 +1,4 @@
-"""The public interface as its users write it; only type-checked (`nox -s types`), never run."""
+"""Code that uses the public interface as users do. It is only type-checked (`nox -s types`), never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches, padding and optimizer steps are computed as transformers does."""
+"""Tests of the numbers of batches, padded tokens and optimizer steps, which are computed as transformers does."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.support.model_shapes import QLORA
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=7), st.data())
 def test_expected_longest_row_is_the_mean_over_all_batches(lengths: list[int], data: st.DataObject) -> None:
-    """The expected longest row of a batch equals the mean over all possible batches."""
+    """The expected length of a batch's longest row equals the mean over all possible batches."""
     size = data.draw(st.integers(1, len(lengths)))
     every = [max(batch) for batch in itertools.combinations(lengths, size)]
     assert expected_longest(sorted(lengths), size) == pytest.approx(sum(every) / len(every))
 
 
 def test_rows_are_truncated_and_padded() -> None:
-    """Rows longer than max_length are truncated, and a batch has at most as many rows as the training set."""
+    """Rows longer than `max_length` are truncated, and a batch never has more rows than the training set."""
     made = batches(replace(QLORA, max_length=100, batch_size=8, epochs=2), [40, 300, 60])
     assert (made.rows, made.longest, made.tokens, made.forwards, made.updates) == (3, 100, 600, 2, 2)
 
 
 def test_packed_rows_are_full() -> None:
-    """Packing joins rows up to max_length, so there are fewer rows and no padding."""
+    """With `packing`, rows are joined up to `max_length`, so that there are fewer rows and no padding."""
     made = batches(replace(QLORA, max_length=100, packing=True, batch_size=2, epochs=1), [30] * 10)
     assert (made.longest, made.tokens, made.updates) == (100, 300, 2)
 
 
 def test_epochs_are_whole_steps() -> None:
-    """An epoch's last step may have fewer batches, and a fraction of an epoch is rounded up to whole steps."""
+    """The last step of an epoch may have fewer batches, and part of an epoch is rounded up to whole steps."""
     made = batches(replace(QLORA, batch_size=8, gradient_accumulation=2, epochs=8 / 3, max_length=256), [900] * 24)
     assert (made.updates, made.forwards, made.tokens) == (6, 9, 9 * 8 * 256)
     part = batches(replace(QLORA, batch_size=4, epochs=1 / 3, max_length=256), [900] * 24)
@@ -44,5 +44,5 @@ def test_epochs_are_whole_steps() -> None:
 
 
 def test_optimizer_steps_of_the_workshop() -> None:
-    """30 rows in batches of 10 (2 x 5) are 3 optimizer steps per epoch, and 30 steps in 10 epochs."""
+    """With 30 rows and 10 rows per optimizer step (2 x 5), 10 epochs are 30 optimizer steps."""
     assert updates(Settings(batch_size=2, gradient_accumulation=5, epochs=10), 30) == 30

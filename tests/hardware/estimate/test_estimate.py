@@ -1,4 +1,4 @@
-"""Predictions state whether a trial fits, and their coefficients match the recorded runs."""
+"""Tests of whether a trial fits into memory, and of the coefficients of predictions, fitted to recorded runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPORTS = Path(__file__).parents[3] / "reports" / "gpu" / "t4"
 
 
 def test_fit_considers_the_prediction_error() -> None:
-    """A trial is called fitting, or too large, only if the prediction error cannot change that."""
+    """A trial is said to fit, or to be too large, only if this holds within the error of the prediction."""
     held = predict(LLAMA, QLORA, [512] * 30, known=KNOWN).memory
     needs, base = held.allocated, held.base
     most = 1.07 * needs + 0.4 * (1.07 * needs - base)
@@ -32,7 +32,7 @@ def test_fit_considers_the_prediction_error() -> None:
 
 
 def test_only_training_memory_fragments() -> None:
-    """Fragmentation is a share of the memory that training adds to the base model."""
+    """Memory lost to fragmentation is predicted as a share of the memory that training adds to the base model."""
     made = predict(LLAMA, QLORA, [512] * 30, known=KNOWN)
     added = made.memory.allocated - made.memory.base
     low, high = made.reserved.low - made.memory.allocated, made.reserved.high - made.memory.allocated
@@ -40,7 +40,7 @@ def test_only_training_memory_fragments() -> None:
 
 
 def test_packaged_coefficients_are_plausible() -> None:
-    """The coefficients in the package state their source and are within plausible limits."""
+    """The coefficients in the package are within plausible limits, and a sentence says how they were obtained."""
     known = coefficients()
     assert known.measured
     assert "held out of the fit (fitted on" in known.claim
@@ -51,8 +51,8 @@ def test_packaged_coefficients_are_plausible() -> None:
 
 
 def test_recorded_trainings_are_predicted() -> None:
-    """On the recorded runs, held-out architectures are predicted within the stated error; a new fit gives the packaged
-    coefficients."""
+    """In the recorded runs, architectures left out of the fit are predicted within the stated error; a fit to all runs
+    gives the packaged coefficients."""
     text = json.loads((REPORTS / "t4-sweep.json").read_text(encoding="utf-8"))
     trials = estimate_fit.observed(text)
     known = coefficients()

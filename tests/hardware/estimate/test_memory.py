@@ -1,4 +1,4 @@
-"""Predicted memory equals measured memory where it can be counted, and grows with the settings and the model."""
+"""Tests of the predicted memory of a training: its parts, its peak, and how it grows with the settings and model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.model_shapes import KNOWN, LLAMA, NAMES, QLORA, allocated, sh
 
 
 def test_base_and_adapter_take_the_measured_memory() -> None:
-    """Llama-2-7b in NF4 takes the measured 3.60 GiB, and a rank-16 adapter with Adam's state takes 0.60 GiB."""
+    """Llama-2-7b needs the measured 3.60 GiB in NF4, and 0.60 GiB for a rank-16 adapter with Adam's state."""
     base = LLAMA.quantised * NF4 + 2 * (LLAMA.embedded + LLAMA.others)
     assert base / GIB == pytest.approx(3.60, abs=0.005)
     trainable = LLAMA.trainable(16, "all-linear")
@@ -31,7 +31,7 @@ def test_base_and_adapter_take_the_measured_memory() -> None:
 def test_memory_grows_with_the_settings(
     name: str, rank: int, batch: int, length: int, optimizer: str, accumulate: int
 ) -> None:
-    """Predicted memory does not decrease with a larger rank, batch or row length, or with a 16-bit base."""
+    """Predicted memory never falls if the rank, batch or row length grows, or if the base is in 16 bits."""
     small = Settings(
         rank=rank, batch_size=batch, max_length=4096, optimizer=optimizer, gradient_accumulation=accumulate
     )
@@ -42,7 +42,7 @@ def test_memory_grows_with_the_settings(
 
 
 def test_padding_costs_a_mask() -> None:
-    """An attention mask is counted for a batch of rows of different lengths, and not for rows of one length."""
+    """If the rows of a batch differ in length, predicted memory includes an attention mask; otherwise it does not."""
     long = replace(QLORA, batch_size=2, max_length=2048)
     equal, ragged = (predict(LLAMA, long, [2048] * 9 + [last], known=KNOWN).memory for last in (2048, 2000))
     assert ragged.workspace - equal.workspace == 3 * 2 * 2048**2
@@ -51,7 +51,7 @@ def test_padding_costs_a_mask() -> None:
 
 
 def test_grouped_query_attention_holds_all_scores() -> None:
-    """Without FlashAttention, grouped-query attention holds all scores of a row that needs no mask."""
+    """With grouped-query attention, predicted memory includes the attention scores of rows that need no mask."""
     mistral, long = replace(LLAMA, kv_heads=8), replace(QLORA, max_length=2048)
     shared = predict(mistral, long, [2048] * 9, known=KNOWN).memory
     assert shared.moment is Moment.ATTENTION
@@ -68,7 +68,7 @@ def test_grouped_query_attention_holds_all_scores() -> None:
     [([2048, 2000, 1900, 1800], 0), ([2048, 2048, 1900, 1800], 2), ([2048, 2000, 1900], 1), ([2048], 1)],
 )
 def test_batches_without_a_mask_are_counted(lengths: list[int], unmasked_rows: int) -> None:
-    """If some batches need no mask, the predicted peak is at least that of a training with only such batches.
+    """If some batches need no attention mask, the peak is at least that of a training with only such batches.
 
     A batch needs no mask if its rows are truncated to the same length, or if it has only one row.
     """
@@ -82,7 +82,7 @@ def test_batches_without_a_mask_are_counted(lengths: list[int], unmasked_rows: i
 
 @given(st.sampled_from(NAMES), st.integers(1, 64), st.integers(1, 8), st.integers(64, 2048))
 def test_a_peak_is_one_moment(name: str, rank: int, batch: int, length: int) -> None:
-    """The peak is the largest moment and not a sum: only the tensors of that moment change it."""
+    """The peak is the memory at the moment that needs most, so tensors of other moments do not change it."""
     settings, rows = (
         replace(QLORA, rank=rank, batch_size=batch, max_length=4096, target_modules=("q_proj",)),
         [length] * 32,
@@ -104,7 +104,7 @@ def test_a_peak_is_one_moment(name: str, rank: int, batch: int, length: int) -> 
 
 @given(st.sampled_from(NAMES), st.integers(1, 64), st.integers(1, 8), st.integers(16, 2048))
 def test_memory_grows_with_the_model(name: str, rank: int, batch: int, length: int) -> None:
-    """Predicted memory does not decrease with more layers, a larger vocabulary or a wider MLP."""
+    """Predicted memory never falls if the model has more layers, a larger vocabulary or a wider MLP."""
     settings, of = replace(QLORA, rank=rank, batch_size=batch, max_length=4096), shape(name)
     least = allocated(settings, length, of=of)
     for size in ("layers", "vocabulary", "intermediate"):
@@ -112,7 +112,7 @@ def test_memory_grows_with_the_model(name: str, rank: int, batch: int, length: i
 
 
 def test_each_moment_can_be_the_peak() -> None:
-    """Each moment is the peak of some training, and the peak has the gradients and checkpoints of that moment."""
+    """Each moment of a training step can be the peak, which counts the gradients and checkpoints of that moment."""
     long = predict(LLAMA, replace(QLORA, batch_size=8), [512] * 30, known=KNOWN).memory
     shared = predict(shape("llama-3.1-8b"), replace(QLORA, max_length=1024), [1024] * 30, known=KNOWN).memory
     wide = predict(LLAMA, replace(QLORA, rank=64), [64] * 30, known=KNOWN).memory
@@ -127,7 +127,7 @@ def test_each_moment_can_be_the_peak() -> None:
 
 
 def test_accumulation_keeps_all_gradients() -> None:
-    """With gradient accumulation, all gradients and all checkpoints are in memory at the same time."""
+    """With gradient accumulation, predicted memory counts all gradients and all checkpoints at the same time."""
     several = replace(QLORA, batch_size=4, gradient_accumulation=2)
     with_them, without = (
         predict(LLAMA, each, [512] * 30, known=KNOWN).memory for each in (several, replace(QLORA, batch_size=4))
@@ -137,7 +137,7 @@ def test_accumulation_keeps_all_gradients() -> None:
 
 
 def test_without_mlp_adapters_their_inputs_are_not_kept() -> None:
-    """Without adapters in the MLP, the inputs of its matrices are not kept."""
+    """Without adapters in the MLP, predicted memory does not include the inputs of the MLP's matrices."""
     few, all_of_them = (
         predict(LLAMA, replace(QLORA, batch_size=8, target_modules=names), [512] * 30, known=KNOWN).memory.workspace
         for names in (("q_proj", "v_proj"), "all-linear")
@@ -146,7 +146,7 @@ def test_without_mlp_adapters_their_inputs_are_not_kept() -> None:
 
 
 def test_adapters_on_a_16_bit_base_keep_copies() -> None:
-    """On a 16-bit base each adapter keeps its own copy of its input; on an NF4 base adapters share one copy."""
+    """On a 16-bit base, each adapter keeps its own copy of its input; on an NF4 base, adapters share one copy."""
     for quantization, copies in ((Quantization.NF4, 0), (Quantization.NONE, 1)):
         one, two = (
             predict(LLAMA, replace(QLORA, quantization=quantization, batch_size=8, target_modules=names), [512] * 30,
@@ -158,7 +158,7 @@ def test_adapters_on_a_16_bit_base_keep_copies() -> None:
 
 
 def test_optimizers_differ_by_their_state() -> None:
-    """8-bit Adam needs a quarter of the state of Adam, and the allocator does not count paged state."""
+    """8-bit Adam needs a quarter of the memory of Adam's state, Adafactor needs less than that, and SGD needs none."""
     state = {
         name: predict(LLAMA, replace(QLORA, optimizer=name), [512] * 30, known=KNOWN).memory.optimizer
         for name in ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "sgd", "adafactor")
@@ -169,9 +169,9 @@ def test_optimizers_differ_by_their_state() -> None:
 
 
 def test_small_tensors_are_not_paged() -> None:
-    """State of tensors below 100,000 parameters is not paged, and state of tensors below 4,096 is not in 8 bits.
+    """The optimizer's state is not paged for tensors below 100,000 parameters, and not in 8 bits for those below 4,096.
 
-    The first two figures were recorded after trainings of Llama-2-7b and TinyLlama.
+    The first two expected figures were recorded after trainings of Llama-2-7b and TinyLlama.
     """
     paged = replace(QLORA, optimizer="paged_adamw_8bit")
     assert predict(LLAMA, paged, [512] * 30, known=KNOWN).memory.optimizer == pytest.approx(47.4e6, rel=0.01)
@@ -183,7 +183,7 @@ def test_small_tensors_are_not_paged() -> None:
 
 
 def test_every_optimizer_of_a_grid_is_known() -> None:
-    """The size of the state is known for every optimizer that a grid may name."""
+    """The size of the optimizer's state is known for every optimizer that a grid may name."""
     from harness.core.settings import OPTIMIZERS
 
     assert set(OPTIMIZERS) == STATE.keys() | PAGED.keys() | {"adafactor"}

@@ -1,4 +1,4 @@
-"""Predictions for a named model on this machine's GPU or on a T4, and the statements about their reliability."""
+"""Tests of predictions for a named model on this machine's GPU or on a T4, and of what is said of their reliability."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def test_a_folder_is_read_for_shape_and_lengths(tmp_path: Path) -> None:
-    """The shape and token counts come from the files in a model's folder; its weights are not needed."""
+    """A model's shape and token counts are read from the files in its folder; its weights are not needed."""
     folder = tmp_path / "mine"
     shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     found = predictions.named_workload(str(folder), SUITE)
@@ -45,7 +45,7 @@ def test_a_folder_is_read_for_shape_and_lengths(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_uses_a_public_shape() -> None:
-    """A Hub model that cannot be found is predicted from a public shape in its name, with a notice."""
+    """If a Hub model is not found, but its name contains that of a public shape, this shape is used, with a notice."""
     found = predictions.named_workload(LLAMA, SUITE)
     assert found.shape == predictions.named_workload("shape:llama-2-7b", SUITE).shape
     assert not found.lengths.counted
@@ -55,7 +55,7 @@ def test_a_missing_model_uses_a_public_shape() -> None:
 
 
 def test_another_architecture_is_not_predicted(tmp_path: Path) -> None:
-    """A model with an unsupported architecture has no prediction."""
+    """If a model's architecture is not supported, an error says that memory and time are not predicted."""
     folder = tmp_path / "mine"
     shutil.copytree(POCKET, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ def test_another_architecture_is_not_predicted(tmp_path: Path) -> None:
 def test_the_target_gpu_of_a_profile(
     cache: Cache, profile: device_profiles.Profile, gpu: Gpu, device: str, capacity: int, speeds: object
 ) -> None:
-    """A T4 has the speeds of its data sheet; an uncalibrated GPU without a profile has a known memory but no speeds."""
+    """For a T4, speeds are those of its data sheet. For another GPU without a calibration, only its memory is known."""
     target = predictions.target_gpu(profile, cache, found=gpu)
     assert target
     assert (target.device, target.capacity, target.speeds) == (device, capacity, speeds)
@@ -84,7 +84,7 @@ def test_the_target_gpu_of_a_profile(
 
 
 def test_a_calibration_changes_times_and_their_claim(cache: Cache) -> None:
-    """On a calibrated GPU, times lie within 15% of the calibration, and the statement names its date."""
+    """After a calibration of the GPU, times are predicted within 15%, and the date of the calibration is stated."""
     before = predictions.target_gpu(device_profiles.AUTO, cache, found=H100)
     cache.commit_calibration(calibration(H100.name))
     after = predictions.target_gpu(device_profiles.AUTO, cache, found=H100)
@@ -100,7 +100,7 @@ def test_a_calibration_changes_times_and_their_claim(cache: Cache) -> None:
 
 
 def test_times_of_trials_are_added(cache: Cache) -> None:
-    """The total time of several trials is the sum of their times."""
+    """The predicted time of several trials is the sum of their predicted times."""
     target = predictions.target_gpu(device_profiles.T4, cache, found=H100)
     assert target
     made = predictions.predict_trial(predictions.named_workload("pocket", SUITE), Settings(), target)

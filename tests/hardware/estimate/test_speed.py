@@ -1,4 +1,4 @@
-"""Predicted times grow with the work, contain a published time, and can be fitted to timed steps."""
+"""Tests of predicted times: their growth with the work, a published time, and the fit of speeds to timed steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.timed_steps import step_seconds
 
 
 def test_the_published_time_on_a_t4_lies_in_the_range() -> None:
-    """The predicted range holds the published 1.61 s per sample of Llama-2-7b on a T4 (Alpaca, batches of 2)."""
+    """For Llama-2-7b on a T4, the published 1.61 s per sample (Alpaca, batches of 2) lies in the predicted range."""
     lengths = [90, 100, 110, 120, 130, 140, 160, 180, 220, 300] * 40
     settings = Settings(rank=16, batch_size=2, gradient_accumulation=4, epochs=1, max_length=2048)
     took = predict(LLAMA, settings, lengths).training
@@ -24,14 +24,14 @@ def test_the_published_time_on_a_t4_lies_in_the_range() -> None:
 
 
 def test_time_grows_with_tokens_and_epochs() -> None:
-    """Twice the epochs take twice the time, and longer rows take longer."""
+    """Twice as many epochs take twice the predicted time, and longer rows take more time."""
     one, two = (predict(LLAMA, replace(QLORA, epochs=n), [128] * 30).training.low - SETUP.low for n in (1, 2))
     assert two == pytest.approx(2 * one)
     assert predict(LLAMA, replace(QLORA, epochs=1), [256] * 30).training.low > one
 
 
 def test_known_speeds_are_found() -> None:
-    """Speeds that are fitted to the steps of a GPU with known speeds equal these speeds."""
+    """If step times are computed from known speeds, the fit to these times gives the known speeds."""
     true = Speed(update=0.02, launch=8e-4, dequantise=25e-12, flops=12e12)
     timed = [replace(each, seconds=step_seconds(each, true)) for each in BENCHMARKS]
     found, error = fit_speeds(timed, {each.shape: public_shape(each.shape) for each in timed})
