@@ -38,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a training used in fact: labels, chat template, resolved optimizer, schedule and saved tensors.
+    """What a training really used: labels, chat template, resolved optimizer, schedule and saved tensors.
 
     It is the same for every seed and on every machine, so trainings with different fingerprints were not done in the
     same way, even if their answers are the same. Digests have 12 hex digits.
@@ -90,4 +90,4 @@ class Training:
     shortage: Shortage | None = None
     """Set if the status is OUT_OF_MEMORY."""
     together: Together | None = None
-    """The pass of the fused engine that trained it together with other trials. `cost` is for this training alone."""
+    """The fused pass that trained it together with other trials; None without one. `Training.cost` is its own share."""
