@@ -38,7 +38,7 @@ class Answer:
     tokens: int
     """Number of generated tokens."""
     truncated: bool
-    """Generation stopped at the token limit, before the model ended its answer."""
+    """Whether generation stopped at the token limit, before the model ended its answer."""
     likelihood: Likelihood | None = None
     """Log-probability of the generated tokens, including the end token if the model generated one."""
     reference: Likelihood | None = None

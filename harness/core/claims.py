@@ -15,7 +15,7 @@ def source(figure: Measurement | Machine) -> str:
 
 
 def claim(figure: Measurement | Machine, machine: Machine) -> str:
-    """Return how a figure of a run on `machine` was obtained and, unless measured, on which GPU it is unproven."""
+    """Return how a figure of a run on `machine` was obtained and, if not measured, on which GPU it is unproven."""
     if figure.basis is Basis.EMULATED:
         capped = f" capped at {gib(machine.memory_cap)}" if machine.memory_cap else ", with its memory capped"
         return f"emulated: {figure.device}{capped}; never run on {gpu_of(machine)}"

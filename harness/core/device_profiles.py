@@ -88,7 +88,7 @@ SPEEDS = (
     Speed(update=0.02, launch=1e-3, dequantise=18e-12, flops=20e12),
     Speed(update=0.1, launch=5e-3, dequantise=36e-12, flops=6e12),
 )
-"""The fastest and the slowest speeds to expect of a T4. They also determine the order of trials on other GPUs.
+"""The fastest and the slowest speeds to expect of a T4. They also order the trials on a GPU of unknown speed.
 
 The data sheet gives 320 GB/s, and 65 TFLOP/s in fp16 tensor cores, of which the power limit of 70 W allows about a
 third. A dequantised parameter is written and read with 2 bytes each, at 80% (fastest) or 40% (slowest) of the

@@ -42,7 +42,8 @@ class BaselineVariant:
 
     name: str
     named: bool
-    """Whether the grid names it. Another run's variant of that name is then the same one, whatever its settings."""
+    """Whether the grid names the variant. If so, it is compared with another run's variant of that name, even if their
+    settings differ."""
     settings: Settings | None
     seeds: tuple[int, ...]
     statuses: tuple[Status, ...]
@@ -171,7 +172,7 @@ class VariantChange:
     name: str
     settings: tuple[Mismatch, ...]
     drift: tuple[Mismatch, ...]
-    """Differences between the fingerprints that the differences in settings do not explain."""
+    """Differences between the fingerprints of the trainings in the two runs, whatever their cause."""
     seeds_after: tuple[int, ...]
     failures_before: tuple[str, ...]
     """One line for each trial of the earlier run that did not succeed."""
@@ -180,7 +181,7 @@ class VariantChange:
     missing: tuple[str, ...]
     """One line for each trial of the later run without a result: failed, timed out or cancelled."""
     unscored: int
-    """Number of cases with a score under every seed before, but not now."""
+    """Number of cases with a score under every seed of the earlier run, but not under every seed of the later run."""
     roles: tuple[RoleChange, ...]
     flips: tuple[Flip, ...]
     """Lost cases first, then critical ones, then those that differ under the most seeds."""
@@ -253,7 +254,7 @@ class Policy:
     alpha: float = 0.01
     """Probability of a false alarm, over all variants and roles together."""
     slower: float = 0.10
-    """Tolerated increase of time, as a share. If the times in the baseline vary much, more is tolerated."""
+    """Tolerated increase of time, as a share. It grows if the times of the baseline's trainings vary much."""
     larger: float = 0.05
     """Tolerated increase of GPU memory, as a share."""
     resident: float = 0.20

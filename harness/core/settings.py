@@ -190,7 +190,8 @@ class Variant:
     name: str
     settings: Settings
     named: bool = False
-    """Whether the grid names it. Another run's variant of that name is then the same one, whatever its settings."""
+    """Whether the grid names the variant. If so, it is compared with another run's variant of that name, even if their
+    settings differ."""
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ class Training:
     trainable_parameters: int = 0
     supervised_tokens: int = 0
     fingerprint: Fingerprint | None = None
-    """None if the training did not succeed, or if an older version of the harness trained it."""
+    """The training's fingerprint; None if it did not succeed, or if an older version of the harness trained it."""
     shortage: Shortage | None = None
     """Set if the status is OUT_OF_MEMORY."""
     together: Together | None = None
-    """The fused pass that trained it together with other trials; None without one. `Training.cost` is its own share."""
+    """The pass that trained this trial together with others; None if it was trained alone. `cost` is only its share."""
