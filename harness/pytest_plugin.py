@@ -1,9 +1,9 @@
 """A pytest plugin: with `pytest --harness-run RUN suites/`, every case of a suite is a test of a run's stored answers.
 
-No model is trained or loaded. A case passes if the tuned model's answer passes under at least half of the seeds. Every
-repeat of a case counts as an answer of its own, and an answer without a score counts as failed. With
-`--harness-baseline`, a case fails only if it passed under every seed in the baseline and fails under every seed now,
-and one more test, `gate`, compares the variant with the baseline like `harness gate`.
+No model is trained or loaded. A case passes if at least half of the tuned model's answers to it pass. There is one
+answer for each seed and repeat, and an answer without a score counts as failed. With `--harness-baseline`, a case fails
+only if it passed under every seed in the baseline and fails under every seed now, and one more test, `gate`, compares
+the run with the baseline as `harness gate` does.
 
 pytest loads this plugin wherever the package is installed. Without `--harness-run`, it collects nothing and imports no
 other module of the package.
@@ -32,15 +32,13 @@ SUITE_FILE = "suite.yaml"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--harness-run`, `--harness-variant` and `--harness-baseline`."""
     group = parser.getgroup("harness", "QLoRA harness: the cases of a suite as tests")
-    group.addoption(
-        "--harness-run", metavar="RUN", help="Directory of a run. Each case of its suite is a test of its answers."
-    )
+    group.addoption("--harness-run", metavar="RUN", help="Directory of a run. Each case of its suite becomes a test.")
     group.addoption("--harness-variant", metavar="NAME", help="Variant to test (default: the run's choice).")
     group.addoption("--harness-baseline", metavar="NAME", help="Compare the variant with this baseline.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the run and the baseline before collection, so that a mistake is one error and not one per case."""
+    """Read the run and the baseline before collection, so that a mistake gives one error and not one for each case."""
     run = config.getoption("--harness-run")
     if not run:
         for name in ("--harness-variant", "--harness-baseline"):
@@ -102,7 +100,7 @@ def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
 
 
 def _variant(results: Results, requested: str | None) -> str:
-    """Return the requested variant; by default the only one, or the run's choice."""
+    """Return the requested variant; without a request, the run's only variant or the one that the run chose."""
     from harness.core.errors import UsageError
 
     names = [outcome.name for outcome in results.variants]
@@ -184,7 +182,7 @@ class CaseItem(_Item):
         if passed >= PASSING_SHARE * len(scored):
             return
         if run.decision is not None:
-            pytest.skip("fails in the baseline as well, or differs between seeds: see the test `gate`")
+            pytest.skip("it fails in the baseline as well, or differs between seeds: see the test `gate`")
         raise _FailedError(_failure_text(self.case, run, scored, passed))
 
     def _skip_without_answers(self, run: _Run) -> None:
@@ -192,7 +190,7 @@ class CaseItem(_Item):
         case = self.case
         old = {each.id: each for each in run.results.run.suite.cases}.get(case.id)
         if old is None or old.messages != case.messages:
-            pytest.skip("this run has no answers to this prompt; `harness run` again answers only new prompts")
+            pytest.skip("this run has no answers to this prompt; repeat `harness run`, which answers only new prompts")
         if not run.answers.get(case.id):
             held_out = case.split.value == "confirm"
             pytest.skip("it is held out for the confirmation" if held_out else "no trial answered it")
@@ -216,7 +214,7 @@ class CaseItem(_Item):
 
 
 def _lost_everywhere(run: _Run, case: str) -> Flip | None:
-    """Return the change of a case that passed under every seed in the baseline and fails under every seed now."""
+    """Return the change of a case if it passed under every seed in the baseline and fails under every seed now."""
     variants = run.decision.comparison.variants if run.decision else ()
     flips = (flip for variant in variants if variant.name == run.variant for flip in variant.flips)
     return next((flip for flip in flips if flip.case == case and flip.lost and flip.everywhere), None)

@@ -1,4 +1,4 @@
-"""Tests of the pytest plugin, which makes the cases of a suite tests of a run's answers."""
+"""Tests of the pytest plugin, which turns each case of a suite into a test of a run's stored answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def folder(pytester: pytest.Pytester) -> Path:
 
 
 def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
-    """A run of one variant whose answers are those of GOOD, except for `answers` (by seed and case)."""
+    """Store a run with one variant, whose answers are those of GOOD except for `answers` (by seed and case)."""
     asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
     trained = replace(synthetic_runs.training(), fingerprint=PRINT)
     records = [synthetic_runs.record(None, BASE)]
@@ -78,7 +78,7 @@ def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
-    """A failing case shows prompt, base model's answer, failing answers with seeds and assertions, and no traceback."""
+    """A failing case shows the prompt, the base model's answer, and each failing answer with seeds and assertions."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in (0, 2, 3)})
     found = run(pytester, "--harness-run", "run", "suites")
     found.assert_outcomes(passed=2, failed=1, skipped=2)
@@ -91,7 +91,7 @@ def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
-    """The file of `--junitxml` has one test case per case, with the text of failures."""
+    """The file of `--junitxml` has one test for each case of the suite, with the text of its failure."""
     store(folder, "run", {seed: {"name": "I am nobody."} for seed in SEEDS})
     run(pytester, "--harness-run", "run", "suites", "--junitxml", "out.xml")
     tests = {case.get("name"): case for case in ElementTree.parse(folder / "out.xml").iter("testcase")}
@@ -109,7 +109,7 @@ def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
 
 
 def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
-    """With a baseline, a case that passed under every seed and now fails under every seed fails, and so does `gate`."""
+    """With a baseline, a case that passed and now fails under every seed is a failing test, and `gate` fails too."""
     bless(store(folder, "before", {}), "good", folder / "reports" / "baselines")
     store(folder, "after", {seed: {"price": "It is free.", "name": "I am nobody."} for seed in SEEDS})
     found = run(pytester, "--harness-run", "after", "--harness-baseline", "good", "suites")
@@ -171,7 +171,7 @@ def test_the_plugin_is_inert_without_its_option(pytester: pytest.Pytester, folde
 
 
 def test_the_plugin_is_installed() -> None:
-    """The installed package declares the plugin as an entry point, so that pytest loads it by itself."""
+    """The installed package declares the plugin as an entry point, so that pytest loads it automatically."""
     code = "from importlib.metadata import entry_points as e; print([p.value for p in e(group='pytest11')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "harness.pytest_plugin" in done.stdout

@@ -1,4 +1,5 @@
-"""The types and rules that all rooms share: suites, settings, trainings, results, errors, and parsing of YAML.
+"""Types and rules that all rooms share: suites, settings, trainings, results, errors, and parsing of YAML.
 
-This room imports no other room. The formats and paths of runs, caches and suites belong to other rooms.
+A room is a top-level package of `harness`. `core` imports no other room; the file formats and paths of runs, caches and
+suites are defined in other rooms.
 """

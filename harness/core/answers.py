@@ -20,7 +20,7 @@ class Likelihood:
 
     @property
     def perplexity(self) -> float:
-        """e to the loss; 1 if the model was certain of every token (Jelinek et al., JASA 62, S63, 1977)."""
+        """Exponential of the loss; 1 if the model was certain of every token (Jelinek et al., JASA 62, S63, 1977)."""
         return math.exp(self.loss) if self.loss < 700 else math.inf  # a float overflows from e**710 on
 
 
@@ -33,15 +33,15 @@ class Answer:
     """
 
     key: str
-    """The key of the prompt."""
+    """The key of the prompt that was answered."""
     text: str
     tokens: int
     """Number of generated tokens."""
     truncated: bool
-    """Generation stopped at the token limit, before the model ended its answer."""
+    """Whether generation stopped at the token limit, before the model ended its answer."""
     likelihood: Likelihood | None = None
     """Log-probability of the generated tokens, including the end token if the model generated one."""
     reference: Likelihood | None = None
-    """Log-probability of the case's reference as the assistant's message, over the tokens that a loss would count."""
+    """Log-probability of the case's reference as the answer, over the tokens that a training loss would include."""
     choices: tuple[Likelihood, ...] = ()
     """Log-probability of each of the case's choices, in their order; empty if any is not a finite number."""

@@ -15,7 +15,7 @@ def source(figure: Measurement | Machine) -> str:
 
 
 def claim(figure: Measurement | Machine, machine: Machine) -> str:
-    """Return how a figure of a run on `machine` was obtained, and on which GPU it was not validated."""
+    """Return how a figure of a run on `machine` was obtained and, if not measured, on which GPU it is unproven."""
     if figure.basis is Basis.EMULATED:
         capped = f" capped at {gib(machine.memory_cap)}" if machine.memory_cap else ", with its memory capped"
         return f"emulated: {figure.device}{capped}; never run on {gpu_of(machine)}"
@@ -23,7 +23,7 @@ def claim(figure: Measurement | Machine, machine: Machine) -> str:
 
 
 def short_claim(figure: Measurement, machine: Machine) -> str:
-    """Return a claim without the size of the memory cap.
+    """Return a figure's basis and device and, if it was emulated, the GPU on which it was never run.
 
     For example: `emulated on NVIDIA H200, with its memory capped; never run on a T4`.
     """

@@ -11,8 +11,9 @@ from harness.core.measurement import Measurement, PhaseCost
 def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float]) -> PhaseCost:
     """Combine several costs of the same phase into one.
 
-    Time and tokens are combined by `combined` (`sum` or `mean`); memory peaks are the largest of all. The costs should
-    have the same basis and device, because a mean over different ones has no meaning; see `comparable`.
+    Times and tokens are combined by `combined` (`sum` or `mean`); of the memory peaks, the largest is kept. The costs
+    should have the same basis and device, because a mean of measured and predicted times, for example, has no meaning.
+    `comparable` selects such costs.
     """
     first = costs[0]
     return PhaseCost(

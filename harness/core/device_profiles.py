@@ -1,8 +1,8 @@
 """Device profiles: one row for each value of `--profile`, with the facts about that device.
 
 The table is in `core` because several rooms read it: the command line lists it in `--help`, claims and
-recommendations name a profile, and the engine looks up its attention kernels. `harness.hardware.environment.machine`
-turns a profile into the machine that a run computes on.
+recommendations name a profile, and the engine looks up which attention kernels a device has.
+`harness.hardware.environment.machine` turns a profile into the machine that a run computes on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.core.units import DeviceKind
 from harness.core.wording import listed, one
 
 AMPERE = (8, 0)
-"""The lowest CUDA compute capability with bf16 in hardware, FlashAttention and cuDNN attention."""
+"""The lowest CUDA compute capability that has bf16 in hardware, FlashAttention and cuDNN attention."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Speed:
     """Speeds of a GPU in QLoRA training, measured or taken from its data sheet."""
 
     update: float
-    """Seconds per optimizer step outside the forward and backward passes."""
+    """Seconds of an optimizer step that are spent outside the forward and backward passes."""
     launch: float
     """Minimum seconds of one pass through one layer: the time to launch its kernels."""
     dequantise: float
@@ -34,7 +34,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Profile:
-    """Hardware limits that a run keeps to. On a larger GPU, a profile limits memory and precision to its own GPU's."""
+    """Hardware limits that a run keeps to. On a larger GPU, memory and precision are those of the profile's GPU."""
 
     name: str
     """The value of `--profile`."""
@@ -45,14 +45,14 @@ class Profile:
     device: str = ""
     """The GPU's full name, as its driver reports it."""
     memory_cap: int = 0
-    """Bytes that PyTorch's allocator may reserve: the GPU's memory without the CUDA context; 0 means no cap.
+    """Bytes that PyTorch's allocator may reserve: the GPU's memory minus the CUDA context; 0 means no cap.
 
-    Every profile has a different cap, because a run's files record the cap and not the profile.
+    Every GPU profile has a different cap, which identifies it: a run's files record the cap and not the profile.
     """
     capability: tuple[int, int] | None = None
     """CUDA compute capability; None for a CPU."""
     speeds: tuple[Speed, Speed] | None = None
-    """The fastest and the slowest speeds to expect, from the data sheet; None: predicting time needs a calibration."""
+    """The fastest and the slowest speeds to expect, from the data sheet; None if only a calibration can tell."""
 
     @property
     def dtype(self) -> str:
@@ -61,7 +61,7 @@ class Profile:
 
     @property
     def flash_attention(self) -> bool:
-        """Whether the device can run FlashAttention and cuDNN attention, which need an Ampere GPU."""
+        """Whether the device can run FlashAttention and cuDNN attention: GPUs before Ampere cannot."""
         return self.capability is None or self.capability >= AMPERE
 
     @property
@@ -70,14 +70,14 @@ class Profile:
         return f"Runtime > Change runtime type > {self.title} GPU"
 
     def is_device(self, name: str) -> bool:
-        """Whether a driver that reports `name` means this GPU."""
+        """Whether `name`, as reported by a GPU's driver, is a name of this profile's GPU."""
         return bool(self.title) and self.title in name.split()
 
 
 def compute_dtype(capability: tuple[int, int] | None) -> str:
-    """Return the dtype to compute in, by CUDA compute capability; None stands for a CPU.
+    """Return the dtype that trainings compute in on a GPU of this CUDA compute capability, or on a CPU (None).
 
-    It is fp16 below Ampere: PyTorch reports that a T4 supports bf16, but the T4 only emulates it.
+    GPUs older than Ampere compute in fp16: PyTorch reports that a T4 supports bf16, but the T4 only emulates it.
     """
     if capability is None:
         return "float32"
@@ -88,12 +88,13 @@ SPEEDS = (
     Speed(update=0.02, launch=1e-3, dequantise=18e-12, flops=20e12),
     Speed(update=0.1, launch=5e-3, dequantise=36e-12, flops=6e12),
 )
-"""The fastest and the slowest speeds to expect of a T4. They also order the trials on GPUs of unknown speed.
+"""The fastest and the slowest speeds to expect of a T4. They also order the trials on a GPU of unknown speed.
 
-The data sheet gives 320 GB/s, and 65 TFLOP/s in fp16 tensor cores, of which 70 W sustain about a third. A dequantised
-parameter is written and read with 2 bytes each, at 80% (fastest) or 40% (slowest) of the bandwidth. Launch times depend
-on the host: hosts of H100s took 3 to 4.5 ms, and a slower GPU hides part of it. The range contains the published time
-for Llama-2-7b on Alpaca, 1.61 s per sample (README of unsloth, December 2023)."""
+The data sheet gives 320 GB/s, and 65 TFLOP/s in fp16 tensor cores, of which the power limit of 70 W allows about a
+third. A dequantised parameter is written and read with 2 bytes each, at 80% (fastest) or 40% (slowest) of the
+bandwidth. Launch times depend on the host: 3 to 4.5 ms were measured on hosts of H100s, part of which a slower GPU
+hides. The predicted range contains the published time for Llama-2-7b on Alpaca, 1.61 s per sample (README of unsloth,
+December 2023)."""
 
 AUTO = Profile("auto")
 CPU = Profile("cpu", DeviceKind.CPU)
@@ -111,7 +112,7 @@ def profile_of(machine: Machine) -> Profile | None:
 
 
 def profile_for(gpu: str) -> Profile | None:
-    """Return the profile of a GPU by the name that its driver reports, or None if it has no profile."""
+    """Return the profile of the GPU that its driver calls `gpu`, or None if there is no such profile."""
     return next((profile for profile in PROFILES.values() if profile.is_device(gpu)), None)
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Engine(StrEnum):
-    """The code that trains the adapters of a run, as `--engine` names it."""
+    """The code that trains the adapters of a run; the values are those of `--engine`."""
 
     REFERENCE = "reference"
     """TRL's SFTTrainer, one trial after another."""
@@ -17,9 +17,9 @@ class Engine(StrEnum):
 
     @property
     def alone(self) -> Engine:
-        """The engine that trains a trial of this engine by itself: REFERENCE for FUSED, else this engine."""
+        """The engine to use for a trial that is trained alone: REFERENCE instead of FUSED, else this engine."""
         return Engine.REFERENCE if self is Engine.FUSED else self
 
 
 RECIPES = {Engine.REFERENCE: 2, Engine.FUSED: 2}
-"""Version of each engine. Raise it if a change of the engine changes its adapters or answers."""
+"""Version of each engine. Raise it when a change of the engine's code changes adapters or answers."""

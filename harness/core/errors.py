@@ -8,10 +8,10 @@ HarnessError                 exit code 2: what was wrong, where, and what to do
 ├── StoreError               a run, a cache entry or a baseline cannot be read or written
 │   ├── RunInUseError        another process is using the run directory or the cache
 │   └── NewerFormatError     a newer harness wrote the file
-├── EngineError              a check of the engine failed during training or answering
+├── EngineError              the engine cannot train, merge or answer with what it was given
 └── ExportError              exporting failed: llama.cpp, the Hub or a notebook reported an error
 
-Any other exception that reaches `main` is a bug and keeps its traceback.
+Any other exception that reaches `main` is a bug and is shown with its traceback.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class NewerFormatError(StoreError):
 
 
 class EngineError(HarnessError):
-    """A check of the engine failed during training or answering."""
+    """The engine cannot train, merge or answer with what it was given."""
 
 
 class ExportError(HarnessError):

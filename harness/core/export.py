@@ -23,13 +23,13 @@ class MergeMode(StrEnum):
     """The base weights that an adapter's update is added to."""
 
     NF4_EXACT = "nf4-exact"
-    """The weights of the evaluated base: quantised to NF4 and dequantised. The result is the evaluated model."""
+    """The weights of the evaluated base model, quantised to NF4 and dequantised. Merging gives the evaluated model."""
     FP16_BASE = "fp16-base"
-    """The published weights. If the run used a quantised base, the result is a model that was not evaluated."""
+    """The published weights. If the run used a quantised base model, merging gives a model that was not evaluated."""
 
 
 class GgufType(StrEnum):
-    """Number format of the weights in a GGUF file, with llama.cpp's name for it."""
+    """Number format of the weights in a GGUF file, named as in llama.cpp."""
 
     F16 = "f16"
     Q8_0 = "q8_0"
@@ -38,7 +38,7 @@ class GgufType(StrEnum):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, dtype (torch's name for it) and shape of one tensor in a model that is written."""
+    """Name, dtype (named as in torch) and shape of one tensor of a model that is to be written."""
 
     name: str
     dtype: str
@@ -61,6 +61,6 @@ class ExportRecord:
     """The base weights of a merged model; None for an adapter, which is not merged."""
     dtype: str
     evaluated: bool
-    """Whether the exported model computes the same as the evaluated one, up to rounding to `dtype`."""
+    """Whether the exported model gives the same results as the evaluated one, up to rounding to `dtype`."""
     note: str
     versions: dict[str, str]

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 FORMAT = 1
-"""Format version of every file except results.json. Files of newer versions are refused, older ones upgraded."""
+"""Format version of every file except results.json. Newer files are refused, and older ones are upgraded."""
 RESULTS_FORMAT = 2
-"""Format version of results.json. Version 2 stores the answer of a sample as an `Answer`."""
+"""Format version of results.json. Version 1 stored the fields of an `Answer` in the sample itself."""

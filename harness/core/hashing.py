@@ -20,15 +20,15 @@ def digest(value: object) -> str:
 
 
 def _identity(value: object) -> Any:
-    """Like `plain`, but leave out training settings that were added later and have their default.
+    """Convert a value as `plain` does, but leave out training settings that were added later and have their default.
 
-    This keeps digests the same when the harness gets a new setting.
+    Digests therefore stay the same when the harness gets a new setting.
     """
     return value.identity() if isinstance(value, Settings) else plain(value)
 
 
 def plain(value: object) -> Any:
-    """Convert the outermost level of a value that `json` cannot write.
+    """Convert a value that `json` cannot write. Only the outermost level is converted.
 
     pydantic could convert all levels at once, but it fails at an unpaired surrogate in a key.
     """

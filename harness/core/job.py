@@ -18,7 +18,7 @@ from harness.core.training_outcome import Status
 class Prompt:
     """One prompt for a model. The answer is stored under `key`, which also seeds the sampling.
 
-    The worker also computes the log-probabilities of `reference` and `choices` as answers.
+    The worker also computes the log-probability that the model gives to `reference`, and to each choice, as the answer.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The adapter of a training after an epoch before the last, and the prompts that it answers."""
+    """A training's adapter as it is after one of the epochs before the last, and the prompts that it then answers."""
 
     epoch: int
     """Number of completed epochs, from 1."""
@@ -55,7 +55,7 @@ class Task:
     attach: str = ""
     """The original path of an adapter that was trained elsewhere, for messages; empty if there is none."""
     timeline: tuple[Snapshot, ...] = ()
-    """Adapters to save during the training, which answer their prompts after it."""
+    """Adapters to save during the training. Once it has ended, each of them answers its prompts."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Job:
     tasks: tuple[Task, ...]
     batch_size: int = 64
     base: str = ""
-    """Key of the quantised base model in the cache."""
+    """Key of the quantised base model in the cache; empty if the cache is not used for it."""
 
 
 class EventKind(StrEnum):
-    """The kind of an event. The runner sends NOTICED and PLANNED, the executor ENDED, and workers the rest."""
+    """The kind of an event. The runner sends NOTICED and PLANNED, the executor sends ENDED, workers send the others."""
 
     NOTICED = "noticed"
     """`message` is a notice for the user, for example about ignored parts of the suite."""
@@ -95,7 +95,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """A report of progress. `trial` is empty if no single trial is meant; `done` and `total` count steps or answers."""
+    """A report of progress. `trial` is empty if it is not about a trial; `done` and `total` count steps or answers."""
 
     kind: EventKind
     trial: str = ""
@@ -105,4 +105,4 @@ class Event:
     total: int = 0
     loss: float | None = None
     shortage: Shortage | None = None
-    """How the trial ran out of memory; without a trial, how loading the base model did."""
+    """How the trial ran out of memory or, if `trial` is empty, how loading the base model ran out of memory."""

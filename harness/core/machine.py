@@ -23,7 +23,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of an optimizer step over `rows` rows of `length` tokens, on the first `layers` layers of a model."""
+    """Seconds of an optimizer step with `rows` rows of `length` tokens, on the first `layers` layers of a model."""
 
     shape: str
     layers: int
@@ -38,7 +38,7 @@ class Calibration:
 
     device: str
     update: float
-    """Seconds per optimizer step outside the forward and backward passes."""
+    """Seconds of an optimizer step that are spent outside the forward and backward passes."""
     launch: float
     """Minimum seconds of one pass through one layer."""
     dequantise: float
@@ -46,7 +46,8 @@ class Calibration:
     flops: float
     """Floating-point operations per second in matrix products."""
     error: float
-    """Largest relative error when these four speeds predict the benchmark's own steps."""
+    """Largest relative error of the step times predicted from `update`, `launch`, `dequantise` and `flops`, on the
+    benchmark from which they were fitted."""
     made: str
     """Date and time of the measurement."""
     versions: dict[str, str]

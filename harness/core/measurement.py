@@ -1,4 +1,4 @@
-"""Measured time and memory: each figure has a unit, a device and a basis (measured, emulated or predicted)."""
+"""Figures of time and memory, each with its unit, its device and its basis (measured, emulated or predicted)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 2**30
 
 
 class Phase(StrEnum):
-    """A phase of a trial, in the order in which they run."""
+    """The phases of a trial, in the order in which they run."""
 
     LOAD = "load"
     ANSWER_BEFORE = "answer before"
@@ -26,7 +26,7 @@ class Basis(StrEnum):
     MEASURED = "measured"
     """Measured on the device."""
     EMULATED = "emulated"
-    """Measured on a larger GPU with the memory and precision of the profile's GPU."""
+    """Measured on a larger GPU that was limited to the memory and precision of the profile's GPU."""
     PREDICTED = "predicted"
     """Computed, not measured."""
 
@@ -56,15 +56,15 @@ class PhaseCost:
     peak_reserved: Measurement | None = None
     """Peak GPU memory that PyTorch's allocator reserved."""
     peak_device: Measurement | None = None
-    """Peak GPU memory of this process according to the driver (NVML), with paged optimizer state and CUDA context."""
+    """Peak GPU memory of this process as reported by NVML, including paged optimizer state and the CUDA context."""
     left_allocated: Measurement | None = None
-    """GPU memory still allocated at the end of the phase; after loading, this is the base model."""
+    """GPU memory that is still allocated at the end of the phase: after loading, that of the base model."""
     limit: Measurement | None = None
     """GPU memory that the allocator may reserve: the profile's cap, else all of the GPU's memory."""
     note: str = ""
-    """How the figures were obtained, if not by measuring this phase alone and completely."""
+    """How the figures were obtained; empty if exactly this phase was measured, alone and completely."""
     models: int = 1
-    """Number of models in the batch. `seconds` is this model's share; peaks are of the whole batch."""
+    """Number of models that ran together. `seconds` is the share of this model, and memory peaks are those of all."""
 
     def peak(self) -> Measurement:
         """Return the figure that reports show as peak memory: reserved memory on a GPU, else resident memory."""
@@ -87,7 +87,7 @@ class PhaseCost:
 
 @dataclass(frozen=True)
 class Shortage:
-    """How a trial ran out of memory. Peaks cover its last phase, up to the allocation that failed."""
+    """How a trial ran out of memory. Peaks are those of the phase in which it failed, up to the failed allocation."""
 
     phase: Phase
     requested: Measurement | None
@@ -101,4 +101,4 @@ class Shortage:
     limit: Measurement | None = None
     """GPU memory that the allocator was allowed to reserve."""
     memory_cap: int | None = None
-    """The memory cap of the machine. The trial may succeed under a larger cap."""
+    """The memory cap under which the trial failed; it may succeed under a larger cap. None if there was no cap."""

@@ -23,7 +23,7 @@ class ModelRef:
     toy: bool = False
     note: str = ""
     shape_only: bool = False
-    """`path` contains only a configuration. The weights are random, so pass rates mean nothing."""
+    """If True, `path` contains only a configuration. The weights are then random, and pass rates mean nothing."""
     tokenizer: str = ""
     """The tokenizer's folder, if it is not `path`."""
 
@@ -32,7 +32,7 @@ class ModelRef:
 class SavedBase:
     """A quantised base model in the cache.
 
-    It was quantised on a device of `kind`, and its weights that are not quantised have the dtype `compute_dtype`.
+    It was quantised on a device of `kind`. The weights that quantisation leaves as they are have `compute_dtype`.
     """
 
     id: str

@@ -39,7 +39,7 @@ class StageAnswers:
     stage: Stage
     answers: tuple[Answer, ...]
     distance: Distance | None = None
-    """None for the first stage."""
+    """The distance from the stage before; None for the first stage."""
     tokenised_alike: int | None = None
     """Number of prompts that llama.cpp tokenises in the same way as the run; None at stages without llama.cpp."""
 
@@ -67,7 +67,7 @@ class VerdictChange:
     before: bool | None
     after: bool | None
     back: bool = False
-    """The verdict of the last stage equals that of the first stage again."""
+    """Whether the verdict of the last stage is nevertheless that of the first stage."""
 
 
 @dataclass(frozen=True)

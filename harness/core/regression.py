@@ -25,7 +25,7 @@ class StoredAnswer:
     tokens: int
     passed: bool
     value: float | None
-    """The score; None if it could not be computed, for the reason in `reason`."""
+    """The score; None if it could not be computed, and `reason` then says why."""
     reason: str = ""
     """The reason given by the first check that failed."""
     repeat: int = 0
@@ -42,13 +42,14 @@ class BaselineVariant:
 
     name: str
     named: bool
-    """The grid names the variant, so a variant of this name in another run is the same one, whatever its settings."""
+    """Whether the grid names the variant. If so, it is compared with another run's variant of that name, even if their
+    settings differ."""
     settings: Settings | None
     seeds: tuple[int, ...]
     statuses: tuple[Status, ...]
     messages: tuple[str, ...]
     fingerprints: tuple[Fingerprint, ...]
-    """The distinct fingerprints of its trainings: a single one, unless a fingerprint depends on the seed."""
+    """The distinct fingerprints of the variant's trainings. Normally there is one, which all seeds share."""
     costs: tuple[PhaseCost, ...]
     """The cost of each training."""
     trainable_parameters: int
@@ -58,9 +59,9 @@ class BaselineVariant:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The part of a run that comparisons need. `harness bless` stores it, and the gate reduces both runs to it.
+    """The part of a run that comparisons need: `harness bless` stores it, and the gate compares two of them.
 
-    `suite` has only the cases of the split `main`, and no training rows: `training_rows` has a digest of each.
+    `suite` has only the cases of the split `main`, and no training rows: `training_rows` has a digest of each row.
     """
 
     format: int
@@ -78,7 +79,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One difference between two runs, in words. `before` or `after` is empty if that run lacks it."""
+    """One difference between two runs, in words. `before` or `after` is empty if that run lacks `what`."""
 
     what: str
     before: str
@@ -87,7 +88,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share, or a difference of shares, with its 95% confidence interval; between -1 and 1."""
+    """A share, or a difference of two shares, with its 95% confidence interval; all numbers are from -1 to 1."""
 
     value: float
     low: float
@@ -121,14 +122,14 @@ class RoleChange:
 
 @dataclass(frozen=True)
 class Flip:
-    """A case that one run passes under more seeds than the other."""
+    """A case that passes under more seeds in one of two runs than in the other."""
 
     case: str
     role: Role
     prompt: str
     critical: bool
     before: Rate
-    """Seeds under which the case passes, of the seeds with a score."""
+    """How many seeds the case passes under, of all seeds that have a score."""
     after: Rate
     answer_before: str
     """An answer of the earlier run that shows the difference, if there is one."""
@@ -150,7 +151,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class CostChange:
-    """One kind of cost (`what`) of each training, before and after.
+    """One kind of cost (`what`) of each training, in the earlier and in the later run.
 
     Figures of different devices or bases are shown but not compared.
     """
@@ -161,7 +162,7 @@ class CostChange:
     hindrance: str = ""
     """The reason why the figures are not compared; empty if they are."""
     resident: bool = False
-    """The figures are resident memory of the whole process, because the trainings used no GPU."""
+    """Whether the figures are resident memory of the whole process, because the trainings used no GPU."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class VariantChange:
     name: str
     settings: tuple[Mismatch, ...]
     drift: tuple[Mismatch, ...]
-    """Differences between the fingerprints that the differences in settings do not explain."""
+    """Differences between the fingerprints of the trainings in the two runs, whatever their cause."""
     seeds_after: tuple[int, ...]
     failures_before: tuple[str, ...]
     """One line for each trial of the earlier run that did not succeed."""
@@ -180,7 +181,7 @@ class VariantChange:
     missing: tuple[str, ...]
     """One line for each trial of the later run without a result: failed, timed out or cancelled."""
     unscored: int
-    """Number of cases with a score under every seed before, but not now."""
+    """Number of cases with a score under every seed of the earlier run, but not under every seed of the later run."""
     roles: tuple[RoleChange, ...]
     flips: tuple[Flip, ...]
     """Lost cases first, then critical ones, then those that differ under the most seeds."""
@@ -231,7 +232,7 @@ class Comparison:
     """Differences in library versions and machine, which may explain other differences."""
     suite: SuiteChange
     void: dict[str, str]
-    """Case id to the reason why the case is not counted, according to the base model of the earlier run."""
+    """For each void case, by id, the reason why it is not counted: what the base model answered in the earlier run."""
     variants: tuple[VariantChange, ...]
     missing: tuple[str, ...]
     """Variants that only the earlier run has."""
@@ -248,15 +249,16 @@ class Policy:
     margin: float
     """Points that a role may lose and still count as unchanged: the suite's margin."""
     least: float = 5.0
-    """The smallest loss or gain in points that the gate reports, even if a smaller one is significant."""
+    """A significant loss counts as a regression, and a significant gain as an improvement, only if it is at least this
+    many points."""
     alpha: float = 0.01
     """Probability of a false alarm, over all variants and roles together."""
     slower: float = 0.10
-    """Tolerated increase of time, as a share, even if the baseline's trainings vary less."""
+    """Tolerated increase of time, as a share. It grows if the times of the baseline's trainings vary much."""
     larger: float = 0.05
     """Tolerated increase of GPU memory, as a share."""
     resident: float = 0.20
-    """Tolerated increase of resident memory, as a share; it depends on the versions of libraries."""
+    """Tolerated increase of resident memory, as a share. Library versions also change resident memory."""
 
 
 @dataclass(frozen=True)

@@ -40,18 +40,18 @@ class TrialRecord:
     """Answers by case id, one per repeat."""
     log: str = ""
     reused: bool = False
-    """The cache had the training or answers of an earlier run; costs are those of that run."""
+    """Whether the training or the answers are from the cache. Their costs are then those of the run that made them."""
     shortage: Shortage | None = None
     """Set if the status is OUT_OF_MEMORY, unless the operating system killed the worker."""
     timeline: tuple[EpochAnswers, ...] = ()
     """The adapter's answers after each epoch except the last; `answers` has those after the last epoch."""
     basis: Basis = Basis.MEASURED
-    """Basis of `status`. PREDICTED: the trial did not run, because this status was predicted."""
+    """Basis of `status`. PREDICTED means that the trial did not run, because its failure was predicted."""
 
 
 @dataclass(frozen=True)
 class RunManifest:
-    """run.json: the inputs of a run. It includes a copy of the suite, so that the run can be read without the suite."""
+    """run.json: the inputs of a run, including a copy of the suite, so that the suite's folder is no longer needed."""
 
     format: int
     suite: Suite
@@ -61,6 +61,6 @@ class RunManifest:
     confirm_seeds: tuple[int, ...]
     provenance: Provenance
     digest: str
-    """Digest of all inputs that determine the results. Directories with different digests hold different runs."""
+    """Digest of all inputs that determine the results. Runs with different digests are different runs."""
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which the run scores in addition to the grid's variants."""

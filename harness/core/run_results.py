@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
     IMPROVED = "improved"
     UNCHANGED = "unchanged"
-    """No difference of the size that these cases can detect; the verdict's reason states that size."""
+    """No difference that is large enough to be detected with these cases; the verdict's reason states that size."""
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"
     """Too few cases or seeds for a conclusion; the verdict's reason states how many are needed."""
@@ -29,21 +29,21 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Safety:
-    """A variant's loss against the base model on `retain` and `avoid` cases together, in points of pass rate."""
+    """A variant's loss compared with the base model on `retain` and `avoid` cases together, in points of pass rate."""
 
     lost: float
     upper: float
     """95% upper confidence bound of the loss, over cases and, if there are several, training seeds."""
     cases: int
     needed: int | None
-    """Number of similar cases that would show a loss below the suite's margin; None if no number would."""
+    """Number of similar cases that would suffice to show that the loss is below the margin; None if none would."""
 
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """Difference of two mean scores, in points of 100, with a 95% bootstrap interval over cases and seeds.
+    """Difference of two mean scores, times 100, with a 95% bootstrap interval over cases and seeds.
 
-    Scores of log-probability and similarity show a change before a case changes from pass to fail.
+    Scores from log-probabilities or similarity can show a change before any case changes from pass to fail.
     """
 
     points: float
@@ -112,11 +112,11 @@ class Outcome:
     shortages: tuple[Shortage | None, ...] = ()
     """One per seed: how the trial ran out of memory; None if it did not."""
     safety: Safety | None = None
-    """None if no `retain` or `avoid` case counts, or if no trial finished."""
+    """The loss on `retain` and `avoid` cases; None if no such case counts, or if no trial finished."""
     changes: dict[Role, Change] = field(default_factory=dict)
     """Differences from the base model, by role; empty for the base model, and if no trial finished."""
     elsewhere: bool = False
-    """The variant is an adapter that was trained elsewhere, so its settings and training costs are unknown."""
+    """Whether the variant is an adapter that was trained elsewhere, with unknown settings and training costs."""
     by_label: dict[Role, dict[LeakLabel, Rate]] = field(default_factory=dict)
     """Pass rates by contamination label, for roles whose cases have different labels."""
     bases: tuple[Basis, ...] = ()
@@ -139,9 +139,9 @@ class Choice:
     variant: str | None
     reasons: tuple[str, ...]
     objective: Role = Role.GENERALISE
-    """The role whose pass rate decided: the suite's objective, or `learn` if the suite has no cases of that role."""
+    """The role whose pass rate decided: the suite's objective, or `learn` if no case has that role."""
     eligible: tuple[str, ...] = ()
-    """Names of the variants that finished under every seed and stay within the suite's margin."""
+    """Names of the variants that finished under every seed and were shown to lose less than the suite's margin."""
     refuted: tuple[str, ...] = ()
     """Findings of the confirmation that contradict the choice, in words."""
     best: str | None = None
@@ -184,7 +184,7 @@ class Milestone:
     learned: float | None
     """The first epoch from which the case passes until the end; None if the case was not learned."""
     lost: float | None
-    """The first epoch from which the case fails until the end, after the base model or an earlier epoch passed it."""
+    """The first epoch from which the case fails until the end, although it passed before; None if it was not lost."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Results:
     base: Outcome
     variants: tuple[Outcome, ...]
     void: dict[str, str]
-    """Case id to the reason why the case is not counted: the base model's own answer makes it meaningless."""
+    """For each void case, by id, the reason why it is not counted: the base model's own answer makes it meaningless."""
     samples: tuple[Sample, ...] = field(repr=False, default=())
     choice: Choice = Choice(None, ())
     confirmed_base: Outcome | None = None
@@ -220,4 +220,4 @@ class Results:
     timelines: tuple[Timeline, ...] = ()
     """Timelines of the variants that were evaluated after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
-    """Case id to the contamination of its prompt. Files of format 1 lack it; it is then computed when needed."""
+    """The contamination of each case's prompt, by case id. Files of format 1 lack it; it is then computed if needed."""

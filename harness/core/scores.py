@@ -15,7 +15,7 @@ class Check:
     passed: bool
     reason: str
     score: float | None = None
-    """From 0 to 1, inverted for a `not-` assertion; None if it could not be computed, for the reason in `reason`."""
+    """From 0 to 1, inverted for a `not-` assertion; None if it could not be computed, and `reason` then says why."""
     metric: str = ""
     """The named metric that the score counts for."""
     children: tuple[Check, ...] = ()

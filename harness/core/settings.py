@@ -46,7 +46,7 @@ class Axis:
     """One training setting. `name`, `kind` (its type) and `default` are filled in from the field of `Settings`."""
 
     label: str
-    """Short name, for variants: `lr`."""
+    """Short name, which names of variants contain: `lr`."""
     title: str
     """Name in reports: `Learning rate`."""
     sft: str = ""
@@ -64,13 +64,13 @@ class Axis:
     description: str = ""
     """Explanation in the JSON schema, which editors show."""
     fused: bool = True
-    """The fused engine can train every value. If False, it can train only the default."""
+    """Whether the fused engine can train every value; if not, it can train only the default."""
     cost: bool = True
-    """The time or memory of a training step depends on the setting."""
+    """Whether the time or memory of a training step depends on the setting."""
     added: bool = False
-    """The setting was added after format 1.
+    """Whether the setting was added after format 1.
 
-    Ids and digests leave the setting out while it has its default, so that older results and caches are still found.
+    Ids and digests leave out an added setting that has its default, so that older results and caches are still found.
     The default must have the same effect as omitting the argument, and may never change.
     """
     name: str = ""
@@ -80,7 +80,7 @@ class Axis:
 
 def _share_or_steps(warmup: float) -> float:
     if warmup > 1 and warmup != int(warmup):
-        raise ValueError("warmup: below 1 it is a share of all steps, else a whole number of steps")
+        raise ValueError("warmup: below 1 it is a share of all steps; from 1 on, it must be a whole number of steps")
     return warmup
 
 
@@ -190,7 +190,8 @@ class Variant:
     name: str
     settings: Settings
     named: bool = False
-    """The grid names the variant, so a variant of this name in another run is the same one, whatever its settings."""
+    """Whether the grid names the variant. If so, it is compared with another run's variant of that name, even if their
+    settings differ."""
 
 
 @dataclass(frozen=True)
@@ -212,4 +213,4 @@ class Plan:
     seeds: tuple[int, ...]
     trials: tuple[Trial, ...]
     about: str = ""
-    """The model that the grid was made for. Reports of runs on another model state that this one was not tested."""
+    """The model that the grid was made for. Reports of runs on other models say that this model was not tested."""

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """What a case tests: training questions, the same in other words, old abilities, or unwanted behaviour."""
+    """What a case tests: a training question, such a question in other words, an old ability, or unwanted behaviour."""
 
     LEARN = "learn"
     """A question from the training rows."""
@@ -62,7 +62,7 @@ class Assertion:
     value: Any = None
     negated: bool = False
     weight: float = 1.0
-    """Weight in the case's score. At 0, the assertion only counts for its `metric` and cannot fail the case."""
+    """Weight in the case's score. At 0, the assertion counts only for its `metric` and cannot make the case fail."""
     threshold: float | None = None
     metric: str = ""
     """The named metric that the assertion's score counts for."""
@@ -96,7 +96,7 @@ class Case:
     vars: dict[str, str] = field(default_factory=dict)
     """Variables of the case, available to the suite's own scoring code."""
     critical: bool = False
-    """The case is a regression by itself if the baseline passes it under every seed and a later run under none."""
+    """Whether the case alone is a regression if it passes under every seed of the baseline and under none of a run."""
 
     @property
     def prompt(self) -> str:

@@ -32,7 +32,7 @@ def machine_arguments(machine: Machine) -> dict[str, Any]:
         "bf16": cuda and machine.compute_dtype == BF16,
         # Saves GPU memory for about a third more computation. On a CPU, memory is not scarce.
         "gradient_checkpointing": cuda,
-        "logging_nan_inf_filter": False,  # True logs the loss of a diverged step as 0
+        "logging_nan_inf_filter": False,  # if True, the loss of a diverged step would be logged as 0
         "gradient_checkpointing_kwargs": {"use_reentrant": False} if cuda else None,
     }
 

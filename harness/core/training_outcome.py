@@ -38,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a training used in fact: labels, chat template, resolved optimizer, schedule and saved tensors.
+    """What a training really used: labels, chat template, resolved optimizer, schedule and saved tensors.
 
     It is the same for every seed and on every machine, so trainings with different fingerprints were not done in the
     same way, even if their answers are the same. Digests have 12 hex digits.
@@ -86,8 +86,8 @@ class Training:
     trainable_parameters: int = 0
     supervised_tokens: int = 0
     fingerprint: Fingerprint | None = None
-    """None if the training did not succeed, or if an older version of the harness trained it."""
+    """The training's fingerprint; None if it did not succeed, or if an older version of the harness trained it."""
     shortage: Shortage | None = None
     """Set if the status is OUT_OF_MEMORY."""
     together: Together | None = None
-    """The pass of the fused engine that trained it together with other trials. `cost` is for this training alone."""
+    """The pass that trained this trial together with others; None if it was trained alone. `cost` is only its share."""

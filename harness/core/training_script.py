@@ -44,7 +44,7 @@ def lora_config(settings: Settings) -> str:
 
 
 def quantization_config(machine: Machine) -> str:
-    """Return a call of transformers' BitsAndBytesConfig for an NF4 base."""
+    """Return a call of transformers' BitsAndBytesConfig for a base model in NF4."""
     dtype = f"    bnb_4bit_compute_dtype=torch.{machine.compute_dtype},\n"  # an attribute of torch, so not a literal
     return f"{call('BitsAndBytesConfig', NF4).removesuffix(')')}{dtype})"
 

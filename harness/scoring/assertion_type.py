@@ -25,7 +25,7 @@ class Need(StrEnum):
     CHOICES = "choices"
     """The case must have choices, and the assertion's value must be one of them."""
     VARIABLES = "variables"
-    """The case's variables must be stored with it."""
+    """The case must be stored with its variables."""
     ASSERTIONS = "assertions"
     """The assertion must list other assertions under `assert`."""
 
@@ -43,7 +43,7 @@ class Value:
     has_variables: bool = True
     """Whether `{{name}}` in the value is replaced by the case's variable."""
     code: Callable[[Any], str] | None = None
-    """Returns the name of the code that a value runs, or an empty text. None: values of this type never run code."""
+    """Returns the name of the code that a value runs, or an empty text; None if values of this type never run code."""
     unsupported: Callable[[Any], str] = value_from_code
     """Describes a value that promptfoo accepts and the harness does not support, or returns an empty text."""
 
@@ -58,8 +58,7 @@ class Threshold:
     remedy: str = ""
 
     def check(self, name: str, written: float | None) -> None:
-        """Raise ValueError if a threshold is missing, too low or too high; `name` is the assertion's type for the
-        message."""
+        """Raise ValueError if a threshold is missing, too low or too high; `name` is the type that messages name."""
         if self.least is not None and (written is None or written < self.least):
             raise ValueError(f"{name} needs a threshold of at least {self.least:g}\n{self.remedy}")
         if written is not None and written > self.most:
@@ -83,7 +82,7 @@ class AssertionType:
     score: str = "0 or 1"
     """The score, as described in docs/assertions.md."""
     threshold: Threshold | None = None
-    """The range of the threshold; None: a threshold is ignored."""
+    """The range of the threshold; None if a threshold is ignored."""
     needs: frozenset[Need] = frozenset()
 
     def read(self, written: str, value: Any) -> Any:

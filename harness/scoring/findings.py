@@ -24,8 +24,8 @@ class CannotScoreError(Exception):
 class Finding:
     """The result of an assertion, before `not-` is applied.
 
-    `statement` describes the answer and is correct for the assertion and for its negation. `degree` is a score from 0
-    to 1, or None for an assertion that only holds or does not hold.
+    `statement` describes the answer and is true whether or not the assertion is negated. `degree` is a score from 0 to
+    1, or None for an assertion that only holds or does not hold.
     """
 
     holds: bool
@@ -58,7 +58,7 @@ class Evidence:
 def bounded(*texts: str) -> None:
     """Raise `CannotScoreError` if a text is too long to be compared."""
     if any(len(text) > MAX_COMPARED for text in texts):
-        raise CannotScoreError(f"longer than {MAX_COMPARED:,} characters, which is not compared")
+        raise CannotScoreError(f"a text longer than {MAX_COMPARED:,} characters is not compared")
 
 
 def quote(value: Any) -> str:

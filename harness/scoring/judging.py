@@ -17,8 +17,8 @@ from harness.scoring.registry import ASSERTION_TYPES, needs
 def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
     """Score an answer: the weighted mean of its assertions' scores, and whether it passes.
 
-    Surrounding white space is ignored. A plain text is an answer without log-probabilities. If an assertion cannot be
-    evaluated, the score has no value, and its error is the reason; the remaining assertions are not evaluated.
+    Surrounding white space is ignored. A plain text is scored as an answer without log-probabilities. If an assertion
+    cannot be evaluated, the score has no value and its error gives the reason; later assertions are not evaluated.
     """
     given = answer if isinstance(answer, Answer) else None
     evidence = Evidence((given.text if given else str(answer)).strip(), case, scoring, given)
@@ -90,7 +90,7 @@ def _children(assertion: Assertion, evidence: Evidence) -> Iterator[Check]:
 def _find(assertion: Assertion, evidence: Evidence) -> Finding:
     kind = ASSERTION_TYPES.get(assertion.type)
     if kind is None:
-        raise CannotScoreError("this version has no such assertion")
+        raise CannotScoreError(f"this version of the harness does not know the assertion type {assertion.type}")
     return kind.judge(evidence, assertion)
 
 

@@ -1,4 +1,4 @@
-"""The registry of assertion types: the values that a suite may contain, the judge, and its requirements.
+"""The registry of assertion types: one row for each type, with the values that it accepts, its judge and its needs.
 
 A new type is one function and one row of `TYPES` in a module of `assertion_types`, such as `assertion_types/text.py`.
 """
@@ -44,7 +44,7 @@ def needs(assertions: Iterable[Assertion], need: Need) -> bool:
 
 
 def code_of(assertions: Iterable[Assertion]) -> list[str]:
-    """Return the names of the code that assertions would run, without repetitions. `Scoring.allow_code` permits it."""
+    """Return the names of the code that assertions would run, each once. Code runs only with `Scoring.allow_code`."""
     found = (ASSERTION_TYPES[one.type].code_in(one.value) for one in _all(assertions) if one.type in ASSERTION_TYPES)
     return list(dict.fromkeys(name for name in found if name))
 

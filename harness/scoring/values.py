@@ -43,7 +43,7 @@ def texts(value: Any) -> list[str]:
 
 
 def nothing(value: Any) -> None:
-    """Accept no value."""
+    """Accept only a missing value."""
     if value is not None:
         raise ValueError("takes no value\nRemove the value.")
 
@@ -76,6 +76,6 @@ def from_file(value: Any) -> bool:
 
 
 def value_from_code(value: Any) -> str:
-    """Describe a value that promptfoo would compute by running a file, which is not supported; empty for others."""
+    """Describe a value that promptfoo would compute from a file, which is not supported; else return an empty text."""
     is_code = from_file(value) and PurePath(value).suffix in (".js", ".ts", ".py")
     return "with a value from code" if is_code else ""

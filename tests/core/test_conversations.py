@@ -13,7 +13,7 @@ KIND = Message("system", "Be kind.")
 
 
 def test_a_cases_own_system_message_wins() -> None:
-    """The suite's system prompt comes before a case's messages, unless the case has a system message itself."""
+    """The suite's system prompt comes before a case's messages, unless the case has a system message of its own."""
     plain, own = case("plain"), replace(case("own"), messages=(Message("system", "Be brief."), *HELLO))
     asked = replace(suite((plain, own)), system_prompt=KIND.content)
     assert messages_of(asked, own) == own.messages

@@ -27,7 +27,7 @@ def test_seeds_pool_to_mean_seconds_and_the_largest_peaks() -> None:
 
 
 def test_passes_pool_to_their_sum() -> None:
-    """Pooled over consecutive passes, time and tokens add up and memory does not; a single pass stays unchanged."""
+    """Pooled over passes, times and tokens add up, memory is the largest peak, and a single pass is unchanged."""
     first, second = cost(Phase.ANSWER_AFTER, 4), cost(Phase.ANSWER_AFTER, 8, peak=1000 * MIB)
     pooled = pool([first, replace(second, models=3)], sum)
     assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.models) == (12, 6000, second.peak(), 3)
@@ -35,7 +35,7 @@ def test_passes_pool_to_their_sum() -> None:
 
 
 def test_seconds_of_other_machines_are_left_out() -> None:
-    """A mean of seconds leaves out those with another basis or device."""
+    """`comparable` leaves out costs whose seconds have another basis or device than those of the first cost."""
     own, other = cost(Phase.TRAIN, 4, EMULATED), cost(Phase.TRAIN, 9, machine("cuda"))
     assert comparable([own, other, own]) == [own, own]
 
@@ -53,14 +53,14 @@ def test_seconds_of_other_machines_are_left_out() -> None:
     ],
 )
 def test_each_basis_has_its_own_claim(basis: Basis, long: str, short: str) -> None:
-    """A claim says that a figure was measured on a device, emulated on another, or predicted."""
+    """A claim says whether a figure was measured, emulated or predicted, and on which GPU it was never run."""
     figure = replace(cost(Phase.TRAIN, 1, EMULATED).seconds, basis=basis)
     assert (claim(figure, EMULATED), short_claim(figure, EMULATED)) == (long, short)
     assert source(figure) == f"{basis} on NVIDIA H200"
 
 
 def test_a_machine_claims_what_its_figures_do() -> None:
-    """A machine has the same claim as figures measured on it; a claim about an unknown memory cap gives no size."""
+    """A machine has the same claim as figures of its basis; if its memory cap is unknown, the claim gives no size."""
     assert machine_claim(EMULATED) == claim(cost(Phase.TRAIN, 1, EMULATED).seconds, EMULATED)
     assert "with its memory capped" in machine_claim(replace(EMULATED, memory_cap=None))
 

@@ -33,7 +33,7 @@ CARD = Gpu("NVIDIA L4", (8, 9), 23 * GIB)
 
 
 def test_a_profile_is_one_row() -> None:
-    """One new row is enough to emulate another GPU, to run on it, and to know its attention kernels and its title."""
+    """One new row is enough to emulate another GPU, to run on it, and to know its kernels and its Colab menu."""
     held, own = machine(L4, ask=lambda: H100), machine(L4, ask=lambda: CARD)
     assert (held.compute_dtype, held.basis, held.memory_cap) == ("bfloat16", Basis.EMULATED, L4.memory_cap)
     assert (own.compute_dtype, own.basis, own.memory_cap) == ("bfloat16", Basis.MEASURED, L4.memory_cap)
@@ -43,7 +43,7 @@ def test_a_profile_is_one_row() -> None:
 
 
 def test_the_t4_has_no_ampere_features() -> None:
-    """A T4 computes in fp16 and without FlashAttention; a CPU in fp32."""
+    """A T4 computes in fp16 and without FlashAttention; a CPU computes in fp32."""
     assert (T4.dtype, T4.flash_attention, CPU.dtype) == ("float16", False, "float32")
     assert compute_dtype(AMPERE) == "bfloat16"
 
@@ -72,7 +72,7 @@ def test_help_lists_every_gpu_profile() -> None:
 
 
 def test_predictions_default_to_a_t4() -> None:
-    """Predictions name the GPU of their profile, or without a profile the reference GPU, a T4."""
+    """Predictions name the GPU of their profile or, if there is no profile, the reference GPU, a T4."""
     assert (REFERENCE, REFERENCE.speeds) == (T4, SPEEDS)
     place = predictions.TargetGpu(L4.device, L4.memory_cap, SPEEDS, L4)
     assert "time not validated on an L4" in place.claim

@@ -1,4 +1,4 @@
-"""Values of settings as text, in each of their styles."""
+"""Tests of settings as text, in the styles of variant names, plans, reports and CSV files."""
 
 from __future__ import annotations
 

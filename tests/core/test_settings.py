@@ -1,4 +1,4 @@
-"""Tests of the table of training settings, of what depends on it, and of what stays the same with an added axis."""
+"""Tests of the table of training settings, of what depends on it, and of what stays the same when an axis is added."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def test_ids_and_digests_are_pinned(settings: Settings, variant: str, trial: str
 
 
 def test_a_plan_keeps_its_digest() -> None:
-    """The digest of a plan, which identifies a run, changes only if an added axis differs from its default."""
+    """An added axis changes the digest of a plan, which identifies a run, only where it differs from its default."""
     assert digest(plan(later(GIVEN))) == digest(plan(GIVEN))
     assert digest(plan(replace(later(GIVEN), noise=5.0))) != digest(plan(GIVEN))
 
 
 def test_an_added_axis_changes_ids_where_it_is_used() -> None:
-    """Settings with different values of an added axis have different ids and digests."""
+    """Settings that differ only in the value of an added axis have different ids and digests."""
     noisy = [replace(later(GIVEN), noise=noise) for noise in (0.0, 5.0, 10.0)]
     assert len({variant_id(each) for each in noisy}) == len({digest(each) for each in noisy}) == 3
 
@@ -140,5 +140,5 @@ def test_the_baseline_of_before_is_read() -> None:
 
 
 def test_a_class_of_settings_has_a_table_of_its_own() -> None:
-    """In a class that extends `Settings`, the rows of added axes follow the other rows."""
+    """The table of a class that extends `Settings` has the rows of `Settings`, followed by those of the added axes."""
     assert list(axes(MoreSettings)) == [*AXES, "noise"]

@@ -40,7 +40,7 @@ def test_lists(words: str, most: int | None, expected: str) -> None:
     ],
 )
 def test_durations(seconds: tuple[float, ...], expected: str) -> None:
-    """A duration has two digits, in the unit that suits the upper value."""
+    """A duration is written with two digits, in the unit that suits the upper value."""
     assert duration(*seconds) == expected
 
 

@@ -1,4 +1,4 @@
-"""YAML is read as in YAML 1.2, with exact numbers, spelling and bounded nesting."""
+"""Tests that YAML 1.2 is read with the right values and spelling, and that nesting is limited."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ json_values = st.recursive(
 @settings(deadline=None)
 @given(json_values)
 def test_json_is_yaml(value: Any) -> None:
-    """JSON text gives the same values as with a JSON parser, with libyaml and with the Python parser."""
+    """JSON text is read as the values that were written, both with libyaml and with PyYAML's Python parser."""
     text = json.dumps(value, ensure_ascii=False)
     assert parse_yaml(text, "f", SuiteError).value == value
     assert parse_yaml(text, "f", SuiteError, loader=yaml.SafeLoader).value == value
@@ -68,7 +68,7 @@ def test_json_is_yaml(value: Any) -> None:
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
 @pytest.mark.parametrize("text", ["[" * 20_000, "{a: " * 20_000, "- " * 20_000, "? " * 20_000])
 def test_nesting_is_bounded(text: str, loader: Any) -> None:
-    """20,000 nested brackets are refused with line and column, by both parsers."""
+    """If text is nested 20,000 levels deep, both parsers refuse it with line and column."""
     with pytest.raises(SuiteError) as caught:
         parse_yaml(text, "f.yaml", SuiteError, loader=loader)
     assert caught.value.place is not None
@@ -76,5 +76,5 @@ def test_nesting_is_bounded(text: str, loader: Any) -> None:
 
 
 def test_reasonable_nesting_is_read() -> None:
-    """Nesting up to the limit is read."""
+    """Text that is nested as deep as the limit allows is read."""
     assert parse_yaml("[" * MAX_DEPTH + "]" * MAX_DEPTH, "f", SuiteError).value

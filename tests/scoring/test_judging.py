@@ -1,4 +1,4 @@
-"""Answers are scored by the assertions of their case."""
+"""Tests that answers are scored by the assertions of their case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.scoring.assertion_types.sets import SET
 from harness.suites import parse_suite
 
 BY_TEXT = sorted(ASSERTION_TYPES.keys() - {SET, *(row.name for row in (*EXTERNAL, *BY_LOG_PROBABILITIES))})
-"""Types that are judged by the answer's text alone."""
+"""Assertion types that are judged by the answer's text alone."""
 
 
 def case(*assertions: Assertion, threshold: float | None = None) -> Case:
@@ -108,7 +108,7 @@ EXAMPLES: list[tuple[str, Any, float | None, list[str], list[str]]] = [
 def test_an_assertion_holds_or_not(
     kind: str, value: Any, threshold: float | None, passing: list[str], failing: list[str]
 ) -> None:
-    """Every assertion type passes and fails for its examples, and `not-` inverts the result."""
+    """An assertion of any type holds for its passing examples and no others; `not-` inverts the result."""
     for answer in [*passing, *failing]:
         there = score(case(Assertion(kind, value, threshold=threshold)), answer)
         twin = score(case(Assertion(kind, value, True, threshold=threshold)), answer)
@@ -123,7 +123,7 @@ def test_an_assertion_holds_or_not(
 
 @pytest.mark.parametrize("kind", BY_TEXT)
 def test_every_type_has_examples(kind: str) -> None:
-    """Every assertion type that needs only the answer has at least six passing and six failing examples."""
+    """Every assertion type that needs only the answer's text has at least six passing and six failing examples."""
     own = [example for example in EXAMPLES if example[0] == kind]
     assert sum(len(passing) for *_, passing, _ in own) >= 6
     assert sum(len(failing) for *_, failing in own) >= 6
@@ -199,13 +199,13 @@ def test_a_threshold_forgives_rounding() -> None:
 
 
 def test_weight_zero_never_fails() -> None:
-    """An assertion of weight 0 counts only for its metric."""
+    """An assertion of weight 0 counts only for its metric, and cannot make the case fail."""
     found = score(case(A, Assertion("contains", "b", weight=0, metric="tone")), "a")
     assert (found.passed, found.value, found.metrics) == (True, 1.0, {"tone": 0.0})
 
 
 def test_named_metrics_are_weighted_means() -> None:
-    """The assertions of a metric, also within sets, are averaged by weight."""
+    """A named metric is the weighted mean of the scores of its assertions, including those within sets."""
     inner = Assertion(SET, weight=2, children=(Assertion("contains", "c", metric="x"),))
     found = score(case(Assertion("contains", "a", metric="x", weight=2), Assertion("contains", "b", metric="y"), inner),
                   "a")  # fmt: skip
@@ -227,7 +227,7 @@ def test_a_set_is_one_assertion(threshold: float | None, answer: str, passed: bo
 
 
 def test_sets_hold_sets() -> None:
-    """A set within a set counts as one assertion."""
+    """A set within another set counts as one assertion of the outer set."""
     nested = Assertion(SET, threshold=0.5, children=(Assertion(SET, children=(A, B)), Assertion("contains", "c")))
     assert check(nested, "ab").score == 0.5
     assert check(nested, "a").score == 0.25
@@ -240,7 +240,7 @@ ENDLESS = Assertion("regex", "(a+)+$")
 
 
 def test_an_endless_search_is_an_error() -> None:
-    """Searching for `(a+)+$` ends after seconds of processor time, with an error and no score."""
+    """A search that would take nearly forever, such as for `(a+)+$`, is ended with an error and no score."""
     start = time.process_time()
     found = score(case(A, ENDLESS, ENDLESS, ENDLESS), "a" * 100_000 + "b")
     assert time.process_time() - start < 10
@@ -255,7 +255,7 @@ def test_an_endless_search_under_not_is_an_error() -> None:
 
 
 def test_an_error_within_a_set_is_an_error_of_the_set() -> None:
-    """A set has no score if one of its assertions has none, even if its threshold or the case's is reached."""
+    """A set has no score if one of its assertions has none, even if the threshold of the set or the case is reached."""
     answer = "a" * 50_000 + "b"
     found = score(case(Assertion(SET, threshold=0.1, children=(A, ENDLESS)), threshold=0.0), answer)
     assert (found.value, found.passed) == (None, False)
@@ -265,7 +265,8 @@ def test_an_error_within_a_set_is_an_error_of_the_set() -> None:
 def test_an_unknown_assertion_is_an_error() -> None:
     """An assertion type that this version does not know is an error and gives no score."""
     found = score(case(Assertion("telepathy", "x")), "y")
-    assert (found.value, found.error) == (None, 'telepathy "x": this version has no such assertion')
+    reason = "this version of the harness does not know the assertion type telepathy"
+    assert (found.value, found.error) == (None, f'telepathy "x": {reason}')
 
 
 HOSTILE = {
@@ -281,13 +282,13 @@ HOSTILE = {
     "list": f"[{'{},' * 300_000}1]",
 }
 UNDECIDED = {"bleu", "levenshtein", "contains-json", "is-json"}
-"""Those that may give up, with a reason, rather than decide."""
+"""Assertion types that may give an error instead of a score for a hostile answer."""
 
 
 @pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, value, *_ in EXAMPLES])
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_answers_are_judged(kind: str, value: Any, answer: str) -> None:
-    """A megabyte of nested, numeric or invalid text is judged, or is an error, within a few seconds."""
+    """A megabyte of nested, numeric or invalid text gets a score or an error within ten seconds."""
     start = time.process_time()
     found = score(case(Assertion(kind, value)), answer)
     assert time.process_time() - start < 10
@@ -305,7 +306,7 @@ def test_very_long_texts_are_not_compared(kind: str) -> None:
 @settings(deadline=None)
 @given(st.text(), st.text(min_size=1))
 def test_ignoring_case_only_widens(answer: str, value: str) -> None:
-    """An answer that contains a text also contains it ignoring case."""
+    """If `contains` passes, `icontains` with the same text passes too."""
     if check(Assertion("contains", value), answer).passed:
         assert check(Assertion("icontains", value), answer).passed
 
@@ -313,7 +314,7 @@ def test_ignoring_case_only_widens(answer: str, value: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=3))
 def test_any_and_all_agree_with_contains(answer: str, values: list[str]) -> None:
-    """`contains-any` and `contains-all` are equal to any and all of several `contains`."""
+    """`contains-any` passes if `contains` passes for any of its texts, and `contains-all` if it passes for all."""
     each = [check(Assertion("contains", value), answer).passed for value in values]
     assert check(Assertion("contains-any", values), answer).passed is any(each)
     assert check(Assertion("contains-all", values), answer).passed is all(each)

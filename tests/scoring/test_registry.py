@@ -1,4 +1,7 @@
-"""The registry of assertion types. `python -m tests.scoring.test_registry` writes its table to docs/assertions.md."""
+"""Tests of the registry of assertion types.
+
+`python -m tests.scoring.test_registry` writes the registry's table to docs/assertions.md.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("name", ["llm-rubric", "not-llm-rubric", "similar:cosine", "not-similar:cosine", "javascript"])
 def test_a_name_that_only_promptfoo_has_is_unsupported(name: str) -> None:
-    """A type of promptfoo without a row is unsupported, also with `not-` or a variant."""
+    """If only promptfoo has a type of this name, the name is unsupported, also with `not-` or a variant (`:cosine`)."""
     assert is_unsupported(name)
     assert find(name) is None
 
 
 @pytest.mark.parametrize("name", [*WRITABLE, "telepathy", "not-telepathy"])
 def test_a_row_makes_a_name_supported(name: str) -> None:
-    """Names with a row, and names that promptfoo does not have, do not count as unsupported types of promptfoo."""
+    """A name counts as unsupported only if promptfoo has it and the registry does not."""
     assert not is_unsupported(name)
 
 
@@ -57,7 +60,7 @@ def test_needs_are_found_within_sets() -> None:
 
 
 def test_code_is_named_once() -> None:
-    """Functions and metrics in the suite's folder, and metrics by users of the Hub, are listed once as code."""
+    """Functions and metrics in the suite's folder, and metrics by users of the Hub, are listed as code, each once."""
     own, hub, plain = (Assertion("evaluate", {"metric": name}) for name in ("mine.py", "user/metric", "accuracy"))
     function = Assertion("python", "judges.py:short")
     within = Assertion("assert-set", children=(hub, function))

@@ -2,7 +2,7 @@
 
 Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Aliases, tags,
 duplicate keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory.
-The tree is built from the parser's events. PyYAML's composer is recursive, and deep nesting would overflow its stack.
+The tree is built from the parser's events, because PyYAML's own composer would overflow the stack on deep nesting.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Document:
         return plain(self.root)
 
     def place(self, location: Location = (), *, key: bool = False) -> Place:
-        """Return the place of the value at a location, or with `key` the place of its key.
+        """Return the place of the value at a location or, with `key`, the place of its key.
 
         If the value is missing, return the place of the innermost value that encloses it.
         """
@@ -93,7 +93,7 @@ class Document:
         return Document(self.file, node, self.error)
 
     def wrong(self, message: str, remedy: str = "", location: Location = (), *, key: bool = False) -> HarnessError:
-        """Return an error about the value at a location, or with `key` about its key."""
+        """Return an error about the value at a location or, with `key`, about its key."""
         return self.error(message, remedy=remedy, place=self.place(location, key=key))
 
 
@@ -103,7 +103,7 @@ def of_value(value: Value, place: Place, error: type[HarnessError]) -> Document:
 
 
 def plain(node: Node) -> Value:
-    """Return the values without their places."""
+    """Return the value of a node without any places."""
     if isinstance(node.value, dict):
         return {key: plain(child) if isinstance(child, Node) else child for key, child in node.value.items()}
     if isinstance(node.value, list):

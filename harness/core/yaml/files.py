@@ -8,11 +8,11 @@ from harness.core.errors import HarnessError, Place
 from harness.core.yaml.document import MAX_CHARACTERS
 
 MAX_ROWS = 64 * 1024 * 1024
-"""Largest accepted size, in bytes, of a file that is not YAML: cases and training rows."""
+"""Largest accepted size, in bytes, of a file of cases or training rows that is not YAML."""
 
 
 def read_text(path: Path, name: str, error: type[HarnessError]) -> str:
-    """Read a regular UTF-8 file of limited size, which errors call `name`.
+    """Read a regular UTF-8 file of limited size. Error messages call the file `name`.
 
     Raises:
         FileNotFoundError: there is no such file.

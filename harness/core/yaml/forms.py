@@ -14,7 +14,7 @@ from harness.core.yaml.document import Document
 
 SHOWN_PROBLEMS = 5
 MAX_PROBLEMS = 100
-"""Further mistakes are ignored: a hostile file may have a million, and finding a remedy for each takes time."""
+"""Mistakes after the first 100 are ignored: a hostile file may have a million, and finding each remedy takes time."""
 
 
 class Form(BaseModel):
@@ -58,7 +58,7 @@ def _position(problem: HarnessError) -> tuple[int, int]:
 
 
 def raise_all(problems: Sequence[HarnessError]) -> None:
-    """Raise the first problem; its message lists the others, each with its own place."""
+    """Raise the first problem, if there is one. Its message also lists the next problems, each with its own place."""
     if not problems:
         return
     first, rest = problems[0], problems[1:SHOWN_PROBLEMS]
@@ -103,7 +103,7 @@ def _problem(form: type[BaseModel], document: Document, problem: Any) -> Harness
 
 
 def _noun(location: Sequence[str | int]) -> str:
-    """Return the last name of a location. The place in the error gives the rest."""
+    """Return the last name in a location, for a message; the rest follows from the place in the error."""
     names = [part for part in location if isinstance(part, str) and part.isidentifier()]
     return names[-1] if names else "value"
 

@@ -23,8 +23,7 @@ from harness.scoring.values import FILE, filled, plain
 
 
 def _code(name: str, scoring: Scoring) -> Path:
-    """Return the path of a code file in the suite's folder; raise `CannotScoreError` if it is missing or not
-    allowed."""
+    """Return the path of code in the suite's folder; raise `CannotScoreError` if it is missing or may not run."""
     if not scoring.allow_code:
         raise CannotScoreError(f"runs code ({name}), which only --allow-code permits")
     if scoring.folder is None:
@@ -95,7 +94,7 @@ def _load(path: str) -> Any:
 
 
 def _number(result: Any, name: str, key: str | None) -> float:
-    """Return one of a metric's results: the result named `key`, or named like the metric, or the only number."""
+    """Return the metric's result that is named `key`, else the one named like the metric, else the only number."""
     if not isinstance(result, Mapping):
         raise CannotScoreError(f"{name} returned no mapping")
     if key is not None and key not in result:
@@ -151,8 +150,7 @@ def _python(evidence: Evidence, assertion: Assertion) -> Finding:
 
 @cache
 def _module(path: Path, written: int) -> Any:
-    """Import the module in a file. `written`, the time of its last change, makes the cache import changed files
-    again."""
+    """Import the module in a file. With `written`, the time of its last change, a changed file is imported again."""
     name = f"_beside_suite_{path.stem}_{abs(hash((path, written)))}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -214,7 +212,8 @@ def _metric_asked(value: Any) -> dict[str, Any]:
     scale = asked.get("scale", 1)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
         raise ValueError(
-            "has a scale that is not a number above 0\nThe scale is the value of the metric that counts as 1."
+            "has a scale that is not a number above 0\n"
+            "The score is the metric's value divided by the scale, limited to 0 to 1."
         )
     if not isinstance(asked.get("args", {}), dict) or not isinstance(asked.get("key", ""), str):
         raise ValueError("has args that are not a mapping, or a key that is not a text\nWrite args: {name: value}")
@@ -236,8 +235,7 @@ def _function_named(value: str) -> str | None:
 
 
 def _function(value: Any) -> str:
-    """Accept the name of a function. Inline code is also accepted here, and reported as not supported by
-    `_inline_code`."""
+    """Accept the name of a function, and inline code, which `_inline_code` then reports as not supported."""
     return _function_named(filled(value)) or filled(value)
 
 

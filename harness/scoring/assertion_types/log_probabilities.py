@@ -14,7 +14,7 @@ from harness.scoring.assertion_type import AssertionType, Need, Threshold, Value
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, quote
 from harness.scoring.values import filled, nothing
 
-AGAIN = "`harness run --fresh` asks the model again"
+AGAIN = "use `harness run --fresh` to ask the model again"
 
 
 def _answer(evidence: Evidence) -> Answer:
@@ -29,16 +29,15 @@ def _sound(found: Likelihood | None, whose: str) -> Likelihood:
         raise CannotScoreError(f"no log-probability of {whose} is stored, or it was no finite number; {AGAIN}")
     if found.tokens < 1 or not math.isfinite(found.total) or found.total > 0:
         words = f"{found.total:g} over {found.tokens} tokens"
-        raise CannotScoreError(f"the stored log-probability of {whose} is {words}, which none can be; {AGAIN}")
+        raise CannotScoreError(f"the stored log-probability of {whose} is {words}, which is impossible; {AGAIN}")
     return found
 
 
 def _perplexity_at_most(found: Likelihood | None, whose: str, said: str, assertion: Assertion) -> Finding:
-    """Compare a perplexity with the threshold. The score is 1 / perplexity: the geometric mean of token
-    probabilities."""
+    """Compare a perplexity with the threshold. The score is 1 / perplexity: the tokens' geometric mean probability."""
     sound = _sound(found, whose)
     if assertion.threshold is None:
-        raise CannotScoreError("has no threshold: the most that the perplexity may be")
+        raise CannotScoreError("has no threshold, the largest perplexity to allow")
     holds = sound.perplexity <= assertion.threshold
     words = f"{said} {sound.perplexity:.4g}, where {assertion.threshold:g} is allowed"
     return Finding(holds, words, math.exp(-sound.loss))

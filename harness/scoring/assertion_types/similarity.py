@@ -15,7 +15,7 @@ from harness.scoring.findings import CannotScoreError, Evidence, Finding, bounde
 from harness.scoring.values import filled, plain, text
 
 MAX_CELLS = 10**10
-"""Maximum product of the lengths of two texts for their edit distance (a third of a second)."""
+"""Maximum product of the lengths of two texts whose edit distance is computed, which then takes a third of a second."""
 EDITS = 5
 """Default threshold of `levenshtein`, as in promptfoo."""
 
@@ -100,7 +100,7 @@ def _rouge() -> Any:
 def _bleu_metric() -> Any:
     from sacrebleu.metrics import BLEU
 
-    return BLEU(effective_order=True)  # as in sentence_bleu, which is slow because it creates a BLEU per call
+    return BLEU(effective_order=True)  # like sacrebleu's sentence_bleu, which is slow: each call creates a BLEU
 
 
 def _rouge_n(evidence: Evidence, assertion: Assertion) -> Finding:

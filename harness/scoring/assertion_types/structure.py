@@ -19,7 +19,7 @@ from harness.scoring.values import check_pattern, plain
 SECONDS = 2.0
 """Processor time limit for one answer's JSON, because some schemas take nearly forever to validate."""
 MAX_DIGITS = 300
-"""Maximum length of an integer that is read exactly; a longer integer becomes a float, because conversion is slow."""
+"""Maximum length of an integer that is read exactly; a longer one becomes a float, because exact reading is slow."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def _deadline() -> Callable[[], None]:
 
 
 def equal(value: Any, found: Any) -> bool:
-    """Whether two JSON values are equal: 1 and 1.0 are, 1 and true are not. Recurses to the depth of `value`."""
+    """Whether two JSON values are equal: 1 equals 1.0, but not true. The recursion is at most as deep as `value`."""
     if isinstance(value, dict):
         same = isinstance(found, dict) and value.keys() == found.keys()
         return same and all(equal(value[name], found[name]) for name in value)
@@ -100,8 +100,8 @@ def _key(value: Any) -> Any:
 
 # --- schemas -----------------------------------------------------------------------------------------------------
 # jsonschema searches patterns with `re`, which can take nearly forever, compares every pair of array items, and
-# downloads the schema that a `$ref` names. The keywords below replace its own: patterns have a time limit, items are
-# hashed, nothing is downloaded, and the whole validation has a time limit.
+# downloads the schema that a `$ref` names. The functions below replace jsonschema's keywords: patterns have a time
+# limit, items are hashed, nothing is downloaded, and the whole validation has a time limit.
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
@@ -150,7 +150,7 @@ _KEYWORDS = {
 
 
 class _TimeLimit:
-    """End a validation that takes too long. Passed as the format checker, which every keyword receives."""
+    """Ends a validation that takes too long. jsonschema gets it as the format checker, which every keyword receives."""
 
     def __init__(self, schema: Any) -> None:
         self.check_time, self.schema = _deadline(), schema
@@ -189,7 +189,7 @@ def _validator(schema: Any) -> Any:
 
 
 def misfit(schema: Any, value: Any) -> str | None:
-    """Return why a value is not valid under a schema, or None if it is valid; raises `CannotScoreError`."""
+    """Return why a value is not valid under a schema, or None; raises `CannotScoreError` if that cannot be decided."""
     from jsonschema.exceptions import UnknownType
     from referencing.exceptions import Unresolvable
 
@@ -234,14 +234,14 @@ def _contains_json(evidence: Evidence, assertion: Assertion) -> Finding:
 
 
 def _schema(value: Any) -> Any:
-    """Accept a JSON Schema as a mapping or as text. None accepts any JSON."""
+    """Accept a JSON Schema as a mapping, a truth value or a text, or no value, with which any JSON holds."""
     from harness.core.yaml import parse_yaml
 
     if isinstance(value, str) and value.strip():
         try:
             value = parse_yaml(value, "value", SuiteError).value
         except SuiteError as problem:
-            raise ValueError(f"takes a JSON Schema: {problem.message}") from None
+            raise ValueError(f"has a JSON Schema that cannot be read: {problem.message}") from None
     if value is None or value == "":
         return None
     if not isinstance(value, dict | bool):
@@ -290,7 +290,7 @@ def _check_words(part: Any, words: set[str]) -> None:
 
 
 SCHEMA = Value(_schema, optional=True, has_variables=False)
-"""The value of JSON assertions. Braces in a schema are not variables."""
+"""The value of JSON assertions. `{{name}}` in a schema does not stand for a variable."""
 TYPES = (
     AssertionType("is-json", SCHEMA, _is_json, "is JSON; with a value, JSON that fits this JSON Schema"),
     AssertionType(

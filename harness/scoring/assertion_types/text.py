@@ -73,8 +73,7 @@ def _ends_with(evidence: Evidence, assertion: Assertion) -> Finding:
 
 
 def search(pattern: str, text: str) -> str | None:
-    """Return the first match of a pattern in a text, or None; raises `CannotScoreError` if the search takes too
-    long."""
+    """Return the first match of a pattern in a text, or None; raises `CannotScoreError` if the search is too slow."""
     import regex  # takes 20 ms, which suites without patterns save
 
     try:
@@ -155,7 +154,7 @@ _REFUSALS = (
 
 @cache
 def _refusals() -> tuple[re.Pattern[str], ...]:
-    """Compile the patterns when they are first needed, which takes 10 ms."""
+    """Compile the patterns for refusals. This takes 10 ms, so it is done only when they are needed."""
     return tuple(map(re.compile, _REFUSALS))
 
 

@@ -1,4 +1,4 @@
-"""The assertion types `evaluate` and `python`, which run external code."""
+"""Tests of the assertion types `evaluate` and `python`, which run external code."""
 
 from __future__ import annotations
 
@@ -80,8 +80,7 @@ def scored(assertion: Assertion, answer: str, folder: Path | None, *, allow: boo
 
 
 def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
-    """Without --allow-code, a module in the suite's folder and a metric by another user do not run and give no
-    score."""
+    """Without --allow-code, code in the suite's folder and metrics by users of the Hub do not run and give no score."""
     for assertion in (
         Assertion("python", "judges.py:is_short"),
         Assertion("evaluate", {"metric": "mine.py"}),
@@ -106,7 +105,7 @@ def test_code_runs_only_where_it_is_allowed(folder: Path) -> None:
 def test_results_of_functions(
     folder: Path, function: str, threshold: float | None, answer: str, passed: bool, value: float
 ) -> None:
-    """A function returns a truth value, a share, or a mapping as in promptfoo; `not-` inverts the result."""
+    """A function may return a truth value, a share, or a mapping as in promptfoo; `not-` inverts the result."""
     there = scored(Assertion("python", f"judges.py:{function}", threshold=threshold), answer, folder)
     twin = scored(Assertion("python", f"judges.py:{function}", True, threshold=threshold), answer, folder)
     assert (there.passed, there.value) == (passed, pytest.approx(value))
@@ -156,7 +155,7 @@ def test_printed_output_goes_to_stderr(folder: Path, capsys: pytest.CaptureFixtu
 def test_results_of_metrics(
     folder: Path, asked: dict[str, Any], threshold: float | None, answer: str, passed: bool, value: float
 ) -> None:
-    """The scaled result of a metric is the score; `not-` inverts it."""
+    """The score is the metric's result divided by the scale, at most 1; `not-` inverts the score."""
     assertion = Assertion("evaluate", {"metric": "mine.py", **asked}, threshold=threshold)
     there = scored(assertion, answer, folder)
     twin = scored(Assertion("evaluate", {"metric": "mine.py", **asked}, True, threshold=threshold), answer, folder)

@@ -1,4 +1,4 @@
-"""Assertion types about log-probabilities."""
+"""Tests of the assertion types about log-probabilities."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def case(assertion: Assertion) -> Case:
 
 
 def among(*perplexities: float) -> Answer:
-    """Return an answer whose choices have one, two and three tokens, at these perplexities."""
+    """Return an answer whose choices have one, two and three tokens, and these perplexities."""
     return answer(choices=tuple(at(each, tokens) for tokens, each in enumerate(perplexities, 1)))
 
 
@@ -56,7 +56,7 @@ EXAMPLES: list[tuple[Assertion, Answer, bool]] = [
     (Assertion("choice", "moonlight"), among(1.0, 1.001, 9), True),
     (Assertion("choice", "moonlight"), among(1e20, 1e21, 1e22), True),
     (Assertion("choice", "batteries"), among(5, 4, 4.5), True),
-    # Of six nats over three tokens against three over one: a sum would prefer the short one.
+    # A loss of six nats over three tokens is preferred to three nats over one token; by sums, the short text would win.
     (Assertion("choice", "wind and rain"), among(math.e**3, 99, math.e**2), True),
     (Assertion("choice", "wind and rain"), among(1e9, 1e9, 1), True),
     (Assertion("choice", "moonlight"), among(1.2, 1.1, 1.3), False),
@@ -70,7 +70,7 @@ EXAMPLES: list[tuple[Assertion, Answer, bool]] = [
 
 @pytest.mark.parametrize(("assertion", "given", "holds"), EXAMPLES)
 def test_an_assertion_holds_or_not(assertion: Assertion, given: Answer, holds: bool) -> None:
-    """Every type passes and fails for its examples; `not-` inverts the result, and the two scores sum to 1."""
+    """An assertion holds for its passing examples and no others; `not-` inverts the result and the score."""
     there = score(case(assertion), given)
     twin = score(case(replace(assertion, negated=True)), given)
     assert (there.error, twin.error) == ("", "")
@@ -101,7 +101,7 @@ def test_every_type_has_examples(kind: str) -> None:
     ],
 )  # fmt: skip
 def test_scores_are_continuous(assertion: Assertion, given: Answer, value: float, reason: str) -> None:
-    """The score is the mean probability of a token or the choice's share, and the reason states the values."""
+    """The score is 1 / perplexity, or the choice's softmax share, and the reason states the perplexity or the share."""
     found = score(case(assertion), given)
     assert found.value == pytest.approx(value)
     assert found.checks[0].reason == reason
@@ -118,7 +118,7 @@ NUMBERS = [math.nan, math.inf, -math.inf, 1.0]
     ids=str,
 )
 def test_impossible_log_probabilities_give_no_score(kind: str, negated: bool, broken: Likelihood | None) -> None:
-    """Log-probabilities that are missing, not finite, positive or of no tokens give an error, also under `not-`."""
+    """A log-probability that is missing, not finite, positive or of less than one token gives an error and no score."""
     found = score(
         case(Assertion(kind, "moonlight", negated, threshold=2)),
         answer(broken, broken, (at(2), at(2)) if broken is None else (at(2), broken, at(2))),
@@ -146,7 +146,7 @@ def test_a_missing_threshold_or_unknown_choice_gives_no_score() -> None:
 
 
 def test_an_empty_answer_has_the_perplexity_of_its_end() -> None:
-    """The perplexity of an empty answer is that of its end-of-text tokens."""
+    """An empty answer has the perplexity of its end token."""
     found = score(case(Assertion("perplexity", threshold=2)), replace(answer(at(1.25, 1)), text=""))
     assert (found.passed, found.value) == (True, pytest.approx(0.8))
 
@@ -172,7 +172,7 @@ def test_a_surer_model_scores_higher(one: float, two: float, tokens: int) -> Non
     assert low.value >= high.value - 1e-12
 
 
-# --- the same answer is judged once ------------------------------------------------------------------------------
+# --- equal answers are scored once -------------------------------------------------------------------------------
 
 
 def judged_anew(assertion: Assertion, first: Answer, second: Answer) -> bool:

@@ -1,4 +1,4 @@
-"""Assertion types that compare an answer with references."""
+"""Tests of the assertion types that compare an answer with references."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check(assertion: Assertion, answer: str) -> Check:
 @settings(deadline=None)
 @given(sentences, worded)
 def test_rouge_is_rouge_score(answer: str, reference: str) -> None:
-    """`rouge-n` equals rouge_score's recall of single words."""
+    """The score of `rouge-n` equals rouge_score's recall of single words."""
     expected = RougeScorer(["rouge1"]).score(reference, answer)["rouge1"].recall
     found = check(Assertion("rouge-n", reference), answer)
     assert found.score == pytest.approx(expected)
@@ -37,7 +37,7 @@ def test_rouge_is_rouge_score(answer: str, reference: str) -> None:
 @settings(deadline=None)
 @given(sentences, st.lists(worded, min_size=1, max_size=3))
 def test_bleu_is_sacrebleu(answer: str, references: list[str]) -> None:
-    """`bleu` equals sacrebleu's sentence BLEU over all references, divided by 100."""
+    """The score of `bleu` equals sacrebleu's sentence BLEU over all references, divided by 100."""
     expected = sacrebleu.sentence_bleu(answer, references).score / 100
     found = check(Assertion("bleu", references), answer)
     assert found.score == pytest.approx(expected)
@@ -47,7 +47,7 @@ def test_bleu_is_sacrebleu(answer: str, references: list[str]) -> None:
 @settings(deadline=None)
 @given(sentences, st.lists(worded, min_size=1, max_size=3))
 def test_several_references_count_as_the_best(answer: str, references: list[str]) -> None:
-    """Of several references, the most similar one counts (rouge-n, F1 and exact match)."""
+    """Of several references, `rouge-n`, `f1` and `exact-match` use the one that is most similar to the answer."""
     for kind in ("rouge-n", "f1", "exact-match"):
         each = [check(Assertion(kind, reference), answer).score for reference in references]
         assert check(Assertion(kind, references), answer).score == max(score for score in each if score is not None)
@@ -89,7 +89,7 @@ def test_f1_by_hand(answer: str, reference: str, expected: float) -> None:
 
 @cache
 def distance(a: str, b: str) -> int:
-    """Edit distance by its definition."""
+    """Return the edit distance, computed by its recursive definition."""
     if not a or not b:
         return len(a) + len(b)
     return min(distance(a[1:], b) + 1, distance(a, b[1:]) + 1, distance(a[1:], b[1:]) + (a[0] != b[0]))
@@ -98,7 +98,7 @@ def distance(a: str, b: str) -> int:
 @settings(deadline=None)
 @given(st.text("abc", max_size=6), st.text("abc", min_size=1, max_size=6), st.integers(0, 6))
 def test_levenshtein_by_definition(answer: str, value: str, most: int) -> None:
-    """The threshold is the maximum number of edits, and the score is the share of characters without an edit."""
+    """At most `threshold` edits are allowed, and the score is 1 minus the edits divided by the longer length."""
     found = check(Assertion("levenshtein", value, threshold=most), answer)
     edits = distance(answer, value)
     assert found.passed is (edits <= most)
