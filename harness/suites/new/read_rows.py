@@ -19,14 +19,14 @@ ANSWERS = ("answer", "completion", "output", "response", "assistant")
 CONTEXT = "input"
 """Name of the column that continues the question in a table with an instruction column (Alpaca's format)."""
 DELIMITERS = ",;\t"
-"""Spreadsheets write semicolons in countries where the comma is the decimal mark."""
+"""Delimiters of cells. Spreadsheets write semicolons in countries where the comma is the decimal mark."""
 TOO_LONG = 6000
-"""Maximum number of characters of a row: about 1,500 tokens, more than a T4 can train a 7B model on."""
+"""Maximum number of characters of a row. They are about 1,500 tokens, too many to train a 7B model on a T4."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns with questions and with answers; None: the first column with a usual name."""
+    """Names of the columns with questions and with answers. None stands for the first column with a usual name."""
 
     prompt: str | None = None
     answer: str | None = None
