@@ -85,7 +85,7 @@ class ModelShape:
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
-    """Return the shape that a config.json describes, with the keys of transformers' Llama, Mistral and Qwen.
+    """Return the shape that a config.json describes. It has the keys of transformers' Llama, Mistral or Qwen.
 
     Raises:
         ModelError: the architecture is not supported, or a size is missing or not a positive number.

@@ -37,7 +37,7 @@ class Listing:
 
 
 class Hub(Protocol):
-    """Requests to the Hub. They raise the errors of `huggingface_hub`. `HuggingFace` implements them."""
+    """Requests to the Hub, implemented by `HuggingFace`. The methods raise the errors of `huggingface_hub`."""
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         """Return the files of a revision (None: the default branch).
@@ -116,7 +116,7 @@ def download(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, P
     """Download `owner/name[@revision]` with its weights; return the repository's name and the folder.
 
     The folder is named after the commit. Before the weights are downloaded, `check` is called with the folder, which
-    then has only the small files, such as the configuration. If the Hub cannot be reached, the cached folder is
+    then has the small files such as the configuration. If the Hub cannot be reached, the cached folder is
     returned and `check` is not called.
 
     Raises:

@@ -244,7 +244,7 @@ def _check_config(name: str, path: Path) -> None:
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
     config = _json(path / "config.json")
     if config.get("quantization_config"):
-        remedy = "Name the unquantised model. The harness quantises it if the grid's setting quantization is nf4."
+        remedy = "Name the model that it was made from. The harness quantises it if the grid's quantization is nf4."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
     if "auto_map" in config:
         remedy = "Use a model whose architecture transformers includes (its card does not ask for trust_remote_code)."

@@ -27,7 +27,7 @@ _COMMITS = "commits"
 _KINDS = ("trainings", "answers", "bases", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
-"""Folder with one lock file for each run that uses the cache. Its name is the digest of the run's path."""
+"""Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
 """Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
@@ -224,7 +224,7 @@ class Cache:
     def in_use(self, by: Path) -> Iterator[None]:
         """Keep `clear` from deleting the cache while the run in directory `by` uses it.
 
-        The lock is released when the block or the process ends.
+        The protection ends when the block or the process ends.
         """
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
         with locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):

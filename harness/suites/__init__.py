@@ -1,7 +1,7 @@
 """Read a suite: test prompts, their assertions, and training rows.
 
 `load_suite` reads a suite's folder. `parse_suite` parses the text of a suite.yaml, with a function that reads the other
-files. All mistakes in a suite are raised as one `SuiteError` with files, lines, columns and remedies.
+files. Mistakes are raised as `SuiteError`, several in one error if possible, with files, lines, columns and remedies.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ libraries and compiling kernels. Source: reports/gpu/t4/t4-sweep.json, in which 
 
 
 class Fit(StrEnum):
-    """Whether a trial is predicted to fit into memory. `CLOSE`: it may or may not fit, within the error."""
+    """Whether a trial is predicted to fit into memory. `CLOSE`: within the error, it may or may not fit."""
 
     FITS = "fits"
     CLOSE = "close"
@@ -63,7 +63,7 @@ class Prediction:
     reserved: Range
     """Bytes that the allocator reserves on the GPU, with fragmentation."""
     fit: Fit | None
-    """None if there is no memory limit."""
+    """Whether the trial fits into memory; None if there is no memory limit."""
     training: Range
     """Seconds to train, including the setup before the first step."""
     answering: Range

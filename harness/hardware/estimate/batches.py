@@ -65,14 +65,14 @@ def _forwards(steps: int, per_epoch: int, accumulation: int) -> int:
 
 
 def updates(settings: Settings, rows: int) -> int:
-    """Return the optimizer steps of a training as transformers' Trainer counts them. Packed rows count as one row."""
+    """Return the optimizer steps of a training as transformers' Trainer counts them. `rows`: rows after packing."""
     per_batch = math.ceil(rows / settings.batch_size)
     per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
     return math.ceil(settings.epochs * per_epoch)
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:
-    """Return the expected length of the longest of `size` rows drawn without replacement. `lengths` are sorted.
+    """Return the expected length of the longest of `size` rows drawn without replacement. `lengths` ascend.
 
     The k-th smallest of n rows is the longest drawn row in C(k-1, size-1) of C(n, size) draws (David and Nagaraja,
     Order Statistics, 3rd edition, section 3.7).

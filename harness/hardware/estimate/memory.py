@@ -2,7 +2,7 @@
 
 The training is TRL's SFTTrainer on an NF4 base with 16-bit compute, as the harness runs it: fp32 adapters under
 autocast, gradient checkpointing per layer, SDPA without FlashAttention, and TRL's fused head, which never holds all
-logits. The terms were counted from the sources of torch 2.11, transformers 5.17, peft 0.21, trl 1.16 and bitsandbytes
+logits. The terms were derived from the code of torch 2.11, transformers 5.17, peft 0.21, trl 1.16 and bitsandbytes
 0.50. Amounts that these sources do not show are fitted to recorded runs (`Coefficients`). The peak is the largest of
 several moments, not their sum: for example, the activations of a layer's MLP are freed before its attention is
 differentiated.
@@ -38,7 +38,7 @@ not count."""
 _PAGED_FROM = 100_000
 """Paged optimizers of bitsandbytes page the state of tensors with at least this many parameters."""
 _EIGHT_BIT_FROM = 4096
-"""8-bit optimizers keep the state of tensors with at least this many parameters in 8 bits, of others in fp32."""
+"""8-bit optimizers keep the state of tensors with at least this many parameters in 8 bits. Smaller tensors use fp32."""
 _EIGHT_BIT_CONSTANTS = 4 / 256
 """Bytes of scales per 8-bit state value: bitsandbytes keeps one fp32 scale per block of 256, paged or not."""
 _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
@@ -52,7 +52,7 @@ entries does not make the tile smaller (trl/kernels/chunked_logprob.py)."""
 
 
 class Moment(StrEnum):
-    """The moment of a training step at which the most memory is allocated."""
+    """A moment of a training step at which allocated memory can be at its peak."""
 
     FORWARD = "forward"
     LOSS = "loss"
@@ -318,7 +318,7 @@ def _adapted(shape: ModelShape, settings: Settings, names: tuple[str, ...]) -> i
 
 
 def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
-    """Return the bytes per token of the copies of their shared input that the adapters of these matrices keep.
+    """Return the bytes per token that the adapters of the matrices `names` keep of the input that these matrices share.
 
     On an NF4 base, the adapters share one copy. On a 16-bit base, PEFT casts the input to fp32 and back for each
     adapter, so that each adapter keeps its own copy.

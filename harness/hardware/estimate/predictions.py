@@ -25,8 +25,7 @@ from harness.models.token_lengths import Lengths, lengths
 from harness.storage.cache import Cache
 
 CALIBRATED = 0.15
-"""Smallest relative error assumed for predicted times on a calibrated GPU. A larger error of the calibration replaces
-it."""
+"""Smallest relative error assumed for predicted times on a calibrated GPU, even if the calibration's error is less."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class TargetGpu:
     capacity: int
     """Bytes that PyTorch's allocator can use."""
     speeds: tuple[Speed, Speed] | None
-    """None if the GPU is not calibrated and has no profile with speeds from its data sheet."""
+    """Fastest and slowest assumed speeds; None without a calibration and without a profile for the GPU."""
     profile: Profile | None = None
     """The GPU's profile, if it has one."""
     calibrated: str = ""

@@ -1,6 +1,7 @@
 """Read a grid file as a `Plan`: its variants, with stable ids and short names, and their trials.
 
-Every combination of the grid's axes and paired rows is a variant, unless `exclude` removes it. So is each of its rows.
+Every combination of the grid's axes and paired rows is a variant, unless `exclude` removes it. Each row under `rows` is
+also a variant.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
 
 
 def _question(example: Example) -> tuple[str, ...]:
-    """Return all messages before the answer, without case, white space and punctuation."""
+    """Return all messages before the answer, in lower case and without punctuation."""
     return tuple(f"{m.role}: {' '.join(words(m.content))}" for m in example.messages[:-1])
 
 

@@ -15,7 +15,7 @@ RELEVANT_CHANGE = 0.2
 
 
 def size_warnings(suite: Suite, stubs: int) -> tuple[str, ...]:
-    """Return the warnings; `stubs` is the number of main-split cases that the user still has to write."""
+    """Return warnings about a new suite; `stubs` is the number of main-split cases that the user still has to write."""
     return (*_rows(suite), *_judged_by_f1_only(suite), *_generalise(suite, stubs), *_retain_and_avoid(suite))
 
 

@@ -20,7 +20,7 @@ ASKED = 40
 KEPT_BACK = 3
 """Every third case is held out for the confirmation of the best variant."""
 SHORT = 6
-"""Maximum number of words of a short answer, which must be repeated exactly. A longer answer is scored by F1."""
+"""Maximum number of words of a short answer, which the model must repeat. A longer answer is scored by F1."""
 ENOUGH = 0.7
 """Lowest F1 score with which a longer answer passes."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
