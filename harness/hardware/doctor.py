@@ -26,7 +26,7 @@ from harness.hardware.gpu import Gpu, gpu
 from harness.storage.cache import Cache
 
 _DISK_FOR_7B = 22e9
-"""Bytes of disk for a 7B model: its weights in fp16, the quantised base, and adapters."""
+"""Bytes of disk space that a 7B model needs for its weights in fp16, the quantised base model, and adapters."""
 _PROBE = """
 import json, sys
 found = {}
@@ -45,7 +45,7 @@ except BaseException as error:
     found["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 print(json.dumps(found))
 """
-_COLAB_GPU = f"{REFERENCE.colab}. If none is offered, today's quota is used up: try again later."
+_COLAB_GPU = f"Choose {REFERENCE.colab}. If Colab offers no GPU, today's quota is used up: try again later."
 
 
 class Level(StrEnum):
@@ -65,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Torch:
-    """The state of torch and bitsandbytes, found in a separate process because importing them may crash."""
+    """The state of torch and bitsandbytes. A separate process determines it, because importing them may crash."""
 
     build: str = ""
     """The CUDA version that torch was built for; empty for a CPU build."""
@@ -182,7 +182,7 @@ def _libraries(given: Facts, _: Profile) -> Iterator[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Parse `2.11.0+cu130` as (2, 11, 0). Shorter versions give fewer numbers."""
+    """Return the numbers of a version: (2, 11, 0) for `2.11.0+cu130`. A shorter version has fewer numbers."""
     return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
@@ -276,7 +276,7 @@ def _capability(found: Gpu) -> str:
 
 
 def calibrated(device: str, timings: Sequence[Timing], shape: Callable[[str], estimate.ModelShape]) -> Calibration:
-    """Fit the device's speeds to timed training steps; `shape` returns a model's shape by its name."""
+    """Return a device's speeds, fitted to timed training steps. `shape` returns the shape of a model by its name."""
     shapes = {name: shape(name) for name in dict.fromkeys(each.shape for each in timings)}
     speed, error = estimate.fit_speeds(timings, shapes)
     made = Calibration(

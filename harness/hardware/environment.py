@@ -31,7 +31,7 @@ def now() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the installed version of each library, or `not installed`."""
+    """Return the versions of the harness and of each library by name. A missing library has `not installed`."""
     installed = {name: _version(name) for name in (*STACK, "datasets", "evaluate")}
     # The version of the running code: a checkout is often not installed, or is installed as another version.
     return installed | {"qlora-harness": harness.__version__}
@@ -49,10 +49,10 @@ def stack_versions() -> dict[str, str]:
 
 
 def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine:
-    """Return the machine on which a run computes. `auto` uses the GPU if there is one.
+    """Return the machine on which a run computes. With the profile `auto`, it is the GPU if there is one, else the CPU.
 
-    A GPU's profile limits a larger GPU to the profile's memory and precision. `ask` finds the GPU, by default through
-    the driver, which does not import torch.
+    If the profile is that of a smaller GPU than this machine's, the machine is limited to the profile's memory and
+    precision. `ask` finds the GPU; the default function asks the driver, without importing torch.
 
     Raises:
         UsageError: the profile needs a GPU, and this machine has none.
@@ -98,7 +98,7 @@ def _git(*words: str) -> str:
 
 
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
-    """Return the provenance of a run on this machine; `arguments` are those of the command `harness`."""
+    """Return the provenance of a run on this machine; `arguments` are the arguments of the command `harness`."""
     return Provenance(
         command=shlex.join(["harness", *arguments]),
         started=now(),

@@ -49,7 +49,7 @@ def gpu() -> Gpu | None:
 
 
 def driver_handle() -> Any:
-    """Return NVML's handle of CUDA's first GPU; the handle is valid between `nvmlInit` and `nvmlShutdown`."""
+    """Return NVML's handle of the first GPU that CUDA uses. It is valid between `nvmlInit` and `nvmlShutdown`."""
     import pynvml
 
     which = first_visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -59,7 +59,7 @@ def driver_handle() -> Any:
 
 
 def first_visible(variable: str | None) -> int | str | None:
-    """Return the index or UUID of CUDA's first GPU for a value of CUDA_VISIBLE_DEVICES; None if it hides all GPUs."""
+    """Return the index or UUID of the first GPU in a value of CUDA_VISIBLE_DEVICES; None if it hides all GPUs."""
     first = "0" if variable is None else variable.split(",")[0].strip()
     if first.startswith(("GPU-", "MIG-")):
         return first

@@ -1,4 +1,4 @@
-"""Read the sizes of a model's matrices from its config.json. Predictions of memory and time are based on them."""
+"""Read the sizes of a model's matrices from its config.json. Predictions of memory and time use these sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.errors import ModelError
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""Architectures with the decoder layer that is counted here: seven matrices, two norms, gated SiLU."""
+"""Model types whose decoder layers have the parts that `ModelShape` counts: seven matrices, two norms, gated SiLU."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ModelShape:
         """Return the number of parameters of a LoRA adapter.
 
         Raises:
-            ModelError: the layers have no matrix with the name of a target module.
+            ModelError: a target module is not one of the quantised matrices of a layer.
         """
         return self.layers * sum(self.adapted(rank, modules))
 
@@ -75,25 +75,25 @@ class ModelShape:
         Each adapted matrix has two tensors: rank x inputs, and outputs x rank (Hu et al., 2021).
 
         Raises:
-            ModelError: the layers have no matrix with the name of a target module.
+            ModelError: a target module is not one of the quantised matrices of a layer.
         """
         linears = self.linears()
         names = tuple(linears) if isinstance(modules, str) else modules
         if unknown := [name for name in names if name not in linears]:
-            raise ModelError(f"the model has no module {unknown[0]!r}", remedy=f"It has {', '.join(linears)}.")
+            raise ModelError(f"the model has no module {unknown[0]!r}", remedy=f"Choose among {', '.join(linears)}.")
         return tuple(rank * size for name in names for size in linears[name])
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
-    """Return the shape that a config.json describes, with the keys of transformers' Llama, Mistral and Qwen.
+    """Return the shape that a config.json describes. It has the keys of transformers' Llama, Mistral or Qwen.
 
     Raises:
         ModelError: the architecture is not supported, or a size is missing or not a positive number.
     """
     kind = config.get("model_type")
     if kind not in SUPPORTED:
-        remedy = f"Memory is predicted for {', '.join(sorted(SUPPORTED))}. Training does not need a prediction."
-        raise ModelError(f"models of type {kind!r} are not predicted", remedy=remedy)
+        remedy = f"Name a model of type {', '.join(sorted(SUPPORTED))}, or train without a prediction."
+        raise ModelError(f"memory and time cannot be predicted for models of type {kind!r}", remedy=remedy)
     hidden, heads = _size(config, "hidden_size"), _size(config, "num_attention_heads")
     return ModelShape(
         hidden=hidden,
@@ -113,6 +113,6 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelError(
-            f"config.json: {name} is {value!r}, and should be a positive number", remedy="Download the model again."
+            f"config.json: {name} is {value!r}, but must be a positive number", remedy="Download the model again."
         )
     return value

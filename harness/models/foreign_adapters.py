@@ -19,14 +19,14 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _LARGEST = 1 << 20
 """Maximum size of adapter_config.json in bytes. Files that PEFT writes have about a thousand bytes."""
 _CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
-"""Settings that replace parts of the base model, so that it could not be restored for the next adapter."""
+"""Settings of an adapter that replaces parts of the base model, which could not be restored for the next adapter."""
 _PLAIN_START = (True, False, "gaussian", "orthogonal", None)
-"""Values of `init_lora_weights` that do not change the base model's weights, as PiSSA and similar methods do."""
-_WHAT_IT_IS = f"An adapter's folder holds {CONFIG} and {WEIGHTS}, as PEFT's save_pretrained writes them."
+"""Values of `init_lora_weights` that keep the base model's weights. Other values, such as `pissa`, change them."""
+_WHAT_IT_IS = f"Name a folder that holds {CONFIG} and {WEIGHTS}, as PEFT's save_pretrained writes them."
 
 
 def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) -> tuple[AdapterRef, ...]:
-    """Read the adapters in these folders. An adapter has the name of its folder. `taken` are the names of the variants.
+    """Read the adapters in these folders. An adapter is named after its folder. `taken`: names of the run's variants.
 
     Raises:
         UsageError: two adapters, or an adapter and a variant, have the same name.
@@ -136,7 +136,7 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def _check_base(folder: Path, base: str, model: ModelRef) -> None:
-    """Raise `ModelError` if the adapter's configuration names another Hub model than this run's base model.
+    """Raise `ModelError` if the adapter's configuration names a Hub model that is not this run's base model.
 
     A path is not compared, because it may be on another machine. The shapes of the tensors are checked later.
     """

@@ -1,8 +1,8 @@
 """Download models from the Hugging Face Hub: choose the files, check the disk space, and explain the Hub's errors.
 
 A revision is first resolved to its commit. The downloaded files must belong to that commit, which is recorded, so that
-the checked model is the model that is trained. Small files are downloaded first, so that an unusable model is refused
-before its weights are downloaded.
+the checked model is the model that is trained. Small files are downloaded first, so that an unusable model causes an
+error before its weights are downloaded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Listing:
 
 
 class Hub(Protocol):
-    """Requests to the Hub, which raise the errors of `huggingface_hub`. `HuggingFace` is the real implementation."""
+    """Requests to the Hub, implemented by `HuggingFace`. The methods raise the errors of `huggingface_hub`."""
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         """Return the files of a revision (None: the default branch).
@@ -48,11 +48,11 @@ class Hub(Protocol):
         ...
 
     def fetch(self, repository: str, revision: str | None, files: Sequence[str]) -> Path:
-        """Download missing files; return the folder of the files, which is named after the commit."""
+        """Download missing files to the Hub's cache. Return their folder, which is named after the commit."""
         ...
 
     def cached_folder(self, repository: str, revision: str | None) -> Path | None:
-        """Return the folder of a revision in the Hub's local cache, or None; no request is sent."""
+        """Return the folder of a revision in the Hub's local cache, or None. No request is sent to the Hub."""
         ...
 
     def free_bytes(self) -> int:
@@ -115,10 +115,13 @@ def hub_errors() -> Iterator[None]:
 def download(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, Path]:
     """Download `owner/name[@revision]` with its weights; return the repository's name and the folder.
 
-    The folder is named after the commit. `check` is called with it before the weights are downloaded.
+    The folder is named after the commit. Before the weights are downloaded, `check` is called with the folder, which
+    then has the small files such as the configuration. If the Hub cannot be reached, the cached folder is
+    returned and `check` is not called.
 
     Raises:
-        ModelError: there is no such model, access is refused, the disk is too small, or there are no safetensors.
+        ModelError: there is no such model, access is refused, the disk has too little space, or the model has no
+            safetensors files.
     """
     repository, revision = _parts(name)
     with _explained(name, repository, revision):
@@ -169,7 +172,7 @@ def _listing(hub: Hub, repository: str, revision: str | None) -> Listing | None:
 def _cached(hub: Hub, name: str, repository: str, revision: str | None) -> Path:
     found = hub.cached_folder(repository, revision)
     if found is None:
-        what = f"there is no folder {name}, it is not in the Hub's cache, and the Hub cannot be reached (offline)"
+        what = f"there is no folder {name}, the Hub's cache has no such model, and the Hub cannot be reached (offline)"
         remedy = "Check the path or the connection, or use --model pocket, which needs no network."
         raise ModelError(what, remedy=remedy)
     return found
@@ -186,7 +189,7 @@ def _weights(repository: str, listing: Listing) -> list[str]:
     if found:
         return found
     if "adapter_config.json" in listing.files:
-        remedy = "Name the base model that it was trained on; the harness trains its own adapters."
+        remedy = "Name the base model on which it was trained; the harness trains its own adapters."
         raise ModelError(f"{repository} is an adapter, not a base model", remedy=remedy)
     if any(_matching_any(file, _PICKLES) for file in listing.files):
         what = f"{repository} has its weights only as pickles, which are not loaded because they can run code"
@@ -195,7 +198,7 @@ def _weights(repository: str, listing: Listing) -> list[str]:
             "the model: https://huggingface.co/spaces/safetensors/convert"
         )
         raise ModelError(what, remedy=remedy)
-    remedy = "A base model's repository holds config.json, the tokenizer and .safetensors files."
+    remedy = "Name a repository that holds config.json, the tokenizer and .safetensors files."
     raise ModelError(f"{repository} holds no .safetensors file, so it has no weights", remedy=remedy)
 
 
@@ -233,7 +236,7 @@ def _refusal(name: str, repository: str, revision: str | None, error: Exception)
     if isinstance(error, errors.GatedRepoError):
         return _gated(repository)
     if isinstance(error, errors.RevisionNotFoundError):
-        return ModelError(f"{repository} has no revision {revision!r}", remedy="Check the name after the @.")
+        return ModelError(f"{repository} has no revision {revision!r}", remedy="Check the revision after the @.")
     if isinstance(error, errors.RepositoryNotFoundError):
         remedy = "Check the spelling; a private model needs `hf auth login` first."
         return ModelError(f"there is no folder {name}, and the Hub has no model {repository}", remedy=remedy)

@@ -29,11 +29,11 @@ SHAPE_NOTE = (
 )
 _SHAPE = "shape:"
 _SHAPE_RECIPE = 1
-"""Version of the code that makes the random weights. Increase it if the weights change."""
+"""Version of the code that makes the random weights. Increase it if the code then makes different weights."""
 _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
-"""The files that determine a model's answers, and over which its digest is computed."""
+"""The files that determine a model's answers. The model's digest is computed from them."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_WHAT_A_FOLDER_HOLDS = "A base model's folder holds config.json, the tokenizer and .safetensors files."
+_WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
     "Name `pocket`, a folder with config.json and .safetensors files, a Hub model such as owner/name, or a shape to "
     "fill with random weights, such as shape:llama-2-7b."
@@ -43,7 +43,7 @@ _GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
 
 @dataclass(frozen=True)
 class Description:
-    """The folders with a model's config.json and its tokenizer, which predictions need."""
+    """The folder with a model's config.json and the folder with its tokenizer. Predictions need both."""
 
     config: Path
     tokenizer: Path
@@ -109,7 +109,7 @@ def _folder(name: str) -> Path | None:
 
 
 def shape_in(name: str) -> str | None:
-    """Return the known shape in a model's name: `shape:llama-2-7b` for meta-llama/Llama-2-7b-chat-hf; None if none."""
+    """Return `shape:NAME` for the known shape NAME in a model's name, such as llama-2-7b; None if there is none."""
     return next((f"{_SHAPE}{known}" for known in _known(SHAPES) if known in name.lower()), None)
 
 
@@ -138,8 +138,8 @@ def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> Mode
 def _shape(name: str, shapes: Path) -> ModelRef:
     """Return a known configuration with random weights and the pocket model's tokenizer and chat template.
 
-    The pocket model's small vocabulary fits into every other vocabulary, and its tokenizer needs no other licence.
-    Memory and time depend only on the number of tokens.
+    The pocket model's tokenizer needs no other licence, and its vocabulary is smaller than that of every known shape.
+    Memory and time depend on the number of tokens, not on which tokens they are.
     """
     shape, known = name.removeprefix(_SHAPE), _known(shapes)
     if shape not in known:
@@ -163,14 +163,14 @@ def check_same(ref: ModelRef) -> None:
         remedy = f"Put {ref.name} back there, or run the benchmark again and name its new folder with --model."
         raise ModelError(f"the base model {ref.name} is no longer in {path}", remedy=remedy)
     if _local(ref.name, path).digest != ref.digest:
-        remedy = "Restore the files, or run the benchmark again on the model as it is now."
-        raise ModelError(f"the files in {path} are not those that the run was made with", remedy=remedy)
+        remedy = "Restore the files, or run the benchmark again with the changed model."
+        raise ModelError(f"the files in {path} have changed since the run", remedy=remedy)
 
 
 def _refuse_ggml(name: str, path: Path) -> None:
     """Raise `ModelError` for GGML and GGUF files, which are made for llama.cpp and cannot be trained.
 
-    This mistake cost the participants of a workshop an afternoon.
+    Naming such a file for --model cost the participants of a workshop an afternoon.
     """
     if path.is_dir():  # the files of a folder decide, not its name
         refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
@@ -222,8 +222,8 @@ def _check_tokenizer(name: str, path: Path) -> None:
         raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
     if chat_template(path) is None:
         remedy = (
-            "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this one, "
-            "copy its folder and put a chat_template.jinja into it, such as that of another chat model."
+            "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this model, "
+            "copy its folder and add a chat_template.jinja to the copy, for example that of another chat model."
         )
         raise ModelError(f"{name} has no chat template, so prompts cannot be rendered", remedy=remedy)
 
@@ -239,12 +239,12 @@ def _no_weights(path: Path) -> ModelError:
 def _check_config(name: str, path: Path) -> None:
     if not (path / "config.json").is_file():
         if (path / "adapter_config.json").is_file():
-            remedy = "Name the base model that it was trained on; the harness trains its own adapters."
+            remedy = "Name the base model on which it was trained; the harness trains its own adapters."
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
     config = _json(path / "config.json")
     if config.get("quantization_config"):
-        remedy = "Name the model that it was made from; the harness quantises it if the grid says so."
+        remedy = "Name the model that it was made from. The harness quantises it if the grid's quantization is nf4."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
     if "auto_map" in config:
         remedy = "Use a model whose architecture transformers includes (its card does not ask for trust_remote_code)."

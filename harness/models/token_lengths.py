@@ -1,7 +1,7 @@
 """Count the tokens of training rows with the model's tokenizer, or estimate them without a tokenizer.
 
 This module uses the `tokenizers` package and the model's chat template, because importing transformers takes seconds.
-The counts equal those of transformers' `apply_chat_template`, which adds no special tokens either.
+The counts equal those of transformers' `apply_chat_template`: special tokens are counted only if the template has them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.core.model import TEMPLATE_DATE
 from harness.core.suite import Example, Message
 
 CHARACTERS = 3.5
-"""Characters per token for estimates. English text has 4.0 to 4.4 with common vocabularies; 3.5 is cautious."""
+"""Characters per token for estimates. English text has 4.0 to 4.4 with common vocabularies, so 3.5 is cautious."""
 _TEMPLATE = 8
 """Number of tokens that a chat template adds to a message, for estimates."""
 
@@ -28,7 +28,7 @@ class Lengths:
 
     tokens: tuple[int, ...]
     counted: bool
-    """Whether the model's tokenizer counted them; otherwise they are estimates."""
+    """Whether the tokens were counted with the model's tokenizer. Otherwise they are estimates."""
     reason: str = ""
     """The reason for estimates; empty if the tokens were counted."""
 
@@ -40,7 +40,7 @@ class Lengths:
 
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
-    """Return the number of tokens of every row. `folder` holds the tokenizer; None: there is no tokenizer."""
+    """Return the number of tokens of every row. `folder` holds the tokenizer; None means that there is none."""
     found = _counter(folder) if folder else "no tokenizer is available"
     if isinstance(found, str):
         return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
@@ -61,25 +61,24 @@ Count = Callable[[Sequence[Message]], int]
 
 
 def _counter(folder: Path) -> Count | str:
-    """Return a function that counts the tokens of a conversation, or the reason why that is not possible."""
+    """Return a function that counts the tokens of a conversation, or the reason why they cannot be counted."""
     from tokenizers import Tokenizer
 
     if not (folder / "tokenizer.json").is_file():
-        return "its folder holds no tokenizer.json"
+        return "the model's folder holds no tokenizer.json"
     template = chat_template(folder)
     if template is None:
-        return "it has no chat template"
+        return "the model has no chat template"
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         render = _renderer(template, _special_tokens(folder))
     except Exception as error:  # noqa: BLE001 - `tokenizers` and Jinja raise many kinds; training will report it
-        return f"its tokenizer cannot be read ({error})"
+        return f"the model's tokenizer cannot be read ({error})"
     return lambda messages: len(tokenizer.encode(render(messages), add_special_tokens=False).ids)
 
 
 def chat_template(folder: Path) -> str | None:
-    """Return the chat template in a folder, from chat_template.jinja or tokenizer_config.json; None if there is
-    none."""
+    """Return the chat template in chat_template.jinja or tokenizer_config.json of a folder, or None."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -99,7 +98,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
-    """Return the special tokens that templates use. tokenizer_config.json holds each as a text or in an object."""
+    """Return the special tokens that templates use. In tokenizer_config.json, a token is a text or an object."""
     given = _settings(folder)
     texts = {name: given.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in texts.items()}
@@ -107,7 +106,7 @@ def _special_tokens(folder: Path) -> dict[str, str]:
 
 
 def _renderer(template: str, special: Mapping[str, str]) -> Callable[[Sequence[Message]], str]:
-    """Return a function that renders a chat template as transformers does: in a sandbox, with the same helpers."""
+    """Return a function that renders a chat template as transformers does: in a sandbox, with the same functions."""
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 

@@ -17,12 +17,12 @@ from harness.storage.files import write_text
 from harness.storage.records import damaged, decode, encode_line, read_json
 
 _WIDTH = 160
-"""Most characters per line, indentation included, unless a single value is longer."""
+"""Maximum number of characters of a line, with its indentation. Only a line with a single long value may be longer."""
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline as JSON. Values that fit on one line are on one line, and default values are left out."""
-    # Converting to text and back replaces unpaired surrogates, so that the digest is that of the file's content.
+    """Write a baseline as JSON. Lists and objects that fit on one line are on one line; default values are left out."""
+    # The file cannot contain unpaired surrogates. Converting to text and back replaces them before the digest is made.
     data = json.loads(encode_line(_slim(baseline)))
     data["digest"] = _content_digest(data)
     write_text(path, _folded(data) + "\n")
@@ -57,7 +57,7 @@ def _content_digest(data: Mapping[str, Any]) -> str:
 
 
 def _slim(value: Any) -> Any:
-    """Convert to values that `json` can write, without fields that have their default; `Settings` keep all fields."""
+    """Convert dataclasses to values for `json`. Fields with default values are left out, except in `Settings`."""
     if is_dataclass(value):
         whole = isinstance(value, Settings)
         parts = ((field, getattr(value, field.name)) for field in fields(value))
@@ -68,7 +68,7 @@ def _slim(value: Any) -> Any:
 
 
 def _default(field: Field[Any]) -> Any:
-    """Return a field's default, or MISSING, which equals no value, if the field has none."""
+    """Return a field's default, or MISSING if the field has no default. No field's value equals MISSING."""
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 

@@ -25,11 +25,11 @@ from harness.storage.records import copy_record, read_record, write_record
 
 _COMMITS = "commits"
 _KINDS = ("trainings", "answers", "bases", _COMMITS)
-"""The folders that `clear` deletes."""
+"""The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
-"""Folder with one lock file for each run that uses the cache, named by the digest of the run's path."""
+"""Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
-"""Glob pattern of the entries of a commit, for each kind."""
+"""Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
 
 def snapshot_id(training: str, epoch: int | str) -> str:
@@ -39,7 +39,7 @@ def snapshot_id(training: str, epoch: int | str) -> str:
 
 @dataclass(frozen=True)
 class AnswerPass:
-    """The answers of one pass of a worker, and the costs of loading the model and answering."""
+    """Answers that a worker stored together, and the costs of loading the model and of answering."""
 
     answers: tuple[Answer, ...]
     costs: tuple[PhaseCost, ...]
@@ -47,7 +47,7 @@ class AnswerPass:
 
 @dataclass(frozen=True)
 class Held:
-    """Number of entries and size in bytes of one folder of the cache."""
+    """One folder of the cache (`kind`), with its number of entries and its size in bytes."""
 
     kind: str
     entries: int
@@ -75,7 +75,7 @@ class Cache:
             return None
 
     def adapter(self, training: str) -> Path:
-        """Return the folder of a training's adapter, whether it exists or not."""
+        """Return the path of the folder of a training's adapter. The folder may not exist."""
         return self.root / "trainings" / training
 
     def commit_training(
@@ -84,26 +84,26 @@ class Cache:
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """Add one training to the cache; see `Commit.training`."""
+        """Add one training to the cache. `Commit.training` describes the parameters."""
         with self.together() as commit:
             commit.training(training, save, inspect)
 
     def answers(self, training: str) -> tuple[AnswerPass, ...]:
-        """Return all stored passes of answers for a training or a base model, oldest first."""
+        """Return all stored answers of a training or a base model, grouped as workers stored them, oldest first."""
         self.finish()
         folder = self.root / "answers" / training
         return tuple(made for path in sorted(folder.glob("[0-9]*.json")) if (made := _pass_in(path)) is not None)
 
     def commit_answers(self, training: str, made: AnswerPass) -> None:
-        """Add one pass of answers to the cache."""
+        """Add answers of a training or a base model to the cache."""
         with self.together() as commit:
             commit.answers(training, made)
 
     @contextmanager
     def together(self) -> Iterator[Commit]:
-        """Add several entries to the cache as one commit when the block ends.
+        """Yield a commit, and add its entries to the cache when the block ends.
 
-        Either all entries are added or none, even if the process is killed.
+        Either all entries of the commit are added or none, even if the process is killed.
         """
         partial = self.root / _COMMITS / f"{PARTIAL}{uuid.uuid4().hex}"
         try:
@@ -120,7 +120,8 @@ class Cache:
     def finish(self) -> None:
         """Move committed entries to their final places.
 
-        Every reader calls this first, because a process may have been killed between committing and moving.
+        All methods that read entries call this method first, because a process may have been killed after it committed
+        entries and before it moved them.
         """
         if not self._committed():
             return
@@ -135,7 +136,7 @@ class Cache:
         return sorted(path for path in (self.root / _COMMITS).glob("*") if not path.name.startswith("."))
 
     def base(self, saved: str) -> Path | None:
-        """Return the folder of a quantised base model, or None if the cache has none. A damaged one is deleted.
+        """Return the folder of a quantised base model, or None if the cache has none. A damaged folder is deleted.
 
         The check for damage reads every byte, which takes seconds for a 7B model.
         """
@@ -153,7 +154,7 @@ class Cache:
         return folder
 
     def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
-        """Add a quantised base model of about `size` bytes, which `save` writes into the folder that it is given.
+        """Add a quantised base model of about `size` bytes. `save` writes the model into a given folder.
 
         Raises:
             StoreError: the disk has too little space.
@@ -185,11 +186,11 @@ class Cache:
         return self.root / "calibrations" / f"{digest(device)}.json"
 
     def adopt(self, other: Cache, training: str, *, trained: bool) -> None:
-        """Copy the adapter and the answers of a training from `other`, where this cache lacks them.
+        """Copy the adapter and the answers of a training from the cache `other`, unless this cache has them.
 
-        Damaged files are not copied. If `trained` is False, the answers are a base model's and there is no adapter.
-        Otherwise, answers are copied only if this cache then has the adapter they belong to, because training again may
-        give a slightly different adapter.
+        Damaged files are not copied. If `trained` is False, `training` is the key of a base model, which has answers
+        but no adapter. Otherwise, answers are copied only if this cache then has the adapter that gave them, because
+        repeating the training may give a slightly different adapter.
 
         Raises:
             StoreError: the disk has too little space, or the cache cannot be written.
@@ -209,7 +210,7 @@ class Cache:
                 copy_record(path, target, AnswerPass)
 
     def forget(self, training: str) -> None:
-        """Delete a training, its answers, and the adapters and answers after its epochs."""
+        """Delete the adapter and the answers of a training, and those that were stored after each of its epochs."""
         self.finish()
         for kind in ("trainings", "answers"):
             for name in (training, *(path.name for path in (self.root / kind).glob(snapshot_id(training, "[0-9]*")))):
@@ -221,7 +222,10 @@ class Cache:
 
     @contextmanager
     def in_use(self, by: Path) -> Iterator[None]:
-        """Prevent `clear` until the block or the process ends, because the run in directory `by` uses the cache."""
+        """Keep `clear` from deleting the cache while the run in directory `by` uses it.
+
+        The protection ends when the block or the process ends.
+        """
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
         with locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):
             yield
@@ -241,7 +245,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Commit:
-    """A folder of entries that are added to a cache together. Readers ignore it until it is committed."""
+    """Entries that are added to a cache together. Until they are committed, readers ignore their folder."""
 
     cache: Cache
     folder: Path
@@ -252,10 +256,10 @@ class Commit:
         save: Callable[[Path], None] | None,
         inspect: Callable[[Training, Path], Training] | None = None,
     ) -> None:
-        """Add a training to the commit: its adapter, which `save` writes, a manifest, and the outcome.
+        """Add a training to the commit: its adapter, a manifest of the adapter's files, and the outcome.
 
-        A training without an adapter has `save` None. After saving, `inspect` may complete the outcome with facts about
-        the saved files, such as their dtype.
+        `save` writes the adapter into a folder; it is None if there is no adapter, for example because the training
+        failed. After saving, `inspect` may complete the outcome with facts about the files, such as their dtype.
         """
         final = self.cache.adapter(training.id)
         folder = self._place(final)
@@ -268,10 +272,10 @@ class Commit:
             write_record(folder / "training.json", training)
 
     def answers(self, training: str, made: AnswerPass) -> None:
-        """Add one pass of answers to the commit."""
+        """Add answers of a training or a base model to the commit."""
         folder = self.cache.root / "answers" / training
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
-        # Two runs that answer at the same time may choose the same number; the digest makes their names differ.
+        # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
         write_record(self._place(folder / name), made)
 
@@ -284,7 +288,7 @@ class _IncompleteError(Exception):
 
 
 def _check_training(folder: Path) -> None:
-    """Check that the copy of a training is complete: its outcome can be read, and its files match their digests."""
+    """Check that the copy of a training is complete: its outcome can be read, and its files match the manifest."""
     try:
         ended = read_record(folder / "training.json", Training)
         if ended.status is Status.SUCCEEDED or (folder / MANIFEST).exists():
@@ -296,7 +300,7 @@ def _check_training(folder: Path) -> None:
 
 
 def _pass_in(path: Path) -> AnswerPass | None:
-    """Read one pass of answers. A damaged file is deleted, so that its prompts are answered again."""
+    """Read a file of answers. A damaged file is deleted, so that a worker answers its prompts again."""
     try:
         return read_record(path, AnswerPass)
     except NewerFormatError:

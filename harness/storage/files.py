@@ -21,7 +21,7 @@ _RESERVE = 10**9
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_A_FOLDER = (errno.EEXIST, errno.ENOTDIR)
 _REMEDIES = {errno.EISDIR: "Name a file, not a directory.", errno.ENAMETOOLONG: "Give it a shorter name."}
-"""Remedies for particular system errors. For all others, the remedy is another place."""
+"""Remedies for particular system errors. The remedy for all other errors is to write to another place."""
 _FREE_SPACE = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
 
 
@@ -49,7 +49,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn system errors from writing `path`, or files in it, into a `StoreError` with a remedy."""
+    """Convert system errors in the block, which writes `path` or files in it, to a `StoreError` with a remedy."""
     try:
         yield
     except Exception as error:
@@ -67,7 +67,7 @@ def writing(path: Path) -> Iterator[None]:
 def is_full(error: BaseException) -> bool:
     """Whether an error means that the disk is full.
 
-    safetensors raises an exception of its own, with the system's error number in the message.
+    safetensors raises its own type of exception, whose message contains the system's error number.
     """
     number = getattr(error, "errno", None)
     return number in _DISK_FULL or any(f"(os error {full})" in str(error) for full in _DISK_FULL)
@@ -113,7 +113,7 @@ def _rename(source: Path, final: Path) -> None:
 
 
 def sync(folder: Path, *, deep: bool = True) -> None:
-    """Flush a folder's list of names to the disk and, if `deep`, also all files and folders in it."""
+    """Flush the list of a folder's files to the disk and, if `deep`, also all files and folders in it."""
     for path in (folder, *(folder.rglob("*") if deep else ())):
         file = os.open(path, os.O_RDONLY)
         try:
@@ -148,7 +148,7 @@ def check_room(path: Path, size: int) -> None:
     """Check that the disk has space for `size` bytes at `path`, whether `path` exists or not.
 
     Raises:
-        StoreError: it has too little space.
+        StoreError: the disk has too little space.
     """
     existing = next(folder for folder in path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(existing).free

@@ -34,10 +34,10 @@ class Setup:
         return digest({"base": self._loaded(quantization)})
 
     def training_id(self, settings: Settings, seed: int) -> str:
-        """Return the key of an adapter.
+        """Return the key of a training, which is also the key of its adapter.
 
-        It depends on the training rows and on the model's digest, which covers the chat template; these determine the
-        tokens.
+        It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
+        because the digest covers the chat template.
         """
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
@@ -45,19 +45,19 @@ class Setup:
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
 
     def engine_of(self, settings: Settings) -> Engine:
-        """Return the engine that trains these settings: the run's engine, or REFERENCE if FUSED cannot train them."""
+        """Return the run's engine or, if the run's engine is FUSED and cannot train these settings, REFERENCE."""
         return self.engine if fusible(settings) else self.engine.alone
 
     def saved_base(self, quantization: Quantization) -> str:
-        """Return the key of the quantised base model on disk.
+        """Return the key of the quantised base model in the cache.
 
-        It depends on the versions of fewer libraries than the key of the base model's answers.
+        Unlike the key of the base model's answers, it depends only on the versions of the libraries that quantise.
         """
         makers = {name: self.versions.get(name) for name in _QUANTISERS}
         return digest({"saved": self._loaded(quantization) | {"versions": makers}})
 
     def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
-        """Return the key of an adapter that was trained elsewhere, and of its answers."""
+        """Return the key of an adapter that another program trained. Its answers have the same key."""
         return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
@@ -71,15 +71,15 @@ class Setup:
         }
 
     def same_memory(self, short: Shortage) -> bool:
-        """Whether this machine has the same memory as the machine that ran out of memory."""
+        """Whether this machine has the same device and memory cap as the machine that ran out of memory (`short`)."""
         there = (short.resident.device, short.resident.basis, short.memory_cap)
         return there == (self.machine.device, self.machine.basis, self.machine.memory_cap)
 
     def prompt(self, training: str, case: Case, repeat: int = 0) -> Prompt:
         """Return the prompt of a case, with a key that depends on all inputs that can change the answer.
 
-        Inputs that a later version of the harness added are part of the key only if they are not empty, so that older
-        cached answers keep their keys.
+        Inputs that later versions of the harness added, such as the choices, are part of the key only if they are not
+        empty, so that answers that are already in the cache keep their keys.
         """
         messages, decoding = messages_of(self.suite, case), self.suite.decoding
         cut: dict[str, object] = {"max_new_tokens": decoding.max_new_tokens, "stop": decoding.stop}
@@ -95,5 +95,5 @@ class Setup:
 
 
 def adapter_trial(adapter: AdapterRef) -> str:
-    """Return the id of the trial that scores an adapter that was trained elsewhere."""
+    """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"

@@ -1,4 +1,4 @@
-"""Manifests: a file in a folder with the SHA-256 of every other file, written and verified here."""
+"""Write and verify manifests. A manifest is a file in a folder, with the SHA-256 of every other file in the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def verify_manifest(folder: Path) -> None:
-    """Check that every file in the manifest is unchanged. PEFT would load a damaged adapter without an error.
+    """Check that all files in a folder's manifest are unchanged, since PEFT loads damaged adapters without an error.
 
     Raises:
         StoreError: the manifest is missing, or a file is missing or changed.
@@ -34,4 +34,4 @@ def verify_manifest(folder: Path) -> None:
         expected, _, name = line.partition("  ")
         path = folder / name
         if not path.is_file() or file_digest(path) != expected:
-            raise StoreError(f"{path} is missing or is not the file that was saved", remedy=remedy)
+            raise StoreError(f"{path} is missing, or has changed since it was saved", remedy=remedy)

@@ -1,10 +1,10 @@
-"""Mirrors: folders on other storage (`--sync`) with a copy of every finished trial, so that another machine can resume.
+"""Mirrors: folders (`--sync`) with copies of all finished trials, so that another machine can resume the run.
 
     DIR/cache/trainings/ID, DIR/cache/answers/ID     adapters and answers, with the layout of the cache
     DIR/runs/NAME-DIGEST/                            run.json, records, results, samples and report of one run
 
-Every copy, in either direction, is written under a temporary name, checked and then renamed. A partial copy, made by
-this machine or by the program that synchronises the folder, is therefore never used. Locks and logs are not copied.
+Every copy, to or from the mirror, is written under a temporary name, checked and then renamed. Therefore an incomplete
+copy is never used, even if the program that synchronises the folder left it. Locks and logs are not copied.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ class Mirror:
     far_cache: Cache
 
     def pull(self, trainings: Iterable[str], *, trained: bool) -> None:
-        """Copy complete trainings and their answers from the mirror, where this machine's cache lacks them.
+        """Copy complete trainings and their answers from the mirror to this machine's cache, unless the cache has them.
 
-        `trained` is False for base models, which have no adapter.
+        `trained` is False if `trainings` are the keys of base models, which have answers but no adapter.
         """
         for training in trainings:
             self.cache.adopt(self.far_cache, training, trained=trained)
 
     def begin(self, manifest: RunManifest, *, fresh: bool) -> None:
-        """Copy missing records of the same run from the mirror, and copy the run's manifest to the mirror.
+        """Copy the records that this run lacks from the mirror, and then copy the run's manifest to the mirror.
 
-        If `fresh`, no records are copied, and those in the mirror are deleted.
+        If `fresh`, the records in the mirror are deleted instead.
 
         Raises:
-            StoreError: the folder is full, or cannot be written.
+            StoreError: the mirror's disk is full, or its folder cannot be written.
         """
         if fresh:
             self.far_run.forget_records(())
@@ -64,7 +64,7 @@ class Mirror:
         """Copy a trial to the mirror: its adapter, its answers and, last, its record.
 
         Raises:
-            StoreError: the folder is full or gone.
+            StoreError: the mirror's disk is full, or its folder no longer exists.
         """
         for training in trainings:
             self.far_cache.adopt(self.cache, training, trained=record.settings is not None)
@@ -75,7 +75,7 @@ class Mirror:
         """Copy the results and the report to the mirror.
 
         Raises:
-            StoreError: the folder is full or gone.
+            StoreError: the mirror's disk is full, or its folder no longer exists.
         """
         self.far_run.copy_pages(self.run)
 
@@ -85,7 +85,7 @@ class Mirror:
 
 
 def mirror(folder: Path, run: RunStore, cache: Cache, digest: str) -> Mirror:
-    """Return the mirror of a run in `folder`, which is created if its parent exists.
+    """Return the mirror of a run in `folder`. The folder is created if its parent exists.
 
     Raises:
         UsageError: `folder` is a file, or its parent does not exist, for example because Google Drive is not mounted.
@@ -96,7 +96,7 @@ def mirror(folder: Path, run: RunStore, cache: Cache, digest: str) -> Mirror:
     if not folder.is_dir():
         if not folder.absolute().parent.is_dir():
             remedy = "On Colab, mount Google Drive first: from google.colab import drive; drive.mount('/content/drive')"
-            raise UsageError(f"--sync {folder}: there is no {folder.absolute().parent}", remedy=remedy)
+            raise UsageError(f"--sync {folder}: there is no folder {folder.absolute().parent}", remedy=remedy)
         with writing(folder):
             folder.mkdir()
     far = folder / "runs" / f"{run.root.resolve().name}-{digest[:8]}"

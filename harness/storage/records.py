@@ -1,4 +1,4 @@
-"""Dataclasses stored as JSON, in files with a format version or as lines between processes."""
+"""Write and read dataclasses as JSON: files with a format version, and lines that are sent between processes."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def damaged(path: Path, what: str) -> StoreError:
 
 
 def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
-    """Convert the JSON object of a file, of any older format, to a dataclass of type `kind`.
+    """Convert the JSON object of a file, which may have an older format, to a dataclass of type `kind`.
 
     Raises:
         NewerFormatError: a newer version of the harness wrote the file.
-        StoreError: the object has no format version, or is not a valid `kind`.
+        StoreError: the object has no format version, or does not fit the dataclass `kind`.
     """
     version = data.get("format")
     if not isinstance(version, int):
         raise damaged(path, "it has no format version")
     if version > newest(kind):
-        message = f"{path} has format {version}, and this harness reads up to {newest(kind)}"
+        message = f"{path} has format {version}, and this version of the harness reads formats up to {newest(kind)}"
         raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
     try:
         value: T = _validated(kind, json.dumps(upgraded(data, kind)))
@@ -91,18 +91,18 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def decode_line(text: str, kind: type[T]) -> T:
-    """Read a dataclass from one line of JSON, which a worker process sent."""
+    """Read a dataclass from a line of JSON that a worker process sent."""
     value: T = _validated(kind, text)
     return value
 
 
 def encode_line(value: object) -> str:
-    """Return a value as one line of JSON. An unpaired surrogate becomes a question mark, as in files."""
+    """Return a value as one line of JSON. An unpaired surrogate is replaced by a question mark."""
     return json.dumps(value, default=plain, ensure_ascii=False).encode("utf-8", errors="replace").decode()
 
 
 def copy_record(source: Path, target: Path, kind: type[Any]) -> None:
-    """Copy the file of a record; do nothing if it is missing or damaged."""
+    """Copy the file of a record of type `kind`. Do nothing if the file is missing or damaged."""
     try:
         value = read_record(source, kind)
     except NewerFormatError:

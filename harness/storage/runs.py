@@ -87,12 +87,12 @@ class RunStore:
         write_record(self._record_path(record.split, record.trial), record)
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """Return the records of all trials, those of the confirmation first."""
+        """Return the records of all trials. Trials of the confirmation come first."""
         paths = sorted([*self.root.glob("trials/*/record.json"), *self.root.glob("confirm/*/record.json")])
         return tuple(read_record(path, TrialRecord) for path in paths)
 
     def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
-        """Delete the records of trials that are not in `keep`, such as confirmations of an earlier choice."""
+        """Delete the records of all trials except those in `keep`."""
         wanted = {self._record_path(split, trial).parent for split, trial in keep}
         for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
             if folder not in wanted:
@@ -130,14 +130,14 @@ class RunStore:
         write_record(self.root / "results.json", results)
 
     def adopt(self, other: RunStore) -> None:
-        """Copy the undamaged records of `other` that this run lacks."""
+        """Copy the records of the run `other` that this run does not have. Damaged records are not copied."""
         for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
             target = self.root / path.relative_to(other.root)
             if not target.is_file():
                 copy_record(path, target, TrialRecord)
 
     def copy_pages(self, other: RunStore) -> None:
-        """Copy the manifest, results, samples and report of `other`, where they differ from this run's."""
+        """Copy the manifest, results, samples and report of the run `other`. Equal files are not copied."""
         for name in _PAGES:
             source, target = other.root / name, self.root / name
             if source.is_file() and not (target.is_file() and file_digest(target) == file_digest(source)):
@@ -159,7 +159,7 @@ def find_run(path: Path) -> RunStore:
 
 
 def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
-    """Return the first of the folders NAME, NAME-2, NAME-3, ... that contains the run with this digest or no run."""
+    """Return the first of the folders NAME, NAME-2, NAME-3, ... that contains this run (by its digest) or no run."""
     number = 1
     while True:
         store = RunStore(parent / (name if number == 1 else f"{name}-{number}"))
@@ -169,7 +169,7 @@ def open_run(parent: Path, name: str, run_digest: str) -> RunStore:
 
 
 def claim_run(folder: Path, run_digest: str) -> RunStore:
-    """Return the run in the directory given by `--output`, which must be new, empty, or of a run with this digest.
+    """Return the run in the directory given by `--output`. It must be new or empty, or hold the run with this digest.
 
     Raises:
         StoreError: `folder` is a file, or contains another run or other files.
@@ -188,7 +188,7 @@ def claim_run(folder: Path, run_digest: str) -> RunStore:
 
 
 def _precedes_manifest(name: str) -> bool:
-    """Whether runs write a file or folder of this name before run.json, so that a killed run may leave it."""
+    """Whether a run writes a file or folder with this name before run.json. A killed run may leave it behind."""
     return name in (".lock", "workers") or name.startswith(PARTIAL)
 
 

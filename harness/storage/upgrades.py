@@ -1,4 +1,4 @@
-"""Upgrades of parsed JSON from older formats to the newest one, before validation."""
+"""Upgrade parsed JSON from older formats to the newest format, before it is validated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FLAT = ("tokens", "truncated", "likelihood", "reference", "choices")
 
 
 def _answers_in_samples(data: dict[str, Any]) -> dict[str, Any]:
-    """Upgrade results.json from format 1, which stored the fields of an answer in the sample itself and had no key."""
+    """Upgrade results.json from format 1. In that format, a sample held the fields of its answer, except the key."""
     found = {name: data[name] for name in ("samples", "confirmed_samples") if isinstance(data.get(name), list)}
     return data | {name: [_nested(sample) for sample in samples] for name, samples in found.items()}
 
@@ -43,4 +43,4 @@ def _nested(sample: Any) -> Any:
 
 
 _STEPS: dict[tuple[type, int], Callable[[dict[str, Any]], dict[str, Any]]] = {(Results, 1): _answers_in_samples}
-"""The upgrade from each older format to the next, by type of record and older version."""
+"""Functions that upgrade parsed JSON by one version. Keys: type of the record, and version before the upgrade."""

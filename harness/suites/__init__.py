@@ -1,7 +1,7 @@
 """Read a suite: test prompts, their assertions, and training rows.
 
 `load_suite` reads a suite's folder. `parse_suite` parses the text of a suite.yaml, with a function that reads the other
-files. All mistakes in a suite are raised as one `SuiteError` with files, lines, columns and remedies.
+files. Mistakes are raised as `SuiteError`, several in one error if possible, with files, lines, columns and remedies.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.MULTILINE)
 def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
     """Read the suite in a folder (or the folder's suite.yaml).
 
-    Unsupported features of promptfoo raise an error that names every place. With `skip_unsupported`, they are skipped
-    and counted in the suite's notices.
+    If the suite uses features of promptfoo that the harness does not support, one error names all their places. With
+    `skip_unsupported`, these features are skipped and counted in the suite's notices.
 
     Raises:
         SuiteError: the folder holds no suite, or the suite has mistakes.
@@ -61,7 +61,7 @@ def load_examples(path: Path | str) -> tuple[Example, ...]:
 def parse_suite(
     text: str, file: str, read: Read, *, name: str = "", folder: str = "", skip_unsupported: bool = False
 ) -> Suite:
-    """Parse the text of a suite.yaml; `read` returns the text of a file by its name."""
+    """Parse the text of a suite.yaml; `read` returns the text of the file with a given name."""
     document = parse_yaml(text, file, SuiteError)
     head, notices = fit(SuiteHead, document), Notices(skip=skip_unsupported)
     _note(head, document, notices)
@@ -101,7 +101,7 @@ def _check_repeats(head: SuiteForm, document: Document) -> None:
 
 
 def _prompts(head: SuiteForm, document: Document, read: Read, notices: Notices) -> Iterator[str]:
-    """Yield the suite's prompts. A text file may hold several, separated by lines of `---`."""
+    """Yield the suite's prompts. A text file may hold several prompts, separated by lines of `---`."""
     for i, given in enumerate(head.prompts):
         prompt, location = given if isinstance(given, str) else given.text, ("prompts", i)
         if not prompt.startswith(FILE):
@@ -123,7 +123,9 @@ def parse_examples(text: str, file: str) -> tuple[Example, ...]:
             problems.append(problem)
     raise_all(problems)
     if not examples:
-        raise SuiteError("holds no training rows", remedy='One per line: {"messages": [...]}.', place=Place(file))
+        raise SuiteError(
+            "holds no training rows", remedy='Write one row per line: {"messages": [...]}.', place=Place(file)
+        )
     return tuple(examples)
 
 
@@ -134,7 +136,7 @@ def _example(row: Document) -> Example:
         return Example((Message("user", pair.prompt), Message("assistant", pair.completion)), line)
     if not isinstance(value, dict) or "messages" not in value:
         expected = '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
-        raise row.wrong("is not a training row", f'Expected: {expected} or {{"prompt": ..., "completion": ...}}')
+        raise row.wrong("is not a training row", f'Write {expected} or {{"prompt": ..., "completion": ...}}.')
     return Example(tuple(Message(m.role, m.content) for m in fit(ExampleForm, row).messages), line)
 
 
@@ -152,7 +154,7 @@ def _case_documents(document: Document, read: Read) -> Iterator[Document]:
     tests = document.root.child("tests")
     listed = tests.value if tests is not None else None
     if not isinstance(listed, list | str) or not listed:
-        raise document.wrong("tests: expected a list of cases, or file://NAME", "A suite needs cases.", ("tests",))
+        raise document.wrong("tests: expected a list of cases, or file://NAME", "Add cases under tests.", ("tests",))
     items = [("tests",)] if isinstance(listed, str) else [("tests", i) for i in range(len(listed))]
     for location in items:
         item = document.part(location)
@@ -160,13 +162,13 @@ def _case_documents(document: Document, read: Read) -> Iterator[Document]:
             yield item
             continue
         if not item.root.value.startswith(FILE):
-            raise item.wrong("expected a case, or file://NAME", "A case is a mapping: id, prompt, assert and so on.")
+            raise item.wrong("expected a case, or file://NAME", "Write a mapping with the keys prompt and assert.")
         text = read_referenced(item.root.value, read, document, location)
         yield from case_rows(item.root.value.removeprefix(FILE), text)
 
 
 def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[WrittenCase]:
-    """Validate every case with its form. `has_prompts`: the suite has prompts for cases without their own prompt."""
+    """Validate every case. `has_prompts`: whether the suite has prompts for cases without their own prompt."""
     sources, problems = [], []
     for document in documents:
         try:

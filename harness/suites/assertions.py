@@ -1,4 +1,4 @@
-"""The form of an assertion in suite.yaml. The known types and their values come from `harness.scoring.registry`."""
+"""Pydantic model of an assertion in suite.yaml. `harness.scoring.registry` defines its types and values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _known(name: str) -> str:
     return name
 
 
-IGNORED = "promptfoo's; ignored."
+IGNORED = "A key of promptfoo; ignored."
 
 
 class AssertionForm(Form):
@@ -45,9 +45,11 @@ class AssertionForm(Form):
         validate_default=True,
         description="The assertions of an assert-set.",
     )
-    metric_only: bool = Field(default=False, alias="metricOnly", description="The same as weight: 0.")
-    transform: Any = Field(default=None, description="promptfoo's; not supported.")
-    normalize_unicode: Any = Field(default=None, alias="normalizeUnicode", description="promptfoo's; not supported.")
+    metric_only: bool = Field(default=False, alias="metricOnly", description="true has the same effect as weight: 0.")
+    transform: Any = Field(default=None, description="A key of promptfoo; not supported.")
+    normalize_unicode: Any = Field(
+        default=None, alias="normalizeUnicode", description="A key of promptfoo; not supported."
+    )
     provider: Any = Field(default=None, description=IGNORED)
     rubric_prompt: Any = Field(default=None, alias="rubricPrompt", description=IGNORED)
     context_transform: Any = Field(default=None, alias="contextTransform", description=IGNORED)
@@ -56,7 +58,7 @@ class AssertionForm(Form):
     @model_validator(mode="before")
     @classmethod
     def _drop_keys_of_unsupported_types(cls, written: Any) -> Any:
-        """Drop the other keys of an unsupported type: the suite's reader raises an error for the type, or skips it."""
+        """Drop all other keys if the type is unsupported. The suite's reader later reports or skips the assertion."""
         if isinstance(written, dict) and isinstance(written.get("type"), str) and is_unsupported(written["type"]):
             return {"type": written["type"]}
         return written
@@ -88,14 +90,14 @@ class AssertionForm(Form):
         if holds_others and not children:
             raise ValueError(f"{name} holds no assertions\nList them under assert.")
         if children and name and not holds_others:
-            raise ValueError(f"{name} cannot hold assertions\nOnly assert-set can.")
+            raise ValueError(f"{name} cannot hold assertions\nUse the type assert-set, or remove assert.")
         return children
 
 
 def is_known_later(kind: AssertionType, value: Any) -> bool:
-    """Whether a value is read only when its case is built, because it is in a file or has variables.
+    """Whether a value can be validated only when its case is built, because it is in a file or contains variables.
 
-    Names of code are always read at once.
+    A value that names code is always validated at once.
     """
     if kind.value.code:
         return False

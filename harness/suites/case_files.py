@@ -221,8 +221,10 @@ def _threshold(cell: str, place: Place) -> float | None:
 
 
 def _expected(cell: str, place: Place) -> dict[str, Any]:
-    """Parse the assertion in a cell: `icontains: Paris` and `rouge-n(0.6): Paris` name a type; other text means
-    equals."""
+    """Parse the assertion in a CSV cell, such as `icontains: Paris` or `rouge-n(0.6): Paris`.
+
+    Text that names no assertion type becomes an `equals` assertion.
+    """
     if cell.startswith(FILE):
         return {"type": "python" if ".py" in cell else "javascript", "value": cell}
     parts = SHORTHAND.fullmatch(cell)

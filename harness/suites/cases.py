@@ -34,7 +34,7 @@ Location = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class WrittenCase:
-    """A case as it is written: its form, and its document for the places in error messages."""
+    """A case as it is written in the suite: its validated form, and its document, which gives places to errors."""
 
     form: CaseForm
     document: Document
@@ -54,7 +54,8 @@ class SuiteContext:
 def fill(text: str, variables: Mapping[str, str]) -> str:
     """Replace every `{{name}}` by the variable's text. Inserted text is not searched again, and nothing is evaluated.
 
-    Raises ValueError if a variable is not defined or the text becomes too long; the second line is the remedy.
+    Raises ValueError if a variable is not defined or the text becomes too long. The second line of its
+    message is the remedy.
     """
     parts = VARIABLE.split(text)
     for i in range(1, len(parts), 2):
@@ -62,12 +63,14 @@ def fill(text: str, variables: Mapping[str, str]) -> str:
             raise ValueError(f"there is no variable {shown(parts[i])}\nDefine it under vars.")
         parts[i] = variables[parts[i]]
     if len(parts) > 1 and sum(map(len, parts)) > MAX_FILLED:
-        raise ValueError(f"is longer than {MAX_FILLED} characters after its variables are replaced\nShorten it.")
+        raise ValueError(
+            f"the text is longer than {MAX_FILLED} characters after its variables are replaced\nShorten it."
+        )
     return "".join(parts)
 
 
 def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
-    """Build all cases of a suite. Mistakes in cases, and ids that occur twice, are raised as one error."""
+    """Build all cases of a suite. One error lists all mistakes; another lists all repeated ids."""
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
@@ -128,7 +131,7 @@ class _CaseBuilder:
             yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
 
     def is_supported(self) -> bool:
-        """Note ignored and unsupported keys of the case; return whether none is unsupported."""
+        """Add notices about ignored and unsupported keys of the case. Return False if a key is unsupported."""
         missing = False
         for form, document, at in (
             (self.defaults, self.context.document, ("defaultTest",)),
@@ -150,8 +153,10 @@ class _CaseBuilder:
             raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
 
     def labels(self, assertions: tuple[Assertion, ...]) -> dict[str, Any]:
-        """Return the remaining fields of the case: its own values, or the suite's defaults, or the built-in
-        defaults."""
+        """Return the fields of the case other than id, line, messages and assertions.
+
+        A field that the case does not set has the suite's default or, without one, the built-in default.
+        """
         form, defaults = self.form, self.defaults
         threshold = defaults.threshold if form.threshold is None else form.threshold
         return {
@@ -183,7 +188,7 @@ class _CaseBuilder:
             text, location = self.fill(written, (*at, "choices", i), document), (*at, "choices", i)
             if not text.strip() or text.strip() in seen:
                 what = f"the choice {shown(text)} is given twice" if text.strip() else "this choice is empty"
-                raise document.wrong(what, "Choices must be different texts.", location)
+                raise document.wrong(what, "Give every choice a different text.", location)
             seen.add(text.strip())
             yield text
 
@@ -225,7 +230,7 @@ class _CaseBuilder:
                 yield found
 
     def assertion(self, form: AssertionForm, location: Location, document: Document) -> Assertion | None:
-        """Build an assertion; if it is not supported, add a notice and return None."""
+        """Build an assertion. If it is not supported, add a notice and return None."""
         kind = find(form.type)
         if kind is None or (missing := _missing(form, kind)):
             self.notices.unsupported(form.type if kind is None else missing, document.place(location))
@@ -251,7 +256,7 @@ class _CaseBuilder:
             self.notices.ignore(f"threshold of {kind.name}", document.place((*location, "threshold"), key=True))
 
     def value(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> Any:
-        """Return the value to compare with: read from its file, with its variables replaced, and validated."""
+        """Return the validated value of an assertion. A file is read, and variables are replaced, before validation."""
         if kind.value.code:
             return self.code(form.value, kind, location, document)
         if form.value is None and kind.value.or_reference:
@@ -269,17 +274,19 @@ class _CaseBuilder:
         if Need.CHOICES not in kind.needs or value in self.choices:
             return value
         if not self.choices:
-            remedy = "Add choices: [..., ...] to the case, the expected one among them."
+            remedy = "Add choices: [..., ...] to the case, including the expected answer."
             raise document.wrong(f"{kind.name} needs a case with choices", remedy, location)
         raise document.wrong(f"{shown(value)} is not among the case's choices", nearest(value, self.choices), location)
 
     def reference_value(self, name: str, location: Location, document: Document) -> str:
         if self.reference is None:
-            raise document.wrong(f"{name} needs a value, or a case with a reference", "", location)
+            raise document.wrong(
+                f"{name} needs a value, or a case with a reference", "Add value: or reference:.", location
+            )
         return self.reference
 
     def code(self, value: Any, kind: AssertionType, location: Location, document: Document) -> Any:
-        """Return a value that may name code, and check that the file of code exists."""
+        """Return the value of an assertion that can run code. If it names a Python file, check that the file exists."""
         if name := kind.code_in(value):
             file = name.partition(":")[0]
             if file.endswith(".py"):
@@ -295,7 +302,7 @@ class _CaseBuilder:
         return parse_yaml(text, name, SuiteError).value if PurePath(name).suffix in DATA else text.strip()
 
     def fill_nested(self, value: Any, location: Location, document: Document) -> Any:
-        """Replace the variables in a value, also in lists and mappings; return the same object if it has none."""
+        """Replace the variables in a value and in its lists and mappings. Return the same object if nothing changes."""
         if isinstance(value, str):
             return self.fill(value, location, document) if "{{" in value or "{%" in value else value
         if isinstance(value, list):
@@ -321,7 +328,7 @@ class _CaseBuilder:
 
 
 def _missing(form: AssertionForm, kind: AssertionType) -> str:
-    """Name the feature of an assertion that is not supported; empty if there is none."""
+    """Return the name of the assertion's feature that is not supported; empty if all features are supported."""
     if form.transform is not None or form.normalize_unicode not in (None, False):
         return "transform" if form.transform is not None else "normalizeUnicode"
     unsupported = kind.value.unsupported(form.value)
@@ -329,7 +336,7 @@ def _missing(form: AssertionForm, kind: AssertionType) -> str:
 
 
 def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], threshold: float | None = None) -> str:
-    """Return ten hexadecimal digits that identify a case's messages and assertions."""
+    """Return ten hexadecimal digits that identify a case's messages, assertions and threshold."""
     content: list[Any] = [[(m.role, m.content) for m in messages], [_content(a) for a in assertions]]
     # The threshold is added only if there is one, so that ids of cases without a threshold do not change.
     content += [] if threshold is None else [threshold]

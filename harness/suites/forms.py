@@ -65,30 +65,34 @@ class OptionsForm(Form):
 
 
 class DefaultsForm(Form):
-    """Defaults for every case. Variables and assertions are added to the case's own; other fields are replaced by its
-    own."""
+    """Defaults for all cases. A case adds its own variables and assertions, and replaces other fields by its own."""
 
     role: RoleName | None = Field(default=None, description="What the case tests (default: learn).")
     split: SplitName | None = Field(
-        default=None, description="confirm: held out for the confirmation of the best variant."
+        default=None,
+        description="main, or confirm for a case that is held out to confirm the best variant (default: main).",
     )
     critical: bool | None = Field(
         default=None,
-        description="A regression by itself if it passed under every seed before and fails under every seed now.",
+        description="Whether the case is a regression by itself if it passed under all seeds and now fails under all.",
     )
     group: Text | None = Field(
         default=None,
         description="Name of a group of similar cases. In statistics, the cases of a group count as one cluster.",
     )
     description: Text | None = None
-    vars: dict[str, Text] = Field(default={}, description="Texts that replace {{name}}; nothing else is evaluated.")
+    vars: dict[str, Text] = Field(
+        default={}, description="Texts by name. A text replaces {{name}}; no other template syntax is evaluated."
+    )
     reference: Text | None = Field(default=None, description="An example of a correct answer.")
     choices: list[Text] | None = Field(
         default=None,
         min_length=2,
         description="Possible answers for the assertion type choice, whose value is the correct answer.",
     )
-    assertions: list[AssertionForm] = Field(default=[], alias="assert", description="All assertions must hold.")
+    assertions: list[AssertionForm] = Field(
+        default=[], alias="assert", description="Checks of the answer. All of them must hold."
+    )
     threshold: float | None = Field(
         default=None,
         ge=0,
@@ -111,7 +115,7 @@ class CaseForm(DefaultsForm):
         default=None, description="Name of the case (default: a digest of its messages and assertions)."
     )
     prompt: Text | None = Field(
-        default=None, description="The user's message, instead of messages. TODO marks a case that is not written yet."
+        default=None, description="The user's message; replaces messages. TODO marks a case that is not written yet."
     )
     messages: list[MessageForm] | None = Field(
         default=None, min_length=1, description="A conversation that ends with a message from the user."
@@ -143,7 +147,9 @@ class CaseForm(DefaultsForm):
 
 def _is_file(text: str) -> str:
     if not text.startswith(FILE) or text == FILE:
-        raise ValueError(f"expected {FILE}NAME, found {shown(text)}\nNAME is relative to the suite's folder.")
+        raise ValueError(
+            f"expected {FILE}NAME, found {shown(text)}\nWrite the file's path relative to the suite's folder."
+        )
     return text
 
 
@@ -221,7 +227,7 @@ class SuiteForm(PromptfooForm):
     )
     reducer: ReducerName = Field(
         default=Reducer.MEAN,
-        description="How repeats count: separately (mean), or as one answer that passes if all or any pass.",
+        description="mean: every repeat counts. all, any: repeats count as one answer, which passes if all (any) pass.",
     )
     system_prompt: Text | None = Field(
         default=None, description="A system message that is put before the messages of every case."

@@ -14,12 +14,12 @@ SHOWN_STUBS = 3
 
 
 class Notices:
-    """Notices that are collected while a suite is read. `skip`: unsupported features are skipped, not raised."""
+    """Notices that are collected while a suite is read. `skip`: whether unsupported features are skipped."""
 
     def __init__(self, *, skip: bool = False) -> None:
         self.skip = skip
         self.left_out = 0
-        """Number of cases without a supported assertion."""
+        """Number of cases that are left out because of an unsupported key or assertion."""
         self._ignored: dict[str, list[Place]] = defaultdict(list)
         self._unsupported: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
@@ -38,7 +38,7 @@ class Notices:
         self._stubs.append(f"{case} ({place})")
 
     def raise_unsupported(self) -> None:
-        """Raise one error that names every place of an unsupported feature, unless they are skipped."""
+        """Raise one error that names all places of unsupported features. Do nothing if they are skipped."""
         if self.skip or not self._unsupported:
             return
         found = [f"{what}: {_places(places)}" for what, places in sorted(self._unsupported.items())]

@@ -35,7 +35,12 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         "small/suite.yaml: the suite has no training rows",
         "Put a train.jsonl beside it",
     ),
-    "an empty training file": (write("small/train.jsonl"), (), "train.jsonl: holds no training rows", "One per line"),
+    "an empty training file": (
+        write("small/train.jsonl"),
+        (),
+        "train.jsonl: holds no training rows",
+        "Write one row per line",
+    ),
     "only confirm cases": (
         edit("small/suite.yaml", '"main"', '"confirm"'),
         (),

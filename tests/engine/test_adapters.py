@@ -92,7 +92,7 @@ def test_a_flipped_byte_is_refused(tuned: tuple[Path, list[Answer]], tmp_path: P
     content = bytearray((folder / ADAPTER).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / ADAPTER).write_bytes(content)
-    with pytest.raises(StoreError, match="is not the file that was saved"):
+    with pytest.raises(StoreError, match="has changed since it was saved"):
         verify_manifest(folder)
 
 

@@ -101,7 +101,7 @@ def test_a_damaged_adapter_is_not_answered_with(tmp_path: Path) -> None:
     well, events = done(job(tmp_path, replace(task(), train=False)))
     assert not well
     assert events[-1].kind is EventKind.REFUSED
-    assert f"{adapter} is missing or is not the file that was saved" in events[-1].message
+    assert f"{adapter} is missing, or has changed since it was saved" in events[-1].message
     assert len(Cache(tmp_path).answers("training-trial")) == 1
 
 

@@ -102,7 +102,7 @@ def test_a_base_that_changed_is_refused(trained_run: RunStore, tmp_path: Path) -
     weights = tmp_path / "base" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     moved = replace(source, run=replace(source.run, model=replace(source.model, path=str(tmp_path / "base"))))
-    with pytest.raises(ModelError, match="are not those that the run was made with"):
+    with pytest.raises(ModelError, match="have changed since the run"):
         to_merged(moved, tmp_path, MergeRequest(), merge=merge_of(FakeTensors()), show_progress=lambda text: None)
 
 

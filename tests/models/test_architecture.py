@@ -35,8 +35,8 @@ def test_public_shapes_have_their_published_size(name: str, billions: float) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "'gpt2' are not predicted"),
-        ({"model_type": None}, "None are not predicted"),
+        ({"model_type": "gpt2"}, "cannot be predicted for models of type 'gpt2'"),
+        ({"model_type": None}, "cannot be predicted for models of type None"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"num_hidden_layers": -1}, "num_hidden_layers is -1"),
         ({"vocab_size": "many"}, "vocab_size is 'many'"),

@@ -239,15 +239,18 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
         ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
         ("axes: {rank: [2]}\nexclude: [{rank: 4}]", "quick.yaml:2:11: excludes nothing"),
         ("axes: {rank: [2]}\nexclude: [{}]", "quick.yaml:2:11: an empty row would exclude every combination"),
-        ("axes: {rank: [2]}\nexclude: [{rank: 2}]", "quick.yaml:2:10: every cell is excluded"),
-        ("rows: [{rank: 2}]\nexclude: [{rank: 2}]", "quick.yaml:2:10: there are no cells to exclude from"),
+        ("axes: {rank: [2]}\nexclude: [{rank: 2}]", "quick.yaml:2:10: every combination is excluded"),
+        (
+            "rows: [{rank: 2}]\nexclude: [{rank: 2}]",
+            "2:10: the grid has `exclude`, but no `axes` or `paired`",
+        ),
         ("rows: [{name: Base}]", 'quick.yaml:1:15: the name "base" is taken'),
         ("rows: [{name: a}, {name: a, rank: 2}]", 'quick.yaml:1:26: two variants are called "a"'),
         ("rows: [{name: a}, {name: b}]", 'quick.yaml:1:26: "b" has the same settings as "a"'),
         ("axes: {rank: [2, 4]}\nrows: [{name: r=2, rank: 8}]", 'quick.yaml:2:15: two variants are called "r=2"'),
         ("rows: [{name: ' '}]", "name: expected one line of text"),
-        ("settings: {rank: 2}\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and settings"),
-        ("paired: [{rank: 2}]\naxes: {rank: [2]}", "quick.yaml:2:8: rank is among axes and paired"),
+        ("settings: {rank: 2}\naxes: {rank: [2]}", "quick.yaml:2:8: rank is under axes and settings"),
+        ("paired: [{rank: 2}]\naxes: {rank: [2]}", "quick.yaml:2:8: rank is under axes and paired"),
         ("seeds: [0, 0]\naxes: {rank: 2}", "quick.yaml:1:8: a seed is given twice"),
         ("seeds: []\naxes: {rank: 2}", "quick.yaml:1:8: seeds: is empty"),
         ("seeds: [-1]\naxes: {rank: 2}", "quick.yaml:1:9: seeds: should be greater than or equal to 0"),
@@ -262,7 +265,8 @@ def test_a_bad_grid_is_refused_at_its_place(text: str, expected: str) -> None:
 def test_the_product_is_bounded() -> None:
     """If a grid has millions of combinations, it is refused before the variants are built."""
     some = str(list(range(1, 400)))
-    assert "the grid has 63521199 cells" in refusal(f"axes: {{rank: {some}, batch_size: {some}, epochs: {some}}}")
+    grid = f"axes: {{rank: {some}, batch_size: {some}, epochs: {some}}}"
+    assert "the grid has 63521199 combinations" in refusal(grid)
 
 
 shapes = st.recursive(

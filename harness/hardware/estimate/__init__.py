@@ -5,9 +5,9 @@ memory       model shape and batches -> peak memory, term by term
 speed        model shape and batches -> seconds
 predictions  model name, suite and GPU -> predictions for the trials of a grid
 
-All figures are predictions. The stated error of memory comes from recorded runs in which an H100 was limited to a T4's
-memory (`python -m tests.studies.estimate_fit`); no run was on a T4. The predicted time on a T4 is a range that has not
-been validated on a T4 until `harness doctor --calibrate` runs there.
+All figures are predictions. The error that is stated for memory was measured on recorded runs in which an H100 was
+limited to a T4's memory (`python -m tests.studies.estimate_fit`); no run was on a T4. The predicted time on a T4 is a
+range, which is not validated before `harness doctor --calibrate` runs on a T4.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ class Range:
 
 
 SETUP = Range(1.0, 8.0)
-"""Seconds before a training's first step: creating the adapter and the trainer, and in a new process also importing and
-compiling. Source: reports/gpu/t4/t4-sweep.json, in which trainings of four short steps took 2 to 8.4 s on an H100."""
+"""Seconds before a training's first step: creating the adapter and the trainer and, in a new process, importing
+libraries and compiling kernels. Source: reports/gpu/t4/t4-sweep.json, in which trainings of four short steps took 2 to
+8.4 s on an H100."""
 
 
 class Fit(StrEnum):
-    """Whether a trial is predicted to fit into memory. `CLOSE`: within the error of the prediction."""
+    """Whether a trial is predicted to fit into memory. `CLOSE`: within the error, it may or may not fit."""
 
     FITS = "fits"
     CLOSE = "close"
@@ -62,9 +63,9 @@ class Prediction:
     reserved: Range
     """Bytes that the allocator reserves on the GPU, with fragmentation."""
     fit: Fit | None
-    """None if there is no memory limit."""
+    """Whether the trial fits into memory; None if there is no memory limit."""
     training: Range
-    """Seconds, including the trainer's setup."""
+    """Seconds to train, including the setup before the first step."""
     answering: Range
     """Seconds to answer the suite's cases."""
     updates: int
@@ -76,7 +77,7 @@ class Prediction:
 
 @cache
 def coefficients() -> Coefficients:
-    """Read the fitted coefficients that come with the package (`python -m tests.studies.estimate_fit --write`)."""
+    """Read the coefficients from the package, into which `python -m tests.studies.estimate_fit --write` writes them."""
     given = json.loads((files(__package__) / "coefficients.json").read_text(encoding="utf-8"))
     low, high = given["fragments"]
     names = ("scores", "constant", "error", "source", "measured")
@@ -100,7 +101,7 @@ def predict(
     assumed for the GPU.
 
     Raises:
-        ModelError: the model has no module with the name of one of the target modules.
+        ModelError: one of the target modules is not a module of the model.
     """
     known = known or coefficients()
     made = batches(settings, lengths)
@@ -118,16 +119,17 @@ def predict(
 
 
 def reserved(peak: Memory, allocated: float, known: Coefficients) -> Range:
-    """Return the bytes that the allocator reserves for `allocated` bytes. The base model does not fragment."""
+    """Return the bytes that the allocator reserves for `allocated` bytes. Only bytes beyond the base model fragment."""
     low, high = known.fragments
     return Range(*(allocated + share * max(0.0, allocated - peak.base) for share in (low, high)))
 
 
 def fit(peak: Memory, known: Coefficients, capacity: float | None) -> Fit | None:
-    """Compare predicted memory with `capacity` (bytes); None if there is no limit.
+    """Compare predicted memory with `capacity` (bytes). Return None if `capacity` is None, that is, unlimited.
 
-    A trial fits if the reserved memory does, with the largest expected error added. It does not fit only if the
-    allocated memory is too large even with that error subtracted, because the allocator can free fragments.
+    A trial fits if its reserved memory fits even with the largest expected error added. It does not fit if its
+    allocated memory is too large even with that error subtracted. Fragments are not counted here, because the
+    allocator can free them.
     """
     if capacity is None:
         return None

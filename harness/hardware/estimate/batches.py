@@ -11,7 +11,7 @@ from harness.core.settings import Settings
 
 @dataclass(frozen=True)
 class Batches:
-    """A training's batches. Rows are shuffled, so the padded length of a batch is an expected value."""
+    """The batches of a training. Rows are shuffled, so the number of tokens with padding is an expected value."""
 
     updates: int
     """Optimizer steps."""
@@ -24,7 +24,7 @@ class Batches:
     padded: bool
     """Whether rows of one batch may have different lengths, so that attention needs a mask."""
     unmasked_rows: int
-    """Size of the largest batch in which all rows can have the greatest length, so that it needs no mask."""
+    """Size of the largest batch that can consist of rows of the greatest length only. It needs no attention mask."""
     tokens: float
     """Tokens over all epochs, including padding."""
 
@@ -51,7 +51,7 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
 
 
 def _unmasked_rows(size: int, rest: int, longest: int) -> int:
-    """Return the size of the largest batch that `longest` rows of equal length can fill.
+    """Return the size of the largest batch that can consist of the longest rows only, of which there are `longest`.
 
     A full batch has `size` rows, and the last batch of an epoch has `rest` rows.
     """
@@ -65,14 +65,14 @@ def _forwards(steps: int, per_epoch: int, accumulation: int) -> int:
 
 
 def updates(settings: Settings, rows: int) -> int:
-    """Return the optimizer steps of a training on `rows` rows without packing, as transformers' Trainer counts."""
+    """Return the optimizer steps of a training as transformers' Trainer counts them. `rows`: rows after packing."""
     per_batch = math.ceil(rows / settings.batch_size)
     per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
     return math.ceil(settings.epochs * per_epoch)
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:
-    """Return the expected length of the longest of `size` rows drawn without replacement; `lengths` ascend.
+    """Return the expected length of the longest of `size` rows drawn without replacement. `lengths` ascend.
 
     The k-th smallest of n rows is the longest drawn row in C(k-1, size-1) of C(n, size) draws (David and Nagaraja,
     Order Statistics, 3rd edition, section 3.7).

@@ -2,7 +2,7 @@
 
 The training is TRL's SFTTrainer on an NF4 base with 16-bit compute, as the harness runs it: fp32 adapters under
 autocast, gradient checkpointing per layer, SDPA without FlashAttention, and TRL's fused head, which never holds all
-logits. The terms were counted from the sources of torch 2.11, transformers 5.17, peft 0.21, trl 1.16 and bitsandbytes
+logits. The terms were derived from the code of torch 2.11, transformers 5.17, peft 0.21, trl 1.16 and bitsandbytes
 0.50. Amounts that these sources do not show are fitted to recorded runs (`Coefficients`). The peak is the largest of
 several moments, not their sum: for example, the activations of a layer's MLP are freed before its attention is
 differentiated.
@@ -36,23 +36,23 @@ PAGED = {"paged_adamw_8bit": 2.0, "paged_adamw_32bit": 8.0, "paged_ademamix_8bit
 """Bytes of state per trainable parameter for paged optimizers. They use managed memory, which PyTorch's allocator does
 not count."""
 _PAGED_FROM = 100_000
-"""Smallest number of parameters of a tensor whose optimizer state bitsandbytes pages."""
+"""Paged optimizers of bitsandbytes page the state of tensors with at least this many parameters."""
 _EIGHT_BIT_FROM = 4096
-"""Smallest number of parameters of a tensor whose state bitsandbytes keeps in 8 bits; smaller tensors use fp32."""
+"""8-bit optimizers keep the state of tensors with at least this many parameters in 8 bits. Smaller tensors use fp32."""
 _EIGHT_BIT_CONSTANTS = 4 / 256
 """Bytes of scales per 8-bit state value: bitsandbytes keeps one fp32 scale per block of 256, paged or not."""
 _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
-"""PyTorch's own optimizers update all parameters at once, and hold a temporary copy of each."""
+"""Optimizers of PyTorch that update all parameters at once, and hold a temporary copy of each parameter."""
 _MASK, _BIAS = 1, 2
 """Bytes per pair of tokens of a padded row: the boolean attention mask, and the 16-bit bias that SDPA makes from it
 within a layer."""
 _TILE = (4096, 32768)
-"""Tokens and vocabulary entries of the tile of logits that TRL's fused head allocates, even for a smaller vocabulary
-(trl/kernels/chunked_logprob.py)."""
+"""Size of the tile of logits that TRL's fused head allocates: tokens x vocabulary entries. A vocabulary with fewer
+entries does not make the tile smaller (trl/kernels/chunked_logprob.py)."""
 
 
 class Moment(StrEnum):
-    """The moment of a training step at which the most memory is allocated."""
+    """A moment of a training step at which allocated memory can be at its peak."""
 
     FORWARD = "forward"
     LOSS = "loss"
@@ -67,7 +67,7 @@ class Coefficients:
 
     scores: float
     """Bytes per head and pair of tokens while the softmax is differentiated, if attention holds all T x T scores
-    (`_holds_all_scores`). Three fp32 tensors explain 12 bytes; the kernel's own memory is not visible in Python."""
+    (`_holds_all_scores`). Three fp32 tensors account for 12 bytes; the rest is memory of the kernel."""
     constant: float
     """Bytes that every training needs: cuBLAS workspaces (32 MiB each on an H100, 8 MiB on a T4), batches, and the
     unused ends of blocks that the allocator does not split."""
@@ -122,7 +122,7 @@ class Memory:
 
 
 def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coefficients) -> Memory:
-    """Predict the peak of a training: the moment that holds the most memory."""
+    """Predict the memory at the peak of a training, which is the moment at which the most memory is allocated."""
     trainable = shape.trainable(settings.rank, settings.target_modules)
     moments = [moment for each in _batch_kinds(made) for moment in _moments(shape, settings, each, known)]
     peak, gradients, checkpoints, workspace = max(moments, key=lambda moment: sum(moment[1:]))
@@ -142,7 +142,7 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
 
 
 def _batch_kinds(made: Batches) -> Iterator[Batches]:
-    """Yield the kinds of batches that can cause the peak: padded, and unmasked because all rows are equally long."""
+    """Yield the batches that can cause the peak: a padded batch, and a batch of equally long rows without a mask."""
     yield made
     if made.padded and made.unmasked_rows:
         yield replace(made, rows=made.unmasked_rows, padded=False)
@@ -151,7 +151,7 @@ def _batch_kinds(made: Batches) -> Iterator[Batches]:
 def _moments(
     shape: ModelShape, settings: Settings, made: Batches, known: Coefficients
 ) -> Iterator[tuple[Moment, float, float, float]]:
-    """Yield moments of a training step with their bytes of gradients, checkpoints and workspace.
+    """Yield moments of a training step, each with its bytes of gradients, checkpoints and workspace.
 
     In the backward pass, gradients are added and checkpoints are freed layer by layer, so that the most memory is in
     use either at the last layer (the first to be differentiated) or at the first. With gradient accumulation, all
@@ -210,8 +210,8 @@ def _pairs(made: Batches) -> int:
 def _holds_all_scores(shape: ModelShape, made: Batches) -> bool:
     """Whether attention holds all T x T scores at once, in fp32 (SDPA's `math` backend).
 
-    Without FlashAttention (as on a T4), a model with grouped-query attention does so on rows that need no mask:
-    transformers then passes grouped heads to SDPA, and the memory-efficient backend does not support them. On padded
+    Without FlashAttention (as on a T4), grouped-query attention holds all scores of rows that need no mask, because
+    transformers then passes grouped heads to SDPA, which the memory-efficient backend does not support. On padded
     rows transformers copies the shared keys for every head, so that the memory-efficient backend is used.
     """
     return shape.kv_heads < shape.heads and not made.padded
@@ -225,8 +225,8 @@ def _projected_sizes(shape: ModelShape) -> tuple[int, int]:
 def _forward(shape: ModelShape, made: Batches) -> float:
     """Return the temporary bytes of one layer in the forward pass.
 
-    The MLP holds its residual and normalised input, the activated gate, and the output of `up_proj`, its adapter's
-    output and their sum.
+    The MLP holds its input before and after normalisation, the activated gate, the output of `up_proj`, the output of
+    the adapter of `up_proj`, and the sum of these two outputs.
     """
     tokens = made.rows * made.longest
     mlp = tokens * HALF * (2 * shape.hidden + 4 * shape.intermediate)
@@ -236,8 +236,9 @@ def _forward(shape: ModelShape, made: Batches) -> float:
 def _scored(shape: ModelShape, made: Batches) -> float:
     """Return the temporary bytes of SDPA's `math` backend in the forward pass.
 
-    It holds queries, keys and values in 16 and in 32 bits, copied for every head, with scaled queries and keys. It also
-    holds either the scores, the softmax and its mask, or (later) the softmax in 32 and 16 bits and the output in both.
+    It holds queries, keys and values in 16 and in 32 bits, copied for every head, and scaled queries and keys. It first
+    also holds the scores, the softmax and its mask; later it holds, instead of these, the softmax and the output, each
+    in 32 and in 16 bits.
     """
     query, key = _projected_sizes(shape)
     tokens, scores = made.rows * made.longest, shape.heads * _pairs(made)
@@ -249,8 +250,9 @@ def _recomputed(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """Return the bytes that the recomputed forward pass of a layer keeps for its backward pass.
 
     The MLP's own tensors and the checkpoint are not included. Each of the two norms keeps its input in fp32. Attention
-    keeps queries, keys, values, its output and one number per head. If it holds all scores, it keeps the first three in
-    fp32, with keys copied for every head, and the softmax. The input of `o_proj` is the output or a copy of it.
+    keeps queries, keys, values, its output and one number per head. If attention holds all scores, it keeps queries,
+    keys (copied for every head) and values in fp32, and the softmax. The input of `o_proj` is attention's output or a
+    copy of it.
     """
     query, key = _projected_sizes(shape)
     inputs = sum(
@@ -268,13 +270,13 @@ def _recomputed(shape: ModelShape, settings: Settings, made: Batches) -> float:
 
 
 def _mlp(shape: ModelShape, settings: Settings, made: Batches) -> float:
-    """Return the bytes while the MLP is differentiated: the larger of two moments.
+    """Return the bytes that a layer holds while its MLP is differentiated, at the larger of two moments.
 
     At `down_proj`, which is dequantised, the MLP holds the gate, the activated gate, the output of `up_proj`, and the
-    gradient of their product (in two parts if `down_proj` has an adapter). At the product, it holds the first three
-    with their gradients, without the matrix. The residual connection keeps the gradient of the layer's output. On a
-    16-bit base, recomputing an adapted `down_proj` needs further copies of the product and of the layer's hidden
-    states.
+    gradient of their product (in two parts if `down_proj` has an adapter). At the product of the activated gate and
+    `up_proj`'s output, it holds the first three tensors with their gradients. The residual connection keeps the
+    gradient of the layer's output. On a 16-bit base, recomputing an adapted `down_proj` needs further copies of the
+    product and of the layer's hidden states.
     """
     tokens = made.rows * made.longest
     adapted = "down_proj" in _targets(shape, settings)
@@ -287,7 +289,9 @@ def _mlp(shape: ModelShape, settings: Settings, made: Batches) -> float:
 
 
 def _attention(shape: ModelShape, settings: Settings, made: Batches, known: Coefficients) -> float:
-    """Return the bytes while attention is differentiated; 0 if it does not hold all scores, since the MLP needs more.
+    """Return the bytes that a layer holds while its attention is differentiated.
+
+    The result is 0 if attention does not hold all scores, because the MLP then needs more memory.
 
     Attention holds the first norm's input in fp32, the inputs of the projections, and the residual connection's
     gradient. It also holds either queries, keys and the values' gradient in fp32 with the scores, or, while the layer
@@ -314,10 +318,10 @@ def _adapted(shape: ModelShape, settings: Settings, names: tuple[str, ...]) -> i
 
 
 def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
-    """Return the bytes per token that adapters keep of the input that these matrices share.
+    """Return the bytes per token that the adapters of the matrices `names` keep of the input that these matrices share.
 
-    On an NF4 base the adapters share one copy. On a 16-bit base PEFT casts the input to fp32 and back for each adapter,
-    so that each keeps its own copy.
+    On an NF4 base, the adapters share one copy. On a 16-bit base, PEFT casts the input to fp32 and back for each
+    adapter, so that each adapter keeps its own copy.
     """
     adapted = len(_targets(shape, settings) & set(names))
     copies = min(adapted, 1) if settings.quantization is Quantization.NF4 else adapted
@@ -325,10 +329,10 @@ def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
 
 
 def _loss(shape: ModelShape, made: Batches, copies: float) -> float:
-    """Return the temporary bytes of the loss: a tile of logits, the last norm's input in fp32, and its output.
+    """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32) and output.
 
-    The forward pass also holds the output's rows that have labels and autocast's `copies` of the adapters. The backward
-    pass holds the output's gradient in fp32 instead.
+    The forward pass also holds those rows of this output that have labels, and autocast's `copies` of the adapters.
+    The backward pass instead also holds the gradient of this output in fp32.
     """
     tokens = made.rows * made.longest
     tile = min(tokens, _TILE[0]) * _TILE[1] * HALF

@@ -25,7 +25,7 @@ from harness.models.token_lengths import Lengths, lengths
 from harness.storage.cache import Cache
 
 CALIBRATED = 0.15
-"""Smallest relative error assumed for predicted times on a calibrated GPU. The calibration's error may be larger."""
+"""Smallest relative error assumed for predicted times on a calibrated GPU, even if the calibration's error is less."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Workload:
     prompts: int
     new_tokens: int
     notice: str = ""
-    """States the source of the shape if it is not the model's own configuration."""
+    """A sentence about the source of the shape; empty if the source is the model's own configuration."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TargetGpu:
     capacity: int
     """Bytes that PyTorch's allocator can use."""
     speeds: tuple[Speed, Speed] | None
-    """None if the GPU is not calibrated and has no profile with speeds from its data sheet."""
+    """Fastest and slowest assumed speeds; None without a calibration and without a profile for the GPU."""
     profile: Profile | None = None
     """The GPU's profile, if it has one."""
     calibrated: str = ""
@@ -59,17 +59,17 @@ class TargetGpu:
     def claim(self) -> str:
         """State how reliable the predicted times are."""
         if self.speeds is None:
-            return f"time is not predicted for {one(self.device)}: `harness doctor --calibrate` there takes two minutes"
+            return f"time is not predicted for {one(self.device)}: run `harness doctor --calibrate` there (two minutes)"
         if self.calibrated:
             return f"time calibrated on {one(self.device)} on {self.calibrated[:10]}"
         untested = one((self.profile or REFERENCE).title)
-        return f"time not validated on {untested}: `harness doctor --calibrate` there takes two minutes"
+        return f"time not validated on {untested}: run `harness doctor --calibrate` there (two minutes)"
 
 
 def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workload:
     """Describe the work of a trial on the model with this name. Weights are not downloaded from the Hub.
 
-    If the model cannot be found, a known public shape that its name contains is used.
+    If the model cannot be found, the shape of a public model whose name is part of `model` is used.
 
     Raises:
         ModelError: the model was not found, or there is no prediction for its architecture.
@@ -109,8 +109,8 @@ def _workload(model: str, suite: Suite, config: Path, tokenizer: Path | None, no
 def target_gpu(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> TargetGpu | None:
     """Return the GPU to predict for; None for the profile `cpu`, which has no predictions.
 
-    A GPU's profile is predicted for that GPU. `auto` is predicted for this machine's GPU, or for the reference GPU if
-    this machine has none. `found` replaces the GPU that the driver reports.
+    The profile of a GPU stands for that GPU. The profile `auto` stands for this machine's GPU, or for the reference GPU
+    if this machine has none. `found` replaces the GPU that the driver reports.
     """
     if profile.kind is DeviceKind.CPU:
         return None
@@ -122,7 +122,7 @@ def target_gpu(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> T
 
 
 def _of_profile(profile: Profile, here: str = "") -> TargetGpu:
-    """Return the GPU of a profile, named as the driver names it if this machine's GPU (`here`) is that GPU."""
+    """Return the GPU of a profile. If this machine has that GPU, its name is `here`, the name that the driver gives."""
     device = here if profile.is_device(here) else profile.device
     return TargetGpu(device, profile.memory_cap, profile.speeds, profile)
 
@@ -133,7 +133,7 @@ def _calibrated(target: TargetGpu, cache: Cache) -> TargetGpu:
 
 
 def _speed_range(known: Calibration) -> tuple[Speed, Speed]:
-    """Return the calibrated speeds made faster and slower by the error: the fastest and the slowest."""
+    """Return the fastest and the slowest speeds that are consistent with the calibrated speeds and their error."""
     off = max(known.error, CALIBRATED)
     fastest, slowest = (_scaled(known, factor) for factor in (1 / (1 + off), 1 + off))
     return fastest, slowest
@@ -146,10 +146,10 @@ def _scaled(known: Calibration, factor: float) -> Speed:
 def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> Prediction:
     """Predict memory and time of a trial with these settings.
 
-    If the target's speeds are unknown, a T4's speeds are used, and the times are good only for ordering trials.
+    If the target's speeds are unknown, a T4's speeds are used. The predicted times then only show the order of trials.
 
     Raises:
-        ModelError: the model has no module with the name of one of the target modules.
+        ModelError: one of the target modules is not a module of the model.
     """
     return estimate.predict(
         workload.shape,
@@ -163,10 +163,10 @@ def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> 
 
 
 def predicted_oom(workload: Workload, trials: Iterable[Trial], target: TargetGpu) -> dict[str, str]:
-    """Return the trials that are predicted to run out of memory, each with its reason.
+    """Return the ids of the trials that are predicted to run out of memory, each with a sentence that explains why.
 
     Raises:
-        ModelError: the model has no module with the name of one of the target modules.
+        ModelError: one of the target modules is not a module of the model.
     """
     made = {trial.id: predict_trial(workload, trial.settings, target) for trial in trials}
     return {trial: _too_large(found, target) for trial, found in made.items() if found.fit is Fit.TOO_LARGE}
@@ -180,10 +180,10 @@ def _too_large(found: Prediction, target: TargetGpu) -> str:
 def relative_costs(workload: Workload, trials: Iterable[Trial]) -> dict[str, float]:
     """Return the relative cost of each trial: its predicted seconds on a T4, without the setup before the first step.
 
-    Setup time is a rough guess, and would make the costs of short trials nearly equal.
+    The setup is left out because its time is a rough guess that would make the costs of short trials nearly equal.
 
     Raises:
-        ModelError: the model has no module with the name of one of the target modules.
+        ModelError: one of the target modules is not a module of the model.
     """
     t4 = TargetGpu("any", 0, SPEEDS)
     seconds = {trial.id: predict_trial(workload, trial.settings, t4).seconds.high for trial in trials}

@@ -1,4 +1,4 @@
-"""Predict the seconds of a training on a GPU from four speeds and the number of times that each applies."""
+"""Predict the seconds of training and answering on a GPU from its four speeds (`Speed`) and counts of operations."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PASSES = 3
 """Passes of a training step: forward, forward again (gradient checkpointing) and backward. Each pass dequantises every
 matrix once."""
 ANSWER_BATCH = 16
-"""Number of prompts in a generation batch on a GPU (harness.runner.sweep)."""
+"""Number of prompts in a generation batch on a GPU (harness.runner.jobs)."""
 
 
 def training_seconds(shape: ModelShape, made: Batches, speed: Speed) -> float:
-    """Return the seconds of a training: kernel launches and dequantisation per batch, matrix products per token.
+    """Return the seconds of a training: updates, kernel launches, dequantisation and matrix products.
 
-    Multiplying a token by a matrix takes 2 operations per parameter. The base's matrices are multiplied three times
-    (they are frozen, so there is no product for their own gradient), and the head twice. The two T x T products of
-    attention are counted at the length of the longest row.
+    Multiplying a token by a matrix takes 2 operations per parameter. Each token is multiplied three times by the
+    base's matrices (they are frozen, so there is no product for their own gradient), and twice by the head. The two
+    T x T products of attention are counted at the length of the longest row.
     """
     batch = PASSES * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
     products = made.tokens * _per_token(shape, made.longest) / speed.flops
@@ -36,16 +36,16 @@ def _per_token(shape: ModelShape, length: int) -> float:
 
 
 def answering_seconds(shape: ModelShape, prompts: int, new_tokens: int, speed: Speed) -> float:
-    """Return the seconds to answer prompts: each new token of a batch takes one pass that dequantises all layers."""
+    """Return the seconds to answer prompts. Every new token of a batch takes one forward pass through all layers."""
     generation_batches = -(-prompts // ANSWER_BATCH)
     return generation_batches * new_tokens * (shape.layers * speed.launch + shape.quantised * speed.dequantise)
 
 
 def fit_speeds(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> tuple[Speed, float]:
-    """Fit the four speeds to timed steps; also return the largest relative error on these steps.
+    """Fit the four speeds to timed steps. Return them, and the largest relative error on these steps.
 
-    The fit is least squares of the relative errors with no negative speed (Lawson and Hanson, Solving Least Squares
-    Problems, 1974, chapter 23).
+    The fit minimises the sum of the squared relative errors, without negative speeds (Lawson and Hanson,
+    Solving Least Squares Problems, 1974, chapter 23).
     """
     import numpy as np
     from scipy.optimize import nnls
@@ -60,6 +60,6 @@ def fit_speeds(timings: Sequence[Timing], shapes: Mapping[str, ModelShape]) -> t
 
 
 def _parts(step: Timing, shape: ModelShape) -> tuple[float, float, float, float]:
-    """Return the number of times that one optimizer step needs each of the four speeds."""
+    """Return the factors of the four speeds in one step: updates, launches, dequantised parameters, operations."""
     operations = step.rows * step.length * _per_token(shape, step.length)
     return 1.0, float(PASSES * shape.layers), float(PASSES * shape.quantised), operations

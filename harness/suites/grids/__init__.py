@@ -1,6 +1,7 @@
 """Read a grid file as a `Plan`: its variants, with stable ids and short names, and their trials.
 
-A variant is a combination of the grid's axes and one of its paired rows, unless `exclude` drops it, or one of its rows.
+Every combination of the grid's axes and paired rows is a variant, unless `exclude` removes it. Each row under `rows` is
+also a variant.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_CELLS = 10_000
 
 @dataclass(frozen=True)
 class _Cell:
-    """A future variant. An empty `name` is replaced later by the settings in which the variant differs from others."""
+    """A variant before it has an id. If `name` is empty, the variant is later named after the settings that differ."""
 
     settings: Settings
     name: str
@@ -36,7 +37,7 @@ class _Cell:
 
 
 def load_plan(path: Path | str, *, seeds: tuple[int, ...] | None = None) -> Plan:
-    """Read the plan of a grid file; `seeds` replace the grid's own seeds. Raises `GridError`."""
+    """Read the plan of a grid file; `seeds` replace the grid's own seeds. Raise `GridError` for mistakes."""
     file = Path(path)
     try:
         text = read_text(file, file.name, GridError)
@@ -80,7 +81,7 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
 
 
-# --- cells -------------------------------------------------------------------------------------------------------
+# --- combinations ------------------------------------------------------------------------------------------------
 
 
 def _cells(grid: Grid, document: Document) -> list[_Cell]:
@@ -95,7 +96,7 @@ def _cells(grid: Grid, document: Document) -> list[_Cell]:
     raise_all([document.wrong("excludes nothing", remedy, ("exclude", i)) for i in unused])
     kept = [cell for i, cell in enumerate(cells) if not any(i in matched for matched in dropped)]
     if not kept and not grid.rows:
-        raise document.wrong("every cell is excluded", "Exclude less.", ("exclude",))
+        raise document.wrong("every combination is excluded", "Remove a row under exclude.", ("exclude",))
     return kept
 
 
@@ -108,16 +109,18 @@ def _check_shape(grid: Grid, document: Document) -> None:
         raise _empty(document)
     if grid.exclude and not (grid.axes or grid.paired):
         raise document.wrong(
-            "there are no cells to exclude from", "exclude drops cells of axes and paired.", ("exclude",)
+            "the grid has `exclude`, but no `axes` or `paired`",
+            "`exclude` removes combinations of these. Remove it, or add axes.",
+            ("exclude",),
         )
     for name in grid.axes:
         where = "settings" if name in grid.settings else "paired" if any(name in row for row in grid.paired) else ""
         if where:
-            remedy = "Give it in one of them."
-            raise document.wrong(f"{name} is among axes and {where}", remedy, ("axes", name), key=True)
+            remedy = "Remove it from one of them."
+            raise document.wrong(f"{name} is under axes and {where}", remedy, ("axes", name), key=True)
     size = math.prod(len(values) for values in grid.axes.values()) * max(1, len(grid.paired))
     if size > MAX_CELLS:
-        raise document.wrong(f"the grid has {size} cells, more than {MAX_CELLS}", "Take values away.", ("axes",))
+        raise document.wrong(f"the grid has {size} combinations, more than {MAX_CELLS}", "Remove values.", ("axes",))
 
 
 def _product(grid: Grid) -> Iterator[_Cell]:
@@ -137,8 +140,10 @@ def _rows(grid: Grid) -> list[_Cell]:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    """Return complete settings with plain Python values. YAML values remember their spelling, which must not change
-    ids."""
+    """Return complete settings with plain Python values.
+
+    Parsed YAML values keep their spelling, such as 1e-3 or 0.001, which must not change the ids of variants.
+    """
     return Settings(
         **{name: _exact(given.get(name, axis.default), axis.default) for name, axis in AXES.items()}
     ).resolved()
@@ -165,7 +170,7 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
         known = found.setdefault(cell.settings, cell)
         if known.name and cell.name and known.name != cell.name:
             message = f"{shown(cell.name)} has the same settings as {shown(known.name)}"
-            problems.append(document.wrong(message, "Change one, or remove it.", cell.location))
+            problems.append(document.wrong(message, "Change or remove one of them.", cell.location))
         elif not known.name:
             found[cell.settings] = cell
     raise_all(problems)

@@ -26,12 +26,13 @@ def _modules(value: Any) -> Any:
         if value not in NAMED_MODULES:
             known = nearest(value, [ALL_LINEAR, *NAMED_MODULES])
             raise ValueError(
-                f"unknown target modules {shown(value)}\n{known} Modules by name are a list: [q_proj, v_proj]."
+                f"unknown target modules {shown(value)}\n{known} Write names of modules as a list: [q_proj, v_proj]."
             )
         return NAMED_MODULES[value]
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
         raise ValueError("target_modules: expected all-linear, attention, qv or a list of module names\n"
-                         "Write [q_proj, v_proj]; among axes, a list of such lists.")  # fmt: skip
+                         "Write [q_proj, v_proj]. Under axes, write a list of such lists: "
+                         "[[q_proj], [q_proj, v_proj]].")  # fmt: skip
     place = {name: i for i, name in enumerate(MODULE_ORDER)}
     return tuple(sorted(set(value), key=lambda name: (place.get(name, len(place)), name)))
 
@@ -40,7 +41,7 @@ MODULES_SCHEMA = {
     "anyOf": [{"enum": [ALL_LINEAR, *NAMED_MODULES]}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
 TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(MODULES_SCHEMA)]
-"""Target modules: a word such as all-linear, or a list of module names, which is one value."""
+"""Target modules: a word such as all-linear, or a list of module names. The whole list is one value."""
 
 
 def _value(axis: Axis) -> Any:
@@ -87,14 +88,14 @@ def _filled(row: Form) -> Form:
 
 
 def _listed(kind: Any, alone: Any = None) -> Any:
-    """Return the type of a list of values; a single value (`alone`) needs no brackets."""
+    """Return the type of a list of values of type `kind`. A single value, of type `alone`, needs no brackets."""
     several = Annotated[list[kind], Field(min_length=1)]
     return Annotated[several, BeforeValidator(_several, json_schema_input_type=(alone or kind) | several)]
 
 
 # The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
-# Among axes, a list of module names needs another pair of brackets, because a list is a list of values there.
+# Under axes, a list is a list of values, so that a list of module names needs a second pair of brackets.
 _ALONE = {"target_modules": Literal["all-linear", "attention", "qv"]}
 _AXES: dict[str, Any] = {
     axis.name: (_listed(_value(axis), _ALONE.get(axis.name)), Field(default_factory=list)) for axis in AXES.values()
@@ -111,11 +112,14 @@ _GRID: dict[str, Any] = {
         Line,
         Field(
             default="",
-            description="Model that the grid is about; reports on other models state that it was not tested.",
+            description="Name of the model that the grid studies; reports on others state that it was not tested.",
         ),
     ),
     "seeds": (Annotated[_listed(Annotated[int, Field(ge=0, lt=2**32)]), AfterValidator(_distinct)], [0]),
-    "settings": (SettingsForm, Field(default=SettingsForm(), description="Settings of every variant.")),
+    "settings": (
+        SettingsForm,
+        Field(default=SettingsForm(), description="Settings of all variants; rows can replace them."),
+    ),
     "axes": (
         AxesForm,
         Field(default=AxesForm(), description="Lists of values; every combination of them is a variant."),
@@ -124,21 +128,24 @@ _GRID: dict[str, Any] = {
         list[RowForm],
         Field(
             default=[],
-            description="Rows of settings that vary together, combined with the axes.",
+            description="Rows of settings; each row is combined with every combination of the axes.",
         ),
     ),
     "exclude": (
         list[Annotated[SettingsForm, AfterValidator(_filled)]],
-        Field(default=[], description="Combinations to leave out: those that have all settings of one of these rows."),
+        Field(
+            default=[],
+            description="Rows of settings; a combination that has all settings of one of these rows is left out.",
+        ),
     ),
-    "rows": (list[RowForm], Field(default=[], description="Further variants.")),
+    "rows": (list[RowForm], Field(default=[], description="Variants in addition to the combinations, one per row.")),
 }
 GridForm: type[Form] = create_model("Grid", __base__=Form, __doc__="A grid of training settings.", **_GRID)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid as it is written. Rows hold only the settings that are written in them, and a `name` if there is one."""
+    """A grid as it is written. A row holds only the settings, and the `name`, that are written in the row."""
 
     description: str
     about: str
@@ -151,7 +158,7 @@ class Grid:
 
 
 def read_grid(document: Document) -> Grid:
-    """Read the grid in a document; raises `GridError` with the places of all mistakes."""
+    """Read the grid in a document; raise `GridError` with the places of all mistakes."""
     form = fit(GridForm, document)
     given = form.model_dump(exclude_unset=True)
     return Grid(

@@ -8,7 +8,7 @@ from harness.core.setting_text import in_name
 from harness.core.settings import AXES, Settings
 
 NAMELESS = ("learning_rate", "rank")
-"""The settings in the name of a grid's only variant."""
+"""The settings after which a grid's only variant is named."""
 
 
 def differing(every: Sequence[Settings]) -> tuple[str, ...]:
@@ -20,5 +20,5 @@ def differing(every: Sequence[Settings]) -> tuple[str, ...]:
 
 
 def label(settings: Settings, names: Iterable[str]) -> str:
-    """These settings on one line: `lr=1e-3 r=16 qv`."""
+    """Return the values of the settings `names` on one line, such as `lr=1e-3 r=16 qv`."""
     return " ".join(in_name(name, getattr(settings, name)) for name in names)

@@ -2,7 +2,7 @@
 
 read_rows      questions and answers from CSV or JSONL -> training rows
 write_suite    training rows -> texts of the suite's files
-size_warnings  suite -> sentences about what it is too small to show
+size_warnings  suite -> warnings about too few training rows or cases
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Made:
     left_out: tuple[str, ...]
     """Sentences about rows of the source file that were left out."""
     warnings: tuple[str, ...]
-    """Sentences about questions that the suite is too small to answer."""
+    """Sentences that warn about too few training rows or cases."""
 
     def __str__(self) -> str:
         return "\n".join(_words(self))
@@ -107,7 +107,7 @@ def _words(made: Made) -> list[str]:
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
         *made.left_out,
         f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
-        *(["What this suite is too small to show:"] if made.warnings else []),
+        *(["Warnings about the size of this suite:"] if made.warnings else []),
         *(f"  {sentence}" for sentence in made.warnings),
         f"Next: harness validate {folder}",
         f"Then: harness run {folder}",

@@ -19,14 +19,14 @@ ANSWERS = ("answer", "completion", "output", "response", "assistant")
 CONTEXT = "input"
 """Name of the column that continues the question in a table with an instruction column (Alpaca's format)."""
 DELIMITERS = ",;\t"
-"""Spreadsheets write semicolons in countries where the comma is the decimal mark."""
+"""Delimiters of cells. Spreadsheets write semicolons in countries where the comma is the decimal mark."""
 TOO_LONG = 6000
-"""Maximum number of characters of a row: about 1,500 tokens, more than a T4 can train a 7B model on."""
+"""Maximum number of characters of a row. They are about 1,500 tokens, too many to train a 7B model on a T4."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns with questions and with answers; None: the first column with a usual name."""
+    """Names of the columns with questions and with answers. None stands for the first column with a usual name."""
 
     prompt: str | None = None
     answer: str | None = None
@@ -187,7 +187,7 @@ def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
 
 
 def _question(example: Example) -> tuple[str, ...]:
-    """Return all messages before the answer, without case, white space and punctuation."""
+    """Return all messages before the answer, in lower case and without punctuation."""
     return tuple(f"{m.role}: {' '.join(words(m.content))}" for m in example.messages[:-1])
 
 

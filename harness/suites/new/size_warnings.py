@@ -11,22 +11,22 @@ FEW_ROWS = 20
 DISCORDANCE = 0.1
 """Assumed share of cases whose result changes by chance between two trainings."""
 RELEVANT_CHANGE = 0.2
-"""The change of the pass rate that a suite should be able to show."""
+"""Smallest change of the pass rate that a suite should be able to distinguish from chance."""
 
 
 def size_warnings(suite: Suite, stubs: int) -> tuple[str, ...]:
-    """Return the warnings; `stubs` is the number of main-split cases that the user still has to write."""
+    """Return warnings about a new suite; `stubs` is the number of main-split cases that the user still has to write."""
     return (*_rows(suite), *_judged_by_f1_only(suite), *_generalise(suite, stubs), *_retain_and_avoid(suite))
 
 
 def _rows(suite: Suite) -> Iterator[str]:
     count = len(suite.examples)
     if count < FEW_ROWS:
-        yield f"{count} training rows teach little; the workshop's settings are meant for {FEW_ROWS} to 300 rows."
+        yield f"{count} training rows teach little; the settings in grids/t4.yaml are meant for {FEW_ROWS} to 300 rows."
 
 
 def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
-    """Warn about cases with only an F1 assertion, which "made of steel" passes in place of "made of cork"."""
+    """Warn about cases whose only assertion is F1. It may accept "made of steel" if "made of cork" is correct."""
     count = sum([a.type for a in case.assertions] == ["f1"] for case in suite.cases)
     if count:
         yield (

@@ -20,7 +20,7 @@ ASKED = 40
 KEPT_BACK = 3
 """Every third case is held out for the confirmation of the best variant."""
 SHORT = 6
-"""Maximum number of words of a short answer, which must be repeated exactly. A longer answer is scored by F1."""
+"""Maximum number of words of a short answer, which the model must repeat. A longer answer is scored by F1."""
 ENOUGH = 0.7
 """Lowest F1 score with which a longer answer passes."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -152,10 +152,11 @@ def _judged(row: Example) -> str:
 
 
 def assertions(answer: str) -> list[str]:
-    """Return the assertions for an answer, as YAML.
+    """Return the assertions for a case whose correct answer is `answer`, as YAML.
 
-    JSON must be equal. A short answer must be repeated exactly within the model's answer. A longer answer must share
-    most words, in any order, and contain every number, because a sentence with a wrong price shares nearly all words.
+    If `answer` is JSON, the model's answer must equal it. If `answer` is short, the model's answer must contain it.
+    Otherwise the model's answer must share most of its words, in any order, and contain all of its numbers, because a
+    sentence with a wrong price has nearly all words in common with the correct sentence.
     """
     value = _json(answer)
     if value is not None:
@@ -170,7 +171,7 @@ def assertions(answer: str) -> list[str]:
 
 
 def _exactly(text: str) -> str:
-    """Return an assertion that an answer contains a text, ignoring case, with no digit before or after it."""
+    """Return an assertion that the answer contains `text` in upper or lower case, with no digit before or after it."""
     pattern = rf"(?i)(?<!\d){re.escape(text)}(?!\d)"
     return f"{{type: regex, value: {filled(pattern)}}}"
 
@@ -222,8 +223,10 @@ rows:
 
 
 def _t4(rows: Sequence[Example]) -> str:
-    """Return the grid for a 7B model on a T4. A training takes at most about 1,000 rows: half an hour at 1.6 s a
-    row."""
+    """Return the grid for a 7B model on a T4.
+
+    The number of epochs is chosen so that a training processes about 1,000 rows: half an hour at 1.6 s a row.
+    """
     epochs = min(10, max(2, round(1000 / len(rows))))
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
@@ -250,6 +253,6 @@ rows:
 
 
 def _max_length(rows: Sequence[Example]) -> int:
-    """Estimate the tokens of the longest row, rounded up to 64, at two bytes per token (English has about four)."""
+    """Return a cautious estimate of the longest row's tokens (two bytes per token), rounded up to a multiple of 64."""
     longest = max(sum(len(m.content.encode()) for m in row.messages) for row in rows)
     return min(2048, max(128, 64 * math.ceil((32 + longest / 2) / 64)))
