@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.analysis.aggregate import assemble
 from harness.core.answers import Answer
+from harness.core.engines import Engine
 from harness.core.job import Event, EventKind, Job, Snapshot, Task
 from harness.core.measurement import Phase
 from harness.core.model import ModelRef
@@ -128,7 +129,7 @@ def test_without_the_option_there_is_none() -> None:
 SETTINGS = Settings(epochs=2.5)
 TRIAL = Trial("trial", "variant", SETTINGS, 0)
 SETUP = Setup(suite([case("one"), case("late", split=Split.CONFIRM)]), ModelRef("none", "none", "0"), one_core(),
-              "reference", {})  # fmt: skip
+              Engine.REFERENCE, {})  # fmt: skip
 
 
 class Workers:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.core import device_profiles
+from harness.core.engines import Engine
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
@@ -48,7 +49,7 @@ def suite() -> Suite:
 
 
 def sweep(
-    folder: Path, suite: Suite, on: Machine, *variants: Settings, engine: str = "reference"
+    folder: Path, suite: Suite, on: Machine, *variants: Settings, engine: Engine = Engine.REFERENCE
 ) -> tuple[TrialRecord, ...]:
     """Run one trial for each of the settings, in worker processes. Return the base's record, then the trials'."""
     trials = [Trial(trial_id(s, 0), variant_id(s), s, 0) for s in variants]
@@ -101,8 +102,8 @@ def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: M
             assert cost.limit.value == t4.memory_cap
 
 
-@pytest.mark.parametrize("engine", ["reference", "fused"])
-def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: str) -> None:
+@pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])
+def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4: Machine, engine: Engine) -> None:
     """If a trial runs out of GPU memory, it records phase, failed request and memory, and the next trial succeeds."""
     long = replace(suite, examples=tuple(replace(e, messages=e.messages * 8) for e in suite.examples) * 4)
     small = replace(t4, memory_cap=400 * 2**20)
@@ -114,7 +115,7 @@ def test_a_trial_that_does_not_fit_is_a_result(tmp_path: Path, suite: Suite, t4:
         Status.OUT_OF_MEMORY,
         Status.SUCCEEDED,
     ), (first.message, second.message)
-    if engine == "reference":
+    if engine is Engine.REFERENCE:
         assert first.log != second.log  # a process that ran out of memory gets no further trial
     short = first.shortage
     assert short is not None

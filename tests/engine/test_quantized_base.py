@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from harness.core.engines import Engine
 from harness.core.errors import EngineError, ModelError, StoreError
 from harness.core.formats import FORMAT
 from harness.core.machine import Machine
@@ -191,7 +192,7 @@ def test_a_base_that_cannot_be_saved_does_not_end_the_worker(tmp_path: Path, cap
 def test_a_base_is_named_by_what_made_it(suite: Suite) -> None:
     """The id of a base depends on model, device kind, dtype, quantisation and library versions, and not on the rows."""
     versions = {"torch": "2.13", "transformers": "5.23", "bitsandbytes": "0.50", "trl": "1.16"}
-    one = Setup(suite, resolve("pocket"), Machine(DeviceKind.CPU, "A", "float32"), "reference", versions)
+    one = Setup(suite, resolve("pocket"), Machine(DeviceKind.CPU, "A", "float32"), Engine.REFERENCE, versions)
     others = [
         replace(one, model=replace(one.model, digest="other")),
         replace(one, machine=Machine(DeviceKind.CUDA, "A", "float32")),

@@ -13,6 +13,7 @@ import pytest
 
 from harness import report
 from harness.analysis.aggregate import assemble
+from harness.core.engines import Engine
 from harness.core.errors import HarnessError, ModelError, UsageError
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.model import AdapterRef, ModelRef
@@ -211,7 +212,7 @@ def saved(base: Base, folder: Path, settings: Settings = SHORT) -> Path:
 
 def sweep(folder: Path, *adapters: AdapterRef) -> Sweep:
     asked = replace(SUITE, cases=SUITE.cases[::8], examples=SUITE.examples[:8], decoding=Decoding(12))
-    setup = Setup(asked, POCKET, one_core(), "reference", {})
+    setup = Setup(asked, POCKET, one_core(), Engine.REFERENCE, {})
     return Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), Inline(work), adapters=adapters)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis import aggregate
+from harness.core.engines import Engine
 from harness.core.suite import Role, Split
 from harness.core.training_outcome import Status
 from harness.engine.worker import work
@@ -33,7 +34,7 @@ def test_a_new_persona_is_learned(seed: int, tmp_path: Path) -> None:
     """With the settings of its grid `quick`, at least 80% of a suite's `learn` and 85% of its `retain` cases pass."""
     generated_suites.write(seed, tmp_path / "suite")
     suite, plan = load_suite(tmp_path / "suite"), load_plan(tmp_path / "suite" / "grids" / "quick.yaml")
-    setup = Setup(suite, resolve("pocket"), one_core(), "reference", stack_versions())
+    setup = Setup(suite, resolve("pocket"), one_core(), Engine.REFERENCE, stack_versions())
     store = RunStore(tmp_path / "run")
     store.root.mkdir()
     base, tuned = Sweep(setup, store, Cache(tmp_path / "cache"), Inline(work)).run_trials(plan.trials, Split.MAIN, "")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import harness
+from harness.core.engines import Engine
 from harness.core.job import Event, EventKind, Job
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.model import ModelRef
@@ -74,7 +75,7 @@ def job(tmp_path: Path) -> Path:
     """The file of a job that has no tasks."""
     path = tmp_path / "001.json"
     model = ModelRef("none", "none", "0")
-    write_record(path, Job(model, machine(), Quantization.NONE, "reference", str(tmp_path), (), Decoding(), ()))
+    write_record(path, Job(model, machine(), Quantization.NONE, Engine.REFERENCE, str(tmp_path), (), Decoding(), ()))
     return path
 
 

@@ -25,6 +25,7 @@ from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core import device_profiles
+from harness.core.engines import Engine
 from harness.core.formats import FORMAT
 from harness.core.model import ModelRef
 from harness.core.regression import Baseline, BaselineVariant, Decision, Policy, StoredAnswer
@@ -56,7 +57,7 @@ def arm(folder: Path, name: str) -> Baseline:
     records = load(folder, name)
     asked = replace(plan, seeds=tuple(record.seed for record in records))
     facts = provenance(machine(device_profiles.CPU), [])
-    manifest = RunManifest(FORMAT, suite, asked, ModelRef("pocket", "", "", toy=True), "reference", (), facts, "")
+    manifest = RunManifest(FORMAT, suite, asked, ModelRef("pocket", "", "", toy=True), Engine.REFERENCE, (), facts, "")
     every: list[TrialRecord] = [*load(folder, "base"), *records]
     return baseline_of(assemble(manifest, every, score, ""), name)
 

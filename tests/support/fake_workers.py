@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 
 from harness.core.answers import Answer
+from harness.core.engines import Engine
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.measurement import Phase
 from harness.core.model import ModelRef
@@ -30,7 +31,7 @@ from tests.support.synthetic_runs import suite as made_suite
 
 CASES = (case("one"), case("two", prompt="Two?"), case("kept", split=Split.CONFIRM, prompt="Kept?"))
 SUITE = made_suite(CASES)
-SETUP = Setup(SUITE, ModelRef("none", "none", "0123"), machine(), "reference", {"torch": "2.13.0"})
+SETUP = Setup(SUITE, ModelRef("none", "none", "0123"), machine(), Engine.REFERENCE, {"torch": "2.13.0"})
 
 
 def trial(rate: float, seed: int = 0, quantization: Quantization = Quantization.NF4) -> Trial:
