@@ -162,7 +162,7 @@ def test_the_exit_code_depends_on_the_profile(capsys: pytest.CaptureFixture[str]
 def test_a_cpu_is_not_calibrated(capsys: pytest.CaptureFixture[str]) -> None:
     """On a machine without a GPU, `doctor --calibrate` exits with 2."""
     assert main(["doctor", "--calibrate"]) == 2
-    assert "--calibrate times a GPU" in capsys.readouterr().err
+    assert "--calibrate measures a GPU" in capsys.readouterr().err
 
 
 # --- calibration -------------------------------------------------------------------------------------------------
