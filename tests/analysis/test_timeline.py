@@ -256,8 +256,8 @@ def test_a_worker_keeps_and_asks_each_epoch(tmp_path: Path) -> None:
     early = Snapshot(1, snapshot_id("it", 1), tuple(replace(each, key=f"early {each.key}") for each in asked))
     task = Task("trial", "it", SHORT, 0, True, asked, timeline=(early,))
     job = Job(
-        resolve("pocket"), one_core(), Quantization.NF4, Engine.REFERENCE, str(tmp_path), SUITE.examples[:8], Decoding(8),
-        (task,),
+        resolve("pocket"), one_core(), Quantization.NF4, Engine.REFERENCE, str(tmp_path), SUITE.examples[:8],
+        Decoding(8), (task,),
     )  # fmt: skip
     assert work(job, lambda event: None)
     cache = Cache(tmp_path)
