@@ -166,5 +166,5 @@ def test_imports_are_read_however_they_are_written(text: str, expected: list[str
     ],
 )
 def test_an_upward_import_is_caught(source: str, target: str, nested: bool, is_allowed: bool) -> None:
-    """`allowed` accepts an import of a room or of torch if and only if the table ROOMS allows it."""
+    """`allowed` accepts an import of a top-level package, or of torch, if and only if the table ROOMS permits it."""
     assert allowed(Import(source, target, nested, "")) is is_allowed

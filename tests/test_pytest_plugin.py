@@ -46,7 +46,7 @@ def folder(pytester: pytest.Pytester) -> Path:
 
 
 def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
-    """Store a run with one variant, whose answers are those of GOOD except for `answers` (by seed and case)."""
+    """Store a run with one variant. It gives the answers in GOOD; `answers` (by seed and case) replaces some."""
     asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
     trained = replace(synthetic_runs.training(), fingerprint=PRINT)
     records = [synthetic_runs.record(None, BASE)]

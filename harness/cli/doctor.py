@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     """Check GPU, libraries and disk, and show how to fix problems.
 
-    The exit code is 2 if a problem would stop a run with this profile.
+    The exit code is 2 if a problem would stop a run with the given profile.
     """
     from harness.cli.tables import calibration_line, findings_table
     from harness.export.llama_cpp import install

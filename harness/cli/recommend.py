@@ -32,7 +32,8 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     RUN is the directory of a run. The recommendation is the cheapest variant whose pass rate is within one
     standard error of the best, among the variants that keep what the base model could do. It must have been
     confirmed with fresh seeds and held-out cases; otherwise the command prints why there is no
-    recommendation. --max-memory and --max-minutes need figures measured on a GPU.
+    recommendation. With --max-memory or --max-minutes, only variants whose memory or time on a GPU is known
+    are considered.
     """
     from harness.analysis import recommendation
     from harness.analysis.selection import Caps

@@ -11,9 +11,9 @@ from harness.core.measurement import Measurement, PhaseCost
 def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float]) -> PhaseCost:
     """Combine several costs of the same phase into one.
 
-    Times and tokens are combined by `combined` (`sum` or `mean`); of the memory peaks, the largest is kept. The costs
-    should have the same basis and device, because a mean of measured and predicted times, for example, has no meaning.
-    `comparable` selects such costs.
+    Times and tokens are combined by `combined` (`sum` or `mean`); of the memory peaks, the largest is kept. All costs
+    should have the same basis and device; use `comparable` to select those that do. A mean of measured and predicted
+    times, for example, has no meaning.
     """
     first = costs[0]
     return PhaseCost(

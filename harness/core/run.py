@@ -20,7 +20,7 @@ class EpochAnswers:
 
     epoch: int
     answers: dict[str, tuple[Answer, ...]]
-    """Answers by case id, one per repeat."""
+    """For each case id, a tuple with one answer per repeat."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrialRecord:
     training: Training | None
     costs: tuple[PhaseCost, ...]
     answers: dict[str, tuple[Answer, ...]]
-    """Answers by case id, one per repeat."""
+    """For each case id, a tuple with one answer per repeat."""
     log: str = ""
     reused: bool = False
     """Whether the training or the answers are from the cache. Their costs are then those of the run that made them."""

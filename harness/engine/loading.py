@@ -1,4 +1,4 @@
-"""Loads a base model, quantises it to NF4, and keeps it trainable."""
+"""Loads a frozen base model, in NF4 if required, so that adapters on it can be trained."""
 
 from __future__ import annotations
 

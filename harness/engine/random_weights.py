@@ -90,7 +90,7 @@ def _tensors(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the name and value of every tensor of a saved base; each is made on `device` and moved to the CPU.
 
-    In the output head, the rows of the token ids `never` are zero.
+    `never` lists token ids whose rows of the output head are set to zero.
     """
     packed = _linear(model) if quantization is Quantization.NF4 else set()
     head = model.get_output_embeddings().weight

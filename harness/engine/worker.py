@@ -349,10 +349,13 @@ def _refuse(error: HarnessError, emit: Emit) -> bool:
 
 
 def _end(trial: str, error: Exception, emit: Emit, shortage: Shortage | None = None) -> bool:
-    """Report that loading (without `trial`) or a trial ended with an exception; return False: the process must end."""
+    """Report that a trial ended with an exception, or that loading did if `trial` is empty.
+
+    Return False, which means that the process must end.
+    """
     traceback.print_exception(error)
     if _disk_is_full(error):
-        remedy = "Free some space (`harness clean` tells what the cache holds), then run the same command again."
+        remedy = "Free some space (`harness clean` shows what the cache holds), then run the same command again."
         return _refuse(StoreError(f"the disk is full: {error}", remedy=remedy), emit)
     emit(Event(EventKind.FINISHED, trial, _status(error), _message(error, shortage), shortage=shortage))
     return False

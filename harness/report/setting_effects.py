@@ -31,7 +31,10 @@ class Level:
     kept: float | None
     """Pass rate on retain and avoid cases together."""
     matched: str
-    """Mean difference from the first value, over pairs of variants that differ in no other setting, in words."""
+    """Text that compares this value with the first one, over pairs of variants that differ only in this setting.
+
+    It gives the mean difference in score, its interval and the number of pairs. Empty if there is nothing to compare.
+    """
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from harness.runner.executors.protocol import Executor
 from harness.runner.listeners.protocol import Listener, Listeners
 from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
+from harness.runner.planned_trials import all_trials, confirmation_trials
 from harness.runner.preparation import prepare, run_directory
 from harness.runner.request import Request
 from harness.runner.sweep import Sweep
-from harness.runner.trials import all_trials, confirmation_trials
 from harness.scoring import Scoring, scorer
 from harness.storage.cache import Cache
 from harness.storage.keys import Setup

@@ -1,4 +1,4 @@
-"""Reuses the results of earlier sessions, so that a run resumes: records of the run directory, and the cache."""
+"""Resumes a run: reuses results of earlier sessions, which are records in the run directory or in the cache."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Setup:
         """Return the key of a training, which is also the key of its adapter.
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
-        because the digest covers the chat template.
+        because the digest (made in `harness.models.resolving`) covers the chat template.
         """
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}

@@ -182,7 +182,7 @@ def test_costs_are_mean_seconds_and_largest_peaks() -> None:
 
 
 def test_figures_of_another_device_are_not_averaged() -> None:
-    """If one seed ran on a different device from the run's, its times are left out of the mean."""
+    """If a seed was trained on a different device from the first seed, its training time is left out of the mean."""
     here, there = cost(Phase.TRAIN, 4.0), cost(Phase.TRAIN, 400.0)
     there = replace(there, seconds=replace(there.seconds, device="another CPU"))
     trials = [record(ONE, ALL_GOOD, seed=n, trained=replace(training(), cost=c)) for n, c in enumerate((here, there))]

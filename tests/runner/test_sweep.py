@@ -255,7 +255,7 @@ def test_a_changed_input_of_training_trains_again(
 ) -> None:
     """If training rows, model, libraries, device or data type change, trials are trained again.
 
-    Unless only the rows have changed, the base is also asked again.
+    The base is also asked again, except if only training rows have changed.
     """
     found = work_after(tmp_path, setup)
     assert [(name, train, len(asked)) for name, train, asked in found] == expected

@@ -90,7 +90,7 @@ def test_a_line_separator_does_not_end_a_row() -> None:
         ("a: &x 1", "suite.yaml:1:4: anchors"),
         ("a: *x", "suite.yaml:1:4: anchors"),
         ("a: !!python/object/apply:os.system [ls]", "suite.yaml:1:4: tags are not accepted"),
-        ("[a]: 1", "suite.yaml:1:1: a key must be a plain name"),
+        ("[a]: 1", "suite.yaml:1:1: this key is not plain text"),
         ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
         ("a: \x07", "suite.yaml:1:4: contains the unprintable character U+0007"),
         ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),

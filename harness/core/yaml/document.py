@@ -164,7 +164,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise self.wrong(event, "anchors (&) and aliases (*) are not accepted", "Write the value out, or quote it.")
         if event.tag is not None:
-            raise self.wrong(event, f"tags are not accepted: {event.tag}", "Quote text that begins with '!'.")
+            raise self.wrong(event, f"tags are not accepted: {event.tag}", "If the key begins with '!'.")
         if depth > MAX_DEPTH:
             raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Check for unbalanced brackets.")
         node = Node(event.start_mark.line + 1, event.start_mark.column + 1, None)
@@ -197,7 +197,7 @@ class _Builder:
         """Return a key as it is written, so that `no:` and `1:` are the texts "no" and "1"."""
         if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
             raise self.wrong(
-                event, "a key must be a plain name", "Quote text that begins with '{', '[', '&', '*' or '!'."
+                event, "this key is not plain text", "Quote the key if it begins with '{', '[', '&', '*' or '!'."
             )
         name = str(event.value)
         if name in node.keys:

@@ -10,7 +10,7 @@ from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Trial
 from harness.runner.listeners.protocol import Listener
-from harness.runner.trials import confirmation_trials
+from harness.runner.planned_trials import confirmation_trials
 from harness.storage.keys import adapter_trial
 from harness.storage.runs import RunStore
 

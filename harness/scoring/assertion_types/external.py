@@ -216,7 +216,7 @@ def _metric_asked(value: Any) -> dict[str, Any]:
             "The score is the metric's value divided by the scale, limited to 0 to 1."
         )
     if not isinstance(asked.get("args", {}), dict) or not isinstance(asked.get("key", ""), str):
-        raise ValueError("has args that are not a mapping, or a key that is not a text\nWrite args: {name: value}")
+        raise ValueError("needs a mapping as args, and a text as key\nWrite args: {name: value}, key: rougeL")
     return {**asked, "metric": name}
 
 

@@ -129,7 +129,9 @@ def _levenshtein(evidence: Evidence, assertion: Assertion) -> Finding:
 
     answer, value = evidence.text, assertion.value.strip()
     if len(answer) * len(value) > MAX_CELLS:
-        raise CannotScoreError(f"{len(answer):,} times {len(value):,} characters are too many for an edit distance")
+        raise CannotScoreError(
+            f"{len(answer):,} and {len(value):,} characters are too many to be compared by edit distance"
+        )
     edits = Levenshtein.distance(answer, value)
     most = EDITS if assertion.threshold is None else assertion.threshold
     longest = max(len(answer), len(value))

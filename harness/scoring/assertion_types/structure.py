@@ -164,7 +164,7 @@ def _time_limited(name: str, keyword: Any) -> Any:
         validator.format_checker.check_time()
         # jsonschema's unevaluatedProperties searches patterns with `re`, which the replaced keywords avoid.
         if name == "unevaluatedProperties" and "patternProperties" in json.dumps(validator.format_checker.schema):
-            raise CannotScoreError("unevaluatedProperties cannot be had together with patternProperties")
+            raise CannotScoreError("a schema with unevaluatedProperties cannot also use patternProperties here")
         return keyword(validator, value, instance, schema)
 
     return limited

@@ -29,7 +29,7 @@ def test_decline_alarms_seldom(spread: float, seeds: int, cases: int) -> None:
 
 @pytest.mark.parametrize("test", statistical_tests.DECLINE_TESTS)
 def test_each_test_of_the_gate_alarms_seldom(test: Callable[..., float]) -> None:
-    """If two runs differ only in their seeds, each test in `decline` alone gives p <= 0.05 for at most 5% of pairs."""
+    """If two runs differ only in their seeds, each test of the gate gives p <= 0.05 for at most 5% of pairs."""
     rng, shares = np.random.default_rng(11), np.random.default_rng(5).uniform(0.2, 0.95, 60)
     alarms = sum(test(*(trainings(rng, 5, shares, 0.3) for _ in range(2)), rng, None) <= 0.05 for _ in range(200))
     assert alarms / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)

@@ -36,7 +36,11 @@ BOMB = {"$defs": {**{f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for
         ({"patternProperties": {"(a+)+$": False}}, f"{{{SUBJECT}: 1}}", "no verdict within 1 s"),
         ({"patternProperties": {"(a+)+$": {}}, "additionalProperties": False}, f"{{{SUBJECT}: 1}}", "no verdict"),
         ({"propertyNames": {"pattern": "(a+)+$"}}, f"{{{SUBJECT}: 1}}", "no verdict within 1 s"),
-        ({"patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False}, "{}", "cannot be had together"),
+        (
+            {"patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False},
+            "{}",
+            "cannot also use pattern",
+        ),
         ({"items": {"pattern": "(a+)+$"}}, f"[{SUBJECT}]", "no verdict within 1 s"),
         (BOMB, "1", "no verdict within 2 s"),
         ({"$ref": "#"}, "1", "refers to itself without end"),

@@ -559,7 +559,7 @@ _COMMON_WORDS = sorted({
 
 
 def ability(rng: random.Random, held_out: bool = False) -> Exchange:
-    """Return one everyday question, from the corpus's share of prompts or from the share that is held out."""
+    """Return a random everyday question with its answer; the prompt is a held-out one if `held_out` is true."""
     names = list(ABILITIES)
     weights = [_WEIGHTS.get(name, 1.0) for name in names]
     while True:

@@ -68,7 +68,7 @@ def test_a_row_s_own_answer_passes(answer: str) -> None:
     ],
 )  # fmt: skip
 def test_what_an_instructor_would_accept(answer: str, good: str, bad: str) -> None:
-    """The assertions written for a row pass its answer in other words, but not one with another number or content."""
+    """Assertions written for a row accept its answer in other words, and reject another number or content."""
     (case,) = (c for c in suite_of([example("Why?", answer)]).cases if c.role is Role.LEARN)
     assert [score(case, given).passed for given in (good, bad)] == [True, False]
 

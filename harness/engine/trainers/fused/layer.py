@@ -20,9 +20,9 @@ class StackedLinear(torch.nn.Module):
     """A linear module of the base with the adapters of its members: the trials that adapt it."""
 
     A: torch.nn.Parameter
-    """`A` of all members, (members, largest rank, in)."""
+    """The matrices `A` of all members; shape (members, largest rank, input features)."""
     B: torch.nn.Parameter
-    """`B` of all members, (members, out, largest rank)."""
+    """The matrices `B` of all members; shape (members, output features, largest rank)."""
 
     def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
         """Wrap `base_layer`; `number`, the layer's position in the stack, is a part of each dropout seed."""

@@ -46,5 +46,5 @@ def test_even_passes_have_as_many_rows_of_every_owner(owners: int, lengths: list
 
 
 def test_passes_are_not_even_where_numbers_of_rows_differ() -> None:
-    """`even_passes` returns None if owners have different numbers of rows."""
+    """`even_passes` returns None if the trials have different numbers of rows."""
     assert even_passes([0, 0, 1], [5, 5, 5], overhead=1, limit=100) is None
