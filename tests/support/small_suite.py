@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,13 +60,18 @@ def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100) -> Path:
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Start `harness run small` as a child process."""
+    """Start `harness run small` as a child process that Ctrl-C can end."""
     package = str(Path(harness.__file__).parent.parent)
     command = [sys.executable, "-m", "harness", "run", "small", "--profile", "cpu", "--confirm-seeds", "1", *options]
     return subprocess.Popen(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": package}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_allow_interrupts,
     )  # fmt: skip
+
+
+def _allow_interrupts() -> None:
+    """Restore the handling of SIGINT, which a shell makes the processes ignore that it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(folder: Path, *options: str) -> tuple[int, str, str]:
