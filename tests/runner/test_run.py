@@ -256,15 +256,16 @@ def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
     assert json.loads(out)["statuses"] == {"lr=1e30": ["diverged"]}
 
 
-def test_a_worker_killed_in_the_confirmation_is_reported(tmp_path: Path) -> None:
+def test_a_worker_killed_in_the_confirmation_is_reported(finished: Path, tmp_path: Path) -> None:
     """If a worker is killed during the confirmation, the exit code is 3; the next run completes the confirmation."""
-    small_suite(tmp_path)
-    process = start(tmp_path)
-    log = tmp_path / RUN / "workers" / "002.log"
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    again = ("--confirm-seeds", "2")  # another run, which finds the trials of the grid in the cache
+    process = start(folder, *again)
+    log = folder / f"{RUN}-2" / "workers" / "001.log"
     wait_for(process, log.is_file)
     wait_for(process, psutil.Process(process.pid).children)  # the log is created before the worker starts
     psutil.Process(process.pid).children()[0].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=LIMIT)
     assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
-    assert run(tmp_path)[0] == 0
-    assert harness.load_run(tmp_path / RUN).results.confirmed_samples
+    assert run(folder, *again)[0] == 0
+    assert harness.load_run(folder / f"{RUN}-2").results.confirmed_samples
