@@ -62,6 +62,12 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
     assert {json.loads(line)["variant"] for line in lines} == set(frame.variant)
 
 
+def test_the_best_variant_is_confirmed_by_the_reference_engine(finished: Path) -> None:
+    """In a fused run, the confirmation trains the best variant with the reference engine."""
+    workers = sorted((finished / RUN / "workers").glob("*.json"))
+    assert [json.loads(job.read_text(encoding="utf-8"))["engine"] for job in workers] == ["fused", "reference"]
+
+
 def test_a_new_suite_runs(tmp_path: Path) -> None:
     """A suite from `harness new` can be run unchanged: the model learns the rows and keeps what the base can do."""
     rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
