@@ -193,7 +193,7 @@ def bootstrap_difference(
     variance between seeds is added with Student's quantile, as in `Noise.quantile`.
     """
     _check(before, after)
-    clusters = _clusters(before.shape[1], groups)
+    clusters = cluster_matrix(before.shape[1], groups)
     sizes = clusters.sum(axis=1)
     sums = clusters @ (after.mean(axis=0) - before.mean(axis=0))
     chosen = rng.integers(len(clusters), size=(draws, len(clusters)))
@@ -269,7 +269,7 @@ def noise_of_difference(before: Scores, after: Scores, groups: Sequence[str] | N
 
 def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None) -> Noise:
     """Return the noise of the mean of `means`. `means` has one value per case, averaged over the seeds of each run."""
-    clusters = _clusters(len(means), groups)
+    clusters = cluster_matrix(len(means), groups)
     deviations = clusters @ (means - means.mean())
     number = len(clusters)
     # Few clusters understate their variance by (G-1)/G. Without groups there is no correction, as in Wilson's interval.
@@ -293,7 +293,7 @@ def _seed_noise(scores: Scores) -> tuple[float, int] | None:
     return max(0.0, between - explained), seeds - 1
 
 
-def _clusters(cases: int, groups: Sequence[str] | None) -> Scores:
+def cluster_matrix(cases: int, groups: Sequence[str] | None) -> Scores:
     """Return a matrix `(clusters, cases)` with 1 for each case of a cluster. A case without a group is a cluster."""
     names = [name or f"\0{i}" for i, name in enumerate(groups or [""] * cases)]
     if len(names) != cases:
@@ -316,7 +316,7 @@ def sign_flip(before: Scores, after: Scores, rng: np.random.Generator, groups: S
     both counts).
     """
     _check(before, after)
-    changes = _clusters(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
+    changes = cluster_matrix(before.shape[1], groups) @ (after.mean(axis=0) - before.mean(axis=0))
     changes = changes[np.abs(changes) > 1e-12]
     if not len(changes):
         return 1.0
