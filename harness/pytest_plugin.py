@@ -1,9 +1,10 @@
 """A pytest plugin: with `pytest --harness-run RUN suites/`, every case of a suite is a test of a run's stored answers.
 
 No model is trained or loaded. A case passes if at least half of the tuned model's answers to it pass. There is one
-answer for each seed and repeat, and an answer without a score counts as failed. With `--harness-baseline`, a case fails
-only if it passed under every seed in the baseline and fails under every seed now, and one more test, `gate`, compares
-the run with the baseline as `harness gate` does.
+answer for each seed and repeat, and an answer without a score counts as failed. If the base model fails a `retain` or
+`avoid` case too, its failure is expected (xfail). With `--harness-baseline`, a case fails only if it passed under every
+seed in the baseline and fails under every seed now, and one more test, `gate`, compares the run with the baseline as
+`harness gate` does.
 
 pytest loads this plugin wherever the package is installed. Without `--harness-run`, it collects nothing and imports no
 other module of the package.
@@ -183,6 +184,8 @@ class CaseItem(_Item):
             return
         if run.decision is not None:
             pytest.skip("it fails in the baseline as well, or differs between seeds: see the test `gate`")
+        if _base_fails_too(self.case, run):
+            pytest.xfail("the base model fails it too, so the tuned model has lost nothing")
         raise _FailedError(_failure_text(self.case, run, scored, passed))
 
     def _skip_without_answers(self, run: _Run) -> None:
@@ -230,6 +233,14 @@ def _regression_text(flip: Flip) -> str:
             f"fails:    {plain(flip.reason)}",
         ]
     )
+
+
+def _base_fails_too(case: Case, run: _Run) -> bool:
+    """Return whether a case tests an ability that must be kept, and the base model fails it."""
+    from harness.analysis.losses import GUARDED
+
+    base = run.base.get(case.id, [])
+    return case.role in GUARDED and bool(base) and not base[0].score.passed
 
 
 def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]], passed: int) -> str:

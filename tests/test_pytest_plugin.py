@@ -70,20 +70,23 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
-    """A case passes if its answers pass; void cases and cases held out for the confirmation are skipped."""
+    """A case passes if its answers pass. Cases held out for the confirmation are skipped.
+
+    If the base model fails a `retain` case too, a failure is expected.
+    """
     store(folder, "run", {})
-    found = run(pytester, "--harness-run", "run", "suites", "-v", "-rs")
-    found.assert_outcomes(passed=3, skipped=2)
-    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*is held out for*"])
+    found = run(pytester, "--harness-run", "run", "suites", "-v", "-rsx")
+    found.assert_outcomes(passed=3, skipped=1, xfailed=1)
+    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*is held out for*", "*the base model fails it too*"])
 
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
     """A failing case shows the prompt, the base model's answer, and each failing answer with seeds and assertions."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in (0, 2, 3)})
     found = run(pytester, "--harness-run", "run", "suites")
-    found.assert_outcomes(passed=2, failed=1, skipped=2)
+    found.assert_outcomes(passed=2, failed=1, skipped=1, xfailed=1)
     found.stdout.fnmatch_lines([
-        "default passes under 2 of 5 seeds (learn)", "prompt: How much is it?", "base:   It is free.",
+        "default passes under 2 of 5 seeds (learn)", "prompt: How much is it?", "base:   It is free.  (fails too)",
         "tuned:  It is free.  (seed 0, 2, 3)", "*fails contains*42*", "*fails not-contains*free*",
     ])  # fmt: skip
     assert "Traceback" not in found.stdout.str()
@@ -105,7 +108,7 @@ def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
     """Cases have the same outcomes when xdist distributes them over processes."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})
     found = run(pytester, "--harness-run", "run", "suites", "-n", "2")
-    found.assert_outcomes(passed=2, failed=1, skipped=2)
+    found.assert_outcomes(passed=2, failed=1, skipped=1, xfailed=1)
 
 
 def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
@@ -126,7 +129,7 @@ def test_a_changed_assertion_judges_again(pytester: pytest.Pytester, folder: Pat
     changed = SUITE.replace('value: "42"', "value: forty-two").replace("What is 3 plus 4?", "What is 4 plus 3?")
     (folder / "suites" / "pets" / "suite.yaml").write_text(changed, encoding="utf-8")
     found = run(pytester, "--harness-run", "run", "suites", "-rs")
-    found.assert_outcomes(passed=1, failed=1, skipped=3)
+    found.assert_outcomes(passed=1, failed=1, skipped=2, xfailed=1)
     found.stdout.fnmatch_lines(["*this run has no answers to this prompt*"])
 
 

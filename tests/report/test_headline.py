@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.analysis.recommendation import recommend
-from harness.core.run_results import Choice
+from harness.core.run_results import Choice, Confirmation, Finding
 from harness.core.training_outcome import Status
 from harness.report import render
 from tests.support.parsed_html import parse
@@ -58,7 +58,12 @@ def test_a_missing_confirmation_is_stated() -> None:
 def test_a_refuted_choice_is_not_recommended() -> None:
     """If the confirmation refuted the choice, the report recommends nothing and gives the reasons."""
     made, _ = run_and_page("t4")
-    page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
+    page = parse(
+        render(
+            replace(made, choice=replace(made.choice, confirmation=Confirmation(Finding.REFUTED, ("It forgets.",)))),
+            now="now",
+        )
+    )
     assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
     assert "Not recommended for" in page.id("answer").text
     assert "Recommended for" not in page.id("answer").text
