@@ -22,6 +22,7 @@ from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
+from harness.cli.output import echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
 from harness.cli.recommend import recommend
@@ -82,10 +83,10 @@ def _run(words: tuple[str, ...], program: click.Command) -> int:
     try:
         return program.main(args=list(words), obj=words, prog_name="harness", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        show_error(error)
         return error.exit_code
     except HarnessError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         return 2
     except click.Abort as stopped:
         return _exit_code_of_abort(stopped)
@@ -123,7 +124,7 @@ def _exit_code_of_bug(bug: Exception, words: Sequence[str]) -> int:
         where = f"Its report is in {file.name}."
     except OSError:
         where = report
-    click.echo(f"Error: a bug in harness, {type(bug).__name__}. Finished work is kept.\n{where}", err=True)
+    echo(f"Error: a bug in harness, {type(bug).__name__}. Finished work is kept.\n{where}", err=True)
     return BUG
 
 
@@ -132,9 +133,7 @@ def _exit_code_of_abort(abort: click.Abort) -> int:
     if isinstance(abort.__cause__, EOFError):
         return _exit_code_of_bug(abort.__cause__, sys.argv[1:])
     if isinstance(abort.__context__, EOFError):
-        click.echo(
-            "\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True
-        )
+        echo("\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True)
         return 2
-    click.echo("Interrupted. Finished work is kept; run the same command to continue.", err=True)
+    echo("Interrupted. Finished work is kept; run the same command to continue.", err=True)
     return INTERRUPTED

@@ -1,5 +1,6 @@
 import ast
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,7 +114,8 @@ def test_an_answer_of_git_without_a_repository_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
-def test_a_process_in_native_code_ends_with_its_parent() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_process_in_native_code_ends_with_its_parent(number: signal.Signals) -> None:
     """A process that called `end_with_parent` is killed with its parent, even while native code blocks Python."""
     child = (
         "from harness.core import programs; import re; programs.end_with_parent(); print('hung', flush=True);"
@@ -132,7 +134,7 @@ def test_a_process_in_native_code_ends_with_its_parent() -> None:
     )
     assert started.stdout is not None
     pid = int(started.stdout.readline())
-    started.kill()
+    started.send_signal(number)
     started.communicate()
     assert _gone(pid)
 
