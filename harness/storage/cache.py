@@ -287,7 +287,7 @@ class Commit:
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
-        write_record(self._place(folder / name), made)
+        write_record(self._place(folder / name), made, sealed=True)
 
     def _place(self, final: Path) -> Path:
         return self.folder / final.relative_to(self.cache.root)

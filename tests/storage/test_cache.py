@@ -308,6 +308,16 @@ def test_no_run_begins_while_the_cache_is_cleared(
     assert refused[0] == f"another process is emptying {cache.root}\nWait until it has finished."
 
 
+def test_a_changed_answer_is_made_again(cache: Cache) -> None:
+    """A stored answer that was changed afterwards is not used: its file is deleted, so that it is asked again."""
+    cache.commit_answers("base", PASS)
+    (file,) = (cache.root / "answers" / "base").glob("*.json")
+    text = PASS.answers[0].text
+    file.write_text(file.read_text(encoding="utf-8").replace(f'"{text}"', f'"{text}!"'), encoding="utf-8")
+    assert cache.answers("base") == ()
+    assert not file.exists()
+
+
 # --- a full disk -------------------------------------------------------------------------------------------------
 
 
