@@ -36,7 +36,8 @@ class Evidence:
 def evidence(source: Source, results: Results) -> Evidence:
     """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
-    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
+    # Sampled repeats differ by chance, so the first repeat of both models is compared.
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE and s.repeat == 0}
     cases = {case.id: case for case in results.run.suite.cases}
     table = score_table(own, results.run.suite.reducer)
     counted = [cases[case] for case in table.cells if case not in results.void]

@@ -51,3 +51,13 @@ def test_the_cards_rates_follow_the_suites_reducer(tmp_path: Path) -> None:
     asked = replace(suite([case("a", Role.GENERALISE), case("b", Role.GENERALISE)]), repeats=2, reducer=Reducer.ALL)
     found = run(asked, {"a": ("bad", "bad"), "b": ("bad", "bad")}, {"a": ("good", "bad"), "b": ("good", "good")})
     assert evidence(source(found, tmp_path), found).rates[Role.GENERALISE].value == 0.5
+
+
+def test_the_cards_examples_compare_first_repeats(tmp_path: Path) -> None:
+    """With several repeats, the first answer of the base model stands beside the first answer of the adapter."""
+    asked = replace(suite([case("a"), case("b")]), repeats=2)
+    found = run(
+        asked, {"a": ("bad 1", "bad 2"), "b": ("same", "other")}, {"a": ("good 1", "good 2"), "b": ("same", "x")}
+    )
+    shown = evidence(source(found, tmp_path), found).examples
+    assert [(before, after) for _, before, after in shown] == [("bad 1", "good 1")]
