@@ -155,6 +155,11 @@ class Suite:
     notices: tuple[str, ...] = ()
     """Messages to the user about parts of the suite that were ignored."""
 
+    @property
+    def rows(self) -> tuple[tuple[Message, ...], ...]:
+        """The conversations of the training rows, without their lines in the file."""
+        return tuple(example.messages for example in self.examples)
+
     def of(self, split: Split) -> tuple[Case, ...]:
         """Return the cases of one split."""
         return tuple(case for case in self.cases if case.split is split)
