@@ -217,7 +217,8 @@ class CaseItem(_Item):
         return score(self.case, sample.answer, Scoring(Path(self.suite.folder)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, self.case.line - 1 if self.case.line else None, self.case.id
+        place = self.case.place
+        return self.path.parent / place.file, place.line - 1 if place.line else None, self.case.id
 
 
 def _changed_question(run: _Run, suite: Suite, case: Case) -> str:

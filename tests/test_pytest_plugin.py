@@ -101,6 +101,20 @@ def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
     assert "I am nobody." in (failure.text or "")
 
 
+def test_a_case_of_an_included_file_has_its_place(pytester: pytest.Pytester, folder: Path) -> None:
+    """A test of a case in a file that suite.yaml includes is reported with that file and the case's line there."""
+    suite = folder / "suites" / "pets"
+    text = SUITE.replace("  - {id: sum", "  - file://retain.yaml\n  - {id: sum")
+    (suite / "suite.yaml").write_text(text, encoding="utf-8")
+    (suite / "retain.yaml").write_text("# abilities\n\n" + SUITE.splitlines()[1].replace("name", "more")[2:] + "\n")
+    store(folder, "run", {})
+    run(pytester, "--harness-run", "run", "suites", "--junitxml", "out.xml", "-o", "junit_family=xunit1")
+    tests = ElementTree.parse(folder / "out.xml").iter("testcase")
+    places = {test.get("name"): (test.get("file"), test.get("line")) for test in tests}
+    assert places["more"] == (str(Path("suites/pets/retain.yaml")), "2")
+    assert places["sum"] == (str(Path("suites/pets/suite.yaml")), "4")
+
+
 def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
     """Cases have the same outcomes when xdist distributes them over processes."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})
