@@ -5,7 +5,7 @@ This module only collects differences. `verdict` decides whether they are a regr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -418,7 +418,7 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", PhaseCost.peak)):
         was, now = (tuple(figure(cost) for cost in _finished_costs(row)) for row in (old, new))
-        if was and now:
+        if was or now:  # an adapter that was trained elsewhere has no costs
             timed = figure is _seconds
             resident = not timed and not all(cost.on_gpu for cost in new.costs)
             yield CostChange(what, was, now, _why_not_comparable(before, after, was, now, timed=timed), resident)
@@ -437,8 +437,10 @@ def _seconds(cost: PhaseCost) -> Measurement:
 
 
 def _why_not_comparable(
-    before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
+    before: Baseline, after: Baseline, old: Sequence[Measurement], new: Sequence[Measurement], *, timed: bool
 ) -> str:
+    if not old or not new:
+        return f"the {'later' if old else 'earlier'} run has no finished training with known costs"
     sides = [{source(figure) for figure in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
         sources = [" and ".join(sorted(side)) for side in sides]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.analysis.regression import gate_output, verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.answers import Likelihood
@@ -18,7 +19,7 @@ from harness.core.settings import Settings, Variant
 from harness.core.suite import Decoding, Message, Reducer, Role
 from harness.core.training_outcome import Status
 from tests.support import synthetic_runs
-from tests.support.run_pairs import CASES, NAMED, PRINT, SEEDS, results, run
+from tests.support.run_pairs import CASES, NAMED, POLICY, PRINT, SEEDS, results, run
 
 LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
@@ -223,3 +224,15 @@ def test_seeds_need_not_be_the_same() -> None:
     found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]
+
+
+def test_missing_costs_are_told() -> None:
+    """If the trainings of one run have no costs that can be compared, the costs are listed with the reason."""
+    whole = run()
+    bare = replace(whole, variants=(replace(whole.variants[0], costs=()),))
+    for pair, missing in (((bare, whole), "the earlier run"), ((whole, bare), "the later run")):
+        decision = verdict.decide(compare(*pair), POLICY)
+        told = [words.split(": ", 1)[1] for words in decision.variants[0].unjudged]
+        assert told == [f"not compared: {missing} has no finished training with known costs"] * 2
+        assert "unknown" in gate_output.markdown(decision)
+    assert compare(bare, bare).variants[0].costs == ()
