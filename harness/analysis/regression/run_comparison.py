@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.analysis import statistics
 from harness.analysis.aggregate import void_cases
-from harness.analysis.reducers import reduced, scored
+from harness.analysis.reducers import exemplary, reduced, scored
 from harness.analysis.regression import statistical_tests
 from harness.analysis.regression.baseline import samples
 from harness.analysis.score_table import Pair, ScoreTable, pair, score_table
@@ -387,7 +387,7 @@ def _moved(flip: Flip) -> float:
 def _verdicts(side: _ScoredRun, row: BaselineVariant) -> dict[str, list[Sample]]:
     """Return for each case the samples that have a score, one per seed."""
     found: dict[str, list[Sample]] = {}
-    for sample in scored(reduced(side.samples(row), side.reducer)):
+    for sample in scored(exemplary(side.samples(row), side.reducer)):
         found.setdefault(sample.case, []).append(sample)
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.analysis.aggregate import assemble
 from harness.analysis.regression import gate_output, verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
@@ -20,6 +21,7 @@ from harness.core.suite import Decoding, Message, Reducer, Role
 from harness.core.training_outcome import Status
 from tests.support import synthetic_runs
 from tests.support.run_pairs import CASES, NAMED, POLICY, PRINT, SEEDS, results, run
+from tests.support.synthetic_runs import score
 
 LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
@@ -224,6 +226,21 @@ def test_seeds_need_not_be_the_same() -> None:
     found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]
+
+
+def test_a_lost_case_shows_an_answer_that_fails() -> None:
+    """With the reducer `all`, a case of which one repeat now fails is shown with this repeat's answer."""
+    asked = replace(synthetic_runs.suite(CASES[:1]), repeats=2, reducer=Reducer.ALL)
+    manifest = synthetic_runs.manifest(asked, [NAMED], (0,))
+    base = synthetic_runs.record(None, {"learn 0": ("bad", "bad")})
+    texts = (("good", "good"), ("good", "bad"))
+    both = [
+        baseline_of(assemble(manifest, [base, synthetic_runs.record(NAMED, {"learn 0": given})], score, ""), "run")
+        for given in texts
+    ]
+    (flip,) = compare(*both).variants[0].flips
+    assert (flip.answer_before, flip.answer_after) == ("good", "bad")
+    assert "does not contain" in flip.reason
 
 
 def test_missing_costs_are_told() -> None:
