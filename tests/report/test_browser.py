@@ -15,12 +15,13 @@ import pytest
 from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
+from harness.core.outside_text import visible
 from harness.core.regression import Decision, Policy
 from harness.core.run_results import Choice, Results
 from harness.core.scores import Sample
 from harness.core.training_outcome import Status
 from harness.report import fragment, render, render_comparison
-from harness.report.formatting import anchor, visible
+from harness.report.formatting import anchor
 from tests.support import run_pairs
 from tests.support.synthetic_runs import HOSTILE, machine, results
 

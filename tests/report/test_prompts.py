@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.formatting import anchor, visible
+from harness.core.outside_text import visible
+from harness.report.formatting import anchor
 from tests.support.report_runs import run_and_page
 from tests.support.synthetic_runs import HOSTILE
 
