@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.analysis import reducers
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
@@ -104,9 +105,8 @@ def _broken(results: Results, compared: str) -> str:
 def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[str]:
     name = results.variants[place].name
     for row in rows:
-        given = next(
-            (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
-        )
+        own = (s for s in reducers.scored(results.samples) if (s.variant, s.case) == (name, row.case.id))
+        given = next((s for s in own if not s.score.passed), None)
         said = f", answer {code(given.answer.text)}" if given else ""
         head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
         yield f"{head}: prompt {code(row.case.prompt)}{said}"
