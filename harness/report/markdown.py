@@ -26,8 +26,7 @@ def summary(results: Results) -> str:
     head = headline.headline(results, compared, scores_by_role(results, results.samples))
     run = results.run
     blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
-    if run.model.toy:
-        blocks.append(f"> {formatting.toy_banner(run.model)}")
+    blocks += [f"> {_escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
     blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
     blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
