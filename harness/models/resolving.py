@@ -19,7 +19,7 @@ from harness.core.hashing import digest, file_digest
 from harness.core.model import ModelRef
 from harness.models import hub as hub_module
 from harness.models.hub import Hub, HuggingFace
-from harness.models.token_lengths import chat_template
+from harness.models.tokenizer_files import chat_template
 
 POCKET = Path(__file__).parent / "pocket"
 POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."

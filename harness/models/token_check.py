@@ -1,0 +1,77 @@
+"""Checks a suite against a model's tokenizer before anything trains: every row, every prompt, every token id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.core.conversations import messages_of
+from harness.core.errors import ModelError
+from harness.core.suite import Case, Suite
+from harness.core.turn_tokens import CutRows, TurnTokens
+from harness.models.conversation_tokens import Conversations, Row
+from harness.models.tokenizer_files import read_tokenizer
+
+_RESIZE = (
+    "Give the model as many embeddings as its tokenizer has tokens (model.resize_token_embeddings(len(tokenizer)), "
+    "then save_pretrained), or use the tokenizer that the model was published with."
+)
+_PAD = (
+    "Write another token of the tokenizer as pad_token into tokenizer_config.json of a copy of the model's folder, for "
+    "example its eos_token, since padding is never learned or attended to. Or give the model an embedding for it "
+    "(model.resize_token_embeddings(len(tokenizer)), then save_pretrained)."
+)
+
+
+def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, config: Path) -> TurnTokens | None:
+    """Check rows and prompts as the model will get them, and return how turns end and which rows are cut.
+
+    `tokenizer` and `config` are the folders with the model's tokenizer and its config.json. Returns None if the
+    tokenizer cannot be read without transformers; the worker then checks the same before it trains.
+
+    Raises:
+        ModelError: the template or the tokenizer does not fit the model, or the template reached a limit.
+        SuiteError: a row or a prompt cannot be written as the template and the training need it.
+    """
+    found = read_tokenizer(tokenizer, config)
+    if isinstance(found, str):
+        return None
+    rows = found.conversations.rows(suite.examples)
+    prompts = asked(found.conversations, suite, suite.cases)
+    used = {token for ids in (*(row.input_ids for row in rows), *prompts) for token in ids} | found.conversations.ends
+    check_embeddings(found.embeddings, used, found.pad, found.conversations.vocabulary.text)
+    return replace(found.conversations.turns(), cuts=tuple(cut_rows(rows, size) for size in sorted(set(max_lengths))))
+
+
+def asked(conversations: Conversations, suite: Suite, cases: Sequence[Case]) -> list[list[int]]:
+    """Return the tokens with which the model is asked each case."""
+    return conversations.asked([(called(case.prompt), messages_of(suite, case)) for case in cases])
+
+
+def called(prompt: str) -> str:
+    """Return the name of a case in messages."""
+    return f"the case that asks {prompt[:60]!r}"
+
+
+def cut_rows(rows: Sequence[Row], max_length: int) -> CutRows:
+    """Count the rows that `max_length` cuts."""
+    long = [row for row in rows if len(row.input_ids) > max_length]
+    return CutRows(max_length, len(rows), len(long), sum(row.end > max_length for row in long))
+
+
+def check_embeddings(size: int | None, used: Collection[int], pad: int | None, text: Callable[[int], object]) -> None:
+    """Check that the model has an embedding for every token id that it can get.
+
+    `size` is the number of embeddings; None, if it is not known. `pad` is the id of the padding token. `text` returns
+    the text of a token.
+
+    Raises:
+        ModelError: an id is too large.
+    """
+    largest, what = max(used, default=0), "and the model has embeddings for ids below"
+    if size is not None and largest >= size:
+        message = f"the tokenizer gives the token {text(largest)!r} the id {largest}, {what} {size} only"
+        raise ModelError(message, remedy=_RESIZE)
+    if size is not None and pad is not None and pad >= size:
+        raise ModelError(f"the padding token {text(pad)!r} has the id {pad}, {what} {size} only", remedy=_PAD)
