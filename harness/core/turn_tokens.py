@@ -34,6 +34,8 @@ class TurnTokens:
     end: int
     """Id of the token that closes each turn of the assistant."""
     end_text: str
+    ends: tuple[int, ...]
+    """Ids of all tokens at which generation stops."""
     named: bool
     """Whether the model's configuration or its tokenizer names `end` as an end token."""
     behind: int
@@ -43,8 +45,10 @@ class TurnTokens:
     model is asked with it, too. Empty if there is none."""
     left_out: str = ""
     """The text before each answer that the template writes in prompts only. The model is asked without it."""
-    adjusted: bool = False
-    """Whether the model is asked with other tokens than the template's own prompt."""
+    from_row: bool = False
+    """Whether the model is asked with the text before the answer in a row, not with the template's prompt."""
+    short: bool = False
+    """Whether the whitespace at the end of that text is left out, because the tokenizer joins it with the answer."""
     cuts: tuple[CutRows, ...] = ()
     """One entry for each `max_length` of the grid."""
 
@@ -55,16 +59,16 @@ class TurnTokens:
         In the first version, generation stopped only at the ends that the configuration names, tokens behind the end
         had labels, and every prompt was the template's own.
         """
-        if self.named and not self.behind and not self.adjusted:
+        if self.named and not (self.behind or self.from_row or self.short):
             return ""
-        return digest([self.end, self.named, self.behind, self.opening, self.left_out, self.adjusted])
+        return digest([self.end, self.named, self.behind, self.opening, self.left_out, self.from_row, self.short])
 
     def cut(self, max_length: int) -> CutRows | None:
         """Return the numbers for one `max_length`; None if the grid does not have it."""
         return next((each for each in self.cuts if each.max_length == max_length), None)
 
     @property
-    def notices(self) -> tuple[str, ...]:
+    def deviations(self) -> tuple[str, ...]:
         """Sentences for the user about all that differs from what the configuration and the template's prompts say."""
         found = []
         if not self.named:
@@ -82,9 +86,13 @@ class TurnTokens:
                 f"The chat template writes {_quoted(self.left_out)} into prompts, but not before the answers of "
                 "training rows. The model is asked without it, so that it is asked as it was trained."
             )
-        remedy = "Raise max_length in the grid, or shorten the rows."
-        found += [f"Warning: {cut.words}. {remedy}" for cut in self.cuts if cut.cut]
         return tuple(found)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the user: the deviations, and a warning for each `max_length` that cuts rows."""
+        remedy = "Raise max_length in the grid, or shorten the rows."
+        return (*self.deviations, *(f"Warning: {cut.words}. {remedy}" for cut in self.cuts if cut.cut))
 
 
 def token_key(tokens: TurnTokens | None) -> str:

@@ -121,11 +121,13 @@ class Conversations:
         return TurnTokens(
             end=form.end,
             end_text=self.vocabulary.text(form.end),
+            ends=tuple(sorted(self.ends)),
             named=form.end in self.vocabulary.ends,
             behind=form.behind,
             opening=form.opening,
             left_out=form.left_out,
-            adjusted=form.ask is not _Ask.PROMPT,
+            from_row=form.ask.value[0],
+            short=form.ask.value[1],
         )
 
     @cached_property
@@ -256,7 +258,15 @@ class Conversations:
         """
         return self._asked(prompts, checked=True)
 
+    def asked_text(self, messages: Sequence[Message]) -> str:
+        """Return the text with which the model is asked."""
+        (text,) = self._asked_texts([("the conversation", messages)], checked=True)
+        return text
+
     def _asked(self, prompts: Sequence[tuple[str, Sequence[Message]]], *, checked: bool = False) -> list[list[int]]:
+        return self.vocabulary.encode(self._asked_texts(prompts, checked=checked))
+
+    def _asked_texts(self, prompts: Sequence[tuple[str, Sequence[Message]]], *, checked: bool) -> list[str]:
         how = self._form.ask
         of_row, _ = how.value
         if of_row:
@@ -272,7 +282,7 @@ class Conversations:
             if checked:
                 _check_complete(name, messages, text)
             found.append(_shortened(text, how))
-        return self.vocabulary.encode(found)
+        return found
 
     def _whole(self, named: Sequence[tuple[str, Sequence[Message]]], *, checked: bool) -> list[str]:
         found = []

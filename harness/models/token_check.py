@@ -11,6 +11,8 @@ from harness.core.errors import ModelError
 from harness.core.suite import Case, Suite
 from harness.core.turn_tokens import CutRows, TurnTokens
 from harness.models.conversation_tokens import Conversations, Row
+from harness.models.hub import Hub
+from harness.models.resolving import find_description
 from harness.models.tokenizer_files import read_tokenizer
 
 _RESIZE = (
@@ -24,10 +26,10 @@ _PAD = (
 )
 
 
-def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, config: Path) -> TurnTokens | None:
+def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, config: Path) -> TurnTokens | str:
     """Check rows and prompts as the model will get them, and return how turns end and which rows are cut.
 
-    `tokenizer` and `config` are the folders with the model's tokenizer and its config.json. Returns None if the
+    `tokenizer` and `config` are the folders with the model's tokenizer and its config.json. Returns the reason if the
     tokenizer cannot be read without transformers; the worker then checks the same before it trains.
 
     Raises:
@@ -36,12 +38,24 @@ def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, conf
     """
     found = read_tokenizer(tokenizer, config)
     if isinstance(found, str):
-        return None
+        return found
     rows = found.conversations.rows(suite.examples)
     prompts = asked(found.conversations, suite, suite.cases)
     used = {token for ids in (*(row.input_ids for row in rows), *prompts) for token in ids} | found.conversations.ends
     check_embeddings(found.embeddings, used, found.pad, found.conversations.vocabulary.text)
     return replace(found.conversations.turns(), cuts=tuple(cut_rows(rows, size) for size in sorted(set(max_lengths))))
+
+
+def check_named(suite: Suite, max_lengths: Iterable[int], model: str, *, hub: Hub | None = None) -> TurnTokens | str:
+    """Check a suite as `check_tokens` does, with the model of this name. Weights are not downloaded.
+
+    Returns the reason if the model's description or its tokenizer cannot be read.
+    """
+    try:
+        found = find_description(model, hub=hub)
+    except ModelError as error:
+        return error.message
+    return check_tokens(suite, max_lengths, found.tokenizer, found.config)
 
 
 def asked(conversations: Conversations, suite: Suite, cases: Sequence[Case]) -> list[list[int]]:

@@ -87,7 +87,8 @@ def _engine(requested: Engine, plan: Plan) -> Engine:
 def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | None:
     """Check the rows and prompts with the model's tokenizer, and return how turns end and which rows are cut."""
     lengths = {variant.settings.max_length for variant in plan.variants}
-    return check_tokens(suite, lengths, Path(model.tokenizer or model.path), Path(model.path))
+    found = check_tokens(suite, lengths, Path(model.tokenizer or model.path), Path(model.path))
+    return None if isinstance(found, str) else found
 
 
 def _check_trainable(suite: Suite) -> None:

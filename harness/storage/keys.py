@@ -39,8 +39,8 @@ class Setup:
         """Return the key of a training, which is also the key of its adapter.
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
-        because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of the
-        tokens have labels, where the first version had others.
+        because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of
+        them have labels, where the first version had others.
         """
         rows = [example.messages for example in self.suite.examples]
         inputs = {"loaded": self._asked(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
