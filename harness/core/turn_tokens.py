@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from harness.core.hashing import digest
 from harness.core.wording import plural
@@ -25,6 +26,40 @@ class CutRows:
             return ""
         of = f"max_length {self.max_length} cuts {self.cut:,} of {plural(self.rows, 'training row')}"
         return f"{of}; {self.endless:,} of them lose the end of an answer and do not teach the model to stop"
+
+
+class PartKind(StrEnum):
+    """What happens to the tokens of a part of a conversation."""
+
+    GIVEN = "given"
+    """Tokens of a training row without labels."""
+    TRAINED = "trained"
+    """Tokens with labels: the assistant's."""
+    CUT = "cut"
+    """Tokens behind `max_length`."""
+    ASKED = "asked"
+    """Tokens of a prompt."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive tokens of one kind."""
+
+    kind: PartKind
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """A training row or a case as the model gets it."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(part.ids) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -51,6 +86,8 @@ class TurnTokens:
     """Whether the whitespace at the end of that text is left out, because the tokenizer joins it with the answer."""
     cuts: tuple[CutRows, ...] = ()
     """One entry for each `max_length` of the grid."""
+    views: tuple[View, ...] = ()
+    """The first training row and the first case, as the model gets them."""
 
     @property
     def key(self) -> str:

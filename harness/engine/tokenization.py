@@ -94,6 +94,7 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     return Vocabulary(
         encode=encode,
         text=lambda number: str(tokenizer.convert_ids_to_tokens(number)),
+        decode=lambda ids: str(tokenizer.decode(list(ids))),
         added=frozenset(added),
         ends=frozenset({tokenizer.eos_token_id} - {None}),
     )

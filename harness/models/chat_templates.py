@@ -16,14 +16,14 @@ CHILD = "harness.models.chat_template_process"
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A chat template with the special tokens that it can name, such as `bos_token`.
-
-    `process` replaces the child process that renders; without it, all templates share one.
-    """
+    """A chat template with the special tokens that it can name, such as `bos_token`."""
 
     source: str
     special: Mapping[str, str]
+    owner: str = "the model"
+    """The model or the folder that messages name."""
     process: LimitedProcess | None = None
+    """Replaces the child process that renders. By default, all templates share one."""
 
     def render(self, conversations: Sequence[tuple[Sequence[Message], bool]]) -> list[str | Refused]:
         """Render pairs of (messages, whether to open the assistant's answer after them).
@@ -38,8 +38,9 @@ class ChatTemplate:
         try:
             return (self.process or _shared_process()).work(shared, items)
         except LimitReachedError as reached:
-            remedy = "Correct the template, in chat_template.jinja or tokenizer_config.json of the model's folder."
-            raise ModelError(f"the model's chat template {reached} to render one conversation", remedy=remedy) from None
+            remedy = "Correct it in chat_template.jinja or tokenizer_config.json there, or take another model."
+            what = f"the chat template of {self.owner} {reached} to render one conversation"
+            raise ModelError(what, remedy=remedy) from None
 
 
 @lru_cache(maxsize=1)

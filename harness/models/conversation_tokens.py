@@ -62,6 +62,9 @@ class Vocabulary:
     encode: Callable[[Sequence[str]], list[list[int]]]
     """Return the token ids of each text, without special tokens around them."""
     text: Callable[[int], str]
+    """Return the text of a token."""
+    decode: Callable[[Sequence[int]], str]
+    """Return the text of several tokens, with the special ones."""
     added: frozenset[int]
     """Ids of the tokens that are found in a text before it is divided: the special tokens and others that were added,
     except those of whitespace and the one for unknown text."""

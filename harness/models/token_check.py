@@ -9,12 +9,15 @@ from pathlib import Path
 from harness.core.conversations import messages_of
 from harness.core.errors import ModelError
 from harness.core.suite import Case, Suite
-from harness.core.turn_tokens import CutRows, TurnTokens
+from harness.core.turn_tokens import CutRows, TurnTokens, View
 from harness.models.conversation_tokens import Conversations, Row
 from harness.models.hub import Hub
 from harness.models.resolving import find_description
+from harness.models.token_views import view_case, view_row
 from harness.models.tokenizer_files import read_tokenizer
 
+Text = Callable[[int], str]
+"""Returns the text of a token."""
 _RESIZE = (
     "Give the model as many embeddings as its tokenizer has tokens (model.resize_token_embeddings(len(tokenizer)), "
     "then save_pretrained), or use the tokenizer that the model was published with."
@@ -43,7 +46,15 @@ def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, conf
     prompts = asked(found.conversations, suite, suite.cases)
     used = {token for ids in (*(row.input_ids for row in rows), *prompts) for token in ids} | found.conversations.ends
     check_embeddings(found.embeddings, used, found.pad, found.conversations.vocabulary.text)
-    return replace(found.conversations.turns(), cuts=tuple(cut_rows(rows, size) for size in sorted(set(max_lengths))))
+    sizes = sorted(set(max_lengths))
+    return replace(
+        found.conversations.turns(),
+        cuts=tuple(cut_rows(rows, size) for size in sizes),
+        views=(
+            *(view_row(found, each, row, max(sizes)) for each, row in zip(suite.examples[:1], rows[:1], strict=True)),
+            *(view_case(found, case, ids) for case, ids in zip(suite.cases[:1], prompts[:1], strict=True)),
+        ),
+    )
 
 
 def check_named(suite: Suite, max_lengths: Iterable[int], model: str, *, hub: Hub | None = None) -> TurnTokens | str:
@@ -56,6 +67,29 @@ def check_named(suite: Suite, max_lengths: Iterable[int], model: str, *, hub: Hu
     except ModelError as error:
         return error.message
     return check_tokens(suite, max_lengths, found.tokenizer, found.config)
+
+
+def views_named(suite: Suite, max_lengths: Iterable[int], model: str, most: int) -> tuple[TurnTokens, list[View], Text]:
+    """Check a suite with the model of this name, and show its first `most` rows and cases.
+
+    The last of the results returns the text of a token.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be read here, or does not fit.
+        SuiteError: a row or a prompt cannot be written as the template and the training need it.
+    """
+    described, lengths = find_description(model), sorted(set(max_lengths))
+    turns = check_tokens(suite, lengths, described.tokenizer, described.config)
+    found = read_tokenizer(described.tokenizer)
+    if isinstance(turns, str) or isinstance(found, str):
+        why = turns if isinstance(turns, str) else found
+        remedy = "Save it with tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
+        raise ModelError(f"rows and prompts cannot be shown: {why}", remedy=remedy)
+    rows = found.conversations.rows(suite.examples[:most])
+    prompts = asked(found.conversations, suite, suite.cases[:most])
+    views = [view_row(found, each, row, max(lengths)) for each, row in zip(suite.examples, rows, strict=False)]
+    views += [view_case(found, case, ids) for case, ids in zip(suite.cases, prompts, strict=False)]
+    return turns, views, found.conversations.vocabulary.text
 
 
 def asked(conversations: Conversations, suite: Suite, cases: Sequence[Case]) -> list[list[int]]:

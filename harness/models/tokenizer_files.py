@@ -53,7 +53,9 @@ def read_tokenizer(folder: Path, config: Path | None = None) -> TokenizerFiles |
     ends = {tokenizer.token_to_id(special["eos_token"])} if "eos_token" in special else set()
     vocabulary = _vocabulary(tokenizer, special.get("unk_token"), {*ends, *configured_ends(of_model)} - {None})
     pad = tokenizer.token_to_id(special["pad_token"]) if "pad_token" in special else None
-    return TokenizerFiles(Conversations(ChatTemplate(template, special), vocabulary), pad, _embeddings(of_model))
+    return TokenizerFiles(
+        Conversations(ChatTemplate(template, special, str(folder)), vocabulary), pad, _embeddings(of_model)
+    )
 
 
 def chat_template(folder: Path) -> str | None:
@@ -114,6 +116,7 @@ def _vocabulary(tokenizer: Tokenizer, unknown: str | None, ends: set[Any]) -> Vo
     return Vocabulary(
         encode=lambda texts: [tokenizer.encode(text, add_special_tokens=False).ids for text in texts],
         text=lambda number: tokenizer.id_to_token(number) or str(number),
+        decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
         added=frozenset(added),
         ends=frozenset(ends),
     )

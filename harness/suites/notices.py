@@ -72,8 +72,8 @@ class Notices:
         if self._untrained:
             yield (
                 f"Warning: cases are asked with the system_prompt ({self._untrained}), and no training row has it, so "
-                'models are trained otherwise than they are asked. Add {"role": "system", "content": ...} with the same '
-                "text as the first message of every row, or remove system_prompt."
+                "models are trained otherwise than they are asked. Put it before every row, as the message "
+                '{"role": "system", "content": ...}, or remove system_prompt.'
             )
         if self._code:
             each = (f"{what} ({_times(places)})" for what, places in sorted(self._code.items()))
