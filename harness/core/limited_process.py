@@ -24,8 +24,8 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
 _PACKAGE = str(Path(__file__).resolve().parents[2])
-_SLACK = 5.0
-"""Seconds that the parent waits beyond the limit, because the child ends itself when an item takes too long."""
+_SLACK = 30.0
+"""Seconds that the parent waits beyond the limit, for the start of the child, which itself ends when time is up."""
 _CHUNK = 2_000_000
 """Largest number of characters in one request, unless a single item is larger."""
 _READ = 1 << 16

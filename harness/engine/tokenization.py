@@ -75,9 +75,9 @@ def _cut(row: Row, max_length: int, line: int) -> Row:
 def _template_of(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
     try:
         source = tokenizer.get_chat_template()
-    except ValueError as error:
+    except ValueError:
         remedy = "Use the chat version of the model, or add a chat template to its tokenizer."
-        raise ModelError(f"the tokenizer has no chat template to use: {error}", remedy=remedy) from None
+        raise ModelError("the tokenizer has no chat template", remedy=remedy) from None
     return ChatTemplate(source, {name: str(token) for name, token in tokenizer.special_tokens_map.items()})
 
 

@@ -144,34 +144,43 @@ class Conversations:
         head, found, tail = whole.rpartition(_PROBE)
         if not found:
             return _Form(_Ask.PROMPT, "", "", None, 0, "the chat template leaves out the assistant's messages")
-        ask = self._how_to_ask(plain, head)
+        rows = self.template.render([((*_QUESTION, Message("assistant", text)), False) for text in _PROBES])
+        trained = self.vocabulary.encode([text for text in rows if isinstance(text, str)])
+        ask = self._how_to_ask(plain, head, trained)
         same = head.rstrip() == plain.rstrip()
         shared = _common(plain, head)
-        end, behind, why = self._closing(tail)
+        end, behind, why = self._closing(tail, trained)
         return _Form(ask, "" if same else head[shared:], "" if same else plain[shared:], end, behind, why)
 
-    def _how_to_ask(self, plain: str, head: str) -> _Ask:
+    def _how_to_ask(self, plain: str, head: str, trained: Sequence[list[int]]) -> _Ask:
         """Choose how to render prompts, so that their tokens are a prefix of the tokens of the row with the answer."""
         same = head.rstrip() == plain.rstrip()
         choices = (_Ask.PROMPT, _Ask.SHORT_PROMPT) if same else (_Ask.ROW, _Ask.SHORT_ROW)
-        rows = self.template.render([((*_QUESTION, Message("assistant", text)), False) for text in _PROBES])
-        trained = self.vocabulary.encode([text for text in rows if isinstance(text, str)])
         prompts = self.vocabulary.encode([_shortened(head if how.value[0] else plain, how) for how in choices])
         for how, asked in zip(choices, prompts, strict=True):
             if all(ids[: len(asked)] == asked for ids in trained):
                 return how
         return choices[0]  # each row is checked, too
 
-    def _closing(self, tail: str) -> tuple[int | None, int, str]:
-        """Return the token that closes a turn, the number of tokens behind it, and the reason if there is none."""
+    def _closing(self, tail: str, trained: Sequence[list[int]]) -> tuple[int | None, int, str]:
+        """Return the token that closes a turn, the number of tokens behind it, and the reason if there is none.
+
+        It is the first special token that the template writes behind an answer. Without one, the first word that it
+        writes there may be a token of the vocabulary, if this token stands behind every answer of `trained`.
+        """
         (ids,) = self.vocabulary.encode([tail])
         at = next((at for at, token in enumerate(ids) if token in self.vocabulary.added | self.vocabulary.ends), None)
         if at is not None:
             return ids[at], len(ids) - at - 1, ""
+        words, shared = tail.split(), _common(*(ids[::-1] for ids in trained)) if len(trained) > 1 else 0
+        for behind in range(shared - 1, -1, -1):
+            token = trained[0][-1 - behind]
+            if words and self.vocabulary.decode([token]).strip() == words[0]:
+                return token, behind, ""
         if not tail.strip():
             return None, 0, "the chat template writes no end token behind the assistant's answers"
         what = f"the chat template writes {tail.strip()!r} behind the assistant's answers"
-        return None, 0, f"{what}, which is no special token of the tokenizer"
+        return None, 0, f"{what}, which the tokenizer divides into several tokens"
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
@@ -337,6 +346,7 @@ def _shortened(text: str, how: _Ask) -> str:
     return text.rstrip() if how.value[1] else text
 
 
-def _common(a: Sequence[object], b: Sequence[object]) -> int:
-    """Return the length of the longest common prefix of two sequences."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def _common(*given: Sequence[object]) -> int:
+    """Return the length of the longest common prefix of sequences."""
+    columns = zip(*given, strict=False)
+    return next((at for at, column in enumerate(columns) if len(set(column)) > 1), min(map(len, given)))
