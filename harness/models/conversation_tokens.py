@@ -147,10 +147,10 @@ class Conversations:
         rows = self.template.render([((*_QUESTION, Message("assistant", text)), False) for text in _PROBES])
         trained = self.vocabulary.encode([text for text in rows if isinstance(text, str)])
         ask = self._how_to_ask(plain, head, trained)
-        same = head.rstrip() == plain.rstrip()
         shared = _common(plain, head)
+        opening, left_out = (text if text.strip() else "" for text in (head[shared:], plain[shared:]))
         end, behind, why = self._closing(tail, trained)
-        return _Form(ask, "" if same else head[shared:], "" if same else plain[shared:], end, behind, why)
+        return _Form(ask, opening, left_out, end, behind, why)
 
     def _how_to_ask(self, plain: str, head: str, trained: Sequence[list[int]]) -> _Ask:
         """Choose how to render prompts, so that their tokens are a prefix of the tokens of the row with the answer."""
