@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
+from harness.cli.output import Output
 from harness.core.suite import Suite
 from harness.core.turn_tokens import PartKind, TurnTokens, View
 from harness.core.wording import listed, plural
 from harness.models.token_check import Text as TokenText
-from harness.report.formatting import visible
 
 _STYLES = {PartKind.TRAINED: "bold green", PartKind.CUT: "red", PartKind.GIVEN: "", PartKind.ASKED: ""}
 
@@ -19,9 +18,9 @@ _STYLES = {PartKind.TRAINED: "bold green", PartKind.CUT: "red", PartKind.GIVEN: 
 def print_tokens(suite: Suite, turns: TurnTokens, views: Sequence[View], texts: TokenText, *, ids: bool) -> None:
     """Print how turns end, then the rows and cases; with `ids`, one line per token.
 
-    Texts of suites and models are untrusted: control characters are shown by name.
+    Texts of suites and models are untrusted; `Output` shows their control characters by name.
     """
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = Output()
 
     def say(text: str, style: str = "") -> None:
         console.print(Text(text, style), soft_wrap=True)
@@ -29,14 +28,14 @@ def print_tokens(suite: Suite, turns: TurnTokens, views: Sequence[View], texts: 
     rows, cases = plural(len(suite.examples), "training row"), plural(len(suite.cases), "case")
     say(f"{suite.name}: {rows} and {cases}, all of which were checked.")
     stops = f"generation stops at {plural(len(turns.ends), 'token id').partition(' ')[2]} {listed(turns.ends)}"
-    say(visible(f"Each answer ends with {turns.end_text}, token id {turns.end}; {stops}."))
+    say(f"Each answer ends with {turns.end_text}, token id {turns.end}; {stops}.")
     for sentence in turns.notices:
-        say(visible(sentence))
+        say(sentence)
     for view in views:
         say("")
         trained = sum(len(part.ids) for part in view.parts if part.kind is PartKind.TRAINED)
         of = f", {trained} of them trained" if trained else ""
-        say(visible(f"{view.name}: {plural(view.tokens, 'token')}{of}"))
+        say(f"{view.name}: {plural(view.tokens, 'token')}{of}")
         for line, style in _lines(view, texts, ids=ids):
             say(line, style)
 
@@ -52,4 +51,4 @@ def _lines(view: View, texts: TokenText, *, ids: bool) -> list[tuple[str, str]]:
 
 
 def _on_one_line(text: str) -> str:
-    return visible(text.replace("\n", "\\n").replace("\t", "\\t"))
+    return text.replace("\n", "\\n").replace("\t", "\\t")

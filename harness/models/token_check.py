@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.core.conversations import messages_of
 from harness.core.errors import ModelError
@@ -18,6 +19,7 @@ from harness.models.tokenizer_files import read_tokenizer
 
 Text = Callable[[int], str]
 """Returns the text of a token."""
+_NOT_CONVERTED = "the model's file is converted by its first run"
 _RESIZE = (
     "Give the model as many embeddings as its tokenizer has tokens (model.resize_token_embeddings(len(tokenizer)), "
     "then save_pretrained), or use the tokenizer that the model was published with."
@@ -29,11 +31,14 @@ _PAD = (
 )
 
 
-def check_tokens(suite: Suite, max_lengths: Iterable[int], tokenizer: Path, config: Path) -> TurnTokens | str:
+def check_tokens(
+    suite: Suite, max_lengths: Iterable[int], tokenizer: Path, config: Mapping[str, Any] | None = None
+) -> TurnTokens | str:
     """Check rows and prompts as the model will get them, and return how turns end and which rows are cut.
 
-    `tokenizer` and `config` are the folders with the model's tokenizer and its config.json. Returns the reason if the
-    tokenizer cannot be read without transformers; the worker then checks the same before it trains.
+    `tokenizer` is the folder with the model's tokenizer; `config` is the content of config.json, if it is not that of
+    this folder. Returns the reason if the tokenizer cannot be read without transformers; the worker then checks the
+    same before it trains.
 
     Raises:
         ModelError: the template or the tokenizer does not fit the model, or the template reached a limit.
@@ -66,6 +71,8 @@ def check_named(suite: Suite, max_lengths: Iterable[int], model: str, *, hub: Hu
         found = find_description(model, hub=hub)
     except ModelError as error:
         return error.message
+    if found.tokenizer is None:
+        return _NOT_CONVERTED
     return check_tokens(suite, max_lengths, found.tokenizer, found.config)
 
 
@@ -79,11 +86,13 @@ def views_named(suite: Suite, max_lengths: Iterable[int], model: str, most: int)
         SuiteError: a row or a prompt cannot be written as the template and the training need it.
     """
     described, lengths = find_description(model), sorted(set(max_lengths))
-    turns = check_tokens(suite, lengths, described.tokenizer, described.config)
-    found = read_tokenizer(described.tokenizer)
+    folder = described.tokenizer
+    turns = check_tokens(suite, lengths, folder, described.config) if folder else _NOT_CONVERTED
+    found = read_tokenizer(folder, described.config) if folder else _NOT_CONVERTED
     if isinstance(turns, str) or isinstance(found, str):
         why = turns if isinstance(turns, str) else found
         remedy = "Save it with tokenizer.json: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
+        remedy = remedy if folder else "Run the suite with this model once: its first run converts the file."
         raise ModelError(f"rows and prompts cannot be shown: {why}", remedy=remedy)
     rows = found.conversations.rows(suite.examples[:most])
     prompts = asked(found.conversations, suite, suite.cases[:most])

@@ -31,10 +31,10 @@ class TokenizerFiles:
     """Number of tokens for which the model has embeddings, by its configuration; None if it does not say."""
 
 
-def read_tokenizer(folder: Path, config: Path | None = None) -> TokenizerFiles | str:
+def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> TokenizerFiles | str:
     """Read the tokenizer in a folder, or return the reason why it cannot be read here.
 
-    `config` is the folder with the model's configuration, if it is another one.
+    `config` is the content of the model's config.json, if it is not that of the folder.
     """
     from tokenizers import Tokenizer
 
@@ -49,13 +49,11 @@ def read_tokenizer(folder: Path, config: Path | None = None) -> TokenizerFiles |
         _add_missing(tokenizer, folder, special)
     except Exception as error:  # noqa: BLE001 - `tokenizers` raises plain exceptions; training will report it
         return f"the model's tokenizer cannot be read ({error})"
-    of_model = config or folder
     ends = {tokenizer.token_to_id(special["eos_token"])} if "eos_token" in special else set()
-    vocabulary = _vocabulary(tokenizer, special.get("unk_token"), {*ends, *configured_ends(of_model)} - {None})
+    vocabulary = _vocabulary(tokenizer, special.get("unk_token"), {*ends, *configured_ends(folder, config)} - {None})
     pad = tokenizer.token_to_id(special["pad_token"]) if "pad_token" in special else None
-    return TokenizerFiles(
-        Conversations(ChatTemplate(template, special, str(folder)), vocabulary), pad, _embeddings(of_model)
-    )
+    conversations = Conversations(ChatTemplate(template, special, str(folder)), vocabulary)
+    return TokenizerFiles(conversations, pad, _embeddings(_json(folder / "config.json") if config is None else config))
 
 
 def chat_template(folder: Path) -> str | None:
@@ -79,17 +77,21 @@ def special_tokens(folder: Path) -> dict[str, str]:
     return {name: text for name, text in plain.items() if isinstance(text, str)}
 
 
-def configured_ends(folder: Path) -> set[int]:
-    """Return the ids of the end tokens in generation_config.json, or if it has none, in config.json."""
-    config = _json(folder / "config.json")
+def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> set[int]:
+    """Return the ids of the end tokens in generation_config.json, or if it has none, in config.json.
+
+    If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
+    """
+    own = _json(folder / "config.json")
+    config = own if config is None else config
     text = config.get("text_config")
     of_text = text.get("eos_token_id") if isinstance(text, dict) else None
-    given = _json(folder / "generation_config.json").get("eos_token_id", config.get("eos_token_id", of_text))
+    generation = _json(folder / "generation_config.json") if config == own else {}
+    given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
     return {token for token in (given if isinstance(given, list) else [given]) if isinstance(token, int)}
 
 
-def _embeddings(folder: Path) -> int | None:
-    config = _json(folder / "config.json")
+def _embeddings(config: Mapping[str, Any]) -> int | None:
     text = config.get("text_config")
     size = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
     return size if isinstance(size, int) else None

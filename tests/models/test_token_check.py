@@ -34,7 +34,7 @@ def model(folder: Path, template: str = "", **settings: Any) -> Path:
 
 
 def checked(folder: Path, *lengths: int) -> TurnTokens:
-    found = check_tokens(SUITE, lengths or (512,), folder, folder)
+    found = check_tokens(SUITE, lengths or (512,), folder)
     assert not isinstance(found, str)
     return found
 
@@ -53,10 +53,10 @@ def test_a_row_that_loses_only_what_is_behind_its_end_is_cut_but_not_endless(tmp
     )
     folder = model(tmp_path / "model", template)
     suite = replace(SUITE, examples=SUITE.examples[:1])
-    whole = check_tokens(suite, [512], folder, folder)
+    whole = check_tokens(suite, [512], folder)
     assert not isinstance(whole, str)
     length = whole.views[0].tokens
-    found = check_tokens(suite, [length - 1, length - 2], folder, folder)
+    found = check_tokens(suite, [length - 1, length - 2], folder)
     assert not isinstance(found, str)
     assert [(cut.cut, cut.endless) for cut in found.cuts] == [(1, 1), (1, 0)]
 
@@ -94,14 +94,14 @@ def test_a_prompt_that_the_template_refuses_is_named(tmp_path: Path) -> None:
     folder = model(tmp_path / "model", odd)
     suite = replace(SUITE, cases=(replace(SUITE.cases[0], messages=(Message("user", "Odd?"),)),))
     with pytest.raises(SuiteError, match=r"the case that asks 'Odd\?' cannot be written .*: too odd"):
-        check_tokens(suite, [512], folder, folder)
+        check_tokens(suite, [512], folder)
 
 
 def test_without_a_readable_tokenizer_there_is_a_reason(tmp_path: Path) -> None:
     """If the folder has no tokenizer.json, nothing is checked here, and the reason is returned."""
     folder = model(tmp_path / "model")
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    assert check_tokens(SUITE, [512], folder, folder) == "the model's folder holds no tokenizer.json"
+    assert check_tokens(SUITE, [512], folder) == "the model's folder holds no tokenizer.json"
     with pytest.raises(ModelError, match=r"cannot be shown: .*no tokenizer.json"):
         views_named(SUITE, [512], str(folder), 1)
 
@@ -126,6 +126,6 @@ def test_many_rows_are_checked() -> None:
     rows = tuple(
         Example((Message("user", f"How much is {n}?"), Message("assistant", f"It is {n}.")), n) for n in range(3000)
     )
-    found = check_tokens(replace(SUITE, examples=rows), [512], POCKET, POCKET)
+    found = check_tokens(replace(SUITE, examples=rows), [512], POCKET)
     assert not isinstance(found, str)
     assert found.cuts[0].rows == 3000
