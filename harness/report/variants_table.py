@@ -49,6 +49,7 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
         *_roles(results, scores),
         *_against_the_base(results),
         *_settings(results),
+        *_rows_cut(results),
         *_costs(results),
     ]
 
@@ -84,6 +85,23 @@ def _settings(results: Results) -> list[_Pair]:
         (Column(AXES[name].title, f"Setting {name}", "Settings that differ"), partial(_setting, name))
         for name in differing(results)
     ]
+
+
+def _rows_cut(results: Results) -> list[_Pair]:
+    """Return the column of cut training rows; none if no variant's `max_length` cuts rows, or if it is not known."""
+    tokens = results.run.tokens
+    if tokens is None or not any(cut.cut for cut in tokens.cuts):
+        return []
+
+    def cell(outcome: Outcome) -> Cell:
+        found = tokens.cut(outcome.settings.max_length) if outcome.settings else None
+        if found is None:
+            return NOTHING
+        return Cell(
+            f"{found.cut} of {found.rows}", found.cut, f"{found.endless} without their end" if found.cut else ""
+        )
+
+    return [(Column("Rows cut", "Training rows that max_length cuts", "Training rows"), cell)]
 
 
 def _costs(results: Results) -> list[_Pair]:
