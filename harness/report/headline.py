@@ -9,7 +9,7 @@ from math import sqrt
 from harness.analysis import reducers
 from harness.analysis.recommendation import TOY, recommend
 from harness.core import wording
-from harness.core.claims import claim, gpu_of
+from harness.core.claims import cost_claim, gpu_of
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
 from harness.core.names import BASE
@@ -222,9 +222,10 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
     if train is None:
         return ""
     what = "reserved on the GPU" if train.on_gpu else "of main memory, including Python and libraries"
-    source = claim(train.seconds, machine)
-    source += f", {train.note}" if train.note else ""
-    sentence = f"Training took {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {source}."
+    verb = "Training it alone takes about" if train.probes else "Training took"
+    sentence = (
+        f"{verb} {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {cost_claim(train, machine)}."
+    )
     if machine.kind is not DeviceKind.CPU:
         return sentence
     fits = f"this run cannot tell whether it fits {gpu_of(machine)}"
