@@ -72,17 +72,24 @@ def test_the_peak_of_a_batch_is_named_as_the_batchs() -> None:
 
 
 def test_only_cuda_figures_are_compared_with_the_notebook() -> None:
-    """The memory of a run is compared with that of the workshop's notebook only if the run was on a CUDA GPU.
-
-    If the run is of the toy model, the report does not mention the notebook.
-    """
-    assert cost_tables.notebook(sample_run()) == ()
+    """The memory of a run is compared with that of the workshop's notebook only if the run was on a CUDA GPU."""
     beside = " ".join(cost_tables.notebook(sample_run("cuda")))
     assert "13.8 of 15.0 GB" in beside
     assert "published" in beside
     assert "measured on Tesla T4" in beside
     cpu = replace(sample_run("cuda"), run=replace(sample_run("cuda").run, provenance=sample_run().run.provenance))
     assert "cannot be compared with it" in " ".join(cost_tables.notebook(cpu))
+
+
+def test_only_the_notebooks_model_is_compared_with_it() -> None:
+    """The figure of the workshop's notebook, which is of a 7B model, does not stand beside a run of another model."""
+    assert cost_tables.notebook(sample_run()) == ()
+    large = sample_run("cuda")
+    small = replace(large, run=replace(large.run, model=replace(large.run.model, name="SmolLM2-135M-Instruct")))
+    assert cost_tables.notebook(large)
+    assert cost_tables.notebook(small) == ()
+    shape = replace(large, run=replace(large.run, model=replace(large.run.model, name="shape:llama-2-7b")))
+    assert cost_tables.notebook(shape)
 
 
 def test_the_peak_of_a_run_includes_shared_passes() -> None:
