@@ -106,7 +106,7 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         refuted=refuted,
         missing=tuple(m for m in advice.missing if best and m not in (*refuted, TOY)),
         tuned=shown.name if shown else "",
-        confirmation=_confirmation(results) if best else _without_best(compared),
+        confirmation=_confirmation(results) if best else _without_best(results, compared),
         roles=_roles(results, shown, scores),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
@@ -122,7 +122,10 @@ def chosen(results: Results) -> Outcome | None:
 
 
 def highest_pass_rate(results: Results) -> str:
-    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers."""
+    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers.
+
+    Of several with the same rate, it is the first in the grid. `_without_best` says so on the page.
+    """
     scored = [v for v in results.variants if v.rates]
     objective = results.choice.objective
     best = max(scored, key=lambda v: _value(v.rates.get(objective)), default=None)
@@ -146,8 +149,22 @@ def _title(results: Results, best: Outcome | None, advice: Recommendation) -> st
     return advice.headline.removesuffix(f": {best.name}.")
 
 
-def _without_best(compared: str) -> str:
-    return f"No variant was chosen. Tuned: {compared}, which has the highest pass rate." if compared else ""
+def _without_best(results: Results, compared: str) -> str:
+    """Say which variant is shown although none was chosen, and by what right: not by a rate that others share."""
+    if not compared:
+        return ""
+    objective = results.choice.objective
+    rates = {v.name: v.rates[objective] for v in results.variants if objective in v.rates and v.rates[objective].total}
+    highest = max((_value(rate) for rate in rates.values()), default=0.0)
+    sharing = [name for name, rate in rates.items() if _value(rate) == highest]
+    words = f"which has the highest pass rate on {objective} cases"
+    if not rates:
+        words = f"the first with answers, since no {objective} case counts"
+    elif not highest:
+        words = f"the first with answers, since no variant passes any {objective} case"
+    elif len(sharing) > 1:
+        words = f"the first of {len(sharing)} variants that share the highest pass rate on {objective} cases"
+    return f"No variant was chosen. Tuned: {compared}, {words}."
 
 
 def _differs(best: Outcome) -> str:

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 from harness.analysis.recommendation import recommend
 from harness.core.run_results import Choice
+from harness.core.scores import Rate
 from harness.core.training_outcome import Status
 from harness.report import render
+from harness.report.headline import headline, highest_pass_rate
+from harness.report.pass_rates import scores_by_role
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page
 
@@ -72,6 +75,26 @@ def test_an_unfinished_run_is_provisional() -> None:
     variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
     page = parse(render(replace(made, variants=variants), now="now"))
     assert "2 of 18 trials without a result" in page.all(class_="waiting")[0].text
+
+
+def test_a_shown_variant_is_not_called_the_best_by_a_shared_rate() -> None:
+    """Without a choice, the caption of the pass rates calls a variant the highest only if no other has its rate."""
+    made, _ = run_and_page()
+    objective = made.choice.objective
+    nothing = replace(made, choice=replace(made.choice, variant=None), confirmed=None, confirmed_base=None)
+
+    def caption(*passed: int, total: int = 9) -> str:
+        some = zip(made.variants, passed, strict=False)
+        found = [replace(v, rates=v.rates | {objective: Rate(count, total)}) for v, count in some]
+        shown = replace(nothing, variants=tuple(found))
+        return headline(shown, highest_pass_rate(shown), scores_by_role(shown, shown.samples)).confirmation
+
+    assert caption(2, 7, 3).endswith(
+        f"Tuned: {made.variants[1].name}, which has the highest pass rate on generalise cases."
+    )
+    assert caption(2, 7, 7).endswith("the first of 2 variants that share the highest pass rate on generalise cases.")
+    assert caption(0, 0, 0).endswith("the first with answers, since no variant passes any generalise case.")
+    assert caption(0, 0, 0, total=0).endswith("the first with answers, since no generalise case counts.")
 
 
 def test_no_choice_says_why() -> None:
