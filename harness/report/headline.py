@@ -21,7 +21,7 @@ from harness.core.settings import AXES
 from harness.core.suite import Case, Role, Split
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.report import formatting
+from harness.report import clusters, formatting, truncation
 from harness.report.pass_rates import ScoresByRole, Span, scores_by_role
 
 
@@ -72,6 +72,10 @@ class Headline:
     confirmed: bool
     """Whether there are pass rates of a confirmation."""
     cost: str
+    cut: tuple[str, ...]
+    """For each role with many of them: how many answers were cut at the limit of new tokens."""
+    clustered: str
+    """How the cases that share a group count in the intervals; empty without groups."""
     epochs: str
     """How many epochs were enough, in a run with `--timeline`; else empty."""
     power: str
@@ -110,6 +114,8 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         roles=_roles(results, shown, scores),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        cut=truncation.sentences(results, shown.name if shown else ""),
+        clustered=clusters.clustered(results.run.suite),
         epochs=_epochs(results),
         power=_power(shown.changes.get(results.choice.objective) if shown else None),
         settings=advice.script,

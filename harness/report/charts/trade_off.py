@@ -29,6 +29,7 @@ from harness.report.charts.drawing import (  # fmt: skip
     data,
     svg,
 )
+from harness.report.clusters import clustered
 from harness.report.formatting import ABSENT, counts, parameters, percent, status, visible  # fmt: skip
 from harness.report.pass_rates import ScoresByRole, Span
 
@@ -187,12 +188,13 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
     unplaced = [p.name for p in points if p.cost is None]
     base = results.base.rates.get(objective)
     height = base.value if base else None
+    grouped = ", clustered by group" if clustered(results.run.suite) else ""
     return Chart(
         id=axis.id,
         title=f"Pass rate on {objective} cases against {axis.against}",
         description=(
-            f"One mark per variant, with its 95% interval. Higher is better; further left is cheaper. The dashed line "
-            f"is the base model ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
+            f"One mark per variant, with its 95% interval{grouped}. Higher is better; further left is cheaper. "
+            f"The dashed line is the base model ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
             f"{_probe_words(points)}{axis.note}"
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
