@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.studies import recomputed_costs, recomputed_sentences
-from tests.studies.recomputed_figures import BASE, GUARDED, ROLES, Data, Rate, Run, change_interval, rate_interval, read
+from tests.studies import recomputed_charts, recomputed_costs, recomputed_sentences
+from tests.studies.recomputed_figures import BASE, ROLES, Array, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
 ABSENT = "–"
@@ -132,7 +132,9 @@ class Page:
                 smalls = [text(each) for each in cell.all("small")]
                 self.checks.equal("headline", what, text(cell.all("b")[0]), rate.percent)
                 self.checks.equal("headline", what, smalls[0], f"{rate.passed}/{rate.total}")
-                self.checks.equal("headline", f"interval of {what}", "".join(smalls[1:]), self.span(name or "", role, split))
+                self.checks.equal(
+                    "headline", f"interval of {what}", "".join(smalls[1:]), self.span(name or "", role, split)
+                )
         asked = [role for role in ROLES if self.run.cases_of("main", (role,))]
         self.checks.equal("headline", "roles", " ".join(shown_roles), " ".join(asked))
 
@@ -210,7 +212,11 @@ class Page:
                 for other, cell in zip(known, row[1:], strict=True):
                     if own == other:
                         continue
-                    shown = (text(cell), next(iter((cell.attributes["class"] or "").split()[1:])), cell.attributes["title"])
+                    shown = (
+                        text(cell),
+                        next(iter((cell.attributes["class"] or "").split()[1:])),
+                        cell.attributes["title"],
+                    )
                     expected = self._gap(scored[other], scored[own])
                     unclear += expected[1] == "unclear"
                     for a, b in zip(shown, expected, strict=True):
@@ -219,13 +225,13 @@ class Page:
             words, caption = f"Of {plural(pairs, 'pair')}, {unclear // 2} (in grey)", text(table.all("caption")[0])
             self.checks.equal(section, "unclear pairs", words if words in caption else caption, words)
 
-    def _gap(self, before: tuple[list[str], object], after: tuple[list[str], object]) -> tuple[str, str, str]:
+    def _gap(self, before: tuple[list[str], Array], after: tuple[list[str], Array]) -> tuple[str, str, str]:
         (old_cases, old), (new_cases, new) = before, after
         common = [case for case in old_cases if case in new_cases]
         if not common:
             return ABSENT, "unclear", "no case in common"
         places = [[cases.index(case) for case in common] for cases in (old_cases, new_cases)]
-        moved, low, high = change_interval(old[:, places[0]], new[:, places[1]], self.run.groups(common))  # type: ignore[index]
+        moved, low, high = change_interval(old[:, places[0]], new[:, places[1]], self.run.groups(common))
         verdict = "better" if low > 0 else "worse" if high < 0 else "unclear"
         return f"{100 * moved + 0.0:+.0f}", verdict, f"{100 * low:+.0f} to {100 * high:+.0f} points"
 
@@ -307,7 +313,9 @@ class Page:
                 if len(repeats) > 1:
                     passed = sum(one["passed"] for one in repeats)
                     words = f"{passed} of {len(repeats)} repeats passed"
-                    self.checks.equal("prompts", f"repeats of {case} by {key}", words if words in given.text else "", words)
+                    self.checks.equal(
+                        "prompts", f"repeats of {case} by {key}", words if words in given.text else "", words
+                    )
         asked = {f"{n}.{seed}" for n, name in numbers.items() for seed in self.run.answers(name, split).get(case, {})}
         self.checks.equal("prompts", f"who answered {case}", " ".join(sorted(seen)), " ".join(sorted(asked)))
 
@@ -338,6 +346,7 @@ def check(folder: Path) -> Checks:
     for step in steps:
         step()
     recomputed_sentences.check(page)
+    recomputed_charts.check(page)
     recomputed_costs.check(page)
     return checks
 

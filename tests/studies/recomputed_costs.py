@@ -168,7 +168,9 @@ def _by_variant(page: Page) -> None:
     labels = [
         f"{outcome['name']}, confirmation" if outcome is chosen else outcome["name"] for outcome in outcomes(page.run)
     ]
-    wanted = [(label, own, cost) for label, own in zip(labels, outcomes(page.run), strict=True) for cost in own["costs"]]
+    wanted = [
+        (label, own, cost) for label, own in zip(labels, outcomes(page.run), strict=True) for cost in own["costs"]
+    ]
     body = rows(table)
     page.checks.equal("cost", "rows by variant and phase", str(len(body)), str(len(wanted)))
     for row, (label, outcome, cost) in zip(body, wanted, strict=False):

@@ -1,3 +1,9 @@
 from __future__ import annotations
-def loss_cell(run, name, head): return None
-def check(page): pass
+
+
+def loss_cell(run, name, head):
+    return None
+
+
+def check(page):
+    pass
