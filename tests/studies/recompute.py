@@ -2,10 +2,10 @@
 
     python -m tests.studies.recompute RUN [RUN ...]
 
-RUN is the folder of a run (or of the sample, with compressed files). The script reads results.json, samples.jsonl and
-report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and losses
-from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it has no rule
-for, and the number of figures that were checked. Exits with 1 if there is any difference.
+RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
+and report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and
+losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
+has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference.
 
 Three kinds of figures cannot be computed from the answers of a run: pass rates after single epochs, times and memory.
 They are compared with results.json.
@@ -97,10 +97,10 @@ class Page:
     def header(self) -> None:
         """Check the numbers of variants, seeds and cases at the top."""
         run, shown = self.run, text(self.html.all("p", class_="facts")[0])
-        held_out = len(run.cases_of("confirm"))
+        held_out = plural(len(run.cases_of("confirm")), "held-out case")
         parts = [
             plural(len(run.variants), "variant"), plural(len(run.results["run"]["plan"]["seeds"]), "seed"),
-            plural(len(run.cases_of("main")), "case") + (f" and {plural(held_out, 'held-out case')}" if held_out else ""),
+            plural(len(run.cases_of("main")), "case"), *([held_out] if run.cases_of("confirm") else []),
         ]  # fmt: skip
         for part in parts:
             self.checks.equal("header", part, part if part in shown else shown, part)

@@ -1,7 +1,7 @@
 """Compute the figures of a run again, from results.json and samples.jsonl, without the package `harness`.
 
-`tests.studies.recompute` compares them with the figures on the run's page. Pass rates, counts and intervals come from the
-answers in samples.jsonl. results.json gives what the answers cannot: the suite's cases, the trainings and their costs.
+`tests.studies.recompute` compares them with the figures on the run's page. Pass rates, counts and intervals come from
+the answers in samples.jsonl. The suite's cases, the trainings and their costs come from results.json.
 """
 
 from __future__ import annotations
@@ -305,8 +305,8 @@ def net_loss(base: Array, own: Array, groups: Sequence[str], level: float, seeds
     """Return the net loss 1 - V / B with one-sided bounds, by searching for the ratios V / B that are not ruled out.
 
     A ratio r is not ruled out if the residual r B - V is within its standard error (Fieller), or within that of a
-    variant that breaks (or fixes) no more than the ratio needs (the floor). `seeds` is the variance of V from the choice
-    of seeds, and its degrees of freedom.
+    variant that breaks (or fixes) no more than the ratio needs (the floor). `seeds` has the variance of V from the
+    choice of seeds, and its degrees of freedom.
     """
     x, y = base.mean(0), own.mean(0)
     b, v, cases = float(x.mean()), float(y.mean()), len(x)
