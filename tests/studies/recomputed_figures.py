@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -301,24 +302,31 @@ class Loss:
     upper: float | None
 
 
-def net_loss(base: Array, own: Array, groups: Sequence[str], level: float, seeds: tuple[float, int]) -> Loss:
+def mean_group(groups: Sequence[str]) -> float:
+    """Return the mean size of the group of a case."""
+    return float((sums_by_group(np.ones(len(groups)), groups) ** 2).sum()) / len(groups)
+
+
+def net_loss(
+    base: Array, own: Array, groups: Sequence[str], level: float, seeds: tuple[float, int], times: float = 1.0
+) -> Loss:
     """Return the net loss 1 - V / B with one-sided bounds, by searching for the ratios V / B that are not ruled out.
 
     A ratio r is not ruled out if the residual r B - V is within its standard error (Fieller), or within that of a
     variant that breaks (or fixes) no more than the ratio needs (the floor). `seeds` has the variance of V from the
-    choice of seeds, and its degrees of freedom.
+    choice of seeds, and its degrees of freedom. The bounds are those of `times` as many cases like these.
     """
     x, y = base.mean(0), own.mean(0)
-    b, v, cases = float(x.mean()), float(y.mean()), len(x)
+    b, v, cases = float(x.mean()), float(y.mean()), len(x) * times
     if b <= 0:
         return Loss(None, None, None)
     sums = np.array([sums_by_group(x - b, groups), sums_by_group(y - v, groups)])
-    clusters = sums.shape[1]
+    found = sums.shape[1]
+    clusters = int(found * times)
     if clusters < 2:
         return Loss(100 * (1 - v / b), None, 100.0)
-    spread = clusters / (clusters - 1) / cases**2 * sums @ sums.T
-    sizes = sums_by_group(np.ones(cases), groups)
-    effect = max(1.2, 1 + 0.25 * (float((sizes**2).sum()) / cases - 1))
+    spread = found / max(1, found - 1) / len(x) ** 2 / times * sums @ sums.T
+    effect = max(1.2, 1 + 0.25 * (mean_group(groups) - 1))
     of_cases = stats.t.ppf(level, clusters - 1) ** 2
     of_seeds = (stats.t.ppf(level, seeds[1]) if seeds[1] else stats.norm.ppf(level)) ** 2 * max(0.0, seeds[0])
 
@@ -342,3 +350,40 @@ def net_loss(base: Array, own: Array, groups: Sequence[str], level: float, seeds
     # Beyond this ratio, the square of the residual exceeds every variance.
     highest = 2 + 2 * v / b + 2 * (of_cases * (effect * b / cases + abs(spread[0, 1])) + b * v) / square + of_seeds / b
     return Loss(100 * (1 - v / b), 100 * (1 - end(highest)), upper)
+
+
+def least_passes(groups: Sequence[str], margin: float) -> int:
+    """Return how many cases the base must pass before a variant that breaks none is shown to lose less than a share."""
+    effect = max(1.2, 1 + 0.25 * (mean_group(groups) - 1))
+    return math.ceil(effect * stats.norm.ppf(0.95) ** 2 * (1 - margin) / margin)
+
+
+def cases_needed(
+    base: Array, own: Array, groups: Sequence[str], level: float, seeds: tuple[float, int], margin: float
+) -> int | None:
+    """Return how many cases like these would show this loss to be below the margin (in points); None if none would."""
+
+    def shown(cases: int) -> bool:
+        upper = net_loss(base, own, groups, level, seeds, cases / base.shape[1]).upper
+        return upper is not None and upper < margin
+
+    if base.mean() <= 0 or 100 * (1 - own.mean() / base.mean()) >= margin or not shown(100_000):
+        return None
+    low, high = 0, 100_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
+
+
+def chance_shown(base: float, margin: float, cases: float, seeds: int, effect: float) -> float:
+    """Return the probability that a variant without a loss is shown to lose less than the share `margin`.
+
+    Pass probabilities of cases follow a beta distribution with the concentration 4. The base answers once, the variant
+    once a seed; the residual of a case is (1 - margin) X - Y.
+    """
+    between = base * (1 - base) / 5
+    within = base * (1 - base) - between
+    residual = (1 - margin) ** 2 * (between + within) + between + within / seeds - 2 * (1 - margin) * between
+    residual = max(residual, 1.2 / effect * margin * (1 - margin) * base)
+    return float(stats.norm.cdf(margin * base / math.sqrt(effect * residual / cases) - stats.norm.ppf(0.95)))
