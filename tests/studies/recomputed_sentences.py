@@ -416,7 +416,7 @@ class Sentence:
             texts = [f"{100 * share:.0f}%" for share in spread]
             self.equal("cut answers of others", str([(end or "").split(" ")[0] for end in ends]), str(texts))
             known = {f"{rate.percent} ({rate.counts})" for rate in rates}
-            self.equal("cut answers of others", str({end for end in ends} <= known), "True")
+            self.equal("cut answers of others", str(set(ends) <= known), "True")
 
     def _cut(self, name: str, role: str, split: str) -> str:
         rate = self.run.cut(name, (role,), split)
@@ -467,19 +467,22 @@ class Sentence:
         self.equal("answers without a score", found[1], str(len(own)))
 
 
-def _listed(found: re.Match[str]) -> str:
-    """The end of a list of names: `and 3 more`."""
-    return ""
-
-
+SHARE = r"(\d+% \(\d+ of \d+\))"
+COUNTS = (
+    rf"the base passes {NUMBER} of (\d+) cases?(?: in (\d+) groups?)?; the variant breaks {NUMBER} of these and fixes "
+    rf"{NUMBER} of the others"
+)
+CUT = (
+    rf"(held-out )?(learn|generalise|retain|avoid): base {SHARE}(?:, {NAME} {SHARE})?"
+    rf"(?:, (?:other )?variants (?:{SHARE}|from {SHARE} to {SHARE}))?"
+)
 LEVEL = r"with (?P<level>95|80)% confidence"
 RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"The base passes (?:[\d,]+ of [\d,]+ (?:retain|avoid)(?:, | and )?)+ cases", Sentence.base_counts),
     (r"; (\d+) of the others were cut at (\d+) tokens?", Sentence.base_cut),
     (r"shown to lose less than (\S+) points with a probability of only (\d+)%", Sentence.power),
     (r"About ([\d,]+) cases like these would do", Sentence.cases_for_power),
-    (rf"the base passes {NUMBER} of (\d+) cases?(?: in (\d+) groups?)?; the variant breaks {NUMBER} of these and fixes "
-     rf"{NUMBER} of the others", Sentence.counts),
+    (COUNTS, Sentence.counts),
     (rf"(?:lose|loses|lost) (?:less|more) than {NUMBER} points", Sentence.margin),
     (rf"{NUMBER} points of what the base passes (lost|gained)", Sentence.seen),
     (rf"(?P<kind>less than|at least|more than|up to|)\s?(?P<words>{NUMBER}(?: to {NUMBER})? (?:lost|gained)) {LEVEL}",
@@ -487,9 +490,7 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (rf"[Tt]he suite allows {NUMBER}(?=\.? |\.?$)", Sentence.margin),
     (r"About (\d+) (?:held-out retain and avoid )?cases like these would (?:show|confirm) it", Sentence.needed),
     (rf"{NUMBER} points more, which is within one standard error of that difference \({NUMBER} points\)", Sentence.gap),
-    (r"(held-out )?(learn|generalise|retain|avoid): base (\d+% \(\d+ of \d+\))"
-     rf"(?:, {NAME} (\d+% \(\d+ of \d+\)))?(?:, (?:other )?variants (?:(\d+% \(\d+ of \d+\))|from (\d+% \(\d+ of \d+\)) to "
-     r"(\d+% \(\d+ of \d+\))))?", Sentence.cut),
+    (CUT, Sentence.cut),
     (RATE, Sentence.rate),
     (rf"{NUMBER} points (?:more|less)", Sentence.moved),
     (rf"\({NUMBER} to {NUMBER}(?: points)? with 95% confidence\)", Sentence.moved_between),
