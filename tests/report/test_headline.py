@@ -94,7 +94,9 @@ def test_a_shown_variant_is_not_called_the_best_by_a_shared_rate() -> None:
     )
     assert caption(2, 7, 7).endswith("the first of 2 variants that share the highest pass rate on generalise cases.")
     assert caption(0, 0, 0).endswith("the first with answers, since no variant passes any generalise case.")
-    assert caption(0, 0, 0, total=0).endswith("the first with answers, since no generalise case counts.")
+    assert caption(0, 0, 0, total=0).endswith(
+        "the first with answers, since no answer to a generalise case has a score."
+    )
 
 
 def test_no_choice_says_why() -> None:
