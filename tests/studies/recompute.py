@@ -1,11 +1,13 @@
 """Compute every figure on a run's page again, and compare.
 
     python -m tests.studies.recompute RUN [RUN ...]
+    python -m tests.studies.recompute RUN --pack reports/sample
 
 RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
 and report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and
 losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
-has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference.
+has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference. `--pack` writes
+compressed copies of the run's files, without the folder of the model, beside the page of the sample.
 
 Three kinds of figures cannot be computed from the answers of a run: pass rates after single epochs, times and memory.
 They are compared with results.json.
@@ -14,6 +16,8 @@ They are compared with results.json.
 from __future__ import annotations
 
 import argparse
+import json
+import lzma
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -351,11 +355,26 @@ def check(folder: Path) -> Checks:
     return checks
 
 
+def pack(run: Path, folder: Path) -> None:
+    """Copy the files of a run: the page as it is, and the two others compressed, without the folder of the model."""
+    results = read(run, "results.json")
+    model = json.loads(results)["run"]["model"]["path"]
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"results.json": results.replace(json.dumps(model), json.dumps(Path(model).name))}
+    texts["samples.jsonl"] = read(run, "samples.jsonl")
+    for name, content in texts.items():
+        (folder / f"{name}.xz").write_bytes(lzma.compress(content.encode("utf-8"), preset=9))
+    (folder / "report.html").write_bytes((run / "report.html").read_bytes())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    ended = 0
-    for folder in parser.parse_args().runs:
+    parser.add_argument("--pack", type=Path, metavar="DIR")
+    given, ended = parser.parse_args(), 0
+    for folder in given.runs:
+        if given.pack:
+            pack(folder, given.pack)
         found = check(folder)
         print("\n".join(found.differences))
         sections = ", ".join(f"{count:,} in {section}" for section, count in found.counts.items())

@@ -134,10 +134,17 @@ class Run:
         marks = [one["passed"] for one in scored]
         return fmean(marks) >= 0.5 if reducer == "mean" else all(marks) if reducer == "all" else any(marks)
 
+    @cached_property
+    def _tables(self) -> dict[tuple[str, str], Table]:
+        return {key: self._table(own) for key, own in self.by_answer.items()}
+
     def table(self, variant: str, split: str = "main") -> Table:
+        return self._tables.get((variant, split), {})
+
+    def _table(self, answers: dict[str, dict[int, list[Data]]]) -> Table:
         """Return the cells of a variant: with the reducer `mean` each scored repeat counts, else the joint verdict."""
         found: Table = {}
-        for case, by_seed in self.answers(variant, split).items():
+        for case, by_seed in answers.items():
             for seed, repeats in by_seed.items():
                 if (whole := self.verdict(repeats)) is None:
                     continue
