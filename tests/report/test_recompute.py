@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.report import render
 from harness.report.samples_file import samples
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
+from tests.studies.recomputed_figures import read
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
 
 SAMPLE = Path(__file__).parents[2] / "reports" / "sample"
@@ -84,9 +86,7 @@ def test_a_run_with_every_kind_of_trial(tmp_path: Path) -> None:
     assert found.counts.total() > 1000
 
 
-@pytest.mark.parametrize(
-    ("repeats", "reducer"), [(1, Reducer.MEAN), (2, Reducer.MEAN), (3, Reducer.ALL), (3, Reducer.ANY)]
-)
+@pytest.mark.parametrize(("repeats", "reducer"), [(2, Reducer.MEAN), (3, Reducer.ALL), (3, Reducer.ANY)])
 def test_a_run_with_groups_repeats_and_cut_answers(tmp_path: Path, repeats: int, reducer: Reducer) -> None:
     """Figures over groups, repeats, cut answers and a cancelled seed can be computed again, by any reducer."""
     made = grouped(repeats=repeats, reducer=reducer)
@@ -120,9 +120,19 @@ FIGURES = (
 )  # fmt: skip
 
 
-def test_a_wrong_figure_is_found(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run with groups, which tests must not change."""
+    return stored(grouped(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+
+
+def test_a_wrong_figure_is_found(folder: Path) -> None:
     """If a figure on the page is changed, the recomputation finds it: rates, intervals, losses, counts and costs."""
-    folder = stored(grouped(), tmp_path)
     page = (folder / "report.html").read_text(encoding="utf-8")
     for pattern in FIGURES:
         wrong, changed = re.subn(pattern, lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", page, count=1, flags=re.DOTALL)
@@ -131,30 +141,24 @@ def test_a_wrong_figure_is_found(tmp_path: Path) -> None:
         assert check(folder).differences, pattern
 
 
-def test_a_sentence_without_a_rule_is_reported(tmp_path: Path) -> None:
+def test_a_sentence_without_a_rule_is_reported(folder: Path) -> None:
     """If a sentence at the top has a figure that no rule explains, the recomputation reports it."""
-    folder = stored(grouped(), tmp_path)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    (folder / "report.html").write_text(
-        page.replace('<ul class="reasons">', '<ul class="reasons"><li>About 7 of 9.</li>', 1)
-    )
+    wrong = page.replace('<ul class="reasons">', '<ul class="reasons"><li>About 7 of 9.</li>', 1)
+    (folder / "report.html").write_text(wrong, encoding="utf-8")
     [found] = check(folder).differences
     assert "no rule" in found
     assert "7 of 9" in found
 
 
-def test_an_answer_that_was_changed_is_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_was_changed_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """If a verdict in samples.jsonl differs from the page, the command names the figures and exits with 1."""
-    folder = stored(grouped(), tmp_path)
     lines = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-    last = json.loads(lines[0])
-    lines[0] = json.dumps(last | {"passed": not last["passed"]})
+    first = json.loads(lines[0])
+    lines[0] = json.dumps(first | {"passed": not first["passed"]})
     (folder / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["recompute", str(folder)])
-    assert main() == 1
-    assert last["case"] in capsys.readouterr().out
+    assert main([str(folder)]) == 1
+    assert first["case"] in capsys.readouterr().out
 
 
 def test_the_sample_agrees_with_its_answers() -> None:
@@ -170,12 +174,5 @@ def test_a_fresh_run_agrees_with_its_answers(trained_run: RunStore, tmp_path: Pa
     assert check(trained_run.root).differences == []
     pack(trained_run.root, tmp_path)
     assert check(tmp_path).differences == []
-    assert str(Path(trained_run.manifest().model.path).parent) not in str(
-        json.loads(_unpacked(tmp_path))["run"]["model"]
-    )
-
-
-def _unpacked(folder: Path) -> str:
-    import lzma
-
-    return lzma.decompress((folder / "results.json.xz").read_bytes()).decode("utf-8")
+    model = json.loads(read(tmp_path, "results.json"))["run"]["model"]
+    assert model["path"] == Path(trained_run.manifest().model.path).name

@@ -367,11 +367,11 @@ def pack(run: Path, folder: Path) -> None:
     (folder / "report.html").write_bytes((run / "report.html").read_bytes())
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--pack", type=Path, metavar="DIR")
-    given, ended = parser.parse_args(), 0
+    given, ended = parser.parse_args(arguments), 0
     for folder in given.runs:
         if given.pack:
             pack(folder, given.pack)
