@@ -165,6 +165,9 @@ class Page:
 
     def variants(self) -> None:
         """Check the table of variants, column by column."""
+        allowed = f"to lose less than the suite's margin of {self.run.suite['margin']:g} points"
+        glossary = " ".join(text(each) for each in self.html.id("variants").all("dd"))
+        self.checks.equal("variants", "margin", allowed if allowed in glossary else glossary, allowed)
         table = self.html.id("variants").all("table", class_="sortable")[0]
         heads = [text(head) for head in table.all("thead")[0].all("tr")[1].all("th")][2:]
         names = [BASE, *(v["name"] for v in self.run.variants)]
@@ -295,7 +298,8 @@ class Page:
         shown = [note for note in self.html.id("prompts").all("p", class_="note") if "cut at the limit" in note.text]
         self.checks.equal("prompts", "whether answers were cut", str(bool(shown)), str(cut > 0))
         if shown:
-            words = f"{plural(cut, 'answer was', 'answers were')} cut at the limit"
+            limit = self.run.suite["decoding"]["max_new_tokens"]
+            words = f"{plural(cut, 'answer was', 'answers were')} cut at the limit of {limit} tokens."
             self.checks.equal("prompts", "cut answers", words if words in text(shown[0]) else text(shown[0]), words)
 
     def _prompt(self, case: str, article: Element, split: str, numbers: dict[str, str]) -> None:

@@ -40,7 +40,13 @@ def _numbers(page: Page, id: str) -> list[list[str]] | None:
 
 
 def _trade_offs(page: Page) -> None:
+    from tests.studies.recompute import text
+
     run = page.run
+    keys = " ".join(text(each) for each in page.html.id("trade-off-section").all("li"))
+    allowed = f"shown to lose less than {run.suite['margin']:g} points"
+    if page.html.all("figure", id="trade-off"):
+        page.checks.equal("trade-off", "margin", allowed if allowed in keys else keys, allowed)
     for id in ("trade-off", "memory-trade-off"):
         if not (found := _numbers(page, id)):
             continue
@@ -50,8 +56,8 @@ def _trade_offs(page: Page) -> None:
         )
         base = run.rate(BASE, (run.objective,)).percent
         words = f"The dashed line is the base model ({base})."
-        note = " ".join(page.html.all("figure", id=id)[0].text.split())
-        page.checks.equal(id, "the base", words if words in note else note[:300], words)
+        note = " ".join(text(each) for each in page.html.all("figure", id=id)[0].all("p", class_="note"))
+        page.checks.equal(id, "the base", words if words in note else note, words)
         for number, (row, variant) in enumerate(zip(body, run.variants, strict=False), 1):
             name, rate = variant["name"], run.rate(variant["name"], (run.objective,))
             answered = bool(run.answers(name))
@@ -155,17 +161,28 @@ def _number(value: float | None) -> str:
 
 def _curves(page: Page) -> None:
     """Check the values of loss and gradient norm at some steps."""
-    trainings = [(n, t) for n, v in enumerate(page.run.variants, 1) for t in v["training"] if t["steps"]]
+    trainings = [
+        (n, seed, t)
+        for n, v in enumerate(page.run.variants, 1)
+        for seed, t in zip(_seeds(v), v["training"], strict=True)
+        if t["steps"]
+    ]
     for id, measure in (("curve-loss", "loss"), ("curve-grad-norm", "grad_norm")):
         found = _numbers(page, id)
         page.checks.equal("curves", id, str(bool(found)), str(bool(trainings)))
-        for row, (number, training) in zip(found[1:] if found else [], trainings, strict=True):
-            page.checks.equal("curves", "variant", row[0], str(number))
+        for row, (number, seed, training) in zip(found[1:] if found else [], trainings, strict=True):
+            page.checks.equal("curves", "variant and seed", f"{row[0]} {row[2]}", f"{number} {seed}")
             values = {step["step"]: step[measure] for step in training["steps"]}
             for head, shown in zip(found[0][3:] if found else [], row[3:], strict=True):
                 step = int(head.removeprefix("step "))
                 right = _number(values[step]) if step in values else ""
                 page.checks.equal("curves", f"{measure} of #{number} at {head}", shown, right)
+
+
+def _seeds(variant: Data) -> list[int]:
+    """Return the seed of each training, or its place if some seeds have no training."""
+    number = len(variant["training"])
+    return variant["seeds"] if number == len(variant["seeds"]) else list(range(1, number + 1))
 
 
 def _divergence(page: Page) -> None:
