@@ -7,6 +7,7 @@ from functools import partial
 
 from harness.analysis.losses import GUARDED
 from harness.core import wording
+from harness.core.claims import probes
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
@@ -107,9 +108,9 @@ def _rows_cut(results: Results) -> list[_Pair]:
 def _costs(results: Results) -> list[_Pair]:
     group = f"Time and memory, {_machine(results)}"
     return [
-        (Column("Train", "Training time, mean over seeds", group),
+        (Column("Train", "Training time: mean over seeds, or an estimate from probes for training alone", group),
          lambda outcome: _time(outcome.cost(Phase.TRAIN))),
-        (Column("Answer", "Time to answer all prompts, mean over seeds", group),
+        (Column("Answer", "Time to answer all prompts, mean over seeds; in a batch, this model's share", group),
          lambda outcome: _time(_answering(results, outcome))),
         (Column("Peak, train", peak_hint(results), group),
          lambda outcome: _peak(outcome.cost(Phase.TRAIN))),
@@ -204,11 +205,14 @@ def _answering(results: Results, outcome: Outcome) -> PhaseCost | None:
 
 
 def _time(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.seconds), cost.seconds.value) if cost else NOTHING
+    if cost is None:
+        return NOTHING
+    share = f"share of {formatting.batch(cost)}" if cost.models > 1 else ""
+    return Cell(quantity(cost.seconds), cost.seconds.value, probes(cost) or share)
 
 
 def _peak(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.peak()), cost.peak().value) if cost else NOTHING
+    return Cell(quantity(cost.peak()), cost.peak().value, probes(cost) or formatting.batch(cost)) if cost else NOTHING
 
 
 def _parameters(outcome: Outcome) -> Cell:
