@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from harness.core.measurement import Measurement, Phase
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
@@ -63,6 +63,11 @@ def measured(figure: Measurement | None) -> str:
     return quantity(figure) if figure else ABSENT
 
 
+def batch(cost: PhaseCost) -> str:
+    """Name the batch that a memory peak belongs to, if several models shared it: `batch of 13 models`; else empty."""
+    return f"batch of {cost.models} models" if cost.models > 1 else ""
+
+
 def parameters(count: int) -> str:
     """Write a number of parameters with three significant digits: `407 k`, `1.24 B`."""
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
@@ -88,7 +93,12 @@ def moment(stamp: str) -> str:
     return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
 
 
-def toy_banner(model: ModelRef) -> str:
+def banner(model: ModelRef) -> str:
+    """Return what may and may not be concluded from results of this model; empty if there is nothing to say."""
+    return _toy_banner(model) if model.toy else model.note
+
+
+def _toy_banner(model: ModelRef) -> str:
     size = re.search(r"\b\d+(?:\.\d+)?\s?M\b", model.note)
     return TOY.format(size=size[0] if size else "7M")
 
