@@ -1,4 +1,4 @@
-"""Describe the environment of a run: git state, library versions, and the machine."""
+"""Describe the environment of a run: the git commit of the harness, library versions, and the machine."""
 
 from __future__ import annotations
 
@@ -89,9 +89,25 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _git(*words: str) -> str:
+def commit_of(package: Path) -> tuple[str, bool]:
+    """Return the git commit that an imported package is from, and whether its files differ from that commit.
+
+    `package` is the package's folder. The commit is empty if git does not track the package. So it is for an installed
+    wheel, even in a virtual environment that lies inside somebody's repository.
+    """
+    if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+        return "", False
+    return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--porcelain", "--", "."))
+
+
+def _git(folder: Path, *words: str) -> str:
+    """Return what git prints in `folder`; empty if there is no git, no repository, or git fails."""
+    # Git sets GIT_DIR and others for its hooks; they would name the hook's repository instead of the one at `folder`.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ("git", *words), cwd=folder, env=own, capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
@@ -99,13 +115,14 @@ def _git(*words: str) -> str:
 
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
     """Return the provenance of a run on this machine; `arguments` are the arguments of the command `harness`."""
+    commit, changed = commit_of(Path(harness.__file__).parent)
     return Provenance(
         command=shlex.join(["harness", *arguments]),
         started=now(),
         versions=versions(),
         python=sys.version.split()[0],
         platform=platform.platform(),
-        git_commit=_git("rev-parse", "HEAD"),
-        git_dirty=bool(_git("status", "--porcelain")),
+        git_commit=commit,
+        git_dirty=changed,
         machine=on,
     )

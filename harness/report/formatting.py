@@ -120,3 +120,8 @@ def toy_banner(model: ModelRef) -> str:
 
 def status(value: Status) -> str:
     return value.value.capitalize()
+
+
+def commit(given: str, *, changed: bool) -> str:
+    """Return the git commit of the harness for a table; `given` is empty if it does not run from a git repository."""
+    return (given or "none (not run from a git checkout)") + (" with uncommitted changes" if changed else "")
