@@ -46,7 +46,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     user = Listeners(tuple(listeners))
     _notify(user, manifest.suite.notices)
     storage = _storage(request, manifest)
-    with storage.run.locked(), storage.cache.in_use(storage.run.root):
+    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
         sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
         session = _Session(request, manifest, sweep, user)
         _begin(session)
