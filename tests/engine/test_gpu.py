@@ -104,7 +104,7 @@ def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: M
 
 
 def test_device_memory_is_known_without_the_driver(t4: Machine) -> None:
-    """If the driver does not know the process, the predicted memory is within 250 MiB of all that the GPU has in use.
+    """If the driver does not know the process, the predicted memory is within 300 MiB of all that the GPU has in use.
 
     No other process may use the GPU during this test.
     """
@@ -116,7 +116,7 @@ def test_device_memory_is_known_without_the_driver(t4: Machine) -> None:
     found = meter.cost(Phase.TRAIN, 0).peak_device
     assert found
     assert found.basis is Basis.PREDICTED
-    assert found.value == pytest.approx(total - free, abs=250 * 2**20)
+    assert found.value == pytest.approx(total - free, abs=300 * 2**20)
     del held
 
 
