@@ -34,7 +34,7 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
 def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Score the answers to the main cases, compare each variant with the base model, and choose a variant."""
     suite = manifest.suite
-    base = _scored(_base(records, Split.MAIN), suite, score)
+    base = _scored(_base(manifest, records, Split.MAIN), suite, score)
     variants = [_scored(entry, suite, score) for entry in _entries(manifest, records)]
     void = _void_cases(manifest, base)
     found = contamination(suite)
@@ -66,7 +66,7 @@ def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer,
 def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Add the confirmation: the chosen variant under fresh seeds on held-out cases. `results` comes from `choose`."""
     manifest, suite = results.run, results.run.suite
-    base = _scored(_base(records, Split.CONFIRM), suite, score)
+    base = _scored(_base(manifest, records, Split.CONFIRM), suite, score)
     void = results.void | _void_cases(manifest, base)
     entry = _confirmation(
         manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
@@ -119,8 +119,11 @@ def _scored(entry: _Entry, suite: Suite, score: Scorer) -> _ScoredEntry:
     return _ScoredEntry(entry, samples, score_table(samples, suite.reducer))
 
 
-def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
-    return _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is split), {})
+def _base(manifest: RunManifest, records: Sequence[TrialRecord], split: Split) -> _Entry:
+    """Return the answers of the base in the first quantisation of the plan. Older records do not name theirs."""
+    known = (next(iter(manifest.plan.bases), None), None)
+    own = [r for r in records if r.variant == BASE and r.split is split and r.quantization in known]
+    return _Entry(BASE, tuple(own), {})
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:

@@ -109,6 +109,8 @@ def _sweep(
         listener=_all_listeners(user, manifest, storage.mirror),
         timeline=request.timeline,
         adapters=manifest.adapters,
+        # In the plan's order: a time limit changes the order of the trials, and must not change what is compared.
+        adapter_base=next(iter(manifest.plan.bases)),
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
         budget=budget,
         mirror=storage.mirror,
