@@ -186,7 +186,7 @@ class CaseItem(_Item):
         raise _FailedError(_failure_text(self.case, run, scored, passed))
 
     def _skip_without_answers(self, run: _Run) -> None:
-        """Skip a case that is not in the run, has no answers, or is void."""
+        """Skip a case that is not in the run or has no answers."""
         case = self.case
         old = {each.id: each for each in run.results.run.suite.cases}.get(case.id)
         if old is None or old.messages != case.messages:
@@ -194,8 +194,6 @@ class CaseItem(_Item):
         if not run.answers.get(case.id):
             held_out = case.split.value == "confirm"
             pytest.skip("it is held out for the confirmation" if held_out else "no trial answered it")
-        if case.id in run.results.void:
-            pytest.skip(run.results.void[case.id])
 
     def _score(self, sample: Sample, run: _Run) -> Score:
         """Score an answer with the current suite, whose assertions may have changed since the run."""
@@ -245,8 +243,9 @@ def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]],
         if not score.passed:
             failing.setdefault(sample.answer.text, ([], score))[0].append(sample.seed)
     base = run.base.get(case.id, [])
+    passes = base and base[0].score.passed
     lines = [f"{run.variant} passes under {passed} of {total} seeds ({case.role})", f"prompt: {plain(case.prompt)}"]
-    lines += [f"base:   {plain(base[0].answer.text)}"] if base else []
+    lines += [f"base:   {plain(base[0].answer.text)}  ({'passes' if passes else 'fails too'})"] if base else []
     for answer, (seeds, score) in failing.items():
         lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, seeds))})")
         why = [f"{check.assertion}: {check.reason}" for check in score.checks if not check.passed] or [score.error]

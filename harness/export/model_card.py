@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.losses import bounded, counts
 from harness.analysis.score_table import score_table
 from harness.analysis.statistics import Interval, rate
 from harness.core import training_script
@@ -30,6 +32,8 @@ class Evidence:
     rates: dict[Role, Interval]
     examples: tuple[tuple[str, str, str], ...]
     """Triples of prompt, answer of the base model, answer with the adapter."""
+    verdict: tuple[str, ...] = ()
+    """What the run shows about the adapter's variant, in sentences."""
 
 
 def evidence(source: Source, results: Results) -> Evidence:
@@ -38,11 +42,26 @@ def evidence(source: Source, results: Results) -> Evidence:
     of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
     cases = {case.id: case for case in results.run.suite.cases}
     table = score_table(own, Reducer.MEAN)
-    counted = [case for case in table.cells if case not in results.void]
-    by_role = {role: [case for case in counted if cases[case].role is role] for role in Role}
+    by_role = {role: [case for case in table.cells if cases[case].role is role] for role in Role}
     rates = {role: rate(table.scores(some, [source.seed])) for role, some in by_role.items() if some}
     shown = [s for s in own if s.repeat == 0 and s.answer.text != of_base.get(s.case)][:EXAMPLES]
-    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown))
+    examples = tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown)
+    return Evidence(rates, examples, tuple(_verdict(results, source.variant.name)))
+
+
+def _verdict(results: Results, variant: str) -> Iterator[str]:
+    """Yield whether the variant keeps what the base model can do, and the verdict of the confirmation, with reasons."""
+    outcome = next((each for each in results.variants if each.name == variant), None)
+    if outcome and outcome.loss:
+        words = bounded(outcome.loss, results.run.suite.margin)
+        yield f"Retain and avoid cases, all seeds: {outcome.loss.verdict}. In these, {counts(outcome.loss)}: {words}."
+    found = results.choice.confirmation if variant == results.choice.variant else None
+    if variant != results.choice.variant:
+        yield "Confirmation: not confirmed. The run did not choose this variant."
+    elif found is None:
+        yield "Confirmation: not confirmed. No fresh seeds and held-out cases have tested it."
+    else:
+        yield f"Confirmation: {found.finding}. {' '.join(found.reasons)}"
 
 
 def _samples(results: Results) -> list[Sample]:
@@ -112,7 +131,8 @@ def _table(source: Source, found: Evidence) -> str:
         for role, interval in found.rates.items()
     ]
     head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
-    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
+    verdict = "".join(f"\n\n{cell(sentence)}" for sentence in found.verdict)
+    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows) + verdict
 
 
 def _settings(source: Source) -> str:

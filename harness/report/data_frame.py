@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS = tuple(Settings().as_dict())
 COLUMNS = (
-    "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "answer", "truncated", "void",
+    "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "answer", "truncated",
     "perplexity", "reference_perplexity", *SETTINGS,
 )  # fmt: skip
 
@@ -39,9 +39,9 @@ class Run:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
         `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
-        is between 0 and 1, or missing if the answer could not be scored. Rows in which `void` is true count in no pass
-        rate. `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which
-        is missing if the case has none. Rows whose `split` is `confirm` belong to the base model and the best variant
+        is between 0 and 1, or missing if the answer could not be scored; such a row counts in no pass rate.
+        `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which is
+        missing if the case has none. Rows whose `split` is `confirm` belong to the base model and the best variant
         only, on held-out cases and with fresh seeds. Compare variants on rows whose `split` is `main`.
         """
         import pandas as pd
@@ -50,7 +50,7 @@ class Run:
         found = leaks_in_results(self.results)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
-            _row(self.results, cases[sample.case], found[sample.case].label, split, sample)
+            _row(cases[sample.case], found[sample.case].label, split, sample)
             + settings.get(sample.variant, _values(None))
             for split, sample in by_split(self.results)
         ]
@@ -69,11 +69,11 @@ class Run:
         return pd.DataFrame(rows, columns=["variant", "epoch", "role", "passed", "total", "rate"])
 
 
-def _row(results: Results, case: Case, leak: LeakLabel, split: Split, sample: Sample) -> tuple[Any, ...]:
+def _row(case: Case, leak: LeakLabel, split: Split, sample: Sample) -> tuple[Any, ...]:
     # pandas refuses lone surrogates in a column of texts, and models can produce them.
     answer = sample.answer.text.encode("utf-8", "backslashreplace").decode()
     first = (sample.variant, sample.seed, case.id, sample.repeat, split.value, case.role.value, leak.value)
-    second = (sample.score.passed, sample.score.value, answer, sample.answer.truncated, case.id in results.void)
+    second = (sample.score.passed, sample.score.value, answer, sample.answer.truncated)
     return (*first, *second, perplexity(sample.answer.likelihood), perplexity(sample.answer.reference))
 
 

@@ -81,7 +81,7 @@ def percent(rate: Rate | None) -> str:
 
 
 def counts(rate: Rate | None) -> str:
-    return "no case counted" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
+    return "no answer scored" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
 
 
 def measured(figure: Measurement | None) -> str:

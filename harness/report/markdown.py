@@ -27,9 +27,10 @@ def summary(results: Results) -> str:
     if run.model.toy:
         blocks.append(f"> {formatting.toy_banner(run.model)}")
     blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
+    blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
-        blocks.append("**The confirmation does not support this variant.**\n\n" + _bullets(head.refuted))
-    reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
+        blocks.append("**The confirmation refutes this variant.**\n\n" + _bullets(head.refuted))
+    reasons = [*head.missing, *head.reasons, *head.support, *filter(None, [head.cost])]
     blocks += [_bullets(reasons), head.confirmation, _roles(head)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)

@@ -51,9 +51,9 @@ ScoresByRole = dict[tuple[str, Role], RoleScores]
 
 
 def scores_by_role(results: Results, samples: Sequence[Sample]) -> ScoresByRole:
-    """Return the scores of every variant that has samples, and of the base model. Void cases are left out."""
+    """Return the scores of every variant that has samples, and of the base model."""
     suite = results.run.suite
-    by_role = {role: [c for c in suite.cases if c.role is role and c.id not in results.void] for role in Role}
+    by_role = {role: [c for c in suite.cases if c.role is role] for role in Role}
     tables = score_tables(samples, suite.reducer)
     return {
         (name, role): _role_scores(cases, table) for name, table in tables.items() for role, cases in by_role.items()
@@ -69,9 +69,9 @@ def _role_scores(cases: Sequence[Case], table: ScoreTable) -> RoleScores:
 def reference_losses(results: Results, role: Role) -> dict[str, float]:
     """Return, for each variant, the mean loss on the reference answers of one role's cases, in nats per token.
 
-    A lower loss means that the model finds the references more likely. Void cases are left out.
+    A lower loss means that the model finds the references more likely.
     """
-    cases = {case.id for case in results.run.suite.cases if case.role is role and case.id not in results.void}
+    cases = {case.id for case in results.run.suite.cases if case.role is role}
     totals: dict[str, list[tuple[float, int]]] = {}
     for sample in results.samples:
         found = sample.answer.reference

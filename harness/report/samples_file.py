@@ -46,7 +46,6 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "truncated": sample.answer.truncated,
             "perplexity": perplexity(sample.answer.likelihood),
             "reference_perplexity": perplexity(sample.answer.reference),
-            "void": results.void.get(case.id, ""),
         }
 
 

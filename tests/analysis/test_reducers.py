@@ -132,22 +132,26 @@ def test_outcomes_count_by_the_reducer(
     found = tuned(reducer)
     assert (found.rates[Role.GENERALISE], found.rates[Role.RETAIN]) == (words, kept)
     assert (found.fixed, found.broken) == flips
-    assert found.safety is not None
-    assert (found.safety.lost, found.safety.cases) == (pytest.approx(lost), 4)
+    assert found.loss is not None
+    assert (found.loss.points, found.loss.cases) == (pytest.approx(lost), 4)
 
 
-@pytest.mark.parametrize("reducer", Reducer)
-def test_draws_void_nothing(reducer: Reducer) -> None:
-    """If answers are sampled, no case is void under any reducer."""
-    assert run(reducer).void == {}
+def test_repeats_of_the_base_are_its_pass_rate() -> None:
+    """Under `mean`, a case counts as passed by the base model by the share of its repeats that pass."""
+    half = record(None, {**BASE, "keep 0": [G, G, B, B]})
+    asked = replace(suite(CASES, margin=100), repeats=4, decoding=Decoding(16, temperature=0.7))
+    found = assemble(manifest(asked, [ONE]), [half, record(ONE, TUNED)], score, "now").variants[0].loss
+    assert found is not None
+    assert (found.base_passed, found.broken, found.fixed) == (3.5, 2.25, 0.5)
+    assert found.points == pytest.approx(100 * (1 - 1.75 / 3.5))
 
 
 def test_repeats_and_seeds_multiply() -> None:
     """Under `mean`, a case with four repeats under each of two seeds counts eight times."""
     found = run(Reducer.MEAN, record(ONE, TUNED), record(ONE, TUNED, seed=1), seeds=(0, 1)).variants[0]
     assert found.rates[Role.GENERALISE] == Rate(2, 8)
-    assert found.safety is not None
-    assert found.safety.lost == pytest.approx(100 * 9 / 16)
+    assert found.loss is not None
+    assert found.loss.points == pytest.approx(100 * 9 / 16)
 
 
 def test_every_repeat_is_a_row() -> None:

@@ -118,11 +118,6 @@ def _listed(title: str, mismatches: Sequence[Mismatch]) -> list[str]:
 
 def _suite_lines(comparison: Comparison) -> Iterator[str]:
     notes = [*_suite_notes(comparison.suite)]
-    if comparison.void:
-        notes.append(
-            f"{len(comparison.void)} not counted, because the base model's own answer makes them meaningless: "
-            f"{_few(comparison.void)}"
-        )
     if comparison.added:
         notes.append(f"variants not in the baseline: {', '.join(comparison.added)}")
     if comparison.base:

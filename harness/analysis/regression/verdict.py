@@ -61,7 +61,7 @@ def _obstacles(comparison: Comparison) -> Iterator[str]:
     if not comparison.variants:
         yield "the two runs have no variant in common"
     elif not any(variant.roles or variant.missing for variant in comparison.variants):
-        yield "the two suites share no counted case with the same prompt"
+        yield "the two suites share no case with the same prompt"
 
 
 def describe_mismatch(mismatch: Mismatch) -> str:

@@ -197,17 +197,21 @@ def test_a_broken_training_passes_nothing() -> None:
     assert missing.failures_after[0].startswith("seed 0: failed")
 
 
-def test_void_is_what_the_earlier_base_says() -> None:
-    """Only the base model's answers in the earlier run make cases void.
-
-    A base model that is worse in the later run therefore cannot hide a variant's loss.
-    """
-    dumb = run({"keep 1": SEEDS})
-    answers = dumb.base.answers | {"keep 1": tuple(replace(k, passed=False) for k in dumb.base.answers["keep 1"])}
-    found = compare(run(), replace(dumb, base=replace(dumb.base, answers=answers)))
-    assert found.void == {}
+@pytest.mark.parametrize("dumb", ["before", "after"])
+def test_every_case_counts_whatever_the_base_answers(dumb: str) -> None:
+    """A case counts in a comparison of two runs even if the base model fails it in one of them."""
+    sound, lost = run(), run({"keep 1": SEEDS})
+    before, after = (_with_failing_base(sound), lost) if dumb == "before" else (sound, _with_failing_base(lost))
+    found = compare(before, after)
+    kept = next(role for role in found.variants[0].roles if role.role is Role.RETAIN)
+    assert kept.cases == sum(case.role is Role.RETAIN for case in sound.suite.cases)
     assert [flip.case for flip in found.variants[0].flips] == ["keep 1"]
     assert [flip.case for flip in found.base] == ["keep 1"]
+
+
+def _with_failing_base(made: Baseline) -> Baseline:
+    failed = tuple(replace(answer, passed=False) for answer in made.base.answers["keep 1"])
+    return replace(made, base=replace(made.base, answers=made.base.answers | {"keep 1": failed}))
 
 
 def test_p_values_hold_the_family() -> None:
