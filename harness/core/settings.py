@@ -223,5 +223,5 @@ class Plan:
 
         The first one is called `base`.
         """
-        used = list(dict.fromkeys(variant.settings.quantization for variant in self.variants))
+        used = list(dict.fromkeys(variant.settings.quantization for variant in self.variants)) or [Quantization.NF4]
         return {each: base_name(each) if place else BASE for place, each in enumerate(used)}

@@ -11,7 +11,6 @@ from harness.core.claims import claim
 from harness.core.costs import largest
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
-from harness.core.names import BASE
 from harness.core.quantities import quantity
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Together
@@ -71,8 +70,9 @@ def _shared(results: Results) -> list[Together]:
 
 
 def _outcomes(results: Results) -> list[tuple[int, str, Outcome]]:
-    """Return the number, name and outcome of the base model (number 0), of each variant, and of the confirmation."""
-    found = [(0, BASE, results.base)] + [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
+    """Return the number, name and outcome of each base model (number 0), of each variant, and of the confirmation."""
+    found = [(0, base.name, base) for base in results.every_base]
+    found += [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
     if results.confirmed:
         found.append((len(found), f"{results.confirmed.name}, confirmation", results.confirmed))
     return found

@@ -38,6 +38,7 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
+        If the grid has several quantisations, the base model in each other one is a variant such as `base quant=none`.
         `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
         is between 0 and 1, or missing if the answer could not be scored; such a row counts in no pass rate.
         `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which is

@@ -175,14 +175,16 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
     objective = results.choice.objective
     points = [_point(results, axis, objective, n, v, scores) for n, v in enumerate(results.variants, 1)]
     unplaced = [p.name for p in points if p.cost is None]
-    base = results.base.rates.get(objective)
+    untrained = results.base_beside(results.choice.variant)
+    base = untrained.rates.get(objective)
     height = base.value if base else None
+    model = untrained.name if results.bases else "base model"
     return Chart(
         id=axis.id,
         title=f"Pass rate on {objective} cases against {axis.against}",
         description=(
             f"One mark per variant, with its 95% interval. Higher is better; further left is cheaper. The dashed line "
-            f"is the base model ({percent(base)}). {_front_words(points)} {_stopped_words(points)}{axis.note}"
+            f"is the {model} ({percent(base)}). {_front_words(points)} {_stopped_words(points)}{axis.note}"
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
         narrow=svg(_spec(points, axis, axis.short, height, NARROW), f"{axis.id}-narrow"),
