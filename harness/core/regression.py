@@ -274,6 +274,8 @@ class Judgement:
     variant: str
     verdict: Verdict
     reasons: tuple[Reason, ...]
+    unjudged: tuple[str, ...] = ()
+    """The costs that were not judged, with their figures and the reason, in words."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.analysis.losses import bounded, counts
-from harness.analysis.score_table import score_table
+from harness.analysis.score_table import ScoreTable, score_table
 from harness.analysis.statistics import Interval, rate
 from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
@@ -17,7 +17,7 @@ from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
 from harness.core.run_results import Results
 from harness.core.scores import Sample
-from harness.core.suite import Message, Reducer, Role
+from harness.core.suite import Case, Message, Role
 from harness.export.source import Source
 from harness.export.targets.gguf import CHAT_HINT, INSTALL_HINT, llama_cli_command
 
@@ -39,11 +39,12 @@ def evidence(source: Source, results: Results) -> Evidence:
     """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
     base = results.base_beside(source.variant.name).name
-    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == base}
+    # Sampled repeats differ by chance, so the first repeat of both models is compared.
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == base and s.repeat == 0}
     cases = {case.id: case for case in results.run.suite.cases}
-    table = score_table(own, Reducer.MEAN)
-    by_role = {role: [case for case in table.cells if cases[case].role is role] for role in Role}
-    rates = {role: rate(table.scores(some, [source.seed])) for role, some in by_role.items() if some}
+    table = score_table(own, results.run.suite.reducer)
+    by_role = {role: [cases[case] for case in table.cells if cases[case].role is role] for role in Role}
+    rates = {role: _rate(table, some, source.seed) for role, some in by_role.items() if some}
     shown = [s for s in own if s.repeat == 0 and s.answer.text != of_base.get(s.case)][:EXAMPLES]
     examples = tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown)
     return Evidence(rates, examples, tuple(_verdict(results, source.variant.name)))
@@ -62,6 +63,11 @@ def _verdict(results: Results, variant: str) -> Iterator[str]:
         yield "Confirmation: not confirmed. No fresh seeds and held-out cases have tested it."
     else:
         yield f"Confirmation: {found.finding}. {' '.join(found.reasons)}"
+
+
+def _rate(table: ScoreTable, cases: Sequence[Case], seed: int) -> Interval:
+    """Return the pass rate of these cases under one seed. Its interval counts cases of one group as dependent."""
+    return rate(table.scores([case.id for case in cases], [seed]), [case.group for case in cases])
 
 
 def _samples(results: Results) -> list[Sample]:

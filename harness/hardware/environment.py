@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import harness
+from harness.core import programs
 from harness.core.device_profiles import Profile, compute_dtype
 from harness.core.errors import UsageError
 from harness.core.machine import Machine, Provenance
@@ -95,22 +95,10 @@ def commit_of(package: Path) -> tuple[str, bool]:
     `package` is the package's folder. The commit is empty if git does not track the package. So it is for an installed
     wheel, even in a virtual environment that lies inside somebody's repository.
     """
-    if not _git(package, "ls-files", "--error-unmatch", "__init__.py"):
+    if not programs.git(package, "ls-files", "--error-unmatch", "__init__.py"):
         return "", False
-    return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--porcelain", "--", "."))
-
-
-def _git(folder: Path, *words: str) -> str:
-    """Return what git prints in `folder`; empty if there is no git, no repository, or git fails."""
-    # Git sets GIT_DIR and others for its hooks; they would name the hook's repository instead of the one at `folder`.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ("git", *words), cwd=folder, env=own, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    changed = programs.git(package, "status", "--porcelain", "--", ".")
+    return programs.git(package, "rev-parse", "HEAD"), bool(changed)
 
 
 def provenance(on: Machine, arguments: list[str]) -> Provenance:

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
+from harness.core.outside_text import visible
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_csv
 from harness.core.suite import Role, Split
 from harness.report.case_changes import CaseRow, case_rows
 from harness.report.eligibility import eligibility
-from harness.report.formatting import visible
 from harness.report.pass_rates import ScoresByRole, Span, reference_losses, scores_by_role
 from harness.report.variants_table import differing
 

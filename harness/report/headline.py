@@ -250,7 +250,8 @@ def unfinished(results: Results) -> str:
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
     """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
-    samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
+    answers = results.confirmed_samples if confirmed else results.samples
+    samples = reducers.scored(reducers.reduced(answers, results.run.suite.reducer))
     base_name = results.base_beside(compared).name
     base = {s.case: s for s in samples if s.variant == base_name}
     tuned: dict[str, Sample] = {}
@@ -272,13 +273,14 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
 
 
 def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
-    """Put the first case of each group first, so that the examples come from different groups."""
+    """Put the first case of each group, and cases without a group, first, so that the examples differ."""
     seen: set[str] = set()
     first: list[tuple[Case, Sample, Sample]] = []
     rest: list[tuple[Case, Sample, Sample]] = []
     for pair in pairs:
-        (rest if pair[0].group in seen else first).append(pair)
-        seen.add(pair[0].group)
+        group = pair[0].group
+        (rest if group in seen else first).append(pair)
+        seen |= {group} if group else set()
     return [*first, *rest]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
+from harness.core.outside_text import visible
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import formatting, headline
@@ -44,7 +45,7 @@ def _bullets(items: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape the Markdown characters of a sentence, which can contain names of variants and cases."""
-    shown = " ".join(formatting.visible(text).split())
+    shown = " ".join(visible(text).split())
     for sign in "\\`*_[]<>|#~@":
         shown = shown.replace(
             sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -44,6 +44,17 @@ class RoleScores:
             return None
         found = statistics.rate(self.scores, self.groups)
         return Span(found.low, found.high)
+
+    def on(self, cases: Sequence[str]) -> RoleScores:
+        """Return the scores on these cases, each of which must be one of `self.cases`."""
+        places = [self.cases.index(case) for case in cases]
+        return RoleScores(tuple(cases), tuple(self.groups[place] for place in places), self.scores[:, places])
+
+
+def shared_cases(scores: Iterable[RoleScores]) -> list[str]:
+    """Return the cases that all of these scores include, in the order of the first."""
+    first, *rest = (each.cases for each in scores)
+    return [case for case in first if all(case in other for other in rest)]
 
 
 ScoresByRole = dict[tuple[str, Role], RoleScores]

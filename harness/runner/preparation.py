@@ -11,7 +11,7 @@ from harness.core.formats import FORMAT
 from harness.core.hashing import digest
 from harness.core.run import RunManifest
 from harness.core.settings import Plan, fusible
-from harness.core.suite import Split, Suite
+from harness.core.suite import Case, Split, Suite
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.models import foreign_adapters
 from harness.models.resolving import resolve
@@ -100,15 +100,16 @@ def check_code(suite: Suite, allowed: bool) -> None:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
 
 
-def _content(suite: Suite) -> Suite:
-    """The suite without its folder, line numbers and notices, which do not affect results."""
-    return replace(
-        suite,
-        folder="",
-        notices=(),
-        cases=tuple(replace(case, line=0) for case in suite.cases),
-        examples=tuple(replace(example, line=0) for example in suite.examples),
-    )
+def _content(suite: Suite) -> dict[str, object]:
+    """The suite without its folder, its notices and the places of its cases and rows, which do not affect results."""
+    examples = tuple(replace(example, line=0) for example in suite.examples)
+    whole = {field.name: getattr(suite, field.name) for field in fields(suite)}
+    return whole | {"folder": "", "notices": (), "cases": [_case(case) for case in suite.cases], "examples": examples}
+
+
+def _case(case: Case) -> dict[str, object]:
+    # `file` is left out, and `line` is 0, so that runs of versions without `file` have the same digest.
+    return {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"} | {"line": 0}
 
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:

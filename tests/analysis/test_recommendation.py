@@ -34,8 +34,8 @@ GPU = machine("cuda")
 
 
 def trial(
-    row: Variant | None, passes: int, *, lost: int = 0, seed: int = 0, split: Split = Split.MAIN, minutes: float = 4, gib: float = 6,
-    basis: Basis = Basis.MEASURED, kind: str = "cuda",
+    row: Variant | None, passes: int, *, lost: int = 0, seed: int = 0, split: Split = Split.MAIN, minutes: float = 4,
+    gib: float = 6, basis: Basis = Basis.MEASURED, kind: str = "cuda",
 ) -> TrialRecord:  # fmt: skip
     """Return a trial that passes `passes` of the `generalise` cases, and fails `lost` of the cases of other roles."""
     asked = [each for each in CASES if each.split is split]
