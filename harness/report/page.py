@@ -138,9 +138,7 @@ def _choices(results: Results, compared: str, numbers: Mapping[str, int]) -> tup
     """Return the variants that the reader can select: those with answers and the same base model as `compared`."""
     shown = results.base_beside(compared).name
     ordered = variants_table.ordered(results, compared)
-    return tuple(
-        Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown
-    )
+    return tuple(Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown)
 
 
 def _bases(results: Results) -> tuple[str, ...]:
