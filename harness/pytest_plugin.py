@@ -1,10 +1,10 @@
 """A pytest plugin: with `pytest --harness-run RUN suites/`, every case of a suite is a test of a run's stored answers.
 
-No model is trained or loaded. A case passes if at least half of the tuned model's answers to it pass. There is one
-answer for each seed and repeat, and an answer without a score counts as failed. If the base model fails a `retain` or
-`avoid` case too, its failure is expected (xfail). With `--harness-baseline`, a case fails only if it passed under every
-seed in the baseline and fails under every seed now, and one more test, `gate`, compares the run with the baseline as
-`harness gate` does.
+No model is trained or loaded. A case passes if the tuned model passes it under at least half of the seeds. The suite's
+reducer combines repeats under one seed, and an answer without a score counts as failed. If the base model fails a
+`retain` or `avoid` case too, its failure is expected (xfail). With `--harness-baseline`, a case fails only if it passed
+under every seed in the baseline and fails under every seed now, and one more test, `gate`, compares the run with the
+baseline as `harness gate` does.
 
 pytest loads this plugin wherever the package is installed. Without `--harness-run`, it collects nothing and imports no
 other module of the package.
@@ -13,7 +13,7 @@ other module of the package.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +23,11 @@ import pytest
 if TYPE_CHECKING:
     from harness.core.regression import Decision, Flip
     from harness.core.run_results import Results
-    from harness.core.scores import Sample, Score
+    from harness.core.scores import Rate, Sample, Score
     from harness.core.suite import Case, Suite
 
 PASSING_SHARE = 0.5
-"""Share of answers that must pass for a case to pass."""
+"""Share of seeds under which a case must pass."""
 SUITE_FILE = "suite.yaml"
 
 
@@ -180,19 +180,23 @@ class CaseItem(_Item):
         self.case, self.suite = case, suite
 
     def runtest(self) -> None:
+        from harness.analysis import reducers
+        from harness.core.scores import Rate
+
         run = self.config.stash[_RUN]
         self._skip_without_answers(run)
         if flip := _lost_everywhere(run, self.case.id):
             raise _FailedError(_regression_text(flip))
-        scored = [(sample, self._score(sample, run)) for sample in run.answers[self.case.id]]
-        passed = sum(score.passed for _, score in scored)
-        if passed >= PASSING_SHARE * len(scored):
+        scored = [replace(sample, score=self._score(sample, run)) for sample in run.answers[self.case.id]]
+        by_seed = reducers.reduced(scored, self.suite.reducer)
+        passed = sum(sample.score.passed for sample in by_seed)
+        if passed >= PASSING_SHARE * len(by_seed):
             return
         if run.decision is not None:
             pytest.skip("it fails in the baseline as well, or differs between seeds: see the test `gate`")
         if _base_fails_too(self.case, run):
             pytest.xfail("the base model fails it too, so the tuned model has lost nothing")
-        raise _FailedError(_failure_text(self.case, run, scored, passed))
+        raise _FailedError(_failure_text(self.case, run, scored, Rate(passed, len(by_seed))))
 
     def _skip_without_answers(self, run: _Run) -> None:
         """Skip a case that is not in the run or has no answers."""
@@ -269,22 +273,21 @@ def _base_fails_too(case: Case, run: _Run) -> bool:
     return case.role in GUARDED and bool(base) and not base[0].score.passed
 
 
-def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]], passed: int) -> str:
+def _failure_text(case: Case, run: _Run, samples: Iterable[Sample], seeds: Rate) -> str:
     """Return the prompt, the base model's answer, and each distinct failing answer with its failing assertions."""
     from harness.analysis.regression.gate_output import plain
 
-    total = 0
-    failing: dict[str, tuple[list[int], Score]] = {}
-    for sample, score in scored:
-        total += 1
-        if not score.passed:
-            failing.setdefault(sample.answer.text, ([], score))[0].append(sample.seed)
+    failing: dict[str, tuple[dict[int, None], Score]] = {}
+    for sample in samples:
+        if not sample.score.passed:
+            failing.setdefault(sample.answer.text, ({}, sample.score))[0][sample.seed] = None
     base = run.base.get(case.id, [])
     passes = base and base[0].score.passed
-    lines = [f"{run.variant} passes under {passed} of {total} seeds ({case.role})", f"prompt: {plain(case.prompt)}"]
+    first = f"{run.variant} passes under {seeds.passed} of {seeds.total} seeds ({case.role})"
+    lines = [first, f"prompt: {plain(case.prompt)}"]
     lines += [f"base:   {plain(base[0].answer.text)}  ({'passes' if passes else 'fails too'})"] if base else []
-    for answer, (seeds, score) in failing.items():
-        lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, seeds))})")
+    for answer, (under, score) in failing.items():
+        lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, under))})")
         why = [f"{check.assertion}: {check.reason}" for check in score.checks if not check.passed] or [score.error]
         lines += [f"  fails {plain(reason)}" for reason in why]
     return "\n".join(lines)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import scipy.special  # noqa: F401 (pytester forgets what a test imports first, and numpy.fft cannot be imported twice)
 
 from harness.analysis.aggregate import assemble
 from harness.analysis.regression.bless import bless
@@ -45,7 +46,7 @@ def folder(pytester: pytest.Pytester) -> Path:
     return pytester.path
 
 
-def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
+def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str | Sequence[str]]]) -> RunStore:
     """Store a run with one variant. It gives the answers in GOOD; `answers` (by seed and case) replaces some."""
     asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
     trained = replace(synthetic_runs.training(), fingerprint=PRINT)
@@ -176,6 +177,21 @@ def test_answers_of_other_training_rows_pass_no_case(pytester: pytest.Pytester, 
     found = run(pytester, "--harness-run", "run", "suites", "-rs")
     found.assert_outcomes(skipped=5)
     found.stdout.fnmatch_lines(["*(changed: training rows)*"])
+
+
+@pytest.mark.parametrize(("reducer", "passed"), [("mean", 3), ("all", 1), ("any", 3)])
+def test_repeats_are_combined_by_the_suites_reducer(
+    pytester: pytest.Pytester, folder: Path, reducer: str, passed: int
+) -> None:
+    """Repeats under one seed are one verdict, as in the report; the failure counts seeds, not answers."""
+    text = f"reducer: {reducer}\nrepeats: 2\ndecoding: {{temperature: 1}}\n{SUITE}"
+    (folder / "suites" / "pets" / "suite.yaml").write_text(text, encoding="utf-8")
+    half = {"name": ("I am Dottie.", "I am nobody."), "price": ("42 dollars.", "Free."), "sum": ("7", "7")}
+    store(folder, "run", dict.fromkeys(SEEDS, half))
+    found = run(pytester, "--harness-run", "run", "suites", "-k", "name or price or sum")
+    found.assert_outcomes(passed=passed, failed=3 - passed)
+    if reducer == "all":
+        found.stdout.fnmatch_lines(["default passes under 0 of 5 seeds (learn)", "*(seed 0, 1, 2, 3, 4)"])
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from harness.hardware import estimate
 from harness.hardware.doctor import Finding
 from harness.hardware.estimate import Prediction, Range, predictions, updates
 from harness.hardware.estimate.predictions import TargetGpu, Workload
+from harness.models.resolving import remarks
 from harness.storage.cache import Held
 from harness.suites.grids import differing_settings
 
@@ -60,7 +61,7 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) ->
     word = "seed" if len(plan.seeds) == 1 else "seeds"
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
     console.print(table)
-    for line in predicted_costs.notes() if predicted_costs else ():
+    for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)
 
 
@@ -68,6 +69,7 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) ->
 class _Predictions:
     """Predictions for the variants of a plan. `missing` says why there are none, if there are none."""
 
+    model: str
     place: TargetGpu
     subject: Workload | None
     made: dict[str, Prediction]
@@ -90,8 +92,10 @@ class _Predictions:
     def notes(self) -> Iterator[str]:
         """The lines below the table: for which model and GPU the predictions are, and how accurate they are."""
         if self.subject is None:
+            yield from remarks(self.model)
             yield f"No prediction: {self.missing}"
             return
+        yield from self.subject.remarks
         place, known = self.place, estimate.coefficients()
         yield (
             f"Predicted for {self.subject.model} on {one(place.device)}, of which {gib(place.capacity)} "
@@ -118,8 +122,8 @@ def _predictions(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Pre
         what = predictions.named_workload(model, suite)
         made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
-        return _Predictions(place, None, {}, trials, error.message)
-    return _Predictions(place, what, made, trials)
+        return _Predictions(model, place, None, {}, trials, error.message)
+    return _Predictions(model, place, what, made, trials)
 
 
 def size(given: float | Range) -> str:

@@ -88,7 +88,12 @@ def moment(stamp: str) -> str:
     return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
 
 
-def toy_banner(model: ModelRef) -> str:
+def banner(model: ModelRef) -> str:
+    """Return what may and may not be concluded from results of this model; empty if there is nothing to say."""
+    return _toy_banner(model) if model.toy else model.note
+
+
+def _toy_banner(model: ModelRef) -> str:
     size = re.search(r"\b\d+(?:\.\d+)?\s?M\b", model.note)
     return TOY.format(size=size[0] if size else "7M")
 

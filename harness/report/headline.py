@@ -251,7 +251,7 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
     """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     answers = results.confirmed_samples if confirmed else results.samples
-    samples = reducers.scored(reducers.reduced(answers, results.run.suite.reducer))
+    samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
     base_name = results.base_beside(compared).name
     base = {s.case: s for s in samples if s.variant == base_name}
     tuned: dict[str, Sample] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.analysis import reducers
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
@@ -25,8 +26,7 @@ def summary(results: Results) -> str:
     head = headline.headline(results, compared, scores_by_role(results, results.samples))
     run = results.run
     blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
-    if run.model.toy:
-        blocks.append(f"> {formatting.toy_banner(run.model)}")
+    blocks += [f"> {_escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
     blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
     blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
@@ -105,9 +105,8 @@ def _broken(results: Results, compared: str) -> str:
 def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[str]:
     name = results.variants[place].name
     for row in rows:
-        given = next(
-            (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
-        )
+        own = (s for s in reducers.scored(results.samples) if (s.variant, s.case) == (name, row.case.id))
+        given = next((s for s in own if not s.score.passed), None)
         said = f", answer {code(given.answer.text)}" if given else ""
         head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
         yield f"{head}: prompt {code(row.case.prompt)}{said}"

@@ -97,7 +97,7 @@ def page(results: Results, now: str) -> Page:
         results=results,
         now=now,
         title=f"{run.suite.name} · {run.model.name}",
-        banner=formatting.toy_banner(run.model) if run.model.toy else run.model.note,
+        banner=formatting.banner(run.model),
         unfinished=headline.unfinished(results),
         claim=machine_claim(run.provenance.machine),
         headline=headline.headline(results, compared, scores),

@@ -39,6 +39,8 @@ def summary(results: Results, report: str = "") -> str:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
         lines.append("Toy model: it only shows how to read a report. Do not copy these settings to another model.")
+    elif note := results.run.model.note:
+        lines.append(note)
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.core.settings import Plan, fusible
 from harness.core.suite import Case, Split, Suite
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.models import foreign_adapters
+from harness.models.gguf_bases import Conversions
 from harness.models.resolving import resolve
 from harness.runner.request import Request
 from harness.scoring import code_of
@@ -25,8 +27,14 @@ from harness.suites.grids import load_plan
 FIRST_CONFIRM_SEED = 1000
 
 
-def prepare(request: Request) -> RunManifest:
-    """Read and check the suite, the grid, the model and the adapters. Nothing is written or trained.
+def _silent(_message: str) -> None:
+    pass
+
+
+def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunManifest:
+    """Read and check the suite, the grid, the model and the adapters. Nothing is trained.
+
+    A model that is not on this machine is downloaded, and a GGUF file is converted; `report` is called before that.
 
     Raises:
         HarnessError: the request has a mistake.
@@ -35,7 +43,7 @@ def prepare(request: Request) -> RunManifest:
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
-    model = resolve(request.model)
+    model = resolve(request.model, conversions=Conversions(report=report))
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
     engine = _engine(request.engine, plan)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -17,14 +18,14 @@ from harness.core.errors import NewerFormatError, StoreError
 from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
-from harness.core.model import SavedBase
+from harness.core.model import ConvertedModel, SavedBase
 from harness.core.training_outcome import Status, Training
 from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
 _COMMITS = "commits"
-_KINDS = ("trainings", "answers", "bases", _COMMITS)
+_KINDS = ("trainings", "answers", "bases", "converted", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
 """Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
@@ -145,17 +146,7 @@ class Cache:
         The check for damage reads every byte, which takes seconds for a 7B model.
         """
         folder = self.root / "bases" / saved
-        if not (folder / "base.json").is_file():
-            return None
-        try:
-            read_record(folder / "base.json", SavedBase)
-            verify_manifest(folder)
-        except NewerFormatError:
-            raise
-        except StoreError:
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
-        return folder
+        return folder if _intact(folder, "base.json", SavedBase) else None
 
     def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
         """Add a quantised base model of about `size` bytes. `save` writes the model into a given folder.
@@ -169,6 +160,34 @@ class Cache:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
+
+    def converted(self, model: str) -> Path | None:
+        """Return the folder of a model that was made of a GGUF file, or None if the cache has none.
+
+        A damaged folder is deleted. The check for damage reads every byte.
+        """
+        folder = self.root / "converted" / model
+        return folder if _intact(folder, "conversion.json", ConvertedModel) else None
+
+    def commit_converted(self, record: ConvertedModel, size: int, make: Callable[[Path], None]) -> Path:
+        """Add a model of about `size` bytes that was made of a GGUF file. `make` writes it into a given folder.
+
+        If another process is making the same model, wait for that process and use its result.
+
+        Raises:
+            StoreError: the disk has too little space.
+        """
+        final = self.root / "converted" / record.id
+        check_room(final, size)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.parent / ".lock"):
+            if self.converted(record.id) is None:
+                with new_folder(final) as partial:
+                    make(partial)
+                    write_record(partial / "conversion.json", record)
+                    write_manifest(partial)
+        return final
 
     def calibration(self, device: str) -> Calibration | None:
         """Return the measured speed of the GPU `device`, or None if it was not measured or the file is damaged."""
@@ -307,6 +326,21 @@ def _check_training(folder: Path) -> None:
         raise
     except StoreError as error:
         raise _IncompleteError(str(error)) from None
+
+
+def _intact(folder: Path, record: str, kind: type[Any]) -> bool:
+    """Whether a folder has its record and all files of its manifest. A damaged folder is deleted."""
+    if not (folder / record).is_file():
+        return False
+    try:
+        read_record(folder / record, kind)
+        verify_manifest(folder)
+    except NewerFormatError:
+        raise
+    except StoreError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
 
 
 def _pass_in(path: Path) -> AnswerPass | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.reducers import combined, counting, reduced, repeats
+from harness.analysis.reducers import combined, counting, exemplary, reduced, repeats
 from harness.core.answers import Answer, Likelihood
 from harness.core.run import TrialRecord
 from harness.core.run_results import Outcome, Results
@@ -193,3 +193,25 @@ def test_a_page_without_repeats_says_nothing_of_them() -> None:
     page = render(once, now="now")
     assert "repeats passed" not in page
     assert "greedy, at most" in page
+
+
+@pytest.mark.parametrize(
+    ("reducer", "values", "shown"),
+    [
+        (Reducer.ALL, (1, 0, 0), 1),
+        (Reducer.ANY, (0, 0, 1), 2),
+        (Reducer.MEAN, (0, 1, 1), 1),
+        (Reducer.MEAN, (1, 0, 0), 1),
+        (Reducer.MEAN, (None, 1), 1),
+        (Reducer.ALL, (1, None), 0),
+        (Reducer.ALL, (1, 1), 0),
+    ],
+)
+def test_the_example_of_a_verdict_has_that_verdict(
+    reducer: Reducer, values: Sequence[float | None], shown: int
+) -> None:
+    """`exemplary` gives the scores of `reduced`, with the first answer that passes or fails as all repeats do."""
+    own = [sample("v", 0, repeat, value) for repeat, value in enumerate(values)]
+    (example,), (whole,) = exemplary(own, reducer), reduced(own, reducer)
+    assert example.answer == own[shown].answer
+    assert replace(example.score, checks=()) == replace(whole.score, checks=())

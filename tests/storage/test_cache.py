@@ -16,7 +16,7 @@ import harness.storage.cache
 from harness.core.answers import Answer
 from harness.core.errors import NewerFormatError, RunInUseError, StoreError
 from harness.core.formats import FORMAT
-from harness.core.model import SavedBase
+from harness.core.model import ConvertedModel, SavedBase
 from harness.core.settings import Quantization
 from harness.core.training_outcome import Status
 from harness.storage.cache import Cache
@@ -255,18 +255,20 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
 
 def test_the_size_of_the_cache(cache: Cache) -> None:
     """The cache reports how many entries and bytes it has of each kind. Clearing it deletes even temporary folders."""
-    nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
+    nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("converted", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), save_adapter)
     cache.commit_answers("base", PASS)
     cache.commit_answers("base", replace(PASS, answers=()))
     base = SavedBase("base", "pocket", Quantization.NF4, "cpu", "float32")
     cache.commit_base(base, 10, lambda folder: write_text(folder / "weights", "weights"))
+    made = ConvertedModel("made", "model.gguf", "0" * 64, "Q4_1, dequantised")
+    cache.commit_converted(made, 10, lambda folder: write_text(folder / "weights", "weights"))
     (cache.root / "trainings" / ".partial-0123").mkdir()
     (cache.root / "trainings" / ".partial-0123" / "left").write_bytes(b"x" * 5000)
     sizes = {
         kind: sum(path.stat().st_size for path in (cache.root / kind).rglob("*") if path.is_file())
-        for kind in ("trainings", "answers", "bases")
+        for kind in ("trainings", "answers", "bases", "converted")
     }
     assert sizes["trainings"] > 5000
     *kinds, _ = ((held.kind, held.entries, held.bytes) for held in cache.held())

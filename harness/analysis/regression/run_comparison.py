@@ -5,13 +5,13 @@ This module only collects differences. `verdict` decides whether they are a regr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.reducers import reduced, scored
+from harness.analysis.reducers import exemplary, scored
 from harness.analysis.regression import statistical_tests
 from harness.analysis.regression.baseline import samples
 from harness.analysis.score_table import Pair, ScoreTable, pair, score_table
@@ -382,7 +382,7 @@ def _moved(flip: Flip) -> float:
 def _verdicts(side: _ScoredRun, row: BaselineVariant) -> dict[str, list[Sample]]:
     """Return for each case the samples that have a score, one per seed."""
     found: dict[str, list[Sample]] = {}
-    for sample in scored(reduced(side.samples(row), side.reducer)):
+    for sample in scored(exemplary(side.samples(row), side.reducer)):
         found.setdefault(sample.case, []).append(sample)
     return found
 
@@ -413,7 +413,7 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", PhaseCost.peak)):
         was, now = (tuple(figure(cost) for cost in _finished_costs(row)) for row in (old, new))
-        if was and now:
+        if was or now:  # an adapter that was trained elsewhere has no costs
             timed = figure is _seconds
             resident = not timed and not all(cost.on_gpu for cost in new.costs)
             yield CostChange(what, was, now, _why_not_comparable(before, after, was, now, timed=timed), resident)
@@ -432,8 +432,10 @@ def _seconds(cost: PhaseCost) -> Measurement:
 
 
 def _why_not_comparable(
-    before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
+    before: Baseline, after: Baseline, old: Sequence[Measurement], new: Sequence[Measurement], *, timed: bool
 ) -> str:
+    if not old or not new:
+        return f"the {'later' if old else 'earlier'} run has no finished training with known costs"
     sides = [{source(figure) for figure in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
         sources = [" and ".join(sorted(side)) for side in sides]

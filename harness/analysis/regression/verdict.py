@@ -186,6 +186,8 @@ def _mean(figures: Sequence[Measurement]) -> float:
 
 
 def amount(figures: Sequence[Measurement]) -> str:
-    """Return the mean of the figures as text, with its unit."""
+    """Return the mean of the figures as text, with its unit; `unknown` if there are none."""
+    if not figures:
+        return "unknown"
     mean = _mean(figures)
     return f"{mean:.1f} s" if figures[0].unit is Unit.SECONDS else f"{mean / MIB:.0f} MiB"

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.analysis.aggregate import assemble
+from harness.analysis.regression import gate_output, verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.answers import Likelihood
@@ -18,7 +20,8 @@ from harness.core.settings import Settings, Variant
 from harness.core.suite import Decoding, Message, Reducer, Role
 from harness.core.training_outcome import Status
 from tests.support import synthetic_runs
-from tests.support.run_pairs import CASES, NAMED, PRINT, SEEDS, results, run
+from tests.support.run_pairs import CASES, NAMED, POLICY, PRINT, SEEDS, results, run
+from tests.support.synthetic_runs import score
 
 LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
@@ -227,3 +230,30 @@ def test_seeds_need_not_be_the_same() -> None:
     found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]
+
+
+def test_a_lost_case_shows_an_answer_that_fails() -> None:
+    """With the reducer `all`, a case of which one repeat now fails is shown with this repeat's answer."""
+    asked = replace(synthetic_runs.suite(CASES[:1]), repeats=2, reducer=Reducer.ALL)
+    manifest = synthetic_runs.manifest(asked, [NAMED], (0,))
+    base = synthetic_runs.record(None, {"learn 0": ("bad", "bad")})
+    texts = (("good", "good"), ("good", "bad"))
+    both = [
+        baseline_of(assemble(manifest, [base, synthetic_runs.record(NAMED, {"learn 0": given})], score, ""), "run")
+        for given in texts
+    ]
+    (flip,) = compare(*both).variants[0].flips
+    assert (flip.answer_before, flip.answer_after) == ("good", "bad")
+    assert "does not contain" in flip.reason
+
+
+def test_missing_costs_are_told() -> None:
+    """If the trainings of one run have no costs that can be compared, the costs are listed with the reason."""
+    whole = run()
+    bare = replace(whole, variants=(replace(whole.variants[0], costs=()),))
+    for pair, missing in (((bare, whole), "the earlier run"), ((whole, bare), "the later run")):
+        decision = verdict.decide(compare(*pair), POLICY)
+        told = [words.split(": ", 1)[1] for words in decision.variants[0].unjudged]
+        assert told == [f"not compared: {missing} has no finished training with known costs"] * 2
+        assert "unknown" in gate_output.markdown(decision)
+    assert compare(bare, bare).variants[0].costs == ()
