@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.net_loss import SeedVariance, net_loss
+from harness.analysis.net_loss import SeedVariance, least_passes, net_loss
 from harness.analysis.statistics import Scores
 
 KEEPS, LOSES, CANNOT_TELL = "keeps", "loses", "cannot tell"
@@ -40,16 +40,18 @@ def new_rule(
 ) -> dict[str, Any]:
     """Return the net loss in points of what the base model passes, its bounds, and the verdict at `margin` points.
 
-    `low` and `high` are one-sided 95% bounds; `interval` is the two-sided 95% interval.
+    `low` and `high` are one-sided 95% bounds; `interval` is the two-sided 95% interval. If the base model passes fewer
+    cases than even a variant without any change needs, the verdict is open, as in a run.
     """
     found = net_loss(base, variant, groups, seeds=seeds)
     wide = net_loss(base, variant, groups, level=TWO_SIDED, seeds=seeds)
     if found is None or wide is None:
         return {"net": None, "low": None, "high": None, "interval": None, "verdict": CANNOT_TELL}
+    enough = base.mean(axis=0).sum() >= least_passes(margin / 100, groups, base.shape[1])
     verdict = KEEPS if 100 * found.high < margin else LOSES if 100 * found.low > margin else CANNOT_TELL
     return {
         "net": _points(100 * found.value), "low": _points(100 * found.low), "high": _points(100 * found.high),
-        "interval": [_points(100 * wide.low), _points(100 * wide.high)], "verdict": verdict,
+        "interval": [_points(100 * wide.low), _points(100 * wide.high)], "verdict": verdict if enough else CANNOT_TELL,
     }  # fmt: skip
 
 

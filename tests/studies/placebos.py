@@ -112,7 +112,7 @@ class Draws:
 
     def variant(self, loss: float, kind: str) -> NDArray[np.bool_]:
         """Return the results of a variant with this net loss, (draws, seeds, cases)."""
-        odds = _odds(self.design.beta, loss if kind == "weaker" else 0.0, self.design.spread)
+        odds = odds_of(self.design.beta, loss if kind == "weaker" else 0.0, self.design.spread)
         if self.design.spread:
             passes = self.luck < expit(odds[self.ability][:, None] + self.shift[:, :, None])
         else:
@@ -123,7 +123,7 @@ class Draws:
 def draw(rng: np.random.Generator, design: Design, draws: int) -> Draws:
     shape, seeds = (draws, design.cases), design.seeds
     ability = (uniform(rng, design, shape) * LEVELS).astype(np.intp).clip(max=LEVELS - 1)
-    base = uniform(rng, design, shape) < _probabilities(design.beta)[ability]
+    base = uniform(rng, design, shape) < probabilities(design.beta)[ability]
     luck = uniform(rng, design, (draws, seeds, design.cases))
     shift = rng.normal(0, design.spread, (draws, seeds)) if design.spread else np.zeros((draws, seeds))
     return Draws(design, base, ability, luck, shift, uniform(rng, design, shape))
@@ -140,17 +140,17 @@ def uniform(rng: np.random.Generator, design: Design, shape: tuple[int, ...]) ->
 
 
 @cache
-def _probabilities(beta: tuple[float, float]) -> Floats:
+def probabilities(beta: tuple[float, float]) -> Floats:
     return np.asarray(betaincinv(*beta, (np.arange(LEVELS) + 0.5) / LEVELS))
 
 
 @cache
-def _odds(beta: tuple[float, float], loss: float, spread: float) -> Floats:
+def odds_of(beta: tuple[float, float], loss: float, spread: float) -> Floats:
     """Return the log-odds of each probability for a variant, whose mean probability is that of the base less `loss`."""
-    odds = logit(_probabilities(beta))
+    odds = logit(probabilities(beta))
     nodes, weights = np.polynomial.hermite_e.hermegauss(15)
     weights = weights / weights.sum()
-    wanted = (1 - loss) * _probabilities(beta).mean()
+    wanted = (1 - loss) * probabilities(beta).mean()
 
     def missing(move: float) -> float:
         each = [weight * expit(odds + move + spread * node).mean() for node, weight in zip(nodes, weights, strict=True)]
