@@ -1,6 +1,6 @@
 """Simulates variants of known net loss, and counts what the bounds of `harness.analysis.net_loss` say of them.
 
-    python -m tests.studies.placebos --draws 10000 --output reports/studies/placebos.json     (two minutes on one core)
+    python -m tests.studies.placebos --draws 10000 --output reports/studies/placebos.json     (some minutes on one core)
 
 The pass probabilities of the cases are drawn from a beta distribution, and base model and variant answer independently
 of each other, given these probabilities. In groups of 2 to 5 cases, the probabilities and the results are correlated.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -480,7 +479,6 @@ def losses() -> list[tuple[float, str]]:
 
 def study(draws: int, few: int) -> dict[str, Any]:
     """Run all parts. Each part has a generator of its own, so that another number of `draws` changes no other part."""
-    start = time.perf_counter()
     rows = [row for n, design in enumerate(designs())
             for row in counted(np.random.default_rng([1, n]), design, draws, losses())]  # fmt: skip
     plain = [Design(beta, cases, seeds, grouped=grouped)
@@ -496,16 +494,21 @@ def study(draws: int, few: int) -> dict[str, Any]:
     sizes = predicted(np.random.default_rng(4), draws // 4)
     suggested = enough(np.random.default_rng(5), draws // 4)
     return {
-        "draws": draws, "seconds": round(time.perf_counter() - start), "correlation": CORRELATION,
+        "draws": draws, "correlation": CORRELATION,
         "claims": claims(rows),
         "placebos_without_seed_effect": by_cases(rows),
         "largest_difference_from_the_product": max(row["apart"] for row in beside),
-        "alternatives": {"draws": few, "summary": _beside(beside), "rows": beside},
+        "alternatives": {"draws": few, "summary": _beside(beside), "rows": columns(beside)},
         "pooled": {"variants": POOLED, "draws": draws // 2, "rows": together},
-        "chance_shown": {"draws": draws // 4, **_errors(sizes), "rows": sizes},
+        "chance_shown": {"draws": draws // 4, **_errors(sizes), "rows": columns(sizes)},
         "cases_to_show": {"draws": draws // 4, "power": 0.8, "rows": suggested},
-        "rows": rows,
+        "rows": columns(rows),
     }  # fmt: skip
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a table as the names of its columns and one list for each row, which is shorter than one object."""
+    return {"columns": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 
 
 def _beside(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -533,10 +536,10 @@ def lines(found: dict[str, Any]) -> str:
     rows: dict[str, str] = {}
 
     def marked(value: Any) -> Any:
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            for row in value:
-                rows[f"@{len(rows)}@"] = json.dumps(row)
-            return list(rows)[-len(value) :]
+        if isinstance(value, list) and value and all(isinstance(row, dict | list) for row in value):
+            marks = [f"@{len(rows) + n}@" for n in range(len(value))]
+            rows.update(zip(marks, map(json.dumps, value), strict=True))
+            return marks
         return {key: marked(own) for key, own in value.items()} if isinstance(value, dict) else value
 
     text = json.dumps(marked(found), indent=1)

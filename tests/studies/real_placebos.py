@@ -1,7 +1,7 @@
 """Judges real placebos: adapters that change answers and harm nothing on average, by the old rule and by the new one.
 
     python -m tests.studies.real_placebos --model FOLDER --output reports/studies/real-placebos.json
-    python -m tests.studies.real_placebos --model FOLDER --count 3 --probes 2 --cases 40 --output FILE    (on a CPU)
+    python -m tests.studies.real_placebos --model FOLDER --count 3 --probes 2 --cases 40 --output FILE   (on a CPU)
 
 A placebo is a random LoRA adapter on the base model in NF4. The strength of an adapter is the norm of each update as a
 share of the weight's norm. All placebos have the strength at which about a fifth of the answers to the `retain` and
@@ -23,7 +23,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -60,10 +60,12 @@ ROUNDS = 6
 """Number of strengths that are tried."""
 LEAST, MOST = 0.003, 0.3
 """The strength is between these."""
-AT_ONCE = 25
+AT_ONCE = 40
 """Number of adapters that answer in one batch."""
-ROWS = {DeviceKind.CPU: 64, DeviceKind.CUDA: 512}
-"""Number of rows in a batch."""
+ROWS = {DeviceKind.CPU: 64, DeviceKind.CUDA: 2048}
+"""Number of rows in a batch. The base model is small, so that a GPU has room for many."""
+JOINING = {DeviceKind.CPU: 4096, DeviceKind.CUDA: 65_536}
+"""Number of prompt tokens in one forward pass."""
 SEEDS = 3
 PROBE = 1_000_000
 """Seed of the first random adapter that only serves to find the strength."""
@@ -112,29 +114,39 @@ def guarded_cases(names: Iterable[str]) -> Cases:
 # --- placebos ----------------------------------------------------------------------------------------------------
 
 
-def placebo(base: Base, seed: int, strength: float) -> Adapter:
-    """Return a random adapter whose update of each matrix has the norm of the matrix times `strength`."""
+def placebo(modules: Mapping[str, Module], seed: int, strength: float) -> Adapter:
+    """Return a random adapter whose update of each module's weight has the norm of the weight times `strength`."""
     import torch
 
     weights, scaling = {}, {}
     draw = torch.Generator().manual_seed(seed)
-    for name, (outputs, inputs, norm) in _linears(base).items():
-        a = torch.randn(RANK, inputs, generator=draw)
-        b = torch.randn(outputs, RANK, generator=draw)
+    for name, module in modules.items():
+        a = torch.randn(RANK, module.inputs, generator=draw)
+        b = torch.randn(module.outputs, RANK, generator=draw)
         size = math.sqrt(float(torch.trace((b.T @ b) @ (a @ a.T))))  # the Frobenius norm of b @ a
-        weights[name], scaling[name] = (a, b), strength * norm / size
+        weights[name], scaling[name] = (a, b), strength * module.norm / size
     return Adapter(weights, scaling)
 
 
-def _linears(base: Base) -> dict[str, tuple[int, int, float]]:
-    """Return the output and input features and the norm of each linear module except the head."""
+@dataclass(frozen=True)
+class Module:
+    """A linear module: its features, and the Frobenius norm of its weight."""
+
+    outputs: int
+    inputs: int
+    norm: float
+
+
+def modules_of(base: Base) -> dict[str, Module]:
+    """Return every linear module of the base model except the head, by name."""
     import torch
 
-    head, found = base.model.get_output_embeddings(), {}
-    for name, module in base.model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            found[name] = (module.out_features, module.in_features, _norm(module.weight))
-    return found
+    head = base.model.get_output_embeddings()
+    return {
+        name: Module(module.out_features, module.in_features, _norm(module.weight))
+        for name, module in base.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
 
 
 def _norm(weight: Any) -> float:
@@ -148,8 +160,9 @@ def answers(base: Base, asked: Cases, adapters: Iterable[Adapter | None]) -> Ite
     """Yield the answers of the base model with each adapter (None: with none), in the order of the cases."""
     for some in _chunks(adapters, AT_ONCE):
         requests = [Request(str(n), adapter, asked.prompts) for n, adapter in enumerate(some)]
+        rows, tokens = ROWS[base.machine.kind], JOINING[base.machine.kind]
         found = dict(
-            answer_requests(base, requests, asked.decoding, rows=ROWS[base.machine.kind], progress=lambda *_: None)
+            answer_requests(base, requests, asked.decoding, rows=rows, join_tokens=tokens, progress=lambda *_: None)
         )
         yield from (found[str(n)] for n in range(len(some)))
 
@@ -165,13 +178,15 @@ def changed(before: Sequence[Answer], after: Sequence[Answer]) -> float:
     return fmean(one.text != other.text for one, other in zip(before, after, strict=True))
 
 
-def strength_of(base: Base, asked: Cases, probes: int) -> tuple[float, list[dict[str, float]]]:
+def strength_of(
+    base: Base, modules: Mapping[str, Module], asked: Cases, probes: int
+) -> tuple[float, list[dict[str, float]]]:
     """Find the strength at which a fifth of the answers differ, by bisection; return it and the strengths tried."""
     (before,) = answers(base, asked, [None])
     low, high, tried = LEAST, MOST, []
     for _ in range(ROUNDS):
         strength = math.sqrt(low * high)
-        made = answers(base, asked, (placebo(base, PROBE + n, strength) for n in range(probes)))
+        made = answers(base, asked, (placebo(modules, PROBE + n, strength) for n in range(probes)))
         share = fmean(changed(before, after) for after in made)
         tried.append({"strength": round(strength, 5), "changed": round(share, 3)})
         low, high = (low, strength) if share > WANTED else (strength, high)
@@ -229,9 +244,10 @@ def against_each_other(placebos: Sequence[Scores], groups: Sequence[str]) -> dic
 def study(model: str, on: Machine, asked: Cases, count: int, probes: int, probe_cases: int) -> dict[str, Any]:
     start = time.perf_counter()
     base = load_base(resolve(model), Quantization.NF4, on)
-    strength, tried = strength_of(base, asked.first(probe_cases), probes)
+    modules = modules_of(base)
+    strength, tried = strength_of(base, modules, asked.first(probe_cases), probes)
     print(f"strength {strength:.4f} after {time.perf_counter() - start:.0f} s: {tried}", flush=True)
-    before, again, *made = answers(base, asked, [None, None, *(placebo(base, n, strength) for n in range(count))])
+    before, again, *made = answers(base, asked, [None, None, *(placebo(modules, n, strength) for n in range(count))])
     print(f"{count} placebos answered after {time.perf_counter() - start:.0f} s", flush=True)
     (plain,) = answers(load_base(resolve(model), Quantization.NONE, on), asked, [None])
     scores, groups = asked.scores(before), asked.groups
@@ -258,16 +274,24 @@ def study(model: str, on: Machine, asked: Cases, count: int, probes: int, probe_
     }  # fmt: skip
 
 
+def _hide_progress() -> None:
+    """Hide the progress bar of transformers, which would fill a log."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--suites", nargs="+", default=["workshop", "json-format"], metavar="NAME")
     parser.add_argument("--count", type=int, default=102, help="Number of placebos.")
-    parser.add_argument("--probes", type=int, default=AT_ONCE, help="Number of adapters that find the strength.")
+    parser.add_argument("--probes", type=int, default=12, help="Number of adapters that find the strength.")
     parser.add_argument("--probe-cases", type=int, default=60, help="Number of cases that find the strength.")
     parser.add_argument("--cases", type=int, help="Use only this number of cases.")
     given = parser.parse_args()
+    _hide_progress()
     asked = guarded_cases(given.suites).first(given.cases)
     found = study(given.model, machine(device_profiles.AUTO), asked, given.count, given.probes, given.probe_cases)
     command = shlex.join(["python", "-m", "tests.studies.real_placebos", *sys.argv[1:]])
