@@ -29,7 +29,7 @@ ROOMS = {
     "scoring": Room("core"),
     "analysis": Room("core storage scoring"),
     "suites": Room("core scoring analysis"),
-    "models": Room("core"),
+    "models": Room("core storage"),
     "hardware": Room("core storage models"),
     "engine": Room("core storage hardware", trains=True),
     "report": Room("core storage analysis hardware"),

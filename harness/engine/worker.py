@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.core import programs
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.core.job import Event, EventKind, Job, Prompt, Task
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
 
     `sent` is called after each event that was sent to the parent.
     """
+    programs.end_with_parent()
     events = _separate_streams()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
@@ -86,7 +88,11 @@ def _separate_streams() -> Any:
 
 
 def _end_with_parent() -> None:
-    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited."""
+    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited.
+
+    Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
+    keeps Python from running it.
+    """
     while os.read(0, 1024):
         pass
     os._exit(1)

@@ -19,6 +19,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     threads = f", {wording.plural(machine.threads, 'thread')}" if machine.threads else ""
     return (
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),
+        *([("Weights of the base model", run.model.weights)] if run.model.weights else []),
         ("Model digest", run.model.digest),
         ("Suite and grid", f"{run.suite.name}, {run.plan.grid}"),
         ("Run digest", run.digest),

@@ -42,8 +42,8 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
         HarnessError: the request has a mistake, or another process is using the run directory.
     """
     started = time.monotonic()
-    manifest = prepare(request)
     user = Listeners(tuple(listeners))
+    manifest = prepare(request, lambda message: _notify(user, [message]))
     _notify(user, manifest.suite.notices)
     storage = _storage(request, manifest)
     with storage.run.locked(), storage.cache.in_use(storage.run.root):

@@ -40,7 +40,7 @@ assert: [{type: not-icontains, value: "{{what}}", weight: 2}]
     assert found.critical
     (assertion,) = found.assertions
     assert (assertion.type, assertion.negated, assertion.value, assertion.weight) == ("icontains", True, "tea", 2.0)
-    assert found.line == 2
+    assert str(found.place) == "suite.yaml:2"
 
 
 def test_critical_by_default() -> None:

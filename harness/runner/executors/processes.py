@@ -9,7 +9,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,13 +18,14 @@ from typing import IO
 
 from pydantic import ValidationError
 
+from harness.core import programs
 from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
 from harness.runner.executors.protocol import Deadline
 from harness.storage.files import writing
 from harness.storage.records import decode_line
 
-WORKER = (sys.executable, "-P", "-m", "harness.engine.worker")
+WORKER = programs.python("-m", "harness.engine.worker")
 _LOG_TAIL = 2000
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a worker that prints nothing is still running."""
@@ -76,7 +76,9 @@ def _environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     # By default OpenMP threads spin while they wait, which on a busy CPU takes ten times longer than the work itself.
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | offline | {"PYTHONPATH": path}
+    return programs.environment(
+        {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), **offline, "PYTHONPATH": path}
+    )
 
 
 def _events(
