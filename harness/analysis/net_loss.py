@@ -248,7 +248,7 @@ def chance_shown(
     keep, ratio = 1 - margin, 1 - loss
     answers = ratio * base - ratio**2 * (common + base**2)  # mean of p (1 - p) of the variant's pass probabilities p
     residual = keep**2 * (common + luck) + ratio**2 * common + answers / seeds - 2 * keep * ratio * common
-    error = effect * residual / cases
+    error = max(effect * residual / cases, 1e-12)  # 0 if the base model passes all cases
     floor = max(LEAST_DESIGN_EFFECT, effect) * margin * keep * base / cases
     clusters = max(2, int(cases / (1 + (effect - 1) / ASSUMED_CORRELATION)))
     width = student(clusters - 1, 2 * LEVEL - 1) ** 2 * max(error, floor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.analysis.net_loss import net_loss
+from harness.analysis.net_loss import chance_shown, least_passes, net_loss
 from harness.analysis.net_loss import seed_variance as seed_variance_of
 from tests.studies.placebos import (
     BETAS,
@@ -94,3 +94,10 @@ def test_the_predicted_chance_to_be_shown_is_the_simulated_one(
     for margin in MARGINS:
         error = predicted_chance(design, margin, 0.0) - row[f"keeps_{100 * margin:.0f}"]
         assert -(0.12 if grouped else 0.06) <= error <= 0.06
+
+
+def test_a_base_model_that_passes_every_case_is_judged_by_their_number() -> None:
+    """If the base model passes all cases, a variant without loss is shown to keep them if there are enough cases."""
+    least = least_passes(0.15)
+    assert chance_shown(least + 5, 1.0, 0.15) == pytest.approx(1)
+    assert chance_shown(least - 5, 1.0, 0.15) == pytest.approx(0)

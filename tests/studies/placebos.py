@@ -28,9 +28,9 @@ from scipy.optimize import brentq
 from scipy.special import betaincinv, expit, logit, ndtr, stdtrit
 
 from harness.analysis import statistics
+from harness.analysis.losses import TWO_SIDED
 from harness.analysis.net_loss import cases_to_show, chance_shown, design_effect, least_passes, net_loss
 from harness.storage.files import write_text
-from tests.studies.old_rule import TWO_SIDED
 
 Floats = NDArray[np.float64]
 BETAS = ((0.5, 0.5), (2.0, 2.0), (5.0, 5.0))

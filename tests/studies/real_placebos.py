@@ -32,13 +32,14 @@ from typing import Any
 
 import numpy as np
 
+from harness.analysis.losses import GUARDED
 from harness.analysis.statistics import Scores
 from harness.core import device_profiles
 from harness.core.answers import Answer
 from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.settings import Quantization
-from harness.core.suite import Case, Decoding, Role
+from harness.core.suite import Case, Decoding
 from harness.core.units import DeviceKind
 from harness.engine.generation.continuous_batching import Request, answer_requests
 from harness.engine.loading import Base, load_base
@@ -51,7 +52,6 @@ from harness.suites import load_suite
 from tests.studies.old_rule import new_rule, old_rule
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
-GUARDED = (Role.RETAIN, Role.AVOID)
 MARGIN = 15.0
 WANTED = 0.2
 """Share of the answers that differ from the base model's."""
