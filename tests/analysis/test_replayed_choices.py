@@ -32,7 +32,7 @@ def test_a_replay_says_how_the_choice_was_confirmed() -> None:
 
 
 def test_replays_of_a_run_draw_whole_groups() -> None:
-    """Cases drawn from a finished run keep their groups: each drawn group is new, and has the wanted number of cases."""
+    """Cases are drawn from a finished run with replacement until there are as many as wanted, by groups and seeds."""
     source = Recorded.of(synthetic_runs.results(4, 60, hostile=False, failures=False))
     sheet = source.sheet(np.random.default_rng(2), Role.RETAIN, SIZES[Split.MAIN][Role.RETAIN], source.names)
     assert len(sheet.groups) == sheet.base.shape[1] == SIZES[Split.MAIN][Role.RETAIN]
