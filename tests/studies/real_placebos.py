@@ -285,6 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, metavar="FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--profile", choices=device_profiles.PROFILES, default="auto")
     parser.add_argument("--suites", nargs="+", default=["workshop", "json-format"], metavar="NAME")
     parser.add_argument("--count", type=int, default=102, help="Number of placebos.")
     parser.add_argument("--probes", type=int, default=12, help="Number of adapters that find the strength.")
@@ -293,7 +294,8 @@ def main() -> None:
     given = parser.parse_args()
     _hide_progress()
     asked = guarded_cases(given.suites).first(given.cases)
-    found = study(given.model, machine(device_profiles.AUTO), asked, given.count, given.probes, given.probe_cases)
+    on = machine(device_profiles.PROFILES[given.profile])
+    found = study(given.model, on, asked, given.count, given.probes, given.probe_cases)
     command = shlex.join(["python", "-m", "tests.studies.real_placebos", *sys.argv[1:]])
     write_text(given.output, json.dumps({"command": command, **found}, indent=1) + "\n")
 
