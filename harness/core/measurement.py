@@ -68,6 +68,10 @@ class PhaseCost:
     """How the figures were obtained; empty if exactly this phase was measured, alone and completely."""
     models: int = 1
     """Number of models that ran together. `seconds` is the share of this model, and memory peaks are those of all."""
+    probes: int = 0
+    """Number of short probes from which the figures are estimated; 0 if the phase itself was measured."""
+    probe_steps: int = 0
+    """Optimizer steps of each probe."""
 
     def peak(self) -> Measurement:
         """Return the figure that reports show as peak memory: reserved memory on a GPU, else resident memory."""

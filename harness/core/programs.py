@@ -16,9 +16,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux' prctl(2)."""
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+"""The folder that holds this package, which may not be installed."""
 _GIT_SECONDS = 10.0
 _GIT = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 """Options with which git starts no program that a repository's configuration names."""
@@ -37,10 +40,13 @@ def script(file: Path, *arguments: str) -> tuple[str, ...]:
 def environment(changes: Mapping[str, str] | None = None, *, without: str | None = None) -> dict[str, str]:
     """Return this process's environment with `changes`, and without variables whose names begin with `without`.
 
+    A Python program can import this package.
+
     Relative folders are removed from the paths in which programs and Python modules are looked up, because they lie in
     the current folder.
     """
     known = {**os.environ, **(changes or {})}
+    known["PYTHONPATH"] = os.pathsep.join((_PACKAGE, known.get("PYTHONPATH", "")))
     return {
         name: _absolute(text) if name in ("PATH", "PYTHONPATH") else text
         for name, text in known.items()
@@ -55,6 +61,17 @@ def _absolute(folders: str) -> str:
 def which(program: str) -> str | None:
     """Return the absolute path of a program on PATH, or None. Relative folders on PATH are skipped."""
     return shutil.which(program, path=_absolute(os.environ.get("PATH", os.defpath)))
+
+
+def start(
+    command: Sequence[str], *, changes: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program and return its process. `streams` are the arguments of `Popen` for pipes and sessions.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(command, env=environment(changes), **streams)
 
 
 def run(

@@ -157,13 +157,16 @@ def _shown(found: Evidence) -> str:
 def _usage(source: Source, repository: str) -> str:
     model: ModelRef = source.model
     asked = as_chat(with_system_prompt(source.run.suite.system_prompt, (Message("user", "Hello"),)))
+    turns = source.run.tokens
+    ends = "" if turns is None or turns.named else f", eos_token_id={list(turns.ends)}"
     code = (
         "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'
-        f"chat({training_script.literal(asked)})"
+        f"chat({training_script.literal(asked)}{ends})"
     )
+    differs = "".join(f"{cell(sentence)}\n\n" for sentence in turns.deviations) if turns else ""
     return (
-        f"## How to use it\n\n{fenced(code, 'python')}\n\n"
+        f"## How to use it\n\n{fenced(code, 'python')}\n\n{differs}"
         f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"

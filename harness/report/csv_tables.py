@@ -194,6 +194,9 @@ _COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
     ("peak_allocated_bytes", lambda of: _bytes(of[2].peak_allocated)),
     ("peak_reserved_bytes", lambda of: _bytes(of[2].peak_reserved)),
     ("peak_device_bytes", lambda of: _bytes(of[2].peak_device)),
+    ("models_in_batch", lambda of: of[2].models),
+    ("probes", lambda of: of[2].probes),
+    ("steps_per_probe", lambda of: of[2].probe_steps),
     ("basis", lambda of: of[2].seconds.basis.value),
     ("device", lambda of: of[2].seconds.device),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from harness.core.measurement import Measurement, Phase
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
@@ -61,6 +61,11 @@ def counts(rate: Rate | None) -> str:
 
 def measured(figure: Measurement | None) -> str:
     return quantity(figure) if figure else ABSENT
+
+
+def batch(cost: PhaseCost) -> str:
+    """Name the batch that a memory peak belongs to, if several models shared it: `batch of 13 models`; else empty."""
+    return f"batch of {cost.models} models" if cost.models > 1 else ""
 
 
 def parameters(count: int) -> str:

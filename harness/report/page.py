@@ -78,6 +78,10 @@ class Page:
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
+    estimated: bool
+    """Whether the cost of a training is an estimate for training it alone."""
+    reused: bool
+    """Whether a trial was reused, so that its time is that of the run that made it."""
     cost_columns: tuple[Column, ...]
     costs: tuple[TableRow, ...]
     passes: tuple[str, ...]
@@ -125,6 +129,8 @@ def page(results: Results, now: str) -> Page:
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),
+        estimated=cost_tables.estimated(results),
+        reused=any(variant.reused for variant in results.variants),
         cost_columns=cost_tables.columns(results),
         costs=cost_tables.by_variant(results),
         passes=cost_tables.passes(results),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from harness import report
@@ -29,7 +30,7 @@ class Format(StrEnum):
 def write(store: RunStore, results: Results, *, now: str) -> Results:
     """Write results.json, samples.jsonl and the HTML page. Add the export's parity results from the run directory."""
     complete = replace(results, parities=store.parities())
-    store.write_results(complete, samples(complete), report.render(complete, now=now))
+    store.write_results(complete, samples(complete), partial(report.render, complete, now=now))
     return complete
 
 

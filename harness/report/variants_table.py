@@ -7,6 +7,7 @@ from functools import partial
 
 from harness.analysis.losses import GUARDED
 from harness.core import wording
+from harness.core.claims import probes
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
@@ -50,6 +51,7 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
         *_roles(results, scores),
         *_against_the_base(results),
         *_settings(results),
+        *_rows_cut(results),
         *_costs(results),
     ]
 
@@ -89,12 +91,29 @@ def _settings(results: Results) -> list[_Pair]:
     ]
 
 
+def _rows_cut(results: Results) -> list[_Pair]:
+    """Return the column of cut training rows; none if no variant's `max_length` cuts rows, or if it is not known."""
+    tokens = results.run.tokens
+    if tokens is None or not any(cut.cut for cut in tokens.cuts):
+        return []
+
+    def cell(outcome: Outcome) -> Cell:
+        found = tokens.cut(outcome.settings.max_length) if outcome.settings else None
+        if found is None:
+            return NOTHING
+        return Cell(
+            f"{found.cut} of {found.rows}", found.cut, f"{found.endless} without their end" if found.cut else ""
+        )
+
+    return [(Column("Rows cut", "Training rows that max_length cuts", "Training rows"), cell)]
+
+
 def _costs(results: Results) -> list[_Pair]:
     group = f"Time and memory, {_machine(results)}"
     return [
-        (Column("Train", "Training time, mean over seeds", group),
+        (Column("Train", "Training time: mean over seeds, or an estimate from probes for training alone", group),
          lambda outcome: _time(outcome.cost(Phase.TRAIN))),
-        (Column("Answer", "Time to answer all prompts, mean over seeds", group),
+        (Column("Answer", "Time to answer all prompts, mean over seeds; in a batch, this model's share", group),
          lambda outcome: _time(_answering(outcome))),
         (Column("Peak, train", peak_hint(results), group),
          lambda outcome: _peak(outcome.cost(Phase.TRAIN))),
@@ -189,11 +208,14 @@ def _answering(outcome: Outcome) -> PhaseCost | None:
 
 
 def _time(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.seconds), cost.seconds.value) if cost else NOTHING
+    if cost is None:
+        return NOTHING
+    share = f"share of {formatting.batch(cost)}" if cost.models > 1 else ""
+    return Cell(quantity(cost.seconds), cost.seconds.value, probes(cost) or share)
 
 
 def _peak(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.peak()), cost.peak().value) if cost else NOTHING
+    return Cell(quantity(cost.peak()), cost.peak().value, probes(cost) or formatting.batch(cost)) if cost else NOTHING
 
 
 def _parameters(outcome: Outcome) -> Cell:

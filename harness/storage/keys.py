@@ -29,18 +29,21 @@ class Setup:
     engine: Engine
     versions: dict[str, str]
     """Versions of the libraries that train and answer."""
+    tokens: str = ""
+    """The key of the run's `TurnTokens`. It is empty if tokens are those of the first version, whose keys lack it."""
 
     def base_id(self, quantization: Quantization) -> str:
         """Return the key of the base model's answers."""
-        return digest({"base": self._loaded(quantization)})
+        return digest({"base": self._asked(quantization)})
 
     def training_id(self, settings: Settings, seed: int) -> str:
         """Return the key of a training, which is also the key of its adapter.
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
-        because the digest (made in `harness.models.resolving`) covers the chat template.
+        because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of
+        them have labels, where the first version had others.
         """
-        loaded = self._loaded(settings.quantization)
+        loaded = self._asked(settings.quantization)
         inputs = {"loaded": loaded, "rows": self.suite.rows, "settings": settings, "seed": seed}
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
@@ -59,7 +62,11 @@ class Setup:
 
     def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
         """Return the key of an adapter that another program trained. Its answers have the same key."""
-        return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
+        return digest({"adapter": adapter.digest, "loaded": self._asked(quantization)})
+
+    def _asked(self, quantization: Quantization) -> dict[str, object]:
+        """Return the inputs that determine a loaded base model, the tokens of its rows, and where its answers end."""
+        return self._loaded(quantization) | ({"tokens": self.tokens} if self.tokens else {})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
         """Return the inputs that determine a loaded base model."""

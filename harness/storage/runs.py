@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +137,12 @@ class RunStore:
         self.check_results()
         return read_record(self.root / "results.json", Results)
 
-    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
-        """Write samples.jsonl, report.html (`page`) and, last, results.json."""
+    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: Callable[[], str]) -> None:
+        """Write samples.jsonl, then results.json, then report.html, which `page` makes of them."""
         lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
         write_text(self.root / "samples.jsonl", lines)
-        write_text(self.report, page)
         write_record(self.root / "results.json", results)
+        write_text(self.report, page())
 
     def adopt(self, other: RunStore) -> None:
         """Copy the records of the run `other` that this run does not have. Damaged records are not copied."""

@@ -77,7 +77,7 @@ def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path, old: 
     store = RunStore(tmp_path)
     shutil.copy(old, tmp_path / "results.json")
     once = store.results()
-    store.write_results(once, (), "")
+    store.write_results(once, (), lambda: "")
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["format"] == RESULTS_FORMAT
     assert store.results() == once
 
