@@ -30,6 +30,7 @@ from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.score import score
+from harness.cli.tokens import tokens
 from harness.cli.validate import validate
 from harness.core.errors import HarnessError
 
@@ -58,7 +59,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(new, validate, plan, run, score, report, recommend, gate, bless),
+    *(new, validate, tokens, plan, run, score, report, recommend, gate, bless),
     *(chat, export, parity, clean, doctor, schema),
 )
 for command in COMMANDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from harness.core.quantities import gib
 from harness.core.setting_text import in_plan
 from harness.core.settings import Plan
 from harness.core.suite import Role, Split, Suite
+from harness.core.turn_tokens import CutRows, TurnTokens
 from harness.core.wording import duration, listed, one, plural, two_digits
 from harness.hardware import estimate
 from harness.hardware.doctor import Finding
@@ -45,16 +46,24 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
     console.print("The suite is valid.")
 
 
-def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) -> None:
-    """Print one line per variant: its name, the settings that differ, steps, predicted memory and time."""
+def plan_table(
+    suite: Suite, plan: Plan, model: str, place: TargetGpu | None, tokens: TurnTokens | str = "no tokenizer was read"
+) -> None:
+    """Print one line per variant: its name, the settings that differ, steps, rows cut, predicted memory and time.
+
+    `tokens` is the result of the check with the model's tokenizer, or the reason why there was none.
+    """
     predicted_costs = _predictions(suite, plan, model, place) if place else None
     names = differing_settings(plan)
     predicted = ("memory", "on the GPU", "time of a trial") if predicted_costs else ()
-    table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *predicted)
+    cuts = {} if isinstance(tokens, str) else {cut.max_length: cut for cut in tokens.cuts if cut.cut}
+    table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *_cut_head(cuts), *predicted)
     for variant in plan.variants:
         values = (in_plan(getattr(variant.settings, name)) for name in names)
         steps = str(updates(variant.settings, len(suite.examples)))
-        table.add_row(variant.name, *values, steps, *(predicted_costs.cells(variant.id) if predicted_costs else ()))
+        cut = _cut_cells(cuts, variant.settings.max_length)
+        costs = predicted_costs.cells(variant.id) if predicted_costs else ()
+        table.add_row(variant.name, *values, steps, *cut, *costs)
     console = Output()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = plural(len(plan.variants), "variant"), plural(len(plan.trials), "trial")
@@ -63,6 +72,18 @@ def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) ->
     console.print(table)
     for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)
+    unchecked = f"Rows and prompts were not checked with the model's tokenizer: {tokens}."
+    for line in (unchecked,) if isinstance(tokens, str) else tokens.notices:
+        console.print(line, soft_wrap=True)
+
+
+def _cut_head(cuts: Mapping[int, CutRows]) -> tuple[str, ...]:
+    return ("rows cut", "without end") if cuts else ()
+
+
+def _cut_cells(cuts: Mapping[int, CutRows], max_length: int) -> tuple[str, ...]:
+    found = cuts.get(max_length)
+    return () if not cuts else (str(found.cut), str(found.endless)) if found else ("0", "0")
 
 
 @dataclass(frozen=True)

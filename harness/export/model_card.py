@@ -15,7 +15,6 @@ from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
-from harness.core.names import BASE
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Message, Role
@@ -39,8 +38,9 @@ class Evidence:
 def evidence(source: Source, results: Results) -> Evidence:
     """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
+    base = results.base_beside(source.variant.name).name
     # Sampled repeats differ by chance, so the first repeat of both models is compared.
-    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE and s.repeat == 0}
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == base and s.repeat == 0}
     cases = {case.id: case for case in results.run.suite.cases}
     table = score_table(own, results.run.suite.reducer)
     by_role = {role: [cases[case] for case in table.cells if cases[case].role is role] for role in Role}
@@ -157,13 +157,16 @@ def _shown(found: Evidence) -> str:
 def _usage(source: Source, repository: str) -> str:
     model: ModelRef = source.model
     asked = as_chat(with_system_prompt(source.run.suite.system_prompt, (Message("user", "Hello"),)))
+    turns = source.run.tokens
+    ends = "" if turns is None or turns.named else f", eos_token_id={list(turns.ends)}"
     code = (
         "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'
-        f"chat({training_script.literal(asked)})"
+        f"chat({training_script.literal(asked)}{ends})"
     )
+    differs = "".join(f"{cell(sentence)}\n\n" for sentence in turns.deviations) if turns else ""
     return (
-        f"## How to use it\n\n{fenced(code, 'python')}\n\n"
+        f"## How to use it\n\n{fenced(code, 'python')}\n\n{differs}"
         f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"

@@ -11,6 +11,7 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
+from harness.core.names import BASE
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
@@ -28,18 +29,21 @@ class Setup:
     engine: Engine
     versions: dict[str, str]
     """Versions of the libraries that train and answer."""
+    tokens: str = ""
+    """The key of the run's `TurnTokens`. It is empty if tokens are those of the first version, whose keys lack it."""
 
     def base_id(self, quantization: Quantization) -> str:
         """Return the key of the base model's answers."""
-        return digest({"base": self._loaded(quantization)})
+        return digest({"base": self._asked(quantization)})
 
     def training_id(self, settings: Settings, seed: int) -> str:
         """Return the key of a training, which is also the key of its adapter.
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
-        because the digest (made in `harness.models.resolving`) covers the chat template.
+        because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of
+        them have labels, where the first version had others.
         """
-        loaded = self._loaded(settings.quantization)
+        loaded = self._asked(settings.quantization)
         inputs = {"loaded": loaded, "rows": self.suite.rows, "settings": settings, "seed": seed}
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
@@ -58,7 +62,11 @@ class Setup:
 
     def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
         """Return the key of an adapter that another program trained. Its answers have the same key."""
-        return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
+        return digest({"adapter": adapter.digest, "loaded": self._asked(quantization)})
+
+    def _asked(self, quantization: Quantization) -> dict[str, object]:
+        """Return the inputs that determine a loaded base model, the tokens of its rows, and where its answers end."""
+        return self._loaded(quantization) | ({"tokens": self.tokens} if self.tokens else {})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
         """Return the inputs that determine a loaded base model."""
@@ -106,3 +114,11 @@ def question(suite: Suite, case: Case) -> dict[str, object]:
 def adapter_trial(adapter: AdapterRef) -> str:
     """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"
+
+
+def base_trial(quantization: Quantization) -> str:
+    """Return the id of the trial in which the base model answers in this quantisation.
+
+    The id of the NF4 base has no suffix, since run directories of earlier versions have one base, usually in NF4.
+    """
+    return BASE if quantization is Quantization.NF4 else f"{BASE}-{quantization}"
