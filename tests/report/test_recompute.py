@@ -16,12 +16,12 @@ from harness.analysis.aggregate import assemble
 from harness.core.run_results import Results
 from harness.core.suite import Case, Reducer, Role, Split
 from harness.core.training_outcome import Status
-from harness.report import render
-from harness.report.samples_file import samples
+from harness.report import report_files
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
 from tests.studies.recomputed_figures import read
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
+from tests.support.two_bases import two_bases
 
 SAMPLE = Path(__file__).parents[2] / "reports" / "sample"
 SEEDS = (0, 1, 2)
@@ -32,7 +32,7 @@ def stored(made: Results, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     store = RunStore(folder)
     store.write_manifest(made.run)
-    store.write_results(made, samples(made), render(made, now="2026-01-02 03:30 UTC"))
+    report_files.write(store, made, now="2026-01-02 03:30 UTC")
     return folder
 
 
@@ -118,6 +118,13 @@ FIGURES = (
     r'(<td class="n (?:better|worse|unclear)" title="[^"]*">[+-])(\d+)(</td>)',  # a difference of two variants
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
 )  # fmt: skip
+
+
+def test_a_run_with_two_quantisations(tmp_path: Path) -> None:
+    """If the base model ran in two quantisations, the figures of each variant are those beside its own base."""
+    found = check(stored(two_bases(), tmp_path))
+    assert found.differences == []
+    assert found.counts["variants"] > 50
 
 
 @pytest.fixture(scope="module")
