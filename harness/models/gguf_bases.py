@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
@@ -82,11 +83,22 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     Raises:
         ModelError: the file cannot be converted.
     """
-    facts = {"dtype": header.dtype, "weights": header.weights, "space_prefix": header.space_prefix}
-    words = (str(file.resolve()), str(folder.resolve()), json.dumps(facts))
-    done = run_python("-P", "-m", "harness.engine.gguf_conversion", *words)
+    words = (str(file.resolve()), str(folder.resolve()))
+    done = run_python("-P", "-m", "harness.engine.gguf_conversion", *words, given=json.dumps(facts(header)))
     if done.returncode:
         raise _refusal(file, done)
+
+
+def facts(header: Header) -> dict[str, Any]:
+    """Return the arguments of `harness.engine.gguf_conversion.convert`, which come from the header."""
+    return {
+        "dtype": header.dtype,
+        "weights": header.weights,
+        "special_tokens": header.special_tokens,
+        "end_tokens": header.end_tokens,
+        "chat_template": header.chat_template,
+        "space_prefix": header.space_prefix,
+    }
 
 
 def _refusal(file: Path, done: subprocess.CompletedProcess[str]) -> ModelError:

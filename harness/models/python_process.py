@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 
-def run_python(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments, and return its exit code and output.
+def run_python(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments and `given` as its standard input, and return its exit code and output.
 
     The process can import this package, and its libraries send no request to the Hub.
     """
@@ -24,5 +24,5 @@ def run_python(*words: str) -> subprocess.CompletedProcess[str]:
         errors="replace",
         check=False,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        input=given,
     )
