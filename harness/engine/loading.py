@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+EAGER = "eager"
+"""transformers' name for attention that computes the whole matrix of scores."""
 REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
 
 
@@ -66,7 +68,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(ref),
             device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,
@@ -110,6 +112,21 @@ def keep_to(machine: Machine) -> None:
         if held is None or not held.flash_attention:
             torch.backends.cuda.enable_flash_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def _attention(ref: ModelRef) -> str:
+    """Return the attention to load a model with: SDPA, or eager if transformers has no SDPA for the architecture."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = type(AutoConfig.from_pretrained(ref.path, local_files_only=True))
+    known = config in MODEL_FOR_CAUSAL_LM_MAPPING
+    return EAGER if known and not MODEL_FOR_CAUSAL_LM_MAPPING[config]._supports_sdpa else "sdpa"
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """Return the attention of a loaded model if it is not SDPA, such as `eager`; else an empty text."""
+    found: str = model.config.get_text_config()._attn_implementation
+    return "" if found == "sdpa" else found
 
 
 def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:

@@ -22,7 +22,7 @@ from harness.core.settings import Quantization
 from harness.core.suite import Decoding
 from harness.engine.adapters import attached
 from harness.engine.generation.backends import Backend, GgufBackend, TorchBackend, open_gguf
-from harness.engine.loading import Base, load_base
+from harness.engine.loading import Base, attention_of, load_base
 from harness.engine.tokenization import render
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def _in_memory(plain: Base, merge: Tensors) -> Iterator[Any]:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(plain.model.config, attn_implementation="sdpa")
+        attention = attention_of(plain.model) or "sdpa"
+        model = AutoModelForCausalLM.from_config(plain.model.config, attn_implementation=attention)
     made = {spec.name: _tensor(merge, spec).to(plain.device, plain.model.dtype) for spec in merge.specs}
     model.load_state_dict(made, strict=False, assign=True)
     model.tie_weights()
