@@ -31,7 +31,7 @@ ROOMS = {
     "suites": Room("core scoring analysis"),
     "models": Room("core storage"),
     "hardware": Room("core storage models"),
-    "engine": Room("core storage hardware", trains=True),
+    "engine": Room("core storage models hardware", trains=True),
     "report": Room("core storage analysis hardware"),
     "export": Room("core storage analysis models hardware"),
     "runner": Room("core storage scoring analysis suites models hardware report"),

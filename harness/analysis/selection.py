@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-from harness.analysis.differences import points, standard_error
+from harness.analysis import losses
+from harness.analysis.differences import standard_error
 from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
 from harness.core.costs import largest
 from harness.core.measurement import GIB, Measurement, Phase
-from harness.core.run_results import Choice, Outcome
+from harness.core.quantities import points
+from harness.core.run_results import Choice, Loss, LossVerdict, Outcome
 from harness.core.scores import Rate
 from harness.core.suite import Role, Suite
 from harness.core.training_outcome import Status
 from harness.core.wording import listed, plural
 
-GUARDED = (Role.RETAIN, Role.AVOID)
-"""Roles whose pass rate a tuned model must not lower."""
 _listed = partial(listed, most=4)
 
 
@@ -58,7 +58,7 @@ def choose(
     unscored = {v.name: _unscored(base, v) for v in variants}
     variants = [_unscored_as_failed(base, v) for v in variants]
     finished = [v for v in variants if _finished(v) and not v.elsewhere]
-    safe = [v for v in finished if eligible(suite, v)]
+    safe = [v for v in finished if eligible(v)]
     fitting = [v for v in safe if not _cap_exceeded(v, caps)]
     best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
     if not any(rate.total for rate in base.rates.values()):
@@ -66,7 +66,7 @@ def choose(
     elif not finished:
         why = (_none_finished(variants),)
     elif not safe:
-        why = (*_none_safe(suite, finished), *_unfinished(variants))
+        why = (*_none_safe(suite, objective, base, finished), *_unfinished(variants))
     elif best is None:
         why = (*_excluded_by_caps(safe, caps), *_unfinished(variants))
     elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
@@ -112,7 +112,7 @@ def _chosen(
         *_excluded_by_caps([v for v in among.safe if v not in among.fitting], caps),
         *_left_out(suite, variants),
     )
-    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name)
+    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), best=best.name)
 
 
 def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome) -> Pair | None:
@@ -151,51 +151,13 @@ def objective_of(suite: Suite, base: Outcome) -> Role:
     return suite.objective if suite.objective in base.rates else Role.LEARN
 
 
-def eligible(suite: Suite, variant: Outcome) -> bool:
-    """Return whether the loss on `retain` and `avoid` cases together is shown to be below the suite's margin.
+def eligible(variant: Outcome) -> bool:
+    """Return whether the variant is shown to keep what the base model can do, on `retain` and `avoid` cases together.
 
-    The upper 95% bound of the loss decides, because with few cases a real loss can go unnoticed. In a suite without
-    such cases, every variant is eligible.
+    The one-sided 95% upper bound of the net loss decides, because with few cases a real loss can go unnoticed. In a
+    suite without such cases, every variant is eligible.
     """
-    return variant.safety is None or variant.safety.upper < suite.margin
-
-
-def lost(base: Outcome, variant: Outcome) -> float:
-    """Return by how many points the pass rate on `retain` and `avoid` cases fell, or 0 if no such case counts."""
-    before, after = guarded(base), guarded(variant)
-    return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
-
-
-def guarded(outcome: Outcome) -> Rate:
-    """Return the pass rate on `retain` and `avoid` cases together."""
-    rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
-    return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
-
-
-def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
-    """Return, in sentences, how the confirmation (fresh seeds, held-out cases) contradicts the choice."""
-    words, again = list(_failed_trainings(again)), _unscored_as_failed(base, again)
-    if again.rates and (gap := lost(base, again)) > suite.margin:
-        words.append(
-            f"On the held-out retain and avoid cases it passes {_counts(guarded(again))}: "
-            f"{gap:.3g} points less than the base, and the suite allows {suite.margin:g}."
-        )
-    after, before = again.rates.get(objective), base.rates.get(objective)
-    if after and before and after.total and before.total and _share(after) <= _share(before):
-        words.append(
-            f"On the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
-        )
-    return tuple(words)
-
-
-def _failed_trainings(again: Outcome) -> tuple[str, ...]:
-    """Return a reason against the choice if trainings of its confirmation failed. Cancelled ones do not count."""
-    tried = [status for status in again.statuses if status is not Status.CANCELLED]
-    failed = [status for status in tried if status is not Status.SUCCEEDED]
-    if not failed:
-        return ()
-    how = _listed(dict.fromkeys(failed))
-    return (f"Under {len(failed)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
+    return variant.loss is None or variant.loss.verdict is LossVerdict.KEEPS
 
 
 def _finished(variant: Outcome) -> bool:
@@ -241,22 +203,13 @@ def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
 
 
 def _keeping(suite: Suite, best: Outcome) -> str:
-    after = guarded(best)
-    if not after.total:
-        return "The suite has no counted retain or avoid cases, so a loss cannot be measured."
-    return f"On retain and avoid cases it passes {_counts(after)}: {_bound(suite, best)}"
+    if best.loss is None:
+        return "The suite has no retain or avoid cases, so a loss cannot be measured."
+    return f"On retain and avoid cases {losses.counts(best.loss)}: {losses.bounded(best.loss, suite.margin)}."
 
 
 def _failed_to_score(count: int) -> tuple[str, ...]:
     return (f"{plural(count, 'answer')} could not be scored, which counts as failed.",) if count else ()
-
-
-def _bound(suite: Suite, variant: Outcome) -> str:
-    if variant.safety is None:
-        return "its loss is not known."
-    alone = "" if len(variant.seeds) > 1 else " This holds for one training seed; another seed may lose more."
-    seen, bound = points(variant.safety.lost), points(variant.safety.upper)
-    return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
 
 
 def _rivals(
@@ -271,8 +224,8 @@ def _rivals(
         bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
         return (f"It is the only variant that stays within {bounds}.",)
     if len(within) == 1:
-        second = max(others, key=lambda v: _share(v.rates.get(objective)))
-        return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+        second = _passing_most(others, objective)
+        return (f"Next best within the margin: {_names(second)} with {_counts(second[0].rates.get(objective))}.",)
     how = "less training time" if _timed(within) else "less training work (tokens x parameters)"
     tied = [v for v in within if v is not pick and _same(v, pick, objective)]
     dearer = [v.name for v in tied if _cheapness(v, within) < _cheapness(pick, within)]
@@ -282,16 +235,25 @@ def _rivals(
         words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
     if equal:
         words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same cost.")
+    top = _passing_most(among.fitting, objective)
     if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
-        words.append(
-            f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "
-            f"within one standard error of that difference ({error} points); {pick.name} needs {how}."
-        )
-    similar = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
+        most = f"{_names(top)} {_verb(top, 'passes', 'pass')} most, {_counts(among.best.rates.get(objective))}"
+        close = f"within one standard error of that difference ({error} points)"
+        words.append(f"{most}: {gap} points more, which is {close}; {pick.name} needs {how}.")
+    similar = [v.name for v in within if v not in (pick, *top) and not _same(v, pick, objective)]
     if similar:
         words.append(f"Also within one standard error of the best, at a higher cost: {_listed(similar)}.")
     return tuple(words)
+
+
+def _passing_most(variants: Sequence[Outcome], objective: Role) -> list[Outcome]:
+    most = max(_share(v.rates.get(objective)) for v in variants)
+    return [v for v in variants if _share(v.rates.get(objective)) == most]
+
+
+def _names(variants: Sequence[Outcome]) -> str:
+    return _listed(v.name for v in variants)
 
 
 def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
@@ -335,25 +297,21 @@ def gpu_memory(variant: Outcome) -> Measurement | None:
 
 
 def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
-    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(suite, v)]
-    losing = [v.name for v in unsafe if _loses(suite, v)]
-    unclear = [v.name for v in unsafe if not _loses(suite, v)]
+    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(v)]
+    losing, unclear = ([v.name for v in unsafe if _loses(v) is loses] for loses in (True, False))
     words = []
-    if losing:
-        verb = _verb(losing, "loses", "lose")
-        words.append(
-            f"Not considered: {_listed(losing)}, which {verb} {suite.margin:g} points or more on retain and avoid."
-        )
-    if unclear:
-        words.append(
-            f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more on retain and avoid."
-        )
+    for names, verb in ((losing, _verb(losing, "loses", "lose")), (unclear, "may lose")):
+        if names:
+            words.append(f"Not considered: {_listed(names)}, which {verb} {_beyond(suite)}.")
     return (*words, *_unfinished(variants))
 
 
-def _loses(suite: Suite, variant: Outcome) -> bool:
-    """Return whether the observed loss itself, without its uncertainty, reaches the margin."""
-    return variant.safety is not None and variant.safety.lost >= suite.margin
+def _loses(variant: Outcome) -> bool:
+    return variant.loss is not None and variant.loss.verdict is LossVerdict.LOSES
+
+
+def _beyond(suite: Suite) -> str:
+    return f"more than {suite.margin:g} points of what the base passes on retain and avoid cases"
 
 
 def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
@@ -375,18 +333,45 @@ def _none_finished(variants: Sequence[Outcome]) -> str:
     return f"No variant finished training under every seed ({how})."
 
 
-def _none_safe(suite: Suite, finished: Sequence[Outcome]) -> tuple[str, ...]:
-    least = min(finished, key=lambda v: v.safety.lost if v.safety else 0.0)
-    if least.safety is None or _loses(suite, least):
-        first = f"Every variant loses {suite.margin:g} points or more on retain and avoid cases."
-        return (first, f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}")
-    needed = least.safety.needed
-    remedy = f" About {needed} cases like these would show it." if needed and needed > least.safety.cases else ""
-    few = f"{least.safety.cases} such cases are too few.{remedy}"
+def _none_safe(suite: Suite, objective: Role, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    losing = [v for v in finished if _loses(v)]
+    if len(losing) == len(finished):
+        first = f"Every variant loses {_beyond(suite)}."
+    else:
+        some = f" {len(losing)} of {len(finished)} variants {_verb(losing, 'loses', 'lose')} more." if losing else ""
+        kept = f"{suite.margin:g} points of what the base passes on retain and avoid cases"
+        first = f"No variant is shown to lose less than {kept}.{some}"
+    return (first, *_losing_least(suite, objective, base, finished))
+
+
+def _losing_least(suite: Suite, objective: Role, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    """Name the variants that lose least among those that learned something, or among all if none did."""
+    floor = _share(base.rates.get(objective))
+    learned = [v for v in finished if _share(v.rates.get(objective)) > floor]
+    measured = [(v, v.loss) for v in learned or finished if v.loss and v.loss.points is not None]
+    if not measured:
+        return ()
+    size = min(_tenths(loss) for _, loss in measured)
+    least = [(v, loss) for v, loss in measured if _tenths(loss) == size]
+    names = [v.name for v, _ in least]
+    who = f"{_listed(names)} {_verb(names, 'loses', 'lose')} least"
+    if len(learned) == 1:
+        who = f"Only {learned[0].name} passes more {objective} cases than the base"
+    elif 1 < len(learned) < len(finished):
+        who = f"Of those that pass more {objective} cases than the base, {who}"
+    if len(least) > 1:
+        return (f"{who}: {losses.seen(least[0][1])} each.",)
+    [(variant, loss)] = least
+    after, before = _counts(variant.rates.get(objective)), _counts(base.rates.get(objective))
+    needed = f" About {loss.needed} cases like these would show it." if (loss.needed or 0) > loss.cases else ""
     return (
-        f"No variant is shown to lose less than {suite.margin:g} points on retain and avoid cases: {few}",
-        f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}",
+        f"{who}: {losses.counts(loss)}: {losses.bounded(loss, suite.margin)}.{needed}",
+        f"On {objective} cases {variant.name} passes {after}; the base passes {before}.",
     )
+
+
+def _tenths(loss: Loss) -> float:
+    return round(loss.points or 0.0, 1)
 
 
 def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
@@ -394,17 +379,20 @@ def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tu
     if safe == 1:
         only = f"{best.name} is the only eligible variant"
         return (f"{only} and passes no more {objective} cases than the base: {after} against {before}.",)
+    none = f"None of the {safe} eligible variants passes"
+    if not _share(best.rates.get(objective)):
+        return (f"{none} any {objective} case; the base passes {before}.",)
     return (
-        f"None of the {safe} eligible variants passes more {objective} cases than the base.",
+        f"{none} more {objective} cases than the base.",
         f"The best of them, {best.name}, passes {after}; the base passes {before}.",
     )
 
 
 def _counts(rate: Rate | None) -> str:
     if rate is None or rate.value is None:
-        return "none (no case counts)"
+        return "none (no answer has a score)"
     return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
 
 
-def _verb(names: Sequence[str], one: str, many: str) -> str:
+def _verb(names: Sequence[object], one: str, many: str) -> str:
     return one if len(names) == 1 else many

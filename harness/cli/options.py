@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES, help_text
 
 
@@ -112,6 +113,6 @@ def progress_printer(quiet: bool) -> Callable[[str], None]:
 
     def show(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     return show

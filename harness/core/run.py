@@ -12,6 +12,7 @@ from harness.core.model import AdapterRef, ModelRef
 from harness.core.settings import Plan, Settings
 from harness.core.suite import Split, Suite
 from harness.core.training_outcome import Status, Training
+from harness.core.turn_tokens import TurnTokens
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,5 @@ class RunManifest:
     """Digest of all inputs that determine the results. Runs with different digests are different runs."""
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which the run scores in addition to the grid's variants."""
+    tokens: TurnTokens | None = None
+    """How turns end and which rows are cut; None if only the worker could read the tokenizer, or in older files."""

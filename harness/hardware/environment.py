@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import harness
+from harness.core import programs
 from harness.core.device_profiles import Profile, compute_dtype
 from harness.core.errors import UsageError
 from harness.core.machine import Machine, Provenance
@@ -89,14 +89,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
     """Return the provenance of a run on this machine; `arguments` are the arguments of the command `harness`."""
     return Provenance(
@@ -105,7 +97,7 @@ def provenance(on: Machine, arguments: list[str]) -> Provenance:
         versions=versions(),
         python=sys.version.split()[0],
         platform=platform.platform(),
-        git_commit=_git("rev-parse", "HEAD"),
-        git_dirty=bool(_git("status", "--porcelain")),
+        git_commit=programs.git(Path.cwd(), "rev-parse", "HEAD"),
+        git_dirty=bool(programs.git(Path.cwd(), "status", "--porcelain")),
         machine=on,
     )

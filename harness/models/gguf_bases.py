@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.core import programs
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
 from harness.models.gguf import Header, read_header
-from harness.models.python_process import run_python
 from harness.storage.cache import Cache
 from harness.storage.locations import CACHE
 
@@ -83,8 +83,8 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     Raises:
         ModelError: the file cannot be converted.
     """
-    words = (str(file.resolve()), str(folder.resolve()))
-    done = run_python("-P", "-m", "harness.engine.gguf_conversion", *words, given=json.dumps(facts(header)))
+    command = programs.python("-m", "harness.engine.gguf_conversion", str(file.resolve()), str(folder.resolve()))
+    done = programs.run(command, changes={"HF_HUB_OFFLINE": "1"}, given=json.dumps(facts(header)))
     if done.returncode:
         raise _refusal(file, done)
 

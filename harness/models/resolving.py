@@ -23,7 +23,7 @@ from harness.models import gguf, smollm2
 from harness.models import hub as hub_module
 from harness.models.gguf_bases import Conversions, check_header, note_of, weights_words
 from harness.models.hub import Hub, HuggingFace
-from harness.models.token_lengths import chat_template
+from harness.models.tokenizer_files import chat_template
 from harness.storage.manifest import verify_manifest
 
 POCKET = Path(__file__).parent / "pocket"

@@ -16,7 +16,7 @@ from harness.report.formatting import anchor
 class CaseChange:
     """How the verdict on one case changed from the base model to a variant.
 
-    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), `void`, or `none` (not compared). If the
+    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), or `none` (one of them has no score). If the
     seeds of the variant differ, `kind` holds for `count` of the `seeds`.
     """
 
@@ -68,19 +68,16 @@ def _row(results: Results, case: Case, samples: Sequence[Sample]) -> CaseRow:
     for sample in samples:
         if sample.variant in tuned:
             tuned[sample.variant].append(sample)
-    void = results.void.get(case.id, "")
-    changes = tuple(case_change(base, own, void) for own in tuned.values())
+    changes = tuple(case_change(base, own) for own in tuned.values())
     scored = base and base[0].score.value is not None
     return CaseRow(anchor(case.id), case, ("pass" if base[0].score.passed else "fail") if scored else "none", changes)
 
 
-def case_change(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> CaseChange:
+def case_change(base: Sequence[Sample], tuned: Sequence[Sample]) -> CaseChange:
     """Compare a variant's answers to a case with the base model's.
 
     When the reader selects another variant, `page.js` makes this comparison too, and uses the same words.
     """
-    if void:
-        return CaseChange("void")
     scored = reducers.scored(tuned)
     if not base or base[0].score.value is None or not scored:
         return CaseChange("none")

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
+from harness.core.outside_text import visible
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_csv
 from harness.core.suite import Role, Split
 from harness.report.case_changes import CaseRow, case_rows
 from harness.report.eligibility import eligibility
-from harness.report.formatting import visible
 from harness.report.pass_rates import ScoresByRole, Span, reference_losses, scores_by_role
 from harness.report.variants_table import differing
 
@@ -126,8 +126,12 @@ def _variants(results: Results) -> Iterator[Sequence[Value]]:
         ("eligible", lambda of: eligible[of.name].word if of.name in eligible else None),
         ("why", lambda of: eligible[of.name].why if of.name in eligible else None),
         *(column for role in results.base.rates for column in _role(role, scores)),
-        ("points_lost", lambda of: of.safety.lost if of.safety else None),
-        ("points_lost_below", lambda of: of.safety.upper if of.safety else None),
+        ("net_loss", lambda of: of.loss.points if of.loss else None),
+        ("net_loss_low", lambda of: of.loss.low if of.loss else None),
+        ("net_loss_high", lambda of: of.loss.high if of.loss else None),
+        ("net_loss_lower_95", lambda of: of.loss.lower if of.loss else None),
+        ("net_loss_upper_95", lambda of: of.loss.upper if of.loss else None),
+        ("net_loss_verdict", lambda of: of.loss.verdict.value if of.loss else None),
         ("fixed", lambda of: None if of is results.base else of.fixed),
         ("broken", lambda of: None if of is results.base else of.broken),
         ("reference_loss_nats_per_token", lambda of: losses.get(of.name)),
@@ -165,7 +169,6 @@ def _cases(results: Results) -> Iterator[Sequence[Value]]:
         ("role", lambda of: of.case.role.value),
         ("group", lambda of: of.case.group),
         ("leak", lambda of: found[of.case.id].label.value),
-        ("void", lambda of: results.void.get(of.case.id, "")),
         ("base", lambda of: of.base),
         *((variant.name, partial(_change, n)) for n, variant in enumerate(results.variants)),
     ]

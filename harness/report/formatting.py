@@ -1,4 +1,4 @@
-"""Format values for the report: numbers with units, statuses, dates, and text with its control characters visible."""
+"""Format values for the report: numbers with units, statuses, dates."""
 
 from __future__ import annotations
 
@@ -36,31 +36,6 @@ ENDED = {
 """How a training that did not succeed ended, as the end of a sentence such as "The training timed out"."""
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
 
-# --- text from a model or a file ---------------------------------------------------------------------------------
-
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\ufffe\uffff\U000e0000-\U000e007f]"
-)
-_CONTROL_NAMES = re.findall(
-    r"\w+",
-    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
-    "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US",
-)
-
-
-def visible(text: str) -> str:
-    """Replace control characters, text-direction marks and lone surrogates by their names, such as ‹ESC›.
-
-    Unicode's own pictures of control characters are not used, because many fonts lack them.
-    """
-    return _INVISIBLE.sub(_symbol, text.replace("\r\n", "\n"))
-
-
-def _symbol(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"‹{_CONTROL_NAMES[code]}›" if code < len(_CONTROL_NAMES) else f"‹U+{code:04X}›"
-
 
 def anchor(case: str) -> str:
     """Return the name of a case in the address of the page (`#case=NAME`).
@@ -81,7 +56,7 @@ def percent(rate: Rate | None) -> str:
 
 
 def counts(rate: Rate | None) -> str:
-    return "no case counted" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
+    return "no answer scored" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
 
 
 def measured(figure: Measurement | None) -> str:

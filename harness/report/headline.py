@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
-from harness.analysis import reducers
-from harness.analysis.recommendation import TOY, recommend
+from harness.analysis import power, reducers
+from harness.analysis.recommendation import REFUTED, TOY, finding, recommend
 from harness.core import wording
 from harness.core.claims import claim, gpu_of
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
 from harness.core.names import BASE
 from harness.core.quantities import quantity
-from harness.core.run_results import Change, Outcome, Recommendation, Results
+from harness.core.run_results import Finding, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES
@@ -60,8 +59,14 @@ class Headline:
     """The settings that differ between the variants, with the best variant's values, in words."""
     chosen: bool
     reasons: tuple[str, ...]
+    few: str
+    """Why the base model passes too few cases to show anything; empty if it passes enough."""
+    finding: str
+    """The verdict of the confirmation on the best variant, in one of three words; empty without a best variant."""
     refuted: tuple[str, ...]
-    """Results of the confirmation that contradict the choice of the best variant."""
+    """If the confirmation refutes the best variant: its reasons."""
+    support: tuple[str, ...]
+    """If the confirmation confirms the best variant: its reasons."""
     missing: tuple[str, ...]
     """Reasons, other than those in `refuted`, why the best variant is not recommended."""
     tuned: str
@@ -74,8 +79,6 @@ class Headline:
     cost: str
     epochs: str
     """How many epochs were enough, in a run with `--timeline`; else empty."""
-    power: str
-    """The smallest difference that this number of cases can show, in words."""
     settings: str
     """Python code for TRL and PEFT, to be copied; empty if the settings are not recommended."""
 
@@ -94,7 +97,10 @@ class Excerpt:
 
 def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
     """Return the content of the first section. Without a best variant, `compared` is shown beside the base model."""
-    best, refuted = chosen(results), results.choice.refuted
+    best, confirmation = chosen(results), results.choice.confirmation
+    found = confirmation.finding if confirmation else Finding.NOT_CONFIRMED
+    reasons = confirmation.reasons if confirmation else ()
+    refuted = reasons if found is Finding.REFUTED else ()
     shown = best or next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
     return Headline(
@@ -103,15 +109,17 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         differs=_differs(best) if best else "",
         chosen=best is not None,
         reasons=results.choice.reasons,
+        few=power.too_few_passes(results),
+        finding=found.value if best else "",
         refuted=refuted,
-        missing=tuple(m for m in advice.missing if best and m not in (*refuted, TOY)),
+        support=reasons if found is Finding.CONFIRMED else (),
+        missing=tuple(m for m in advice.missing if best and m not in (*refuted, REFUTED, TOY)),
         tuned=shown.name if shown else "",
-        confirmation=_confirmation(results) if best else _without_best(compared),
+        confirmation=_confirmation(results, found) if best else _without_best(results, compared),
         roles=_roles(results, shown, scores),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
         epochs=_epochs(results),
-        power=_power(shown.changes.get(results.choice.objective) if shown else None),
         settings=advice.script,
     )
 
@@ -139,23 +147,35 @@ def _title(results: Results, best: Outcome | None, advice: Recommendation) -> st
         return "Best in this demonstration" if best else "No best variant in this demonstration"
     if best is None:
         return f"No settings can be recommended for {run.model.name}"
-    if results.choice.refuted:
-        return f"Not recommended for {run.model.name}, because its confirmation failed"
     if advice.variant is None:
-        return f"Not recommended for {run.model.name} yet. Best variant so far"
+        return f"Not recommended for {run.model.name}. Best variant so far, {finding(results, results.choice)}"
     return advice.headline.removesuffix(f": {best.name}.")
 
 
-def _without_best(compared: str) -> str:
-    return f"No variant was chosen. Tuned: {compared}, which has the highest pass rate." if compared else ""
+def _without_best(results: Results, compared: str) -> str:
+    """Say which variant is shown although none was chosen, and by what right: not by a rate that others share."""
+    if not compared:
+        return ""
+    objective = results.choice.objective
+    rates = {v.name: v.rates[objective] for v in results.variants if objective in v.rates and v.rates[objective].total}
+    highest = max((_value(rate) for rate in rates.values()), default=0.0)
+    sharing = [name for name, rate in rates.items() if _value(rate) == highest]
+    words = f"which has the highest pass rate on {objective} cases"
+    if not rates:
+        words = f"the first with answers, since no {objective} case counts"
+    elif not highest:
+        words = f"the first with answers, since no variant passes any {objective} case"
+    elif len(sharing) > 1:
+        words = f"the first of {len(sharing)} variants that share the highest pass rate on {objective} cases"
+    return f"No variant was chosen. Tuned: {compared}, {words}."
 
 
 def _differs(best: Outcome) -> str:
     return ", ".join(f"{formatting.within_sentence(AXES[n].title)} {in_report(n, v)}" for n, v in best.differs.items())
 
 
-def _confirmation(results: Results) -> str:
-    again = results.confirmed
+def _confirmation(results: Results, found: Finding) -> str:
+    again, word = results.confirmed, found.value.capitalize()
     if again is None:
         return (
             "Not confirmed: these rates come from the same cases that were used to choose the variant, so the winner's "
@@ -163,10 +183,10 @@ def _confirmation(results: Results) -> str:
         )
     if not again.rates:
         ended = wording.listed(formatting.ENDED[s] for s in dict.fromkeys(again.statuses) if s in formatting.ENDED)
-        return f"Not confirmed: trained again with fresh seeds, it {ended}. The rates below are partly luck."
+        return f"{word}: trained again with fresh seeds, it {ended}. The rates below are partly luck."
     seeds = f"{wording.plural(len(again.seeds), 'fresh seed')} ({wording.listed(again.seeds)})"
     cases = wording.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
-    return f"Confirmed: trained again with {seeds}, and tested on {cases} that were not used to choose the variant."
+    return f"{word}: trained again with {seeds}, and tested on {cases} that were not used to choose the variant."
 
 
 def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tuple[RoleRow, ...]:
@@ -188,24 +208,6 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
         )
         for role in Role
         if role in results.base.rates
-    )
-
-
-def _power(change: Change | None) -> str:
-    """Write the smallest difference that the cases can show, and the smallest that twice as many cases could show.
-
-    Twice as many cases halve the variance from cases, but not the variance from seeds.
-    """
-    if change is None or not change.cases:
-        return ""
-    seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
-    seeds = change.seed_noise or 0.0
-    noise = change.case_noise**2 + seeds**2
-    half = sqrt((change.case_noise**2 / 2 + seeds**2) / noise) if noise else sqrt(0.5)
-    return (
-        f"These {change.cases} {change.role} cases{seeds_text} cannot show differences below about "
-        f"{change.detectable:.0f} points (80% power); {2 * change.cases} cases could show "
-        f"{change.detectable * half:.0f} points."
     )
 
 
@@ -246,14 +248,15 @@ def unfinished(results: Results) -> str:
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
     """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
-    samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
+    answers = results.confirmed_samples if confirmed else results.samples
+    samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
     base = {s.case: s for s in samples if s.variant == BASE}
     tuned: dict[str, Sample] = {}
     for sample in samples:
         if sample.variant == compared:
             tuned.setdefault(sample.case, sample)
     role = {case.id: case for case in results.run.suite.cases}
-    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base and id not in results.void]
+    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base]
     gained = [p for p in pairs if p[2].score.passed and not p[1].score.passed]
     gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer.text) > 300))
     broken = [p for p in pairs if p[1].score.passed and not p[2].score.passed]
@@ -267,13 +270,14 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
 
 
 def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
-    """Put the first case of each group first, so that the examples come from different groups."""
+    """Put the first case of each group, and cases without a group, first, so that the examples differ."""
     seen: set[str] = set()
     first: list[tuple[Case, Sample, Sample]] = []
     rest: list[tuple[Case, Sample, Sample]] = []
     for pair in pairs:
-        (rest if pair[0].group in seen else first).append(pair)
-        seen.add(pair[0].group)
+        group = pair[0].group
+        (rest if group in seen else first).append(pair)
+        seen |= {group} if group else set()
     return [*first, *rest]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.analysis import reducers
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
+from harness.core.outside_text import visible
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import formatting, headline
@@ -26,9 +28,10 @@ def summary(results: Results) -> str:
     blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
     blocks += [f"> {_escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
     blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
+    blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
-        blocks.append("**The confirmation does not support this variant.**\n\n" + _bullets(head.refuted))
-    reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
+        blocks.append("**The confirmation refutes this variant.**\n\n" + _bullets(head.refuted))
+    reasons = [*head.missing, *head.reasons, *head.support, *filter(None, [head.cost])]
     blocks += [_bullets(reasons), head.confirmation, _roles(head)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
@@ -42,7 +45,7 @@ def _bullets(items: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape the Markdown characters of a sentence, which can contain names of variants and cases."""
-    shown = " ".join(formatting.visible(text).split())
+    shown = " ".join(visible(text).split())
     for sign in "\\`*_[]<>|#~@":
         shown = shown.replace(
             sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]
@@ -101,9 +104,8 @@ def _broken(results: Results, compared: str) -> str:
 def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[str]:
     name = results.variants[place].name
     for row in rows:
-        given = next(
-            (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
-        )
+        own = (s for s in reducers.scored(results.samples) if (s.variant, s.case) == (name, row.case.id))
+        given = next((s for s in own if not s.score.passed), None)
         said = f", answer {code(given.answer.text)}" if given else ""
         head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
         yield f"{head}: prompt {code(row.case.prompt)}{said}"

@@ -72,7 +72,7 @@ class Page:
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
     case_rows: tuple[CaseRow, ...]
-    void: int
+    grouped: bool
     truncated: int
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
@@ -119,7 +119,7 @@ def page(results: Results, now: str) -> Page:
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
-        void=len(results.void),
+        grouped=any(case.group for case in run.suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=failures(results),
         phases=cost_tables.phases(results),

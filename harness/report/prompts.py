@@ -74,7 +74,6 @@ class CaseView:
     prompt: Text
     reference: Text | None
     expects: tuple[str, ...]
-    void: str
     base: tuple[DistinctAnswer, ...]
     shown: tuple[DistinctAnswer, ...]
     """Answers of the variant that is shown at first beside the base model."""
@@ -105,7 +104,7 @@ def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, i
     repeats = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
     found = leaks_in_results(results)
     return tuple(
-        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, repeats, found[case.id])
+        _case(case, by_case.get(case.id, []), compared, numbers, repeats, found[case.id])
         for case in results.run.suite.of(split)
     )
 
@@ -124,7 +123,7 @@ def _repeated(own: Sequence[Sample]) -> str:
 
 
 def _case(
-    case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int], repeats: _Repeats,
+    case: Case, samples: Sequence[Sample], compared: str, numbers: Mapping[str, int], repeats: _Repeats,
     leak: Leak,
 ) -> CaseView:  # fmt: skip
     base = [s for s in samples if s.variant not in numbers]
@@ -141,11 +140,10 @@ def _case(
         prompt=Text.of(case.prompt),
         reference=Text.of(case.reference) if case.reference is not None else None,
         expects=tuple(_expectation(case)),
-        void=void,
         base=tuple(_with_dropped_words(given, mine) for given in before),
         shown=mine,
         others=tuple(g for g in given if not _gave(g, numbers.get(compared))),
-        change=case_change(base, [s for s in tuned if s.variant == compared], void),
+        change=case_change(base, [s for s in tuned if s.variant == compared]),
         error=any(given.passed is None for given in (*before, *mine)),
     )
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from harness.analysis.losses import GUARDED
 from harness.core import wording
 from harness.core.measurement import Phase, PhaseCost
-from harness.core.quantities import quantity
-from harness.core.run_results import Outcome, Results
+from harness.core.quantities import interval, points, quantity
+from harness.core.run_results import Loss, LossVerdict, Outcome, Results
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES, Settings
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
-from harness.report.eligibility import eligibility, loss_bound
+from harness.report.eligibility import eligibility
 from harness.report.html_tables import Cell, Column, TableRow
 from harness.report.pass_rates import ScoresByRole, reference_losses
 
@@ -48,6 +49,7 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
         *_roles(results, scores),
         *_against_the_base(results),
         *_settings(results),
+        *_rows_cut(results),
         *_costs(results),
     ]
 
@@ -65,11 +67,13 @@ def _against_the_base(results: Results) -> list[_Pair]:
     group, objective = "Compared with the base", results.choice.objective
     losses = reference_losses(results, objective)
     return [
-        (Column("Points lost", "Percentage points lost on retain and avoid cases together", group),
-         _tuned(results, partial(_lost, results))),
-        (Column("Fixed", "Cases that the base fails and the variant passes, summed over seeds", group),
+        (Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes", group),
+         _tuned(results, lambda outcome: _lost(outcome.loss))),
+        *((Column(f"Net loss, {role}", f"The same on {role} cases only; it decides nothing", group),
+           _tuned(results, partial(_lost_in, role))) for role in _guarded(results)),
+        (Column("Fixed", "Cases of all roles that the base fails and the variant passes, summed over seeds", group),
          _tuned(results, lambda outcome: _flips(outcome, outcome.fixed))),
-        (Column("Broken", "Cases that the base passes and the variant fails, summed over seeds", group),
+        (Column("Broken", "Cases of all roles that the base passes and the variant fails, summed over seeds", group),
          _tuned(results, lambda outcome: _flips(outcome, outcome.broken))),
         (Column("Reference loss", f"Mean loss of the references of {objective} cases, in nats per token", group),
          lambda outcome: _loss(losses.get(outcome.name))),
@@ -81,6 +85,23 @@ def _settings(results: Results) -> list[_Pair]:
         (Column(AXES[name].title, f"Setting {name}", "Settings that differ"), partial(_setting, name))
         for name in differing(results)
     ]
+
+
+def _rows_cut(results: Results) -> list[_Pair]:
+    """Return the column of cut training rows; none if no variant's `max_length` cuts rows, or if it is not known."""
+    tokens = results.run.tokens
+    if tokens is None or not any(cut.cut for cut in tokens.cuts):
+        return []
+
+    def cell(outcome: Outcome) -> Cell:
+        found = tokens.cut(outcome.settings.max_length) if outcome.settings else None
+        if found is None:
+            return NOTHING
+        return Cell(
+            f"{found.cut} of {found.rows}", found.cut, f"{found.endless} without their end" if found.cut else ""
+        )
+
+    return [(Column("Rows cut", "Training rows that max_length cuts", "Training rows"), cell)]
 
 
 def _costs(results: Results) -> list[_Pair]:
@@ -140,17 +161,27 @@ def _status(results: Results, outcome: Outcome) -> Cell:
 def _rate(role: Role, scores: ScoresByRole, outcome: Outcome) -> Cell:
     rate, own = outcome.rates.get(role), scores.get((outcome.name, role))
     if rate is None or rate.value is None:
-        return Cell(formatting.ABSENT, "", "none counted" if rate else "")
+        return Cell(formatting.ABSENT, "", "none scored" if rate else "")
     span = own.span if own else None
     return Cell(formatting.percent(rate), rate.value, str(span or ""), rate.value, span)
 
 
-def _lost(results: Results, outcome: Outcome) -> Cell:
-    if outcome.safety is None:
+def _guarded(results: Results) -> list[Role]:
+    """Return the roles to show apart: both of `retain` and `avoid`, or none if there are cases of only one of them."""
+    found = [role for role in GUARDED if role in results.base.rates]
+    return found if len(found) > 1 else []
+
+
+def _lost_in(role: Role, outcome: Outcome) -> Cell:
+    return _lost(outcome.losses.get(role))
+
+
+def _lost(loss: Loss | None) -> Cell:
+    if loss is None or loss.points is None:
         return NOTHING
-    lost = outcome.safety.lost
-    sign = "" if outcome.safety.upper < results.run.suite.margin else "▼ "
-    return Cell(f"{sign}{lost:.0f}", lost, f"below {loss_bound(outcome.safety)}")
+    sign = "" if loss.verdict is LossVerdict.KEEPS else "▼ "
+    flips = f"{points(loss.broken)} broken, {points(loss.fixed)} fixed"
+    return Cell(f"{sign}{points(loss.points)}", loss.points, f"{interval(loss.low, loss.high)}; {flips}")
 
 
 def _flips(outcome: Outcome, count: int) -> Cell:

@@ -29,6 +29,10 @@ _KINDS = ("trainings", "answers", "bases", "converted", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
 """Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
+_CLEARING = "clearing.lock"
+"""Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
+_PATIENCE = 2.0
+"""Seconds to wait for this lock, because several runs may begin at the same moment."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
 """Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
@@ -246,7 +250,10 @@ class Cache:
         The protection ends when the block or the process ends.
         """
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
-        with locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):
+        why = f"another process is emptying {self.root}", "Wait until it has finished."
+        with ExitStack() as held:
+            with locked(self.root / _CLEARING, *why, patience=_PATIENCE):
+                held.enter_context(locked(lock, *why))
             yield
 
     def clear(self) -> None:
@@ -256,6 +263,9 @@ class Cache:
             RunInUseError: a run is using the cache.
         """
         with ExitStack() as locks:
+            # Held until everything is deleted, so that no run begins in the meantime.
+            why = f"another process is emptying {self.root}, or a run is just beginning"
+            locks.enter_context(locked(self.root / _CLEARING, why, "Try again in a minute.", patience=_PATIENCE))
             for lock in sorted((self.root / _USERS).glob("*.lock")):
                 locks.enter_context(locked(lock, f"a run is using {self.root}", "Wait until it has ended, or stop it."))
             for kind in _KINDS:
@@ -296,7 +306,7 @@ class Commit:
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
-        write_record(self._place(folder / name), made)
+        write_record(self._place(folder / name), made, sealed=True)
 
     def _place(self, final: Path) -> Path:
         return self.folder / final.relative_to(self.cache.root)

@@ -84,7 +84,7 @@ class RunStore:
 
     def write_trial(self, record: TrialRecord) -> None:
         """Write the record of a trial."""
-        write_record(self._record_path(record.split, record.trial), record)
+        write_record(self._record_path(record.split, record.trial), record, sealed=True)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Return the records of all trials. Trials of the confirmation come first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+import harness.storage.cache
 from harness.core.answers import Answer
 from harness.core.errors import NewerFormatError, RunInUseError, StoreError
 from harness.core.formats import FORMAT
@@ -205,7 +207,7 @@ def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
     held = cache.held()[-1]
     assert (held.kind, held.entries, held.bytes > 256) == ("commits", 0, True)
     cache.clear()
-    assert names(cache.root) == []
+    assert names(cache.root) == ["clearing.lock"]
 
 
 def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
@@ -273,7 +275,7 @@ def test_the_size_of_the_cache(cache: Cache) -> None:
     assert kinds == [(kind, 1, size) for kind, size in sizes.items()]
     cache.clear()
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
-    assert names(cache.root) == []
+    assert names(cache.root) == ["clearing.lock"]
 
 
 def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) -> None:
@@ -288,6 +290,34 @@ def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) ->
     assert cache.training(training().id) is not None
     cache.clear()
     assert cache.training(training().id) is None
+
+
+def test_no_run_begins_while_the_cache_is_cleared(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins while the cache is being emptied is refused, because what it commits would vanish."""
+    monkeypatch.setattr(harness.storage.cache, "_PATIENCE", 0.1)
+    cache.commit_training(training(), save_adapter)
+    refused: list[str] = []
+
+    def begin_a_run(folder: Path, **options: bool) -> None:
+        with pytest.raises(RunInUseError) as error, cache.in_use(tmp_path / "run"):
+            pass
+        refused.append(str(error.value))
+
+    monkeypatch.setattr(shutil, "rmtree", begin_a_run)
+    cache.clear()
+    assert refused[0] == f"another process is emptying {cache.root}\nWait until it has finished."
+
+
+def test_a_changed_answer_is_made_again(cache: Cache) -> None:
+    """A stored answer that was changed afterwards is not used: its file is deleted, so that it is asked again."""
+    cache.commit_answers("base", PASS)
+    (file,) = (cache.root / "answers" / "base").glob("*.json")
+    text = PASS.answers[0].text
+    file.write_text(file.read_text(encoding="utf-8").replace(f'"{text}"', f'"{text}!"'), encoding="utf-8")
+    assert cache.answers("base") == ()
+    assert not file.exists()
 
 
 # --- a full disk -------------------------------------------------------------------------------------------------

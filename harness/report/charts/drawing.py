@@ -14,7 +14,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.report.formatting import visible
+from harness.core.outside_text import visible
 
 INK, MUTED, GRID, BASE, CHOSEN, OTHER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06"
 GOOD, BAD = "#0a0a07", "#0a0a08"

@@ -11,6 +11,7 @@ from typing import Any
 from harness.core.claims import gpu_of, machine_claim
 from harness.core.device_profiles import REFERENCE, profile_of
 from harness.core.measurement import GIB, Basis, Measurement, Phase, PhaseCost
+from harness.core.outside_text import visible
 from harness.core.quantities import MIB, gib, quantity
 from harness.core.run_results import Outcome, Results
 from harness.core.suite import Role
@@ -29,7 +30,7 @@ from harness.report.charts.drawing import (  # fmt: skip
     data,
     svg,
 )
-from harness.report.formatting import ABSENT, counts, parameters, percent, status, visible  # fmt: skip
+from harness.report.formatting import ABSENT, counts, parameters, percent, status
 from harness.report.pass_rates import ScoresByRole, Span
 
 BEST, ELIGIBLE, NOT_ELIGIBLE = "Best", "Eligible", "Not eligible"
