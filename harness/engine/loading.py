@@ -220,7 +220,7 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
     """Check that every target module exists: if some names match modules, PEFT silently ignores those that do not.
 
     Raises:
-        GridError: the model has no module with the name of one of the target modules.
+        GridError: the model has no module with the name of one of the target modules, or they include experts.
     """
     targets = settings.target_modules
     names = ["." + name for name, _ in model.named_modules()]
@@ -228,6 +228,31 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
         if not any(name.endswith("." + target) for name in names):
             remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
+    if experts := _experts(model, targets):
+        others = [name for name in _linear_names(model) if not _experts(model, (name,))]
+        remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
+        what = f"target_modules: {_named(targets)} would train the model's experts ({', '.join(sorted(experts))})"
+        raise GridError(f"{what}. PEFT adapts them as bare parameters, which cannot be merged", remedy=remedy)
+
+
+def _named(targets: str | tuple[str, ...]) -> str:
+    return targets if isinstance(targets, str) else ", ".join(targets)
+
+
+def _experts(model: PreTrainedModel, targets: str | tuple[str, ...]) -> set[str]:
+    """Return the names of the parameters of experts that PEFT would adapt for these target modules.
+
+    transformers keeps the experts of a layer as one tensor. PEFT knows which of the experts' former matrices it holds.
+    """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    config = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
+    try:
+        convert_peft_config_for_transformers(config, model=model, conversions=None)
+    except ValueError:  # only some of the matrices that one tensor holds are named
+        return set(targets)
+    return set(config.target_parameters or ())
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:
@@ -317,6 +342,9 @@ def checkpoint(model: PreTrainedModel) -> None:
 def _remove_adapter(model: PreTrainedModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    outer = ""
     for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
+        # PEFT can wrap a module several times. The outer layer then stands for all of them.
+        if isinstance(module, BaseTunerLayer) and not (outer and name.startswith(f"{outer}.base_layer")):
             model.set_submodule(name, module.get_base_layer())
+            outer = name

@@ -120,6 +120,7 @@ class Header:
             "vocab_size": vocabulary,
             "tie_word_embeddings": "output.weight" not in self.tensors,
             "attention_bias": "blk.0.attn_q.bias" in self.tensors,
+            "num_experts": self.of_model("expert_count"),
         }
 
 

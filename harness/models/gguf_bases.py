@@ -20,6 +20,7 @@ from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
 from harness.models.gguf import Header, read_header
+from harness.models.peculiarities import peculiarities
 from harness.storage.cache import Cache
 from harness.storage.locations import CACHE
 
@@ -135,8 +136,9 @@ class Conversions:
         header = read_header(file)
         check_header(str(file), header)
         content = file_digest(file)
+        note = " ".join(filter(None, (note_of(header), *peculiarities(header.config))))
         folder = self.existing(content) or self._made(file, header, content)
-        return _ref(file.name, folder, content, weights_words(header), note_of(header))
+        return _ref(file.name, folder, content, weights_words(header), note)
 
     def smollm2(self) -> ModelRef:
         """Return the model `smollm2`, which is downloaded and converted if the cache lacks it.

@@ -5,12 +5,13 @@ Importing transformers takes seconds, so its source text is read instead; the en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 """Names for the number of experts in config.json."""
 
 
@@ -24,8 +25,8 @@ def peculiarities(config: Mapping[str, Any]) -> Iterator[str]:
         )
     if experts := experts_of(config):
         yield (
-            f"The model has {experts} experts in a layer. Their weights stay in 16 bits, since bitsandbytes does not "
-            "quantise them, and adapters are trained on the other matrices only."
+            f"The model has {experts} experts in a layer. Their weights are not quantised, since bitsandbytes cannot "
+            "quantise them, and they get no adapters: target_modules must name other matrices."
         )
 
 
@@ -36,6 +37,8 @@ def has_sdpa(kind: str) -> bool:
 
 
 def _source(kind: str) -> Path:
+    if not re.fullmatch(r"[\w-]+", kind):  # config.json may come from anyone
+        return Path()
     found = find_spec("transformers")
     root = Path(found.origin).parent if found and found.origin else Path()
     module = kind.replace("-", "_").removesuffix("_text")
