@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 EAGER = "eager"
 """transformers' name for attention that computes the whole matrix of scores."""
@@ -54,7 +54,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
         ModelError: the files are not a complete causal language model, or the tokenizer has no chat template.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     hide_kernel_advice()
     keep_to(machine)
@@ -69,7 +69,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
-            attn_implementation=_attention(ref),
+            attn_implementation=attention_for(AutoConfig.from_pretrained(ref.path, local_files_only=True)),
             device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,
@@ -115,13 +115,13 @@ def keep_to(machine: Machine) -> None:
             torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def _attention(ref: ModelRef) -> str:
+def attention_for(config: PretrainedConfig) -> str:
     """Return the attention to load a model with: SDPA, or eager if transformers has no SDPA for the architecture."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    config = type(AutoConfig.from_pretrained(ref.path, local_files_only=True))
-    known = config in MODEL_FOR_CAUSAL_LM_MAPPING
-    return EAGER if known and not MODEL_FOR_CAUSAL_LM_MAPPING[config]._supports_sdpa else "sdpa"
+    kind = type(config)
+    known = kind in MODEL_FOR_CAUSAL_LM_MAPPING
+    return EAGER if known and not MODEL_FOR_CAUSAL_LM_MAPPING[kind]._supports_sdpa else "sdpa"
 
 
 def attention_of(model: PreTrainedModel) -> str:
