@@ -60,7 +60,7 @@ def _choice(results: Results, caps: Caps) -> Choice:
     tables = score_tables(results.samples, suite.reducer)
     objective = selection.objective_of(suite, results.base)
     on_objective = aggregate.objective_tables(suite, objective, tables)
-    return selection.choose(suite, results.base, results.variants, on_objective, caps)
+    return selection.choose(suite, results.base, results.variants, on_objective, caps, results.bases)
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:

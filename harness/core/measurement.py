@@ -56,7 +56,10 @@ class PhaseCost:
     peak_reserved: Measurement | None = None
     """Peak GPU memory that PyTorch's allocator reserved."""
     peak_device: Measurement | None = None
-    """Peak GPU memory of this process as reported by NVML, including paged optimizer state and the CUDA context."""
+    """Peak GPU memory of this process, including paged optimizer state and the CUDA context.
+
+    NVML reports it. Its basis is `PREDICTED` where NVML does not know the process, as in many containers: it is then
+    the reserved memory, the paged state, and the usual size of a context."""
     left_allocated: Measurement | None = None
     """GPU memory that is still allocated at the end of the phase: after loading, that of the base model."""
     limit: Measurement | None = None
@@ -101,7 +104,7 @@ class Shortage:
     peak_allocated: Measurement | None = None
     peak_reserved: Measurement | None = None
     device: Measurement | None = None
-    """GPU memory of the process at the failure, according to the driver."""
+    """GPU memory of the process at the failure, according to the driver; None if it does not know the process."""
     limit: Measurement | None = None
     """GPU memory that the allocator was allowed to reserve."""
     memory_cap: int | None = None

@@ -37,15 +37,21 @@ def script(file: Path, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, str(file.resolve()), *arguments)
 
 
-def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment with `changes`. A Python program can import this package.
+def environment(changes: Mapping[str, str] | None = None, *, without: str | None = None) -> dict[str, str]:
+    """Return this process's environment with `changes`, and without variables whose names begin with `without`.
+
+    A Python program can import this package.
 
     Relative folders are removed from the paths in which programs and Python modules are looked up, because they lie in
     the current folder.
     """
     known = {**os.environ, **(changes or {})}
     known["PYTHONPATH"] = os.pathsep.join((_PACKAGE, known.get("PYTHONPATH", "")))
-    return {name: _absolute(text) if name in ("PATH", "PYTHONPATH") else text for name, text in known.items()}
+    return {
+        name: _absolute(text) if name in ("PATH", "PYTHONPATH") else text
+        for name, text in known.items()
+        if without is None or not name.startswith(without)
+    }
 
 
 def _absolute(folders: str) -> str:
@@ -69,9 +75,15 @@ def start(
 
 
 def run(
-    command: Sequence[str], *, changes: Mapping[str, str] | None = None, seconds: float | None = None
+    command: Sequence[str],
+    *,
+    changes: Mapping[str, str] | None = None,
+    without: str | None = None,
+    seconds: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program until it ends, and return its exit code and output. `changes` are environment variables.
+    """Run a program until it ends, and return its exit code and output.
+
+    Its environment variables are those of `environment(changes, without=without)`.
 
     Raises:
         subprocess.TimeoutExpired: it takes longer than `seconds`.
@@ -85,7 +97,7 @@ def run(
         check=False,
         stdin=subprocess.DEVNULL,
         timeout=seconds,
-        env=environment(changes),
+        env=environment(changes, without=without),
     )
 
 
@@ -95,7 +107,8 @@ def git(folder: Path, *words: str) -> str:
     if program is None:
         return ""
     with suppress(OSError, subprocess.TimeoutExpired):
-        done = run((program, *_GIT, "-C", str(folder), *words), seconds=_GIT_SECONDS)
+        # In a hook of git, GIT_DIR and other variables name the repository of the hook instead of the one of `folder`.
+        done = run((program, *_GIT, "-C", str(folder), *words), without="GIT_", seconds=_GIT_SECONDS)
         return done.stdout.strip() if done.returncode == 0 else ""
     return ""
 

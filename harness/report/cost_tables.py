@@ -10,8 +10,7 @@ from harness.core import wording
 from harness.core.claims import claim, cost_claim
 from harness.core.costs import largest
 from harness.core.machine import Machine
-from harness.core.measurement import Measurement, Phase, PhaseCost
-from harness.core.names import BASE
+from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
 from harness.core.quantities import quantity
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Together
@@ -43,7 +42,8 @@ MEMORY = (
     _Memory(
         lambda c: c.peak_device,
         "Peak on device",
-        "GPU memory of the process as reported by the driver, including the CUDA context",
+        "GPU memory of the process, including the CUDA context. ≈: computed from the reserved memory, because the "
+        "driver did not report it",
     ),
 )
 
@@ -72,8 +72,9 @@ def _shared(results: Results) -> list[Together]:
 
 
 def _outcomes(results: Results) -> list[tuple[int, str, Outcome]]:
-    """Return the number, name and outcome of the base model (number 0), of each variant, and of the confirmation."""
-    found = [(0, BASE, results.base)] + [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
+    """Return the number, name and outcome of each base model (number 0), of each variant, and of the confirmation."""
+    found = [(0, base.name, base) for base in results.every_base]
+    found += [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
     if results.confirmed:
         found.append((len(found), f"{results.confirmed.name}, confirmation", results.confirmed))
     return found
@@ -93,10 +94,7 @@ def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
             Cell(formatting.PHASES[phase]),
             Cell(wording.duration(total)),
             Cell(f"{100 * total / whole:.0f}%", share=total / whole),
-            *(
-                Cell(formatting.measured(largest(each.figure(c) for c, _ in spent if c.phase is phase)))
-                for each in kinds
-            ),
+            *(Cell(_marked(largest(each.figure(c) for c, _ in spent if c.phase is phase))) for each in kinds),
         )
         for phase, total in totals.items()
         if any(c.phase is phase for c, _ in spent)
@@ -160,7 +158,13 @@ def _rate(cost: PhaseCost) -> Cell:
 
 
 def _peak(kind: _Memory, cost: PhaseCost) -> Cell:
-    return Cell(formatting.measured(kind.figure(cost)), under=formatting.batch(cost) if kind.figure(cost) else "")
+    return Cell(_marked(kind.figure(cost)), under=formatting.batch(cost) if kind.figure(cost) else "")
+
+
+def _marked(figure: Measurement | None) -> str:
+    """Write a figure, with ≈ if it was computed and not measured."""
+    computed = "≈ " if figure and figure.basis is Basis.PREDICTED else ""
+    return f"{computed}{formatting.measured(figure)}"
 
 
 def _source(machine: Machine, cost: PhaseCost) -> Cell:

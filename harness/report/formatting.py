@@ -105,3 +105,13 @@ def _toy_banner(model: ModelRef) -> str:
 
 def status(value: Status) -> str:
     return value.value.capitalize()
+
+
+def sentence(name: str) -> str:
+    """Return a name with a capital letter, to begin a heading with it."""
+    return name[:1].upper() + name[1:]
+
+
+def commit(given: str, *, changed: bool) -> str:
+    """Return the git commit of the harness for a table; `given` is empty if it does not run from a git repository."""
+    return (given or "none (not run from a git checkout)") + (" with uncommitted changes" if changed else "")

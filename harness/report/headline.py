@@ -11,7 +11,6 @@ from harness.core import wording
 from harness.core.claims import cost_claim, gpu_of
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
-from harness.core.names import BASE
 from harness.core.quantities import quantity
 from harness.core.run_results import Finding, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
@@ -69,6 +68,8 @@ class Headline:
     """If the confirmation confirms the best variant: its reasons."""
     missing: tuple[str, ...]
     """Reasons, other than those in `refuted`, why the best variant is not recommended."""
+    base: str
+    """Name of the base model in the table of pass rates: the one that the variant is compared with."""
     tuned: str
     """The variant in the table of pass rates: the best one, or if there is none, the one with the highest pass rate."""
     confirmation: str
@@ -118,6 +119,7 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         refuted=refuted,
         support=reasons if found is Finding.CONFIRMED else (),
         missing=tuple(m for m in advice.missing if best and m not in (*refuted, REFUTED, TOY)),
+        base=results.base_of(shown).name,
         tuned=shown.name if shown else "",
         confirmation=_confirmation(results, found) if best else _without_best(results, compared),
         roles=_roles(results, shown, scores),
@@ -199,7 +201,7 @@ def _confirmation(results: Results, found: Finding) -> str:
 
 
 def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tuple[RoleRow, ...]:
-    confirmation = scores_by_role(results, results.confirmed_samples)
+    confirmation, base = scores_by_role(results, results.confirmed_samples), results.base_of(best)
 
     def figure(outcome: Outcome | None, role: Role, table: ScoresByRole) -> Figure:
         rate = outcome.rates.get(role) if outcome else None
@@ -210,13 +212,13 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
         RoleRow(
             role,
             formatting.ROLES[role],
-            figure(results.base, role, scores),
+            figure(base, role, scores),
             figure(best, role, scores),
             figure(results.confirmed_base, role, confirmation),
             figure(results.confirmed, role, confirmation),
         )
         for role in Role
-        if role in results.base.rates
+        if role in base.rates
     )
 
 
@@ -260,7 +262,8 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     answers = results.confirmed_samples if confirmed else results.samples
     samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
-    base = {s.case: s for s in samples if s.variant == BASE}
+    base_name = results.base_beside(compared).name
+    base = {s.case: s for s in samples if s.variant == base_name}
     tuned: dict[str, Sample] = {}
     for sample in samples:
         if sample.variant == compared:

@@ -62,7 +62,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _roles(head: headline.Headline) -> str:
-    columns = ["Role", *(["Confirmed base", "Confirmed tuned"] if head.confirmed else []), "Base", "Tuned"]
+    columns = ["Role", *([f"Confirmed {head.base}", "Confirmed tuned"] if head.confirmed else [])]
+    columns += [formatting.sentence(head.base), "Tuned"]
     rows = []
     for row in head.roles:
         late = [row.confirmed_base, row.confirmed] if head.confirmed else []

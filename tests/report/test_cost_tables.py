@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.core.costs import mean, pool
-from harness.core.measurement import Phase
+from harness.core.measurement import Basis, Phase, PhaseCost
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Together
 from harness.core.wording import duration
@@ -119,3 +119,21 @@ def test_shared_passes_are_listed_once() -> None:
     [line] = cost_tables.passes(told)
     assert line.startswith("2 trials together in 40 s")
     assert "measured on Example CPU" in line
+
+
+def test_computed_memory_is_marked() -> None:
+    """A peak on the device that was computed, because the driver did not report it, is marked in both tables."""
+    whole = sample_run("cuda")
+    measured = [cell.text for row in cost_tables.phases(whole) for cell in row]
+    costs = [tuple(_computed(cost) for cost in variant.costs) for variant in whole.variants]
+    variants = tuple(replace(v, costs=own) for v, own in zip(whole.variants, costs, strict=True))
+    told = replace(whole, variants=variants, base=replace(whole.base, costs=()))
+    assert not [text for text in measured if text.startswith("≈")]
+    assert [cell.text for row in cost_tables.phases(told) for cell in row if cell.text.startswith("≈")]
+    rows = [row for row in cost_tables.by_variant(told) if row.name == whole.variants[0].name]
+    assert rows
+    assert all(any(cell.text.startswith("≈") for cell in row.cells) for row in rows)
+
+
+def _computed(cost: PhaseCost) -> PhaseCost:
+    return replace(cost, peak_device=cost.peak_reserved and replace(cost.peak_reserved, basis=Basis.PREDICTED))

@@ -187,15 +187,17 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
     objective = results.choice.objective
     points = [_point(results, axis, objective, n, v, scores) for n, v in enumerate(results.variants, 1)]
     unplaced = [p.name for p in points if p.cost is None]
-    base = results.base.rates.get(objective)
+    untrained = results.base_beside(results.choice.variant)
+    base = untrained.rates.get(objective)
     height = base.value if base else None
     grouped = ", clustered by group" if clustered(results.run.suite) else ""
+    model = untrained.name if results.bases else "base model"
     return Chart(
         id=axis.id,
         title=f"Pass rate on {objective} cases against {axis.against}",
         description=(
             f"One mark per variant, with its 95% interval{grouped}. Higher is better; further left is cheaper. "
-            f"The dashed line is the base model ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
+            f"The dashed line is the {model} ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
             f"{_probe_words(points)}{axis.note}"
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
