@@ -99,6 +99,9 @@ class Conversations:
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary) -> None:
         self.template, self.vocabulary = template, vocabulary
+        # Every model of a run is asked the same prompts, and gets the same references.
+        self._prompts: dict[tuple[Message, ...], list[int]] = {}
+        self._followed: dict[tuple[tuple[Message, ...], str], Row] = {}
 
     # --- what the template does ---------------------------------------------------------------------------------
 
@@ -199,9 +202,12 @@ class Conversations:
 
         If the template does not close turns, the labels end with the text.
         """
-        whole = [(*messages, Message("assistant", text)) for text in texts]
+        new = [text for text in dict.fromkeys(texts) if (tuple(messages), text) not in self._followed]
+        whole = [(*messages, Message("assistant", text)) for text in new]
         named = [("a prompt with an answer", each) for each in whole]
-        return self._rows(named, [[len(messages)]] * len(texts), checked=False)
+        rows = self._rows(named, [[len(messages)]] * len(new), checked=False)
+        self._followed |= {(tuple(messages), text): row for text, row in zip(new, rows, strict=True)}
+        return [self._followed[tuple(messages), text] for text in texts]
 
     def _rows(
         self, named: Sequence[tuple[str, Sequence[Message]]], answers: Sequence[Sequence[int]], *, checked: bool = True
@@ -268,7 +274,10 @@ class Conversations:
         Raises:
             SuiteError: the template refuses a prompt, or leaves out one of its messages.
         """
-        return self._asked(prompts, checked=True)
+        keys = [tuple(messages) for _, messages in prompts]
+        new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._prompts}
+        self._prompts |= zip(new, self._asked(list(new.values()), checked=True), strict=True)
+        return [list(self._prompts[key]) for key in keys]
 
     def asked_text(self, messages: Sequence[Message]) -> str:
         """Return the text with which the model is asked."""
