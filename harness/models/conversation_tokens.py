@@ -137,12 +137,13 @@ class Conversations:
 
     @cached_property
     def _form(self) -> _Form:
+        reason = ""
         # Some templates require a system message.
         for question in (_QUESTION, (Message("system", "Be brief."), *_QUESTION)):
             plain, whole = self.template.render([(question, True), ((*question, Message("assistant", _PROBE)), False)])
             if isinstance(plain, str) and isinstance(whole, str):
                 return self._form_of(question, plain, whole)
-        reason = next(each.reason for each in (plain, whole) if isinstance(each, Refused))
+            reason = next(each.reason for each in (plain, whole) if isinstance(each, Refused))
         return _Form(fault=f"cannot write a question and its answer: {reason}", remedy="Correct chat_template.jinja")
 
     def _form_of(self, question: tuple[Message, ...], plain: str, whole: str) -> _Form:
@@ -187,10 +188,8 @@ class Conversations:
                 return token, behind, ""
         if not tail.strip():
             return None, 0, "writes no end token behind the assistant's answers, so a trained model would not stop"
-        what = (
-            f"writes {tail.strip()!r} behind the assistant's answers, which the tokenizer divides into several tokens"
-        )
-        return None, 0, f"{what}, so a trained model would not stop"
+        what = f"writes {tail.strip()!r} behind the assistant's answers, so a trained model would not stop"
+        return None, 0, f"{what}: the tokenizer divides this text into several tokens"
 
     # --- rows ---------------------------------------------------------------------------------------------------
 

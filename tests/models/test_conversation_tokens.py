@@ -209,14 +209,13 @@ def test_a_template_may_require_a_system_message(tmp_path: Path) -> None:
     guard = "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
     known = conversations(tmp_path / "known", guard + PLAIN)
     assert known.turns().end_text == "</s>"
-    with pytest.raises(SuiteError, match="training row 7 cannot be written .*: no system message"):
+    with pytest.raises(SuiteError, match=r"training row 7 cannot be written .*: no system message"):
         row_of(known)
 
 
 def test_the_remedy_for_a_missing_end_works(tmp_path: Path) -> None:
     """With `{{ eos_token }}` behind the content of the assistant's messages, as the message advises, turns end."""
     broken = PLAIN.replace("</s>", "{% if not loop.last %}</s>{% endif %}")
-    mended = broken.replace(
-        "{{ m.content }}", "{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
-    )
-    assert trained(known := conversations(tmp_path / "known", mended), row_of(known)) == [" I am Dottie.</s>"]
+    end = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    known = conversations(tmp_path / "known", broken.replace("{{ m.content }}", "{{ m.content }}" + end))
+    assert trained(known, row_of(known)) == [" I am Dottie.</s>"]
