@@ -44,7 +44,7 @@ def imported_by(*arguments: str) -> set[str]:
     ids=lambda a: a[0],
 )
 def test_help_validate_tokens_and_plan_import_nothing_that_trains(arguments: tuple[str, ...]) -> None:
-    """`--help`, `validate`, `tokens` and `plan` import no training library, nor the packages `evaluate` and `pandas`."""
+    """`--help`, `validate`, `tokens` and `plan` import no training library, `evaluate` or `pandas`."""
     assert not imported_by(*arguments) & HEAVY
 
 

@@ -125,7 +125,7 @@ def test_a_space_that_joins_the_answer_is_left_out_of_prompts(tmp_path: Path) ->
     ("template", "reason"),
     [
         (PLAIN.replace("</s>", "{% if not loop.last %}</s>{% endif %}"), "writes no end token"),
-        (PLAIN.replace("</s>", "<|im_end|>"), r"writes '<\|im_end\|>' .* divides into several tokens"),
+        (PLAIN.replace("</s>", "<|im_end|>"), r"writes '<\|im_end\|>' .* divides this text into several tokens"),
         (PLAIN.replace("</s>", "\n"), "writes no end token"),
         (EACH + HEAD + "{% for part in m.content %}{{ part.text }}{% endfor %}</s>" + OPEN, "leaves out the assistant"),
     ],
