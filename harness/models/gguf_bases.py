@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from harness.core import programs
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
 from harness.models.gguf import Header, read_header
-from harness.models.python_process import run_python
 from harness.storage.cache import Cache
 from harness.storage.locations import CACHE
 
@@ -84,7 +84,9 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     """
     facts = {"dtype": header.dtype, "weights": header.weights, "space_prefix": header.space_prefix}
     words = (str(file.resolve()), str(folder.resolve()), json.dumps(facts))
-    done = run_python("-P", "-m", "harness.engine.gguf_conversion", *words)
+    done = programs.run(
+        programs.python("-m", "harness.engine.gguf_conversion", *words), changes={"HF_HUB_OFFLINE": "1"}
+    )
     if done.returncode:
         raise _refusal(file, done)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.analysis.divergence import DivergenceRate, notable_rates
@@ -77,6 +78,10 @@ class Page:
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
+    estimated: bool
+    """Whether the cost of a training is an estimate for training it alone."""
+    reused: bool
+    """Whether a trial was reused, so that its time is that of the run that made it."""
     cost_columns: tuple[Column, ...]
     costs: tuple[TableRow, ...]
     passes: tuple[str, ...]
@@ -115,7 +120,7 @@ def page(results: Results, now: str) -> Page:
         milestones=epochs.milestones(results),
         stability=notable_rates(results),
         compared=compared,
-        choices=tuple(Compared(numbers[v.name], v.name) for v in variants_table.ordered(results, compared) if v.rates),
+        choices=_choices(results, compared, numbers),
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
@@ -124,6 +129,8 @@ def page(results: Results, now: str) -> Page:
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),
+        estimated=cost_tables.estimated(results),
+        reused=any(variant.reused for variant in results.variants),
         cost_columns=cost_tables.columns(results),
         costs=cost_tables.by_variant(results),
         passes=cost_tables.passes(results),
@@ -131,6 +138,13 @@ def page(results: Results, now: str) -> Page:
         facts=provenance.facts(results),
         versions=tuple(run.provenance.versions.items()),
     )
+
+
+def _choices(results: Results, compared: str, numbers: Mapping[str, int]) -> tuple[Compared, ...]:
+    """Return the variants that the reader can select: those with answers and the same base model as `compared`."""
+    shown = results.base_beside(compared).name
+    ordered = variants_table.ordered(results, compared)
+    return tuple(Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown)
 
 
 def _bases(results: Results) -> tuple[str, ...]:

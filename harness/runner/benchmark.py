@@ -48,7 +48,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     _notify(user, manifest.suite.notices)
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
-    with storage.run.locked(), storage.cache.in_use(storage.run.root):
+    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
         sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
         session = _Session(request, manifest, sweep, user)
         _begin(session)
@@ -118,6 +118,8 @@ def _sweep(
         listener=_all_listeners(user, manifest, storage.mirror),
         timeline=request.timeline,
         adapters=manifest.adapters,
+        # In the plan's order: a time limit changes the order of the trials, and must not change what is compared.
+        adapter_base=next(iter(manifest.plan.bases)),
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
         budget=budget,
         mirror=storage.mirror,

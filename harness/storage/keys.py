@@ -11,6 +11,7 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
+from harness.core.names import BASE
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
@@ -113,3 +114,11 @@ def question(suite: Suite, case: Case) -> dict[str, object]:
 def adapter_trial(adapter: AdapterRef) -> str:
     """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"
+
+
+def base_trial(quantization: Quantization) -> str:
+    """Return the id of the trial in which the base model answers in this quantisation.
+
+    The id of the NF4 base has no suffix, since run directories of earlier versions have one base, usually in NF4.
+    """
+    return BASE if quantization is Quantization.NF4 else f"{BASE}-{quantization}"

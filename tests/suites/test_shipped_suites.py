@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.analysis import statistics
+from harness.analysis import net_loss
 from harness.analysis.contamination import leaks
 from harness.core.suite import LeakLabel, Role, Split, Suite
 from harness.scoring import score
@@ -62,14 +62,11 @@ def test_retention_cases_equal_those_of_the_package(path: Path) -> None:
 
 def test_there_are_enough_retention_cases() -> None:
     """Both splits of the suite `retention` have so many cases that passing all shows a loss below the margin."""
-    import numpy as np
-
     assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
     assert len(RETENTION.of(Split.MAIN)) >= 60
     for split in Split:
         groups = [case.group for case in RETENTION.of(split)]
-        kept = np.ones((1, len(groups)))
-        assert statistics.non_inferiority(kept, kept, RETENTION.margin / 100, groups).shown
+        assert len(groups) >= net_loss.least_passes(RETENTION.margin / 100, groups, len(groups))
 
 
 def test_retention_prompts_are_held_out() -> None:
