@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
@@ -72,6 +73,7 @@ class Page:
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
     case_rows: tuple[CaseRow, ...]
+    constant_cases: str
     void: int
     truncated: int
     failures: tuple[Failure, ...]
@@ -119,6 +121,7 @@ def page(results: Results, now: str) -> Page:
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
+        constant_cases=constant_cases(results).sentence,
         void=len(results.void),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=failures(results),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.analysis import divergence
+from harness.analysis.constant_cases import constant_cases
 from harness.core.names import BASE
 from harness.core.run_results import Change, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
@@ -38,6 +39,7 @@ def summary(results: Results, report: str = "") -> str:
             ["Reasons against it from the confirmation:", *(f"  {reason}" for reason in refuted)] if refuted else []
         )
     lines += _unstable(results)
+    lines += filter(None, [constant_cases(results).sentence])
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
