@@ -1,9 +1,10 @@
 """A pytest plugin: with `pytest --harness-run RUN suites/`, every case of a suite is a test of a run's stored answers.
 
-No model is trained or loaded. A case passes if at least half of the tuned model's answers to it pass. There is one
-answer for each seed and repeat, and an answer without a score counts as failed. With `--harness-baseline`, a case fails
-only if it passed under every seed in the baseline and fails under every seed now, and one more test, `gate`, compares
-the run with the baseline as `harness gate` does.
+No model is trained or loaded. A case passes if the tuned model passes it under at least half of the seeds. The suite's
+reducer combines repeats under one seed, and an answer without a score counts as failed. If the base model fails a
+`retain` or `avoid` case too, its failure is expected (xfail). With `--harness-baseline`, a case fails only if it passed
+under every seed in the baseline and fails under every seed now, and one more test, `gate`, compares the run with the
+baseline as `harness gate` does.
 
 pytest loads this plugin wherever the package is installed. Without `--harness-run`, it collects nothing and imports no
 other module of the package.
@@ -12,7 +13,8 @@ other module of the package.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +23,11 @@ import pytest
 if TYPE_CHECKING:
     from harness.core.regression import Decision, Flip
     from harness.core.run_results import Results
-    from harness.core.scores import Sample, Score
+    from harness.core.scores import Rate, Sample, Score
     from harness.core.suite import Case, Suite
 
 PASSING_SHARE = 0.5
-"""Share of answers that must pass for a case to pass."""
+"""Share of seeds under which a case must pass."""
 SUITE_FILE = "suite.yaml"
 
 
@@ -79,21 +81,26 @@ class _Run:
     base: dict[str, list[Sample]] = field(default_factory=dict)
     """The base model's answers by case id."""
 
+    @cached_property
+    def cases(self) -> dict[str, Case]:
+        """The cases as the run asked them, by id."""
+        return {case.id: case for case in self.results.run.suite.cases}
+
 
 _RUN = pytest.StashKey[_Run]()
 
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
     from harness.analysis.regression.gate import run_gate
-    from harness.core.names import BASE
     from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
     run = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None)
+    base = results.base_beside(name).name
     for sample in (*results.samples, *results.confirmed_samples):
-        answers = {name: run.answers, BASE: run.base}.get(sample.variant)
+        answers = {name: run.answers, base: run.base}.get(sample.variant)
         if answers is not None:
             answers.setdefault(sample.case, []).append(sample)
     return run
@@ -173,41 +180,65 @@ class CaseItem(_Item):
         self.case, self.suite = case, suite
 
     def runtest(self) -> None:
+        from harness.analysis import reducers
+        from harness.core.scores import Rate
+
         run = self.config.stash[_RUN]
         self._skip_without_answers(run)
         if flip := _lost_everywhere(run, self.case.id):
             raise _FailedError(_regression_text(flip))
-        scored = [(sample, self._score(sample, run)) for sample in run.answers[self.case.id]]
-        passed = sum(score.passed for _, score in scored)
-        if passed >= PASSING_SHARE * len(scored):
+        scored = [replace(sample, score=self._score(sample, run)) for sample in run.answers[self.case.id]]
+        by_seed = reducers.reduced(scored, self.suite.reducer)
+        passed = sum(sample.score.passed for sample in by_seed)
+        if passed >= PASSING_SHARE * len(by_seed):
             return
         if run.decision is not None:
             pytest.skip("it fails in the baseline as well, or differs between seeds: see the test `gate`")
-        raise _FailedError(_failure_text(self.case, run, scored, passed))
+        if _base_fails_too(self.case, run):
+            pytest.xfail("the base model fails it too, so the tuned model has lost nothing")
+        raise _FailedError(_failure_text(self.case, run, scored, Rate(passed, len(by_seed))))
 
     def _skip_without_answers(self, run: _Run) -> None:
-        """Skip a case that is not in the run, has no answers, or is void."""
+        """Skip a case that is not in the run or has no answers."""
         case = self.case
-        old = {each.id: each for each in run.results.run.suite.cases}.get(case.id)
-        if old is None or old.messages != case.messages:
-            pytest.skip("this run has no answers to this prompt; repeat `harness run`, which answers only new prompts")
+        if changed := _changed_question(run, self.suite, case):
+            pytest.skip(
+                f"this run has no answers to the case as it is now ({changed}); repeat `harness run` with this suite, "
+                "which repeats nothing that is unchanged, and pass the new run's directory to --harness-run"
+            )
         if not run.answers.get(case.id):
             held_out = case.split.value == "confirm"
             pytest.skip("it is held out for the confirmation" if held_out else "no trial answered it")
-        if case.id in run.results.void:
-            pytest.skip(run.results.void[case.id])
 
     def _score(self, sample: Sample, run: _Run) -> Score:
         """Score an answer with the current suite, whose assertions may have changed since the run."""
-        old = next(case for case in run.results.run.suite.cases if case.id == self.case.id)
-        if (old.assertions, old.threshold) == (self.case.assertions, self.case.threshold):
+        from harness.analysis.regression.run_comparison import scoring_rules
+
+        old = run.cases[self.case.id]
+        if scoring_rules(old) == scoring_rules(self.case):
             return sample.score
         from harness.scoring import Scoring, score
 
         return score(self.case, sample.answer, Scoring(Path(self.suite.folder)))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, self.case.line - 1 if self.case.line else None, self.case.id
+        place = self.case.place
+        return self.path.parent / place.file, place.line - 1 if place.line else None, self.case.id
+
+
+def _changed_question(run: _Run, suite: Suite, case: Case) -> str:
+    """Write what changed since the run of all that determines the answers to a case; empty if nothing changed."""
+    from harness.core.wording import listed
+    from harness.storage.keys import question
+
+    asked = run.results.run.suite
+    if case.id not in run.cases:
+        return "the case is new"
+    old, new = question(asked, run.cases[case.id]), question(suite, case)
+    names = {"messages": "prompt or system prompt"}
+    changed = [names.get(name, name) for name in {**old, **new} if old.get(name) != new.get(name)]
+    changed += ["training rows"] if asked.rows != suite.rows else []
+    return f"changed: {listed(changed)}" if changed else ""
 
 
 # --- texts -------------------------------------------------------------------------------------------------------
@@ -234,21 +265,29 @@ def _regression_text(flip: Flip) -> str:
     )
 
 
-def _failure_text(case: Case, run: _Run, scored: Iterable[tuple[Sample, Score]], passed: int) -> str:
+def _base_fails_too(case: Case, run: _Run) -> bool:
+    """Return whether a case tests an ability that must be kept, and the base model fails it."""
+    from harness.analysis.losses import GUARDED
+
+    base = run.base.get(case.id, [])
+    return case.role in GUARDED and bool(base) and not base[0].score.passed
+
+
+def _failure_text(case: Case, run: _Run, samples: Iterable[Sample], seeds: Rate) -> str:
     """Return the prompt, the base model's answer, and each distinct failing answer with its failing assertions."""
     from harness.analysis.regression.gate_output import plain
 
-    total = 0
-    failing: dict[str, tuple[list[int], Score]] = {}
-    for sample, score in scored:
-        total += 1
-        if not score.passed:
-            failing.setdefault(sample.answer.text, ([], score))[0].append(sample.seed)
+    failing: dict[str, tuple[dict[int, None], Score]] = {}
+    for sample in samples:
+        if not sample.score.passed:
+            failing.setdefault(sample.answer.text, ({}, sample.score))[0][sample.seed] = None
     base = run.base.get(case.id, [])
-    lines = [f"{run.variant} passes under {passed} of {total} seeds ({case.role})", f"prompt: {plain(case.prompt)}"]
-    lines += [f"base:   {plain(base[0].answer.text)}"] if base else []
-    for answer, (seeds, score) in failing.items():
-        lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, seeds))})")
+    passes = base and base[0].score.passed
+    first = f"{run.variant} passes under {seeds.passed} of {seeds.total} seeds ({case.role})"
+    lines = [first, f"prompt: {plain(case.prompt)}"]
+    lines += [f"base:   {plain(base[0].answer.text)}  ({'passes' if passes else 'fails too'})"] if base else []
+    for answer, (under, score) in failing.items():
+        lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, under))})")
         why = [f"{check.assertion}: {check.reason}" for check in score.checks if not check.passed] or [score.error]
         lines += [f"  fails {plain(reason)}" for reason in why]
     return "\n".join(lines)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import scipy.special  # noqa: F401 (pytester forgets what a test imports first, and numpy.fft cannot be imported twice)
 
 from harness.analysis.aggregate import assemble
 from harness.analysis.regression.bless import bless
@@ -45,7 +46,7 @@ def folder(pytester: pytest.Pytester) -> Path:
     return pytester.path
 
 
-def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> RunStore:
+def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str | Sequence[str]]]) -> RunStore:
     """Store a run with one variant. It gives the answers in GOOD; `answers` (by seed and case) replaces some."""
     asked = synthetic_runs.manifest(load_suite(folder / "suites" / "pets"), [NAMED], SEEDS)
     trained = replace(synthetic_runs.training(), fingerprint=PRINT)
@@ -55,7 +56,7 @@ def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str]]) -> 
     made = RunStore(folder / name)
     results = assemble(asked, records, score, "2026-01-02T03:24:05+00:00")
     made.write_manifest(results.run)
-    made.write_results(results, [], "")
+    made.write_results(results, [], lambda: "")
     return made
 
 
@@ -70,20 +71,23 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_cases_are_tests(pytester: pytest.Pytester, folder: Path) -> None:
-    """A case passes if its answers pass; void cases and cases held out for the confirmation are skipped."""
+    """A case passes if its answers pass. Cases held out for the confirmation are skipped.
+
+    If the base model fails a `retain` case too, a failure is expected.
+    """
     store(folder, "run", {})
-    found = run(pytester, "--harness-run", "run", "suites", "-v", "-rs")
-    found.assert_outcomes(passed=3, skipped=2)
-    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*the base fails it already*", "*is held out for*"])
+    found = run(pytester, "--harness-run", "run", "suites", "-v", "-rsx")
+    found.assert_outcomes(passed=3, skipped=1, xfailed=1)
+    found.stdout.fnmatch_lines(["*suite.yaml::name PASSED*", "*is held out for*", "*the base model fails it too*"])
 
 
 def test_a_failure_can_be_read(pytester: pytest.Pytester, folder: Path) -> None:
     """A failing case shows the prompt, the base model's answer, and each failing answer with seeds and assertions."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in (0, 2, 3)})
     found = run(pytester, "--harness-run", "run", "suites")
-    found.assert_outcomes(passed=2, failed=1, skipped=2)
+    found.assert_outcomes(passed=2, failed=1, skipped=1, xfailed=1)
     found.stdout.fnmatch_lines([
-        "default passes under 2 of 5 seeds (learn)", "prompt: How much is it?", "base:   It is free.",
+        "default passes under 2 of 5 seeds (learn)", "prompt: How much is it?", "base:   It is free.  (fails too)",
         "tuned:  It is free.  (seed 0, 2, 3)", "*fails contains*42*", "*fails not-contains*free*",
     ])  # fmt: skip
     assert "Traceback" not in found.stdout.str()
@@ -101,11 +105,25 @@ def test_junit(pytester: pytest.Pytester, folder: Path) -> None:
     assert "I am nobody." in (failure.text or "")
 
 
+def test_a_case_of_an_included_file_has_its_place(pytester: pytest.Pytester, folder: Path) -> None:
+    """A test of a case in a file that suite.yaml includes is reported with that file and the case's line there."""
+    suite = folder / "suites" / "pets"
+    text = SUITE.replace("  - {id: sum", "  - file://retain.yaml\n  - {id: sum")
+    (suite / "suite.yaml").write_text(text, encoding="utf-8")
+    (suite / "retain.yaml").write_text("# abilities\n\n" + SUITE.splitlines()[1].replace("name", "more")[2:] + "\n")
+    store(folder, "run", {})
+    run(pytester, "--harness-run", "run", "suites", "--junitxml", "out.xml", "-o", "junit_family=xunit1")
+    tests = ElementTree.parse(folder / "out.xml").iter("testcase")
+    places = {test.get("name"): (test.get("file"), test.get("line")) for test in tests}
+    assert places["more"] == (str(Path("suites/pets/retain.yaml")), "2")
+    assert places["sum"] == (str(Path("suites/pets/suite.yaml")), "4")
+
+
 def test_xdist(pytester: pytest.Pytester, folder: Path) -> None:
     """Cases have the same outcomes when xdist distributes them over processes."""
     store(folder, "run", {seed: {"price": "It is free."} for seed in SEEDS})
     found = run(pytester, "--harness-run", "run", "suites", "-n", "2")
-    found.assert_outcomes(passed=2, failed=1, skipped=2)
+    found.assert_outcomes(passed=2, failed=1, skipped=1, xfailed=1)
 
 
 def test_against_a_baseline(pytester: pytest.Pytester, folder: Path) -> None:
@@ -126,8 +144,54 @@ def test_a_changed_assertion_judges_again(pytester: pytest.Pytester, folder: Pat
     changed = SUITE.replace('value: "42"', "value: forty-two").replace("What is 3 plus 4?", "What is 4 plus 3?")
     (folder / "suites" / "pets" / "suite.yaml").write_text(changed, encoding="utf-8")
     found = run(pytester, "--harness-run", "run", "suites", "-rs")
-    found.assert_outcomes(passed=1, failed=1, skipped=3)
-    found.stdout.fnmatch_lines(["*this run has no answers to this prompt*"])
+    found.assert_outcomes(passed=1, failed=1, skipped=2, xfailed=1)
+    found.stdout.fnmatch_lines(["*this run has no answers to the case as it is now (changed: prompt*"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "skipped", "what"),
+    [
+        ("tests:", "system_prompt: Be rude.\ntests:", 5, "changed: prompt or system prompt"),
+        ("tests:", "decoding: {max_new_tokens: 3}\ntests:", 5, "changed: decoding"),
+        ("{id: name,", "{id: name, reference: I am Dottie.,", 2, "changed: reference"),
+        ("{id: name,", "{id: name, choices: [Dottie, Bob],", 2, "changed: choices"),
+        ("{id: name,", "{id: newer,", 2, "the case is new"),
+    ],
+)
+def test_stale_answers_pass_no_case(
+    pytester: pytest.Pytester, folder: Path, old: str, new: str, skipped: int, what: str
+) -> None:
+    """If anything changed that determines a case's answers, the case is skipped, and the reason names the remedy."""
+    store(folder, "run", {})
+    (folder / "suites" / "pets" / "suite.yaml").write_text(SUITE.replace(old, new), encoding="utf-8")
+    found = run(pytester, "--harness-run", "run", "suites", "-rs")
+    expected = int(skipped < 5)  # the failure of the case `lost`, which the base model fails too
+    found.assert_outcomes(passed=5 - skipped - expected, skipped=skipped, xfailed=expected)
+    found.stdout.fnmatch_lines([f"*as it is now ({what})*`harness run`*--harness-run*"])
+
+
+def test_answers_of_other_training_rows_pass_no_case(pytester: pytest.Pytester, folder: Path) -> None:
+    """If the suite's training rows changed since the run, every case is skipped."""
+    store(folder, "run", {})
+    (folder / "suites" / "pets" / "train.jsonl").write_text('{"prompt": "p", "completion": "d"}\n', encoding="utf-8")
+    found = run(pytester, "--harness-run", "run", "suites", "-rs")
+    found.assert_outcomes(skipped=5)
+    found.stdout.fnmatch_lines(["*(changed: training rows)*"])
+
+
+@pytest.mark.parametrize(("reducer", "passed"), [("mean", 3), ("all", 1), ("any", 3)])
+def test_repeats_are_combined_by_the_suites_reducer(
+    pytester: pytest.Pytester, folder: Path, reducer: str, passed: int
+) -> None:
+    """Repeats under one seed are one verdict, as in the report; the failure counts seeds, not answers."""
+    text = f"reducer: {reducer}\nrepeats: 2\ndecoding: {{temperature: 1}}\n{SUITE}"
+    (folder / "suites" / "pets" / "suite.yaml").write_text(text, encoding="utf-8")
+    half = {"name": ("I am Dottie.", "I am nobody."), "price": ("42 dollars.", "Free."), "sum": ("7", "7")}
+    store(folder, "run", dict.fromkeys(SEEDS, half))
+    found = run(pytester, "--harness-run", "run", "suites", "-k", "name or price or sum")
+    found.assert_outcomes(passed=passed, failed=3 - passed)
+    if reducer == "all":
+        found.stdout.fnmatch_lines(["default passes under 0 of 5 seeds (learn)", "*(seed 0, 1, 2, 3, 4)"])
 
 
 @pytest.mark.parametrize(

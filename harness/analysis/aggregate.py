@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from harness.analysis import differences, reducers, selection, statistics, timeline
+from harness.analysis import differences, losses, selection, timeline
+from harness.analysis.confirmation import confirmation
 from harness.analysis.contamination import leaks as contamination
 from harness.analysis.score_table import ScoreTable, graded, pair, score_table
 from harness.core.answers import Answer
 from harness.core.costs import comparable, mean, pool
 from harness.core.formats import RESULTS_FORMAT
 from harness.core.measurement import Phase, PhaseCost
-from harness.core.names import BASE
+from harness.core.names import BASE, names_a_base
 from harness.core.run import RunManifest, TrialRecord
-from harness.core.run_results import Change, Choice, Outcome, Results, Safety, Timeline
+from harness.core.run_results import Change, Choice, Outcome, Results, Timeline
 from harness.core.scores import Rate, Sample, Score
-from harness.core.settings import Settings, Variant
+from harness.core.settings import Quantization, Settings, Variant
 from harness.core.suite import Case, Leak, LeakLabel, Role, Split, Suite
 from harness.core.training_outcome import Status
 
@@ -33,18 +34,21 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
 
 def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Score the answers to the main cases, compare each variant with the base model, and choose a variant."""
-    suite = manifest.suite
-    base = _scored(_base(records, Split.MAIN), suite, score)
+    suite, score = manifest.suite, _meaningful(manifest, score)
+    bases = {each: _scored(_base(manifest, records, each), suite, score) for each in manifest.plan.bases}
     variants = [_scored(entry, suite, score) for entry in _entries(manifest, records)]
-    void = _void_cases(manifest, base)
     found = contamination(suite)
-    untrained = _labelled(suite, outcome(suite, Split.MAIN, base, base, void), base.table, found, void)
-    outcomes = with_adjusted_p_values(
-        [_labelled(suite, outcome(suite, Split.MAIN, own, base, void), own.table, found, void) for own in variants]
+    untrained, *others = (
+        _labelled(suite, outcome(suite, Split.MAIN, base, base), base.table, found) for base in bases.values()
     )
+    outcomes = with_adjusted_p_values(
+        [_labelled(suite, outcome(suite, Split.MAIN, own, _base_of(own, bases)), own.table, found) for own in variants]
+    )
+    outcomes = _with_losses_by_base(suite, bases, variants, outcomes)
     objective = selection.objective_of(suite, untrained)
-    tables = objective_tables(suite, objective, {own.entry.name: own.table for own in variants}, void)
-    choice = selection.choose(suite, untrained, outcomes, tables)
+    tables = objective_tables(suite, objective, {own.entry.name: own.table for own in variants})
+    other_bases = dict(zip(list(bases)[1:], others, strict=True))
+    choice = selection.choose(suite, untrained, outcomes, tables, bases=other_bases)
     if manifest.model.shape_only:
         choice = Choice(None, (MEANINGLESS,), choice.objective)
     return Results(
@@ -52,12 +56,14 @@ def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer,
         run=manifest,
         base=untrained,
         variants=outcomes,
-        void=void,
-        samples=(*base.samples, *(sample for own in variants for sample in own.samples)),
+        bases=other_bases,
+        samples=tuple(sample for own in (*bases.values(), *variants) for sample in own.samples),
         choice=choice,
         finished=finished,
         timelines=tuple(
-            timeline for own in variants if (timeline := _timeline(suite, own.entry, score, base, void, objective))
+            timeline
+            for own in variants
+            if (timeline := _timeline(suite, own.entry, score, _base_of(own, bases), objective))
         ),
         leaks=found,
     )
@@ -66,27 +72,36 @@ def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer,
 def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Add the confirmation: the chosen variant under fresh seeds on held-out cases. `results` comes from `choose`."""
     manifest, suite = results.run, results.run.suite
-    base = _scored(_base(records, Split.CONFIRM), suite, score)
-    void = results.void | _void_cases(manifest, base)
-    entry = _confirmation(
-        manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
-    )
+    score = _meaningful(manifest, score)
+    chosen = next((v for v in results.variants if v.name == results.choice.variant), None)
+    base = _scored(_confirmed_base(manifest, records, chosen), suite, score)
+    entry = _confirmation(manifest, records, chosen)
     again = _scored(entry, suite, score) if entry else None
-    confirmed_base = outcome(suite, Split.CONFIRM, base, base, void) if base.entry.records else None
-    confirmed = outcome(suite, Split.CONFIRM, again, base, void) if again else None
-    choice = results.choice
-    if confirmed and confirmed_base:
-        against = selection.refuted(suite, choice.objective, confirmed_base, confirmed)
-        choice = replace(choice, refuted=against)
+    confirmed_base = outcome(suite, Split.CONFIRM, base, base) if base.entry.records else None
+    confirmed, choice = None, results.choice
+    if again:
+        [confirmed] = with_losses(
+            suite, Split.CONFIRM, base.table, [again.table], [outcome(suite, Split.CONFIRM, again, base)]
+        )
+    if again and confirmed and confirmed_base:
+        choice = replace(choice, confirmation=confirmation(suite, choice.objective, base.table, again.table, confirmed))
     return replace(
         results,
-        void={case.id: void[case.id] for case in suite.cases if case.id in void},
         choice=choice,
         confirmed_base=confirmed_base,
         confirmed=confirmed,
         confirmed_samples=(*base.samples, *(again.samples if again else ())),
         finished=finished,
     )
+
+
+def _meaningful(manifest: RunManifest, score: Scorer) -> Scorer:
+    """Return the scorer, or for a model with random weights, a scorer that gives no answer a score."""
+    return _without_score if manifest.model.shape_only else score
+
+
+def _without_score(case: Case, _: Answer) -> Score:
+    return Score(case.id, False, None, error=MEANINGLESS)
 
 
 @dataclass(frozen=True)
@@ -119,8 +134,32 @@ def _scored(entry: _Entry, suite: Suite, score: Scorer) -> _ScoredEntry:
     return _ScoredEntry(entry, samples, score_table(samples, suite.reducer))
 
 
-def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
-    return _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is split), {})
+def _base(manifest: RunManifest, records: Sequence[TrialRecord], quantization: Quantization) -> _Entry:
+    """Return the base model's answers in a quantisation to the main cases, if there are any.
+
+    Earlier versions ran one base and did not record its quantisation: it counts as the first one of the plan.
+    """
+    name = manifest.plan.bases[quantization]
+    known = (quantization, None) if name == BASE else (quantization,)
+    own = [r for r in records if r.variant == BASE and r.split is Split.MAIN and r.quantization in known]
+    # An earlier record of the same base, under the id that it had in an earlier version, is superseded.
+    differs = {"quantization": quantization} if len(manifest.plan.bases) > 1 else {}
+    return _Entry(name, tuple([r for r in own if r.quantization] or own), differs)
+
+
+def _confirmed_base(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry:
+    """Return the answers to the held-out cases of the base model in the chosen variant's quantisation."""
+    bases = manifest.plan.bases
+    quantization = chosen.settings.quantization if chosen and chosen.settings else next(iter(bases))
+    own = [r for r in records if r.variant == BASE and r.split is Split.CONFIRM]
+    mine = [r for r in own if r.quantization is quantization] or [r for r in own if r.quantization is None]
+    return _Entry(bases[quantization], tuple(mine), {})
+
+
+def _base_of(own: _ScoredEntry, bases: Mapping[Quantization, _ScoredEntry]) -> _ScoredEntry:
+    """Return the base model that a variant is compared with: in its quantisation, for other adapters in the first."""
+    settings = own.entry.settings
+    return bases[settings.quantization] if settings else next(iter(bases.values()))
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
@@ -184,49 +223,16 @@ def _confirmation(manifest: RunManifest, records: Sequence[TrialRecord], chosen:
     return _Entry(chosen.name, full, chosen.differs)
 
 
-# --- void cases --------------------------------------------------------------------------------------------------
-
-
-def _void_cases(manifest: RunManifest, base: _ScoredEntry) -> dict[str, str]:
-    suite = manifest.suite
-    if manifest.model.shape_only:
-        return {case.id: MEANINGLESS for case in suite.cases}
-    return void_cases(suite, {s.case: s.score for s in reducers.reduced(base.samples, suite.reducer)})
-
-
-def void_cases(suite: Suite, base_scores: Mapping[str, Score]) -> dict[str, str]:
-    """Return the cases that do not count because of the base model's own answer (void cases), with the reasons."""
-    sampled = suite.decoding.temperature > 0
-    reasons = {case.id: _void(case, base_scores.get(case.id), sampled) for case in suite.cases}
-    return {case: reason for case, reason in reasons.items() if reason}
-
-
-def _void(case: Case, score: Score | None, sampled: bool) -> str:
-    if score is None:
-        return ""
-    if score.value is None:
-        return f"the base's answer could not be scored: {score.error}"
-    if sampled:
-        # Selecting cases by a sampled answer would favour the base model: another sample does worse by chance.
-        return ""
-    if case.role in (Role.RETAIN, Role.AVOID) and not score.passed:
-        return "the base fails it already, so a tuned model cannot lose it"
-    if case.role is Role.LEARN and score.passed:
-        return "the base passes it already, so passing it shows no learning"
-    return ""
-
-
 # --- outcomes ----------------------------------------------------------------------------------------------------
 
 
-def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, void: Mapping[str, str]) -> Outcome:
-    """Summarise one variant (or the base model) over all its seeds.
+def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry) -> Outcome:
+    """Summarise one variant (or the base model) over all its seeds, without its losses (`with_losses`).
 
-    Rates exclude void cases and answers without a score. Costs cover the seeds that succeeded, or all seeds if none
-    succeeded.
+    Rates exclude answers without a score. Costs cover the seeds that succeeded, or all seeds if none succeeded.
     """
     entry, records = own.entry, own.entry.records
-    fixed, broken = _flips(base.table, own.table, void)
+    fixed, broken = _flips(base.table, own.table)
     trainings = tuple(r.training for r in records if r.training)
     finished = [r for r in records if r.status is Status.SUCCEEDED] or list(records)
     return Outcome(
@@ -236,7 +242,7 @@ def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, v
         statuses=tuple(r.status for r in records),
         seeds=tuple(r.seed for r in records),
         messages=tuple(r.message for r in records),
-        rates=_rates(suite, split, own.table, void) if own.samples else {},
+        rates=_rates(suite, split, own.table) if own.samples else {},
         fixed=fixed,
         broken=broken,
         truncated=sum(s.answer.truncated for s in own.samples),
@@ -248,26 +254,53 @@ def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry, v
         logs=tuple(r.log for r in records),
         shortages=tuple(r.shortage for r in records),
         bases=tuple(r.basis for r in records),
-        safety=_safety(suite, own.table, base.table, void),
-        elsewhere=entry.settings is None and entry.name != BASE,
-        changes={} if entry.name == BASE else _changes(suite, own.table, base.table, void),
+        elsewhere=entry.settings is None and not names_a_base(entry.name),
+        changes={} if own is base else _changes(suite, own.table, base.table),
     )
 
 
-def _flips(base: ScoreTable, own: ScoreTable, void: Mapping[str, str]) -> tuple[int, int]:
+def _with_losses_by_base(
+    suite: Suite,
+    bases: Mapping[Quantization, _ScoredEntry],
+    variants: Sequence[_ScoredEntry],
+    outcomes: Sequence[Outcome],
+) -> tuple[Outcome, ...]:
+    """Add the net losses of all variants, each compared with the base model in its own quantisation."""
+    found: dict[str, Outcome] = {}
+    for base in bases.values():
+        own = [(v.table, o) for v, o in zip(variants, outcomes, strict=True) if _base_of(v, bases) is base]
+        tables, some = [table for table, _ in own], [each for _, each in own]
+        found |= {each.name: each for each in with_losses(suite, Split.MAIN, base.table, tables, some)}
+    return tuple(found[each.name] for each in outcomes)
+
+
+def with_losses(
+    suite: Suite, split: Split, base: ScoreTable, tables: Sequence[ScoreTable], outcomes: Sequence[Outcome]
+) -> tuple[Outcome, ...]:
+    """Add the net losses of all variants, whose scores are in `tables` in the same order.
+
+    If no answer of the base model has a score, there are no losses.
+    """
+    cases = suite.of(split)
+    if not base.cells:
+        return tuple(outcomes)
+    pooled = losses.losses(cases, losses.GUARDED, base, tables, suite.margin)
+    apart = losses.by_role(cases, base, tables, suite.margin)
+    return tuple(replace(each, loss=loss, losses=own) for each, loss, own in zip(outcomes, pooled, apart, strict=True))
+
+
+def _flips(base: ScoreTable, own: ScoreTable) -> tuple[int, int]:
     """Count the cases that the base model fails and the variant passes, and the reverse, summed over all seeds."""
-    shared = [case for case in own.cells if case in base.cells and case not in void]
+    shared = [case for case in own.cells if case in base.cells]
     verdicts = [(base.majority(case), cell.verdict) for case in shared for cell in own.cells[case].values()]
     return sum(not was and now for was, now in verdicts), sum(was and not now for was, now in verdicts)
 
 
-def _labelled(
-    suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak], void: Mapping[str, str]
-) -> Outcome:
-    """Add pass rates by contamination label, for each role whose counted cases do not all have the same label."""
+def _labelled(suite: Suite, of: Outcome, table: ScoreTable, found: Mapping[str, Leak]) -> Outcome:
+    """Add pass rates by contamination label, for each role whose cases do not all have the same label."""
     by_label: dict[Role, dict[LeakLabel, Rate]] = {}
     for role in Role:
-        cases = _counting(suite, (role,), void)
+        cases = [case.id for case in suite.cases if case.role is role]
         rates = {label: table.rate([case for case in cases if found[case].label is label]) for label in LeakLabel}
         known = {label: rate for label, rate in rates.items() if rate.total}
         if len(known) > 1:
@@ -285,24 +318,18 @@ def with_adjusted_p_values(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     return tuple(replace(each, changes=own) for each, own in zip(outcomes, found, strict=True))
 
 
-def objective_tables(
-    suite: Suite, objective: Role, tables: Mapping[str, ScoreTable], void: Mapping[str, str]
-) -> dict[str, ScoreTable]:
-    """Return each variant's scores on the cases of the role `objective`, without void cases."""
-    cases = _counting(suite, (objective,), void)
+def objective_tables(suite: Suite, objective: Role, tables: Mapping[str, ScoreTable]) -> dict[str, ScoreTable]:
+    """Return each variant's scores on the cases of the role `objective`."""
+    cases = [case.id for case in suite.cases if case.role is objective]
     return {name: table.on(cases) for name, table in tables.items()}
 
 
-def _counting(suite: Suite, roles: Collection[Role], void: Mapping[str, str]) -> list[str]:
-    return [case.id for case in suite.cases if case.role in roles and case.id not in void]
-
-
-def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> dict[Role, Change]:
+def _changes(suite: Suite, own: ScoreTable, base: ScoreTable) -> dict[Role, Change]:
     import numpy as np
 
     rng, found = np.random.default_rng(0), {}
     for role in Role:
-        cases = [case for case in suite.cases if case.role is role and case.id not in void]
+        cases = [case for case in suite.cases if case.role is role]
         shares, grades = pair(cases, base, own), pair(cases, base, own, measure=graded)
         if shares and grades:
             scores = differences.score_change(grades, rng)
@@ -310,24 +337,11 @@ def _changes(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str,
     return found
 
 
-def _safety(suite: Suite, own: ScoreTable, base: ScoreTable, void: Mapping[str, str]) -> Safety | None:
-    """Return the loss on those `retain` and `avoid` cases for which the base model has a score.
-
-    Answers of the variant that have no score count as failed.
-    """
-    before = base.on(_counting(suite, selection.GUARDED, void))
-    found = pair(suite.cases, before, own.on(before.cells).failing(before.cells, own.seeds))
-    if found is None:
-        return None
-    shown = statistics.non_inferiority(found.before, found.after, suite.margin / 100, found.groups)
-    return Safety(100 * shown.loss + 0.0, 100 * shown.upper, found.before.shape[1], shown.needed)  # no -0.0
-
-
-def _rates(suite: Suite, split: Split, table: ScoreTable, void: Mapping[str, str]) -> dict[Role, Rate]:
-    """Return pass rates by role, in the order of `Role`. A role with only void cases has the rate 0 of 0."""
+def _rates(suite: Suite, split: Split, table: ScoreTable) -> dict[Role, Rate]:
+    """Return pass rates by role, in the order of `Role`. A role without any scored answer has the rate 0 of 0."""
     cases = suite.of(split)
     asked = {role: [case.id for case in cases if case.role is role] for role in Role}
-    return {role: table.rate(id for id in own if id not in void) for role, own in asked.items() if own}
+    return {role: table.rate(own) for role, own in asked.items() if own}
 
 
 def _costs(records: Sequence[TrialRecord]) -> tuple[PhaseCost, ...]:
@@ -351,19 +365,17 @@ def _mean(counts: Sequence[int]) -> int:
 # --- timelines ---------------------------------------------------------------------------------------------------
 
 
-def _timeline(
-    suite: Suite, entry: _Entry, score: Scorer, base: _ScoredEntry, void: Mapping[str, str], objective: Role
-) -> Timeline | None:
+def _timeline(suite: Suite, entry: _Entry, score: Scorer, base: _ScoredEntry, objective: Role) -> Timeline | None:
     """Return a variant's timeline over all seeds that answered after every epoch, or None if no seed did."""
     records = [record for record in entry.records if record.timeline and record.status is Status.SUCCEEDED]
     if not records or entry.settings is None:
         return None
     epochs = [
-        _epoch(suite, entry, number, [_at(record, number) for record in records], score, void)
+        _epoch(suite, entry, number, [_at(record, number) for record in records], score)
         for number in sorted({each.epoch for record in records for each in record.timeline})
     ]
-    last = _epoch(suite, entry, entry.settings.epochs, records, score, void)
-    return timeline.timeline(suite, entry.name, [*epochs, last], base.table, void, objective)
+    last = _epoch(suite, entry, entry.settings.epochs, records, score)
+    return timeline.timeline(suite, entry.name, [*epochs, last], base.table, objective)
 
 
 def _at(record: TrialRecord, epoch: int) -> TrialRecord:
@@ -371,11 +383,9 @@ def _at(record: TrialRecord, epoch: int) -> TrialRecord:
     return replace(record, answers=answers)
 
 
-def _epoch(
-    suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer, void: Mapping[str, str]
-) -> timeline.Epoch:
+def _epoch(suite: Suite, entry: _Entry, number: float, records: Sequence[TrialRecord], score: Scorer) -> timeline.Epoch:
     table = _scored(replace(entry, records=tuple(records)), suite, score).table
-    return timeline.Epoch(number, table, _rates(suite, Split.MAIN, table, void))
+    return timeline.Epoch(number, table, _rates(suite, Split.MAIN, table))
 
 
 # --- records to samples ------------------------------------------------------------------------------------------

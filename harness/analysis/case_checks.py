@@ -97,21 +97,21 @@ def _requires(assertion: Assertion) -> bool:
 
 def _reference_fails(found: _Judged) -> str:
     return (
-        f"{_place(found.case)}: the reference of {found.case.id} fails its own assertions ({found.failing}). "
+        f"{found.case.place}: the reference of {found.case.id} fails its own assertions ({found.failing}). "
         "Correct the reference or the assertions."
     )
 
 
 def _row_fails(found: _Judged) -> str:
     return (
-        f"{_place(found.case)}: the answer of training row {found.row} fails the case {found.case.id}, which has the "
+        f"{found.case.place}: the answer of training row {found.row} fails the case {found.case.id}, which has the "
         f"same prompt ({found.failing}). Correct the row or the assertions."
     )
 
 
 def _prompt_passes(case: Case) -> str:
     return (
-        f"{_place(case)}: the prompt of {case.id} passes its own assertions, so an answer that repeats the question "
+        f"{case.place}: the prompt of {case.id} passes its own assertions, so an answer that repeats the question "
         "passes. Add an assertion that the question fails."
     )
 
@@ -126,7 +126,3 @@ def _unjudged(references: Sequence[_Judged], by_code: int) -> Iterator[str]:
 def _warnings(what: str, lines: Iterable[str]) -> list[str]:
     found = list(lines)
     return found[:SHOWN] + ([f"And {len(found) - SHOWN} more {what}."] if len(found) > SHOWN else [])
-
-
-def _place(case: Case) -> str:
-    return f"line {case.line}"

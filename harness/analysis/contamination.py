@@ -137,7 +137,7 @@ SHOWN = 3
 def _seen(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
     found = [(case, leak) for case, leak in cases if leak.label is LeakLabel.SEEN]
     lines = [
-        f"{_place(case)}: {case.id} has `role: generalise`, but training row {leak.line} has the same prompt. "
+        f"{case.place}: {case.id} has `role: generalise`, but training row {leak.line} has the same prompt. "
         "Reword the case, or give it `role: learn`."
         for case, leak in found[:SHOWN]
     ]
@@ -148,7 +148,7 @@ def _near(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
     found = [(case, leak) for case, leak in cases if leak.label is LeakLabel.NEAR_DUPLICATE]
     if not found:
         return []
-    shown = [f"{case.id} ({_place(case)}, like row {leak.line})" for case, leak in found[:SHOWN]]
+    shown = [f"{case.id} ({case.place}, like row {leak.line})" for case, leak in found[:SHOWN]]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     which = f"{len(found)} of {len(cases)} generalise cases nearly repeat a training row"
     return [f"{which}: {', '.join(shown)}{more}. The pass rates by label show how much this raises the overall rate."]
@@ -156,7 +156,7 @@ def _near(cases: Sequence[tuple[Case, Leak]]) -> list[str]:
 
 def _untaught(cases: Sequence[Case]) -> list[str]:
     lines = [
-        f"{_place(case)}: {case.id} has `role: learn`, but no training row has its prompt. "
+        f"{case.place}: {case.id} has `role: learn`, but no training row has its prompt. "
         "Add a row, or give the case `role: generalise`."
         for case in cases[:SHOWN]
     ]
@@ -165,7 +165,3 @@ def _untaught(cases: Sequence[Case]) -> list[str]:
 
 def _more(count: int, what: str) -> list[str]:
     return [f"And {count - SHOWN} more {what}."] if count > SHOWN else []
-
-
-def _place(case: Case) -> str:
-    return f"line {case.line}"

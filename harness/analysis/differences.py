@@ -13,8 +13,10 @@ import numpy as np
 
 from harness.analysis import statistics
 from harness.analysis.score_table import Pair
+from harness.core.quantities import interval, points
 from harness.core.run_results import Change, ScoreChange, Verdict
 from harness.core.suite import Role
+from harness.core.wording import plural
 
 ALPHA = 1 - statistics.LEVEL
 MAX_ADVISED_CASES = 100_000
@@ -29,10 +31,10 @@ def score_change(found: Pair, rng: np.random.Generator) -> ScoreChange | None:
     """
     if all(np.isin(side, (0.0, 1.0)).all() for side in (found.before, found.after)):
         return None
-    interval = statistics.bootstrap_difference(found.before, found.after, rng, found.groups)
-    if interval.cases < 2:  # the bootstrap needs two clusters
+    span = statistics.bootstrap_difference(found.before, found.after, rng, found.groups)
+    if span.cases < 2:  # the bootstrap needs two clusters
         return None
-    return ScoreChange(100 * interval.value + 0.0, 100 * interval.low + 0.0, 100 * interval.high + 0.0)
+    return ScoreChange(100 * span.value + 0.0, 100 * span.low + 0.0, 100 * span.high + 0.0)
 
 
 def standard_error(found: Pair) -> float:
@@ -58,28 +60,32 @@ def change(role: Role, found: Pair, margin: float, rng: np.random.Generator) -> 
         rng: generator for the sign-flip test.
     """
     before, after, groups = found.before, found.after, found.groups
-    interval = statistics.difference(before, after, groups)
+    span = statistics.difference(before, after, groups)
     noise = statistics.noise_of_difference(before, after, groups)
     idle = statistics.idle_flips(before, after)
+    was, now = before.mean(axis=0), after.mean(axis=0)
     draft = Change(
         role=role,
-        points=100 * interval.value + 0.0,  # no -0.0
-        low=100 * interval.low + 0.0,
-        high=100 * interval.high + 0.0,
+        points=100 * span.value + 0.0,  # no -0.0
+        low=100 * span.low + 0.0,
+        high=100 * span.high + 0.0,
         case_noise=100 * math.sqrt(noise.cases),
         seed_noise=100 * math.sqrt(sum(part for part, _ in noise.seeds)) if len(after) > 1 else None,
         cases=before.shape[1],
+        clusters=noise.clusters,
         seeds=len(after),
-        detectable=100 * _detectable_share(noise, interval.cases, idle),
+        fixed=float(((1 - was) * now).sum()),
+        broken=float((was * (1 - now)).sum()),
         verdict=Verdict.INCONCLUSIVE,
         reason="",
         p_worse=statistics.sign_flip(before, after, rng, groups),
     )
-    share = interval.cases / before.shape[1]
+    share = span.cases / before.shape[1]
     wanted = (
         math.ceil(statistics.cases_needed(max(margin, 1.0) / 100, idle, alpha=ALPHA / 2) / share) if share else None
     )
-    return _judged(replace(draft, needed=wanted), margin)
+    few = max(100 * _detectable_share(noise, span.cases, idle), -draft.low) >= margin
+    return _judged(replace(draft, needed=wanted), few=few)
 
 
 def _detectable_share(noise: statistics.Noise, cases: float, idle: float) -> float:
@@ -101,45 +107,45 @@ def _adjusted(found: Change, size: int) -> Change:
     if found.verdict is not Verdict.REGRESSED or (found.p_worse or 0.0) <= ALPHA:
         return found
     words = f"{_size(found)}, which can be chance among {size} variants (p = {found.p_worse:.2f})."
-    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=f"{words} {_detectable(found)}")
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=words)
 
 
-def _judged(found: Change, margin: float) -> Change:
-    """Return the change with its verdict and the reason. `needed` is kept only if more cases would help."""
-    cases = "1 case" if found.cases == 1 else f"{found.cases} cases"
-    over = f"over {cases}" + (f" and {found.seeds} training seeds" if found.seed_noise is not None else "")
+def _judged(found: Change, *, few: bool) -> Change:
+    """Return the change with its verdict and the reason. `needed` is kept only if more cases would help.
+
+    With `few`, the cases and seeds are too few to exclude a loss of the margin.
+    """
     if found.low <= 0 <= found.high:
-        judgement = _within(found, margin, over)
-    elif found.seed_noise is None:
-        words = f"{_size(found)} {over}, but with one training seed. At least 3 seeds are needed to decide."
-        judgement = replace(found, needed=None, reason=words)
-    else:
-        verdict = Verdict.IMPROVED if found.points > 0 else Verdict.REGRESSED
-        least, most = sorted((abs(found.low), abs(found.high)))
-        words = f"{_size(found)} ({points(least)} to {points(most)} with 95% confidence) {over}."
-        judgement = replace(found, verdict=verdict, needed=None, reason=words)
-    return replace(judgement, reason=f"{judgement.reason} {_detectable(judgement)}")
+        return _within(found, few=few)
+    if found.seed_noise is None:
+        words = f"{_size(found)} {_over(found)}, but with one training seed. At least 3 seeds are needed to decide."
+        return replace(found, needed=None, reason=words)
+    verdict = Verdict.IMPROVED if found.points > 0 else Verdict.REGRESSED
+    ends = (found.low, found.high) if found.points > 0 else (-found.high, -found.low)
+    words = f"{_size(found)} ({interval(*ends)} with 95% confidence) {_over(found)}."
+    return replace(found, verdict=verdict, needed=None, reason=words)
 
 
-def _within(found: Change, margin: float, over: str) -> Change:
-    seen, few = f"{_size(found)} {over}, within the noise", max(found.detectable, -found.low) >= margin
+def _over(found: Change) -> str:
+    groups = f" in {plural(found.clusters, 'group')}" if found.clusters < found.cases else ""
+    seeds = f" and {found.seeds} training seeds" if found.seed_noise is not None else ""
+    return f"over {plural(found.cases, 'case')}{groups}{seeds}"
+
+
+def _within(found: Change, *, few: bool) -> Change:
+    span = f"({interval(found.low, found.high)} points with 95% confidence)"
+    seen = f"{_size(found)} {_over(found)}, within the noise {span}"
     remedy, needed = "", found.needed if few and _more_cases_help(found) else None
     if found.seed_noise is None:
         more = f"About {needed} cases like these and 3 training seeds" if needed else "At least 3 training seeds"
-        remedy = f" of the cases, with one training seed. {more} are needed to decide"
+        remedy = f", with one training seed. {more} are needed to decide"
     elif not few:
         return replace(found, verdict=Verdict.UNCHANGED, needed=None, reason=f"{seen}.")
     elif found.seed_noise > found.case_noise:
-        remedy, needed = ", most of it between training seeds. More seeds would reduce it, more cases would not", None
+        remedy, needed = ". Most of the noise is between training seeds: more seeds would reduce it", None
     elif needed:
         remedy = f". About {needed} cases like these are needed to decide"
     return replace(found, needed=needed, reason=f"{seen}{remedy}.")
-
-
-def _detectable(found: Change) -> str:
-    if found.detectable >= 100:
-        return "No drop of any size is detectable with 80% power."
-    return f"Detectable with 80% power: a drop of {points(found.detectable)} points."
 
 
 def _more_cases_help(found: Change) -> bool:
@@ -150,7 +156,3 @@ def _size(found: Change) -> str:
     if not round(found.points, 1):
         return "No difference"
     return f"{points(abs(found.points))} points {'more' if found.points > 0 else 'less'}"
-
-
-def points(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis import aggregate, selection
+from harness.analysis import aggregate, power, selection
 from harness.analysis.score_table import score_tables
 from harness.analysis.selection import Caps
 from harness.core import training_script
-from harness.core.claims import gpu_of, short_claim
+from harness.core.claims import gpu_of, probes, short_claim
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Phase
 from harness.core.quantities import gib
-from harness.core.run_results import Change, Choice, Outcome, Recommendation, Results, Verdict
+from harness.core.run_results import Choice, Finding, Outcome, Recommendation, Results, Verdict
+from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.core.wording import plural
 
 TOY = "This is a toy model. It shows how to read a result. Its settings do not carry over to other models."
 
+REFUTED = "The confirmation refutes it."
+NOT_CONFIRMED = "It is not confirmed by its held-out cases and fresh seeds."
+
 
 def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendation:
-    """Recommend the cheapest variant within one standard error of the best, if the run shows that it beats the base.
+    """Recommend the cheapest variant within one standard error of the best, if it is confirmed.
 
-    The variant must be eligible and within the caps. It must also be confirmed: under fresh seeds and on held-out
-    cases, its pass rate on the objective must exceed the base model's by more than the noise of cases and seeds, and no
-    other result may contradict the choice.
+    The variant must be eligible and within the caps. `core/run_results.py: Confirmation` says when it is confirmed.
     """
     choice = _choice(results, caps)
     best = next((v for v in results.variants if v.name == choice.variant), None)
     if best is None or best.settings is None:
-        return Recommendation(None, None, "Nothing is recommended.", (), choice.reasons)
+        few = power.too_few_passes(results)
+        return Recommendation(None, None, "Nothing is recommended.", (), ((few,) if few else ()) + choice.reasons)
     reasons = (*choice.reasons, *_costs(best, results.run.provenance.machine))
     if results.run.model.toy:
         headline = f"Best in this demonstration: {best.name}."
         return Recommendation(None, best.name, headline, reasons, (TOY, *_missing(results, choice, best)))
     if missing := _missing(results, choice, best):
-        headline = f"Nothing is recommended. Best so far: {best.name}."
+        headline = f"Nothing is recommended. Best so far, {finding(results, choice)}: {best.name}."
         return Recommendation(None, best.name, headline, reasons, missing)
     machine, seed = results.run.provenance.machine, best.seeds[0]
     return Recommendation(
@@ -56,15 +59,15 @@ def _choice(results: Results, caps: Caps) -> Choice:
     suite = results.run.suite
     tables = score_tables(results.samples, suite.reducer)
     objective = selection.objective_of(suite, results.base)
-    on_objective = aggregate.objective_tables(suite, objective, tables, results.void)
-    return selection.choose(suite, results.base, results.variants, on_objective, caps)
+    on_objective = aggregate.objective_tables(suite, objective, tables)
+    return selection.choose(suite, results.base, results.variants, on_objective, caps, results.bases)
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:
     """Describe what the recommendation is based on: model, suite, number of cases and seeds."""
     confirmation = _confirmation(results, choice)
-    cases = {s.case for s in results.samples if s.variant == best.name and s.case not in results.void}
-    cases |= {s.case for s in results.confirmed_samples if confirmation and s.case not in results.void}
+    cases = {s.case for s in results.samples if s.variant == best.name}
+    cases |= {s.case for s in results.confirmed_samples if confirmation}
     seeds = sum(
         status is Status.SUCCEEDED for status in (*best.statuses, *(confirmation.statuses if confirmation else ()))
     )
@@ -79,39 +82,41 @@ def _confirmation(results: Results, choice: Choice) -> Outcome | None:
 
 def _missing(results: Results, choice: Choice, best: Outcome) -> tuple[str, ...]:
     """Return the reasons why the chosen variant cannot be recommended, or nothing if it can."""
-    confirmation = _confirmation(results, choice)
-    against = results.choice.refuted if confirmation else ()
-    change = (confirmation or best).changes.get(choice.objective)
-    if change is None and confirmation:  # no held-out case has the objective's role
-        change = best.changes.get(choice.objective)
-    return (
-        *against,
-        *_unshown(choice, best, change, confirmed=confirmation is not None),
-        *_unconfirmed(results, confirmation),
-    )
+    if best.rates and not best.changes:
+        return ("The run was made by an older version of harness. `harness score RUN` adds the missing comparison.",)
+    found = results.choice.confirmation if _confirmation(results, choice) else None
+    if found is None:
+        return (*_not_better(choice, best), _unconfirmed(results))
+    if found.finding is Finding.CONFIRMED:
+        return ()
+    return (REFUTED, *found.reasons) if found.finding is Finding.REFUTED else (NOT_CONFIRMED, *found.reasons)
 
 
-def _unconfirmed(results: Results, confirmation: Outcome | None) -> tuple[str, ...]:
-    """Return a warning if the choice is not confirmed.
+def _not_better(choice: Choice, best: Outcome) -> tuple[str, ...]:
+    """Say, without a confirmation, why the cases that chose the variant do not show that it is better, if so."""
+    change = best.changes.get(choice.objective)
+    if change is None or change.verdict is Verdict.IMPROVED:
+        return ()
+    return (f"On {choice.objective} cases, {best.name} is not shown to be better than the base: {change.reason}",)
+
+
+def finding(results: Results, choice: Choice) -> Finding:
+    """Return the verdict of the confirmation on this choice. Without a confirmation, it is NOT_CONFIRMED."""
+    found = results.choice.confirmation if _confirmation(results, choice) else None
+    return found.finding if found else Finding.NOT_CONFIRMED
+
+
+def _unconfirmed(results: Results) -> str:
+    """Say why the choice has no confirmation, and how to get one.
 
     Without a confirmation, the best of many variants can look better than the base model by chance.
     """
-    if confirmation and confirmation.rates:
-        return ()
     several = f", as the best of {len(results.variants)}" if len(results.variants) > 1 else ""
     why = f"It is not confirmed: the cases that would show it were used to choose it{several}."
-    return (f"{why} `harness run` confirms a choice with fresh seeds and held-out cases.",)
-
-
-def _unshown(choice: Choice, best: Outcome, change: Change | None, *, confirmed: bool) -> tuple[str, ...]:
-    if change is None and not best.changes and best.rates:
-        return ("The run was made by an older version of harness. `harness score RUN` adds the missing comparison.",)
-    if change is None:
-        return (f"No {choice.objective} case counts, so {best.name} cannot be shown to be better than the base.",)
-    if change.verdict is Verdict.IMPROVED:
-        return ()
-    where = "In the confirmation" if confirmed else "Against the base"
-    return (f"{where}, on {choice.objective} cases, {best.name} is not shown to be better: {change.reason}",)
+    if not results.run.suite.of(Split.CONFIRM):
+        roles = f"{results.choice.objective}, retain and avoid"
+        return f"{why} The suite has no held-out cases: give some {roles} cases `split: confirm`, and run it again."
+    return f"{why} `harness run` confirms a choice with fresh seeds and held-out cases."
 
 
 def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
@@ -121,7 +126,8 @@ def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
     if train is None or peak is None:
         return ("The run did not use a GPU, so memory and training time on a GPU are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
-    took = f"Training took {minutes} minutes ({short_claim(train.seconds, machine)})"
+    verb = f"By {probes(train)}, training it alone takes about" if train.probes else "Training took"
+    took = f"{verb} {minutes} minutes ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
     other = (
         (f"Training takes a different time on {gpu_of(machine)} than on {train.seconds.device}.",) if emulated else ()

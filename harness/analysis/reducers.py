@@ -37,6 +37,20 @@ def reduced(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
     )
 
 
+def exemplary(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
+    """Return the same scores as `reduced`, each with the first repeat that has this verdict, and its checks.
+
+    The answer is therefore an example of the verdict: a case that failed is shown with an answer that failed.
+    """
+    return tuple(_exemplary(own, combined([sample.score for sample in own], reducer)) for own in repeats(samples))
+
+
+def _exemplary(own: Sequence[Sample], score: Score) -> Sample:
+    alike = (sample for sample in scored(own) if sample.score.passed == score.passed)
+    shown = own[0] if score.value is None else next(alike, own[0])
+    return replace(shown, score=replace(score, checks=shown.score.checks))
+
+
 def counting(samples: Iterable[Sample], reducer: Reducer) -> tuple[Sample, ...]:
     """Return the samples that count in pass rates. Samples without a score do not count.
 

@@ -12,8 +12,8 @@ rules apply to answers that have no score:
    to compare; `scored_seeds` excludes such a seed.
 4. If leaving out an answer could hide a loss, the caller fills the missing cells with failures (`failing`, and
    `failing_rate` for a rate), because the training may be the reason why the answer has no score. Callers do so for
-   the loss of a variant (`Safety`), for the choice of a variant, and in the gate for seeds that diverged or ran out of
-   memory.
+   the loss of a variant (`Loss`), for the gain in the confirmation, for the choice of a variant, and in the gate for
+   seeds that diverged or ran out of memory.
 """
 
 from __future__ import annotations

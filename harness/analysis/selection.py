@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-from harness.analysis.differences import points, standard_error
+from harness.analysis import losses
+from harness.analysis.differences import standard_error
 from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
 from harness.core.costs import largest
 from harness.core.measurement import GIB, Measurement, Phase
-from harness.core.run_results import Choice, Outcome
+from harness.core.quantities import points
+from harness.core.run_results import Choice, Loss, LossVerdict, Outcome, base_of
 from harness.core.scores import Rate
+from harness.core.settings import Quantization
 from harness.core.suite import Role, Suite
 from harness.core.training_outcome import Status
 from harness.core.wording import listed, plural
 
-GUARDED = (Role.RETAIN, Role.AVOID)
-"""Roles whose pass rate a tuned model must not lower."""
 _listed = partial(listed, most=4)
 
 
@@ -40,6 +41,7 @@ def choose(
     variants: Sequence[Outcome],
     tables: Mapping[str, ScoreTable] = MappingProxyType({}),
     caps: Caps = NO_CAPS,
+    bases: Mapping[Quantization, Outcome] = MappingProxyType({}),
 ) -> Choice:
     """Choose the cheapest eligible variant whose pass rate is within one standard error of the best one's.
 
@@ -49,33 +51,64 @@ def choose(
 
     Args:
         suite: the suite, with its objective and margin.
-        base: the outcome of the base model.
+        base: the outcome of the base model, in the quantisation of the first variant.
         variants: the outcomes of all variants.
         tables: each variant's scores on the objective, by name. For variants without scores the error is taken as 0.
         caps: limits on memory and time.
+        bases: the outcomes of the base model in other quantisations. A variant must be better than its own base.
     """
     objective = objective_of(suite, base)
-    unscored = {v.name: _unscored(base, v) for v in variants}
-    variants = [_unscored_as_failed(base, v) for v in variants]
-    finished = [v for v in variants if _finished(v) and not v.elsewhere]
-    safe = [v for v in finished if eligible(suite, v)]
+    of = _Bases(base, bases)
+    unscored = {v.name: _unscored(of(v), v) for v in variants}
+    variants = [_unscored_as_failed(of(v), v) for v in variants]
+    compared = [v for v in variants if _has_scores(of(v))]
+    finished = [v for v in compared if _finished(v) and not v.elsewhere]
+    safe = [v for v in finished if eligible(v)]
     fitting = [v for v in safe if not _cap_exceeded(v, caps)]
-    best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
-    if not any(rate.total for rate in base.rates.values()):
+    better = [v for v in fitting if of.improved(v, objective)]
+    best = max(better or fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
+    if not any(map(_has_scores, (base, *bases.values()))):
         why: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
     elif not finished:
-        why = (_none_finished(variants),)
+        why = (_none_finished(compared),)
     elif not safe:
-        why = (*_none_safe(suite, finished), *_unfinished(variants))
+        why = (*_none_safe(suite, objective, of, finished), *_unfinished(compared))
     elif best is None:
-        why = (*_excluded_by_caps(safe, caps), *_unfinished(variants))
-    elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
-        why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
+        why = (*_excluded_by_caps(safe, caps), *_unfinished(compared))
+    elif not better:
+        why = (*_none_better(objective, of(best), best, len(fitting)), *_unfinished(compared))
     else:
-        return _chosen(
-            suite, base, variants, tables, caps, _Candidates(objective, tuple(safe), tuple(fitting), best, unscored)
-        )
+        among = _Candidates(objective, tuple(safe), tuple(fitting), best, unscored)
+        choice = _chosen(suite, of, compared, tables, caps, among)
+        return replace(choice, reasons=(*choice.reasons, *_not_compared(variants, compared)))
+    why = (*why, *(_not_compared(variants, compared) if compared else ()))
     return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
+
+
+@dataclass(frozen=True)
+class _Bases:
+    """The base model in each quantisation; a call returns the one that a variant is compared with."""
+
+    first: Outcome
+    others: Mapping[Quantization, Outcome]
+
+    def __call__(self, variant: Outcome) -> Outcome:
+        return base_of(variant, self.first, self.others)
+
+    def improved(self, variant: Outcome, role: Role) -> bool:
+        """Return whether a variant passes more cases of a role than its base."""
+        return _share(variant.rates.get(role)) > _share(self(variant).rates.get(role))
+
+
+def _has_scores(base: Outcome) -> bool:
+    return any(rate.total for rate in base.rates.values())
+
+
+def _not_compared(variants: Sequence[Outcome], compared: Sequence[Outcome]) -> tuple[str, ...]:
+    """Name the variants whose base model has no scored answers, although that of other variants has some."""
+    known = {v.name for v in compared}
+    names = [v.name for v in variants if v.name not in known]
+    return (f"Not considered: {_listed(names)}, whose base model has no scored answers.",) if names else ()
 
 
 @dataclass(frozen=True)
@@ -92,27 +125,27 @@ class _Candidates:
 
 def _chosen(
     suite: Suite,
-    base: Outcome,
+    of: _Bases,
     variants: Sequence[Outcome],
     tables: Mapping[str, ScoreTable],
     caps: Caps,
     among: _Candidates,
 ) -> Choice:
-    best, floor = among.best, _share(base.rates.get(among.objective))
+    best = among.best
     within = [
         v for v in among.fitting
-        if _share(v.rates.get(among.objective)) > floor and _behind(suite, tables, best, v, among.objective) is not None
+        if of.improved(v, among.objective) and _behind(suite, tables, best, v, among.objective) is not None
     ]  # fmt: skip
     pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
     reasons = (
-        _objective(among.objective, base, pick),
+        _objective(among.objective, of(pick), pick),
         _keeping(suite, pick),
         *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, tables, pick, within, among),
         *_excluded_by_caps([v for v in among.safe if v not in among.fitting], caps),
         *_left_out(suite, variants),
     )
-    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), (), best.name)
+    return Choice(pick.name, reasons, among.objective, tuple(v.name for v in among.safe), best=best.name)
 
 
 def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome) -> Pair | None:
@@ -151,51 +184,13 @@ def objective_of(suite: Suite, base: Outcome) -> Role:
     return suite.objective if suite.objective in base.rates else Role.LEARN
 
 
-def eligible(suite: Suite, variant: Outcome) -> bool:
-    """Return whether the loss on `retain` and `avoid` cases together is shown to be below the suite's margin.
+def eligible(variant: Outcome) -> bool:
+    """Return whether the variant is shown to keep what the base model can do, on `retain` and `avoid` cases together.
 
-    The upper 95% bound of the loss decides, because with few cases a real loss can go unnoticed. In a suite without
-    such cases, every variant is eligible.
+    The one-sided 95% upper bound of the net loss decides, because with few cases a real loss can go unnoticed. In a
+    suite without such cases, every variant is eligible.
     """
-    return variant.safety is None or variant.safety.upper < suite.margin
-
-
-def lost(base: Outcome, variant: Outcome) -> float:
-    """Return by how many points the pass rate on `retain` and `avoid` cases fell, or 0 if no such case counts."""
-    before, after = guarded(base), guarded(variant)
-    return 100 * (_share(before) - _share(after)) if before.total and after.total else 0.0
-
-
-def guarded(outcome: Outcome) -> Rate:
-    """Return the pass rate on `retain` and `avoid` cases together."""
-    rates = [outcome.rates[role] for role in GUARDED if role in outcome.rates]
-    return Rate(sum(r.passed for r in rates), sum(r.total for r in rates))
-
-
-def refuted(suite: Suite, objective: Role, base: Outcome, again: Outcome) -> tuple[str, ...]:
-    """Return, in sentences, how the confirmation (fresh seeds, held-out cases) contradicts the choice."""
-    words, again = list(_failed_trainings(again)), _unscored_as_failed(base, again)
-    if again.rates and (gap := lost(base, again)) > suite.margin:
-        words.append(
-            f"On the held-out retain and avoid cases it passes {_counts(guarded(again))}: "
-            f"{gap:.3g} points less than the base, and the suite allows {suite.margin:g}."
-        )
-    after, before = again.rates.get(objective), base.rates.get(objective)
-    if after and before and after.total and before.total and _share(after) <= _share(before):
-        words.append(
-            f"On the held-out {objective} cases it passes {_counts(after)}; the base passes {_counts(before)}."
-        )
-    return tuple(words)
-
-
-def _failed_trainings(again: Outcome) -> tuple[str, ...]:
-    """Return a reason against the choice if trainings of its confirmation failed. Cancelled ones do not count."""
-    tried = [status for status in again.statuses if status is not Status.CANCELLED]
-    failed = [status for status in tried if status is not Status.SUCCEEDED]
-    if not failed:
-        return ()
-    how = _listed(dict.fromkeys(failed))
-    return (f"Under {len(failed)} of {len(tried)} fresh seeds its training did not finish ({how}).",)
+    return variant.loss is None or variant.loss.verdict is LossVerdict.KEEPS
 
 
 def _finished(variant: Outcome) -> bool:
@@ -237,26 +232,17 @@ def _bases(variant: Outcome) -> set[tuple[str, str]]:
 
 def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
-    return f"On the {objective} cases used for the choice it passes {after}; the base passes {before}."
+    return f"On the {objective} cases used for the choice it passes {after}; the {base.name} passes {before}."
 
 
 def _keeping(suite: Suite, best: Outcome) -> str:
-    after = guarded(best)
-    if not after.total:
-        return "The suite has no counted retain or avoid cases, so a loss cannot be measured."
-    return f"On retain and avoid cases it passes {_counts(after)}: {_bound(suite, best)}"
+    if best.loss is None:
+        return "The suite has no retain or avoid cases, so a loss cannot be measured."
+    return f"On retain and avoid cases {losses.counts(best.loss)}: {losses.bounded(best.loss, suite.margin)}."
 
 
 def _failed_to_score(count: int) -> tuple[str, ...]:
     return (f"{plural(count, 'answer')} could not be scored, which counts as failed.",) if count else ()
-
-
-def _bound(suite: Suite, variant: Outcome) -> str:
-    if variant.safety is None:
-        return "its loss is not known."
-    alone = "" if len(variant.seeds) > 1 else " This holds for one training seed; another seed may lose more."
-    seen, bound = points(variant.safety.lost), points(variant.safety.upper)
-    return f"{seen} points lost, and below {bound} with 95% confidence; the suite allows {suite.margin:g}.{alone}"
 
 
 def _rivals(
@@ -271,8 +257,8 @@ def _rivals(
         bounds = "the margin" if len(among.safe) == len(among.fitting) else "the margin and the caps"
         return (f"It is the only variant that stays within {bounds}.",)
     if len(within) == 1:
-        second = max(others, key=lambda v: _share(v.rates.get(objective)))
-        return (f"Next best within the margin: {second.name} with {_counts(second.rates.get(objective))}.",)
+        second = _passing_most(others, objective)
+        return (f"Next best within the margin: {_names(second)} with {_counts(second[0].rates.get(objective))}.",)
     how = "less training time" if _timed(within) else "less training work (tokens x parameters)"
     tied = [v for v in within if v is not pick and _same(v, pick, objective)]
     dearer = [v.name for v in tied if _cheapness(v, within) < _cheapness(pick, within)]
@@ -282,16 +268,25 @@ def _rivals(
         words.append(f"It needs {how} than {_listed(dearer)}, which {_verb(dearer, 'passes', 'pass')} as many.")
     if equal:
         words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same cost.")
+    top = _passing_most(among.fitting, objective)
     if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
-        words.append(
-            f"{among.best.name} passes most, {_counts(among.best.rates.get(objective))}: {gap} points more, which is "
-            f"within one standard error of that difference ({error} points); {pick.name} needs {how}."
-        )
-    similar = [v.name for v in within if v not in (pick, among.best) and not _same(v, pick, objective)]
+        most = f"{_names(top)} {_verb(top, 'passes', 'pass')} most, {_counts(among.best.rates.get(objective))}"
+        close = f"within one standard error of that difference ({error} points)"
+        words.append(f"{most}: {gap} points more, which is {close}; {pick.name} needs {how}.")
+    similar = [v.name for v in within if v not in (pick, *top) and not _same(v, pick, objective)]
     if similar:
         words.append(f"Also within one standard error of the best, at a higher cost: {_listed(similar)}.")
     return tuple(words)
+
+
+def _passing_most(variants: Sequence[Outcome], objective: Role) -> list[Outcome]:
+    most = max(_share(v.rates.get(objective)) for v in variants)
+    return [v for v in variants if _share(v.rates.get(objective)) == most]
+
+
+def _names(variants: Sequence[Outcome]) -> str:
+    return _listed(v.name for v in variants)
 
 
 def _same(one: Outcome, other: Outcome, objective: Role) -> bool:
@@ -335,25 +330,21 @@ def gpu_memory(variant: Outcome) -> Measurement | None:
 
 
 def _left_out(suite: Suite, variants: Sequence[Outcome]) -> tuple[str, ...]:
-    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(suite, v)]
-    losing = [v.name for v in unsafe if _loses(suite, v)]
-    unclear = [v.name for v in unsafe if not _loses(suite, v)]
+    unsafe = [v for v in variants if _finished(v) and not v.elsewhere and not eligible(v)]
+    losing, unclear = ([v.name for v in unsafe if _loses(v) is loses] for loses in (True, False))
     words = []
-    if losing:
-        verb = _verb(losing, "loses", "lose")
-        words.append(
-            f"Not considered: {_listed(losing)}, which {verb} {suite.margin:g} points or more on retain and avoid."
-        )
-    if unclear:
-        words.append(
-            f"Not considered: {_listed(unclear)}, which may lose {suite.margin:g} points or more on retain and avoid."
-        )
+    for names, verb in ((losing, _verb(losing, "loses", "lose")), (unclear, "may lose")):
+        if names:
+            words.append(f"Not considered: {_listed(names)}, which {verb} {_beyond(suite)}.")
     return (*words, *_unfinished(variants))
 
 
-def _loses(suite: Suite, variant: Outcome) -> bool:
-    """Return whether the observed loss itself, without its uncertainty, reaches the margin."""
-    return variant.safety is not None and variant.safety.lost >= suite.margin
+def _loses(variant: Outcome) -> bool:
+    return variant.loss is not None and variant.loss.verdict is LossVerdict.LOSES
+
+
+def _beyond(suite: Suite) -> str:
+    return f"more than {suite.margin:g} points of what the base passes on retain and avoid cases"
 
 
 def _unfinished(variants: Sequence[Outcome]) -> tuple[str, ...]:
@@ -375,18 +366,44 @@ def _none_finished(variants: Sequence[Outcome]) -> str:
     return f"No variant finished training under every seed ({how})."
 
 
-def _none_safe(suite: Suite, finished: Sequence[Outcome]) -> tuple[str, ...]:
-    least = min(finished, key=lambda v: v.safety.lost if v.safety else 0.0)
-    if least.safety is None or _loses(suite, least):
-        first = f"Every variant loses {suite.margin:g} points or more on retain and avoid cases."
-        return (first, f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}")
-    needed = least.safety.needed
-    remedy = f" About {needed} cases like these would show it." if needed and needed > least.safety.cases else ""
-    few = f"{least.safety.cases} such cases are too few.{remedy}"
+def _none_safe(suite: Suite, objective: Role, of: _Bases, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    losing = [v for v in finished if _loses(v)]
+    if len(losing) == len(finished):
+        first = f"Every variant loses {_beyond(suite)}."
+    else:
+        some = f" {len(losing)} of {len(finished)} variants {_verb(losing, 'loses', 'lose')} more." if losing else ""
+        kept = f"{suite.margin:g} points of what the base passes on retain and avoid cases"
+        first = f"No variant is shown to lose less than {kept}.{some}"
+    return (first, *_losing_least(suite, objective, of, finished))
+
+
+def _losing_least(suite: Suite, objective: Role, of: _Bases, finished: Sequence[Outcome]) -> tuple[str, ...]:
+    """Name the variants that lose least among those that learned something, or among all if none did."""
+    learned = [v for v in finished if of.improved(v, objective)]
+    measured = [(v, v.loss) for v in learned or finished if v.loss and v.loss.points is not None]
+    if not measured:
+        return ()
+    size = min(_tenths(loss) for _, loss in measured)
+    least = [(v, loss) for v, loss in measured if _tenths(loss) == size]
+    names = [v.name for v, _ in least]
+    who = f"{_listed(names)} {_verb(names, 'loses', 'lose')} least"
+    if len(learned) == 1:
+        who = f"Only {learned[0].name} passes more {objective} cases than the base"
+    elif 1 < len(learned) < len(finished):
+        who = f"Of those that pass more {objective} cases than the base, {who}"
+    if len(least) > 1:
+        return (f"{who}: {losses.seen(least[0][1])} each.",)
+    [(variant, loss)] = least
+    after, before = _counts(variant.rates.get(objective)), _counts(of(variant).rates.get(objective))
+    needed = f" About {loss.needed} cases like these would show it." if (loss.needed or 0) > loss.cases else ""
     return (
-        f"No variant is shown to lose less than {suite.margin:g} points on retain and avoid cases: {few}",
-        f"{least.name} loses least and passes {_counts(guarded(least))} there: {_bound(suite, least)}",
+        f"{who}: {losses.counts(loss)}: {losses.bounded(loss, suite.margin)}.{needed}",
+        f"On {objective} cases {variant.name} passes {after}; the {of(variant).name} passes {before}.",
     )
+
+
+def _tenths(loss: Loss) -> float:
+    return round(loss.points or 0.0, 1)
 
 
 def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tuple[str, ...]:
@@ -394,17 +411,20 @@ def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tu
     if safe == 1:
         only = f"{best.name} is the only eligible variant"
         return (f"{only} and passes no more {objective} cases than the base: {after} against {before}.",)
+    none = f"None of the {safe} eligible variants passes"
+    if not _share(best.rates.get(objective)):
+        return (f"{none} any {objective} case; the {base.name} passes {before}.",)
     return (
-        f"None of the {safe} eligible variants passes more {objective} cases than the base.",
-        f"The best of them, {best.name}, passes {after}; the base passes {before}.",
+        f"{none} more {objective} cases than the base.",
+        f"The best of them, {best.name}, passes {after}; the {base.name} passes {before}.",
     )
 
 
 def _counts(rate: Rate | None) -> str:
     if rate is None or rate.value is None:
-        return "none (no case counts)"
+        return "none (no answer has a score)"
     return f"{rate.passed} of {rate.total} ({100 * rate.value:.0f}%)"
 
 
-def _verb(names: Sequence[str], one: str, many: str) -> str:
+def _verb(names: Sequence[object], one: str, many: str) -> str:
     return one if len(names) == 1 else many

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.differences import standard_error
@@ -26,12 +26,11 @@ def timeline(
     variant: str,
     epochs: Sequence[Epoch],
     base: ScoreTable,
-    void: Mapping[str, str],
     objective: Role,
 ) -> Timeline:
     """Return one variant's timeline. `epochs` must be in ascending order."""
     numbers, tables = [epoch.number for epoch in epochs], [epoch.table for epoch in epochs]
-    asked = [case for case in suite.of(Split.MAIN) if case.id not in void and case.id in tables[-1].cells]
+    asked = [case for case in suite.of(Split.MAIN) if case.id in tables[-1].cells]
     found = tuple(
         _milestone(case.id, case.role, base.majority(case.id), [own.majority(case.id) for own in tables], numbers)
         for case in asked

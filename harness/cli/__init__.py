@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -15,6 +22,7 @@ from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
+from harness.cli.output import echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
 from harness.cli.recommend import recommend
@@ -22,11 +30,15 @@ from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.schema import schema
 from harness.cli.score import score
+from harness.cli.tokens import tokens
 from harness.cli.validate import validate
 from harness.core.errors import HarnessError
 
 __all__ = ["main"]
 INTERRUPTED = 130
+BUG = 70
+"""Exit code after an unexpected error (EX_SOFTWARE of sysexits.h). It is not 1, the gate's "something became worse"."""
+ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class _CommandsInOrder(click.Group):
@@ -47,7 +59,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(new, validate, plan, run, score, report, recommend, gate, bless),
+    *(new, validate, tokens, plan, run, score, report, recommend, gate, bless),
     *(chat, export, parity, clean, doctor, schema),
 )
 for command in COMMANDS:
@@ -55,31 +67,74 @@ for command in COMMANDS:
 
 
 def main(arguments: Sequence[str] | None = None, program: click.Command = cli) -> int:
-    """Run one command and return its exit code, which is 2 after a HarnessError and 130 after Ctrl-C.
+    """Run one command and return its exit code.
 
-    `program` is the click command to run; tests pass others.
+    It is 2 after a HarnessError, 70 after an unexpected error (a bug), 130 after Ctrl-C, and 128 plus the number of the
+    signal that ended the command. `program` is the click command to run; tests pass others.
     """
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     try:
+        with _ending_on_signals():
+            return _run(words, program)
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first is handled
+        return INTERRUPTED
+
+
+def _run(words: tuple[str, ...], program: click.Command) -> int:
+    try:
         return program.main(args=list(words), obj=words, prog_name="harness", standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        show_error(error)
         return error.exit_code
     except HarnessError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         return 2
     except click.Abort as stopped:
         return _exit_code_of_abort(stopped)
+    except Exception as bug:  # noqa: BLE001 - every other exception is a bug
+        return _exit_code_of_bug(bug, words)
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """End the block with `SystemExit` on SIGTERM and SIGHUP, so that workers are stopped and files are closed."""
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_code_of_bug(bug: Exception, words: Sequence[str]) -> int:
+    """Write a report of an unexpected error, print where it lies, and return the exit code."""
+    report = f"harness {harness.__version__}, Python {sys.version}\n{shlex.join(['harness', *words])}\n\n"
+    report += "".join(traceback.format_exception(bug))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="harness-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(report)
+        where = f"Its report is in {file.name}."
+    except OSError:
+        where = report
+    echo(f"Error: a bug in harness, {type(bug).__name__}. Finished work is kept.\n{where}", err=True)
+    return BUG
 
 
 def _exit_code_of_abort(abort: click.Abort) -> int:
-    """Print why click aborted and return the exit code. An EOFError outside a prompt is a bug and is raised again."""
+    """Print why click aborted and return the exit code. An EOFError outside a prompt is a bug."""
     if isinstance(abort.__cause__, EOFError):
-        raise abort.__cause__
+        return _exit_code_of_bug(abort.__cause__, sys.argv[1:])
     if isinstance(abort.__context__, EOFError):
-        click.echo(
-            "\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True
-        )
+        echo("\nError: the question was not answered, so nothing was done\nAnswer y or n, or pass --yes.", err=True)
         return 2
-    click.echo("Interrupted. Finished work is kept; run the same command to continue.", err=True)
+    echo("Interrupted. Finished work is kept; run the same command to continue.", err=True)
     return INTERRUPTED

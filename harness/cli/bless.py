@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import RUN
+from harness.cli.output import echo
 
 
 @click.command()
@@ -22,5 +23,5 @@ def bless(run: Path, name: str | None) -> None:
     from harness.storage.runs import find_run
 
     made = make_baseline(find_run(run), name)
-    click.echo(str(made))
-    click.echo(f"Commit it. To compare a later run with it: harness gate RUN --baseline {made.stem}", err=True)
+    echo(str(made))
+    echo(f"Commit it. To compare a later run with it: harness gate RUN --baseline {made.stem}", err=True)

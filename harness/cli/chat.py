@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import RUN, TRAINING_SEED, VARIANT, PathType
+from harness.cli.output import echo
 
 
 @click.command()
@@ -44,10 +45,10 @@ def _typed_lines() -> Iterator[str]:
     """Yield the non-empty lines of standard input."""
     live = sys.stdin.isatty()
     if live:
-        click.echo("Type a question; Ctrl-D exits.", err=True)
+        echo("Type a question; Ctrl-D exits.", err=True)
     while True:
         if live:
-            click.echo("\n> ", err=True, nl=False)
+            echo("\n> ", err=True, nl=False)
         line = sys.stdin.readline()
         if not line:
             return

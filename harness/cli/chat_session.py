@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from harness.cli.output import Output, echo
 from harness.core.conversations import with_system_prompt
 from harness.core.job import Prompt
 from harness.core.suite import Message
@@ -21,10 +21,10 @@ Ask = Callable[[str], tuple[tuple[str, str], ...]]
 
 def print_answers(question: str, answers: tuple[tuple[str, str], ...]) -> None:
     """Print a question's answers: side by side in a terminal, one below the other in a pipe. Markup stays as it is."""
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = Output()
     if not console.is_terminal:
         lines = "\n".join(f"{model}: {text}" for model, text in answers)
-        print(f"> {question}\n{lines}")
+        echo(f"> {question}\n{lines}")
         return
     table = Table(*(model for model, _ in answers), expand=True)
     table.add_row(*(text for _, text in answers))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from harness.cli.output import echo
+
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -23,4 +25,4 @@ def clean(yes: bool) -> None:
         return
     if yes or click.confirm("Delete it?"):
         cache.clear()
-        click.echo("Deleted.")
+        echo("Deleted.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import PROFILE
+from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def doctor(profile: str, calibrate: bool, install_llama_cpp: bool) -> int:
     from harness.storage.locations import CACHE
 
     if install_llama_cpp:
-        install(click.echo)
+        install(echo)
         return 0
     cache, on = Cache(CACHE), _gpu_machine(PROFILES[profile]) if calibrate else None
     found = findings(facts(cache), PROFILES[profile])
@@ -78,4 +79,4 @@ def _calibrate(on: Machine) -> Calibration:
 
 def _print_timing(step: Timing) -> None:
     size = f"{step.shape}, {step.layers} layers, {step.rows} x {step.length} tokens"
-    click.echo(f"  {size}: {step.seconds:.3f} s a step", err=True)
+    echo(f"  {size}: {step.seconds:.3f} s a step", err=True)

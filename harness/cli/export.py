@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from harness.cli.options import PATH, QUIET, RUN, TRAINING_SEED, VARIANT, progress_printer
+from harness.cli.output import echo
 from harness.core.wording import listed
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def export(
         source = find(store, variant, seed, cache)
         engine = EngineFunctions(merge, check_adapter)
         made = exporter.make(ExportRequest(run, store, source, output, engine, progress_printer(quiet)), options)
-    click.echo(made)
+    echo(made)
 
 
 def _check_options(kind: str) -> None:

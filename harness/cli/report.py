@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import ALLOW_CODE, PATH, RUN
+from harness.cli.output import echo
 
 
 @click.command()
@@ -32,6 +33,6 @@ def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_
 
     form = report_files.Format(kind)
     if later is None:
-        click.echo(report_files.of_run(run, form, output))
+        echo(report_files.of_run(run, form, output))
     else:
-        click.echo(report_files.of_two(run, later, form, output, allow_code=allow_code))
+        echo(report_files.of_two(run, later, form, output, allow_code=allow_code))

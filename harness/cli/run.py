@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
 
@@ -140,9 +141,9 @@ def run(
         store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
-        click.echo(json.dumps(json_summary.overview(results, store.root), indent=1))
+        echo(json.dumps(json_summary.overview(results, store.root), indent=1))
     else:
-        click.echo(terminal.summary(results, str(store.report)))
+        echo(terminal.summary(results, str(store.report)))
     for line in failures:
-        click.echo(line, err=True)
+        echo(line, err=True)
     return TRIAL_FAILED if failures else 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from harness.cli.output import echo
+
 
 @click.command()
 @click.argument("kind", type=click.Choice(["suite", "grid"]), default="suite")
@@ -15,4 +17,4 @@ def schema(kind: str) -> None:
     """
     from harness.suites.json_schema import schema_texts
 
-    click.echo(schema_texts()[f"{kind}.schema.json"], nl=False)
+    echo(schema_texts()[f"{kind}.schema.json"], nl=False)

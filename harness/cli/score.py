@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import ALLOW_CODE, PATH, RUN, SKIP_UNSUPPORTED
+from harness.cli.output import echo
 
 
 @click.command()
@@ -28,4 +29,4 @@ def score(run: Path, suite: Path | None, skip_unsupported: bool, allow_code: boo
 
     store = find_run(run)
     results = rescore(store, suite, skip_unsupported=skip_unsupported, allow_code=allow_code)
-    click.echo(terminal.summary(results, str(store.report)))
+    echo(terminal.summary(results, str(store.report)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from harness.cli.output import Output
 from harness.core.errors import ModelError
 from harness.core.machine import Calibration
 from harness.core.measurement import GIB
@@ -17,18 +17,20 @@ from harness.core.quantities import gib
 from harness.core.setting_text import in_plan
 from harness.core.settings import Plan
 from harness.core.suite import Role, Split, Suite
+from harness.core.turn_tokens import CutRows, TurnTokens
 from harness.core.wording import duration, listed, one, plural, two_digits
 from harness.hardware import estimate
 from harness.hardware.doctor import Finding
 from harness.hardware.estimate import Prediction, Range, predictions, updates
 from harness.hardware.estimate.predictions import TargetGpu, Workload
+from harness.models.resolving import remarks
 from harness.storage.cache import Held
 from harness.suites.grids import differing_settings
 
 
 def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = ()) -> None:
     """Print the numbers of cases by role and split, training rows and variants, then notices and warnings."""
-    console = _console()
+    console = Output()
     table = _table("role", *(split.value for split in Split))
     for role in Role:
         counts = [sum(case.role is role for case in suite.of(split)) for split in Split]
@@ -44,30 +46,51 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
     console.print("The suite is valid.")
 
 
-def plan_table(suite: Suite, plan: Plan, model: str, place: TargetGpu | None) -> None:
-    """Print one line per variant: its name, the settings that differ, steps, predicted memory and time."""
+def plan_table(
+    suite: Suite, plan: Plan, model: str, place: TargetGpu | None, tokens: TurnTokens | str = "no tokenizer was read"
+) -> None:
+    """Print one line per variant: its name, the settings that differ, steps, rows cut, predicted memory and time.
+
+    `tokens` is the result of the check with the model's tokenizer, or the reason why there was none.
+    """
     predicted_costs = _predictions(suite, plan, model, place) if place else None
     names = differing_settings(plan)
     predicted = ("memory", "on the GPU", "time of a trial") if predicted_costs else ()
-    table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *predicted)
+    cuts = {} if isinstance(tokens, str) else {cut.max_length: cut for cut in tokens.cuts if cut.cut}
+    table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *_cut_head(cuts), *predicted)
     for variant in plan.variants:
         values = (in_plan(getattr(variant.settings, name)) for name in names)
         steps = str(updates(variant.settings, len(suite.examples)))
-        table.add_row(variant.name, *values, steps, *(predicted_costs.cells(variant.id) if predicted_costs else ()))
-    console = _console()
+        cut = _cut_cells(cuts, variant.settings.max_length)
+        costs = predicted_costs.cells(variant.id) if predicted_costs else ()
+        table.add_row(variant.name, *values, steps, *cut, *costs)
+    console = Output()
     seeds = ", ".join(map(str, plan.seeds))
     variants, trials = plural(len(plan.variants), "variant"), plural(len(plan.trials), "trial")
     word = "seed" if len(plan.seeds) == 1 else "seeds"
     console.print(f"{suite.name}, grid {plan.grid}: {variants}, {word} {seeds}: {trials}")
     console.print(table)
-    for line in predicted_costs.notes() if predicted_costs else ():
+    for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)
+    unchecked = f"Rows and prompts were not checked with the model's tokenizer: {tokens}."
+    for line in (unchecked,) if isinstance(tokens, str) else tokens.notices:
+        console.print(line, soft_wrap=True)
+
+
+def _cut_head(cuts: Mapping[int, CutRows]) -> tuple[str, ...]:
+    return ("rows cut", "without end") if cuts else ()
+
+
+def _cut_cells(cuts: Mapping[int, CutRows], max_length: int) -> tuple[str, ...]:
+    found = cuts.get(max_length)
+    return () if not cuts else (str(found.cut), str(found.endless)) if found else ("0", "0")
 
 
 @dataclass(frozen=True)
 class _Predictions:
     """Predictions for the variants of a plan. `missing` says why there are none, if there are none."""
 
+    model: str
     place: TargetGpu
     subject: Workload | None
     made: dict[str, Prediction]
@@ -90,8 +113,10 @@ class _Predictions:
     def notes(self) -> Iterator[str]:
         """The lines below the table: for which model and GPU the predictions are, and how accurate they are."""
         if self.subject is None:
+            yield from remarks(self.model)
             yield f"No prediction: {self.missing}"
             return
+        yield from self.subject.remarks
         place, known = self.place, estimate.coefficients()
         yield (
             f"Predicted for {self.subject.model} on {one(place.device)}, of which {gib(place.capacity)} "
@@ -118,8 +143,8 @@ def _predictions(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Pre
         what = predictions.named_workload(model, suite)
         made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
-        return _Predictions(place, None, {}, trials, error.message)
-    return _Predictions(place, what, made, trials)
+        return _Predictions(model, place, None, {}, trials, error.message)
+    return _Predictions(model, place, what, made, trials)
 
 
 def size(given: float | Range) -> str:
@@ -131,7 +156,7 @@ def size(given: float | Range) -> str:
 
 def findings_table(found: Sequence[Finding]) -> None:
     """Print one line per finding, with its remedy in the line below."""
-    console = _console()
+    console = Output()
     for each in found:
         console.print(f"{each.level.value:<8}{each.text}", soft_wrap=True)
         if each.remedy:
@@ -144,7 +169,7 @@ _UNMEASURABLE = 1e18
 
 def calibration_line(found: Calibration, path: Path) -> None:
     """Print the result of a calibration and the path of its file."""
-    console = _console()
+    console = Output()
     speeds = (
         (f"{found.flops / 1e12:.1f} TFLOP/s in products", found.flops < _UNMEASURABLE),
         (f"{1e12 * found.dequantise:.1f} ps a dequantised parameter", found.dequantise > 0),
@@ -160,7 +185,7 @@ def calibration_line(found: Calibration, path: Path) -> None:
 
 def cache_table(root: Path, held: Sequence[Held]) -> None:
     """Print the number of trainings and the size of each part of the cache."""
-    console = _console()
+    console = Output()
     if not any(part.bytes for part in held):
         console.print(f"{root} holds nothing.")
         return
@@ -179,7 +204,7 @@ likely token; prompts alike: prompts that the tokenizer in the GGUF file splits 
 
 def parity_table(parity: Parity) -> None:
     """Print a table with one line per stage, then one line per assertion whose verdict changes."""
-    console = _console()
+    console = Output()
     table = _table("stage", "passed", "changed", "largest", "mean", "next token", "prompts alike")
     for verdicts in parity.stages:
         table.add_row(*_parity_row(parity, verdicts))
@@ -206,12 +231,6 @@ def _verdict_line(change: VerdictChange) -> str:
     word = {True: "passes", False: "fails", None: "cannot be decided"}
     back = " (the last stage has the same verdict as the first)" if change.back else ""
     return f"{change.stage}: {change.case}: {change.assertion} {word[change.after]}{back}"
-
-
-def _console() -> Console:
-    """A console that prints markup literally, and does not wrap lines in a pipe."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=200)
 
 
 def _table(first: str, *columns: str) -> Table:

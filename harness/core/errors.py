@@ -11,7 +11,7 @@ HarnessError                 exit code 2: what was wrong, where, and what to do
 ├── EngineError              the engine cannot train, merge or answer with what it was given
 └── ExportError              exporting failed: llama.cpp, the Hub or a notebook reported an error
 
-Any other exception that reaches `main` is a bug and is shown with its traceback.
+Any other exception that reaches `main` is a bug: exit code 70, and its traceback is written to a file.
 """
 
 from __future__ import annotations

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 FORMAT = 1
 """Format version of every file except results.json. Newer files are refused, and older ones are upgraded."""
-RESULTS_FORMAT = 2
-"""Format version of results.json. Version 1 stored the fields of an `Answer` in the sample itself."""
+RESULTS_FORMAT = 3
+"""Format version of results.json. Version 1 stored the fields of an `Answer` in the sample itself. Version 2 left cases
+out of rates, losses and changes because of the base model's own answers."""

@@ -26,6 +26,10 @@ class ModelRef:
     """If True, `path` contains only a configuration. The weights are then random, and pass rates mean nothing."""
     tokenizer: str = ""
     """The tokenizer's folder, if it is not `path`."""
+    weights: str = ""
+    """What the weights have been through before the run, such as `Q4_1, dequantised`; empty if they are as published.
+
+    It is not empty for models that were made of a GGUF file; `path` is then a folder in the cache."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,17 @@ class SavedBase:
     quantization: Quantization
     kind: DeviceKind
     compute_dtype: str
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """A model in the cache that was made of the GGUF file `file`, whose SHA-256 is `digest`."""
+
+    id: str
+    file: str
+    digest: str
+    weights: str
+    """What the weights have been through; see `ModelRef.weights`."""
 
 
 @dataclass(frozen=True)

@@ -3,4 +3,14 @@
 from __future__ import annotations
 
 BASE = "base"
-"""Variant name of the base model. No variant and no adapter may have this name."""
+"""Variant name of the base model."""
+
+
+def base_name(quantization: str) -> str:
+    """Return the name of the base model in another quantisation than the one that is called `BASE`."""
+    return f"{BASE} quant={quantization}"
+
+
+def names_a_base(name: str) -> bool:
+    """Whether a name could be one of the base model. No variant and no adapter may have such a name."""
+    return name.casefold() == BASE or name.casefold().startswith(base_name(""))

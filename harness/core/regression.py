@@ -231,8 +231,6 @@ class Comparison:
     changed: tuple[Mismatch, ...]
     """Differences in library versions and machine, which may explain other differences."""
     suite: SuiteChange
-    void: dict[str, str]
-    """For each void case, by id, the reason why it is not counted: what the base model answered in the earlier run."""
     variants: tuple[VariantChange, ...]
     missing: tuple[str, ...]
     """Variants that only the earlier run has."""
@@ -276,6 +274,8 @@ class Judgement:
     variant: str
     verdict: Verdict
     reasons: tuple[Reason, ...]
+    unjudged: tuple[str, ...] = ()
+    """The costs that were not judged, with their figures and the reason, in words."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.settings import Plan, Settings
+from harness.core.settings import Plan, Quantization, Settings
 from harness.core.suite import Split, Suite
 from harness.core.training_outcome import Status, Training
+from harness.core.turn_tokens import TurnTokens
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class TrialRecord:
     """The adapter's answers after each epoch except the last; `answers` has those after the last epoch."""
     basis: Basis = Basis.MEASURED
     """Basis of `status`. PREDICTED means that the trial did not run, because its failure was predicted."""
+    quantization: Quantization | None = None
+    """Quantisation of the base model that answered, with or without an adapter. None in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,5 @@ class RunManifest:
     """Digest of all inputs that determine the results. Runs with different digests are different runs."""
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which the run scores in addition to the grid's variants."""
+    tokens: TurnTokens | None = None
+    """How turns end and which rows are cut; None if only the worker could read the tokenizer, or in older files."""

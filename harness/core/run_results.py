@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -10,7 +11,7 @@ from harness.core.measurement import Basis, Phase, PhaseCost, Shortage
 from harness.core.parity import Parity
 from harness.core.run import RunManifest
 from harness.core.scores import Rate, Sample
-from harness.core.settings import Settings
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Leak, LeakLabel, Role
 from harness.core.training_outcome import Status, Training
 
@@ -27,16 +28,81 @@ class Verdict(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
-@dataclass(frozen=True)
-class Safety:
-    """A variant's loss compared with the base model on `retain` and `avoid` cases together, in points of pass rate."""
+class LossVerdict(StrEnum):
+    """Whether a variant can still do what the base model can do, as far as the cases show it."""
 
-    lost: float
-    upper: float
-    """95% upper confidence bound of the loss, over cases and, if there are several, training seeds."""
+    KEEPS = "keeps"
+    """The one-sided 95% upper bound of the net loss is below the suite's margin."""
+    LOSES = "loses"
+    """The one-sided 95% lower bound of the net loss is above the suite's margin."""
+    CANNOT_TELL = "cannot tell"
+    """Neither is shown, or the base model passes too few cases."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A variant's net loss on `retain` and `avoid` cases, in points of what the base model passes.
+
+    All cases that the base model has a score for count, whether it passes them or not: a loss of 10 points means that
+    the variant passes 90 cases for 100 that the base model passes. An answer of the variant without a score counts as
+    failed. The module `analysis/net_loss.py` explains the bounds.
+    """
+
     cases: int
+    base_passed: float
+    """Number of cases that the base model passes. With repeats, each case counts by the share that passes."""
+    broken: float
+    """Number of cases that the base model passes and the variant fails: the mean over seeds."""
+    fixed: float
+    """Number of cases that the base model fails and the variant passes: the mean over seeds."""
+    points: float | None
+    """100 times the net loss; negative for a net gain; None if the base model passes no case."""
+    low: float | None
+    """Lower end of the two-sided 95% interval; None if the cases do not limit it."""
+    high: float | None
+    """Upper end of the two-sided 95% interval; None if the base model passes no case."""
+    lower: float | None
+    """One-sided 95% lower bound, which decides whether the variant LOSES; None if the cases do not limit it."""
+    upper: float | None
+    """One-sided 95% upper bound, which decides whether the variant KEEPS; None if the base model passes no case."""
+    verdict: LossVerdict
     needed: int | None
-    """Number of similar cases that would suffice to show that the loss is below the margin; None if none would."""
+    """For CANNOT_TELL, the number of cases like these that would show this loss to be below the margin, or None."""
+    clusters: int
+    """Number of clusters of cases. A group of cases is one cluster, and so is a case without a group."""
+    seeds: int
+    """Number of training seeds. With one, the bounds hold for this training only."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some cases belong to one group, so that they count as one cluster."""
+        return self.clusters < self.cases
+
+
+class Finding(StrEnum):
+    """The verdict of the confirmation on the chosen variant."""
+
+    CONFIRMED = "confirmed"
+    NOT_CONFIRMED = "not confirmed"
+    REFUTED = "refuted"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What held-out cases and fresh training seeds show about the chosen variant.
+
+    It is CONFIRMED if the one-sided 80% upper bound of the loss is below the margin (the choice has already shown 95%)
+    and the 95% interval of the gain is above zero. It is REFUTED if the one-sided 95% lower bound of the loss is above
+    the margin, if the interval of the gain is below zero, or if a training failed. Otherwise, it is NOT_CONFIRMED.
+    """
+
+    finding: Finding
+    reasons: tuple[str, ...]
+    """The reasons in sentences. For NOT_CONFIRMED, they also say what would decide."""
+    upper: float | None = None
+    """One-sided 80% upper bound of the loss on the held-out cases, in points of what the base model passes."""
+    needed: int | None = None
+    """For NOT_CONFIRMED, the number of held-out `retain` and `avoid` cases like these that would confirm this loss."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +122,7 @@ class Change:
     """Difference of one pass rate from another on the same cases of one role, in points.
 
     The 95% interval from `low` to `high`, which decides the verdict, covers the variation over both cases and training
-    seeds. Void cases, and cases without a score under some seed, are left out.
+    seeds. Cases without a score under some seed are left out.
     """
 
     role: Role
@@ -69,9 +135,13 @@ class Change:
     seed_noise: float | None
     """Standard error of `points` from the choice of training seeds; None if there is only one seed."""
     cases: int
+    clusters: int
+    """Number of clusters of cases. A group of cases is one cluster, and so is a case without a group."""
     seeds: int
-    detectable: float
-    """The smallest drop that is detected with 80% power, given the number of cases and these standard errors."""
+    fixed: float
+    """Number of cases that the first model fails and the second one passes: the mean over seeds."""
+    broken: float
+    """Number of cases that the first model passes and the second one fails: the mean over seeds."""
     verdict: Verdict
     reason: str
     """The verdict in words."""
@@ -111,8 +181,10 @@ class Outcome:
     logs: tuple[str, ...] = ()
     shortages: tuple[Shortage | None, ...] = ()
     """One per seed: how the trial ran out of memory; None if it did not."""
-    safety: Safety | None = None
-    """The loss on `retain` and `avoid` cases; None if no such case counts, or if no trial finished."""
+    loss: Loss | None = None
+    """The loss on `retain` and `avoid` cases together; None without such cases, and if no trial finished."""
+    losses: dict[Role, Loss] = field(default_factory=dict)
+    """The loss on the cases of each of these roles apart. It is shown, but decides nothing."""
     changes: dict[Role, Change] = field(default_factory=dict)
     """Differences from the base model, by role; empty for the base model, and if no trial finished."""
     elsewhere: bool = False
@@ -121,6 +193,11 @@ class Outcome:
     """Pass rates by contamination label, for roles whose cases have different labels."""
     bases: tuple[Basis, ...] = ()
     """Basis of each seed's status: PREDICTED if the trial did not run. Empty in files of older versions."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether this is the base model, in any quantisation."""
+        return self.settings is None and not self.elsewhere
 
     def cost(self, phase: Phase) -> PhaseCost | None:
         """Return the cost of a phase, or None if the phase did not run."""
@@ -142,8 +219,8 @@ class Choice:
     """The role whose pass rate decided: the suite's objective, or `learn` if no case has that role."""
     eligible: tuple[str, ...] = ()
     """Names of the variants that finished under every seed and were shown to lose less than the suite's margin."""
-    refuted: tuple[str, ...] = ()
-    """Findings of the confirmation that contradict the choice, in words."""
+    confirmation: Confirmation | None = None
+    """The verdict of the confirmation; None if there was none."""
     best: str | None = None
     """The eligible variant with the highest pass rate; `variant` is the cheapest within one standard error of it."""
 
@@ -189,7 +266,7 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Timeline:
-    """One variant's pass rates after every epoch, without void cases."""
+    """One variant's pass rates after every epoch."""
 
     variant: str
     epochs: tuple[EpochRates, ...]
@@ -206,9 +283,8 @@ class Results:
     format: int
     run: RunManifest
     base: Outcome
+    """The base model, in the quantisation of the plan's first variant."""
     variants: tuple[Outcome, ...]
-    void: dict[str, str]
-    """For each void case, by id, the reason why it is not counted: the base model's own answer makes it meaningless."""
     samples: tuple[Sample, ...] = field(repr=False, default=())
     choice: Choice = Choice(None, ())
     confirmed_base: Outcome | None = None
@@ -221,3 +297,23 @@ class Results:
     """Timelines of the variants that were evaluated after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
     """The contamination of each case's prompt, by case id. Files of format 1 lack it; it is then computed if needed."""
+    bases: dict[Quantization, Outcome] = field(default_factory=dict)
+    """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
+
+    @property
+    def every_base(self) -> tuple[Outcome, ...]:
+        """The base model in every quantisation, in the plan's order."""
+        return (self.base, *self.bases.values())
+
+    def base_of(self, variant: Outcome | None) -> Outcome:
+        """Return the base model that a variant is compared with; without a variant, the first one."""
+        return base_of(variant, self.base, self.bases)
+
+    def base_beside(self, name: str | None) -> Outcome:
+        """Return the base model that the variant of this name is compared with; if there is none, the first one."""
+        return self.base_of(next((variant for variant in self.variants if variant.name == name), None))
+
+
+def base_of(variant: Outcome | None, first: Outcome, others: Mapping[Quantization, Outcome]) -> Outcome:
+    """Return the base model in the quantisation of a variant. Adapters trained elsewhere are attached to the first."""
+    return others.get(variant.settings.quantization, first) if variant and variant.settings else first

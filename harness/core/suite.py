@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from harness.core.errors import Place
+
 
 class Role(StrEnum):
     """What a case tests: a training question, such a question in other words, an old ability, or unwanted behaviour."""
@@ -90,18 +92,25 @@ class Case:
     choices: tuple[str, ...] = ()
     """Possible answers. The model prefers the choice with the highest mean log-probability per token."""
     line: int = 0
-    """Line of the case in the suite's file; 0 if unknown."""
+    """Line of the case in its file; 0 if unknown."""
     threshold: float | None = None
     """The lowest weighted score with which the case passes; None means that all assertions must pass."""
     vars: dict[str, str] = field(default_factory=dict)
     """Variables of the case, available to the suite's own scoring code."""
     critical: bool = False
     """Whether the case alone is a regression if it passes under every seed of the baseline and under none of a run."""
+    file: str = ""
+    """The file that holds the case, relative to the suite's folder: suite.yaml or a file that it includes."""
 
     @property
     def prompt(self) -> str:
         """The text of the last user message."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    @property
+    def place(self) -> Place:
+        """Where the case is written, for messages."""
+        return Place(self.file, self.line or None)
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class Suite:
     examples: tuple[Example, ...]
     objective: Role = Role.GENERALISE
     margin: float = 10.0
-    """Largest allowed loss of pass rate on `retain` and `avoid` cases, in percentage points."""
+    """Largest allowed net loss on `retain` and `avoid` cases, in points of what the base model passes."""
     decoding: Decoding = Decoding()
     system_prompt: str | None = None
     repeats: int = 1
@@ -154,6 +163,11 @@ class Suite:
     reducer: Reducer = Reducer.MEAN
     notices: tuple[str, ...] = ()
     """Messages to the user about parts of the suite that were ignored."""
+
+    @property
+    def rows(self) -> tuple[tuple[Message, ...], ...]:
+        """The conversations of the training rows, without their lines in the file."""
+        return tuple(example.messages for example in self.examples)
 
     def of(self, split: Split) -> tuple[Case, ...]:
         """Return the cases of one split."""

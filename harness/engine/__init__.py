@@ -5,7 +5,7 @@ batched_worker  trains several tasks of a job together, and lets several models 
 loading         loads and quantises a base, and keeps it trainable
 quantized_base  saves the quantised base and reads it again
 random_weights  makes a base with random weights in the shape of a known configuration
-tokenization    renders conversations to token ids and labels
+tokenization    applies a loaded model's tokenizer to the rules of `harness.models.conversation_tokens`
 trainers/       trains adapters: one with SFTTrainer, or many together
 generation/     answers prompts, by PyTorch or llama.cpp
 adapters        saves, checks and attaches adapters

@@ -16,6 +16,7 @@ from harness.core.settings import Quantization, Settings
 from harness.core.trainer_arguments import NF4
 from harness.core.units import DeviceKind
 from harness.engine.log_filters import hide_kernel_advice
+from harness.engine.tokenization import conversations_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     # Replace the model's own sampling options, which would be used or cause warnings. Set all end tokens now:
     # otherwise SFTTrainer adds the tokenizer's, and the base answers differently after the first training.
     model.generation_config = GenerationConfig(
-        eos_token_id=_end_tokens(model.generation_config.eos_token_id, tokenizer.eos_token_id),
+        eos_token_id=_end_tokens(model.generation_config.eos_token_id, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
@@ -112,9 +113,10 @@ def keep_to(machine: Machine) -> None:
             torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def _end_tokens(of_model: int | list[int] | None, of_tokenizer: int | None) -> list[int]:
+def _end_tokens(of_model: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the end tokens of the model and the tokenizer, and the token with which the chat template closes turns."""
     listed = of_model if isinstance(of_model, list) else [of_model]
-    return sorted({token for token in (*listed, of_tokenizer) if token is not None})
+    return sorted({token for token in (*listed, *conversations_of(tokenizer).ends) if token is not None})
 
 
 def quantization_config(dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -1,92 +1,100 @@
-"""Renders conversations to token ids and labels; only the assistant's tokens have labels.
+"""Turns conversations into token ids and labels with a tokenizer of transformers.
 
-TRL finds the assistant's tokens by `{% generation %}` marks in the chat template, which Llama-2's and Mistral's
-templates lack, or by splitting a row into prompt and completion, which allows only one answer. This module finds each
-assistant message by rendering the conversation twice: up to the message, and including it. That works for every
-template in which the first rendering is a prefix of the second. In a row with one answer, the labels are equal to those
-of TRL's prompt/completion rows.
+`harness.models.conversation_tokens` holds the rules. This module gives them the tokenizer of a loaded model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from harness.core.conversations import as_chat
-from harness.core.errors import SuiteError
+from harness.core.errors import ModelError, SuiteError
 from harness.core.suite import Example, Message
+from harness.models.chat_templates import ChatTemplate
+from harness.models.conversation_tokens import IGNORED, Conversations, Row, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
-"""The label of a token that has no loss (PyTorch's cross entropy skips it)."""
+__all__ = ["IGNORED", "Row", "conversations_of", "follow", "render", "tokenize"]
+
+_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, Conversations] = WeakKeyDictionary()
+"""The conversations of each tokenizer in use, because finding out how a template closes turns takes renderings."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One training row: token ids, and for each the label to predict or `IGNORED`."""
+def conversations_of(tokenizer: PreTrainedTokenizerBase) -> Conversations:
+    """Return the rendering of conversations for a tokenizer.
 
-    input_ids: list[int]
-    labels: list[int]
-
-    @property
-    def supervised(self) -> int:
-        """Number of tokens with a label."""
-        return sum(label != IGNORED for label in self.labels)
+    Raises:
+        ModelError: the tokenizer has no chat template.
+    """
+    template = _template_of(tokenizer)
+    known = _KNOWN.get(tokenizer)
+    if known is None or known.template != template:
+        known = _KNOWN[tokenizer] = Conversations(template, _vocabulary(tokenizer))
+    return known
 
 
 def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Row]:
     """Return one row per example, cut at `max_length` tokens.
 
     Raises:
-        SuiteError: a row's prompt takes all of `max_length`, so no answer is left to learn from; or the chat template
-            refuses the roles, or renders an answer differently when another turn follows.
+        ModelError: the chat template does not close the assistant's turns, or reached a limit.
+        SuiteError: a row's prompt takes all of `max_length`, so no answer is left to learn from; or the row cannot be
+            written as the chat template and the training need it.
     """
-    return [_row(example, tokenizer, max_length) for example in examples]
+    rows = conversations_of(tokenizer).rows(examples)
+    return [_cut(row, max_length, example.line) for row, example in zip(rows, examples, strict=True)]
 
 
 def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> list[int]:
     """Return the token ids of a conversation; with `ask`, also those that open the assistant's answer."""
-    ids = tokenizer.apply_chat_template(as_chat(messages), tokenize=True, add_generation_prompt=ask, return_dict=False)
-    return list(ids)
+    conversations = conversations_of(tokenizer)
+    if not ask:
+        return conversations.whole(messages)
+    (ids,) = conversations.asked([("the conversation", messages)])
+    return ids
 
 
 def follow(messages: Sequence[Message], text: str, tokenizer: PreTrainedTokenizerBase) -> Row:
     """Return the row of a conversation with `text` as the assistant's next message; only that message has labels."""
-    ids = render((*messages, Message("assistant", text)), tokenizer, ask=False)
-    start = _common(render(messages, tokenizer, ask=True), ids)
-    return Row(ids, [IGNORED] * start + ids[start:])
-
-
-def _row(example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Row:
-    from jinja2 import TemplateError
-
-    try:
-        ids = render(example.messages, tokenizer, ask=False)
-        labels = [IGNORED] * len(ids)
-        for index, message in enumerate(example.messages):
-            if message.role == "assistant":
-                start = _common(render(example.messages[:index], tokenizer, ask=True), ids)
-                end = _common(render(example.messages[: index + 1], tokenizer, ask=False), ids)
-                if end <= start:
-                    what = "the model's chat template renders an answer differently when another turn follows"
-                    remedy = "Make one row per answer, each with the conversation up to it."
-                    raise SuiteError(f"training row {example.line}: {what}", remedy=remedy)
-                labels[start:end] = ids[start:end]
-    except TemplateError as error:
-        turns = "Let user and assistant alternate, after at most one system message."
-        what = f"training row {example.line} cannot be written with the model's chat template"
-        raise SuiteError(f"{what}: {error}", remedy=turns) from None
-    row = Row(ids[:max_length], labels[:max_length])
-    if not row.supervised:
-        remedy = "Raise max_length in the grid, or shorten the row."
-        reason = f"training row {example.line}: its prompt alone takes all {max_length} tokens of max_length"
-        raise SuiteError(reason, remedy=remedy)
+    (row,) = conversations_of(tokenizer).follow(messages, [text])
     return row
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """Return the length of the longest common prefix of two lists."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+def _cut(row: Row, max_length: int, line: int) -> Row:
+    cut = Row(row.input_ids[:max_length], row.labels[:max_length])
+    if not cut.supervised:
+        remedy = "Raise max_length in the grid, or shorten the row."
+        reason = f"training row {line}: its prompt alone takes all {max_length} tokens of max_length"
+        raise SuiteError(reason, remedy=remedy)
+    return cut
+
+
+def _template_of(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+    try:
+        source = tokenizer.get_chat_template()
+    except ValueError:
+        remedy = "Use the chat version of the model, or add a chat template to its tokenizer."
+        raise ModelError("the tokenizer has no chat template", remedy=remedy) from None
+    return ChatTemplate(source, {name: str(token) for name, token in tokenizer.special_tokens_map.items()})
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    added = {
+        number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if not token.content.isspace() and token.content != tokenizer.unk_token
+    }
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+
+    return Vocabulary(
+        encode=encode,
+        text=lambda number: str(tokenizer.convert_ids_to_tokens(number)),
+        decode=lambda ids: str(tokenizer.decode(list(ids))),
+        added=frozenset(added),
+        ends=frozenset({tokenizer.eos_token_id} - {None}),
+    )

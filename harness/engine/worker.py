@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.core import programs
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
 from harness.core.job import Event, EventKind, Job, Prompt, Task
@@ -47,8 +48,9 @@ from harness.engine.log_filters import filter_worker_log
 from harness.engine.meter import Meter, out_of_memory, shortage
 from harness.engine.quantized_base import save_base, size_of
 from harness.engine.random_weights import bytes_of, make_base
-from harness.engine.tokenization import Row, follow, render, tokenize
+from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
+from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
 from harness.storage.manifest import verify_manifest
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
 
     `sent` is called after each event that was sent to the parent.
     """
+    programs.end_with_parent()
     events = _separate_streams()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
@@ -86,7 +89,11 @@ def _separate_streams() -> Any:
 
 
 def _end_with_parent() -> None:
-    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited."""
+    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited.
+
+    Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
+    keeps Python from running it.
+    """
     while os.read(0, 1024):
         pass
     os._exit(1)
@@ -248,15 +255,24 @@ class _Worker:
 
     def _tokenize(self, max_length: int) -> list[Row]:
         rows = tokenize(self._job.examples, self._base.tokenizer, max_length)
-        cut = sum(len(row.input_ids) == max_length for row in rows)
         for example, row in zip(self._job.examples, rows, strict=True):
             if len(row.input_ids) > self._context:
                 remedy = f"Set max_length to at most {self._context} in the grid, or shorten the row."
                 size = f"it takes {len(row.input_ids)} tokens, and the model's context is {self._context}"
                 raise SuiteError(f"training row {example.line}: {size}", remedy=remedy)
-        if cut:
-            print(f"{cut} of {len(rows)} training rows fill max_length {max_length} and may have been cut", flush=True)
+        self._check_embeddings(row.input_ids for row in rows)
         return rows
+
+    def _check_embeddings(self, rows: Iterable[Sequence[int]]) -> None:
+        """Check that the model has an embedding for every token of these rows, and for padding and the end tokens.
+
+        Raises:
+            ModelError: a token id is too large. On a GPU, it would stop the process without a message.
+        """
+        base = self._base
+        used = {token for ids in rows for token in ids} | conversations_of(base.tokenizer).ends
+        size = base.model.get_input_embeddings().num_embeddings
+        check_embeddings(size, used, base.tokenizer.pad_token_id, base.tokenizer.convert_ids_to_tokens)
 
     @property
     def _context(self) -> float:
@@ -269,14 +285,17 @@ class _Worker:
         Raises:
             SuiteError: the chat template refuses a prompt's roles, or the model's context is too short.
         """
-        limit = self._context
-        for prompt in {prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values():
-            asked, given = _lengths(prompt, self._base)
-            room = asked + self._job.decoding.max_new_tokens
+        limit, known = self._context, conversations_of(self._base.tokenizer)
+        prompts = list({prompt.key: prompt for task in self._job.tasks for prompt in task.prompts}.values())
+        asked = known.asked([(_called(prompt), prompt.messages) for prompt in prompts])
+        self._check_embeddings(asked)
+        for prompt, ids in zip(prompts, asked, strict=True):
+            room = len(ids) + self._job.decoding.max_new_tokens
             if room > limit:
                 remedy = "Shorten the prompt, lower decoding.max_new_tokens in suite.yaml, or take another model."
                 message = f"{_called(prompt)}: prompt and answer take {room} tokens, and the model's context is {limit}"
                 raise SuiteError(message, remedy=remedy)
+            given = max((len(row.input_ids) for row in known.follow(prompt.messages, texts_of(prompt))), default=0)
             if given > limit:
                 remedy = "Shorten its reference and choices, or take another model."
                 size = f"its prompt with its reference or a choice takes {given} tokens"
@@ -313,23 +332,8 @@ def _named(job: Job) -> SavedBase:
     return SavedBase(job.base, job.model.name, job.quantization, machine.kind, machine.compute_dtype)
 
 
-def _lengths(prompt: Prompt, base: Base) -> tuple[int, int]:
-    """Return the number of tokens of a prompt, and of the prompt with its longest reference or choice (0 without)."""
-    from jinja2 import TemplateError
-
-    try:
-        given = [len(follow(prompt.messages, text, base.tokenizer).input_ids) for text in texts_of(prompt)]
-        return len(render(prompt.messages, base.tokenizer, ask=True)), max(given, default=0)
-    except TemplateError as error:
-        remedy = "Let user and assistant alternate; if the template has no system role, remove the system message."
-        raise SuiteError(
-            f"{_called(prompt)} cannot be written with the model's chat template: {error}", remedy=remedy
-        ) from None
-
-
 def _called(prompt: Prompt) -> str:
-    asked = next((m.content for m in reversed(prompt.messages) if m.role == "user"), "")
-    return f"the case that asks {asked[:60]!r}"
+    return called(next((m.content for m in reversed(prompt.messages) if m.role == "user"), ""))
 
 
 def _settings(task: Task) -> Settings:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.models.tokenizer_files import configured_ends, read_tokenizer
+
 _PLAIN = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
 _LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 
@@ -33,9 +35,8 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 def generation_config_of(base: Path) -> dict[str, Any]:
     """The base's generation_config.json, with all end-of-sequence tokens at which answers ended in the evaluation."""
     config = _json(base / "generation_config.json") or {"_from_model_config": False}
-    of_model = config.get("eos_token_id", _json(base / "config.json").get("eos_token_id"))
-    listed = of_model if isinstance(of_model, list) else [of_model]
-    ends = sorted({token for token in (*listed, _end_of_tokenizer(base)) if isinstance(token, int)})
+    found = read_tokenizer(base)
+    ends = sorted(configured_ends(base) if isinstance(found, str) else found.conversations.ends)
     return config | ({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {})
 
 
@@ -52,26 +53,26 @@ def tokenizer_config_of(base: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"added_tokens_decoder": listed} if listed else {}
     if held.get("model", {}).get("byte_fallback") and not _adds_prefix_space(held):
         found["add_prefix_space"] = False
-    return found | config
+    return found | config | _end_of_turns(base)
+
+
+def _end_of_turns(base: Path) -> dict[str, Any]:
+    """The closing token of the chat template as `eos_token`, if the configuration does not name it as an end.
+
+    llama.cpp's converter reads the end token only from here. If the template itself uses `eos_token`, nothing is
+    changed, because the template would then render other texts than in training.
+    """
+    found = read_tokenizer(base)
+    if isinstance(found, str) or "eos_token" in found.conversations.template.source:
+        return {}
+    turns = found.conversations.turns()
+    return {} if turns.named else {"eos_token": turns.end_text}
 
 
 def _adds_prefix_space(tokenizer: dict[str, Any]) -> bool:
     """Whether tokenizer.json adds a space before a text: by a Prepend step, or by a Metaspace step without `never`."""
     steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
     return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
-
-
-def _end_of_tokenizer(base: Path) -> int | None:
-    """Id of the end-of-sequence token in the tokenizer's files; None if they name no such token."""
-    name = _json(base / "tokenizer_config.json").get("eos_token") or _json(base / "special_tokens_map.json").get(
-        "eos_token"
-    )
-    text = name.get("content") if isinstance(name, dict) else name
-    held = _json(base / "tokenizer.json")
-    added = {token["content"]: token["id"] for token in held.get("added_tokens", []) if isinstance(token, dict)}
-    vocabulary = held.get("model", {}).get("vocab", {})
-    found = added.get(text, vocabulary.get(text) if isinstance(vocabulary, dict) else None)
-    return found if isinstance(found, int) else None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from harness.core import programs
 from harness.core.errors import ExportError
 
 VERSION = "0.3.36"
@@ -42,7 +43,7 @@ def converter(given: Path | None = None) -> Path:
             return given / CONVERTER
         remedy = "Name a checkout of llama.cpp. To make one: git clone https://github.com/ggml-org/llama.cpp"
         raise ExportError(f"there is no {CONVERTER} in {given}", remedy=remedy)
-    on_path = shutil.which(CONVERTER)
+    on_path = programs.which(CONVERTER)
     found = Path(on_path) if on_path else home() / CONVERTER
     if not found.is_file():
         remedy = f"{_SET_UP}, or name a checkout of llama.cpp with --llama-cpp."
@@ -103,14 +104,14 @@ def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> 
         source = _fetch(Path(folder), run)
         _keep_converter(source, Path(folder))
         show_progress("building its binding (about 8 minutes on two cores)")
-        run([sys.executable, "-m", "pip", "install", _TOKENIZERS, str(source)])
+        run(programs.python("-m", "pip", "install", _TOKENIZERS, str(source)))
     show_progress(f"llama.cpp is set up: {home()}")
     return home()
 
 
 def _check_compiler() -> None:
     """Check that there is a C++ compiler. The other build tools (CMake, Ninja) are downloaded by pip."""
-    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+    if not os.environ.get("CXX") and not any(map(programs.which, ("c++", "g++", "clang++"))):
         remedy = (
             "Install one (Debian, Ubuntu: `apt-get install build-essential`; Fedora: `dnf install gcc-c++`), then run "
             "the same command again."
@@ -130,7 +131,7 @@ def _fetch(folder: Path, run: Run) -> Path:
     pinned = folder / "pinned.txt"
     pinned.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
     words = ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes"]
-    run([sys.executable, "-m", "pip", *words, "--dest", str(folder), "--requirement", str(pinned)])
+    run(programs.python("-m", "pip", *words, "--dest", str(folder), "--requirement", str(pinned)))
     found = sorted(folder.glob("llama_cpp_python-*.tar.gz"))
     if not found:
         raise ExportError("pip did not download the source of llama-cpp-python", remedy="Try again later.")
@@ -160,8 +161,7 @@ def command(words: Sequence[str]) -> None:
         ExportError: the command failed; the message contains the last lines of its output.
     """
     # All files are local, so network requests to the Hub are disabled.
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, env=environment)
+    done = programs.run(words, changes={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
     if done.returncode:
         raise ExportError(f"{Path(words[0]).name} {_shown(words)} failed: {_end_of(done)}", remedy=_remedy(done.stderr))
 

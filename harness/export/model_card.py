@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.score_table import score_table
+from harness.analysis.losses import bounded, counts
+from harness.analysis.score_table import ScoreTable, score_table
 from harness.analysis.statistics import Interval, rate
 from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
-from harness.core.names import BASE
 from harness.core.run_results import Results
 from harness.core.scores import Sample
-from harness.core.suite import Message, Reducer, Role
+from harness.core.suite import Case, Message, Role
 from harness.export.source import Source
 from harness.export.targets.gguf import CHAT_HINT, INSTALL_HINT, llama_cli_command
 
@@ -30,19 +31,43 @@ class Evidence:
     rates: dict[Role, Interval]
     examples: tuple[tuple[str, str, str], ...]
     """Triples of prompt, answer of the base model, answer with the adapter."""
+    verdict: tuple[str, ...] = ()
+    """What the run shows about the adapter's variant, in sentences."""
 
 
 def evidence(source: Source, results: Results) -> Evidence:
     """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
-    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE}
+    base = results.base_beside(source.variant.name).name
+    # Sampled repeats differ by chance, so the first repeat of both models is compared.
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == base and s.repeat == 0}
     cases = {case.id: case for case in results.run.suite.cases}
-    table = score_table(own, Reducer.MEAN)
-    counted = [case for case in table.cells if case not in results.void]
-    by_role = {role: [case for case in counted if cases[case].role is role] for role in Role}
-    rates = {role: rate(table.scores(some, [source.seed])) for role, some in by_role.items() if some}
+    table = score_table(own, results.run.suite.reducer)
+    by_role = {role: [cases[case] for case in table.cells if cases[case].role is role] for role in Role}
+    rates = {role: _rate(table, some, source.seed) for role, some in by_role.items() if some}
     shown = [s for s in own if s.repeat == 0 and s.answer.text != of_base.get(s.case)][:EXAMPLES]
-    return Evidence(rates, tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown))
+    examples = tuple((cases[s.case].prompt, of_base.get(s.case, ""), s.answer.text) for s in shown)
+    return Evidence(rates, examples, tuple(_verdict(results, source.variant.name)))
+
+
+def _verdict(results: Results, variant: str) -> Iterator[str]:
+    """Yield whether the variant keeps what the base model can do, and the verdict of the confirmation, with reasons."""
+    outcome = next((each for each in results.variants if each.name == variant), None)
+    if outcome and outcome.loss:
+        words = bounded(outcome.loss, results.run.suite.margin)
+        yield f"Retain and avoid cases, all seeds: {outcome.loss.verdict}. In these, {counts(outcome.loss)}: {words}."
+    found = results.choice.confirmation if variant == results.choice.variant else None
+    if variant != results.choice.variant:
+        yield "Confirmation: not confirmed. The run did not choose this variant."
+    elif found is None:
+        yield "Confirmation: not confirmed. No fresh seeds and held-out cases have tested it."
+    else:
+        yield f"Confirmation: {found.finding}. {' '.join(found.reasons)}"
+
+
+def _rate(table: ScoreTable, cases: Sequence[Case], seed: int) -> Interval:
+    """Return the pass rate of these cases under one seed. Its interval counts cases of one group as dependent."""
+    return rate(table.scores([case.id for case in cases], [seed]), [case.group for case in cases])
 
 
 def _samples(results: Results) -> list[Sample]:
@@ -112,7 +137,8 @@ def _table(source: Source, found: Evidence) -> str:
         for role, interval in found.rates.items()
     ]
     head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
-    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows)
+    verdict = "".join(f"\n\n{cell(sentence)}" for sentence in found.verdict)
+    return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows) + verdict
 
 
 def _settings(source: Source) -> str:
@@ -131,13 +157,16 @@ def _shown(found: Evidence) -> str:
 def _usage(source: Source, repository: str) -> str:
     model: ModelRef = source.model
     asked = as_chat(with_system_prompt(source.run.suite.system_prompt, (Message("user", "Hello"),)))
+    turns = source.run.tokens
+    ends = "" if turns is None or turns.named else f", eos_token_id={list(turns.ends)}"
     code = (
         "from transformers import pipeline\n\n"
         f'chat = pipeline("text-generation", model="{repository}")\n'
-        f"chat({training_script.literal(asked)})"
+        f"chat({training_script.literal(asked)}{ends})"
     )
+    differs = "".join(f"{cell(sentence)}\n\n" for sentence in turns.deviations) if turns else ""
     return (
-        f"## How to use it\n\n{fenced(code, 'python')}\n\n"
+        f"## How to use it\n\n{fenced(code, 'python')}\n\n{differs}"
         f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.core import programs
 from harness.core.device_profiles import REFERENCE, Profile
 from harness.core.machine import Calibration, Timing
 from harness.core.quantities import gib
@@ -120,10 +121,10 @@ def facts(cache: Cache) -> Facts:
     )
 
 
-def ask_torch(command: Sequence[str] = (sys.executable, "-c", _PROBE)) -> Torch:
+def ask_torch(command: Sequence[str] = programs.python("-c", _PROBE)) -> Torch:
     """Check torch and bitsandbytes in a separate process; return a crash as an error."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        done = programs.run(command, seconds=180)
     except subprocess.TimeoutExpired:
         return Torch(error="importing torch takes more than three minutes")
     last = next(iter(done.stdout.strip().splitlines()[-1:]), "")

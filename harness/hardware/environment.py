@@ -1,11 +1,10 @@
-"""Describe the environment of a run: git state, library versions, and the machine."""
+"""Describe the environment of a run: the git commit of the harness, library versions, and the machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import harness
+from harness.core import programs
 from harness.core.device_profiles import Profile, compute_dtype
 from harness.core.errors import UsageError
 from harness.core.machine import Machine, Provenance
@@ -89,23 +89,28 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+def commit_of(package: Path) -> tuple[str, bool]:
+    """Return the git commit that an imported package is from, and whether its files differ from that commit.
+
+    `package` is the package's folder. The commit is empty if git does not track the package. So it is for an installed
+    wheel, even in a virtual environment that lies inside somebody's repository.
+    """
+    if not programs.git(package, "ls-files", "--error-unmatch", "__init__.py"):
+        return "", False
+    changed = programs.git(package, "status", "--porcelain", "--", ".")
+    return programs.git(package, "rev-parse", "HEAD"), bool(changed)
 
 
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
     """Return the provenance of a run on this machine; `arguments` are the arguments of the command `harness`."""
+    commit, changed = commit_of(Path(harness.__file__).parent)
     return Provenance(
         command=shlex.join(["harness", *arguments]),
         started=now(),
         versions=versions(),
         python=sys.version.split()[0],
         platform=platform.platform(),
-        git_commit=_git("rev-parse", "HEAD"),
-        git_dirty=bool(_git("status", "--porcelain")),
+        git_commit=commit,
+        git_dirty=changed,
         machine=on,
     )

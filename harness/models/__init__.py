@@ -1,1 +1,1 @@
-"""Base models and adapters: finding and downloading models, their architectures, and token counts of rows."""
+"""Base models and adapters: finding and downloading models, their architectures, and the tokens of conversations."""

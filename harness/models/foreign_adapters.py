@@ -12,7 +12,7 @@ from typing import Any
 from harness.core.errors import ModelError, UsageError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.names import BASE
+from harness.core.names import names_a_base
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -35,7 +35,7 @@ def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) 
     found: list[AdapterRef] = []
     for folder in folders:
         one = _read(folder, model)
-        if one.name in {*taken, BASE, *(other.name for other in found)}:
+        if names_a_base(one.name) or one.name in {*taken, *(other.name for other in found)}:
             remedy = "Rename the folder (an adapter has the name of its folder), or name the folder only once."
             raise UsageError(f"--adapter {folder}: there is already a variant called {one.name!r}", remedy=remedy)
         found.append(one)

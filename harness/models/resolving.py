@@ -1,7 +1,8 @@
 """Find the files of a base model by its name (`--model`), without importing torch.
 
-`pocket` is the toy model in the package. `shape:NAME` stands for random weights in the shape of a known model. A path
-names a folder that `save_pretrained` wrote. Any other name is a model on the Hugging Face Hub, which the Hub's client
+`pocket` is the toy model in this package, `smollm2` a small model in another Python package. `shape:NAME` stands for
+random weights in the shape of a known model. A path names a folder that `save_pretrained` wrote, or a GGUF file, which
+is converted into the harness's cache. Any other name is a model on the Hugging Face Hub, which the Hub's client
 downloads into its own cache.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +19,12 @@ from typing import Any
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ModelRef
+from harness.models import gguf, smollm2
 from harness.models import hub as hub_module
+from harness.models.gguf_bases import Conversions, check_header, note_of, weights_words
 from harness.models.hub import Hub, HuggingFace
-from harness.models.token_lengths import chat_template
+from harness.models.tokenizer_files import chat_template
+from harness.storage.manifest import verify_manifest
 
 POCKET = Path(__file__).parent / "pocket"
 POCKET_NOTE = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
@@ -35,44 +40,89 @@ _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "voc
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 _WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
-    "Name `pocket`, a folder with config.json and .safetensors files, a Hub model such as owner/name, or a shape to "
-    "fill with random weights, such as shape:llama-2-7b."
+    "Name `pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file, a Hub model such as "
+    "owner/name, or a shape to fill with random weights, such as shape:llama-2-7b."
 )
-_GGML_MAGIC = (b"GGUF", b"ggml", b"lmgg", b"ggjt", b"tjgg")
+_GGML_MAGIC = (b"ggml", b"lmgg", b"ggjt", b"tjgg", b"fmgg", b"algg")
+"""First bytes of files in the formats of llama.cpp before GGUF (GGML, GGMF, GGJT, GGLA), as written and reversed."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """The folder with a model's config.json and the folder with its tokenizer. Predictions need both."""
+    """What is known of a model without its weights. Predictions need it."""
 
-    config: Path
-    tokenizer: Path
+    config: Mapping[str, Any]
+    """The content of config.json."""
+    tokenizer: Path | None
+    """The folder with the tokenizer; None for a GGUF file that has not been converted yet."""
+    remarks: tuple[str, ...] = ()
+    """Sentences about the model that users must know."""
 
 
-def find_description(name: str, *, hub: Hub | None = None) -> Description:
-    """Find a model's configuration and tokenizer. Its weights are neither downloaded nor read.
+def find_description(name: str, *, hub: Hub | None = None, conversions: Conversions | None = None) -> Description:
+    """Find a model's configuration and tokenizer. Weights are not downloaded, read or converted.
 
     Raises:
         ModelError: there is no such model, or it cannot be trained.
     """
     if name.startswith(_SHAPE):
         shape = _shape(name, SHAPES)
-        return Description(Path(shape.path), Path(shape.tokenizer))
+        return Description(_json(Path(shape.path) / "config.json"), Path(shape.tokenizer), (shape.note,))
+    conversions = conversions or Conversions()
+    if name == smollm2.NAME:
+        return _description_of_smollm2(conversions)
+    if file := _gguf_file(name):
+        header = gguf.read_header(file)
+        check_header(name, header)
+        remarks = _remarks(weights_words(header), note_of(header))
+        return Description(header.config, conversions.existing(file_digest(file)), remarks)
     folder = _description_folder(name, hub or HuggingFace())
     _check_description(name, folder)
-    return Description(folder, folder)
+    return Description(_json(folder / "config.json"), folder)
+
+
+def _description_of_smollm2(conversions: Conversions) -> Description:
+    folder = conversions.existing(conversions.smollm2_file)
+    config = (folder or SHAPES / smollm2.SHAPE) / "config.json"
+    return Description(_json(config), folder, _remarks(smollm2.WEIGHTS, smollm2.NOTE))
+
+
+def remarks(name: str) -> tuple[str, ...]:
+    """Return what users must know about the model with this name; nothing if the model cannot be found."""
+    try:
+        return find_description(name).remarks
+    except ModelError:
+        return ()
+
+
+def _remarks(weights: str, note: str = "") -> tuple[str, ...]:
+    return tuple(filter(None, (note, f"Weights: {weights}." if weights else "")))
 
 
 def check_name(name: str) -> None:
     """Check a model's name as far as possible without a request to the Hub.
 
     Raises:
-        ModelError: no model can have this name, or the folder with this name is not a model that can be trained.
+        ModelError: no model can have this name, or the folder or file with this name is not a model that can be
+            trained.
     """
     if name.startswith(_SHAPE):
         _shape(name, SHAPES)
+    elif name == smollm2.NAME:
+        return
+    elif file := _gguf_file(name):
+        check_header(name, gguf.read_header(file))
     elif folder := _folder(name):
         _check_description(name, folder)
+
+
+def _gguf_file(name: str) -> Path | None:
+    """Return the path of the GGUF file that a name denotes, or None."""
+    try:
+        path = Path(name).expanduser()
+        return path if gguf.is_gguf(path) else None
+    except (OSError, RuntimeError):  # `_folder` explains such a name
+        return None
 
 
 def _description_folder(name: str, hub: Hub) -> Path:
@@ -117,18 +167,26 @@ def _known(shapes: Path) -> list[str]:
     return sorted(path.parent.name for path in shapes.glob("*/config.json"))
 
 
-def resolve(name: str, *, hub: Hub | None = None, shapes: Path = SHAPES) -> ModelRef:
-    """Find a model by name: `pocket`, `shape:NAME`, a folder, or `owner/name[@revision]` on the Hub.
+def resolve(
+    name: str, *, hub: Hub | None = None, shapes: Path = SHAPES, conversions: Conversions | None = None
+) -> ModelRef:
+    """Find a model by name: `pocket`, `smollm2`, `shape:NAME`, a folder, a GGUF file, or `owner/name[@revision]`.
 
-    `hub` replaces the client of the Hub; `shapes` replaces the folder of known configurations.
+    `hub` replaces the client of the Hub; `shapes` replaces the folder of known configurations; `conversions` replaces
+    the models made of GGUF files in the default cache.
 
     Raises:
-        ModelError: there is no such model, it cannot be downloaded, or it cannot be trained (GGML, GGUF, pickles).
+        ModelError: there is no such model, it cannot be downloaded, or it cannot be trained (GGML, pickles).
+        StoreError: the disk has too little space for the weights of a GGUF file.
     """
     if name == "pocket":
         return _local("pocket", POCKET, toy=True, note=POCKET_NOTE)
     if name.startswith(_SHAPE):
         return _shape(name, shapes)
+    if name == smollm2.NAME:
+        return (conversions or Conversions()).smollm2()
+    if file := _gguf_file(name):
+        return (conversions or Conversions()).of_file(file)
     if folder := _folder(name):
         return _local(folder.name, folder)
     repository, folder_of_commit = hub_module.download(name, hub or HuggingFace(), partial(_check_description, name))
@@ -157,38 +215,60 @@ def check_same(ref: ModelRef) -> None:
 
     Raises:
         ModelError: the files are missing, damaged or different.
+        StoreError: a file of a model that was made of a GGUF file is missing or has changed.
     """
     path = Path(ref.path)
     if not path.is_dir():
         remedy = f"Put {ref.name} back there, or run the benchmark again and name its new folder with --model."
+        if ref.weights:
+            remedy = (
+                "Run the same `harness run` again: it converts the GGUF file again and trains only what is missing."
+            )
         raise ModelError(f"the base model {ref.name} is no longer in {path}", remedy=remedy)
-    if _local(ref.name, path).digest != ref.digest:
+    if ref.weights:
+        verify_manifest(path)
+    elif _local(ref.name, path).digest != ref.digest:
         remedy = "Restore the files, or run the benchmark again with the changed model."
         raise ModelError(f"the files in {path} have changed since the run", remedy=remedy)
 
 
 def _refuse_ggml(name: str, path: Path) -> None:
-    """Raise `ModelError` for GGML and GGUF files, which are made for llama.cpp and cannot be trained.
+    """Raise `ModelError` for GGML files, and for names of GGUF models that name no file.
 
     Naming such a file for --model cost the participants of a workshop an afternoon.
     """
     if path.is_dir():  # the files of a folder decide, not its name
-        refused = not any(path.glob("*.safetensors")) and any(map(_is_ggml, path.iterdir()))
+        files = [] if any(path.glob("*.safetensors")) else sorted(path.iterdir())
+        if found := next(filter(gguf.is_gguf, files), None):
+            raise ModelError(f"--model {name} is a folder with GGUF files", remedy=f"Name the file: --model {found}")
+        refused = any(map(_is_ggml, files))
+    elif path.suffix.lower() == ".gguf" and path.is_file():
+        remedy = "Download or copy the file again."
+        raise ModelError(f"{name} is not a GGUF file, though it is named like one", remedy=remedy)
     else:
         refused = bool(re.search(r"(?i)(gguf|ggml)", path.name)) or _is_ggml(path)
     if refused:
-        remedy = (
-            "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub "
-            "name, for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF."
-        )
-        raise ModelError(f"--model {name} is a GGML/GGUF model for llama.cpp and cannot be fine-tuned", remedy=remedy)
+        raise _ggml(name, path)
+
+
+def _ggml(name: str, path: Path) -> ModelError:
+    remedy = (
+        "Name the model that it was made from: its folder with config.json and .safetensors files, or its Hub name, "
+        "for example meta-llama/Llama-2-7b-chat-hf instead of TheBloke/Llama-2-7B-Chat-GGUF. You can also name a .gguf "
+        "file that you downloaded."
+    )
+    if path.exists():
+        what = f"--model {name} is a GGML model for old versions of llama.cpp, and cannot be fine-tuned"
+        return ModelError(what, remedy=remedy)
+    what = f"there is no file {name}, and models of the Hub for llama.cpp (GGML, GGUF) cannot be fine-tuned"
+    return ModelError(what, remedy=remedy)
 
 
 def _is_ggml(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(4) in _GGML_MAGIC or path.suffix.lower() in (".gguf", ".ggml")
+        return file.read(4) in _GGML_MAGIC or path.suffix.lower() == ".ggml"
 
 
 def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note: str = "") -> ModelRef:

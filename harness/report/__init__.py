@@ -84,7 +84,7 @@ def _visible(value: Any) -> Any:
     """Make the control characters of a text visible. Jinja calls this for every value that a template prints."""
     from markupsafe import Markup
 
-    from harness.report.formatting import visible
+    from harness.core.outside_text import visible
 
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 

@@ -16,7 +16,7 @@ from harness.report.formatting import anchor
 class CaseChange:
     """How the verdict on one case changed from the base model to a variant.
 
-    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), `void`, or `none` (not compared). If the
+    `kind` is `kept` (both pass), `fixed`, `broken`, `failing` (both fail), or `none` (one of them has no score). If the
     seeds of the variant differ, `kind` holds for `count` of the `seeds`.
     """
 
@@ -43,8 +43,8 @@ class CaseRow:
 
     anchor: str
     case: Case
-    base: str
-    """Verdict on the base model's answer: `pass`, `fail` or `none`."""
+    bases: tuple[str, ...]
+    """Verdict on the answer of each base model: `pass`, `fail` or `none`. Each variant is compared with its own."""
     changes: tuple[CaseChange, ...]
 
 
@@ -63,24 +63,29 @@ def case_rows(results: Results) -> tuple[CaseRow, ...]:
 
 
 def _row(results: Results, case: Case, samples: Sequence[Sample]) -> CaseRow:
-    tuned: dict[str, list[Sample]] = {variant.name: [] for variant in results.variants}
-    base = [s for s in samples if s.variant not in tuned]
+    given: dict[str, list[Sample]] = {}
     for sample in samples:
-        if sample.variant in tuned:
-            tuned[sample.variant].append(sample)
-    void = results.void.get(case.id, "")
-    changes = tuple(case_change(base, own, void) for own in tuned.values())
-    scored = base and base[0].score.value is not None
-    return CaseRow(anchor(case.id), case, ("pass" if base[0].score.passed else "fail") if scored else "none", changes)
+        given.setdefault(sample.variant, []).append(sample)
+    changes = tuple(
+        case_change(given.get(results.base_of(variant).name, ()), given.get(variant.name, ()))
+        for variant in results.variants
+    )
+    return CaseRow(
+        anchor(case.id), case, tuple(_verdict(given.get(base.name, ())) for base in results.every_base), changes
+    )
 
 
-def case_change(base: Sequence[Sample], tuned: Sequence[Sample], void: str) -> CaseChange:
+def _verdict(base: Sequence[Sample]) -> str:
+    if not base or base[0].score.value is None:
+        return "none"
+    return "pass" if base[0].score.passed else "fail"
+
+
+def case_change(base: Sequence[Sample], tuned: Sequence[Sample]) -> CaseChange:
     """Compare a variant's answers to a case with the base model's.
 
     When the reader selects another variant, `page.js` makes this comparison too, and uses the same words.
     """
-    if void:
-        return CaseChange("void")
     scored = reducers.scored(tuned)
     if not base or base[0].score.value is None or not scored:
         return CaseChange("none")

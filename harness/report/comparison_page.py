@@ -113,7 +113,6 @@ class ComparisonPage:
     obstacles: tuple[Mismatch, ...]
     changed: tuple[Mismatch, ...]
     suite: tuple[tuple[str, tuple[str, ...]], ...]
-    void: int
     missing: tuple[str, ...]
     added: tuple[str, ...]
     variants: tuple[VariantView, ...]
@@ -138,7 +137,6 @@ def comparison_page(decision: Decision, now: str) -> ComparisonPage:
         obstacles=found.obstacles,
         changed=found.changed,
         suite=tuple((what, ids) for name, what in SUITE_CHANGES.items() if (ids := getattr(found.suite, name))),
-        void=len(found.void),
         missing=found.missing,
         added=found.added,
         variants=tuple(sorted(changed, key=_severity)),

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
+from harness.core.outside_text import visible
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_csv
 from harness.core.suite import Role, Split
 from harness.report.case_changes import CaseRow, case_rows
 from harness.report.eligibility import eligibility
-from harness.report.formatting import visible
 from harness.report.pass_rates import ScoresByRole, Span, reference_losses, scores_by_role
 from harness.report.variants_table import differing
 
@@ -126,16 +126,20 @@ def _variants(results: Results) -> Iterator[Sequence[Value]]:
         ("eligible", lambda of: eligible[of.name].word if of.name in eligible else None),
         ("why", lambda of: eligible[of.name].why if of.name in eligible else None),
         *(column for role in results.base.rates for column in _role(role, scores)),
-        ("points_lost", lambda of: of.safety.lost if of.safety else None),
-        ("points_lost_below", lambda of: of.safety.upper if of.safety else None),
-        ("fixed", lambda of: None if of is results.base else of.fixed),
-        ("broken", lambda of: None if of is results.base else of.broken),
+        ("net_loss", lambda of: of.loss.points if of.loss else None),
+        ("net_loss_low", lambda of: of.loss.low if of.loss else None),
+        ("net_loss_high", lambda of: of.loss.high if of.loss else None),
+        ("net_loss_lower_95", lambda of: of.loss.lower if of.loss else None),
+        ("net_loss_upper_95", lambda of: of.loss.upper if of.loss else None),
+        ("net_loss_verdict", lambda of: of.loss.verdict.value if of.loss else None),
+        ("fixed", lambda of: None if of.untrained else of.fixed),
+        ("broken", lambda of: None if of.untrained else of.broken),
         ("reference_loss_nats_per_token", lambda of: losses.get(of.name)),
         ("trainable_parameters", lambda of: of.trainable_parameters),
         ("supervised_tokens", lambda of: of.supervised_tokens),
         *((axis, partial(_setting, axis)) for axis in differing(results)),
     ]
-    return _table(columns, (results.base, *results.variants))
+    return _table(columns, (*results.every_base, *results.variants))
 
 
 def _role(role: Role, scores: ScoresByRole) -> _Columns[Outcome]:
@@ -165,11 +169,14 @@ def _cases(results: Results) -> Iterator[Sequence[Value]]:
         ("role", lambda of: of.case.role.value),
         ("group", lambda of: of.case.group),
         ("leak", lambda of: found[of.case.id].label.value),
-        ("void", lambda of: results.void.get(of.case.id, "")),
-        ("base", lambda of: of.base),
+        *((base.name, partial(_verdict_of_base, n)) for n, base in enumerate(results.every_base)),
         *((variant.name, partial(_change, n)) for n, variant in enumerate(results.variants)),
     ]
     return _table(columns, case_rows(results))
+
+
+def _verdict_of_base(place: int, row: CaseRow) -> Value:
+    return row.bases[place]
 
 
 def _change(place: int, row: CaseRow) -> Value:
@@ -187,6 +194,9 @@ _COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
     ("peak_allocated_bytes", lambda of: _bytes(of[2].peak_allocated)),
     ("peak_reserved_bytes", lambda of: _bytes(of[2].peak_reserved)),
     ("peak_device_bytes", lambda of: _bytes(of[2].peak_device)),
+    ("models_in_batch", lambda of: of[2].models),
+    ("probes", lambda of: of[2].probes),
+    ("steps_per_probe", lambda of: of[2].probe_steps),
     ("basis", lambda of: of[2].seconds.basis.value),
     ("device", lambda of: of[2].seconds.device),
 )
@@ -194,7 +204,7 @@ _COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
 
 def _costs(results: Results) -> Iterator[Sequence[Value]]:
     late = [(Split.CONFIRM, outcome) for outcome in (results.confirmed_base, results.confirmed) if outcome]
-    every = [*((Split.MAIN, outcome) for outcome in (results.base, *results.variants)), *late]
+    every = [*((Split.MAIN, outcome) for outcome in (*results.every_base, *results.variants)), *late]
     return _table(_COSTS, [(outcome.name, split, cost) for split, outcome in every for cost in outcome.costs])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis import reducers
 from harness.analysis.contamination import leaks_in_results
 from harness.core.run_results import Results
 from harness.core.scores import Sample
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 SETTINGS = tuple(Settings().as_dict())
 COLUMNS = (
-    "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "answer", "truncated", "void",
-    "perplexity", "reference_perplexity", *SETTINGS,
+    "variant", "seed", "case", "repeat", "split", "role", "leak", "passed", "score", "counted", "answer",
+    "truncated", "perplexity", "reference_perplexity", *SETTINGS,
 )  # fmt: skip
 
 
@@ -38,19 +39,23 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
+        If the grid has several quantisations, the base model in each other one is a variant such as `base quant=none`.
         `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
-        is between 0 and 1, or missing if the answer could not be scored. Rows in which `void` is true count in no pass
-        rate. `perplexity` is that of the model's answer, and `reference_perplexity` that of the case's reference, which
-        is missing if the case has none. Rows whose `split` is `confirm` belong to the base model and the best variant
-        only, on held-out cases and with fresh seeds. Compare variants on rows whose `split` is `main`.
+        is between 0 and 1, or missing if the answer could not be scored. `counted` is 1 if the row counts as a pass in
+        the report's pass rates, 0 if it counts as a failure, and missing if it does not count, so that its mean is the
+        pass rate. It is missing in rows without a score. With the reducer `all` or `any`, the first repeat counts for
+        all repeats. `perplexity` is that of the model's answer, and
+        `reference_perplexity` that of the case's reference, which is missing if the case has none. Rows whose `split`
+        is `confirm` belong to the base model and the best variant only, on held-out cases and with fresh seeds. Compare
+        variants on rows whose `split` is `main`.
         """
         import pandas as pd
 
         cases = {case.id: case for case in self.results.run.suite.cases}
-        found = leaks_in_results(self.results)
+        found, counted = leaks_in_results(self.results), _counted(self.results)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
-            _row(self.results, cases[sample.case], found[sample.case].label, split, sample)
+            _row(cases[sample.case], found[sample.case].label, split, sample, counted.get(_key(sample)))
             + settings.get(sample.variant, _values(None))
             for split, sample in by_split(self.results)
         ]
@@ -69,18 +74,33 @@ class Run:
         return pd.DataFrame(rows, columns=["variant", "epoch", "role", "passed", "total", "rate"])
 
 
-def _row(results: Results, case: Case, leak: LeakLabel, split: Split, sample: Sample) -> tuple[Any, ...]:
+_Key = tuple[str, int, str, int]
+
+
+def _key(sample: Sample) -> _Key:
+    return sample.variant, sample.seed, sample.case, sample.repeat
+
+
+def _counted(results: Results) -> dict[_Key, int]:
+    """Return for each row that counts in the report's pass rates whether it counts as a pass (1) or a failure (0)."""
+    samples = (*results.samples, *results.confirmed_samples)
+    counting = reducers.counting(samples, results.run.suite.reducer)
+    return {_key(sample): int(sample.score.passed) for sample in counting}
+
+
+def _row(case: Case, leak: LeakLabel, split: Split, sample: Sample, counted: int | None) -> tuple[Any, ...]:
     # pandas refuses lone surrogates in a column of texts, and models can produce them.
     answer = sample.answer.text.encode("utf-8", "backslashreplace").decode()
     first = (sample.variant, sample.seed, case.id, sample.repeat, split.value, case.role.value, leak.value)
-    second = (sample.score.passed, sample.score.value, answer, sample.answer.truncated, case.id in results.void)
+    second = (sample.score.passed, sample.score.value, counted, answer, sample.answer.truncated)
     return (*first, *second, perplexity(sample.answer.likelihood), perplexity(sample.answer.reference))
 
 
 def _nullable() -> dict[str, str]:
     """Return nullable column types. Without them, the base model's missing rank would turn every 16 into 16.0."""
     kinds = {bool: "boolean", int: "Int64"}
-    return {name: kinds[type(value)] for name, value in Settings().as_dict().items() if type(value) in kinds}
+    settings = {name: kinds[type(value)] for name, value in Settings().as_dict().items() if type(value) in kinds}
+    return {"counted": "Int64", **settings}
 
 
 def _values(settings: Settings | None) -> tuple[Any, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from harness.core import wording
-from harness.core.run_results import Outcome, Results, Safety
+from harness.core.quantities import lower_bound, upper_bound
+from harness.core.run_results import Loss, LossVerdict, Outcome, Results
 from harness.core.training_outcome import Status
 
 
@@ -24,29 +24,29 @@ def eligibility(results: Results, variant: Outcome) -> Eligibility:
     A variant is eligible if every seed finished and it is shown, with 95% confidence, to lose less than the suite's
     margin on retain and avoid cases.
     """
-    if variant.name in results.choice.eligible:
-        return Eligibility("yes", _small_loss(variant))
     if any(status is not Status.SUCCEEDED for status in variant.statuses) or not variant.statuses:
         return Eligibility("no", f"did not finish: {wording.listed(dict.fromkeys(_unfinished(variant)))}")
-    safety = variant.safety
-    if safety is None:
-        return Eligibility("no", "no retain or avoid cases to compare")
-    if safety.lost >= results.run.suite.margin:
-        return Eligibility("no", f"loses {safety.lost:.0f} points")
-    more = f"; about {safety.needed} cases are needed to tell" if safety.needed and safety.needed > safety.cases else ""
-    return Eligibility("unclear", f"may lose {safety.upper:.0f} points{more}")
+    if variant.loss is None:
+        eligible = variant.name in results.choice.eligible
+        why = "the suite has no retain or avoid cases" if eligible else "no retain or avoid cases to compare"
+        return Eligibility("yes" if eligible else "no", why)
+    if variant.loss.verdict is LossVerdict.LOSES:
+        return Eligibility("no", f"loses more than {lower_bound(variant.loss.lower)} points")
+    if variant.name in results.choice.eligible:
+        return Eligibility("yes", f"keeps: loses less than {upper_bound(variant.loss.upper)} points")
+    if variant.loss.verdict is LossVerdict.KEEPS:
+        return Eligibility("no", "trained elsewhere")
+    return Eligibility("unclear", _cannot_tell(variant.loss))
 
 
-def loss_bound(safety: Safety) -> int:
-    """Return the 95% upper bound of the loss in points. It is rounded up, so that it remains an upper bound."""
-    return math.ceil(safety.upper)
+def _cannot_tell(loss: Loss) -> str:
+    if not loss.cases:
+        return "cannot tell: the base model's answers have no score"
+    if loss.points is None:
+        return f"cannot tell: the base passes none of {wording.plural(loss.cases, 'case')}"
+    more = f"; about {loss.needed} cases would tell" if loss.needed and loss.needed > loss.cases else ""
+    return f"cannot tell: may lose {upper_bound(loss.upper)} points{more}"
 
 
 def _unfinished(variant: Outcome) -> list[str]:
     return [status.value for status in variant.statuses if status is not Status.SUCCEEDED] or ["not started"]
-
-
-def _small_loss(variant: Outcome) -> str:
-    if variant.safety is None:
-        return "the suite has no retain or avoid cases"
-    return f"loses less than {loss_bound(variant.safety)} points"

@@ -1,11 +1,11 @@
-"""Format values for the report: numbers with units, statuses, dates, and text with its control characters visible."""
+"""Format values for the report: numbers with units, statuses, dates."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-from harness.core.measurement import Measurement, Phase
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
@@ -36,31 +36,6 @@ ENDED = {
 """How a training that did not succeed ended, as the end of a sentence such as "The training timed out"."""
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
 
-# --- text from a model or a file ---------------------------------------------------------------------------------
-
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\ufffe\uffff\U000e0000-\U000e007f]"
-)
-_CONTROL_NAMES = re.findall(
-    r"\w+",
-    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI "
-    "DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US",
-)
-
-
-def visible(text: str) -> str:
-    """Replace control characters, text-direction marks and lone surrogates by their names, such as ‹ESC›.
-
-    Unicode's own pictures of control characters are not used, because many fonts lack them.
-    """
-    return _INVISIBLE.sub(_symbol, text.replace("\r\n", "\n"))
-
-
-def _symbol(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"‹{_CONTROL_NAMES[code]}›" if code < len(_CONTROL_NAMES) else f"‹U+{code:04X}›"
-
 
 def anchor(case: str) -> str:
     """Return the name of a case in the address of the page (`#case=NAME`).
@@ -81,11 +56,16 @@ def percent(rate: Rate | None) -> str:
 
 
 def counts(rate: Rate | None) -> str:
-    return "no case counted" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
+    return "no answer scored" if rate is None or not rate.total else f"{rate.passed} of {rate.total}"
 
 
 def measured(figure: Measurement | None) -> str:
     return quantity(figure) if figure else ABSENT
+
+
+def batch(cost: PhaseCost) -> str:
+    """Name the batch that a memory peak belongs to, if several models shared it: `batch of 13 models`; else empty."""
+    return f"batch of {cost.models} models" if cost.models > 1 else ""
 
 
 def parameters(count: int) -> str:
@@ -113,10 +93,25 @@ def moment(stamp: str) -> str:
     return f"{found[1]} {found[2]}{' UTC' if found[3] else ''}{found[4]}" if found else stamp
 
 
-def toy_banner(model: ModelRef) -> str:
+def banner(model: ModelRef) -> str:
+    """Return what may and may not be concluded from results of this model; empty if there is nothing to say."""
+    return _toy_banner(model) if model.toy else model.note
+
+
+def _toy_banner(model: ModelRef) -> str:
     size = re.search(r"\b\d+(?:\.\d+)?\s?M\b", model.note)
     return TOY.format(size=size[0] if size else "7M")
 
 
 def status(value: Status) -> str:
     return value.value.capitalize()
+
+
+def sentence(name: str) -> str:
+    """Return a name with a capital letter, to begin a heading with it."""
+    return name[:1].upper() + name[1:]
+
+
+def commit(given: str, *, changed: bool) -> str:
+    """Return the git commit of the harness for a table; `given` is empty if it does not run from a git repository."""
+    return (given or "none (not run from a git checkout)") + (" with uncommitted changes" if changed else "")

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 
-from harness.analysis import reducers
-from harness.analysis.recommendation import TOY, recommend
+from harness.analysis import power, reducers
+from harness.analysis.recommendation import REFUTED, TOY, finding, recommend
 from harness.core import wording
-from harness.core.claims import claim, gpu_of
+from harness.core.claims import cost_claim, gpu_of
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
-from harness.core.names import BASE
 from harness.core.quantities import quantity
-from harness.core.run_results import Change, Outcome, Recommendation, Results
+from harness.core.run_results import Finding, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Case, Role, Split
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.report import formatting
+from harness.report import clusters, formatting, truncation
 from harness.report.pass_rates import ScoresByRole, Span, scores_by_role
 
 
@@ -60,10 +58,18 @@ class Headline:
     """The settings that differ between the variants, with the best variant's values, in words."""
     chosen: bool
     reasons: tuple[str, ...]
+    few: str
+    """Why the base model passes too few cases to show anything; empty if it passes enough."""
+    finding: str
+    """The verdict of the confirmation on the best variant, in one of three words; empty without a best variant."""
     refuted: tuple[str, ...]
-    """Results of the confirmation that contradict the choice of the best variant."""
+    """If the confirmation refutes the best variant: its reasons."""
+    support: tuple[str, ...]
+    """If the confirmation confirms the best variant: its reasons."""
     missing: tuple[str, ...]
     """Reasons, other than those in `refuted`, why the best variant is not recommended."""
+    base: str
+    """Name of the base model in the table of pass rates: the one that the variant is compared with."""
     tuned: str
     """The variant in the table of pass rates: the best one, or if there is none, the one with the highest pass rate."""
     confirmation: str
@@ -72,10 +78,12 @@ class Headline:
     confirmed: bool
     """Whether there are pass rates of a confirmation."""
     cost: str
+    cut: tuple[str, ...]
+    """For each role with many of them: how many answers were cut at the limit of new tokens."""
+    clustered: str
+    """How the cases that share a group count in the intervals; empty without groups."""
     epochs: str
     """How many epochs were enough, in a run with `--timeline`; else empty."""
-    power: str
-    """The smallest difference that this number of cases can show, in words."""
     settings: str
     """Python code for TRL and PEFT, to be copied; empty if the settings are not recommended."""
 
@@ -94,7 +102,10 @@ class Excerpt:
 
 def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
     """Return the content of the first section. Without a best variant, `compared` is shown beside the base model."""
-    best, refuted = chosen(results), results.choice.refuted
+    best, confirmation = chosen(results), results.choice.confirmation
+    found = confirmation.finding if confirmation else Finding.NOT_CONFIRMED
+    reasons = confirmation.reasons if confirmation else ()
+    refuted = reasons if found is Finding.REFUTED else ()
     shown = best or next((v for v in results.variants if v.name == compared), None)
     advice = recommend(results)
     return Headline(
@@ -103,15 +114,20 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         differs=_differs(best) if best else "",
         chosen=best is not None,
         reasons=results.choice.reasons,
+        few=power.too_few_passes(results),
+        finding=found.value if best else "",
         refuted=refuted,
-        missing=tuple(m for m in advice.missing if best and m not in (*refuted, TOY)),
+        support=reasons if found is Finding.CONFIRMED else (),
+        missing=tuple(m for m in advice.missing if best and m not in (*refuted, REFUTED, TOY)),
+        base=results.base_of(shown).name,
         tuned=shown.name if shown else "",
-        confirmation=_confirmation(results) if best else _without_best(compared),
+        confirmation=_confirmation(results, found) if best else _without_best(results, compared),
         roles=_roles(results, shown, scores),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        cut=truncation.sentences(results, shown.name if shown else ""),
+        clustered=clusters.clustered(results.run.suite),
         epochs=_epochs(results),
-        power=_power(shown.changes.get(results.choice.objective) if shown else None),
         settings=advice.script,
     )
 
@@ -122,7 +138,10 @@ def chosen(results: Results) -> Outcome | None:
 
 
 def highest_pass_rate(results: Results) -> str:
-    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers."""
+    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers.
+
+    Of several with the same rate, it is the first in the grid. `_without_best` says so on the page.
+    """
     scored = [v for v in results.variants if v.rates]
     objective = results.choice.objective
     best = max(scored, key=lambda v: _value(v.rates.get(objective)), default=None)
@@ -139,23 +158,35 @@ def _title(results: Results, best: Outcome | None, advice: Recommendation) -> st
         return "Best in this demonstration" if best else "No best variant in this demonstration"
     if best is None:
         return f"No settings can be recommended for {run.model.name}"
-    if results.choice.refuted:
-        return f"Not recommended for {run.model.name}, because its confirmation failed"
     if advice.variant is None:
-        return f"Not recommended for {run.model.name} yet. Best variant so far"
+        return f"Not recommended for {run.model.name}. Best variant so far, {finding(results, results.choice)}"
     return advice.headline.removesuffix(f": {best.name}.")
 
 
-def _without_best(compared: str) -> str:
-    return f"No variant was chosen. Tuned: {compared}, which has the highest pass rate." if compared else ""
+def _without_best(results: Results, compared: str) -> str:
+    """Say which variant is shown although none was chosen, and by what right: not by a rate that others share."""
+    if not compared:
+        return ""
+    objective = results.choice.objective
+    rates = {v.name: v.rates[objective] for v in results.variants if objective in v.rates and v.rates[objective].total}
+    highest = max((_value(rate) for rate in rates.values()), default=0.0)
+    sharing = [name for name, rate in rates.items() if _value(rate) == highest]
+    words = f"which has the highest pass rate on {objective} cases"
+    if not rates:
+        words = f"the first with answers, since no answer to a {objective} case has a score"
+    elif not highest:
+        words = f"the first with answers, since no variant passes any {objective} case"
+    elif len(sharing) > 1:
+        words = f"the first of {len(sharing)} variants that share the highest pass rate on {objective} cases"
+    return f"No variant was chosen. Tuned: {compared}, {words}."
 
 
 def _differs(best: Outcome) -> str:
     return ", ".join(f"{formatting.within_sentence(AXES[n].title)} {in_report(n, v)}" for n, v in best.differs.items())
 
 
-def _confirmation(results: Results) -> str:
-    again = results.confirmed
+def _confirmation(results: Results, found: Finding) -> str:
+    again, word = results.confirmed, found.value.capitalize()
     if again is None:
         return (
             "Not confirmed: these rates come from the same cases that were used to choose the variant, so the winner's "
@@ -163,14 +194,14 @@ def _confirmation(results: Results) -> str:
         )
     if not again.rates:
         ended = wording.listed(formatting.ENDED[s] for s in dict.fromkeys(again.statuses) if s in formatting.ENDED)
-        return f"Not confirmed: trained again with fresh seeds, it {ended}. The rates below are partly luck."
+        return f"{word}: trained again with fresh seeds, it {ended}. The rates below are partly luck."
     seeds = f"{wording.plural(len(again.seeds), 'fresh seed')} ({wording.listed(again.seeds)})"
     cases = wording.plural(len(results.run.suite.of(Split.CONFIRM)), "held-out case")
-    return f"Confirmed: trained again with {seeds}, and tested on {cases} that were not used to choose the variant."
+    return f"{word}: trained again with {seeds}, and tested on {cases} that were not used to choose the variant."
 
 
 def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tuple[RoleRow, ...]:
-    confirmation = scores_by_role(results, results.confirmed_samples)
+    confirmation, base = scores_by_role(results, results.confirmed_samples), results.base_of(best)
 
     def figure(outcome: Outcome | None, role: Role, table: ScoresByRole) -> Figure:
         rate = outcome.rates.get(role) if outcome else None
@@ -181,31 +212,13 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
         RoleRow(
             role,
             formatting.ROLES[role],
-            figure(results.base, role, scores),
+            figure(base, role, scores),
             figure(best, role, scores),
             figure(results.confirmed_base, role, confirmation),
             figure(results.confirmed, role, confirmation),
         )
         for role in Role
-        if role in results.base.rates
-    )
-
-
-def _power(change: Change | None) -> str:
-    """Write the smallest difference that the cases can show, and the smallest that twice as many cases could show.
-
-    Twice as many cases halve the variance from cases, but not the variance from seeds.
-    """
-    if change is None or not change.cases:
-        return ""
-    seeds_text = f" with {change.seeds} seeds" if change.seeds > 1 else ""
-    seeds = change.seed_noise or 0.0
-    noise = change.case_noise**2 + seeds**2
-    half = sqrt((change.case_noise**2 / 2 + seeds**2) / noise) if noise else sqrt(0.5)
-    return (
-        f"These {change.cases} {change.role} cases{seeds_text} cannot show differences below about "
-        f"{change.detectable:.0f} points (80% power); {2 * change.cases} cases could show "
-        f"{change.detectable * half:.0f} points."
+        if role in base.rates
     )
 
 
@@ -222,9 +235,10 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
     if train is None:
         return ""
     what = "reserved on the GPU" if train.on_gpu else "of main memory, including Python and libraries"
-    source = claim(train.seconds, machine)
-    source += f", {train.note}" if train.note else ""
-    sentence = f"Training took {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {source}."
+    verb = "Training it alone takes about" if train.probes else "Training took"
+    sentence = (
+        f"{verb} {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {cost_claim(train, machine)}."
+    )
     if machine.kind is not DeviceKind.CPU:
         return sentence
     fits = f"this run cannot tell whether it fits {gpu_of(machine)}"
@@ -246,14 +260,16 @@ def unfinished(results: Results) -> str:
 def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, ...]:
     """Return some cases that the tuned model gained, then some that it lost, in the confirmation if there was one."""
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
-    samples = reducers.reduced(results.confirmed_samples if confirmed else results.samples, results.run.suite.reducer)
-    base = {s.case: s for s in samples if s.variant == BASE}
+    answers = results.confirmed_samples if confirmed else results.samples
+    samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
+    base_name = results.base_beside(compared).name
+    base = {s.case: s for s in samples if s.variant == base_name}
     tuned: dict[str, Sample] = {}
     for sample in samples:
         if sample.variant == compared:
             tuned.setdefault(sample.case, sample)
     role = {case.id: case for case in results.run.suite.cases}
-    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base and id not in results.void]
+    pairs = [(role[id], base[id], new) for id, new in tuned.items() if id in base]
     gained = [p for p in pairs if p[2].score.passed and not p[1].score.passed]
     gained.sort(key=lambda p: (p[0].role is not results.choice.objective, len(p[2].answer.text) > 300))
     broken = [p for p in pairs if p[1].score.passed and not p[2].score.passed]
@@ -267,13 +283,14 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
 
 
 def _varied(pairs: Sequence[tuple[Case, Sample, Sample]]) -> list[tuple[Case, Sample, Sample]]:
-    """Put the first case of each group first, so that the examples come from different groups."""
+    """Put the first case of each group, and cases without a group, first, so that the examples differ."""
     seen: set[str] = set()
     first: list[tuple[Case, Sample, Sample]] = []
     rest: list[tuple[Case, Sample, Sample]] = []
     for pair in pairs:
-        (rest if pair[0].group in seen else first).append(pair)
-        seen.add(pair[0].group)
+        group = pair[0].group
+        (rest if group in seen else first).append(pair)
+        seen |= {group} if group else set()
     return [*first, *rest]
 
 

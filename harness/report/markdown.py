@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.analysis import reducers
 from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
+from harness.core.outside_text import visible
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import formatting, headline
@@ -24,13 +26,16 @@ def summary(results: Results) -> str:
     head = headline.headline(results, compared, scores_by_role(results, results.samples))
     run = results.run
     blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
-    if run.model.toy:
-        blocks.append(f"> {formatting.toy_banner(run.model)}")
+    blocks += [f"> {_escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
     blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
+    blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
-        blocks.append("**The confirmation does not support this variant.**\n\n" + _bullets(head.refuted))
-    reasons = [*head.missing, *head.reasons, *filter(None, [head.power, head.cost])]
-    blocks += [_bullets(reasons), head.confirmation, _roles(head)]
+        blocks.append("**The confirmation refutes this variant.**\n\n" + _bullets(head.refuted))
+    reasons = [*head.missing, *head.reasons, *head.support, *filter(None, [head.cost])]
+    if head.cut:
+        limit = run.suite.decoding.max_new_tokens
+        blocks.append(f"**Answers cut at {limit} tokens (`max_new_tokens`):**\n\n" + _bullets(head.cut))
+    blocks += [_bullets(reasons), head.confirmation, _roles(head), head.clustered]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
     blocks.append(f"Time and memory {code(machine)}. Repeat the run with {code(run.provenance.command)}.")
@@ -43,7 +48,7 @@ def _bullets(items: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape the Markdown characters of a sentence, which can contain names of variants and cases."""
-    shown = " ".join(formatting.visible(text).split())
+    shown = " ".join(visible(text).split())
     for sign in "\\`*_[]<>|#~@":
         shown = shown.replace(
             sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]
@@ -57,7 +62,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _roles(head: headline.Headline) -> str:
-    columns = ["Role", *(["Confirmed base", "Confirmed tuned"] if head.confirmed else []), "Base", "Tuned"]
+    columns = ["Role", *([f"Confirmed {head.base}", "Confirmed tuned"] if head.confirmed else [])]
+    columns += [formatting.sentence(head.base), "Tuned"]
     rows = []
     for row in head.roles:
         late = [row.confirmed_base, row.confirmed] if head.confirmed else []
@@ -102,9 +108,8 @@ def _broken(results: Results, compared: str) -> str:
 def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[str]:
     name = results.variants[place].name
     for row in rows:
-        given = next(
-            (s for s in results.samples if (s.variant, s.case) == (name, row.case.id) and not s.score.passed), None
-        )
+        own = (s for s in reducers.scored(results.samples) if (s.variant, s.case) == (name, row.case.id))
+        given = next((s for s in own if not s.score.passed), None)
         said = f", answer {code(given.answer.text)}" if given else ""
         head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
         yield f"{head}: prompt {code(row.case.prompt)}{said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.analysis.constant_cases import constant_cases
@@ -74,11 +75,15 @@ class Page:
     confirm_cases: tuple[CaseView, ...]
     case_rows: tuple[CaseRow, ...]
     constant_cases: str
-    void: int
+    grouped: bool
     truncated: int
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
+    estimated: bool
+    """Whether the cost of a training is an estimate for training it alone."""
+    reused: bool
+    """Whether a trial was reused, so that its time is that of the run that made it."""
     cost_columns: tuple[Column, ...]
     costs: tuple[TableRow, ...]
     passes: tuple[str, ...]
@@ -98,7 +103,7 @@ def page(results: Results, now: str) -> Page:
         results=results,
         now=now,
         title=f"{run.suite.name} · {run.model.name}",
-        banner=formatting.toy_banner(run.model) if run.model.toy else run.model.note,
+        banner=formatting.banner(run.model),
         unfinished=headline.unfinished(results),
         claim=machine_claim(run.provenance.machine),
         headline=headline.headline(results, compared, scores),
@@ -117,16 +122,18 @@ def page(results: Results, now: str) -> Page:
         milestones=epochs.milestones(results),
         stability=notable_rates(results),
         compared=compared,
-        choices=tuple(Compared(numbers[v.name], v.name) for v in variants_table.ordered(results, compared) if v.rates),
+        choices=_choices(results, compared, numbers),
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
         constant_cases=constant_cases(results).sentence,
-        void=len(results.void),
+        grouped=any(case.group for case in run.suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),
+        estimated=cost_tables.estimated(results),
+        reused=any(variant.reused for variant in results.variants),
         cost_columns=cost_tables.columns(results),
         costs=cost_tables.by_variant(results),
         passes=cost_tables.passes(results),
@@ -134,6 +141,13 @@ def page(results: Results, now: str) -> Page:
         facts=provenance.facts(results),
         versions=tuple(run.provenance.versions.items()),
     )
+
+
+def _choices(results: Results, compared: str, numbers: Mapping[str, int]) -> tuple[Compared, ...]:
+    """Return the variants that the reader can select: those with answers and the same base model as `compared`."""
+    shown = results.base_beside(compared).name
+    ordered = variants_table.ordered(results, compared)
+    return tuple(Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown)
 
 
 def _bases(results: Results) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from harness.analysis import statistics
 from harness.core.run_results import Results
 from harness.core.suite import Role
 from harness.report import formatting
-from harness.report.pass_rates import RoleScores, ScoresByRole
+from harness.report.pass_rates import RoleScores, ScoresByRole, shared_cases
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,11 @@ def _has_scores(scores: ScoresByRole, name: str, objective: Role) -> bool:
 
 def _difference(before: RoleScores, after: RoleScores) -> statistics.Interval | None:
     """Compare two variants on the cases for which both have scores. The interval covers both cases and seeds."""
-    common = [case for case in before.cases if case in after.cases]
+    common = shared_cases((before, after))
     if not common:
         return None
-    places = [before.cases.index(case) for case in common]
-    later = [after.cases.index(case) for case in common]
-    groups = [before.groups[place] for place in places]
-    return statistics.difference(before.scores[:, places], after.scores[:, later], groups)
+    old, new = before.on(common), after.on(common)
+    return statistics.difference(old.scores, new.scores, old.groups)
 
 
 def _negated(found: statistics.Interval | None) -> statistics.Interval | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -45,15 +45,26 @@ class RoleScores:
         found = statistics.rate(self.scores, self.groups)
         return Span(found.low, found.high)
 
+    def on(self, cases: Sequence[str]) -> RoleScores:
+        """Return the scores on these cases, each of which must be one of `self.cases`."""
+        places = [self.cases.index(case) for case in cases]
+        return RoleScores(tuple(cases), tuple(self.groups[place] for place in places), self.scores[:, places])
+
+
+def shared_cases(scores: Iterable[RoleScores]) -> list[str]:
+    """Return the cases that all of these scores include, in the order of the first."""
+    first, *rest = (each.cases for each in scores)
+    return [case for case in first if all(case in other for other in rest)]
+
 
 ScoresByRole = dict[tuple[str, Role], RoleScores]
 """Scores by role and by variant name, which is `base` for the base model."""
 
 
 def scores_by_role(results: Results, samples: Sequence[Sample]) -> ScoresByRole:
-    """Return the scores of every variant that has samples, and of the base model. Void cases are left out."""
+    """Return the scores of every variant that has samples, and of the base model."""
     suite = results.run.suite
-    by_role = {role: [c for c in suite.cases if c.role is role and c.id not in results.void] for role in Role}
+    by_role = {role: [c for c in suite.cases if c.role is role] for role in Role}
     tables = score_tables(samples, suite.reducer)
     return {
         (name, role): _role_scores(cases, table) for name, table in tables.items() for role, cases in by_role.items()
@@ -69,9 +80,9 @@ def _role_scores(cases: Sequence[Case], table: ScoreTable) -> RoleScores:
 def reference_losses(results: Results, role: Role) -> dict[str, float]:
     """Return, for each variant, the mean loss on the reference answers of one role's cases, in nats per token.
 
-    A lower loss means that the model finds the references more likely. Void cases are left out.
+    A lower loss means that the model finds the references more likely.
     """
-    cases = {case.id for case in results.run.suite.cases if case.role is role and case.id not in results.void}
+    cases = {case.id for case in results.run.suite.cases if case.role is role}
     totals: dict[str, list[tuple[float, int]]] = {}
     for sample in results.samples:
         found = sample.answer.reference

@@ -74,7 +74,6 @@ class CaseView:
     prompt: Text
     reference: Text | None
     expects: tuple[str, ...]
-    void: str
     base: tuple[DistinctAnswer, ...]
     shown: tuple[DistinctAnswer, ...]
     """Answers of the variant that is shown at first beside the base model."""
@@ -99,13 +98,14 @@ class _Group:
 
 
 def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, int]) -> tuple[CaseView, ...]:
-    """Return the cases of a split in the suite's order. `compared` is the variant first shown beside the base model."""
+    """Return the cases of a split in the suite's order. `compared` is the variant first shown beside its base model."""
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case = by_case_id(results, samples)
     repeats = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
     found = leaks_in_results(results)
+    base = results.base_beside(compared).name
     return tuple(
-        _case(case, by_case.get(case.id, []), results.void.get(case.id, ""), compared, numbers, repeats, found[case.id])
+        _case(case, by_case.get(case.id, []), base, compared, numbers, repeats, found[case.id])
         for case in results.run.suite.of(split)
     )
 
@@ -124,10 +124,10 @@ def _repeated(own: Sequence[Sample]) -> str:
 
 
 def _case(
-    case: Case, samples: Sequence[Sample], void: str, compared: str, numbers: Mapping[str, int], repeats: _Repeats,
-    leak: Leak,
+    case: Case, samples: Sequence[Sample], base_name: str, compared: str, numbers: Mapping[str, int],
+    repeats: _Repeats, leak: Leak,
 ) -> CaseView:  # fmt: skip
-    base = [s for s in samples if s.variant not in numbers]
+    base = [s for s in samples if s.variant == base_name]
     tuned = [s for s in samples if s.variant in numbers]
     given = _grouped(tuned, base[0] if base else None, numbers, repeats)
     mine = tuple(g for g in given if _gave(g, numbers.get(compared)))
@@ -141,11 +141,10 @@ def _case(
         prompt=Text.of(case.prompt),
         reference=Text.of(case.reference) if case.reference is not None else None,
         expects=tuple(_expectation(case)),
-        void=void,
         base=tuple(_with_dropped_words(given, mine) for given in before),
         shown=mine,
         others=tuple(g for g in given if not _gave(g, numbers.get(compared))),
-        change=case_change(base, [s for s in tuned if s.variant == compared], void),
+        change=case_change(base, [s for s in tuned if s.variant == compared]),
         error=any(given.passed is None for given in (*before, *mine)),
     )
 

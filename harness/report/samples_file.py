@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.answers import Likelihood
+from harness.core.conversations import as_chat, messages_of
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Split
 
-if TYPE_CHECKING:
-    pass
-
 
 def samples(results: Results) -> Iterator[dict[str, Any]]:
-    """Return one record per answer. Fields have the names of lm-evaluation-harness if their meaning is the same."""
+    """Return one record per answer. Fields have the names of lm-evaluation-harness if their meaning is the same.
+
+    `arguments` are the conversation that the model was given, including the suite's system prompt, and the decoding.
+    """
     numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
     found = leaks_in_results(results)
     for split, sample in by_split(results):
@@ -27,7 +28,7 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "doc_id": numbers[case.id],
             "doc": {"id": case.id, "messages": [asdict(m) for m in case.messages], "description": case.description},
             "target": case.reference,
-            "arguments": [[asdict(m) for m in case.messages], asdict(results.run.suite.decoding)],
+            "arguments": [as_chat(messages_of(results.run.suite, case)), asdict(results.run.suite.decoding)],
             "resps": [[sample.answer.text]],
             "filtered_resps": [sample.answer.text],
             "variant": sample.variant,
@@ -46,7 +47,6 @@ def samples(results: Results) -> Iterator[dict[str, Any]]:
             "truncated": sample.answer.truncated,
             "perplexity": perplexity(sample.answer.likelihood),
             "reference_perplexity": perplexity(sample.answer.reference),
-            "void": results.void.get(case.id, ""),
         }
 
 

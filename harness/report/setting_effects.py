@@ -15,7 +15,7 @@ from harness.core.setting_text import in_report
 from harness.core.settings import AXES
 from harness.core.suite import Role
 from harness.report import formatting
-from harness.report.pass_rates import ScoresByRole
+from harness.report.pass_rates import ScoresByRole, shared_cases
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,17 @@ def _pairs(
 def _matched(pairs: Sequence[tuple[str, str]], objective: Role, scores: ScoresByRole) -> str:
     """Write the mean difference between the variants of all pairs, with its interval.
 
-    The scores of the pairs are pooled as if each pair were another seed.
+    The scores of the pairs are pooled as if each pair were another seed, on the cases for which all of them have
+    scores.
     """
     found = [(scores.get((a, objective)), scores.get((b, objective))) for a, b in pairs]
-    known = [(a, b) for a, b in found if a and b and a.cases and a.cases == b.cases]
-    if not known:
+    known = [(a, b) for a, b in found if a and b and a.cases and b.cases]
+    common = shared_cases(side for pair in known for side in pair) if known else []
+    if not common:
         return ""
     import numpy as np
 
-    before, after = (np.concatenate([pair[side].scores for pair in known]) for side in (0, 1))
-    moved = statistics.difference(before, after, known[0][0].groups)
+    before, after = (np.concatenate([pair[side].on(common).scores for pair in known]) for side in (0, 1))
+    moved = statistics.difference(before, after, known[0][0].on(common).groups)
     points = f"{100 * moved.value:+.0f} ({100 * moved.low:+.0f} to {100 * moved.high:+.0f})"
     return f"{points}, {wording.plural(len(known), 'pair')}"

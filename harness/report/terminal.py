@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.analysis import divergence
+from harness.analysis import divergence, power
 from harness.analysis.constant_cases import constant_cases
-from harness.core.names import BASE
-from harness.core.run_results import Change, Outcome, Recommendation, Results, Timeline
+from harness.core.run_results import Change, Finding, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
@@ -23,11 +22,11 @@ MOST = 4
 def summary(results: Results, report: str = "") -> str:
     """Return the text printed at the end of a run: the best variant, pass rates by role, and the path of the report."""
     toy = results.run.model.toy
-    refuted, unfinished = results.choice.refuted, _unfinished(results)
+    unfinished, few = _unfinished(results), power.too_few_passes(results)
     if results.choice.variant is None:
         lines = [
             "No variant can be recommended." if not toy else "No best variant in this demonstration.",
-            *(f"  {reason}" for reason in results.choice.reasons),
+            *(f"  {reason}" for reason in (few, *results.choice.reasons) if reason),
         ]
     else:
         best = next(v for v in results.variants if v.name == results.choice.variant)
@@ -35,15 +34,15 @@ def summary(results: Results, report: str = "") -> str:
         lines += _table(results, best)
         lines += _changes(results.confirmed or best)
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
-        lines += (
-            ["Reasons against it from the confirmation:", *(f"  {reason}" for reason in refuted)] if refuted else []
-        )
+        lines += _confirmation(results)
     lines += _unstable(results)
     lines += filter(None, [constant_cases(results).sentence])
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
         lines.append("Toy model: it only shows how to read a report. Do not copy these settings to another model.")
+    elif note := results.run.model.note:
+        lines.append(note)
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
 
 
@@ -52,6 +51,14 @@ def advice(found: Recommendation) -> str:
     missing = ["What is missing:", *(f"  {each}" for each in found.missing)] if found.missing else []
     pasted = ["", found.script.rstrip()] if found.script else []
     return "\n".join([found.headline, *(f"  {reason}" for reason in found.reasons), *missing, *pasted])
+
+
+def _confirmation(results: Results) -> list[str]:
+    """Return the verdict of the confirmation in one of three words, with its reasons."""
+    found = results.choice.confirmation
+    if found is None:
+        return [f"{Finding.NOT_CONFIRMED.value.capitalize()}: no fresh seeds and held-out cases have tested it."]
+    return [f"{found.finding.value.capitalize()}:", *(f"  {reason}" for reason in found.reasons)]
 
 
 def _unstable(results: Results) -> list[str]:
@@ -78,7 +85,7 @@ def _epochs(timeline: Timeline) -> list[str]:
 
 
 def _changes(tuned: Outcome) -> list[str]:
-    """Return one line per role: the difference from the base model, and the smallest drop that could be detected."""
+    """Return one line per role: the difference from the base model and its interval."""
     return [f"  {role}: {change.verdict}: {change.reason}{_scores(change)}" for role, change in tuned.changes.items()]
 
 
@@ -88,17 +95,19 @@ def _scores(change: Change) -> str:
 
 
 def _table(results: Results, best: Outcome) -> list[str]:
-    columns = [(BASE, results.base), ("tuned", best)]
+    base = results.base_of(best)
+    columns = [(base.name, base), ("tuned", best)]
     if results.confirmed and results.confirmed_base:
-        columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
+        late = (f"confirmed {results.confirmed_base.name}", results.confirmed_base)
+        columns = [late, ("confirmed tuned", results.confirmed), *columns]
     rows = []
     for role in Role:
-        if role in results.base.rates:
+        if role in base.rates:
             rows.append([role, *(_percent(o.rates.get(role)) for _, o in columns)])
             # The confirmation has no rates by label, because it has too few cases.
             rows += [
                 [f"  {label}", *(_percent(o.by_label.get(role, {}).get(label)) for _, o in columns)]
-                for label in results.base.by_label.get(role, {})
+                for label in base.by_label.get(role, {})
             ]
     return [f"  {line}" for line in _table_lines([title for title, _ in columns], rows)]
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from harness.analysis.losses import GUARDED
 from harness.core import wording
+from harness.core.claims import probes
 from harness.core.measurement import Phase, PhaseCost
-from harness.core.quantities import quantity
-from harness.core.run_results import Outcome, Results
+from harness.core.quantities import interval, points, quantity
+from harness.core.run_results import Loss, LossVerdict, Outcome, Results
 from harness.core.setting_text import in_report
 from harness.core.settings import AXES, Settings
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
 from harness.report import formatting
-from harness.report.eligibility import eligibility, loss_bound
+from harness.report.eligibility import eligibility
 from harness.report.html_tables import Cell, Column, TableRow
 from harness.report.pass_rates import ScoresByRole, reference_losses
 
@@ -27,11 +29,12 @@ def columns(results: Results) -> tuple[Column, ...]:
 
 
 def rows(results: Results, scores: ScoresByRole) -> tuple[TableRow, ...]:
-    """Return one row for the base model (number 0) and one for each variant."""
+    """Return one row for each base model (number 0) and one for each variant."""
     pairs = _pairs(results, scores)
+    numbered = [*((0, base) for base in results.every_base), *enumerate(results.variants, 1)]
     return tuple(
         TableRow(n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs))
-        for n, v in enumerate((results.base, *results.variants))
+        for n, v in numbered
     )
 
 
@@ -43,11 +46,12 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
     return [
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
-            _tuned(results, partial(_eligible, results)),
+            _tuned(partial(_eligible, results)),
         ),
         *_roles(results, scores),
         *_against_the_base(results),
         *_settings(results),
+        *_rows_cut(results),
         *_costs(results),
     ]
 
@@ -65,12 +69,16 @@ def _against_the_base(results: Results) -> list[_Pair]:
     group, objective = "Compared with the base", results.choice.objective
     losses = reference_losses(results, objective)
     return [
-        (Column("Points lost", "Percentage points lost on retain and avoid cases together", group),
-         _tuned(results, partial(_lost, results))),
-        (Column("Fixed", "Cases that the base fails and the variant passes, summed over seeds", group),
-         _tuned(results, lambda outcome: _flips(outcome, outcome.fixed))),
-        (Column("Broken", "Cases that the base passes and the variant fails, summed over seeds", group),
-         _tuned(results, lambda outcome: _flips(outcome, outcome.broken))),
+        *([(Column("Base", "The base model that the variant is compared with", group, number=False),
+            _tuned(lambda outcome: Cell(results.base_of(outcome).name)))] if results.bases else []),
+        (Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes", group),
+         _tuned(lambda outcome: _lost(outcome.loss))),
+        *((Column(f"Net loss, {role}", f"The same on {role} cases only; it decides nothing", group),
+           _tuned(partial(_lost_in, role))) for role in _guarded(results)),
+        (Column("Fixed", "Cases of all roles that the base fails and the variant passes, summed over seeds", group),
+         _tuned(lambda outcome: _flips(outcome, outcome.fixed))),
+        (Column("Broken", "Cases of all roles that the base passes and the variant fails, summed over seeds", group),
+         _tuned(lambda outcome: _flips(outcome, outcome.broken))),
         (Column("Reference loss", f"Mean loss of the references of {objective} cases, in nats per token", group),
          lambda outcome: _loss(losses.get(outcome.name))),
     ]  # fmt: skip
@@ -83,24 +91,41 @@ def _settings(results: Results) -> list[_Pair]:
     ]
 
 
+def _rows_cut(results: Results) -> list[_Pair]:
+    """Return the column of cut training rows; none if no variant's `max_length` cuts rows, or if it is not known."""
+    tokens = results.run.tokens
+    if tokens is None or not any(cut.cut for cut in tokens.cuts):
+        return []
+
+    def cell(outcome: Outcome) -> Cell:
+        found = tokens.cut(outcome.settings.max_length) if outcome.settings else None
+        if found is None:
+            return NOTHING
+        return Cell(
+            f"{found.cut} of {found.rows}", found.cut, f"{found.endless} without their end" if found.cut else ""
+        )
+
+    return [(Column("Rows cut", "Training rows that max_length cuts", "Training rows"), cell)]
+
+
 def _costs(results: Results) -> list[_Pair]:
     group = f"Time and memory, {_machine(results)}"
     return [
-        (Column("Train", "Training time, mean over seeds", group),
+        (Column("Train", "Training time: mean over seeds, or an estimate from probes for training alone", group),
          lambda outcome: _time(outcome.cost(Phase.TRAIN))),
-        (Column("Answer", "Time to answer all prompts, mean over seeds", group),
-         lambda outcome: _time(_answering(results, outcome))),
+        (Column("Answer", "Time to answer all prompts, mean over seeds; in a batch, this model's share", group),
+         lambda outcome: _time(_answering(outcome))),
         (Column("Peak, train", peak_hint(results), group),
          lambda outcome: _peak(outcome.cost(Phase.TRAIN))),
         (Column("Peak, answer", "The same while answering; of the whole batch if several models shared it", group),
-         lambda outcome: _peak(_answering(results, outcome))),
+         lambda outcome: _peak(_answering(outcome))),
         (Column("Parameters", "Trainable parameters of the adapter", group), _parameters),
-        (Column("Status", "How training ended", group, number=False), partial(_status, results)),
+        (Column("Status", "How training ended", group, number=False), _status),
     ]  # fmt: skip
 
 
 def _machine(results: Results) -> str:
-    bases = dict.fromkeys(c.seconds.basis.value for v in (results.base, *results.variants) for c in v.costs)
+    bases = dict.fromkeys(c.seconds.basis.value for v in (*results.every_base, *results.variants) for c in v.costs)
     return wording.listed(bases) or "unknown"
 
 
@@ -115,9 +140,9 @@ def differing(results: Results) -> list[str]:
     return list(next((v.differs for v in results.variants if v.differs), {}))
 
 
-def _tuned(results: Results, cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
+def _tuned(cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
     """Return `cell`, but with an empty cell for the base model, for columns that compare variants with it."""
-    return lambda outcome: NOTHING if outcome is results.base else cell(outcome)
+    return lambda outcome: NOTHING if outcome.untrained else cell(outcome)
 
 
 def _eligible(results: Results, outcome: Outcome) -> Cell:
@@ -125,8 +150,8 @@ def _eligible(results: Results, outcome: Outcome) -> Cell:
     return Cell(found.word, ("yes", "unclear", "no").index(found.word), found.why)
 
 
-def _status(results: Results, outcome: Outcome) -> Cell:
-    if outcome is results.base:
+def _status(outcome: Outcome) -> Cell:
+    if outcome.untrained:
         return Cell("Not trained", "")
     ended = list(dict.fromkeys(outcome.statuses))
     order = str(max((list(Status).index(s) for s in ended), default=0))
@@ -140,17 +165,27 @@ def _status(results: Results, outcome: Outcome) -> Cell:
 def _rate(role: Role, scores: ScoresByRole, outcome: Outcome) -> Cell:
     rate, own = outcome.rates.get(role), scores.get((outcome.name, role))
     if rate is None or rate.value is None:
-        return Cell(formatting.ABSENT, "", "none counted" if rate else "")
+        return Cell(formatting.ABSENT, "", "none scored" if rate else "")
     span = own.span if own else None
     return Cell(formatting.percent(rate), rate.value, str(span or ""), rate.value, span)
 
 
-def _lost(results: Results, outcome: Outcome) -> Cell:
-    if outcome.safety is None:
+def _guarded(results: Results) -> list[Role]:
+    """Return the roles to show apart: both of `retain` and `avoid`, or none if there are cases of only one of them."""
+    found = [role for role in GUARDED if role in results.base.rates]
+    return found if len(found) > 1 else []
+
+
+def _lost_in(role: Role, outcome: Outcome) -> Cell:
+    return _lost(outcome.losses.get(role))
+
+
+def _lost(loss: Loss | None) -> Cell:
+    if loss is None or loss.points is None:
         return NOTHING
-    lost = outcome.safety.lost
-    sign = "" if outcome.safety.upper < results.run.suite.margin else "▼ "
-    return Cell(f"{sign}{lost:.0f}", lost, f"below {loss_bound(outcome.safety)}")
+    sign = "" if loss.verdict is LossVerdict.KEEPS else "▼ "
+    flips = f"{points(loss.broken)} broken, {points(loss.fixed)} fixed"
+    return Cell(f"{sign}{points(loss.points)}", loss.points, f"{interval(loss.low, loss.high)}; {flips}")
 
 
 def _flips(outcome: Outcome, count: int) -> Cell:
@@ -168,16 +203,19 @@ def _setting(name: str, outcome: Outcome) -> Cell:
     return Cell(in_report(name, value), value if isinstance(value, int | float) else str(value))
 
 
-def _answering(results: Results, outcome: Outcome) -> PhaseCost | None:
-    return outcome.cost(Phase.ANSWER_BEFORE if outcome is results.base else Phase.ANSWER_AFTER)
+def _answering(outcome: Outcome) -> PhaseCost | None:
+    return outcome.cost(Phase.ANSWER_BEFORE if outcome.untrained else Phase.ANSWER_AFTER)
 
 
 def _time(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.seconds), cost.seconds.value) if cost else NOTHING
+    if cost is None:
+        return NOTHING
+    share = f"share of {formatting.batch(cost)}" if cost.models > 1 else ""
+    return Cell(quantity(cost.seconds), cost.seconds.value, probes(cost) or share)
 
 
 def _peak(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.peak()), cost.peak().value) if cost else NOTHING
+    return Cell(quantity(cost.peak()), cost.peak().value, probes(cost) or formatting.batch(cost)) if cost else NOTHING
 
 
 def _parameters(outcome: Outcome) -> Cell:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from harness.report.formatting import visible
+from harness.core.outside_text import visible
 
 LONGEST = 1_200
 """Two texts are not compared if one of them has more characters than this."""

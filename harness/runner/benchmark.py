@@ -14,6 +14,7 @@ from harness.core.run_results import Results
 from harness.core.settings import Plan, Variant
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
+from harness.core.turn_tokens import token_key
 from harness.core.wording import plural
 from harness.hardware.environment import now, stack_versions
 from harness.report import report_files
@@ -42,11 +43,12 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
         HarnessError: the request has a mistake, or another process is using the run directory.
     """
     started = time.monotonic()
-    manifest = prepare(request)
     user = Listeners(tuple(listeners))
+    manifest = prepare(request, lambda message: _notify(user, [message]))
     _notify(user, manifest.suite.notices)
+    _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
-    with storage.run.locked(), storage.cache.in_use(storage.run.root):
+    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
         sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
         session = _Session(request, manifest, sweep, user)
         _begin(session)
@@ -101,7 +103,14 @@ def _sweep(
 ) -> Sweep:
     """Build the sweep (the object that runs trials) from the options of the request."""
     return Sweep(
-        setup=Setup(manifest.suite, manifest.model, manifest.provenance.machine, manifest.engine, stack_versions()),
+        setup=Setup(
+            manifest.suite,
+            manifest.model,
+            manifest.provenance.machine,
+            manifest.engine,
+            stack_versions(),
+            tokens=token_key(manifest.tokens),
+        ),
         run=storage.run,
         cache=storage.cache,
         executor=executor,
@@ -109,6 +118,8 @@ def _sweep(
         listener=_all_listeners(user, manifest, storage.mirror),
         timeline=request.timeline,
         adapters=manifest.adapters,
+        # In the plan's order: a time limit changes the order of the trials, and must not change what is compared.
+        adapter_base=next(iter(manifest.plan.bases)),
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
         budget=budget,
         mirror=storage.mirror,

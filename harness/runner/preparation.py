@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -9,12 +11,16 @@ from harness.core.engines import Engine
 from harness.core.errors import Place, SuiteError, UsageError
 from harness.core.formats import FORMAT
 from harness.core.hashing import digest
+from harness.core.model import ModelRef
 from harness.core.run import RunManifest
 from harness.core.settings import Plan, fusible
-from harness.core.suite import Split, Suite
+from harness.core.suite import Case, Split, Suite
+from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.models import foreign_adapters
+from harness.models.gguf_bases import Conversions
 from harness.models.resolving import resolve
+from harness.models.token_check import check_tokens
 from harness.runner.request import Request
 from harness.scoring import code_of
 from harness.storage.locations import RUNS
@@ -25,8 +31,14 @@ from harness.suites.grids import load_plan
 FIRST_CONFIRM_SEED = 1000
 
 
-def prepare(request: Request) -> RunManifest:
-    """Read and check the suite, the grid, the model and the adapters. Nothing is written or trained.
+def _silent(_message: str) -> None:
+    pass
+
+
+def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunManifest:
+    """Read and check the suite, the grid, the model and the adapters. Nothing is trained.
+
+    A model that is not on this machine is downloaded, and a GGUF file is converted; `report` is called before that.
 
     Raises:
         HarnessError: the request has a mistake.
@@ -35,7 +47,8 @@ def prepare(request: Request) -> RunManifest:
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
-    model = resolve(request.model)
+    model = resolve(request.model, conversions=Conversions(report=report))
+    tokens = _check_tokens(suite, plan, model)
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile)
     engine = _engine(request.engine, plan)
@@ -50,6 +63,7 @@ def prepare(request: Request) -> RunManifest:
         provenance=provenance(on, list(request.arguments)),
         digest="",
         adapters=found,
+        tokens=tokens,
     )
     return replace(manifest, digest=_digest(manifest))
 
@@ -66,7 +80,9 @@ def _digest(manifest: RunManifest) -> str:
         "machine": replace(manifest.provenance.machine, threads=0),
         "versions": stack_versions(),
     }
-    return digest(content | ({"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}))
+    given = {"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}
+    key = token_key(manifest.tokens)
+    return digest(content | given | ({"tokens": key} if key else {}))
 
 
 def _engine(requested: Engine, plan: Plan) -> Engine:
@@ -75,6 +91,14 @@ def _engine(requested: Engine, plan: Plan) -> Engine:
         return requested
     bases = [trial.settings.quantization for trial in plan.trials if fusible(trial.settings)]
     return Engine.FUSED if any(bases.count(base) > 1 for base in set(bases)) else Engine.REFERENCE
+
+
+def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | None:
+    """Check the rows and prompts with the model's tokenizer, and return how turns end and which rows are cut."""
+    lengths = {variant.settings.max_length for variant in plan.variants}
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    found = check_tokens(suite, lengths, Path(model.tokenizer or model.path), config)
+    return None if isinstance(found, str) else found
 
 
 def _check_trainable(suite: Suite) -> None:
@@ -100,15 +124,16 @@ def check_code(suite: Suite, allowed: bool) -> None:
         raise UsageError(f"the suite runs code: {', '.join(code[:5])}", remedy="If you trust it, pass --allow-code.")
 
 
-def _content(suite: Suite) -> Suite:
-    """The suite without its folder, line numbers and notices, which do not affect results."""
-    return replace(
-        suite,
-        folder="",
-        notices=(),
-        cases=tuple(replace(case, line=0) for case in suite.cases),
-        examples=tuple(replace(example, line=0) for example in suite.examples),
-    )
+def _content(suite: Suite) -> dict[str, object]:
+    """The suite without its folder, its notices and the places of its cases and rows, which do not affect results."""
+    examples = tuple(replace(example, line=0) for example in suite.examples)
+    whole = {field.name: getattr(suite, field.name) for field in fields(suite)}
+    return whole | {"folder": "", "notices": (), "cases": [_case(case) for case in suite.cases], "examples": examples}
+
+
+def _case(case: Case) -> dict[str, object]:
+    # `file` is left out, and `line` is 0, so that runs of versions without `file` have the same digest.
+    return {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"} | {"line": 0}
 
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:

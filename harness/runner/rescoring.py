@@ -10,12 +10,13 @@ from harness.analysis import aggregate
 from harness.core.errors import SuiteError
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
-from harness.core.suite import Case, Suite
+from harness.core.suite import Suite
 from harness.core.wording import plural
 from harness.hardware.environment import now
 from harness.report import report_files
 from harness.runner.preparation import check_code
 from harness.scoring import Scoring, scorer
+from harness.storage.keys import question
 from harness.storage.runs import RunStore
 from harness.suites import load_suite
 
@@ -32,7 +33,7 @@ def rescore(
     """Score a run's stored answers again, with the assertions of `suite`; None: with those stored in the run.
 
     Raises:
-        SuiteError: a case of the suite differs from the case that the run answered.
+        SuiteError: the suite has other training rows than the run, or a case differs from the one that the run asked.
         UsageError: the suite runs code that is not allowed.
     """
     with store.locked():
@@ -46,17 +47,16 @@ def rescore(
 
 
 def _same_questions(new: Suite, old: Suite) -> Suite:
-    """Return `new` after checking that the run answered all of its cases."""
-    asked = {case.id: _question(case) for case in old.cases}
-    other = [case.id for case in new.cases if asked.get(case.id) != _question(case)]
-    if other or (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats):
+    """Return `new` after checking that the run trained on its rows and answered all of its cases."""
+    if new.rows != old.rows:
+        remedy = "Use `harness run` with this suite: it trains with these rows."
+        raise SuiteError("the run was trained with other training rows", remedy=remedy)
+    asked = {case.id: (case.split, question(old, case)) for case in old.cases}
+    other = [case.id for case in new.cases if asked.get(case.id) != (case.split, question(new, case))]
+    shared = (new.system_prompt, new.decoding, new.repeats) != (old.system_prompt, old.decoding, old.repeats)
+    if other or shared:
         more = f", nor {plural(len(other) - 1, 'other case')}" if len(other) > 1 else ""
-        what = f"case {other[0]} in its present form{more}" if other else "this system prompt, decoding or repeats"
+        what = "this system prompt, decoding or repeats" if shared else f"case {other[0]} in its present form{more}"
         remedy = "Use `harness run` with this suite: it asks only the new prompts and trains nothing again."
         raise SuiteError(f"the run did not use {what}", remedy=remedy)
     return new
-
-
-def _question(case: Case) -> tuple[object, ...]:
-    """The parts of a case on which an answer and its log-probabilities depend."""
-    return case.messages, case.split, case.reference, case.choices

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -17,17 +18,21 @@ from harness.core.errors import NewerFormatError, StoreError
 from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
-from harness.core.model import SavedBase
+from harness.core.model import ConvertedModel, SavedBase
 from harness.core.training_outcome import Status, Training
 from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
 _COMMITS = "commits"
-_KINDS = ("trainings", "answers", "bases", _COMMITS)
+_KINDS = ("trainings", "answers", "bases", "converted", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
 """Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
+_CLEARING = "clearing.lock"
+"""Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
+_PATIENCE = 2.0
+"""Seconds to wait for this lock, because several runs may begin at the same moment."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
 """Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
@@ -141,17 +146,7 @@ class Cache:
         The check for damage reads every byte, which takes seconds for a 7B model.
         """
         folder = self.root / "bases" / saved
-        if not (folder / "base.json").is_file():
-            return None
-        try:
-            read_record(folder / "base.json", SavedBase)
-            verify_manifest(folder)
-        except NewerFormatError:
-            raise
-        except StoreError:
-            shutil.rmtree(folder, ignore_errors=True)
-            return None
-        return folder
+        return folder if _intact(folder, "base.json", SavedBase) else None
 
     def commit_base(self, saved: SavedBase, size: int, save: Callable[[Path], None]) -> None:
         """Add a quantised base model of about `size` bytes. `save` writes the model into a given folder.
@@ -165,6 +160,34 @@ class Cache:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
+
+    def converted(self, model: str) -> Path | None:
+        """Return the folder of a model that was made of a GGUF file, or None if the cache has none.
+
+        A damaged folder is deleted. The check for damage reads every byte.
+        """
+        folder = self.root / "converted" / model
+        return folder if _intact(folder, "conversion.json", ConvertedModel) else None
+
+    def commit_converted(self, record: ConvertedModel, size: int, make: Callable[[Path], None]) -> Path:
+        """Add a model of about `size` bytes that was made of a GGUF file. `make` writes it into a given folder.
+
+        If another process is making the same model, wait for that process and use its result.
+
+        Raises:
+            StoreError: the disk has too little space.
+        """
+        final = self.root / "converted" / record.id
+        check_room(final, size)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(final.parent / ".lock"):
+            if self.converted(record.id) is None:
+                with new_folder(final) as partial:
+                    make(partial)
+                    write_record(partial / "conversion.json", record)
+                    write_manifest(partial)
+        return final
 
     def calibration(self, device: str) -> Calibration | None:
         """Return the measured speed of the GPU `device`, or None if it was not measured or the file is damaged."""
@@ -227,7 +250,10 @@ class Cache:
         The protection ends when the block or the process ends.
         """
         lock = self.root / _USERS / f"{digest(str(by.resolve()))}.lock"
-        with locked(lock, f"another process is emptying {self.root}", "Wait until it has finished."):
+        why = f"another process is emptying {self.root}", "Wait until it has finished."
+        with ExitStack() as held:
+            with locked(self.root / _CLEARING, *why, patience=_PATIENCE):
+                held.enter_context(locked(lock, *why))
             yield
 
     def clear(self) -> None:
@@ -237,6 +263,9 @@ class Cache:
             RunInUseError: a run is using the cache.
         """
         with ExitStack() as locks:
+            # Held until everything is deleted, so that no run begins in the meantime.
+            why = f"another process is emptying {self.root}, or a run is just beginning"
+            locks.enter_context(locked(self.root / _CLEARING, why, "Try again in a minute.", patience=_PATIENCE))
             for lock in sorted((self.root / _USERS).glob("*.lock")):
                 locks.enter_context(locked(lock, f"a run is using {self.root}", "Wait until it has ended, or stop it."))
             for kind in _KINDS:
@@ -277,7 +306,7 @@ class Commit:
         number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
-        write_record(self._place(folder / name), made)
+        write_record(self._place(folder / name), made, sealed=True)
 
     def _place(self, final: Path) -> Path:
         return self.folder / final.relative_to(self.cache.root)
@@ -297,6 +326,21 @@ def _check_training(folder: Path) -> None:
         raise
     except StoreError as error:
         raise _IncompleteError(str(error)) from None
+
+
+def _intact(folder: Path, record: str, kind: type[Any]) -> bool:
+    """Whether a folder has its record and all files of its manifest. A damaged folder is deleted."""
+    if not (folder / record).is_file():
+        return False
+    try:
+        read_record(folder / record, kind)
+        verify_manifest(folder)
+    except NewerFormatError:
+        raise
+    except StoreError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
 
 
 def _pass_in(path: Path) -> AnswerPass | None:

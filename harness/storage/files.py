@@ -74,8 +74,8 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def locked(path: Path, message: str, remedy: str) -> Iterator[None]:
-    """Hold a file lock until the block or the process ends.
+def locked(path: Path, message: str, remedy: str, *, patience: float = 0) -> Iterator[None]:
+    """Hold a file lock until the block or the process ends. `patience` is how many seconds to wait for the lock.
 
     Raises:
         RunInUseError: another process holds the lock; the error has the given message and remedy.
@@ -84,7 +84,7 @@ def locked(path: Path, message: str, remedy: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)  # kept in a variable: a lock object releases the lock when it is garbage-collected
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             raise RunInUseError(message, remedy=remedy) from None
     try:

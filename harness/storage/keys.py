@@ -11,6 +11,7 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
+from harness.core.names import BASE
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
@@ -28,19 +29,22 @@ class Setup:
     engine: Engine
     versions: dict[str, str]
     """Versions of the libraries that train and answer."""
+    tokens: str = ""
+    """The key of the run's `TurnTokens`. It is empty if tokens are those of the first version, whose keys lack it."""
 
     def base_id(self, quantization: Quantization) -> str:
         """Return the key of the base model's answers."""
-        return digest({"base": self._loaded(quantization)})
+        return digest({"base": self._asked(quantization)})
 
     def training_id(self, settings: Settings, seed: int) -> str:
         """Return the key of a training, which is also the key of its adapter.
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
-        because the digest (made in `harness.models.resolving`) covers the chat template.
+        because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of
+        them have labels, where the first version had others.
         """
-        rows = [example.messages for example in self.suite.examples]
-        inputs = {"loaded": self._loaded(settings.quantization), "rows": rows, "settings": settings, "seed": seed}
+        loaded = self._asked(settings.quantization)
+        inputs = {"loaded": loaded, "rows": self.suite.rows, "settings": settings, "seed": seed}
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
 
@@ -58,7 +62,11 @@ class Setup:
 
     def adapter_id(self, adapter: AdapterRef, quantization: Quantization) -> str:
         """Return the key of an adapter that another program trained. Its answers have the same key."""
-        return digest({"adapter": adapter.digest, "loaded": self._loaded(quantization)})
+        return digest({"adapter": adapter.digest, "loaded": self._asked(quantization)})
+
+    def _asked(self, quantization: Quantization) -> dict[str, object]:
+        """Return the inputs that determine a loaded base model, the tokens of its rows, and where its answers end."""
+        return self._loaded(quantization) | ({"tokens": self.tokens} if self.tokens else {})
 
     def _loaded(self, quantization: Quantization) -> dict[str, object]:
         """Return the inputs that determine a loaded base model."""
@@ -81,19 +89,36 @@ class Setup:
         Inputs that later versions of the harness added, such as the choices, are part of the key only if they are not
         empty, so that answers that are already in the cache keep their keys.
         """
-        messages, decoding = messages_of(self.suite, case), self.suite.decoding
-        cut: dict[str, object] = {"max_new_tokens": decoding.max_new_tokens, "stop": decoding.stop}
-        drawn = {"temperature": decoding.temperature} if decoding.temperature else {}
-        more = {"reference": case.reference, "choices": case.choices, "repeat": repeat}
-        inputs = {"of": training, "messages": messages, "decoding": cut | drawn}
-        key = digest(inputs | {name: value for name, value in more.items() if value not in (None, (), 0)})
-        return Prompt(key, messages, case.reference, case.choices)
+        numbered = {"repeat": repeat} if repeat else {}
+        key = digest({"of": training} | question(self.suite, case) | numbered)
+        return Prompt(key, messages_of(self.suite, case), case.reference, case.choices)
 
     def prompts(self, training: str, case: Case) -> tuple[Prompt, ...]:
         """Return the prompts of a case, one per repeat."""
         return tuple(self.prompt(training, case, repeat) for repeat in range(self.suite.repeats))
 
 
+def question(suite: Suite, case: Case) -> dict[str, object]:
+    """Return everything in a suite on which a model's answer to a case and its log-probabilities depend, by name.
+
+    If it is the same for two forms of a case, an answer to one of them is an answer to the other.
+    """
+    decoding = suite.decoding
+    cut: dict[str, object] = {"max_new_tokens": decoding.max_new_tokens, "stop": decoding.stop}
+    drawn = {"temperature": decoding.temperature} if decoding.temperature else {}
+    more = {"reference": case.reference, "choices": case.choices}
+    asked: dict[str, object] = {"messages": messages_of(suite, case), "decoding": cut | drawn}
+    return asked | {name: value for name, value in more.items() if value not in (None, ())}
+
+
 def adapter_trial(adapter: AdapterRef) -> str:
     """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"
+
+
+def base_trial(quantization: Quantization) -> str:
+    """Return the id of the trial in which the base model answers in this quantisation.
+
+    The id of the NF4 base has no suffix, since run directories of earlier versions have one base, usually in NF4.
+    """
+    return BASE if quantization is Quantization.NF4 else f"{BASE}-{quantization}"

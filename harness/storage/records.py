@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -16,12 +17,19 @@ from harness.storage.files import write_text
 from harness.storage.upgrades import newest, upgraded
 
 T = TypeVar("T")
+_SEAL = "sha256"
+"""Key of a sealed file's digest."""
 _REDO = "Restore the file, or delete it and run `harness run` again: it redoes only what is missing."
 
 
-def write_record(path: Path, value: object) -> None:
-    """Write a dataclass as a JSON file with a format version: its own field `format` if it has one, else FORMAT."""
+def write_record(path: Path, value: object, *, sealed: bool = False) -> None:
+    """Write a dataclass as a JSON file with a format version: its own field `format` if it has one, else FORMAT.
+
+    A sealed file also holds a digest of its content, so that `read_record` refuses it if it was changed since.
+    """
     data = {"format": FORMAT, **plain(value)}
+    if sealed:
+        data[_SEAL] = _seal(json.loads(json.dumps(data, default=plain)))
     write_text(path, json.dumps(data, default=plain, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -33,6 +41,12 @@ def read_record(path: Path, kind: type[T]) -> T:
         StoreError: the file is missing or damaged.
     """
     return decode(read_json(path), kind, path)
+
+
+def _seal(data: dict[str, Any]) -> str:
+    """Return the digest of a file's content. Unpaired surrogates are replaced, as `write_text` replaces them."""
+    text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -72,6 +86,8 @@ def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
     if version > newest(kind):
         message = f"{path} has format {version}, and this version of the harness reads formats up to {newest(kind)}"
         raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
+    if (seal := data.pop(_SEAL, None)) is not None and seal != _seal(data):
+        raise damaged(path, "it was changed after it was written")
     try:
         value: T = _validated(kind, json.dumps(upgraded(data, kind)))
     except ValidationError as error:
@@ -102,11 +118,11 @@ def encode_line(value: object) -> str:
 
 
 def copy_record(source: Path, target: Path, kind: type[Any]) -> None:
-    """Copy the file of a record of type `kind`. Do nothing if the file is missing or damaged."""
+    """Copy the sealed file of a record of type `kind`. Do nothing if the file is missing or damaged."""
     try:
         value = read_record(source, kind)
     except NewerFormatError:
         raise
     except (StoreError, OSError):
         return
-    write_record(target, value)
+    write_record(target, value, sealed=True)

@@ -69,12 +69,15 @@ def parse_suite(
     prompts = list(_prompts(head, document, read, notices))
     sources = _sources(_case_documents(document, read), has_prompts=bool(head.prompts))
     cases = assemble(sources, SuiteContext(head.default_test, document, prompts, read, notices))
+    examples = _examples(head, document, read)
+    if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
+        notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
     return Suite(
         name=name,
         folder=folder,
         description=head.description,
         cases=cases,
-        examples=_examples(head, document, read),
+        examples=examples,
         objective=head.objective,
         margin=float(head.margin),
         decoding=Decoding(
@@ -85,6 +88,10 @@ def parse_suite(
         reducer=head.reducer,
         notices=tuple(notices.sentences()),
     )
+
+
+def _has(system_prompt: str, row: Example) -> bool:
+    return any(message.role == "system" and message.content == system_prompt for message in row.messages)
 
 
 def _note(head: SuiteForm, document: Document, notices: Notices) -> None:

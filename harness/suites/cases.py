@@ -125,8 +125,9 @@ class _CaseBuilder:
         conversations = list(self.conversations())
         labels = self.labels(assertions)
         for number, messages in enumerate(conversations, 1):
+            place = self.document.place()
             case = Case(id=self.form.id or digest(messages, assertions, labels["threshold"]), messages=messages,
-                        assertions=assertions, line=self.document.place().line or 0, **labels)  # fmt: skip
+                        assertions=assertions, line=place.line or 0, file=place.file, **labels)  # fmt: skip
             is_numbered = self.form.id and len(conversations) > 1
             yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
 
@@ -153,7 +154,7 @@ class _CaseBuilder:
             raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
 
     def labels(self, assertions: tuple[Assertion, ...]) -> dict[str, Any]:
-        """Return the fields of the case other than id, line, messages and assertions.
+        """Return the fields of the case other than id, place, messages and assertions.
 
         A field that the case does not set has the suite's default or, without one, the built-in default.
         """

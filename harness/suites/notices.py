@@ -1,4 +1,5 @@
-"""Collect notices about a suite: keys that are ignored or not supported, unwritten cases, and code that it runs."""
+"""Collect notices about a suite: keys that are ignored or not supported, unwritten cases, a
+system prompt that is not trained, and code that it runs."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ class Notices:
         self._unsupported: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
         self._stubs: list[str] = []
+        self._untrained: Place | None = None
 
     def ignore(self, what: str, place: Place) -> None:
         self._ignored[what].append(place)
@@ -36,6 +38,10 @@ class Notices:
 
     def stub(self, case: str, place: Place) -> None:
         self._stubs.append(f"{case} ({place})")
+
+    def untrained_system_prompt(self, place: Place) -> None:
+        """Note that no training row has the suite's system prompt, which is at `place`."""
+        self._untrained = place
 
     def raise_unsupported(self) -> None:
         """Raise one error that names all places of unsupported features. Do nothing if they are skipped."""
@@ -63,6 +69,12 @@ class Notices:
         if self._ignored:
             each = (f"{what} ({_where(places)})" for what, places in sorted(self._ignored.items()))
             yield f"Ignored: {', '.join(each)}."
+        if self._untrained:
+            yield (
+                f"Warning: cases are asked with the system_prompt ({self._untrained}), and no training row has it, so "
+                "models are trained otherwise than they are asked. Put it before every row, as the message "
+                '{"role": "system", "content": ...}, or remove system_prompt.'
+            )
         if self._code:
             each = (f"{what} ({_times(places)})" for what, places in sorted(self._code.items()))
             yield f"Runs code, and is scored only with --allow-code: {', '.join(each)}."

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from harness import report
-from harness.analysis.aggregate import assemble, void_cases
+from harness.analysis.aggregate import assemble
 from harness.core.answers import Answer
 from harness.core.measurement import Phase
 from harness.core.run import TrialRecord
-from harness.core.run_results import Results
+from harness.core.run_results import LossVerdict, Results
 from harness.core.scores import Rate, Score
-from harness.core.suite import Case, Decoding, Example, LeakLabel, Message, Role, Split
+from harness.core.suite import Case, Example, LeakLabel, Message, Role, Split
 from harness.core.training_outcome import Status
 from harness.report import terminal
 from tests.support.synthetic_runs import case, cost, manifest, record, results, score, suite, training, variants
@@ -37,43 +37,7 @@ def run(*records: TrialRecord, seeds: tuple[int, ...] = (0,), base: dict[str, st
     return assemble(manifest(suite(CASES, margin=100), [ONE, TWO], seeds), [before, *records], score, "now")
 
 
-@pytest.mark.parametrize(
-    ("role", "text", "void"),
-    [
-        (Role.LEARN, "good", True),
-        (Role.LEARN, "bad", False),
-        (Role.GENERALISE, "good", False),
-        (Role.GENERALISE, "bad", False),
-        (Role.RETAIN, "good", False),
-        (Role.RETAIN, "bad", True),
-        (Role.AVOID, "good", False),
-        (Role.AVOID, "bad", True),
-    ],
-)
-def test_void(role: Role, text: str, void: bool) -> None:
-    """A `learn` case is void if the base model passes it, and a `retain` or `avoid` case if the base model fails it."""
-    one = case("it", role)
-    assert (one.id in void_cases(suite([one]), {"it": score(one, text)})) is void
-
-
-def test_unscorable_base_is_void() -> None:
-    """If the base model's answer to a case cannot be scored, the case is void, and the reason is given."""
-    void = void_cases(suite([case("it")]), {"it": Score("it", False, None, error="the pattern took too long")})
-    assert "took too long" in void["it"]
-
-
-def test_a_drawn_answer_chooses_no_cases() -> None:
-    """If answers are sampled at a temperature above 0, no case is void.
-
-    If the base model's random answers made cases void, a variant equal to the base model would seem to lose cases.
-    """
-    drawn = replace(suite(CASES), decoding=Decoding(temperature=0.7))
-    base = {one.id: score(one, "bad" if one.role is not Role.LEARN else "good") for one in CASES}
-    assert len(void_cases(suite(CASES), base)) > 0
-    assert void_cases(drawn, base) == {}
-
-
-def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
+def test_an_answer_that_cannot_be_scored_is_lost() -> None:
     """If an answer to a `retain` or `avoid` case cannot be scored, the case counts as lost."""
 
     def strict(one: Case, answer: Answer) -> Score:
@@ -81,16 +45,36 @@ def test_an_answer_that_cannot_be_scored_is_no_safety() -> None:
 
     records = [record(None, BASE), record(ONE, ALL_GOOD | {"keep": "broken"}), record(TWO, ALL_GOOD)]
     found = assemble(manifest(suite(CASES), [ONE, TWO]), records, strict, "now")
-    losses = [variant.safety.lost if variant.safety else None for variant in found.variants]
+    losses = [variant.loss.points if variant.loss else None for variant in found.variants]
     assert losses == [50.0, 0.0]
 
 
-def test_void_cases_are_shown_not_counted() -> None:
-    """The results list the answers to a void case, but it counts neither in pass rates nor as fixed or broken."""
-    found = run(record(ONE, ALL_GOOD), base=BASE | {"keep": "bad"})
-    assert found.base.rates[Role.RETAIN] == found.variants[0].rates[Role.RETAIN] == Rate(0, 0)
+def test_every_case_counts() -> None:
+    """A case counts in pass rates, losses and changes whether the base model passes it or not."""
+    found = run(record(ONE, ALL_GOOD), base=BASE | {"keep": "bad", "learn": "good"})
+    assert found.base.rates[Role.RETAIN] == Rate(0, 1)
+    assert found.variants[0].rates[Role.RETAIN] == found.variants[0].rates[Role.LEARN] == Rate(1, 1)
     assert found.variants[0].fixed == 2
-    assert [s.answer.text for s in found.samples if s.case == "keep"] == ["bad", "good"]
+    assert found.variants[0].changes[Role.LEARN].points == 0
+    loss = found.variants[0].loss
+    assert loss is not None
+    assert (loss.cases, loss.base_passed, loss.fixed, loss.points) == (2, 1, 1, -100)
+
+
+def test_a_case_that_the_base_cannot_be_scored_on_is_in_no_loss() -> None:
+    """If the base model's answer to a case has no score, no variant is compared with it on this case."""
+
+    def strict(one: Case, answer: Answer) -> Score:
+        odd = (one.id, answer.text) == ("keep", "odd")
+        return Score(one.id, False, None, error="the pattern took too long") if odd else score(one, answer)
+
+    records = [record(None, BASE | {"keep": "odd"}), record(ONE, ALL_GOOD | {"keep": "bad"})]
+    found = assemble(manifest(suite(CASES), [ONE]), records, strict, "now").variants[0]
+    assert found.loss is not None
+    assert (found.loss.cases, found.loss.broken) == (1, 0)
+    assert found.losses[Role.RETAIN].cases == 0
+    assert found.losses[Role.RETAIN].verdict is LossVerdict.CANNOT_TELL
+    assert Role.RETAIN not in found.changes
 
 
 def test_rates_pool_the_seeds() -> None:
@@ -143,30 +127,35 @@ def test_answer_without_score_is_not_a_failure() -> None:
     assert found.variants[0].rates[Role.GENERALISE] == Rate(0, 0)
 
 
-def test_safety_pools_retain_and_avoid() -> None:
-    """The loss and its upper bound are computed from the `retain` and `avoid` cases together, over all seeds."""
+def test_loss_pools_retain_and_avoid() -> None:
+    """The loss and its bounds are computed from the `retain` and `avoid` cases together, over all seeds."""
     kept = tuple(case(f"keep {n}", Role.RETAIN if n % 2 else Role.AVOID) for n in range(20))
     before = record(None, {c.id: "good" for c in kept})
     after = [
         record(ONE, {c.id: "bad" if n < seed else "good" for n, c in enumerate(kept)}, seed=seed) for seed in (1, 2, 3)
     ]
-    found = assemble(manifest(suite(kept), [ONE], (1, 2, 3)), [before, *after], score, "now").variants[0].safety
-    assert found is not None
-    assert (found.lost, found.cases) == (pytest.approx(100 * 2 / 20), 20)
-    assert found.lost < found.upper < 40
+    found = assemble(manifest(suite(kept), [ONE], (1, 2, 3)), [before, *after], score, "now").variants[0]
+    assert found.loss is not None
+    assert (found.loss.points, found.loss.cases, found.loss.broken) == (pytest.approx(100 * 2 / 20), 20, 2)
+    assert found.loss.lower is not None
+    assert found.loss.upper is not None
+    assert found.loss.lower < found.loss.points < found.loss.upper < 40
+    assert {role: loss.cases for role, loss in found.losses.items()} == {Role.RETAIN: 10, Role.AVOID: 10}
 
 
 def test_cases_of_a_group_are_one() -> None:
     """The cases of a group count as one case, so the upper bound of the loss is larger than for independent cases."""
-    kept = tuple(replace(case(f"keep {n}", Role.RETAIN), group=f"g{n % 2}") for n in range(20))
+    kept = tuple(replace(case(f"keep {n}", Role.RETAIN), group=f"g{n % 4}") for n in range(40))
     records = [record(who, {c.id: "good" for c in kept}) for who in (None, ONE)]
     grouped, alone = (
-        assemble(manifest(suite(cases), [ONE]), records, score, "now").variants[0].safety
+        assemble(manifest(suite(cases), [ONE]), records, score, "now").variants[0].loss
         for cases in (kept, tuple(replace(c, group="") for c in kept))
     )
     assert grouped is not None
     assert alone is not None
-    assert alone.upper < 15 < 50 < grouped.upper
+    assert (grouped.clusters, grouped.grouped, alone.clusters, alone.grouped) == (4, True, 40, False)
+    assert (alone.upper or 0) < 10 < 20 < (grouped.upper or 0)
+    assert (grouped.verdict, alone.verdict) == (LossVerdict.CANNOT_TELL, LossVerdict.KEEPS)
 
 
 def test_costs_are_mean_seconds_and_largest_peaks() -> None:
@@ -213,10 +202,10 @@ def test_confirmation_of_another_variant_is_ignored() -> None:
 
 
 def test_no_base_no_claims() -> None:
-    """If there are no answers of the base model, no case is void and no variant is chosen."""
+    """If there are no answers of the base model, there are no losses, and no variant is chosen."""
     found = assemble(manifest(suite(CASES), [ONE]), [record(ONE, ALL_GOOD)], score, "now")
     assert found.choice.variant is None
-    assert found.void == {}
+    assert found.variants[0].loss is None
 
 
 def test_differing_settings() -> None:
@@ -226,7 +215,7 @@ def test_differing_settings() -> None:
 
 
 def test_random_weights_are_never_chosen() -> None:
-    """If the model's weights are random, no answer counts and no variant is chosen, and the reasons say why.
+    """If the model's weights are random, no answer has a score, no variant is chosen, and the reasons say why.
 
     Statuses and costs are reported as for any model.
     """
@@ -237,7 +226,8 @@ def test_random_weights_are_never_chosen() -> None:
     assert (found.choice.variant, found.choice.eligible) == (None, ())
     assert "weights are random" in found.choice.reasons[0]
     assert found.variants[0].costs
-    assert found.void.keys() == {case.id for case in CASES}
+    assert {sample.score.value for sample in found.samples} == {None}
+    assert found.variants[0].loss is None
     assert {rate.total for row in (found.base, *found.variants) for rate in row.rates.values()} == {0}
 
 

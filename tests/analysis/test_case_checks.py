@@ -16,7 +16,7 @@ CANADA = (Assertion("icontains", "Canada"),)
 
 
 def case(prompt: str = OTTAWA, assertions: tuple[Assertion, ...] = CANADA, id: str = "c1", **fields: Any) -> Case:
-    return Case(id, (Message("user", prompt),), assertions, Role.RETAIN, line=7, **fields)
+    return Case(id, (Message("user", prompt),), assertions, Role.RETAIN, line=7, file="retain.yaml", **fields)
 
 
 def suite(*cases: Case, rows: tuple[tuple[str, ...], ...] = ()) -> Suite:
@@ -32,7 +32,7 @@ def test_a_failing_reference() -> None:
     """A reference that fails the case's assertions is reported with its place, the assertion and the remedy."""
     (said,) = case_warnings(suite(case(reference="It is France.")))
     assert said == (
-        'line 7: the reference of c1 fails its own assertions (icontains "Canada": does not contain "Canada"). '
+        'retain.yaml:7: the reference of c1 fails its own assertions (icontains "Canada": does not contain "Canada"). '
         "Correct the reference or the assertions."
     )
 
@@ -46,7 +46,9 @@ def test_a_passing_reference() -> None:
 def test_a_failing_training_answer(role: Role) -> None:
     """If a training row has a case's prompt, and its answer fails the case, the row is reported, whatever the role."""
     (said,) = case_warnings(suite(replace(case(), role=role), rows=(("Hi!", "Hello!"), (OTTAWA, "I do not know."))))
-    assert said.startswith("line 7: the answer of training row 2 fails the case c1, which has the same prompt (icontai")
+    assert said.startswith(
+        "retain.yaml:7: the answer of training row 2 fails the case c1, which has the same prompt (icontai"
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_a_prompt_that_passes() -> None:
     told = case("Eva has a dog. Max has a goat. What does Max have?", (Assertion("icontains", "goat"),))
     (said,) = case_warnings(suite(told))
     assert said == (
-        "line 7: the prompt of c1 passes its own assertions, so an answer that repeats the question passes. "
+        "retain.yaml:7: the prompt of c1 passes its own assertions, so an answer that repeats the question passes. "
         "Add an assertion that the question fails."
     )
     mended = replace(told, assertions=(*told.assertions, Assertion("icontains", "dog", negated=True)))

@@ -24,7 +24,8 @@ SEEN, NEAR, UNSEEN = LeakLabel.SEEN, LeakLabel.NEAR_DUPLICATE, LeakLabel.UNSEEN
 def suite(prompts: list[str], rows: list[str], role: Role = Role.GENERALISE) -> Suite:
     """Return a suite with a case for each prompt and a training row for each question in `rows`, numbered from 1."""
     says = (Assertion("contains", "x"),)
-    cases = (Case(f"c{n}", (Message("user", text),), says, role, line=10 * n) for n, text in enumerate(prompts, 1))
+    asked = (Case(f"c{n}", (Message("user", text),), says, role, line=10 * n) for n, text in enumerate(prompts, 1))
+    cases = (replace(case, file="more.yaml") for case in asked)
     examples = (Example((Message("user", text), Message("assistant", "Yes.")), n) for n, text in enumerate(rows, 1))
     return Suite("s", "s", "", tuple(cases), tuple(examples))
 
@@ -148,9 +149,9 @@ def test_results_hold_the_labels() -> None:
 
 
 def test_a_seen_generalise_case_is_told() -> None:
-    """If a `generalise` case is labelled `seen`, a warning gives the case's line, the training row and a remedy."""
+    """If a `generalise` case is labelled `seen`, a warning gives the case's place, the training row and a remedy."""
     (said,) = role_warnings(suite(["Who are you?", "What now?"], ["Hi!", "who are you"]))
-    assert "line 10: c1" in said
+    assert said.startswith("more.yaml:10: c1")
     assert "row 2" in said
     assert "Reword the case" in said
 
@@ -159,6 +160,7 @@ def test_near_duplicates_are_told_in_one_line() -> None:
     """If several `generalise` cases are near-duplicates, a single warning counts them and names the first few."""
     (said,) = role_warnings(suite([f"What is {n} times 6?" for n in range(9)], ["What is 44 times 6?"]))
     assert said.startswith("9 of 9 generalise cases")
+    assert "c1 (more.yaml:10, like row 1)" in said
     assert "and 6 more" in said
 
 
@@ -166,6 +168,7 @@ def test_an_untaught_learn_case_is_told() -> None:
     """If many `learn` cases are not in the training rows, three get a warning each, and a fourth counts the rest."""
     said = role_warnings(suite(["One?", "Two?", "Three?", "Four?", "Five?"], ["Something else"], Role.LEARN))
     assert len(said) == 4
+    assert said[0].startswith("more.yaml:10: c1")
     assert "Add a row" in said[0]
     assert said[-1] == "And 2 more learn cases that are not in the training rows."
 

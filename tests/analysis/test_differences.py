@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import sem
 
-from harness.analysis import differences, statistics
+from harness.analysis import statistics
 from harness.analysis.differences import adjusted_for_family, change, standard_error
 from harness.analysis.score_table import Pair
 from harness.analysis.statistics import Scores
@@ -45,7 +45,7 @@ def test_worse_is_said_beyond_both() -> None:
     assert shaky.verdict is Verdict.INCONCLUSIVE
     assert shaky.seed_noise is not None
     assert shaky.seed_noise > shaky.case_noise
-    assert "More seeds would reduce it" in shaky.reason
+    assert "more seeds would reduce it" in shaky.reason
 
 
 def test_noises_are_told_apart() -> None:
@@ -74,17 +74,15 @@ def test_no_change_is_seldom_called_one(spread: float, cases: int, seeds: int) -
     assert alarms / 500 <= 0.08
 
 
-def test_unchanged_says_what_would_have_been_seen() -> None:
+def test_unchanged_takes_many_cases() -> None:
     """If nothing differs, the verdict is UNCHANGED for many cases and INCONCLUSIVE for few.
 
-    The reason gives the smallest drop that would have been detected, or the number of cases needed.
+    The reason gives the interval and, if there are few cases, the number of cases needed.
     """
     many, few = judge(passes(200, 0), passes(200, 0, 0)), judge(passes(20, 0), passes(20, 0, 0))
     assert many.verdict is Verdict.UNCHANGED
-    assert many.detectable < MARGIN
-    assert f"a drop of {differences.points(many.detectable)} points" in many.reason
+    assert "within the noise (-1.9 to 1.9 points with 95% confidence)" in many.reason
     assert few.verdict is Verdict.INCONCLUSIVE
-    assert few.detectable > MARGIN
     assert f"About {few.needed} cases" in few.reason
 
 
@@ -93,8 +91,23 @@ def test_a_loss_of_the_margin_is_not_called_unchanged() -> None:
     found = judge(passes(200, 0), passes(200, 2, 8, 20))
     assert found.low < -10
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.detectable > 10
-    assert "More seeds would reduce it" in found.reason
+    assert "more seeds would reduce it" in found.reason
+
+
+def test_a_change_counts_flips_both_ways() -> None:
+    """A change has the mean numbers of cases that were fixed and broken, over seeds."""
+    before = passes(80, 10)
+    after = np.roll(passes(80, 10, 10), 4, axis=1)
+    found = judge(before, after)
+    assert (found.points, found.fixed, found.broken) == (0, 4, 4)
+
+
+def test_groups_are_named() -> None:
+    """If some cases belong to one group, the reason gives the number of groups."""
+    groups = tuple(f"g{n // 4}" for n in range(80))
+    found = change(Role.RETAIN, Pair(passes(80, 0), passes(80, 20, 20), groups), MARGIN, np.random.default_rng(0))
+    assert found.clusters == 20
+    assert "over 80 cases in 20 groups and 2 training seeds" in found.reason
 
 
 def test_a_true_loss_of_the_margin_is_seldom_called_unchanged() -> None:

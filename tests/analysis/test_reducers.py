@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis.aggregate import assemble
-from harness.analysis.reducers import combined, counting, reduced, repeats
+from harness.analysis.reducers import combined, counting, exemplary, reduced, repeats
 from harness.core.answers import Answer, Likelihood
 from harness.core.run import TrialRecord
 from harness.core.run_results import Outcome, Results
@@ -132,22 +132,26 @@ def test_outcomes_count_by_the_reducer(
     found = tuned(reducer)
     assert (found.rates[Role.GENERALISE], found.rates[Role.RETAIN]) == (words, kept)
     assert (found.fixed, found.broken) == flips
-    assert found.safety is not None
-    assert (found.safety.lost, found.safety.cases) == (pytest.approx(lost), 4)
+    assert found.loss is not None
+    assert (found.loss.points, found.loss.cases) == (pytest.approx(lost), 4)
 
 
-@pytest.mark.parametrize("reducer", Reducer)
-def test_draws_void_nothing(reducer: Reducer) -> None:
-    """If answers are sampled, no case is void under any reducer."""
-    assert run(reducer).void == {}
+def test_repeats_of_the_base_are_its_pass_rate() -> None:
+    """Under `mean`, a case counts as passed by the base model by the share of its repeats that pass."""
+    half = record(None, {**BASE, "keep 0": [G, G, B, B]})
+    asked = replace(suite(CASES, margin=100), repeats=4, decoding=Decoding(16, temperature=0.7))
+    found = assemble(manifest(asked, [ONE]), [half, record(ONE, TUNED)], score, "now").variants[0].loss
+    assert found is not None
+    assert (found.base_passed, found.broken, found.fixed) == (3.5, 2.25, 0.5)
+    assert found.points == pytest.approx(100 * (1 - 1.75 / 3.5))
 
 
 def test_repeats_and_seeds_multiply() -> None:
     """Under `mean`, a case with four repeats under each of two seeds counts eight times."""
     found = run(Reducer.MEAN, record(ONE, TUNED), record(ONE, TUNED, seed=1), seeds=(0, 1)).variants[0]
     assert found.rates[Role.GENERALISE] == Rate(2, 8)
-    assert found.safety is not None
-    assert found.safety.lost == pytest.approx(100 * 9 / 16)
+    assert found.loss is not None
+    assert found.loss.points == pytest.approx(100 * 9 / 16)
 
 
 def test_every_repeat_is_a_row() -> None:
@@ -189,3 +193,25 @@ def test_a_page_without_repeats_says_nothing_of_them() -> None:
     page = render(once, now="now")
     assert "repeats passed" not in page
     assert "greedy, at most" in page
+
+
+@pytest.mark.parametrize(
+    ("reducer", "values", "shown"),
+    [
+        (Reducer.ALL, (1, 0, 0), 1),
+        (Reducer.ANY, (0, 0, 1), 2),
+        (Reducer.MEAN, (0, 1, 1), 1),
+        (Reducer.MEAN, (1, 0, 0), 1),
+        (Reducer.MEAN, (None, 1), 1),
+        (Reducer.ALL, (1, None), 0),
+        (Reducer.ALL, (1, 1), 0),
+    ],
+)
+def test_the_example_of_a_verdict_has_that_verdict(
+    reducer: Reducer, values: Sequence[float | None], shown: int
+) -> None:
+    """`exemplary` gives the scores of `reduced`, with the first answer that passes or fails as all repeats do."""
+    own = [sample("v", 0, repeat, value) for repeat, value in enumerate(values)]
+    (example,), (whole,) = exemplary(own, reducer), reduced(own, reducer)
+    assert example.answer == own[shown].answer
+    assert replace(example.score, checks=()) == replace(whole.score, checks=())

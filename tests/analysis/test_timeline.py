@@ -93,11 +93,11 @@ def test_how_many_epochs_were_needed() -> None:
     assert nothing.enough is None
 
 
-def test_void_cases_are_in_no_timeline() -> None:
-    """A void case is neither learned nor lost in a timeline, and counts in no pass rate."""
+def test_a_case_that_the_base_passes_counts() -> None:
+    """A case that the base model passes already is not learned, but counts in the pass rates of a timeline."""
     [found] = course([case("known"), case("new")], "gb", ["gg", "gg", "gg"]).timelines
-    assert [each.case for each in found.milestones] == ["new"]
-    assert found.epochs[0].rates[Role.LEARN] == Rate(1, 1)
+    assert [(each.case, each.learned) for each in found.milestones] == [("known", None), ("new", 1)]
+    assert found.epochs[0].rates[Role.LEARN] == Rate(2, 2)
 
 
 def test_summary_frame_and_json_tell_it() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import time
+from pathlib import Path
+from unittest.mock import Mock
 
 import click
 import pytest
 
 import harness
+import harness.cli
 from harness.cli import main
 from tests.support.command_line import (
     error_of,
@@ -78,11 +84,40 @@ def test_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "bug", [ValueError("a bug"), EOFError("a bug"), OSError("a bug")], ids=lambda bug: type(bug).__name__
 )
-def test_a_bug_keeps_its_traceback(bug: Exception) -> None:
-    """If a command raises an exception that is not a HarnessError, `main` raises the same exception."""
-    with pytest.raises(type(bug), match="a bug") as caught:
-        main([], failing(bug))
-    assert caught.value is bug
+def test_a_bug_leaves_a_report(capsys: pytest.CaptureFixture[str], bug: Exception) -> None:
+    """If a command raises an unexpected exception, the exit code is 70, and a file has its traceback."""
+    assert main([], failing(bug)) == 70
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    report = Path(printed.split("Its report is in ")[1].strip().removesuffix("."))
+    written = report.read_text(encoding="utf-8")
+    report.unlink()
+    assert f"harness {harness.__version__}" in written
+    assert f"{type(bug).__name__}: a bug" in written
+
+
+def test_a_second_interrupt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Ctrl-C is pressed again while the first is handled, the exit code is 130, without a traceback."""
+    monkeypatch.setattr(harness.cli, "_exit_code_of_abort", Mock(side_effect=KeyboardInterrupt))
+    assert main([], failing(KeyboardInterrupt())) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_order(number: signal.Signals) -> None:
+    """On SIGTERM and SIGHUP the command's own clean-up runs, and the exit code names the signal."""
+    cleaned: list[bool] = []
+
+    def wait() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit) as ended:
+        main([], click.Command("wait", callback=wait))
+    assert (ended.value.code, cleaned) == (128 + number, [True])
 
 
 def test_commands_get_the_arguments() -> None:

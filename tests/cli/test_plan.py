@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.cli import main
@@ -46,3 +48,16 @@ def test_a_model_that_does_not_exist(
     error = error_of(capsys, *command, "small", "--model", name)
     assert message in error
     assert error.strip().count("\n") == 1, "a line with the remedy"
+
+
+def test_rows_that_are_cut_are_counted_per_variant(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """`plan` counts, per variant, the rows that `max_length` cuts, and those that lose the end of an answer."""
+    grid = here / "small" / "grids" / "quick.yaml"
+    grid.write_text(
+        "seeds: [0]\nsettings: {epochs: 4, batch_size: 2, rank: 4}\naxes: {max_length: [12, 512]}\n", encoding="utf-8"
+    )
+    assert main(["plan", "small", "--profile", "cpu"]) == 0
+    found = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert found[1][-4:] == ["rows", "cut", "without", "end"]
+    assert [line[-2:] for line in found[2:4]] == [["3", "3"], ["0", "0"]]
+    assert " ".join(found[4]).startswith("Warning: max_length 12 cuts 3 of 4 training rows; 3 of them lose the end")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
-from rich.console import Console
-
+from harness.cli.output import Output
 from harness.cli.progress import Display
 from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
@@ -18,7 +17,7 @@ ENDED = Event(EventKind.FINISHED, "hot", Status.SUCCEEDED)
 
 def printed(*given: tuple[float, Event], quiet: bool = False) -> str:
     """Return the text that is written without a terminal if these events happen at these seconds."""
-    console, now = Console(file=StringIO(), width=200), [0.0]
+    console, now = Output(file=StringIO(), width=200), [0.0]
     with Display(quiet=quiet, console=console, clock=lambda: now[0]) as display:
         for at, event in given:
             now[0] = at

@@ -133,7 +133,7 @@ def test_an_answer_that_is_written_otherwise_later_is_refused(base: Base) -> Non
     tokenizer = deepcopy(base.tokenizer)
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role }}: "
-        "{% if m.role == 'assistant' and loop.last %}(thought) {% endif %}{{ m.content }}\n{% endfor %}"
+        "{% if m.role == 'assistant' and loop.last %}(thought) {% endif %}{{ m.content }}{{ eos_token }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     twice = replace(talk("Hi.", "Hello.", "Who?", "Dottie."), line=5)

@@ -168,9 +168,9 @@ def test_an_adapter_that_changes_the_base_is_refused(tmp_path: Path, changes: di
     assert next(iter(changes)) in refused(adapter(tmp_path / "mine", **changes))
 
 
-@pytest.mark.parametrize("name", ["base", "lr=1e-3", "mine"])
+@pytest.mark.parametrize("name", ["base", "base quant=nf4", "lr=1e-3", "mine"])
 def test_names_are_unique(tmp_path: Path, name: str) -> None:
-    """An adapter whose name is that of the base, of a variant or of another adapter is refused."""
+    """An adapter whose name is that of a base, of a variant or of another adapter is refused."""
     first, second = adapter(tmp_path / "a" / "mine"), adapter(tmp_path / "b" / name)
     with pytest.raises(UsageError, match="already a variant called"):
         find([first, second], POCKET, ["lr=1e-3"])

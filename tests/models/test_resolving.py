@@ -261,16 +261,28 @@ def test_ggml_is_refused_by_name(name: str) -> None:
     assert "meta-llama/Llama-2-7b-chat-hf instead of TheBloke" in error.remedy
 
 
-@pytest.mark.parametrize("magic", [GGUF, b"lmggxxxx", b"tjggxxxx"], ids=["gguf", "ggml", "ggjt"])
+@pytest.mark.parametrize("magic", [b"lmggxxxx", b"tjggxxxx"], ids=["ggml", "ggjt"])
 def test_ggml_is_refused_by_content(tmp_path: Path, magic: bytes) -> None:
-    """A file of llama.cpp is recognised by its first bytes, whatever its name is."""
+    """A GGML file is recognised by its first bytes, whatever its name is."""
     (tmp_path / "model.bin").write_bytes(magic)
     assert "llama.cpp" in refused(str(tmp_path / "model.bin")).message
 
 
-@pytest.mark.parametrize(("file", "content"), [("model.bin", GGUF), ("model.gguf", b"")], ids=["content", "name"])
+def test_the_remedy_for_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
+    """If a folder without safetensors holds a GGUF file, the remedy is to name this file."""
+    (tmp_path / "model.bin").write_bytes(GGUF)
+    assert refused(str(tmp_path)).remedy == f"Name the file: --model {tmp_path / 'model.bin'}"
+
+
+def test_a_file_that_is_only_called_gguf_is_refused(tmp_path: Path) -> None:
+    """If a file is named like a GGUF file but has other content, the error says so."""
+    (tmp_path / "model.gguf").write_bytes(b"<html>")
+    assert "is not a GGUF file" in refused(str(tmp_path / "model.gguf")).message
+
+
+@pytest.mark.parametrize(("file", "content"), [("model.bin", b"lmgg"), ("a.ggml", b"")], ids=["content", "name"])
 def test_a_folder_of_ggml_is_refused(tmp_path: Path, file: str, content: bytes) -> None:
-    """If a folder holds only files of llama.cpp, the error says that the model is for llama.cpp."""
+    """If a folder holds only GGML files, the error says that the model is for llama.cpp."""
     (tmp_path / file).write_bytes(content)
     assert "llama.cpp" in refused(str(tmp_path)).message
 

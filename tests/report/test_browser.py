@@ -15,12 +15,13 @@ import pytest
 from harness.analysis.regression import verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
+from harness.core.outside_text import visible
 from harness.core.regression import Decision, Policy
-from harness.core.run_results import Choice, Results
+from harness.core.run_results import Choice, Confirmation, Finding, Results
 from harness.core.scores import Sample
 from harness.core.training_outcome import Status
 from harness.report import fragment, render, render_comparison
-from harness.report.formatting import anchor, visible
+from harness.report.formatting import anchor
 from tests.support import run_pairs
 from tests.support.synthetic_runs import HOSTILE, machine, results
 
@@ -87,7 +88,9 @@ def made(kind: str = "toy") -> Results:
         return results(8, 18, toy=False, on=machine("cuda"), seeds=(0, 1))
     whole = results(8, 18, seeds=(0, 1))
     if kind == "refuted":
-        return replace(whole, choice=replace(whole.choice, refuted=("It forgets.",)))
+        return replace(
+            whole, choice=replace(whole.choice, confirmation=Confirmation(Finding.REFUTED, ("It forgets.",)))
+        )
     if kind == "stopped":
         stopped = [replace(v, statuses=(Status.CANCELLED,) * 2, rates={}, costs=()) for v in whole.variants]
         return replace(whole, variants=tuple(stopped), samples=(), choice=Choice(None, ("None.",)), confirmed=None)
@@ -268,7 +271,6 @@ def test_filters(load: Open) -> None:
         "fixed": {"fixed"},
         "broken": {"broken"},
         "failed": {"failing", "broken"},
-        "void": {"void"},
     }.items():
         page.locator("#flip").select_option(name)
         assert flips(page) <= kinds

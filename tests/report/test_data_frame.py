@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import harness
+from harness.analysis.aggregate import assemble
+from harness.core.answers import Answer
+from harness.core.run_results import Results
+from harness.core.scores import Score
 from harness.core.settings import Settings
-from harness.core.suite import Example, Message
+from harness.core.suite import Case, Example, Message, Reducer, Role
 from harness.report import data_frame, samples_file
 from harness.report.data_frame import Run
 from harness.storage.records import write_record
-from tests.support.synthetic_runs import results
+from tests.support.synthetic_runs import case, manifest, record, results, score, suite, variants
 
 SMALL = results(8, 12, seeds=(0, 1))
 
@@ -45,14 +53,50 @@ def test_contamination_is_labelled() -> None:
     assert {(line["leak"], line["leak_line"]) for line in samples_file.samples(made)} >= {("seen", 4), ("unseen", None)}
 
 
-def test_pass_rate_from_the_frame() -> None:
-    """Pass rates that are computed from the data frame, without void cases, equal those in the results."""
-    table = Run(SMALL).frame()
-    counted = table[~table.void & (table.split == "main")]
-    for variant in SMALL.variants:
-        for role, rate in variant.rates.items():
-            mine = counted[(counted.variant == variant.name) & (counted.role == role)]
-            assert (mine.passed.sum(), len(mine)) == (rate.passed, rate.total)
+def unscored(case: Case, answer: Answer) -> Score:
+    """Score an answer as the synthetic runs do, but give no score to the answer "unclear"."""
+    return Score(case.id, False, None, error="unclear") if answer.text == "unclear" else score(case, answer)
+
+
+def with_unscored_answers(reducer: Reducer) -> Results:
+    """Return a run with repeats, of which some have no score."""
+    asked = suite([case(f"{role}-{n}", role) for role in (Role.LEARN, Role.RETAIN) for n in range(4)])
+    texts = (("good", "good"), ("bad", "good"), ("unclear", "good"), ("unclear", "unclear"))
+    tuned = {each.id: texts[n % 4] for n, each in enumerate(asked.cases)}
+    base = {each.id: (("good", "unclear") if n == 5 else ("bad", "good")) for n, each in enumerate(asked.cases)}
+    (variant,) = variants(1)
+    sampled = replace(asked, repeats=2, reducer=reducer, decoding=replace(asked.decoding, temperature=1.0))
+    records = [record(None, base), *(record(variant, tuned, seed=seed) for seed in (0, 1))]
+    return assemble(manifest(sampled, [variant], (0, 1)), records, unscored, "2026-01-02T03:24:05+00:00")
+
+
+def recipe() -> str:
+    """Return the example in docs/report.md that computes pass rates."""
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    (found,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "groupby" in block]
+    return str(found)
+
+
+RUNS = [SMALL, *(with_unscored_answers(reducer) for reducer in Reducer)]
+
+
+@pytest.mark.parametrize("made", RUNS, ids=["one answer", *Reducer])
+def test_the_documented_pass_rates_are_the_reports(
+    made: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example in docs/report.md gives the rates in results.json, also with repeats and answers without a score."""
+    folder = tmp_path / "reports" / "runs" / "workshop-quick-pocket"
+    folder.mkdir(parents=True)
+    write_record(folder / "run.json", made.run)
+    write_record(folder / "results.json", made)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(recipe(), names)
+    stored = harness.load_run(folder).results
+    rates = {(v.name, r.value): rate.value for v in (stored.base, *stored.variants) for r, rate in v.rates.items()}
+    assert dict(names["rates"].dropna()) == pytest.approx(
+        {key: rate for key, rate in rates.items() if rate is not None}
+    )
 
 
 def test_whole_numbers_stay_whole() -> None:

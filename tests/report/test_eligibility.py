@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.core.run_results import LossVerdict
 from harness.report.eligibility import eligibility
 from tests.support.report_runs import sample_run
 
@@ -21,11 +22,30 @@ def test_eligibility_says_why() -> None:
     assert "did not finish" in told[whole.variants[-1].name].why
 
 
-@pytest.mark.parametrize(("upper", "said"), [(10.49, 11), (10.51, 11), (11.0, 11)])
-def test_the_bound_of_a_loss_is_rounded_up(upper: float, said: int) -> None:
-    """The upper bound of a loss is rounded up: a bound of 10.49 points is reported as less than 11 points."""
+@pytest.mark.parametrize(("upper", "said"), [(10.42, "10.5"), (10.5, "10.5"), (10.51, "10.6"), (11.0, "11")])
+def test_the_bound_of_a_loss_is_rounded_up(upper: float, said: str) -> None:
+    """The upper bound of a loss is rounded up: a bound of 10.42 points is reported as less than 10.5 points."""
     whole = sample_run()
-    variants = tuple(replace(v, safety=v.safety and replace(v.safety, upper=upper)) for v in whole.variants)
-    eligible = [v for v in variants if v.name in whole.choice.eligible and v.safety]
+    variants = tuple(replace(v, loss=v.loss and replace(v.loss, upper=upper)) for v in whole.variants)
+    eligible = [v for v in variants if v.name in whole.choice.eligible and v.loss]
     assert eligible
-    assert {eligibility(whole, v).why for v in eligible} == {f"loses less than {said} points"}
+    assert {eligibility(whole, v).why for v in eligible} == {f"keeps: loses less than {said} points"}
+
+
+def test_a_loss_that_is_not_shown_is_unclear() -> None:
+    """A variant that is neither shown to keep nor to lose is unclear, and the reason says how many cases would tell."""
+    whole = sample_run()
+    first = whole.variants[0]
+    assert first.loss
+    unclear = replace(first, loss=replace(first.loss, verdict=LossVerdict.CANNOT_TELL, upper=47.11, needed=60))
+    found = eligibility(replace(whole, choice=replace(whole.choice, eligible=())), unclear)
+    assert (found.word, found.why) == ("unclear", "cannot tell: may lose 47.2 points; about 60 cases would tell")
+
+
+def test_a_loss_is_shown_by_its_lower_bound() -> None:
+    """A variant that is shown to lose too much is not eligible, and the reason gives the lower bound, rounded down."""
+    whole = sample_run()
+    first = whole.variants[0]
+    assert first.loss
+    loses = replace(first, loss=replace(first.loss, verdict=LossVerdict.LOSES, lower=45.19))
+    assert eligibility(whole, loses).why == "loses more than 45.1 points"

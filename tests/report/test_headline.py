@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.analysis.aggregate import assemble
 from harness.analysis.recommendation import recommend
-from harness.core.run_results import Choice
+from harness.core.answers import Answer
+from harness.core.run_results import Choice, Confirmation, Finding, Results
+from harness.core.scores import Rate, Score
+from harness.core.suite import Case, Role
 from harness.core.training_outcome import Status
-from harness.report import render
+from harness.report import headline, render
+from harness.report.pass_rates import scores_by_role
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page
+from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
 
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
 
@@ -58,7 +64,12 @@ def test_a_missing_confirmation_is_stated() -> None:
 def test_a_refuted_choice_is_not_recommended() -> None:
     """If the confirmation refuted the choice, the report recommends nothing and gives the reasons."""
     made, _ = run_and_page("t4")
-    page = parse(render(replace(made, choice=replace(made.choice, refuted=("It forgets.",))), now="now"))
+    page = parse(
+        render(
+            replace(made, choice=replace(made.choice, confirmation=Confirmation(Finding.REFUTED, ("It forgets.",)))),
+            now="now",
+        )
+    )
     assert "It forgets." in page.id("answer").all(class_="refuted")[0].text
     assert "Not recommended for" in page.id("answer").text
     assert "Recommended for" not in page.id("answer").text
@@ -74,6 +85,30 @@ def test_an_unfinished_run_is_provisional() -> None:
     assert "2 of 18 trials without a result" in page.all(class_="waiting")[0].text
 
 
+def test_a_shown_variant_is_not_called_the_best_by_a_shared_rate() -> None:
+    """Without a choice, the caption of the pass rates calls a variant the highest only if no other has its rate."""
+    made, _ = run_and_page()
+    objective = made.choice.objective
+    nothing = replace(made, choice=replace(made.choice, variant=None), confirmed=None, confirmed_base=None)
+
+    def caption(*passed: int, total: int = 9) -> str:
+        some = zip(made.variants, passed, strict=False)
+        found = [replace(v, rates=v.rates | {objective: Rate(count, total)}) for v, count in some]
+        shown = replace(nothing, variants=tuple(found))
+        return headline.headline(
+            shown, headline.highest_pass_rate(shown), scores_by_role(shown, shown.samples)
+        ).confirmation
+
+    assert caption(2, 7, 3).endswith(
+        f"Tuned: {made.variants[1].name}, which has the highest pass rate on generalise cases."
+    )
+    assert caption(2, 7, 7).endswith("the first of 2 variants that share the highest pass rate on generalise cases.")
+    assert caption(0, 0, 0).endswith("the first with answers, since no variant passes any generalise case.")
+    assert caption(0, 0, 0, total=0).endswith(
+        "the first with answers, since no answer to a generalise case has a score."
+    )
+
+
 def test_no_choice_says_why() -> None:
     """If no variant was chosen, the report gives the reasons, and still shows every case."""
     made, _ = run_and_page()
@@ -82,3 +117,32 @@ def test_no_choice_says_why() -> None:
     assert "No best variant in this demonstration" in page.id("answer").text
     assert "Every variant loses too much." in page.id("answer").text
     assert len(page.id("main-cases").all("article")) == sum(c.split.value == "main" for c in made.run.suite.cases)
+
+
+def unscored(case: Case, answer: Answer) -> Score:
+    """Score an answer as the synthetic runs do, but give no score to the answer "unclear"."""
+    return Score(case.id, False, None, error="unclear") if answer.text == "unclear" else score(case, answer)
+
+
+def compared(cases: list[Case], base: dict[str, str], tuned: dict[str, str]) -> tuple[str, Results]:
+    (variant,) = variants(1)
+    records = [record(None, base), record(variant, tuned)]
+    run = assemble(manifest(suite(cases), [variant]), records, unscored, "2026-01-02T03:24:05+00:00")
+    return variant.name, run
+
+
+def test_a_case_without_a_group_is_an_example_of_its_own() -> None:
+    """Examples come from different groups; cases without a group keep their place before those of other roles."""
+    cases = [case(f"c{n}", Role.GENERALISE, prompt=f"Question {n}?") for n in range(5)]
+    cases = [replace(each, group="same") if n < 2 else each for n, each in enumerate(cases)]
+    texts = {each.id: "good" for each in cases}
+    name, run = compared(cases, dict.fromkeys(texts, "bad"), texts)
+    assert [shown.prompt for shown in headline.excerpts(run, name)] == ["Question 0?", "Question 2?", "Question 3?"]
+
+
+def test_an_answer_without_a_score_is_no_example() -> None:
+    """An answer that could not be scored is shown neither as gained nor as lost."""
+    cases = [case("a", Role.RETAIN), case("b", Role.GENERALISE), case("c", Role.GENERALISE, prompt="Gained?")]
+    base = {"a": "good", "b": "unclear", "c": "bad"}
+    name, run = compared(cases, base, {"a": "unclear", "b": "good", "c": "good"})
+    assert [shown.prompt for shown in headline.excerpts(run, name)] == ["Gained?"]

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.aggregate import assemble
 from harness.cli import main
+from harness.core.answers import Answer
 from harness.core.run_results import Choice
+from harness.core.scores import Score
+from harness.core.suite import Case, Role
 from harness.report import markdown
 from tests.support.report_runs import stored
-from tests.support.synthetic_runs import results
+from tests.support.synthetic_runs import case, manifest, record, results, score, suite, variants
 
 
 def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +43,17 @@ def test_markdown_of_hostile_names() -> None:
     outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", said.replace("\\`", ""))
     assert "evil" in outside
     assert not any(markup in outside.replace("\\]", "") for markup in ("<img", "](", "@everyone"))
+
+
+def test_a_broken_case_shows_an_answer_that_fails() -> None:
+    """A broken case is shown with an answer that failed, not with one that could not be scored."""
+
+    def judge(asked: Case, answer: Answer) -> Score:
+        return Score(asked.id, False, None, error="x") if answer.text == "unclear" else score(asked, answer)
+
+    (variant,), cases = variants(1), [case("kept", Role.RETAIN)]
+    texts = (("unclear", 0), ("bad", 1))
+    records = [record(None, {"kept": "good"}), *(record(variant, {"kept": text}, seed=seed) for text, seed in texts)]
+    made = assemble(manifest(suite(cases), [variant], (0, 1)), records, judge, "2026-01-02T03:24:05+00:00")
+    assert "`kept` (retain), broken: prompt" in markdown.summary(made)
+    assert "answer `bad`" in markdown.summary(made)

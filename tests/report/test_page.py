@@ -11,6 +11,7 @@ from pathlib import Path
 
 import harness
 from harness.analysis.constant_cases import constant_cases
+from harness.core.outside_text import visible
 from harness.core.run_results import Choice
 from harness.core.suite import (
     Message,  # fmt: skip
@@ -20,7 +21,6 @@ from harness.core.training_outcome import (
 )
 from harness.report import render
 from harness.report.data_frame import Run
-from harness.report.formatting import visible
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page
 from tests.support.synthetic_runs import HOSTILE, results

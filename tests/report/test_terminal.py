@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from harness.core.run_results import Choice
+from harness.core.run_results import Choice, Confirmation, Finding
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.report import terminal
 from tests.support.synthetic_runs import results
 
-SMALL = results(8, 12, seeds=(0, 1))
+SMALL = results(8, 18, seeds=(0, 1))
 
 
 def test_summary_names_the_best_and_the_report() -> None:
@@ -27,9 +27,9 @@ def test_summary_names_the_best_and_the_report() -> None:
 def test_summary_gives_reasons_against_the_best() -> None:
     """If the confirmation refuted the choice, or trials have no result, the terminal summary says so."""
     first = replace(SMALL.variants[0], statuses=(Status.CANCELLED,) * len(SMALL.variants[0].seeds))
-    choice = replace(SMALL.choice, refuted=("It forgets.",))
+    choice = replace(SMALL.choice, confirmation=Confirmation(Finding.REFUTED, ("It forgets.",)))
     said = terminal.summary(replace(SMALL, variants=(first, *SMALL.variants[1:]), choice=choice))
-    assert "It forgets." in said
+    assert "Refuted:\n  It forgets." in said
     assert "without a result" in said
 
 

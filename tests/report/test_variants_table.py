@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from harness.core.turn_tokens import CutRows, TurnTokens
+from harness.report.variants_table import columns, rows
 from tests.support.report_runs import run_and_page
 
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
@@ -10,8 +14,22 @@ TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these 
 def test_every_variant_is_a_row() -> None:
     """The table has a row for the base model and for every variant; a variant's row gives its status in words."""
     made, page = run_and_page()
-    rows = page.id("variants").all("tbody")[0].all("tr")
-    assert len(rows) == 1 + len(made.variants)
-    for row, variant in zip(rows[1:], made.variants, strict=True):
+    shown = page.id("variants").all("tbody")[0].all("tr")
+    assert len(shown) == 1 + len(made.variants)
+    for row, variant in zip(shown[1:], made.variants, strict=True):
         assert variant.name in row.text
         assert variant.statuses[0].value in row.text.lower()
+
+
+def test_cut_rows_are_a_column_if_there_are_any() -> None:
+    """If some `max_length` cuts training rows, each variant has their number and the number of lost ends."""
+    made, _ = run_and_page()
+    settings = made.variants[0].settings
+    assert settings is not None
+    size = settings.max_length
+    tokens = TurnTokens(2, "</s>", (2,), named=True, behind=0, cuts=(CutRows(size, 30, 4, 3),))
+    cut = replace(made, run=replace(made.run, tokens=tokens))
+    titles = [column.title for column in columns(cut)]
+    cell = rows(cut, {})[1].cells[titles.index("Rows cut")]
+    assert (cell.text, cell.under) == ("4 of 30", "3 without their end")
+    assert "Rows cut" not in [column.title for column in columns(made)]

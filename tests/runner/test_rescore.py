@@ -99,6 +99,14 @@ def test_a_suite_with_other_prompts_is_refused(run: RunStore, tmp_path: Path, ol
     assert "harness run" in caught.value.remedy
 
 
+def test_other_training_rows_are_refused(run: RunStore, tmp_path: Path) -> None:
+    """If the training rows have changed since the run, `harness score` asks for a new run."""
+    other = write(tmp_path / "other", CASE)
+    (other / "train.jsonl").write_text(ROW.replace('"c"', '"d"'), encoding="utf-8")
+    with pytest.raises(SuiteError, match="other training rows"):
+        rescore(run, other)
+
+
 def test_answers_without_log_probabilities_have_no_score(run: RunStore, tmp_path: Path) -> None:
     """If an assertion needs a log-probability and none is stored, the answer has no score, and the error says why."""
     run.write_trial(record(ONE, {"fact": "Moonlight."}))

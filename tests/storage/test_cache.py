@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+import harness.storage.cache
 from harness.core.answers import Answer
 from harness.core.errors import NewerFormatError, RunInUseError, StoreError
 from harness.core.formats import FORMAT
-from harness.core.model import SavedBase
+from harness.core.model import ConvertedModel, SavedBase
 from harness.core.settings import Quantization
 from harness.core.training_outcome import Status
 from harness.storage.cache import Cache
@@ -205,7 +207,7 @@ def test_a_failed_commit_leaves_no_entries(cache: Cache) -> None:
     held = cache.held()[-1]
     assert (held.kind, held.entries, held.bytes > 256) == ("commits", 0, True)
     cache.clear()
-    assert names(cache.root) == []
+    assert names(cache.root) == ["clearing.lock"]
 
 
 def test_readers_finish_a_commit_at_the_same_time(cache: Cache) -> None:
@@ -253,25 +255,27 @@ def test_a_commit_is_finished_before_it_is_copied_or_forgotten(cache: Cache, tmp
 
 def test_the_size_of_the_cache(cache: Cache) -> None:
     """The cache reports how many entries and bytes it has of each kind. Clearing it deletes even temporary folders."""
-    nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("commits", 0, 0)]
+    nothing = [("trainings", 0, 0), ("answers", 0, 0), ("bases", 0, 0), ("converted", 0, 0), ("commits", 0, 0)]
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
     cache.commit_training(training(), save_adapter)
     cache.commit_answers("base", PASS)
     cache.commit_answers("base", replace(PASS, answers=()))
     base = SavedBase("base", "pocket", Quantization.NF4, "cpu", "float32")
     cache.commit_base(base, 10, lambda folder: write_text(folder / "weights", "weights"))
+    made = ConvertedModel("made", "model.gguf", "0" * 64, "Q4_1, dequantised")
+    cache.commit_converted(made, 10, lambda folder: write_text(folder / "weights", "weights"))
     (cache.root / "trainings" / ".partial-0123").mkdir()
     (cache.root / "trainings" / ".partial-0123" / "left").write_bytes(b"x" * 5000)
     sizes = {
         kind: sum(path.stat().st_size for path in (cache.root / kind).rglob("*") if path.is_file())
-        for kind in ("trainings", "answers", "bases")
+        for kind in ("trainings", "answers", "bases", "converted")
     }
     assert sizes["trainings"] > 5000
     *kinds, _ = ((held.kind, held.entries, held.bytes) for held in cache.held())
     assert kinds == [(kind, 1, size) for kind, size in sizes.items()]
     cache.clear()
     assert [(held.kind, held.entries, held.bytes) for held in cache.held()] == nothing
-    assert names(cache.root) == []
+    assert names(cache.root) == ["clearing.lock"]
 
 
 def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) -> None:
@@ -286,6 +290,34 @@ def test_a_cache_that_a_run_uses_is_not_cleared(cache: Cache, tmp_path: Path) ->
     assert cache.training(training().id) is not None
     cache.clear()
     assert cache.training(training().id) is None
+
+
+def test_no_run_begins_while_the_cache_is_cleared(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins while the cache is being emptied is refused, because what it commits would vanish."""
+    monkeypatch.setattr(harness.storage.cache, "_PATIENCE", 0.1)
+    cache.commit_training(training(), save_adapter)
+    refused: list[str] = []
+
+    def begin_a_run(folder: Path, **options: bool) -> None:
+        with pytest.raises(RunInUseError) as error, cache.in_use(tmp_path / "run"):
+            pass
+        refused.append(str(error.value))
+
+    monkeypatch.setattr(shutil, "rmtree", begin_a_run)
+    cache.clear()
+    assert refused[0] == f"another process is emptying {cache.root}\nWait until it has finished."
+
+
+def test_a_changed_answer_is_made_again(cache: Cache) -> None:
+    """A stored answer that was changed afterwards is not used: its file is deleted, so that it is asked again."""
+    cache.commit_answers("base", PASS)
+    (file,) = (cache.root / "answers" / "base").glob("*.json")
+    text = PASS.answers[0].text
+    file.write_text(file.read_text(encoding="utf-8").replace(f'"{text}"', f'"{text}!"'), encoding="utf-8")
+    assert cache.answers("base") == ()
+    assert not file.exists()
 
 
 # --- a full disk -------------------------------------------------------------------------------------------------

@@ -29,12 +29,23 @@ def test_sha256sum_can_check_a_manifest(tmp_path: Path) -> None:
     [
         lambda folder: (folder / "adapter_model.safetensors").write_bytes(bytes(range(255)) + b"x"),
         lambda folder: (folder / "sub" / "a name with  blanks").unlink(),
+        lambda folder: (folder / "more.safetensors").write_bytes(b"x"),
+        lambda folder: (folder / "sub" / "link").symlink_to("/etc/passwd"),
         lambda folder: (folder / MANIFEST).unlink(),
         lambda folder: (folder / MANIFEST).write_bytes(b""),
         lambda folder: (folder / MANIFEST).write_bytes(b"\xff\xfe"),
         lambda folder: (folder / MANIFEST).write_bytes(b"nonsense\n"),
     ],
-    ids=["changed", "missing", "no manifest", "empty manifest", "binary manifest", "nonsense manifest"],
+    ids=[
+        "changed",
+        "missing",
+        "added",
+        "added link",
+        "no manifest",
+        "empty manifest",
+        "binary manifest",
+        "nonsense manifest",
+    ],
 )
 def test_a_folder_that_is_not_what_was_saved(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     """If a file differs from the manifest, or the manifest is missing or damaged, an error names the folder."""

@@ -29,7 +29,7 @@ def test_hostile_text_comes_back(tmp_path: Path, text: str) -> None:
     """Ids, messages and answers are read back unchanged, except that an unpaired surrogate becomes a question mark."""
     path = tmp_path / "record.json"
     made = record(VARIANT, {text: text}, message=text, trained=replace(training(), message=text))
-    write_record(path, made)
+    write_record(path, made, sealed=True)
     found = read_record(path, TrialRecord)
     clean = readable(text)
     assert found.answers == {clean: (Answer(readable(f"key-{text}"), clean, len(text) // 4, False),)}
@@ -51,6 +51,16 @@ def test_losses_that_are_not_finite_come_back(tmp_path: Path) -> None:
     write_record(tmp_path / "training.json", replace(training(), steps=tuple(steps)))
     found = [step.loss for step in read_record(tmp_path / "training.json", Training).steps]
     assert str(found) == "[inf, nan, None]"
+
+
+def test_a_sealed_record_that_was_changed_is_refused(tmp_path: Path) -> None:
+    """If an answer in a sealed file is changed afterwards, reading it is an error that says so."""
+    path = tmp_path / "record.json"
+    write_record(path, record(VARIANT, {"case": "wrong"}), sealed=True)
+    path.write_text(path.read_text(encoding="utf-8").replace("wrong", "right"), encoding="utf-8")
+    with pytest.raises(StoreError, match="was changed after it was written") as error:
+        read_record(path, TrialRecord)
+    assert "delete it and run `harness run` again" in error.value.remedy
 
 
 # --- damaged files -----------------------------------------------------------------------------------------------

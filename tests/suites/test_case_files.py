@@ -23,7 +23,10 @@ def test_cases_come_from_a_csv() -> None:
         'b,,"Ita\nly",Rome: eternal,,\n'
     )
     found = suite("prompts: ['Capital of {{city}}?']\ntests: file://c.csv", c_dot_csv=csv).cases
-    assert [(c.id, c.role, c.line) for c in found] == [("a", Role.RETAIN, 2), ("b", Role.LEARN, 4)]
+    assert [(c.id, c.role, str(c.place)) for c in found] == [
+        ("a", Role.RETAIN, "c.csv:2"),
+        ("b", Role.LEARN, "c.csv:4"),
+    ]
     assert [(a.type, a.value) for a in found[0].assertions] == [("icontains", "Paris"), ("contains-any", ["x", "y"])]
     assert [(a.type, a.value) for a in found[1].assertions] == [("equals", "Rome: eternal")]
     assert found[1].prompt == "Capital of Ita\nly?"
@@ -36,11 +39,15 @@ def test_a_csv_may_contain_prompts() -> None:
 
 
 def test_cases_come_from_several_files() -> None:
-    """A suite's list of tests may contain both cases and the names of JSONL and YAML files."""
+    """A suite's list of tests may contain both cases and names of JSONL and YAML files; each case knows its place."""
     line = '{"id": "j", "prompt": "p", "assert": [{"type": "equals", "value": "v"}]}\n'
     more = CASE.replace("Hi", "Hu")
     found = suite(f"tests:\n{CASE}\n- file://a.jsonl\n- file://b.yaml", a_dot_jsonl=line, b_dot_yaml=f"# more\n{more}")
-    assert [(c.prompt, c.line) for c in found.cases] == [("Hi", 2), ("p", 1), ("Hu", 2)]
+    assert [(c.prompt, str(c.place)) for c in found.cases] == [
+        ("Hi", "suite.yaml:2"),
+        ("p", "a.jsonl:1"),
+        ("Hu", "b.yaml:2"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ assert: [{type: not-icontains, value: "{{what}}", weight: 2}]
     assert found.critical
     (assertion,) = found.assertions
     assert (assertion.type, assertion.negated, assertion.value, assertion.weight) == ("icontains", True, "tea", 2.0)
-    assert found.line == 2
+    assert str(found.place) == "suite.yaml:2"
 
 
 def test_critical_by_default() -> None:
@@ -249,3 +249,16 @@ def test_no_pattern_breaks_the_reader(pattern: str) -> None:
 def _suite_or_error(read: Callable[[], object]) -> None:
     with suppress(SuiteError):
         read()
+
+
+@pytest.mark.parametrize(("system", "warned"), [("Be brief.", False), ("Be long.", True), ("", True)])
+def test_a_system_prompt_that_no_row_has_is_a_warning(system: str, warned: bool, tmp_path: Path) -> None:
+    """If no training row has the suite's system prompt, a notice says so, with its place and a remedy."""
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
+    row = {"messages": [{"role": "system", "content": system}, *messages] if system else messages}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    case = {"id": "a", "role": "learn", "prompt": "Hi", "assert": [{"type": "contains", "value": "Hello"}]}
+    (tmp_path / "suite.yaml").write_text(json.dumps({"system_prompt": "Be brief.", "tests": [case]}), encoding="utf-8")
+    notices = load_suite(tmp_path).notices
+    assert len(notices) == int(warned)
+    assert all("asked with the system_prompt (suite.yaml:1:" in notice for notice in notices)

@@ -88,7 +88,6 @@ def findings(folder: Path) -> dict[str, Any]:
     return {
         "samples": [*results.samples, *results.confirmed_samples],
         "choice": results.choice,
-        "void": results.void,
         "statuses": [(row.name, row.seeds, row.statuses, row.messages) for row in rows if row],
         "rates": [row.rates for row in rows if row],
         "steps": [[(t.id, t.steps, t.supervised_tokens) for t in row.training] for row in rows if row],

@@ -31,7 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def baseline_of(results: Results, name: str) -> Baseline:
     """Reduce a run's results to a baseline: without confirmation cases and paths, and with digests of training rows."""
     run = results.run
-    cases = {case.id: case for case in run.suite.of(Split.MAIN)}
+    cases = {case.id: replace(case, line=0, file="") for case in run.suite.of(Split.MAIN)}
     by_variant: dict[str, list[Sample]] = {}
     for sample in results.samples:
         by_variant.setdefault(sample.variant, []).append(sample)
@@ -43,7 +43,7 @@ def baseline_of(results: Results, name: str) -> Baseline:
     return Baseline(
         format=FORMAT,
         name=name,
-        suite=replace(_without_paths(run.suite), cases=tuple(replace(case, line=0) for case in cases.values())),
+        suite=replace(_without_paths(run.suite), cases=tuple(cases.values())),
         training_rows=tuple(_digest(example) for example in run.suite.examples),
         model=replace(run.model, path=""),
         engine=run.engine,

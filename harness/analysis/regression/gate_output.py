@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.regression.verdict import amount, chance, describe_mismatch, tolerance
+from harness.analysis.regression.verdict import amount, chance, describe_mismatch, not_judged, tolerance
 from harness.core.regression import (
     Comparison,
     CostChange,
@@ -68,7 +68,7 @@ def _safe(line: str) -> str:
 
 
 def _title(comparison: Comparison) -> str:
-    commit = f", commit {comparison.before.git_commit[:9]}" if comparison.before.git_commit else ""
+    commit = f", harness commit {comparison.before.git_commit[:9]}" if comparison.before.git_commit else ""
     return f"{comparison.after.name} against {comparison.before.name} ({comparison.before.started[:10]}{commit})"
 
 
@@ -80,7 +80,7 @@ def _variant_lines(judgement: Judgement, variant: VariantChange) -> Iterator[str
     for title, differences in (("settings changed", variant.settings), ("settings drift", variant.drift)):
         yield from (f"  {title}: {describe_mismatch(difference)}" for difference in differences)
     yield from (f"  {_mark(reason)} {reason.text}" for reason in judgement.reasons)
-    yield from (f"  - {_not_compared(cost)}" for cost in variant.costs if cost.hindrance)
+    yield from (f"  - {words}" for words in judgement.unjudged)
     lost = [flip for flip in variant.flips if flip.lost]
     for flip in _shown_flips(lost, judgement):
         critical = ", critical" if flip.critical else ""
@@ -108,21 +108,12 @@ def _of(rate: Rate) -> str:
     return f"{rate.passed} of {rate.total}"
 
 
-def _not_compared(cost: CostChange) -> str:
-    return f"{cost.what} {amount(cost.before)}, now {amount(cost.after)}: not compared: {cost.hindrance}"
-
-
 def _listed(title: str, mismatches: Sequence[Mismatch]) -> list[str]:
     return ["", title, *(f"  {describe_mismatch(mismatch)}" for mismatch in mismatches)] if mismatches else []
 
 
 def _suite_lines(comparison: Comparison) -> Iterator[str]:
     notes = [*_suite_notes(comparison.suite)]
-    if comparison.void:
-        notes.append(
-            f"{len(comparison.void)} not counted, because the base model's own answer makes them meaningless: "
-            f"{_few(comparison.void)}"
-        )
     if comparison.added:
         notes.append(f"variants not in the baseline: {', '.join(comparison.added)}")
     if comparison.base:
@@ -202,12 +193,11 @@ def _role_row(role: RoleChange) -> str:
 
 
 def _cost_row(cost: CostChange, decision: Decision) -> str:
-    if cost.hindrance:
-        change, room = "not compared", code(cost.hindrance)
-    else:
+    change, why = "not compared", not_judged(cost)
+    if not cost.hindrance:
         old, new = (sum(one.value for one in side) / len(side) for side in (cost.before, cost.after))
         change = f"{100 * (new - old) / old:+.0f}%"
-        room = f"up to {100 * tolerance(cost, decision.policy):.0f}%" if len(cost.before) > 1 else "one training"
+    room = code(why) if why else f"up to {100 * tolerance(cost, decision.policy):.0f}%"
     return f"| {cost.what} | {amount(cost.before)} | {amount(cost.after)} | {change} | {room} |"
 
 

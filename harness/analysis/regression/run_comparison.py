@@ -5,14 +5,13 @@ This module only collects differences. `verdict` decides whether they are a regr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.aggregate import void_cases
-from harness.analysis.reducers import reduced, scored
+from harness.analysis.reducers import exemplary, scored
 from harness.analysis.regression import statistical_tests
 from harness.analysis.regression.baseline import samples
 from harness.analysis.score_table import Pair, ScoreTable, pair, score_table
@@ -58,10 +57,9 @@ def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> C
     cases = {case.id: case for case in after.suite.cases if case.id in shared.ids}
     again = dict.fromkeys(shared.changes.judged_otherwise, score) if score else {}
     was, now = _ScoredRun(before, cases, again), _ScoredRun(after, cases, {})
-    void = void_cases(replace(after.suite, cases=tuple(cases.values())), was.base_verdicts())
     pairs = list(_variant_pairs(before, after))
-    tests = max(1, len(pairs) * len({case.role for case in cases.values() if case.id not in void}))
-    variants = [_variant(_VariantPair(was, now, old, new), void, tests) for old, new in pairs]
+    tests = max(1, len(pairs) * len({case.role for case in cases.values()}))
+    variants = [_variant(_VariantPair(was, now, old, new), tests) for old, new in pairs]
     matched_before, matched_after = {id(old) for old, _ in pairs}, {id(new) for _, new in pairs}
     return Comparison(
         before=_side(before),
@@ -69,11 +67,10 @@ def compare(before: Baseline, after: Baseline, score: Scorer | None = None) -> C
         obstacles=tuple(_obstacles(before, after)),
         changed=tuple(_changed(before, after)),
         suite=shared.changes,
-        void=void,
         variants=_adjusted(variants),
         missing=tuple(row.name for row in before.variants if id(row) not in matched_before),
         added=tuple(row.name for row in after.variants if id(row) not in matched_after),
-        base=tuple(_flips(_VariantPair(was, now, before.base, after.base), {})),
+        base=tuple(_flips(_VariantPair(was, now, before.base, after.base))),
     )
 
 
@@ -223,9 +220,6 @@ class _ScoredRun:
             self._samples[id(row)] = found
         return self._samples[id(row)]
 
-    def base_verdicts(self) -> dict[str, Score]:
-        return {sample.case: sample.score for sample in reduced(self.samples(self.run.base), self.reducer)}
-
     def table(self, row: BaselineVariant) -> ScoreTable:
         """Return the variant's scores. A seed that diverged or ran out of memory fails every case."""
         if id(row) not in self._tables:
@@ -257,11 +251,12 @@ class _VariantPair:
     def seeds(self) -> tuple[list[int], list[int]]:
         return self.was.counted_seeds(self.old), self.now.counted_seeds(self.new)
 
-    def cases(self, void: Mapping[str, str]) -> list[Case]:
-        return [case for id, case in self.was.cases.items() if id not in void]
+    @property
+    def cases(self) -> list[Case]:
+        return list(self.was.cases.values())
 
 
-def _variant(both: _VariantPair, void: Mapping[str, str], tests: int) -> VariantChange:
+def _variant(both: _VariantPair, tests: int) -> VariantChange:
     old, new = both.old, both.new
     return VariantChange(
         name=new.name,
@@ -271,9 +266,9 @@ def _variant(both: _VariantPair, void: Mapping[str, str], tests: int) -> Variant
         failures_before=tuple(_failures(old)),
         failures_after=tuple(_failures(new)),
         missing=tuple(_failures(new, but=_FAILED_TRAINING)),
-        unscored=_unscored(both, void),
-        roles=tuple(_roles(both, void, tests)),
-        flips=tuple(_flips(both, void)),
+        unscored=_unscored(both),
+        roles=tuple(_roles(both, tests)),
+        flips=tuple(_flips(both)),
         costs=tuple(_costs(both.was.run, both.now.run, old, new)),
     )
 
@@ -293,12 +288,12 @@ def drift(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Iterat
                 yield Mismatch(field.name.replace("_", " "), " or ".join(old), " or ".join(new))
 
 
-def _unscored(both: _VariantPair, void: Mapping[str, str]) -> int:
+def _unscored(both: _VariantPair) -> int:
     """Count the cases with a score under every seed before, but not now. A regression may be the reason for that."""
     (before, after), (old, new) = both.tables, both.seeds
     if not old or not new:
         return 0
-    cases = [case.id for case in both.cases(void)]
+    cases = [case.id for case in both.cases]
     return len(set(before.complete(cases, old)) - set(after.complete(cases, new)))
 
 
@@ -308,9 +303,9 @@ def _failures(row: BaselineVariant, *, but: Collection[Status] = ()) -> Iterator
             yield f"seed {seed}: {status}" + (f": {message}" if message else "")
 
 
-def _roles(both: _VariantPair, void: Mapping[str, str], tests: int) -> Iterator[RoleChange]:
+def _roles(both: _VariantPair, tests: int) -> Iterator[RoleChange]:
     for role in Role:
-        cases = [case for case in both.cases(void) if case.role is role]
+        cases = [case for case in both.cases if case.role is role]
         if found := pair(cases, *both.tables, seeds=both.seeds):
             yield _role(role, found, tests)
 
@@ -360,7 +355,7 @@ def _adjusted(variants: Sequence[VariantChange]) -> tuple[VariantChange, ...]:
 # --- single cases ------------------------------------------------------------------------------------------------
 
 
-def _flips(both: _VariantPair, void: Mapping[str, str]) -> list[Flip]:
+def _flips(both: _VariantPair) -> list[Flip]:
     """Return the cases whose pass rate over seeds changed.
 
     Lost cases come before gained ones, then critical cases before others, then large changes before small ones.
@@ -370,7 +365,7 @@ def _flips(both: _VariantPair, void: Mapping[str, str]) -> list[Flip]:
     critical = {case.id for run in (was.run, now.run) for case in run.suite.cases if case.critical}
     found = [
         _flip(case, case.id in critical, old, new)
-        for case in both.cases(void)
+        for case in both.cases
         if (old := before.get(case.id)) and (new := after.get(case.id)) and _rate(old) != _rate(new)
     ]
     return sorted(found, key=lambda flip: (not flip.lost, not flip.critical, -abs(_moved(flip))))
@@ -387,7 +382,7 @@ def _moved(flip: Flip) -> float:
 def _verdicts(side: _ScoredRun, row: BaselineVariant) -> dict[str, list[Sample]]:
     """Return for each case the samples that have a score, one per seed."""
     found: dict[str, list[Sample]] = {}
-    for sample in scored(reduced(side.samples(row), side.reducer)):
+    for sample in scored(exemplary(side.samples(row), side.reducer)):
         found.setdefault(sample.case, []).append(sample)
     return found
 
@@ -418,7 +413,7 @@ def _flip(case: Case, critical: bool, before: Sequence[Sample], after: Sequence[
 def _costs(before: Baseline, after: Baseline, old: BaselineVariant, new: BaselineVariant) -> Iterator[CostChange]:
     for what, figure in (("training time", _seconds), ("peak memory while training", PhaseCost.peak)):
         was, now = (tuple(figure(cost) for cost in _finished_costs(row)) for row in (old, new))
-        if was and now:
+        if was or now:  # an adapter that was trained elsewhere has no costs
             timed = figure is _seconds
             resident = not timed and not all(cost.on_gpu for cost in new.costs)
             yield CostChange(what, was, now, _why_not_comparable(before, after, was, now, timed=timed), resident)
@@ -437,8 +432,10 @@ def _seconds(cost: PhaseCost) -> Measurement:
 
 
 def _why_not_comparable(
-    before: Baseline, after: Baseline, old: Iterable[Measurement], new: Iterable[Measurement], *, timed: bool
+    before: Baseline, after: Baseline, old: Sequence[Measurement], new: Sequence[Measurement], *, timed: bool
 ) -> str:
+    if not old or not new:
+        return f"the {'later' if old else 'earlier'} run has no finished training with known costs"
     sides = [{source(figure) for figure in side} for side in (old, new)]
     if sides[0] != sides[1] or len(sides[0]) > 1:
         sources = [" and ".join(sorted(side)) for side in sides]

@@ -61,7 +61,7 @@ def _obstacles(comparison: Comparison) -> Iterator[str]:
     if not comparison.variants:
         yield "the two runs have no variant in common"
     elif not any(variant.roles or variant.missing for variant in comparison.variants):
-        yield "the two suites share no counted case with the same prompt"
+        yield "the two suites share no case with the same prompt"
 
 
 def describe_mismatch(mismatch: Mismatch) -> str:
@@ -79,7 +79,8 @@ def judge(variant: VariantChange, policy: Policy) -> Judgement:
     reasons = [*_critical(variant), *(_role(role, policy) for role in variant.roles), *_not_compared(variant)]
     reasons += [reason for cost in variant.costs if (reason := _cost(cost, policy))]
     reasons.sort(key=lambda reason: SEVERITY.index(reason.verdict))
-    return Judgement(variant.name, most_severe([reason.verdict for reason in reasons]), tuple(reasons))
+    unjudged = tuple(f"{_means(cost)}: {why}" for cost in variant.costs if (why := not_judged(cost)))
+    return Judgement(variant.name, most_severe([reason.verdict for reason in reasons]), tuple(reasons), unjudged)
 
 
 def _critical(variant: VariantChange) -> Iterator[Reason]:
@@ -138,17 +139,29 @@ def chance(p: float) -> str:
 
 
 def _cost(cost: CostChange, policy: Policy) -> Reason | None:
-    """Judge a change of cost. Return None if the costs are not comparable or the baseline has too few trainings."""
-    if cost.hindrance or len(cost.before) < MIN_TRAININGS:
+    """Judge a change of cost. Return None if it is not judged."""
+    if not_judged(cost):
         return None
     old, new = _mean(cost.before), _mean(cost.after)
     rise, room = (new - old) / old, tolerance(cost, policy)
-    means = f"{cost.what} {amount(cost.before)}, now {amount(cost.after)}"
     if rise > room:
-        return Reason(
-            Verdict.REGRESSED, f"{means}: {100 * rise:.0f}% more, of which chance explains up to {100 * room:.0f}%"
-        )
-    return Reason(Verdict.UNCHANGED, f"{means}: within {100 * room:.0f}%")
+        more = f"{100 * rise:.0f}% more, of which chance explains up to {100 * room:.0f}%"
+        return Reason(Verdict.REGRESSED, f"{_means(cost)}: {more}")
+    return Reason(Verdict.UNCHANGED, f"{_means(cost)}: within {100 * room:.0f}%")
+
+
+def not_judged(cost: CostChange) -> str:
+    """Return why a change of cost is not judged; empty if it is."""
+    if cost.hindrance:
+        return f"not compared: {cost.hindrance}"
+    if len(cost.before) >= MIN_TRAININGS:
+        return ""
+    found = plural(len(cost.before), "finished training")
+    return f"not judged: the baseline has {found}; bless a run with at least {MIN_TRAININGS} seeds"
+
+
+def _means(cost: CostChange) -> str:
+    return f"{cost.what} {amount(cost.before)}, now {amount(cost.after)}"
 
 
 def tolerance(cost: CostChange, policy: Policy) -> float:
@@ -173,6 +186,8 @@ def _mean(figures: Sequence[Measurement]) -> float:
 
 
 def amount(figures: Sequence[Measurement]) -> str:
-    """Return the mean of the figures as text, with its unit."""
+    """Return the mean of the figures as text, with its unit; `unknown` if there are none."""
+    if not figures:
+        return "unknown"
     mean = _mean(figures)
     return f"{mean:.1f} s" if figures[0].unit is Unit.SECONDS else f"{mean / MIB:.0f} MiB"

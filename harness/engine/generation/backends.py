@@ -22,7 +22,7 @@ from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer, finish
 from harness.engine.generation.log_probabilities import likelihood, texts_of
 from harness.engine.loading import Base
-from harness.engine.tokenization import IGNORED, Row, follow, render
+from harness.engine.tokenization import IGNORED, Row, conversations_of, follow, render
 
 if TYPE_CHECKING:
     import torch
@@ -104,8 +104,8 @@ class GgufBackend:
 
     def tokens_of(self, prompt: Prompt) -> list[int]:
         """Tokenize the prompt's text with the tokenizer in the GGUF file, as users of llama.cpp do."""
-        text = self.tokenizer.apply_chat_template(as_chat(prompt.messages), tokenize=False, add_generation_prompt=True)
-        return list(self.llama.tokenize(str(text).encode(), add_bos=False, special=True))
+        text = conversations_of(self.tokenizer).asked_text(prompt.messages)
+        return list(self.llama.tokenize(text.encode(), add_bos=False, special=True))
 
     def same_tokens(self, prompt: Prompt) -> bool:
         """Whether llama.cpp tokenizes the prompt as the run's tokenizer does."""

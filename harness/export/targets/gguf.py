@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.core import programs
 from harness.core.export import ExportKind, ExportRecord, GgufType
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
 from harness.export.output_folders import RECORD, begin, commit, existing
@@ -100,14 +100,14 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
 
 
 def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
-    script = [sys.executable, str(converter(request.llama_cpp)), str(merged.resolve()), "--outtype"]
+    convert = programs.script(converter(request.llama_cpp), str(merged.resolve()), "--outtype")
     partial = file.with_name(f".partial-{file.name}")
     if request.kind is GgufType.Q4_K_M:
         whole = file.with_name(".partial-f16.gguf")
-        run([*script, "f16", "--outfile", str(whole.resolve())])
-        run([sys.executable, "-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve())])
+        run([*convert, "f16", "--outfile", str(whole.resolve())])
+        run(programs.python("-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve())))
     else:
-        run([*script, str(request.kind), "--outfile", str(partial.resolve())])
+        run([*convert, str(request.kind), "--outfile", str(partial.resolve())])
     partial.replace(file)
 
 

@@ -148,6 +148,7 @@ def parameters(source: Source, dtype: str) -> str:
         _line("MAX_NEW_TOKENS", suite.decoding.max_new_tokens),
         _line("STOP", list(suite.decoding.stop), "an answer ends before the first of these texts"),
         _line("TEMPERATURE", suite.decoding.temperature, "0: always the most likely token"),
+        *_turn_lines(source),
         _line("PROMPTS_PER_ROLE", PER_ROLE),
         _line("ANSWERS_AT_ONCE", BATCH_SIZE, "fewer need less memory"),
         "",
@@ -164,6 +165,18 @@ def parameters(source: Source, dtype: str) -> str:
         _line("PACKAGES", _packages(source.run.provenance.versions), "installed on Colab"),
     ]
     return "\n".join(["# Every setting of this notebook. Change them here and run it again.", *lines])
+
+
+def _turn_lines(source: Source) -> list[str]:
+    """Lines about how the chat template opens and closes answers; runs of earlier versions stopped as configured."""
+    turns = source.run.tokens
+    closing = None if turns is None or turns.named else turns.end
+    return [
+        _line("CLOSING_TOKEN", closing, "closes each answer, if the model's configuration does not name it"),
+        _line("TOKENS_BEHIND_END", turns.behind if turns else 0, "written by the template behind that token"),
+        _line("ASK_AS_IN_ROWS", bool(turns and turns.from_row), "ask with the text before the answers of rows"),
+        _line("CUT_PROMPT_SPACE", bool(turns and turns.short), "leave out whitespace at the end of a prompt"),
+    ]
 
 
 def data(source: Source) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.core.device_profiles import REFERENCE, SPEEDS, Profile, Speed, profile_for
 from harness.core.errors import ModelError
@@ -39,6 +40,8 @@ class Workload:
     new_tokens: int
     notice: str = ""
     """A sentence about the source of the shape; empty if the source is the model's own configuration."""
+    remarks: tuple[str, ...] = ()
+    """Sentences about the model that users must know."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,12 @@ def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workl
             raise
         notice = f"{model} was not found; the prediction uses the shape of {known}"
         return _workload(model, suite, find_description(known).config, None, notice)
-    return _workload(model, suite, found.config, found.tokenizer)
+    return replace(_workload(model, suite, found.config, found.tokenizer), remarks=found.remarks)
 
 
 def public_shape(name: str) -> ModelShape:
     """Return the shape of the model that `shape:NAME` stands for."""
-    config = find_description(f"shape:{name}").config / "config.json"
-    return estimate.shape_of(json.loads(config.read_text(encoding="utf-8")))
+    return estimate.shape_of(find_description(f"shape:{name}").config)
 
 
 def resolved_workload(model: ModelRef, suite: Suite) -> Workload:
@@ -97,11 +99,14 @@ def resolved_workload(model: ModelRef, suite: Suite) -> Workload:
     Raises:
         ModelError: there is no prediction for the model's architecture.
     """
-    return _workload(model.name, suite, Path(model.path), Path(model.tokenizer or model.path))
+    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    return _workload(model.name, suite, config, Path(model.tokenizer or model.path))
 
 
-def _workload(model: str, suite: Suite, config: Path, tokenizer: Path | None, notice: str = "") -> Workload:
-    shape = estimate.shape_of(json.loads((config / "config.json").read_text(encoding="utf-8")))
+def _workload(
+    model: str, suite: Suite, config: Mapping[str, Any], tokenizer: Path | None, notice: str = ""
+) -> Workload:
+    shape = estimate.shape_of(config)
     prompts = len(suite.of(Split.MAIN)) * suite.repeats
     return Workload(model, shape, lengths(suite.examples, tokenizer), prompts, suite.decoding.max_new_tokens, notice)
 

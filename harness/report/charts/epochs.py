@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.outside_text import visible
 from harness.core.run_results import Results, Timeline
 from harness.core.suite import Role
 from harness.core.wording import plural
 from harness.report.charts.drawing import BAD, CHOSEN, GOOD, INK, Chart, DataTable, configured, data, svg
-from harness.report.formatting import percent, visible
+from harness.report.formatting import percent
 
 _ROLE_COLOURS = {"learn": CHOSEN, "generalise": GOOD, "retain": INK, "avoid": BAD}
 _DASHES = {"learn": [1, 0], "generalise": [6, 2], "retain": [2, 2], "avoid": [8, 3, 2, 3]}
@@ -38,7 +39,8 @@ def timelines(results: Results) -> Chart | None:
 
 def _epochs(results: Results, timeline: Timeline, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     panel = visible(f"#{numbers.get(timeline.variant, 0)} {timeline.variant}")
-    points = [(0.0, results.base.rates), *((e.epoch, e.rates) for e in timeline.epochs)]
+    base = results.base_beside(timeline.variant)
+    points = [(0.0, base.rates), *((e.epoch, e.rates) for e in timeline.epochs)]
     return [
         {"panel": panel, "epoch": epoch, "role": role.value, "share": 100 * rate.value}
         for epoch, rates in points

@@ -8,11 +8,11 @@ from typing import Any
 
 from harness.core.claims import machine_claim
 from harness.core.measurement import GIB, Phase
+from harness.core.outside_text import visible
 from harness.core.run_results import Outcome, Results
 from harness.core.settings import Settings
 from harness.core.training_outcome import Status
 from harness.report.charts.drawing import CHOSEN, INK, Chart, DataTable, configured, data, svg
-from harness.report.formatting import visible
 
 ID = "boundary"
 NONE = "✖"

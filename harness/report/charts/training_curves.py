@@ -7,10 +7,11 @@ from math import isfinite
 from statistics import fmean
 from typing import Any
 
+from harness.core.outside_text import visible
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Training
 from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, data, svg
-from harness.report.formatting import number, visible
+from harness.report.formatting import number
 
 POINTS = 100
 """Largest number of points of one line."""

@@ -58,7 +58,6 @@
       card.pool.filter((given) => given.dataset.by.split(" ").some((by) => by.startsWith(number + ".")));
 
     const classify = (card, given, number) => {
-      if ("void" in card.node.dataset) return ["void", "void"];
       const of = (g) => g.dataset.by.split(" ").filter((by) => by.startsWith(number + ".")).map(() => g.dataset.p);
       const scored = given.flatMap(of).filter((mark) => mark !== "none");
       if (!card.base || card.base.dataset.p === "none" || !scored.length) return ["none", "not compared"];

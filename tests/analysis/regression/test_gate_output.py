@@ -10,6 +10,7 @@ import pytest
 
 from harness.analysis.regression import gate_output, verdict
 from harness.analysis.regression.baseline import baseline_of
+from harness.analysis.regression.bless import bless
 from harness.analysis.regression.run_comparison import compare
 from harness.cli import main
 from harness.core.regression import Decision
@@ -47,6 +48,18 @@ def test_files_for_people_and_programs(here: Path) -> None:
         r"^\| learn, 10 cases \| 100.0% \| 60.0% \| -40.0 points \(.*\) \| p < 0.001 \|$", page, re.MULTILINE
     )
     assert read_record(Path("out.json"), Decision).verdict is Verdict.REGRESSED
+
+
+def test_costs_that_are_not_judged_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the baseline has fewer than three trainings, text, Markdown and JSON say why costs are not judged."""
+    bless(stored(run_pairs.results(seeds=(0, 1)), here / "two"), "two", here / "reports" / "baselines")
+    capsys.readouterr()
+    main(["gate", "worse", "--baseline", "two", "--markdown", "out.md", "--json", "out.json"])
+    why = "not judged: the baseline has 2 finished trainings; bless a run with at least 3 seeds"
+    (unjudged,) = read_record(Path("out.json"), Decision).variants[0].unjudged[1:]
+    assert re.fullmatch(f"peak memory while training .* MiB, now .* MiB: {why}", unjudged)
+    assert f"  - {unjudged}\n" in capsys.readouterr().out
+    assert re.search(rf"^\| peak memory while training .* \| `{why}` \|$", Path("out.md").read_text(), re.MULTILINE)
 
 
 def test_annotations_on_github(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.analysis.aggregate import assemble
+from harness.analysis.regression import gate_output, verdict
 from harness.analysis.regression.baseline import baseline_of
 from harness.analysis.regression.run_comparison import compare
 from harness.core.answers import Likelihood
@@ -18,7 +20,8 @@ from harness.core.settings import Settings, Variant
 from harness.core.suite import Decoding, Message, Reducer, Role
 from harness.core.training_outcome import Status
 from tests.support import synthetic_runs
-from tests.support.run_pairs import CASES, NAMED, PRINT, SEEDS, results, run
+from tests.support.run_pairs import CASES, NAMED, POLICY, PRINT, SEEDS, results, run
+from tests.support.synthetic_runs import score
 
 LEARN = [case.id for case in CASES if case.role is Role.LEARN]
 
@@ -197,17 +200,21 @@ def test_a_broken_training_passes_nothing() -> None:
     assert missing.failures_after[0].startswith("seed 0: failed")
 
 
-def test_void_is_what_the_earlier_base_says() -> None:
-    """Only the base model's answers in the earlier run make cases void.
-
-    A base model that is worse in the later run therefore cannot hide a variant's loss.
-    """
-    dumb = run({"keep 1": SEEDS})
-    answers = dumb.base.answers | {"keep 1": tuple(replace(k, passed=False) for k in dumb.base.answers["keep 1"])}
-    found = compare(run(), replace(dumb, base=replace(dumb.base, answers=answers)))
-    assert found.void == {}
+@pytest.mark.parametrize("dumb", ["before", "after"])
+def test_every_case_counts_whatever_the_base_answers(dumb: str) -> None:
+    """A case counts in a comparison of two runs even if the base model fails it in one of them."""
+    sound, lost = run(), run({"keep 1": SEEDS})
+    before, after = (_with_failing_base(sound), lost) if dumb == "before" else (sound, _with_failing_base(lost))
+    found = compare(before, after)
+    kept = next(role for role in found.variants[0].roles if role.role is Role.RETAIN)
+    assert kept.cases == sum(case.role is Role.RETAIN for case in sound.suite.cases)
     assert [flip.case for flip in found.variants[0].flips] == ["keep 1"]
     assert [flip.case for flip in found.base] == ["keep 1"]
+
+
+def _with_failing_base(made: Baseline) -> Baseline:
+    failed = tuple(replace(answer, passed=False) for answer in made.base.answers["keep 1"])
+    return replace(made, base=replace(made.base, answers=made.base.answers | {"keep 1": failed}))
 
 
 def test_p_values_hold_the_family() -> None:
@@ -223,3 +230,30 @@ def test_seeds_need_not_be_the_same() -> None:
     found = compare(run(), run(seeds=(7, 8, 9))).variants[0]
     assert found.seeds_after == (7, 8, 9)
     assert [role.after.value for role in found.roles] == [1.0, 1.0]
+
+
+def test_a_lost_case_shows_an_answer_that_fails() -> None:
+    """With the reducer `all`, a case of which one repeat now fails is shown with this repeat's answer."""
+    asked = replace(synthetic_runs.suite(CASES[:1]), repeats=2, reducer=Reducer.ALL)
+    manifest = synthetic_runs.manifest(asked, [NAMED], (0,))
+    base = synthetic_runs.record(None, {"learn 0": ("bad", "bad")})
+    texts = (("good", "good"), ("good", "bad"))
+    both = [
+        baseline_of(assemble(manifest, [base, synthetic_runs.record(NAMED, {"learn 0": given})], score, ""), "run")
+        for given in texts
+    ]
+    (flip,) = compare(*both).variants[0].flips
+    assert (flip.answer_before, flip.answer_after) == ("good", "bad")
+    assert "does not contain" in flip.reason
+
+
+def test_missing_costs_are_told() -> None:
+    """If the trainings of one run have no costs that can be compared, the costs are listed with the reason."""
+    whole = run()
+    bare = replace(whole, variants=(replace(whole.variants[0], costs=()),))
+    for pair, missing in (((bare, whole), "the earlier run"), ((whole, bare), "the later run")):
+        decision = verdict.decide(compare(*pair), POLICY)
+        told = [words.split(": ", 1)[1] for words in decision.variants[0].unjudged]
+        assert told == [f"not compared: {missing} has no finished training with known costs"] * 2
+        assert "unknown" in gate_output.markdown(decision)
+    assert compare(bare, bare).variants[0].costs == ()

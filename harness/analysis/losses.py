@@ -1,0 +1,178 @@
+"""The net losses of a run's variants on `retain` and `avoid` cases: both roles together, and each apart.
+
+All cases with a score of the base model count. The variance between training seeds is pooled over the variants of the
+run if at least `LEAST_VARIANTS` of them have the same number of seeds, at least two. Two or three seeds estimate a
+variance so roughly that Student's quantile for them doubles or triples the bounds; pooled, they have enough degrees of
+freedom. This assumes that the seeds of all variants differ about equally, which was tested by simulation only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.analysis import net_loss
+from harness.analysis.net_loss import SeedVariance
+from harness.analysis.score_table import Pair, ScoreTable, pair
+from harness.analysis.statistics import LEVEL
+from harness.core.quantities import interval, lower_bound, upper_bound
+from harness.core.quantities import points as in_points
+from harness.core.run_results import Loss, LossVerdict
+from harness.core.suite import Case, Role
+from harness.core.wording import plural
+
+GUARDED = (Role.RETAIN, Role.AVOID)
+"""Roles whose pass rate a tuned model must not lower."""
+LEAST_VARIANTS = 4
+"""The variance between seeds is pooled over at least this number of variants."""
+TWO_SIDED = (1 + LEVEL) / 2
+"""Level of each end of a two-sided 95% interval."""
+
+
+def losses(
+    cases: Sequence[Case], roles: Sequence[Role], base: ScoreTable, variants: Sequence[ScoreTable], margin: float
+) -> list[Loss | None]:
+    """Return the net loss of each variant on the cases of these roles. A loss is None if there are no such cases.
+
+    Args:
+        cases: all cases of one split.
+        roles: the roles of the cases to use.
+        base: the base model's scores.
+        variants: the variants' scores.
+        margin: the largest loss allowed, in points of what the base model passes.
+    """
+    guarded = [case for case in cases if case.role in roles]
+    pairs = [guarded_pair(guarded, base, own) for own in variants]
+    seeds = [net_loss.seed_variance(found.after) if found else net_loss.ONE_SEED for found in pairs]
+    return [
+        _loss(found, margin, shared(each, seeds)) if found else _nothing_to_compare(guarded, own)
+        for own, found, each in zip(variants, pairs, seeds, strict=True)
+    ]
+
+
+def guarded_pair(cases: Sequence[Case], base: ScoreTable, own: ScoreTable) -> Pair | None:
+    """Return the scores of the base model and a variant; missing answers of the variant count as failed."""
+    before = base.on([case.id for case in cases])
+    return pair(cases, before, own.on(before.cells).failing(before.cells, own.seeds))
+
+
+def shared(own: SeedVariance, every: Sequence[SeedVariance]) -> SeedVariance:
+    """Return the variance between seeds, pooled over the variants with equally many seeds, or the variant's own."""
+    alike = [each for each in every if each.freedom == own.freedom]
+    return net_loss.pooled(alike) if own.freedom and len(alike) >= LEAST_VARIANTS else own
+
+
+def _nothing_to_compare(cases: Sequence[Case], own: ScoreTable) -> Loss | None:
+    """Return a loss of which nothing is known if there are cases, but none for which the base model has a score."""
+    if not cases or not own.seeds:
+        return None
+    nothing = (None, None, None, None, None)
+    return Loss(0, 0.0, 0.0, 0.0, *nothing, LossVerdict.CANNOT_TELL, None, 0, len(own.seeds))
+
+
+def _loss(found: Pair, margin: float, seeds: SeedVariance) -> Loss:
+    before, after, groups, share = found.before, found.after, found.groups, margin / 100
+    was, now = before.mean(axis=0), after.mean(axis=0)
+    shown, decides = (
+        net_loss.net_loss(before, after, groups, level=level, seeds=seeds) for level in (TWO_SIDED, LEVEL)
+    )
+    word = verdict(found, decides, margin)
+    return Loss(
+        cases=len(groups),
+        base_passed=float(was.sum()),
+        broken=float((was * (1 - now)).sum()),
+        fixed=float(((1 - was) * now).sum()),
+        points=points(decides.value) if decides else None,
+        low=points(shown.low) if shown else None,
+        high=points(shown.high) if shown else None,
+        lower=points(decides.low) if decides else None,
+        upper=points(decides.high) if decides else None,
+        verdict=word,
+        needed=_needed(found, share, seeds) if word is LossVerdict.CANNOT_TELL else None,
+        clusters=len(dict.fromkeys(name or n for n, name in enumerate(groups))),
+        seeds=len(after),
+    )
+
+
+def verdict(found: Pair, bounds: net_loss.NetLoss | None, margin: float) -> LossVerdict:
+    """Return the verdict from one-sided 95% bounds.
+
+    If the base model passes too few cases, nothing is shown. A margin of 100 allows every loss, so that every variant
+    keeps enough.
+    """
+    if margin >= 100:  # nothing can lose more than everything
+        return LossVerdict.KEEPS
+    if bounds is None or float(found.before.mean(axis=0).sum()) < least_passes(found, margin / 100):
+        return LossVerdict.CANNOT_TELL
+    if bounds.high < margin / 100:
+        return LossVerdict.KEEPS
+    return LossVerdict.LOSES if bounds.low > margin / 100 else LossVerdict.CANNOT_TELL
+
+
+def least_passes(found: Pair, margin: float) -> int:
+    """Return how many cases the base model must pass. With a margin of 0, only a net gain is shown to keep them."""
+    return net_loss.least_passes(margin, found.groups, len(found.groups)) if margin else 1
+
+
+def _needed(found: Pair, margin: float, seeds: SeedVariance) -> int | None:
+    needed = net_loss.cases_needed(found.before, found.after, margin, found.groups, seeds=seeds)
+    if needed is None:
+        return None
+    return max(needed, math.ceil(least_passes(found, margin) / float(found.before.mean())))
+
+
+def points(share: float) -> float | None:
+    """Return a share in points, or None if it is not finite."""
+    return 100 * share + 0.0 if math.isfinite(share) else None  # no -0.0
+
+
+def by_role(
+    cases: Sequence[Case], base: ScoreTable, variants: Sequence[ScoreTable], margin: float
+) -> list[dict[Role, Loss]]:
+    """Return the net losses of each variant by role."""
+    found = {role: losses(cases, (role,), base, variants, margin) for role in GUARDED}
+    return [{role: loss for role in GUARDED if (loss := found[role][n])} for n in range(len(variants))]
+
+
+# --- in words ----------------------------------------------------------------------------------------------------
+
+
+def counts(loss: Loss) -> str:
+    """Return how many cases the base model passes, and how many of the cases the variant breaks and fixes."""
+    groups = f" in {plural(loss.clusters, 'group')}" if loss.grouped else ""
+    mean = ", as means over seeds" if loss.seeds > 1 else ""
+    return (
+        f"the base passes {in_points(loss.base_passed)} of {plural(loss.cases, 'case')}{groups}; the variant breaks "
+        f"{in_points(loss.broken)} of these and fixes {in_points(loss.fixed)} of the others{mean}"
+    )
+
+
+def seen(loss: Loss) -> str:
+    """Return the net loss without its uncertainty."""
+    if loss.points is None:
+        return "the base passes none, so no loss can be measured"
+    size = in_points(abs(loss.points))
+    if size == "0":
+        return "nothing lost of what the base passes"
+    return f"{size} points of what the base passes {'lost' if loss.points > 0 else 'gained'}"
+
+
+def less_than(upper: float) -> str:
+    """Return an upper bound of a net loss in words. If it is negative, a gain is shown."""
+    return f"less than {upper_bound(upper)} lost" if upper > 0 else f"at least {lower_bound(-upper)} gained"
+
+
+def bounded(loss: Loss, margin: float) -> str:
+    """Return the net loss with the bound that decides the verdict, and the margin."""
+    alone = "" if loss.seeds > 1 else ". This holds for one training seed; another seed may lose more"
+    if loss.points is None:
+        return seen(loss)
+    if loss.verdict is LossVerdict.KEEPS and loss.upper is not None:
+        words = less_than(loss.upper)
+    elif loss.verdict is LossVerdict.LOSES:
+        words = f"more than {lower_bound(loss.lower)} lost"
+    else:
+        words = f"{interval(loss.lower, loss.upper)} lost"
+        if loss.lower is None:
+            words = f"up to {upper_bound(loss.upper)} lost"
+    return f"{seen(loss)}, and {words} with 95% confidence; the suite allows {margin:g}{alone}"

@@ -1,0 +1,132 @@
+"""Reads a model's tokenizer, chat template and end tokens from its folder.
+
+It does not use transformers, because importing transformers takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.models.chat_templates import ChatTemplate
+from harness.models.conversation_tokens import Conversations, Vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """A tokenizer that was read from a folder."""
+
+    conversations: Conversations
+    pad: int | None
+    """Id of the padding token, if the tokenizer names one."""
+    embeddings: int | None
+    """Number of tokens for which the model has embeddings, by its configuration; None if it does not say."""
+
+
+def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> TokenizerFiles | str:
+    """Read the tokenizer in a folder, or return the reason why it cannot be read here.
+
+    `config` is the content of the model's config.json, if it is not that of the folder.
+    """
+    from tokenizers import Tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        return "the model's folder holds no tokenizer.json"
+    template = chat_template(folder)
+    if template is None:
+        return "the model has no chat template"
+    special = special_tokens(folder)
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        _add_missing(tokenizer, folder, special)
+    except Exception as error:  # noqa: BLE001 - `tokenizers` raises plain exceptions; training will report it
+        return f"the model's tokenizer cannot be read ({error})"
+    ends = {tokenizer.token_to_id(special["eos_token"])} if "eos_token" in special else set()
+    vocabulary = _vocabulary(tokenizer, special.get("unk_token"), {*ends, *configured_ends(folder, config)} - {None})
+    pad = tokenizer.token_to_id(special["pad_token"]) if "pad_token" in special else None
+    conversations = Conversations(ChatTemplate(template, special, str(folder)), vocabulary)
+    return TokenizerFiles(conversations, pad, _embeddings(_json(folder / "config.json") if config is None else config))
+
+
+def chat_template(folder: Path) -> str | None:
+    """Return the chat template in chat_template.jinja or tokenizer_config.json of a folder, or None."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    given = _json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(given, list):  # several templates with names
+        named = {entry.get("name"): entry.get("template") for entry in given if isinstance(entry, Mapping)}
+        given = named.get("default")
+    return given if isinstance(given, str) and given else None
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Return the special tokens that templates can name. In the files, a token is a text or an object."""
+    given = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+    more = given.get("extra_special_tokens")
+    named = {name: given.get(name) for name in _NAMED} | (more if isinstance(more, dict) else {})
+    plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in named.items()}
+    return {name: text for name, text in plain.items() if isinstance(text, str)}
+
+
+def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> set[int]:
+    """Return the ids of the end tokens in generation_config.json, or if it has none, in config.json.
+
+    If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
+    """
+    own = _json(folder / "config.json")
+    config = own if config is None else config
+    text = config.get("text_config")
+    of_text = text.get("eos_token_id") if isinstance(text, dict) else None
+    generation = _json(folder / "generation_config.json") if config == own else {}
+    given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
+    return {token for token in (given if isinstance(given, list) else [given]) if isinstance(token, int)}
+
+
+def _embeddings(config: Mapping[str, Any]) -> int | None:
+    text = config.get("text_config")
+    size = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
+    return size if isinstance(size, int) else None
+
+
+def _add_missing(tokenizer: Tokenizer, folder: Path, special: Mapping[str, str]) -> None:
+    """Add the tokens that only tokenizer_config.json names, as transformers does when it loads the tokenizer."""
+    from tokenizers import AddedToken
+
+    listed = _json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    entries = listed.values() if isinstance(listed, dict) else ()
+    texts = [entry.get("content") for entry in entries if isinstance(entry, dict)]
+    for text in (*texts, *(special[name] for name in _NAMED if name in special)):
+        if isinstance(text, str) and text and tokenizer.token_to_id(text) is None:
+            tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True)])
+
+
+def _vocabulary(tokenizer: Tokenizer, unknown: str | None, ends: set[Any]) -> Vocabulary:
+    added = {
+        number
+        for number, token in tokenizer.get_added_tokens_decoder().items()
+        if not token.content.isspace() and token.content != unknown
+    }
+    return Vocabulary(
+        encode=lambda texts: [tokenizer.encode(text, add_special_tokens=False).ids for text in texts],
+        text=lambda number: tokenizer.id_to_token(number) or str(number),
+        decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
+        added=frozenset(added),
+        ends=frozenset(ends),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return given if isinstance(given, dict) else {}

@@ -1,0 +1,34 @@
+"""Tests of what determines the digest of a run, which names its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.core.hashing import digest
+from harness.runner.preparation import _content, prepare
+from harness.runner.request import Request
+from tests.support.suite_texts import CASE, ROW, suite
+
+
+def write(folder: Path, **texts: str) -> Request:
+    (folder / "grids").mkdir(parents=True)
+    (folder / "train.jsonl").write_text(ROW, encoding="utf-8")
+    (folder / "grids" / "quick.yaml").write_text("axes: {rank: [4, 8]}", encoding="utf-8")
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return Request(suite=folder)
+
+
+def test_places_do_not_change_a_run(tmp_path: Path) -> None:
+    """If cases move into another file of the suite, or the suite into another folder, it is still the same run."""
+    whole = prepare(write(tmp_path / "whole" / "pets", suite=f"tests:\n{CASE}\n"))
+    apart = prepare(
+        write(tmp_path / "apart" / "pets", suite="tests:\n- file://more.yaml\n", more=f"# more\n\n{CASE}\n")
+    )
+    assert whole.suite.cases[0].place != apart.suite.cases[0].place
+    assert whole.digest == apart.digest
+
+
+def test_runs_of_earlier_versions_are_found_again() -> None:
+    """A suite has the digest that it had before cases knew their file, so that its earlier runs are resumed."""
+    assert digest(_content(suite(f"tests:\n{CASE}\n", train_dot_jsonl=ROW))) == "2728c9e17e90a531"
