@@ -35,7 +35,7 @@ def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_markdown_of_hostile_names() -> None:
     """If names, prompts or reasons contain markup, the Markdown summary escapes it."""
     made = results(8, 18)
-    bad = "x](http://evil) <img src=x> | `b` @everyone"
+    bad = "x](http://evil) ![p](http://evil/p.png) <img src=x> | `b` @everyone"
     made = replace(
         made, choice=Choice(None, (bad,)), variants=(replace(made.variants[0], name=bad), *made.variants[1:])
     )
