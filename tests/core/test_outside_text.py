@@ -16,6 +16,7 @@ MARKDOWN = {
     "analysis/regression/gate_output.py": {"markdown_code", "one_line"},
     "export/model_card.py": {"fenced", "markdown", "markdown_code"},
     "report/markdown.py": {"markdown", "markdown_code"},
+    "scoring/registry.py": set(),  # a table of its own texts, for docs/assertions.md
 }
 """Modules that write headings or tables of Markdown, with what they take from the owner."""
 HOSTILE = "![p](http://evil/p.png) <img src=x> @octocat #1 | `b` $x$ &lt;script \x1b[2J\u202e\n# head"
