@@ -86,7 +86,7 @@ def suites() -> Iterator[Attack]:
     yield Attack("suites", "number of 6,000 digits", check, text(f"repeats: {'9' * 6000}\n" + one % ""))
     yield Attack("suites", "control characters", check, text(one.replace("id: a", f"id: {json.dumps(ESCAPES)}") % ""))
     code = "{type: python, value: \"__import__('os').system('touch PWNED')\"}"
-    yield Attack("suites", "code without leave", ("run", "s", "--grid", "s/grids/g.yaml"), text(one % code))
+    yield Attack("suites", "code without leave", ("run", "s", "--grid", "g"), text(one % code))
     pattern = "{type: regex, value: '(a*)*b('}"
     yield Attack("suites", "pattern that is none", check, text(one % pattern))
     deep: Any = {}
@@ -96,7 +96,7 @@ def suites() -> Iterator[Attack]:
 
 
 def grids() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu")
+    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
 
     def grid(text: str) -> Prepare:
         return lambda folder: edited(suite(folder) / "grids" / "g.yaml", text)
@@ -139,7 +139,7 @@ def link(folder: Path, name: str, target: str) -> None:
 
 
 def models() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu", "--model", "m")
+    plan = ("plan", "s", "--grid", "g", "--profile", "cpu", "--model", "m")
     begin = ("run", *plan[1:])
     config = json.loads((POCKET / "config.json").read_text(encoding="utf-8"))
 
@@ -177,7 +177,7 @@ def models() -> Iterator[Attack]:
 
 
 def templates() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu", "--model", "m")
+    plan = ("plan", "s", "--grid", "g", "--profile", "cpu", "--model", "m")
     loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     system = "{{ cycler.__init__.__globals__.os.system('touch PWNED') }}"
     opened = "{{ raise_exception.__globals__['__builtins__']['open']('PWNED', 'w') }}"
@@ -196,7 +196,7 @@ def templates() -> Iterator[Attack]:
 
 
 def adapters() -> Iterator[Attack]:
-    words = ("run", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu", "--adapter", "a", "--confirm-seeds", "0")
+    words = ("run", "s", "--grid", "g", "--profile", "cpu", "--adapter", "a", "--confirm-seeds", "0")
     for name, change in {
         "rank that is a text": {"r": "abc"},
         "rank that is a list": {"r": [1]},
@@ -238,9 +238,11 @@ def runs() -> Iterator[Attack]:
     yield Attack("runs", "gate: damaged manifest", ("gate", "run", "--baseline", "run"), manifest, (0, 2))
     missing = ("gate", "run", "--baseline", "none")
     yield Attack("runs", "gate: no baseline", missing, run)
-    folder_in_place: Prepare = lambda folder: (
-        (run(folder) / "results.json").unlink() or (run(folder) / "results.json").mkdir()
-    )
+
+    def folder_in_place(folder: Path) -> None:
+        (run(folder) / "results.json").unlink()
+        (folder / "run" / "results.json").mkdir()
+
     yield Attack("runs", "gate: results are a folder", ("gate", "run", "--baseline", "run"), folder_in_place)
 
 
@@ -258,7 +260,7 @@ def caches() -> Iterator[Attack]:
     yield Attack("caches", "a pipe", clean, lambda f: os.mkfifo(cache(f) / "x"), (0, 2))
     broken: Prepare = lambda f: edited(cache(f) / "training.json", "[" * 100_000)  # noqa: E731
     yield Attack("caches", "damaged record", clean, broken, (0, 2))
-    plan = ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu")
+    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
     file: Prepare = lambda f: (suite(f), edited(f / "reports", "no folder"))  # noqa: E731
     yield Attack("caches", "a file in place of the cache", plan, file, (0, 2))
     whole: Prepare = lambda f: (cache(f), shutil.rmtree(f / "reports"), (f / "reports").symlink_to(f / "keep"))  # noqa: E731
@@ -313,7 +315,7 @@ def current_folders() -> Iterator[Attack]:
 
     place = "current folder"
     yield Attack(place, "modules, validate", ("validate", "s"), modules, (0,))
-    yield Attack(place, "modules, plan", ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu"), modules, (0,))
+    yield Attack(place, "modules, plan", ("plan", "s", "--grid", "g", "--profile", "cpu"), modules, (0,))
     yield Attack(place, "modules, doctor", ("doctor",), modules, (0, 1, 2))
     yield Attack(
         place, "file system monitor of git", ("gate", "run", "--baseline", "run"), repository("core.fsmonitor"), (0,)
@@ -323,7 +325,7 @@ def current_folders() -> Iterator[Attack]:
 
 
 def environments() -> Iterator[Attack]:
-    plan = ("plan", "s", "--grid", "s/grids/g.yaml", "--profile", "cpu")
+    plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
     place = "environment"
 
     def trapped(folder: Path) -> None:
@@ -387,7 +389,7 @@ def problems(one: Attack, folder: Path, code: int | None, printed: str) -> Itera
     """Yield what went wrong."""
     if code is None:
         yield "hang"
-    elif code not in one.expected:
+    elif code not in one.expected or (code == 2 and "there is no grid" in printed):
         last = next(iter(reversed(printed.strip().splitlines())), "")
         yield f"exit code {code}: {last[:120]}"
     if "Traceback (most recent call last)" in printed:
@@ -416,9 +418,8 @@ def main() -> int:
             with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
                 found.append(attack(one, Path(folder), given.bound))
             last = found[-1]
-            print(
-                f"{last.place:15} {last.attack:42} {last.code!s:>5} {last.seconds:6.1f} s  {'; '.join(last.problems)}"
-            )
+            words = "; ".join(last.problems) or last.said
+            print(f"{last.place:15} {last.attack:40} {last.code!s:>4} {last.seconds:5.1f} s  {words[:110]}")
             sys.stdout.flush()
     through = [each for each in found if each.problems]
     text = " ".join(problem for each in through for problem in each.problems)
