@@ -18,7 +18,6 @@ _MOST = 10_000
 """Largest number of target modules and of patterns."""
 _LONGEST = 10_000
 """Largest number of characters of a module's name or a pattern."""
-_SECONDS = 10.0
 _SAVE_AGAIN = "Save the adapter again with PEFT's save_pretrained, or ask whoever made it."
 _CHILD = "harness.models.adapter_pattern_process"
 _TEXTS = ("target_modules", "exclude_modules", "layers_pattern")
@@ -42,7 +41,8 @@ def check_config(where: str, config: Mapping[str, Any], highest: int) -> None:
     Raises:
         ModelError: a setting has another type, or a number or text is too large.
     """
-    _check(where, "r", config.get("r"), f"a whole number from 1 to {highest}", _is_rank(config.get("r"), highest))
+    rank = config.get("r", 8)
+    _check(where, "r", rank, f"a whole number from 1 to {highest}", _is_rank(rank, highest))
     alpha, base = config.get("lora_alpha", 8), config.get("base_model_name_or_path")
     _check(where, "lora_alpha", alpha, "a number", _is_number(alpha))
     _check(where, "base_model_name_or_path", base, "a text", base is None or isinstance(base, str))
@@ -57,8 +57,12 @@ def check_config(where: str, config: Mapping[str, Any], highest: int) -> None:
         _check(where, setting, value, f"an object whose values are {kind}", fits and all(right))
 
 
-def check_patterns(where: str, config: Mapping[str, Any], modules: Iterable[str]) -> None:
-    """Match the patterns of an adapter with the names of the model's modules as PEFT does, but with a time limit.
+def check_patterns(
+    where: str, config: Mapping[str, Any], modules: Iterable[str], *, limits: Limits | None = None
+) -> None:
+    """Match the patterns of an adapter with the names of the model's modules as PEFT does, but with limits.
+
+    `limits` replace the usual limits of time, memory and output.
 
     Raises:
         ModelError: a pattern is no regular expression, or takes too long.
@@ -67,7 +71,7 @@ def check_patterns(where: str, config: Mapping[str, Any], modules: Iterable[str]
     texts += [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name) or {}]
     if not texts:
         return
-    process = LimitedProcess(_CHILD, Limits(seconds=_SECONDS))
+    process = LimitedProcess(_CHILD, limits)
     try:
         (found,) = process.work(texts, [list(modules)])
     except LimitReachedError as reached:

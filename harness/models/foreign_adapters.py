@@ -74,7 +74,7 @@ def _read(folder: Path, model: ModelRef) -> AdapterRef:
         path=str(place),
         digest=_content(place),
         base=base,
-        rank=int(config.get("r") or 0),
+        rank=config.get("r", 8),
         target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(map(str, targets))),
         trainable_parameters=sum(map(prod, shapes.values())),
     )

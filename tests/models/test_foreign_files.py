@@ -13,7 +13,6 @@ import pytest
 
 import harness
 from harness.core.errors import ModelError
-from harness.models import foreign_files
 from harness.models.foreign_files import check_folder, is_plain_file, read_object, read_text, refusing, tensor_shapes
 from harness.models.resolving import POCKET, check_name, resolve
 from harness.models.tokenizer_files import read_tokenizer
@@ -178,11 +177,3 @@ def test_panics_of_rust_are_errors_and_others_pass() -> None:
     for error in (KeyboardInterrupt(), MemoryError()):
         with pytest.raises(type(error)), refusing("it is damaged", "Do this."):
             raise error
-
-
-def test_the_limit_of_a_file_holds_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is larger than its limit is not read."""
-    monkeypatch.setattr(foreign_files, "_SMALL", 10)
-    (tmp_path / "config.json").write_text("x" * 11, encoding="utf-8")
-    with pytest.raises(ModelError, match="is damaged"):
-        read_text(tmp_path / "config.json")

@@ -28,10 +28,11 @@ from typing import Any
 
 from harness.core import programs
 from harness.models.resolving import POCKET
-from tests.studies.hostile_files import adapter, edited, fifo, model, run, suite, template
+from tests.support.hostile_files import adapter, edited, fifo, model, run, suite, template
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 SECRET = "TOP-SECRET"
+TRAP = "open('PWNED', 'w')\n"
 ESCAPES = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202eevil"
 MARKUP = "![p](http://evil/p.png) <img src=x> @octocat"
 BOMB = "a: &a [x, x]\n" + "".join(
@@ -75,18 +76,24 @@ def suites() -> Iterator[Attack]:
     def text(content: str) -> Prepare:
         return lambda folder: suite(folder, content)
 
+    plain = "{type: contains, value: x}"
     one = "objective: learn\ntests:\n- {id: a, role: learn, prompt: hi, assert: [%s]}\n"
-    yield Attack("suites", "aliases that double", check, text(BOMB + one % "{type: contains, value: x}"))
+    yield Attack("suites", "aliases that double", check, text(BOMB + one % plain))
     yield Attack("suites", "100,000 brackets", check, text("[" * 100_000))
     yield Attack("suites", "tag that calls os.system", check, text("!!python/object/apply:os.system ['touch PWNED']"))
     yield Attack("suites", "anchor inside itself", check, text("&a [*a]"))
     yield Attack("suites", "not UTF-8", check, lambda folder: edited(suite(folder) / "suite.yaml", b"\xff\xfe"))
     yield Attack("suites", "a pipe", check, lambda folder: fifo(suite(folder) / "suite.yaml"))
-    yield Attack("suites", "prompt from another folder", check, text(one.replace("hi", "file:///etc/hostname") % ""))
-    yield Attack("suites", "number of 6,000 digits", check, text(f"repeats: {'9' * 6000}\n" + one % ""))
-    yield Attack("suites", "control characters", check, text(one.replace("id: a", f"id: {json.dumps(ESCAPES)}") % ""))
-    code = "{type: python, value: \"__import__('os').system('touch PWNED')\"}"
-    yield Attack("suites", "code without leave", ("run", "s", "--grid", "g"), text(one % code))
+    yield Attack("suites", "prompt from another folder", check, text(one.replace("hi", "file:///etc/hostname") % plain))
+    yield Attack("suites", "number of 6,000 digits", check, text(f"repeats: {'9' * 6000}\n" + one % plain))
+    yield Attack(
+        "suites", "control characters", check, text(one.replace("id: a", f"id: {json.dumps(ESCAPES)}") % plain)
+    )
+    inline = "{type: python, value: \"__import__('os').system('touch PWNED')\"}"
+    yield Attack("suites", "code in a text", check, text(one % inline))
+    code = one % '{type: python, value: "evil:f"}'
+    trap: Prepare = lambda folder: edited(suite(folder, code) / "evil.py", TRAP)  # noqa: E731
+    yield Attack("suites", "code without leave", ("run", "s", "--grid", "g"), trap)
     pattern = "{type: regex, value: '(a*)*b('}"
     yield Attack("suites", "pattern that is none", check, text(one % pattern))
     deep: Any = {}
@@ -126,7 +133,8 @@ def rows() -> Iterator[Attack]:
     yield Attack("rows", "a pipe", check, lambda folder: fifo(suite(folder) / "train.jsonl"))
     zero = ("s/train.jsonl", "/dev/zero")
     yield Attack("rows", "an endless device", check, lambda folder: link(folder, *zero))
-    secret = "objective: learn\ntrain: file:///etc/passwd\ntests:\n- {id: a, role: learn, prompt: hi}\n"
+    case = "{id: a, role: learn, prompt: hi, assert: [{type: contains, value: x}]}"
+    secret = f"objective: learn\ntrain: file:///etc/passwd\ntests:\n- {case}\n"
     yield Attack("rows", "a file of another folder", check, lambda folder: suite(folder, secret))
     yield Attack("rows", "control characters", check, train(json.dumps({ESCAPES: 1}).encode() + b"\n"))
 
@@ -169,11 +177,15 @@ def models() -> Iterator[Attack]:
     short = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
     short["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
     yield Attack("models", "tokenizer that panics", plan, with_file("tokenizer.json", short), (0, 2))
+    endless = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
+    pattern = {"Regex": "(.|.)*(.|.)*(.|.)*~"}
+    endless["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    yield Attack("models", "tokenizer's pattern without end", plan, with_file("tokenizer.json", endless))
     yield Attack("models", "a pipe", plan, lambda folder: fifo(model(folder) / "extra.json"))
     yield Attack("models", "an endless device", plan, lambda folder: (model(folder) / "x.json").symlink_to("/dev/zero"))
     damaged = with_file("generation_config.json", "{")
     yield Attack("models", "damaged generation_config.json", plan, damaged)
-    yield Attack("models", "a name of 5,000 letters", (*plan[:-1], "x" * 5000))
+    yield Attack("models", "a name of 5,000 letters", (*plan[:-1], "x" * 5000), suite)
 
 
 def templates() -> Iterator[Attack]:
@@ -184,7 +196,7 @@ def templates() -> Iterator[Attack]:
     for name, text in {
         "loops without end": loops,
         "60 GB of memory": "{% set x = 'a' * (10**9) %}{% set y = x * 60 %}{{ y|length }}",
-        "power of powers": "{% set x = 9**9**9 %}",
+        "power of powers": "{% set x = 9**9**9**9 %}",
         "os.system": system,
         "open of builtins": opened,
         "endless output": "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
@@ -291,9 +303,6 @@ def terminals() -> Iterator[Attack]:
     words = ("--harness-run", "run", "--harness-variant", "none", "s")
     both: Prepare = lambda f: (suite(f), run(f, name=ESCAPES))  # noqa: E731
     yield Attack("terminals", "usage error of pytest", words, both, (4,), program=pytest)
-
-
-TRAP = "open('PWNED', 'w')\n"
 
 
 def current_folders() -> Iterator[Attack]:
