@@ -53,7 +53,7 @@ class Attack:
     """Exit codes that are right."""
     environment: Mapping[str, str] = field(default_factory=dict)
     unwritten: str = ""
-    """A text that no file `page*` of the command may contain."""
+    """A text that no page of the command may contain outside code."""
     program: Sequence[str] = ("-m", "harness")
 
 
@@ -178,7 +178,7 @@ def models() -> Iterator[Attack]:
     short["truncation"] = {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
     yield Attack("models", "tokenizer that panics", plan, with_file("tokenizer.json", short), (0, 2))
     endless = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
-    pattern = {"Regex": "(.|.)*(.|.)*(.|.)*~"}
+    pattern = {"Regex": "(.|[a-z]|▁|[A-Z])*(.|[a-z]|▁|[A-Z])*~"}
     endless["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     yield Attack("models", "tokenizer's pattern without end", plan, with_file("tokenizer.json", endless))
     yield Attack("models", "a pipe", plan, lambda folder: fifo(model(folder) / "extra.json"))
@@ -196,7 +196,7 @@ def templates() -> Iterator[Attack]:
     for name, text in {
         "loops without end": loops,
         "60 GB of memory": "{% set x = 'a' * (10**9) %}{% set y = x * 60 %}{{ y|length }}",
-        "power of powers": "{% set x = 9**9**9**9 %}",
+        "power of powers": "{% set x = 9**(9**(9**9)) %}",
         "os.system": system,
         "open of builtins": opened,
         "endless output": "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
@@ -295,11 +295,11 @@ def terminals() -> Iterator[Attack]:
     named = lambda f: run(f, name=ESCAPES)  # noqa: E731
     yield Attack("terminals", "name in report", ("report", "run", "--format", "md"), named, (0,))
     yield Attack("terminals", "name in gate", ("gate", "run", "--baseline", "run"), named, (0,))
-    yield Attack("terminals", "name of a model", ("plan", "s", "--model", f"x/{ESCAPES}"), suite)
+    yield Attack("terminals", "name of a model", ("plan", "s", "--grid", "g", "--model", f"x/{ESCAPES}"), suite)
     yield Attack("terminals", "name of a folder", ("validate", ESCAPES))
     yield Attack("terminals", "unknown option", ("plan", f"--{ESCAPES}"))
     yield Attack("terminals", "variant of an export", ("export", "run", ESCAPES, "--to", "adapter"), named)
-    pytest = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.pytest_plugin")
+    pytest = ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly")
     words = ("--harness-run", "run", "--harness-variant", "none", "s")
     both: Prepare = lambda f: (suite(f), run(f, name=ESCAPES))  # noqa: E731
     yield Attack("terminals", "usage error of pytest", words, both, (4,), program=pytest)
@@ -313,7 +313,8 @@ def current_folders() -> Iterator[Attack]:
 
     def repository(setting: str) -> Prepare:
         def prepare(folder: Path) -> None:
-            run(folder)
+            suite(folder)
+            edited(folder / "taken", "a file")
             subprocess.run(["git", "-C", str(folder), "init", "-q"], check=True)
             edited(folder / "trap", f"#!/bin/sh\ntouch {folder}/PWNED\n").chmod(0o755)
             value = f"{folder}/trap" if setting != "core.hooksPath" else str(folder)
@@ -326,11 +327,9 @@ def current_folders() -> Iterator[Attack]:
     yield Attack(place, "modules, validate", ("validate", "s"), modules, (0,))
     yield Attack(place, "modules, plan", ("plan", "s", "--grid", "g", "--profile", "cpu"), modules, (0,))
     yield Attack(place, "modules, doctor", ("doctor",), modules, (0, 1, 2))
-    yield Attack(
-        place, "file system monitor of git", ("gate", "run", "--baseline", "run"), repository("core.fsmonitor"), (0,)
-    )
-    yield Attack(place, "hooks of git", ("gate", "run", "--baseline", "run"), repository("core.hooksPath"), (0,))
-    yield Attack(place, "pager of git", ("report", "run", "--format", "md"), repository("core.pager"), (0,))
+    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")  # asks git, then ends
+    for setting in ("core.fsmonitor", "core.hooksPath", "core.pager", "core.sshCommand"):
+        yield Attack(place, f"{setting} of git", begin, repository(setting))
 
 
 def environments() -> Iterator[Attack]:
@@ -341,10 +340,12 @@ def environments() -> Iterator[Attack]:
         suite(folder)
         for name in ("git", "nvidia-smi", "cmake", "llama-cli"):
             edited(folder / name, f"#!/bin/sh\ntouch {folder}/PWNED\n").chmod(0o755)
+        edited(folder / "taken", "a file")
 
     path = {"PATH": os.pathsep.join((".", "", os.environ["PATH"]))}
     yield Attack(place, "programs of the current folder, doctor", ("doctor",), trapped, (0, 1, 2), path)
-    yield Attack(place, "programs of the current folder, plan", plan, trapped, (0,), path)
+    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--output", "taken")
+    yield Attack(place, "programs of the current folder, run", begin, trapped, environment=path)
     for name, value in {
         "COLUMNS": "-5",
         "HOME": "/nonexistent",
@@ -410,7 +411,12 @@ def problems(one: Attack, folder: Path, code: int | None, printed: str) -> Itera
     if (folder / "keep").is_dir() and not (folder / "keep" / "precious").is_file():
         yield "a file outside the cache was deleted"
     written = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv") and path.is_file()]
-    shown = "\n".join([printed, *(path.read_text(encoding="utf-8", errors="replace") for path in written)])
+    shown = "\n".join(
+        [
+            printed if "md" in one.words else "",
+            *(path.read_text(encoding="utf-8", errors="replace") for path in written),
+        ]
+    )
     if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
         yield f"{one.unwritten!r} was written"
 
