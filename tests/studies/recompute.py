@@ -4,7 +4,7 @@
     python -m tests.studies.recompute RUN --pack reports/sample
 
 RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
-and report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and
+and report.html. It shares no code with `harness`: `tests.studies.recomputed.figures` computes pass rates, intervals and
 losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
 has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference. `--pack` writes
 compressed copies of the run's files, without the folder of the model, beside the page of the sample.
@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.studies import recomputed_charts, recomputed_costs, recomputed_sentences
-from tests.studies.recomputed_figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
+from tests.studies.recomputed import charts, costs, sentences
+from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
 ABSENT = "–"
@@ -180,7 +180,7 @@ class Page:
                 if expected := self._variant_cell(name, head):
                     self.checks.equal("variants", f"{head} of {name}", big(cell), expected[0])
                     self.checks.equal("variants", f"{head} of {name}, small", small(cell), expected[1])
-                elif head not in recomputed_costs.SETTINGS:
+                elif head not in costs.SETTINGS:
                     self.checks.fail("variants", f"there is no rule for the column {head!r}")
 
     def _variant_cell(self, name: str, head: str) -> tuple[str, str] | None:
@@ -207,8 +207,8 @@ class Page:
             loss = run.reference_loss(name)
             return (f"{loss:.2f}" if loss is not None else ABSENT), ""
         if head == "Eligible" or head.startswith("Net loss"):
-            return recomputed_sentences.loss_cell(run, name, head)
-        return recomputed_costs.cell(run, name, head)
+            return sentences.loss_cell(run, name, head)
+        return costs.cell(run, name, head)
 
     def _rows_cut(self, settings: Data | None) -> tuple[str, str]:
         """Return how many training rows `max_length` cuts. The rows' tokens are in results.json, not in the answers."""
@@ -370,9 +370,9 @@ def check(folder: Path) -> Checks:
     )  # fmt: skip
     for step in steps:
         step()
-    recomputed_sentences.check(page)
-    recomputed_charts.check(page)
-    recomputed_costs.check(page)
+    sentences.check(page)
+    charts.check(page)
+    costs.check(page)
     return checks
 
 
