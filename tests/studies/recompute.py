@@ -301,6 +301,28 @@ class Page:
                 self.checks.equal("matrix", f"{case} of {name}", cell.attributes["class"] or "", kind)
                 self.checks.equal("matrix", f"share of {case} of {name}", small(cell), share)
 
+    def constant(self) -> None:
+        """Check how many cases all models pass, and how many all fail."""
+        names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
+        asked = passed = failed = 0
+        for case in self.run.cases_of("main"):
+            sides = [
+                [mark for name in own for given in self.run.answers(name).get(case, {}).values()
+                 if (mark := self.run.verdict(given)) is not None]
+                for own in names
+            ]  # fmt: skip
+            if all(sides):
+                asked += 1
+                passed += all(sides[0] + sides[1])
+                failed += not any(sides[0] + sides[1])
+        notes = [text(note) for note in self.html.id("ledger").all("p", class_="note")]
+        shown = next((note for note in notes if note.startswith("Same verdict")), "")
+        self.checks.equal("matrix", "whether cases are constant", str(bool(shown)), str(passed + failed > 0))
+        for count, verb in ((passed, "passed"), (failed, "failed")):
+            words = f"{plural(count, 'case')} of {asked} {verb} ("
+            if count:
+                self.checks.equal("matrix", f"cases all {verb}", words if words in shown else shown, words)
+
     def prompts(self) -> None:
         """Check the verdict, and whether it was cut, of every answer in the section of prompts."""
         base = self.run.base_of(self.compared)
@@ -366,6 +388,7 @@ def check(folder: Path) -> Checks:
     page = Page(Run.load(folder), parse(read(folder, "report.html")), checks)
     steps: Sequence[Callable[[], None]] = (
         page.header, page.headline_rates, page.examples, page.variants, page.pairwise, page.labels, page.matrix,
+        page.constant,
         page.prompts, page.failures,
     )  # fmt: skip
     for step in steps:
