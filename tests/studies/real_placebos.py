@@ -295,6 +295,8 @@ def main() -> None:
     _hide_progress()
     asked = guarded_cases(given.suites).first(given.cases)
     on = machine(device_profiles.PROFILES[given.profile])
+    if on.kind is DeviceKind.CPU:
+        on = replace(on, threads=1)  # threads that share busy cores wait for each other
     found = study(given.model, on, asked, given.count, given.probes, given.probe_cases)
     words = ["FOLDER" if word == given.model else word for word in sys.argv[1:]]
     command = shlex.join(["python", "-m", "tests.studies.real_placebos", *words])
