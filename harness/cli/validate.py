@@ -19,6 +19,7 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
     remedy are printed. Nothing is trained.
     """
     from harness.analysis import power
+    from harness.analysis.case_checks import case_warnings
     from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table
     from harness.suites import load_suite
@@ -26,4 +27,5 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
-    suite_table(loaded, plans, (*role_warnings(loaded), *filter(None, [power.outlook(loaded)])))
+    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded)]))
+    suite_table(loaded, plans, warnings)

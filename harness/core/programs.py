@@ -80,10 +80,13 @@ def run(
     changes: Mapping[str, str] | None = None,
     without: str | None = None,
     seconds: float | None = None,
+    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a program until it ends, and return its exit code and output.
 
     Its environment variables are those of `environment(changes, without=without)`.
+
+    The program reads `given` from its standard input.
 
     Raises:
         subprocess.TimeoutExpired: it takes longer than `seconds`.
@@ -95,7 +98,7 @@ def run(
         text=True,
         errors="replace",
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=given,
         timeout=seconds,
         env=environment(changes, without=without),
     )

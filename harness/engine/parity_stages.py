@@ -26,7 +26,7 @@ from harness.core.suite import Decoding
 from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.generation.backends import Backend, GgufBackend, TorchBackend, open_gguf
-from harness.engine.loading import Base, load_base
+from harness.engine.loading import Base, attention_for, load_base
 from harness.engine.meter import out_of_memory
 from harness.engine.tokenization import render
 
@@ -183,7 +183,7 @@ def _in_memory(inputs: StageInputs, of_run: _OfRun) -> Any:
     config = AutoConfig.from_pretrained(inputs.reloaded.path, local_files_only=True)
     # Only weights are empty: buffers, such as the frequencies of position embeddings, are in no file.
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_for(config), dtype=dtype)
     made = {spec.name: _tensor(inputs.merge, spec).to(device, dtype) for spec in inputs.merge.specs}
     model.load_state_dict(made, strict=False, assign=True)
     model.tie_weights()

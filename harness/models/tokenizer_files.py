@@ -132,6 +132,6 @@ def _vocabulary(tokenizer: Tokenizer, unknown: str | None, ends: set[Any]) -> Vo
 def _json(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return given if isinstance(given, dict) else {}

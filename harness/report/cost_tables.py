@@ -106,7 +106,8 @@ def _measured(results: Results) -> list[tuple[PhaseCost, int]]:
 
     A pass that trained several trials counts once. A trial that was cancelled has no costs.
     """
-    rows = [row for row in (results.base, results.confirmed_base, *results.variants, results.confirmed) if row]
+    every = (*results.every_base, results.confirmed_base, *results.variants, results.confirmed)
+    rows = [row for row in every if row]
     alone = [t.cost for row in rows for t in row.training if t.cost and not t.together]
     answered = [
         (cost, row.statuses.count(Status.SUCCEEDED))

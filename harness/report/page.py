@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
@@ -73,6 +74,7 @@ class Page:
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
     case_rows: tuple[CaseRow, ...]
+    constant_cases: str
     grouped: bool
     truncated: int
     failures: tuple[Failure, ...]
@@ -124,6 +126,7 @@ def page(results: Results, now: str) -> Page:
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
+        constant_cases=constant_cases(results).sentence,
         grouped=any(case.group for case in run.suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=failures(results),

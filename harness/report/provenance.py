@@ -20,6 +20,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),
         *([("Weights of the base model", run.model.weights)] if run.model.weights else []),
         ("Model digest", run.model.digest),
+        *[(f"Base model that the adapter {each.name} names", each.base or "none") for each in run.adapters],
         ("Suite and grid", f"{run.suite.name}, {run.plan.grid}"),
         ("Run digest", run.digest),
         ("Seeds", wording.listed(run.plan.seeds)),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.analysis import divergence, power
+from harness.analysis.constant_cases import constant_cases
 from harness.core.run_results import Change, Finding, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
@@ -35,6 +36,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += _confirmation(results)
     lines += _unstable(results)
+    lines += filter(None, [constant_cases(results).sentence])
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:

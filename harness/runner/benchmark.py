@@ -17,6 +17,7 @@ from harness.core.training_outcome import Status
 from harness.core.turn_tokens import token_key
 from harness.core.wording import plural
 from harness.hardware.environment import now, stack_versions
+from harness.models.foreign_adapters import notices
 from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
@@ -45,7 +46,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     started = time.monotonic()
     user = Listeners(tuple(listeners))
     manifest = prepare(request, lambda message: _notify(user, [message]))
-    _notify(user, manifest.suite.notices)
+    _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
     with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):

@@ -16,12 +16,12 @@ from harness.analysis.aggregate import assemble
 from harness.core.run_results import Results
 from harness.core.suite import Case, Reducer, Role, Split
 from harness.core.training_outcome import Status
-from harness.report import render
-from harness.report.samples_file import samples
+from harness.report import report_files
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
-from tests.studies.recomputed_figures import read
+from tests.studies.recomputed.figures import read
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
+from tests.support.two_bases import two_bases
 
 SAMPLE = Path(__file__).parents[2] / "reports" / "sample"
 SEEDS = (0, 1, 2)
@@ -32,7 +32,7 @@ def stored(made: Results, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     store = RunStore(folder)
     store.write_manifest(made.run)
-    store.write_results(made, samples(made), render(made, now="2026-01-02 03:30 UTC"))
+    report_files.write(store, made, now="2026-01-02 03:30 UTC")
     return folder
 
 
@@ -53,7 +53,7 @@ def grouped(
     """
     rng, rows = random.Random(11), variants(3)
     cases = [*in_groups(Split.MAIN, 96), *in_groups(Split.CONFIRM, 48)]
-    given = replace(suite(cases, margin=20), repeats=repeats, reducer=reducer)
+    given = replace(suite(cases, margin=45), repeats=repeats, reducer=reducer)
     run = manifest(given, rows, SEEDS, toy=False)
 
     def said(passes: float) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def test_a_run_with_groups_repeats_and_cut_answers(tmp_path: Path, repeats: int,
 
 def test_a_run_without_a_choice(tmp_path: Path) -> None:
     """The figures of a run in which no variant can be chosen can be computed again."""
-    made = grouped(keeps=(0.6, 0.3))
+    made = grouped(keeps=(0.3, 0.2))
     assert made.choice.variant is None
     assert check(stored(made, tmp_path)).differences == []
     nothing = grouped(learns=0.0)
@@ -118,6 +118,13 @@ FIGURES = (
     r'(<td class="n (?:better|worse|unclear)" title="[^"]*">[+-])(\d+)(</td>)',  # a difference of two variants
     r'(<th scope="row">Train</th><td class="n">)(\d+)( s</td>)',
 )  # fmt: skip
+
+
+def test_a_run_with_two_quantisations(tmp_path: Path) -> None:
+    """If the base model ran in two quantisations, the figures of each variant are those beside its own base."""
+    found = check(stored(two_bases(), tmp_path))
+    assert found.differences == []
+    assert found.counts["variants"] > 50
 
 
 @pytest.fixture(scope="module")

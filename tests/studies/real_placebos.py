@@ -17,7 +17,6 @@ share of the weight's norm. All placebos have the strength at which about a fift
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
 import sys
@@ -50,15 +49,16 @@ from harness.scoring import score
 from harness.storage.files import write_text
 from harness.suites import load_suite
 from tests.studies.old_rule import new_rule, old_rule
+from tests.studies.placebos import lines
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 MARGIN = 15.0
 WANTED = 0.2
 """Share of the answers that differ from the base model's."""
 RANK = 8
-ROUNDS = 6
+ROUNDS = 7
 """Number of strengths that are tried."""
-LEAST, MOST = 0.003, 0.3
+LEAST, MOST = 0.005, 1.0
 """The strength is between these."""
 AT_ONCE = 40
 """Number of adapters that answer in one batch."""
@@ -296,8 +296,9 @@ def main() -> None:
     asked = guarded_cases(given.suites).first(given.cases)
     on = machine(device_profiles.PROFILES[given.profile])
     found = study(given.model, on, asked, given.count, given.probes, given.probe_cases)
-    command = shlex.join(["python", "-m", "tests.studies.real_placebos", *sys.argv[1:]])
-    write_text(given.output, json.dumps({"command": command, **found}, indent=1) + "\n")
+    words = ["FOLDER" if word == given.model else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "tests.studies.real_placebos", *words])
+    write_text(given.output, lines({"command": command, **found}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m tests.studies.recompute RUN --pack reports/sample
 
 RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
-and report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and
+and report.html. It shares no code with `harness`: `tests.studies.recomputed.figures` computes pass rates, intervals and
 losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
 has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference. `--pack` writes
 compressed copies of the run's files, without the folder of the model, beside the page of the sample.
@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.studies import recomputed_charts, recomputed_costs, recomputed_sentences
-from tests.studies.recomputed_figures import BASE, ROLES, Array, Run, change_interval, rate_interval, read
+from tests.studies.recomputed import charts, costs, sentences
+from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
 ABSENT = "–"
@@ -121,8 +121,9 @@ class Page:
         """Check the pass rates of the first section."""
         table = self.html.id("answer").all("table", class_="rates")[0]
         confirmed = self.run.results["confirmed"] and self.run.answers(self.run.results["confirmed"]["name"], "confirm")
-        columns = [(BASE, "confirm"), (self.run.chosen, "confirm")] if confirmed else []
-        columns += [(BASE, "main")] + ([(self.compared, "main")] if self.compared else [])
+        base = self.run.base_of(self.compared)
+        columns = [(base, "confirm"), (self.run.chosen, "confirm")] if confirmed else []
+        columns += [(base, "main")] + ([(self.compared, "main")] if self.compared else [])
         shown_roles = []
         for row in rows(table):
             role = text(row[0])
@@ -139,7 +140,7 @@ class Page:
                 self.checks.equal(
                     "headline", f"interval of {what}", "".join(smalls[1:]), self.span(name or "", role, split)
                 )
-        asked = [role for role in ROLES if self.run.cases_of("main", (role,))]
+        asked = [role for role in ROLES if self.run.cases_of("main", (role,)) and self.run.answers(base)]
         self.checks.equal("headline", "roles", " ".join(shown_roles), " ".join(asked))
 
     def examples(self) -> None:
@@ -149,7 +150,7 @@ class Page:
         for table in self.html.id("answer").all("table", class_="excerpts"):
             for row in rows(table):
                 case = self._case_of(row[0].all("a")[0].attributes["href"] or "")
-                for cell, name in zip(row[1:], (BASE, self.compared), strict=True):
+                for cell, name in zip(row[1:], (self.run.base_of(self.compared), self.compared), strict=True):
                     own = self.run.answers(name, split)[case]
                     verdict = self.run.verdict(next(iter(own.values())))
                     shown = "pass" if cell.all("span", class_="pass") else "fail"
@@ -170,16 +171,16 @@ class Page:
         self.checks.equal("variants", "margin", allowed if allowed in glossary else glossary, allowed)
         table = self.html.id("variants").all("table", class_="sortable")[0]
         heads = [text(head) for head in table.all("thead")[0].all("tr")[1].all("th")][2:]
-        names = [BASE, *(v["name"] for v in self.run.variants)]
+        bases, names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
         body = rows(table)
-        self.checks.equal("variants", "number of rows", str(len(body)), str(len(names)))
-        for number, (row, name) in enumerate(zip(body, names, strict=True)):
-            self.checks.equal("variants", f"number of {name}", text(row[0]), str(number or ""))
+        self.checks.equal("variants", "number of rows", str(len(body)), str(len(bases) + len(names)))
+        for place, (row, name) in enumerate(zip(body, [*bases, *names], strict=True), 1 - len(bases)):
+            self.checks.equal("variants", f"number of {name}", text(row[0]), str(place) if place > 0 else "")
             for head, cell in zip(heads, row[2:], strict=True):
                 if expected := self._variant_cell(name, head):
                     self.checks.equal("variants", f"{head} of {name}", big(cell), expected[0])
                     self.checks.equal("variants", f"{head} of {name}, small", small(cell), expected[1])
-                elif head not in recomputed_costs.SETTINGS:
+                elif head not in costs.SETTINGS:
                     self.checks.fail("variants", f"there is no rule for the column {head!r}")
 
     def _variant_cell(self, name: str, head: str) -> tuple[str, str] | None:
@@ -193,16 +194,29 @@ class Page:
             if not run.answers(name):
                 return ABSENT, ""
             return (rate.percent, self.span(name, role)) if rate.total else (ABSENT, "none scored")
+        untrained = name in [base["name"] for base in run.bases]
+        if head == "Base":
+            return (ABSENT if untrained else run.base_of(name)), ""
         if head in ("Fixed", "Broken"):
-            if name == BASE or not run.answers(name):
+            if untrained or not run.answers(name):
                 return ABSENT, ""
             return str(run.flips(name)[head == "Broken"]), ""
+        if head == "Rows cut":
+            return self._rows_cut(run.outcome(name)["settings"])
         if head == "Reference loss":
             loss = run.reference_loss(name)
             return (f"{loss:.2f}" if loss is not None else ABSENT), ""
         if head == "Eligible" or head.startswith("Net loss"):
-            return recomputed_sentences.loss_cell(run, name, head)
-        return recomputed_costs.cell(run, name, head)
+            return sentences.loss_cell(run, name, head)
+        return costs.cell(run, name, head)
+
+    def _rows_cut(self, settings: Data | None) -> tuple[str, str]:
+        """Return how many training rows `max_length` cuts. The rows' tokens are in results.json, not in the answers."""
+        cuts = self.run.results["run"]["tokens"]["cuts"]
+        found = next((cut for cut in cuts if settings and cut["max_length"] == settings["max_length"]), None)
+        if found is None:
+            return ABSENT, ""
+        return f"{found['cut']} of {found['rows']}", f"{found['endless']} without their end" if found["cut"] else ""
 
     def pairwise(self) -> None:
         """Check the differences between every two variants, and how many of them are unclear."""
@@ -257,7 +271,7 @@ class Page:
 
     def change(self, case: str, name: str, split: str) -> tuple[str, str]:
         """Return how the verdict on a case changed under a variant, and the share of seeds for which this holds."""
-        base = self.run.answers(BASE, split).get(case, {})
+        base = self.run.answers(self.run.base_of(name), split).get(case, {})
         own = self.run.answers(name, split).get(case, {})
         before = next((self.run.verdict(repeats) for repeats in base.values()), None)
         after = [mark for repeats in own.values() if (mark := self.run.verdict(repeats)) is not None]
@@ -275,19 +289,44 @@ class Page:
         caption = f"The {plural(len(cases), 'case')} used to choose a variant"
         self.checks.equal("matrix", "cases", text(table.all("caption")[0])[: len(caption)], caption)
         for case, row in zip(cases, rows(table), strict=True):
-            base = self.run.answers(BASE).get(case, {})
-            before = next((self.run.verdict(repeats) for repeats in base.values()), None)
             self.checks.equal("matrix", case, text(row[0]), " ".join(case.split()))
-            word = {True: "pass", False: "fail", None: ABSENT}[before]
-            self.checks.equal("matrix", f"{case} of the base", text(row[2]), word)
-            for name, cell in zip(names, row[3:], strict=True):
+            bases = [base["name"] for base in self.run.bases]
+            for name, cell in zip(bases, row[2:], strict=False):
+                given = self.run.answers(name).get(case, {})
+                before = next((self.run.verdict(repeats) for repeats in given.values()), None)
+                word = {True: "pass", False: "fail", None: ABSENT}[before]
+                self.checks.equal("matrix", f"{case} of {name}", text(cell), word)
+            for name, cell in zip(names, row[2 + len(bases) :], strict=True):
                 kind, share = self.change(case, name, "main")
                 self.checks.equal("matrix", f"{case} of {name}", cell.attributes["class"] or "", kind)
                 self.checks.equal("matrix", f"share of {case} of {name}", small(cell), share)
 
+    def constant(self) -> None:
+        """Check how many cases all models pass, and how many all fail."""
+        names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
+        asked = passed = failed = 0
+        for case in self.run.cases_of("main"):
+            sides = [
+                [mark for name in own for given in self.run.answers(name).get(case, {}).values()
+                 if (mark := self.run.verdict(given)) is not None]
+                for own in names
+            ]  # fmt: skip
+            if all(sides):
+                asked += 1
+                passed += all(sides[0] + sides[1])
+                failed += not any(sides[0] + sides[1])
+        notes = [text(note) for note in self.html.id("ledger").all("p", class_="note")]
+        shown = next((note for note in notes if note.startswith("Same verdict")), "")
+        self.checks.equal("matrix", "whether cases are constant", str(bool(shown)), str(passed + failed > 0))
+        for count, verb in ((passed, "passed"), (failed, "failed")):
+            words = f"{plural(count, 'case')} of {asked} {verb} ("
+            if count:
+                self.checks.equal("matrix", f"cases all {verb}", words if words in shown else shown, words)
+
     def prompts(self) -> None:
         """Check the verdict, and whether it was cut, of every answer in the section of prompts."""
-        numbers = {str(n): name for n, name in enumerate((BASE, *(v["name"] for v in self.run.variants)))}
+        base = self.run.base_of(self.compared)
+        numbers = {str(n): name for n, name in enumerate((base, *(v["name"] for v in self.run.variants)))}
         for split, place in (("main", "main-cases"), ("confirm", "confirm-cases")):
             cases = self.run.cases_of(split)
             articles = [a for found in self.html.all("div", id=place) for a in found.all("article")]
@@ -330,7 +369,7 @@ class Page:
     def failures(self) -> None:
         """Check the list of trials that did not finish."""
         results = self.run.results
-        outcomes = [results["base"], *results["variants"], results["confirmed_base"], results["confirmed"]]
+        outcomes = [*self.run.bases, *results["variants"], results["confirmed_base"], results["confirmed"]]
         ended = [
             f"{own['name']} {seed} {status.capitalize()}"
             for own in outcomes if own
@@ -349,13 +388,14 @@ def check(folder: Path) -> Checks:
     page = Page(Run.load(folder), parse(read(folder, "report.html")), checks)
     steps: Sequence[Callable[[], None]] = (
         page.header, page.headline_rates, page.examples, page.variants, page.pairwise, page.labels, page.matrix,
+        page.constant,
         page.prompts, page.failures,
     )  # fmt: skip
     for step in steps:
         step()
-    recomputed_sentences.check(page)
-    recomputed_charts.check(page)
-    recomputed_costs.check(page)
+    sentences.check(page)
+    charts.check(page)
+    costs.check(page)
     return checks
 
 

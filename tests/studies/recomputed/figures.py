@@ -97,6 +97,18 @@ class Run:
         found: list[Data] = self.results["variants"]
         return found
 
+    @property
+    def bases(self) -> list[Data]:
+        """Return the base model in each quantisation, the first of the plan first."""
+        return [self.results["base"], *self.results["bases"].values()]
+
+    def base_of(self, variant: str | None) -> str:
+        """Return the name of the base model that a variant is compared with: the one in its quantisation."""
+        own = next((v for v in self.variants if v["name"] == variant), None)
+        quantization = own["settings"]["quantization"] if own and own["settings"] else ""
+        name: str = self.results["bases"].get(quantization, self.results["base"])["name"]
+        return name
+
     @cached_property
     def cases(self) -> dict[str, Data]:
         return {case["id"]: case for case in self.suite["cases"]}
@@ -178,7 +190,7 @@ class Run:
 
     def flips(self, variant: str) -> tuple[int, int]:
         """Return how many cases the base fails and the variant passes, and the reverse, summed over seeds."""
-        base, own = self.table(BASE), self.table(variant)
+        base, own = self.table(self.base_of(variant)), self.table(variant)
         fixed = broken = 0
         for case in own.keys() & base.keys():
             marks = [cell.share >= 0.5 for cell in base[case].values()]
@@ -200,7 +212,7 @@ class Run:
         return -sum(own["total"] for own in found) / sum(own["tokens"] for own in found) if found else None
 
     def outcome(self, variant: str) -> Data:
-        return next(own for own in (self.results["base"], *self.variants) if own["name"] == variant)
+        return next(own for own in (*self.bases, *self.variants) if own["name"] == variant)
 
 
 # --- statistics ------------------------------------------------------------------------------------------------------
@@ -383,14 +395,21 @@ def cases_needed(
     return high
 
 
-def chance_shown(base: float, margin: float, cases: float, seeds: int, effect: float) -> float:
+def chance_shown(base: float, margin: float, cases: int, seeds: int, effect: float) -> float:
     """Return the probability that a variant without a loss is shown to lose less than the share `margin`.
 
     Pass probabilities of cases follow a beta distribution with the concentration 4. The base answers once, the variant
-    once a seed; the residual of a case is (1 - margin) X - Y.
+    once a seed, and seeds do not differ; their estimated variance is a multiple of chi-square.
     """
     between = base * (1 - base) / 5
-    within = base * (1 - base) - between
-    residual = (1 - margin) ** 2 * (between + within) + between + within / seeds - 2 * (1 - margin) * between
-    residual = max(residual, 1.2 / effect * margin * (1 - margin) * base)
-    return float(stats.norm.cdf(margin * base / math.sqrt(effect * residual / cases) - stats.norm.ppf(0.95)))
+    answers = base - between - base**2
+    residual = (1 - margin) ** 2 * base * (1 - base) + between + answers / seeds - 2 * (1 - margin) * between
+    error = max(effect * residual / cases, 1e-12)
+    clusters = max(2, int(cases / (1 + (effect - 1) / 0.25)))
+    floor = max(1.2, effect) * margin * (1 - margin) * base / cases
+    width = stats.t.ppf(0.95, clusters - 1) ** 2 * max(error, floor)
+    freedom = seeds - 1
+    ratios = stats.chi2.ppf((np.arange(32) + 0.5) / 32, freedom) / freedom if freedom else np.zeros(1)
+    estimates = np.maximum(0.0, effect * ratios - 1) * answers / (seeds * cases)
+    quantile = stats.t.ppf(0.95, freedom) if freedom else stats.norm.ppf(0.95)
+    return float(stats.norm.cdf((margin * base - np.sqrt(width + quantile**2 * estimates)) / np.sqrt(error)).mean())

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.studies.recomputed_costs import counted, duration, memory, peak, probes
-from tests.studies.recomputed_figures import (
+from tests.studies.recomputed.costs import counted, duration, memory, peak, probes
+from tests.studies.recomputed.figures import (
     BASE,
     GUARDED,
     ROLES,
@@ -71,12 +71,12 @@ class Guarded:
 
     @cached_property
     def cases(self) -> list[str]:
-        table = self.run.table(BASE, self.split)
+        table = self.run.table(self.run.base_of(self.name), self.split)
         return [case for case in self.run.cases_of(self.split, self.roles) if case in table]
 
     @cached_property
     def base(self) -> Array:
-        table = self.run.table(BASE, self.split)
+        table = self.run.table(self.run.base_of(self.name), self.split)
         seeds = sorted({seed for case in self.cases for seed in table[case]})
         return np.array([[table[case][seed].share for case in self.cases] for seed in seeds], dtype=float)
 
@@ -97,16 +97,21 @@ class Guarded:
 
     @property
     def seeds(self) -> tuple[float, int]:
-        """Return the variance between seeds: pooled, if at least four variants have as many seeds, else its own."""
+        """Return the variance between seeds: pooled, if at least four variants have as many seeds, else its own.
+
+        Only variants of the same base are pooled.
+        """
         own = seed_variance(self.own)
         if own is None:
             return 0.0, 0
         freedom = len(self.own) - 1
-        others = [Guarded(self.run, v["name"], self.roles) for v in self.run.variants]
-        alike = [other.own for other in others if other.known and len(other.own) == len(self.own)]
-        if self.split != "main" or len(alike) < 4:
+        base = self.run.base_of(self.name)
+        alike = [v["name"] for v in self.run.variants if self.run.base_of(v["name"]) == base]
+        others = [Guarded(self.run, name, self.roles) for name in alike]
+        scores = [other.own for other in others if other.known and len(other.own) == len(self.own)]
+        if self.split != "main" or len(scores) < 4:
             return own, freedom
-        parts = [part for scores in alike if (part := seed_variance(scores)) is not None]
+        parts = [part for each in scores if (part := seed_variance(each)) is not None]
         return float(np.mean(parts)), freedom * len(parts)
 
     def loss(self, level: float) -> Loss:
@@ -144,7 +149,7 @@ class Guarded:
 
 def loss_cell(run: Run, name: str, head: str) -> tuple[str, str]:
     """Return the main and the small text of a cell in the columns about eligibility and losses."""
-    if name == BASE:
+    if name in [base["name"] for base in run.bases]:
         return ABSENT, ""
     role = head.removeprefix("Net loss").strip(" ,")
     guarded = Guarded(run, name, (role,) if role in GUARDED else GUARDED)
@@ -218,6 +223,8 @@ class Sentence:
         self.names: list[str] = []
         left = self.words.replace(self.run.results["run"]["provenance"]["machine"]["device"], "this device")
         left = left.replace(self.run.results["run"]["model"]["name"], "this model")
+        for base in self.run.bases:  # the names of base models contain those of variants
+            left = left.replace(f"the {base['name']} passes", "the base passes")
         for number, name in enumerate(names):
             left = re.sub(rf"(?<![\w=.-]){re.escape(name)}(?![\w=-])", chr(0xE000 + number), left)
         known = {" ".join(v["name"].split()): v["name"] for v in self.run.variants}
@@ -256,12 +263,13 @@ class Sentence:
 
     def rate(self, found: re.Match[str]) -> None:
         """A pass rate, of the base if the words before it say so."""
-        before = found.string[max(0, found.start() - 30) : found.start()].lower()
-        name = BASE if before.rstrip().endswith(("base passes", "against")) else self.name
+        before = found.string[max(0, found.start() - 40) : found.start()]
+        base = self.run.base_of(self.name)
+        name = base if re.search(r"(\bbase passes|against) $", before) else self.name
         rate = self.run.rate(name, (self.role,), self.split)
-        if name != BASE:  # answers without a score count as failed
-            asked = self.run.rate(BASE, (self.role,), self.split).total * len(self.run.seeds(name, self.split))
-            rate = Rate(rate.passed, max(rate.total, asked // max(1, len(self.run.seeds(BASE, self.split)))))
+        if name != base:  # answers without a score count as failed
+            asked = self.run.rate(base, (self.role,), self.split).total * len(self.run.seeds(name, self.split))
+            rate = Rate(rate.passed, max(rate.total, asked // max(1, len(self.run.seeds(base, self.split)))))
         self.equal(f"{self.role} of {name}", found[0], f"{rate.counts} ({rate.percent})")
 
     def base_counts(self, found: re.Match[str]) -> None:
@@ -347,7 +355,8 @@ class Sentence:
     @property
     def change(self) -> tuple[list[str], float, float, float, int]:
         """The cases of a change, the change with its interval in points, and the number of seeds."""
-        table, own = self.run.table(BASE, self.split), self.run.table(self.name, self.split)
+        table = self.run.table(self.run.base_of(self.name), self.split)
+        own = self.run.table(self.name, self.split)
         seeds = sorted({seed for cells in own.values() for seed in cells})
         before = sorted({seed for cells in table.values() for seed in cells})
         cases = [c for c in self.run.cases_of(self.split, (self.role,)) if set(table.get(c, {})) >= set(before)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from tests.studies.recomputed_figures import BASE, Data, Run
+from tests.studies.recomputed.figures import Data, Run
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page
@@ -14,6 +14,7 @@ ABSENT = "–"
 SETTINGS = (
     "Learning rate", "Epochs", "Warmup", "Scheduler", "Rank", "Alpha", "Dropout", "rsLoRA", "Target modules",
     "Batch size", "Accumulation", "Optimizer", "Max length", "Weight decay", "Max grad norm", "Packing", "Quantisation",
+    "NEFTune alpha",
 )  # fmt: skip
 """Headings of the columns that show settings, which are no figures of the run."""
 PHASES = {
@@ -79,7 +80,8 @@ def cell(run: Run, name: str, head: str) -> tuple[str, str] | None:
     """Return the main and the small text of a cell of the table of variants; None for the column of a setting."""
     outcome = run.outcome(name)
     trained = counted(outcome)
-    answer = cost_of(outcome, "answer before" if name == BASE else "answer after")
+    untrained = name in [base["name"] for base in run.bases]
+    answer = cost_of(outcome, "answer before" if untrained else "answer after")
     if head == "Train":
         seconds = [training["cost"]["seconds"]["value"] for training in trained]
         return (duration(fmean(seconds)), probes(trained)) if trained else (ABSENT, "")
@@ -92,12 +94,12 @@ def cell(run: Run, name: str, head: str) -> tuple[str, str] | None:
         return (memory(peak(answer)), batch(answer)) if answer else (ABSENT, "")
     if head == "Parameters":
         return amount(max((t["trainable_parameters"] for t in outcome["training"]), default=0)), ""
-    return _status(outcome, name) if head == "Status" else None
+    if head != "Status":
+        return None
+    return ("Not trained", "") if untrained else _status(outcome)
 
 
-def _status(outcome: Data, name: str) -> tuple[str, str]:
-    if name == BASE:
-        return "Not trained", ""
+def _status(outcome: Data) -> tuple[str, str]:
     kinds = list(dict.fromkeys(outcome["statuses"]))
     shown = ", ".join(f"{outcome['statuses'].count(kind)} {kind}" for kind in kinds)
     flag = "reused" if outcome["reused"] else "trained elsewhere" if outcome["elsewhere"] else ""
@@ -108,7 +110,7 @@ def _status(outcome: Data, name: str) -> tuple[str, str]:
 def outcomes(run: Run) -> list[Data]:
     """Return the outcomes whose costs the page lists."""
     again = run.results["confirmed"]
-    return [run.results["base"], *run.variants, *([again] if again else [])]
+    return [*run.bases, *run.variants, *([again] if again else [])]
 
 
 def shared(run: Run) -> list[Data]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.studies.recomputed_costs import ABSENT, amount, counted, duration, memory, peak
-from tests.studies.recomputed_figures import BASE, GUARDED, ROLES, Data, Run, change_interval
+from tests.studies.recomputed.costs import ABSENT, amount, counted, duration, memory, peak
+from tests.studies.recomputed.figures import GUARDED, ROLES, Data, Run, change_interval
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page
@@ -54,8 +54,9 @@ def _trade_offs(page: Page) -> None:
         page.checks.equal(
             id, "variants", str([row[1] for row in body]), str([" ".join(v["name"].split()) for v in run.variants])
         )
-        base = run.rate(BASE, (run.objective,)).percent
-        words = f"The dashed line is the base model ({base})."
+        base = run.base_of(run.chosen)
+        model = base if len(run.bases) > 1 else "base model"
+        words = f"The dashed line is the {model} ({run.rate(base, (run.objective,)).percent})."
         note = " ".join(text(each) for each in page.html.all("figure", id=id)[0].all("p", class_="note"))
         page.checks.equal(id, "the base", words if words in note else note, words)
         for number, (row, variant) in enumerate(zip(body, run.variants, strict=False), 1):
@@ -179,10 +180,14 @@ def _curves(page: Page) -> None:
                 page.checks.equal("curves", f"{measure} of #{number} at {head}", shown, right)
 
 
-def _seeds(variant: Data) -> list[int]:
-    """Return the seed of each training, or its place if some seeds have no training."""
-    number = len(variant["training"])
-    return variant["seeds"] if number == len(variant["seeds"]) else list(range(1, number + 1))
+def _seeds(variant: Data) -> list[str]:
+    """Return the seed of each training: cancelled trials have none, and failed ones may have none."""
+    for missing in (("cancelled",), ("cancelled", "failed", "timed out")):
+        pairs = zip(variant["seeds"], variant["statuses"], strict=True)
+        found = [str(seed) for seed, status in pairs if status not in missing]
+        if len(found) == len(variant["training"]):
+            return found
+    return [ABSENT] * len(variant["training"])
 
 
 def _divergence(page: Page) -> None:
