@@ -28,12 +28,25 @@ _WORD = re.compile(r"\w+")
 
 
 class LeftOut(StrEnum):
-    """Why an answer of the base model is not used as a training row. The value ends the sentence "3 answers ..."."""
+    """Why an answer of the base model is not used as a training row."""
 
-    EMPTY = "are empty"
-    CUT = f"did not end within {DECODING.max_new_tokens} tokens"
-    REPEATS = "repeat themselves"
-    UNWRITABLE = "cannot be written with the chat template"
+    EMPTY = "empty"
+    CUT = "cut"
+    REPEATS = "repeats"
+    UNWRITABLE = "unwritable"
+
+    @property
+    def words(self) -> str:
+        """The end of a sentence such as "3 answers are empty"."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    LeftOut.EMPTY: "are empty",
+    LeftOut.CUT: f"did not end within {DECODING.max_new_tokens} tokens",
+    LeftOut.REPEATS: "repeat themselves",
+    LeftOut.UNWRITABLE: "cannot be written with the chat template",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ class RehearsalAnswers:
     def words(self) -> str:
         """A sentence without a full stop."""
         of = f"the base model answered {plural(self.asked, 'rehearsal prompt')}, of which {len(self.rows)} are kept"
-        reasons = listed(f"{count} {reason}" for reason, count in self.left_out.items())
+        reasons = listed(f"{count} {reason.words}" for reason, count in self.left_out.items())
         return f"{of}: {reasons}" if reasons else of
 
 

@@ -24,7 +24,7 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.recorder import Recorder
 from harness.runner.sweep import Sweep
 from harness.runner.work_items import WorkItem
-from harness.storage.keys import Setup
+from harness.storage.keys import Setup, rehearsal_trial
 from harness.storage.runs import RunStore
 from harness.suites.rehearsal import too_few
 
@@ -75,7 +75,7 @@ def _answers(
     """Let the base model answer; None if the time budget has no time left."""
     setup = _asking(sweep.setup, prompts)
     key = setup.rehearsal_id(quantization)
-    item = WorkItem(f"{REHEARSAL}-{quantization}", BASE, None, 0, Split.MAIN, quantization, key)
+    item = WorkItem(rehearsal_trial(quantization), BASE, None, 0, Split.MAIN, quantization, key)
     item.prompts = {case.id: setup.prompts(key, case) for case in setup.suite.cases}
     recorder = Recorder(setup, RunStore(sweep.run.root / REHEARSAL), sweep.cache, _EventsOnly(sweep.listener.on_event))
     if sweep.mirror:

@@ -11,6 +11,7 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
+from harness.core.names import REHEARSAL
 from harness.core.rehearsal import RehearsalAnswers, RehearsalRow, draw
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
@@ -142,3 +143,8 @@ def question(suite: Suite, case: Case) -> dict[str, object]:
 def adapter_trial(adapter: AdapterRef) -> str:
     """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"
+
+
+def rehearsal_trial(quantization: Quantization) -> str:
+    """Return the id under which workers report the base model's answers to rehearsal prompts."""
+    return f"{REHEARSAL}-{quantization}"

@@ -58,6 +58,7 @@ def job(cache: Path, engine: str, *tasks: Task) -> Job:
         examples=SUITE.examples[:8],
         decoding=Decoding(16),
         tasks=tasks,
+        rehearsal=tuple(replace(example, line=0) for example in SUITE.examples[8:12]),
     )
 
 
@@ -70,12 +71,13 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
     """Return a function that runs a job of three tasks with the named engine, at most once in this module.
 
-    The tasks are the base, a trial that keeps its adapter after each epoch, and a trial of another rank.
+    The tasks are the base, a trial that keeps its adapter after each epoch, and a trial of another rank, which adds two
+    rehearsal rows to the eight rows that both train on.
     """
     tasks = (
         task("base", None),
         task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),)),
-        task("two", OTHER),
+        task("two", OTHER, rehearsal=(3, 1)),
     )
     return functools.cache(lambda engine: done(tmp_path_factory.mktemp(engine), engine, *tasks))
 
@@ -93,7 +95,7 @@ class TestEngine:
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
         assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
         assert sum(event.kind is EventKind.FINISHED for event in events) == 3
-        for trial, steps in (("one", 4), ("two", 2)):
+        for trial, steps in (("one", 4), ("two", 3)):
             held = cache.training(f"training-{trial}")
             assert held is not None
             assert held.cost is not None

@@ -8,7 +8,7 @@ as Markdown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from harness.core import training_script
 from harness.core.conversations import as_chat
 from harness.core.export import ExportKind
 from harness.core.settings import Quantization
-from harness.core.suite import Case, Example, Split
+from harness.core.suite import Case, Split
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
 from harness.core.training_script import listing
 from harness.core.units import DeviceKind
@@ -186,13 +186,11 @@ def _turn_lines(source: Source) -> list[str]:
 def data(source: Source) -> str:
     """Text of the data cell: the training rows and the prompts of the main cases. Confirm cases are held out."""
     suite, added = source.run.suite, source.run.added_rows(source.settings, source.seed)
-    rows, prompts = _rows(suite.examples), listing(map(_prompt, suite.of(Split.MAIN)))
-    more = f"\n\n{REHEARSAL}\nTRAINING_ROWS += {_rows(added)}" if added else ""
-    return f"TRAINING_ROWS = {rows}{more}\n\nPROMPTS = {prompts}"
-
-
-def _rows(examples: Iterable[Example]) -> str:
-    return listing(as_chat(example.messages) for example in examples)
+    rows = listing(as_chat(example.messages) for example in suite.examples)
+    if added:
+        more = listing(as_chat(example.messages) for example in added)
+        rows = f"{rows.removesuffix(']')}    {REHEARSAL}\n{more[2:]}"
+    return f"TRAINING_ROWS = {rows}\n\nPROMPTS = {listing(map(_prompt, suite.of(Split.MAIN)))}"
 
 
 def _prompt(case: Case) -> dict[str, Any]:
