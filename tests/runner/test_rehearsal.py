@@ -35,10 +35,7 @@ seeds: [0, 1]
 settings: {epochs: 2, batch_size: 2, rank: 4, alpha: 8}
 axes: {rehearsal: [0, 3, 6]}
 """
-PROMPTS = [
-    f"Tell me fact number {word}."
-    for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-]
+PROMPTS = [f"Tell me fact number {number}." for number in range(1, 11)]
 
 
 class Killed(BaseException):
