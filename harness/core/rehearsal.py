@@ -18,8 +18,8 @@ from harness.core.settings import Plan, Quantization, Settings
 from harness.core.suite import Decoding, Example, Message
 from harness.core.wording import listed, plural
 
-DECODING = Decoding(max_new_tokens=64)
-"""How the base model answers: greedily, and with at most 64 tokens, because long rows cost time in every epoch."""
+DECODING = Decoding(max_new_tokens=96)
+"""How the base model answers: greedily, and with at most 96 tokens, because long rows cost time in every epoch."""
 _SEQUENCE = 4
 """Length in words of the sequences that are counted to find repetition."""
 _MOST = 2

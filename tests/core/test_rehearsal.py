@@ -89,6 +89,6 @@ def test_the_words_count_what_was_left_out() -> None:
     """The sentence about the answers names how many were asked, how many are kept, and why the others are not."""
     made = RehearsalAnswers(Quantization.NF4, ROWS, {LeftOut.CUT: 7, LeftOut.REPEATS: 3})
     assert made.words == (
-        "the base model answered 50 rehearsal prompts, of which 40 are kept: 7 did not end within 64 tokens and 3 "
+        "the base model answered 50 rehearsal prompts, of which 40 are kept: 7 did not end within 96 tokens and 3 "
         "repeat themselves"
     )

@@ -220,7 +220,7 @@ def test_too_few_good_answers_stop_the_run(folder: Path) -> None:
     workers = Workers(bad=bad)
     with pytest.raises(GridError, match="rehearsal=6 has rehearsal 6, and there are only 4 rows") as stopped:
         run(workers)
-    assert "6 did not end within 64 tokens" in stopped.value.message
+    assert "6 did not end within 96 tokens" in stopped.value.message
     assert len(workers.jobs) == 1
     assert "Set rehearsal to at most 4" in stopped.value.remedy
     grid = folder / "small" / "grids" / "quick.yaml"
