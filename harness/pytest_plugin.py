@@ -92,15 +92,15 @@ _RUN = pytest.StashKey[_Run]()
 
 def _read(path: Path, variant: str | None, baseline: str | None) -> _Run:
     from harness.analysis.regression.gate import run_gate
-    from harness.core.names import BASE
     from harness.storage.runs import find_run
 
     store = find_run(path)
     results = store.results()
     name = _variant(results, variant)
     run = _Run(results.run.suite.name, name, results, run_gate(store, baseline) if baseline else None)
+    base = results.base_beside(name).name
     for sample in (*results.samples, *results.confirmed_samples):
-        answers = {name: run.answers, BASE: run.base}.get(sample.variant)
+        answers = {name: run.answers, base: run.base}.get(sample.variant)
         if answers is not None:
             answers.setdefault(sample.case, []).append(sample)
     return run

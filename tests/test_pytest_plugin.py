@@ -56,7 +56,7 @@ def store(folder: Path, name: str, answers: Mapping[int, Mapping[str, str | Sequ
     made = RunStore(folder / name)
     results = assemble(asked, records, score, "2026-01-02T03:24:05+00:00")
     made.write_manifest(results.run)
-    made.write_results(results, [], "")
+    made.write_results(results, [], lambda: "")
     return made
 
 

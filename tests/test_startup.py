@@ -39,10 +39,12 @@ def imported_by(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("validate", SUITE), ("plan", SUITE), ("new", "--help")], ids=lambda a: a[0]
+    "arguments",
+    [("--help",), ("validate", SUITE), ("plan", SUITE), ("tokens", SUITE), ("new", "--help")],
+    ids=lambda a: a[0],
 )
-def test_help_validate_and_plan_import_nothing_that_trains(arguments: tuple[str, ...]) -> None:
-    """`--help`, `validate` and `plan` import no training library, and not the packages `evaluate` and `pandas`."""
+def test_help_validate_tokens_and_plan_import_nothing_that_trains(arguments: tuple[str, ...]) -> None:
+    """`--help`, `validate`, `tokens` and `plan` import no training library, `evaluate` or `pandas`."""
     assert not imported_by(*arguments) & HEAVY
 
 

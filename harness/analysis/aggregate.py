@@ -14,11 +14,11 @@ from harness.core.answers import Answer
 from harness.core.costs import comparable, mean, pool
 from harness.core.formats import RESULTS_FORMAT
 from harness.core.measurement import Phase, PhaseCost
-from harness.core.names import BASE
+from harness.core.names import BASE, names_a_base
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Change, Choice, Outcome, Results, Timeline
 from harness.core.scores import Rate, Sample, Score
-from harness.core.settings import Settings, Variant
+from harness.core.settings import Quantization, Settings, Variant
 from harness.core.suite import Case, Leak, LeakLabel, Role, Split, Suite
 from harness.core.training_outcome import Status
 
@@ -35,22 +35,20 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], score: Score
 def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer, finished: str) -> Results:
     """Score the answers to the main cases, compare each variant with the base model, and choose a variant."""
     suite, score = manifest.suite, _meaningful(manifest, score)
-    base = _scored(_base(records, Split.MAIN), suite, score)
+    bases = {each: _scored(_base(manifest, records, each), suite, score) for each in manifest.plan.bases}
     variants = [_scored(entry, suite, score) for entry in _entries(manifest, records)]
     found = contamination(suite)
-    untrained = _labelled(suite, outcome(suite, Split.MAIN, base, base), base.table, found)
-    outcomes = with_losses(
-        suite,
-        Split.MAIN,
-        base.table,
-        [own.table for own in variants],
-        with_adjusted_p_values(
-            [_labelled(suite, outcome(suite, Split.MAIN, own, base), own.table, found) for own in variants]
-        ),
+    untrained, *others = (
+        _labelled(suite, outcome(suite, Split.MAIN, base, base), base.table, found) for base in bases.values()
     )
+    outcomes = with_adjusted_p_values(
+        [_labelled(suite, outcome(suite, Split.MAIN, own, _base_of(own, bases)), own.table, found) for own in variants]
+    )
+    outcomes = _with_losses_by_base(suite, bases, variants, outcomes)
     objective = selection.objective_of(suite, untrained)
     tables = objective_tables(suite, objective, {own.entry.name: own.table for own in variants})
-    choice = selection.choose(suite, untrained, outcomes, tables)
+    other_bases = dict(zip(list(bases)[1:], others, strict=True))
+    choice = selection.choose(suite, untrained, outcomes, tables, bases=other_bases)
     if manifest.model.shape_only:
         choice = Choice(None, (MEANINGLESS,), choice.objective)
     return Results(
@@ -58,11 +56,14 @@ def choose(manifest: RunManifest, records: Sequence[TrialRecord], score: Scorer,
         run=manifest,
         base=untrained,
         variants=outcomes,
-        samples=(*base.samples, *(sample for own in variants for sample in own.samples)),
+        bases=other_bases,
+        samples=tuple(sample for own in (*bases.values(), *variants) for sample in own.samples),
         choice=choice,
         finished=finished,
         timelines=tuple(
-            timeline for own in variants if (timeline := _timeline(suite, own.entry, score, base, objective))
+            timeline
+            for own in variants
+            if (timeline := _timeline(suite, own.entry, score, _base_of(own, bases), objective))
         ),
         leaks=found,
     )
@@ -72,10 +73,9 @@ def confirm(results: Results, records: Sequence[TrialRecord], score: Scorer, fin
     """Add the confirmation: the chosen variant under fresh seeds on held-out cases. `results` comes from `choose`."""
     manifest, suite = results.run, results.run.suite
     score = _meaningful(manifest, score)
-    base = _scored(_base(records, Split.CONFIRM), suite, score)
-    entry = _confirmation(
-        manifest, records, next((v for v in results.variants if v.name == results.choice.variant), None)
-    )
+    chosen = next((v for v in results.variants if v.name == results.choice.variant), None)
+    base = _scored(_confirmed_base(manifest, records, chosen), suite, score)
+    entry = _confirmation(manifest, records, chosen)
     again = _scored(entry, suite, score) if entry else None
     confirmed_base = outcome(suite, Split.CONFIRM, base, base) if base.entry.records else None
     confirmed, choice = None, results.choice
@@ -134,8 +134,32 @@ def _scored(entry: _Entry, suite: Suite, score: Scorer) -> _ScoredEntry:
     return _ScoredEntry(entry, samples, score_table(samples, suite.reducer))
 
 
-def _base(records: Sequence[TrialRecord], split: Split) -> _Entry:
-    return _Entry(BASE, tuple(r for r in records if r.variant == BASE and r.split is split), {})
+def _base(manifest: RunManifest, records: Sequence[TrialRecord], quantization: Quantization) -> _Entry:
+    """Return the base model's answers in a quantisation to the main cases, if there are any.
+
+    Earlier versions ran one base and did not record its quantisation: it counts as the first one of the plan.
+    """
+    name = manifest.plan.bases[quantization]
+    known = (quantization, None) if name == BASE else (quantization,)
+    own = [r for r in records if r.variant == BASE and r.split is Split.MAIN and r.quantization in known]
+    # An earlier record of the same base, under the id that it had in an earlier version, is superseded.
+    differs = {"quantization": quantization} if len(manifest.plan.bases) > 1 else {}
+    return _Entry(name, tuple([r for r in own if r.quantization] or own), differs)
+
+
+def _confirmed_base(manifest: RunManifest, records: Sequence[TrialRecord], chosen: Outcome | None) -> _Entry:
+    """Return the answers to the held-out cases of the base model in the chosen variant's quantisation."""
+    bases = manifest.plan.bases
+    quantization = chosen.settings.quantization if chosen and chosen.settings else next(iter(bases))
+    own = [r for r in records if r.variant == BASE and r.split is Split.CONFIRM]
+    mine = [r for r in own if r.quantization is quantization] or [r for r in own if r.quantization is None]
+    return _Entry(bases[quantization], tuple(mine), {})
+
+
+def _base_of(own: _ScoredEntry, bases: Mapping[Quantization, _ScoredEntry]) -> _ScoredEntry:
+    """Return the base model that a variant is compared with: in its quantisation, for other adapters in the first."""
+    settings = own.entry.settings
+    return bases[settings.quantization] if settings else next(iter(bases.values()))
 
 
 def _entries(manifest: RunManifest, records: Sequence[TrialRecord]) -> list[_Entry]:
@@ -230,9 +254,24 @@ def outcome(suite: Suite, split: Split, own: _ScoredEntry, base: _ScoredEntry) -
         logs=tuple(r.log for r in records),
         shortages=tuple(r.shortage for r in records),
         bases=tuple(r.basis for r in records),
-        elsewhere=entry.settings is None and entry.name != BASE,
-        changes={} if entry.name == BASE else _changes(suite, own.table, base.table),
+        elsewhere=entry.settings is None and not names_a_base(entry.name),
+        changes={} if own is base else _changes(suite, own.table, base.table),
     )
+
+
+def _with_losses_by_base(
+    suite: Suite,
+    bases: Mapping[Quantization, _ScoredEntry],
+    variants: Sequence[_ScoredEntry],
+    outcomes: Sequence[Outcome],
+) -> tuple[Outcome, ...]:
+    """Add the net losses of all variants, each compared with the base model in its own quantisation."""
+    found: dict[str, Outcome] = {}
+    for base in bases.values():
+        own = [(v.table, o) for v, o in zip(variants, outcomes, strict=True) if _base_of(v, bases) is base]
+        tables, some = [table for table, _ in own], [each for _, each in own]
+        found |= {each.name: each for each in with_losses(suite, Split.MAIN, base.table, tables, some)}
+    return tuple(found[each.name] for each in outcomes)
 
 
 def with_losses(

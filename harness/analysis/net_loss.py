@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import NormalDist
 
 from harness.analysis.statistics import LEVEL, Scores, cluster_matrix, normal, student
@@ -215,12 +216,21 @@ def least_passes(margin: float, groups: Sequence[str] | None = None, cases: int 
 
 
 def chance_shown(
-    cases: int, base: float, margin: float, *, seeds: int = 3, loss: float = 0.0, effect: float = 1.0
+    cases: int,
+    base: float,
+    margin: float,
+    *,
+    seeds: int = 3,
+    loss: float = 0.0,
+    effect: float = 1.0,
+    freedom: int | None = None,
 ) -> float:
     """Return the probability that a variant with this true `loss` is shown to lose less than `margin`.
 
     It is a normal approximation for cases whose pass probabilities have a beta distribution with the mean `base` and
-    the concentration `CONCENTRATION`, without differences between seeds.
+    the concentration `CONCENTRATION`, without differences between seeds. The bounds contain an estimate of these
+    differences, which is not 0: the probability is the mean over its distribution. `tests/studies/placebos.py` compares
+    the approximation with simulated runs.
 
     Args:
         cases: number of cases.
@@ -229,30 +239,59 @@ def chance_shown(
         seeds: number of training seeds of the variant.
         loss: the variant's true loss, as a share of what the base model passes.
         effect: design effect of groups of cases.
+        freedom: degrees of freedom of the variance between seeds; more than `seeds - 1` if it is pooled over variants.
     """
     if not cases or base <= 0:
         return 0.0
     common = base * (1 - base) / (CONCENTRATION + 1)
     luck = base * (1 - base) - common
     keep, ratio = 1 - margin, 1 - loss
-    variant = ratio * base - ratio**2 * (common + base**2)  # mean of p (1 - p) of the variant's pass probabilities p
-    residual = keep**2 * (common + luck) + ratio**2 * common + variant / seeds - 2 * keep * ratio * common
-    residual = max(residual, LEAST_DESIGN_EFFECT / effect * margin * keep * base)
-    error = math.sqrt(effect * residual / cases)
-    return NormalDist().cdf((margin - loss) * base / error - normal(LEVEL))
+    answers = ratio * base - ratio**2 * (common + base**2)  # mean of p (1 - p) of the variant's pass probabilities p
+    residual = keep**2 * (common + luck) + ratio**2 * common + answers / seeds - 2 * keep * ratio * common
+    error = max(effect * residual / cases, 1e-12)  # 0 if the base model passes all cases
+    floor = max(LEAST_DESIGN_EFFECT, effect) * margin * keep * base / cases
+    clusters = max(2, int(cases / (1 + (effect - 1) / ASSUMED_CORRELATION)))
+    width = student(clusters - 1, 2 * LEVEL - 1) ** 2 * max(error, floor)
+    between = [
+        max(0.0, effect * each - 1) * answers / (seeds * cases)
+        for each in _estimates(seeds - 1 if freedom is None else freedom)
+    ]
+    quantile = student(seeds - 1 if freedom is None else freedom, 2 * LEVEL - 1) ** 2
+    surplus, normal_of = (margin - loss) * base, NormalDist().cdf
+    chances = [normal_of((surplus - math.sqrt(width + quantile * each)) / math.sqrt(error)) for each in between]
+    return sum(chances) / len(chances)
 
 
-def cases_to_show(base: float, margin: float, *, power: float = 0.8, seeds: int = 3, effect: float = 1.0) -> int | None:
+@cache
+def _estimates(freedom: int) -> tuple[float, ...]:
+    """Return equally likely ratios of an estimated variance to the true one. Without estimate, return a ratio of 0."""
+    if freedom < 1:
+        return (0.0,)
+    from scipy.special import gammaincinv
+
+    return tuple(float(gammaincinv(freedom / 2, (n + 0.5) / 32)) * 2 / freedom for n in range(32))
+
+
+def cases_to_show(
+    base: float,
+    margin: float,
+    *,
+    power: float = 0.8,
+    seeds: int = 3,
+    effect: float = 1.0,
+    freedom: int | None = None,
+) -> int | None:
     """Return how many cases show, with this power, that a variant without loss loses less than `margin`."""
+
+    def shown(cases: int) -> bool:
+        return chance_shown(cases, base, margin, seeds=seeds, effect=effect, freedom=freedom) >= power
+
     low, high = 1, MAX_CASES
-    if chance_shown(high, base, margin, seeds=seeds, effect=effect) < power:
+    if not shown(high):
         return None
     while low < high:
         middle = (low + high) // 2
-        if chance_shown(middle, base, margin, seeds=seeds, effect=effect) < power:
-            low = middle + 1
-        else:
-            high = middle
+        low, high = (low, middle) if shown(middle) else (middle + 1, high)
     return low
 
 

@@ -35,10 +35,10 @@ def outlook(suite: Suite) -> str:
     sizes = [net_loss.cases_to_show(rate, share, seeds=SEEDS, effect=effect) for rate in ASSUMED_RATES]
     rates = [f"{100 * rate:.0f}%" for rate in ASSUMED_RATES]
     return (
-        f"{_named(cases)} (margin {suite.margin:g} points): a variant that loses nothing is shown to keep what the "
-        f"base model can do with a probability of {_percent(chances[0])} if the base model passes {rates[0]} of these "
-        f"cases, and {_percent(chances[1])} if it passes {rates[1]} ({SEEDS} seeds). {_percent(POWER)} would take "
-        f"{_size(sizes[0])} or {_size(sizes[1])} cases{_like(effect)}."
+        f"{_named(cases)} and a margin of {suite.margin:g} points: if the base model passes {rates[0]} of these cases, "
+        f"a variant that loses nothing is shown to keep what the base model can do with a probability of "
+        f"{_percent(chances[0])}; if it passes {rates[1]}, with {_percent(chances[1])} ({SEEDS} seeds). "
+        f"For {_percent(POWER)}, {_size(sizes[0])} or {_size(sizes[1])} cases{_like(effect)} are needed."
     )
 
 

@@ -8,7 +8,7 @@ from harness.analysis import aggregate, power, selection
 from harness.analysis.score_table import score_tables
 from harness.analysis.selection import Caps
 from harness.core import training_script
-from harness.core.claims import gpu_of, short_claim
+from harness.core.claims import gpu_of, probes, short_claim
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Phase
 from harness.core.quantities import gib
@@ -60,7 +60,7 @@ def _choice(results: Results, caps: Caps) -> Choice:
     tables = score_tables(results.samples, suite.reducer)
     objective = selection.objective_of(suite, results.base)
     on_objective = aggregate.objective_tables(suite, objective, tables)
-    return selection.choose(suite, results.base, results.variants, on_objective, caps)
+    return selection.choose(suite, results.base, results.variants, on_objective, caps, results.bases)
 
 
 def _scope(results: Results, choice: Choice, best: Outcome) -> str:
@@ -126,7 +126,8 @@ def _costs(best: Outcome, machine: Machine) -> Sequence[str]:
     if train is None or peak is None:
         return ("The run did not use a GPU, so memory and training time on a GPU are not known.",) if train else ()
     minutes = f"{train.seconds.value / 60:.1f}".removesuffix(".0")
-    took = f"Training took {minutes} minutes ({short_claim(train.seconds, machine)})"
+    verb = f"By {probes(train)}, training it alone takes about" if train.probes else "Training took"
+    took = f"{verb} {minutes} minutes ({short_claim(train.seconds, machine)})"
     emulated = train.seconds.basis is Basis.EMULATED
     other = (
         (f"Training takes a different time on {gpu_of(machine)} than on {train.seconds.device}.",) if emulated else ()

@@ -13,8 +13,9 @@ from harness.analysis.score_table import Pair, ScoreTable, failing_rate, pair
 from harness.core.costs import largest
 from harness.core.measurement import GIB, Measurement, Phase
 from harness.core.quantities import points
-from harness.core.run_results import Choice, Loss, LossVerdict, Outcome
+from harness.core.run_results import Choice, Loss, LossVerdict, Outcome, base_of
 from harness.core.scores import Rate
+from harness.core.settings import Quantization
 from harness.core.suite import Role, Suite
 from harness.core.training_outcome import Status
 from harness.core.wording import listed, plural
@@ -40,6 +41,7 @@ def choose(
     variants: Sequence[Outcome],
     tables: Mapping[str, ScoreTable] = MappingProxyType({}),
     caps: Caps = NO_CAPS,
+    bases: Mapping[Quantization, Outcome] = MappingProxyType({}),
 ) -> Choice:
     """Choose the cheapest eligible variant whose pass rate is within one standard error of the best one's.
 
@@ -49,33 +51,64 @@ def choose(
 
     Args:
         suite: the suite, with its objective and margin.
-        base: the outcome of the base model.
+        base: the outcome of the base model, in the quantisation of the first variant.
         variants: the outcomes of all variants.
         tables: each variant's scores on the objective, by name. For variants without scores the error is taken as 0.
         caps: limits on memory and time.
+        bases: the outcomes of the base model in other quantisations. A variant must be better than its own base.
     """
     objective = objective_of(suite, base)
-    unscored = {v.name: _unscored(base, v) for v in variants}
-    variants = [_unscored_as_failed(base, v) for v in variants]
-    finished = [v for v in variants if _finished(v) and not v.elsewhere]
+    of = _Bases(base, bases)
+    unscored = {v.name: _unscored(of(v), v) for v in variants}
+    variants = [_unscored_as_failed(of(v), v) for v in variants]
+    compared = [v for v in variants if _has_scores(of(v))]
+    finished = [v for v in compared if _finished(v) and not v.elsewhere]
     safe = [v for v in finished if eligible(v)]
     fitting = [v for v in safe if not _cap_exceeded(v, caps)]
-    best = max(fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
-    if not any(rate.total for rate in base.rates.values()):
+    better = [v for v in fitting if of.improved(v, objective)]
+    best = max(better or fitting, key=lambda v: (_share(v.rates.get(objective)), *_cheapness(v, fitting)), default=None)
+    if not any(map(_has_scores, (base, *bases.values()))):
         why: tuple[str, ...] = ("The base model has no scored answers, so nothing can be compared with it.",)
     elif not finished:
-        why = (_none_finished(variants),)
+        why = (_none_finished(compared),)
     elif not safe:
-        why = (*_none_safe(suite, objective, base, finished), *_unfinished(variants))
+        why = (*_none_safe(suite, objective, of, finished), *_unfinished(compared))
     elif best is None:
-        why = (*_excluded_by_caps(safe, caps), *_unfinished(variants))
-    elif _share(best.rates.get(objective)) <= _share(base.rates.get(objective)):
-        why = (*_none_better(objective, base, best, len(fitting)), *_unfinished(variants))
+        why = (*_excluded_by_caps(safe, caps), *_unfinished(compared))
+    elif not better:
+        why = (*_none_better(objective, of(best), best, len(fitting)), *_unfinished(compared))
     else:
-        return _chosen(
-            suite, base, variants, tables, caps, _Candidates(objective, tuple(safe), tuple(fitting), best, unscored)
-        )
+        among = _Candidates(objective, tuple(safe), tuple(fitting), best, unscored)
+        choice = _chosen(suite, of, compared, tables, caps, among)
+        return replace(choice, reasons=(*choice.reasons, *_not_compared(variants, compared)))
+    why = (*why, *(_not_compared(variants, compared) if compared else ()))
     return Choice(None, why, objective, tuple(v.name for v in safe), best=best.name if best else None)
+
+
+@dataclass(frozen=True)
+class _Bases:
+    """The base model in each quantisation; a call returns the one that a variant is compared with."""
+
+    first: Outcome
+    others: Mapping[Quantization, Outcome]
+
+    def __call__(self, variant: Outcome) -> Outcome:
+        return base_of(variant, self.first, self.others)
+
+    def improved(self, variant: Outcome, role: Role) -> bool:
+        """Return whether a variant passes more cases of a role than its base."""
+        return _share(variant.rates.get(role)) > _share(self(variant).rates.get(role))
+
+
+def _has_scores(base: Outcome) -> bool:
+    return any(rate.total for rate in base.rates.values())
+
+
+def _not_compared(variants: Sequence[Outcome], compared: Sequence[Outcome]) -> tuple[str, ...]:
+    """Name the variants whose base model has no scored answers, although that of other variants has some."""
+    known = {v.name for v in compared}
+    names = [v.name for v in variants if v.name not in known]
+    return (f"Not considered: {_listed(names)}, whose base model has no scored answers.",) if names else ()
 
 
 @dataclass(frozen=True)
@@ -92,20 +125,20 @@ class _Candidates:
 
 def _chosen(
     suite: Suite,
-    base: Outcome,
+    of: _Bases,
     variants: Sequence[Outcome],
     tables: Mapping[str, ScoreTable],
     caps: Caps,
     among: _Candidates,
 ) -> Choice:
-    best, floor = among.best, _share(base.rates.get(among.objective))
+    best = among.best
     within = [
         v for v in among.fitting
-        if _share(v.rates.get(among.objective)) > floor and _behind(suite, tables, best, v, among.objective) is not None
+        if of.improved(v, among.objective) and _behind(suite, tables, best, v, among.objective) is not None
     ]  # fmt: skip
     pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
     reasons = (
-        _objective(among.objective, base, pick),
+        _objective(among.objective, of(pick), pick),
         _keeping(suite, pick),
         *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, tables, pick, within, among),
@@ -199,7 +232,7 @@ def _bases(variant: Outcome) -> set[tuple[str, str]]:
 
 def _objective(objective: Role, base: Outcome, best: Outcome) -> str:
     after, before = _counts(best.rates.get(objective)), _counts(base.rates.get(objective))
-    return f"On the {objective} cases used for the choice it passes {after}; the base passes {before}."
+    return f"On the {objective} cases used for the choice it passes {after}; the {base.name} passes {before}."
 
 
 def _keeping(suite: Suite, best: Outcome) -> str:
@@ -333,7 +366,7 @@ def _none_finished(variants: Sequence[Outcome]) -> str:
     return f"No variant finished training under every seed ({how})."
 
 
-def _none_safe(suite: Suite, objective: Role, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
+def _none_safe(suite: Suite, objective: Role, of: _Bases, finished: Sequence[Outcome]) -> tuple[str, ...]:
     losing = [v for v in finished if _loses(v)]
     if len(losing) == len(finished):
         first = f"Every variant loses {_beyond(suite)}."
@@ -341,13 +374,12 @@ def _none_safe(suite: Suite, objective: Role, base: Outcome, finished: Sequence[
         some = f" {len(losing)} of {len(finished)} variants {_verb(losing, 'loses', 'lose')} more." if losing else ""
         kept = f"{suite.margin:g} points of what the base passes on retain and avoid cases"
         first = f"No variant is shown to lose less than {kept}.{some}"
-    return (first, *_losing_least(suite, objective, base, finished))
+    return (first, *_losing_least(suite, objective, of, finished))
 
 
-def _losing_least(suite: Suite, objective: Role, base: Outcome, finished: Sequence[Outcome]) -> tuple[str, ...]:
+def _losing_least(suite: Suite, objective: Role, of: _Bases, finished: Sequence[Outcome]) -> tuple[str, ...]:
     """Name the variants that lose least among those that learned something, or among all if none did."""
-    floor = _share(base.rates.get(objective))
-    learned = [v for v in finished if _share(v.rates.get(objective)) > floor]
+    learned = [v for v in finished if of.improved(v, objective)]
     measured = [(v, v.loss) for v in learned or finished if v.loss and v.loss.points is not None]
     if not measured:
         return ()
@@ -362,11 +394,11 @@ def _losing_least(suite: Suite, objective: Role, base: Outcome, finished: Sequen
     if len(least) > 1:
         return (f"{who}: {losses.seen(least[0][1])} each.",)
     [(variant, loss)] = least
-    after, before = _counts(variant.rates.get(objective)), _counts(base.rates.get(objective))
+    after, before = _counts(variant.rates.get(objective)), _counts(of(variant).rates.get(objective))
     needed = f" About {loss.needed} cases like these would show it." if (loss.needed or 0) > loss.cases else ""
     return (
         f"{who}: {losses.counts(loss)}: {losses.bounded(loss, suite.margin)}.{needed}",
-        f"On {objective} cases {variant.name} passes {after}; the base passes {before}.",
+        f"On {objective} cases {variant.name} passes {after}; the {of(variant).name} passes {before}.",
     )
 
 
@@ -381,10 +413,10 @@ def _none_better(objective: Role, base: Outcome, best: Outcome, safe: int) -> tu
         return (f"{only} and passes no more {objective} cases than the base: {after} against {before}.",)
     none = f"None of the {safe} eligible variants passes"
     if not _share(best.rates.get(objective)):
-        return (f"{none} any {objective} case; the base passes {before}.",)
+        return (f"{none} any {objective} case; the {base.name} passes {before}.",)
     return (
         f"{none} more {objective} cases than the base.",
-        f"The best of them, {best.name}, passes {after}; the base passes {before}.",
+        f"The best of them, {best.name}, passes {after}; the {base.name} passes {before}.",
     )
 
 

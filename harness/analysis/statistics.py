@@ -351,53 +351,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@dataclass(frozen=True)
-class NonInferiority:
-    """Whether a loss is shown to be below a margin.
-
-    `needed` is the number of similar cases with which it would be shown; None if no number is enough.
-    """
-
-    loss: float
-    upper: float
-    margin: float
-    cases: float
-    needed: int | None
-
-    @property
-    def shown(self) -> bool:
-        return self.upper < self.margin
-
-
-def non_inferiority(
-    before: Scores, after: Scores, margin: float, groups: Sequence[str] | None = None, *, level: float = LEVEL
-) -> NonInferiority:
-    """Compare the one-sided upper bound of the loss with the margin."""
-    # A one-sided bound at 95% is the end of a two-sided interval at 90%.
-    found = difference(before, after, groups, level=2 * level - 1)
-    table = _table(before, after)
-    loss = -found.value
-    return NonInferiority(loss, -found.low, margin, found.cases, _needed(table, loss, margin, 2 * level - 1))
-
-
-def _needed(table: Table, loss: float, margin: float, level: float) -> int | None:
-    """Return the smallest number of similar cases that would show non-inferiority, or None if no number would."""
-    if loss >= margin:
-        return None
-    z = normal((1 + level) / 2)
-    enough = 2
-    while -newcombe(_scaled(table, enough), z)[0] >= margin:
-        enough *= 2
-        if enough > 10**6:
-            return None
-    low = enough // 2
-    while enough - low > 1:
-        middle = (low + enough) // 2
-        below = -newcombe(_scaled(table, middle), z)[0] < margin
-        low, enough = (low, middle) if below else (middle, enough)
-    return enough
-
-
 def detectable(cases: float, discordance: float, *, alpha: float = 0.05, power: float = POWER) -> float:
     """Return the smallest drop of a share that a one-sided paired test on `cases` cases detects with this power.
 

@@ -18,6 +18,8 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
     SUITE is a folder with suite.yaml, train.jsonl and grids/. For the first mistake, the file, the line and a
     remedy are printed. Nothing is trained.
     """
+    from harness.analysis import power
+    from harness.analysis.case_checks import case_warnings
     from harness.analysis.contamination import role_warnings
     from harness.cli.tables import suite_table
     from harness.suites import load_suite
@@ -25,4 +27,5 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
-    suite_table(loaded, plans, role_warnings(loaded))
+    warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded)]))
+    suite_table(loaded, plans, warnings)

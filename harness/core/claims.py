@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from harness.core.device_profiles import REFERENCE, profile_of
 from harness.core.machine import Machine
-from harness.core.measurement import Basis, Measurement
+from harness.core.measurement import Basis, Measurement, PhaseCost
 from harness.core.quantities import gib
-from harness.core.wording import one
+from harness.core.wording import one, plural
 
 
 def source(figure: Measurement | Machine) -> str:
@@ -29,6 +29,23 @@ def short_claim(figure: Measurement, machine: Machine) -> str:
     """
     never = f", with its memory capped; never run on {gpu_of(machine)}" if figure.basis is Basis.EMULATED else ""
     return f"{source(figure)}{never}"
+
+
+def cost_claim(cost: PhaseCost, machine: Machine) -> str:
+    """Return how the time and memory of a phase were obtained: measured, or estimated from a short probe.
+
+    For example: `estimated for training alone from one probe of 5 steps (measured on Tesla T4)`.
+    """
+    words = claim(cost.seconds, machine)
+    if cost.probes:
+        words = f"estimated for training alone from {probes(cost)} ({words})"
+    return f"{words}, {cost.note}" if cost.note else words
+
+
+def probes(cost: PhaseCost) -> str:
+    """Return how many probes a cost was estimated from, and their length: `one probe of 5 steps`; empty if none."""
+    number = "one probe" if cost.probes == 1 else plural(cost.probes, "probe")
+    return f"{number} of {plural(cost.probe_steps, 'step')}" if cost.probes else ""
 
 
 def machine_claim(machine: Machine) -> str:

@@ -28,6 +28,9 @@ def pool(costs: Sequence[PhaseCost], combined: Callable[[Sequence[float]], float
         limit=largest(cost.limit for cost in costs),
         note=next((cost.note for cost in costs if cost.note), ""),
         models=max(cost.models for cost in costs),
+        # Seeds that were estimated from the same probe have exactly the same seconds.
+        probes=len({cost.seconds.value for cost in costs if cost.probes}),
+        probe_steps=max(cost.probe_steps for cost in costs),
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs untrusted programs, such as the chat templates of models, in a child process with limits.
+"""Runs work that may hang, grow or crash, such as the chat templates of models, in a child process with limits.
 
 `LimitedProcess` starts `python -P -m MODULE` and passes items of work to it. The module calls `serve`, which limits the
 child's memory, the time per item and the size of each result. One child serves many items, because its start takes
@@ -19,11 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
 
-_PACKAGE = str(Path(__file__).resolve().parents[2])
+from harness.core import programs
+
 _SLACK = 30.0
 """Seconds that the parent waits beyond the limit, for the start of the child, which itself ends when time is up."""
 _CHUNK = 2_000_000
@@ -38,7 +38,7 @@ class Limits:
     seconds: float = 10.0
     """Time per item, by the clock."""
     memory: int = 512 * 2**20
-    """Address space of the process, in bytes."""
+    """Address space of the process, in bytes; -1 for no limit."""
     output: int = 16 * 2**20
     """Size of one result, in characters."""
 
@@ -99,13 +99,11 @@ class LimitedProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
-            path = os.pathsep.join(filter(None, (_PACKAGE, os.environ.get("PYTHONPATH"))))
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module, json.dumps(asdict(self._limits))],
+            self._child = programs.start(
+                programs.python("-m", self._module, json.dumps(asdict(self._limits))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": path},
             )
             atexit.register(self.close)
         return self._child
@@ -188,6 +186,7 @@ def serve(work: Callable[[Any, Any], Any], argument: str) -> None:
     memory and files are limited from here on.
     """
     limits = Limits(**json.loads(argument))
+    programs.end_with_parent()
     _limit(limits)
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)

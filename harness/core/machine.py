@@ -64,5 +64,7 @@ class Provenance:
     python: str
     platform: str
     git_commit: str
+    """The commit that the package `harness` is from; empty if it is not in a git repository, as an installed wheel."""
     git_dirty: bool
+    """Whether the package's files differ from that commit."""
     machine: Machine

@@ -58,7 +58,10 @@ class PhaseCost:
     peak_reserved: Measurement | None = None
     """Peak GPU memory that PyTorch's allocator reserved."""
     peak_device: Measurement | None = None
-    """Peak GPU memory of this process as reported by NVML, including paged optimizer state and the CUDA context."""
+    """Peak GPU memory of this process, including paged optimizer state and the CUDA context.
+
+    NVML reports it. Its basis is `PREDICTED` where NVML does not know the process, as in many containers: it is then
+    the reserved memory, the paged state, and the usual size of a context."""
     left_allocated: Measurement | None = None
     """GPU memory that is still allocated at the end of the phase: after loading, that of the base model."""
     limit: Measurement | None = None
@@ -67,6 +70,10 @@ class PhaseCost:
     """How the figures were obtained; empty if exactly this phase was measured, alone and completely."""
     models: int = 1
     """Number of models that ran together. `seconds` is the share of this model, and memory peaks are those of all."""
+    probes: int = 0
+    """Number of short probes from which the figures are estimated; 0 if the phase itself was measured."""
+    probe_steps: int = 0
+    """Optimizer steps of each probe."""
 
     def peak(self) -> Measurement:
         """Return the figure that reports show as peak memory: reserved memory on a GPU, else resident memory."""
@@ -99,7 +106,7 @@ class Shortage:
     peak_allocated: Measurement | None = None
     peak_reserved: Measurement | None = None
     device: Measurement | None = None
-    """GPU memory of the process at the failure, according to the driver."""
+    """GPU memory of the process at the failure, according to the driver; None if it does not know the process."""
     limit: Measurement | None = None
     """GPU memory that the allocator was allowed to reserve."""
     memory_cap: int | None = None

@@ -16,9 +16,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux' prctl(2)."""
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+"""The folder that holds this package, which may not be installed."""
 _GIT_SECONDS = 10.0
 _GIT = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 """Options with which git starts no program that a repository's configuration names."""
@@ -34,14 +37,21 @@ def script(file: Path, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, str(file.resolve()), *arguments)
 
 
-def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment with `changes`.
+def environment(changes: Mapping[str, str] | None = None, *, without: str | None = None) -> dict[str, str]:
+    """Return this process's environment with `changes`, and without variables whose names begin with `without`.
+
+    A Python program can import this package.
 
     Relative folders are removed from the paths in which programs and Python modules are looked up, because they lie in
     the current folder.
     """
     known = {**os.environ, **(changes or {})}
-    return {name: _absolute(text) if name in ("PATH", "PYTHONPATH") else text for name, text in known.items()}
+    known["PYTHONPATH"] = os.pathsep.join((_PACKAGE, known.get("PYTHONPATH", "")))
+    return {
+        name: _absolute(text) if name in ("PATH", "PYTHONPATH") else text
+        for name, text in known.items()
+        if without is None or not name.startswith(without)
+    }
 
 
 def _absolute(folders: str) -> str:
@@ -53,10 +63,30 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=_absolute(os.environ.get("PATH", os.defpath)))
 
 
+def start(
+    command: Sequence[str], *, changes: Mapping[str, str] | None = None, **streams: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program and return its process. `streams` are the arguments of `Popen` for pipes and sessions.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    return subprocess.Popen(command, env=environment(changes), **streams)
+
+
 def run(
-    command: Sequence[str], *, changes: Mapping[str, str] | None = None, seconds: float | None = None
+    command: Sequence[str],
+    *,
+    changes: Mapping[str, str] | None = None,
+    without: str | None = None,
+    seconds: float | None = None,
+    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program until it ends, and return its exit code and output. `changes` are environment variables.
+    """Run a program until it ends, and return its exit code and output.
+
+    Its environment variables are those of `environment(changes, without=without)`.
+
+    The program reads `given` from its standard input.
 
     Raises:
         subprocess.TimeoutExpired: it takes longer than `seconds`.
@@ -68,9 +98,9 @@ def run(
         text=True,
         errors="replace",
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=given,
         timeout=seconds,
-        env=environment(changes),
+        env=environment(changes, without=without),
     )
 
 
@@ -80,7 +110,8 @@ def git(folder: Path, *words: str) -> str:
     if program is None:
         return ""
     with suppress(OSError, subprocess.TimeoutExpired):
-        done = run((program, *_GIT, "-C", str(folder), *words), seconds=_GIT_SECONDS)
+        # In a hook of git, GIT_DIR and other variables name the repository of the hook instead of the one of `folder`.
+        done = run((program, *_GIT, "-C", str(folder), *words), without="GIT_", seconds=_GIT_SECONDS)
         return done.stdout.strip() if done.returncode == 0 else ""
     return ""
 

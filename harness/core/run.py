@@ -10,7 +10,7 @@ from harness.core.machine import Provenance
 from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.model import AdapterRef, ModelRef
 from harness.core.rehearsal import Rehearsal, draw
-from harness.core.settings import Plan, Settings
+from harness.core.settings import Plan, Quantization, Settings
 from harness.core.suite import Example, Split, Suite
 from harness.core.training_outcome import Status, Training
 from harness.core.turn_tokens import TurnTokens
@@ -49,6 +49,8 @@ class TrialRecord:
     """The adapter's answers after each epoch except the last; `answers` has those after the last epoch."""
     basis: Basis = Basis.MEASURED
     """Basis of `status`. PREDICTED means that the trial did not run, because its failure was predicted."""
+    quantization: Quantization | None = None
+    """Quantisation of the base model that answered, with or without an adapter. None in files of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -10,7 +11,7 @@ from harness.core.measurement import Basis, Phase, PhaseCost, Shortage
 from harness.core.parity import Parity
 from harness.core.run import RunManifest
 from harness.core.scores import Rate, Sample
-from harness.core.settings import Settings
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Leak, LeakLabel, Role
 from harness.core.training_outcome import Status, Training
 
@@ -193,6 +194,11 @@ class Outcome:
     bases: tuple[Basis, ...] = ()
     """Basis of each seed's status: PREDICTED if the trial did not run. Empty in files of older versions."""
 
+    @property
+    def untrained(self) -> bool:
+        """Whether this is the base model, in any quantisation."""
+        return self.settings is None and not self.elsewhere
+
     def cost(self, phase: Phase) -> PhaseCost | None:
         """Return the cost of a phase, or None if the phase did not run."""
         return next((cost for cost in self.costs if cost.phase is phase), None)
@@ -277,6 +283,7 @@ class Results:
     format: int
     run: RunManifest
     base: Outcome
+    """The base model, in the quantisation of the plan's first variant."""
     variants: tuple[Outcome, ...]
     samples: tuple[Sample, ...] = field(repr=False, default=())
     choice: Choice = Choice(None, ())
@@ -290,3 +297,23 @@ class Results:
     """Timelines of the variants that were evaluated after every epoch (`harness run --timeline`)."""
     leaks: dict[str, Leak] = field(repr=False, default_factory=dict)
     """The contamination of each case's prompt, by case id. Files of format 1 lack it; it is then computed if needed."""
+    bases: dict[Quantization, Outcome] = field(default_factory=dict)
+    """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
+
+    @property
+    def every_base(self) -> tuple[Outcome, ...]:
+        """The base model in every quantisation, in the plan's order."""
+        return (self.base, *self.bases.values())
+
+    def base_of(self, variant: Outcome | None) -> Outcome:
+        """Return the base model that a variant is compared with; without a variant, the first one."""
+        return base_of(variant, self.base, self.bases)
+
+    def base_beside(self, name: str | None) -> Outcome:
+        """Return the base model that the variant of this name is compared with; if there is none, the first one."""
+        return self.base_of(next((variant for variant in self.variants if variant.name == name), None))
+
+
+def base_of(variant: Outcome | None, first: Outcome, others: Mapping[Quantization, Outcome]) -> Outcome:
+    """Return the base model in the quantisation of a variant. Adapters trained elsewhere are attached to the first."""
+    return others.get(variant.settings.quantization, first) if variant and variant.settings else first

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Annotated, Any, get_args, get_type_hints
 
+from harness.core.names import BASE, base_name
+
 
 class Quantization(StrEnum):
     """Number format of the base model's frozen weights."""
@@ -219,3 +221,12 @@ class Plan:
     trials: tuple[Trial, ...]
     about: str = ""
     """The model that the grid was made for. Reports of runs on other models say that this model was not tested."""
+
+    @property
+    def bases(self) -> dict[Quantization, str]:
+        """Return the name of the base model in each quantisation of the variants, in the plan's order.
+
+        The first one is called `base`.
+        """
+        used = list(dict.fromkeys(variant.settings.quantization for variant in self.variants)) or [Quantization.NF4]
+        return {each: base_name(each) if place else BASE for place, each in enumerate(used)}

@@ -164,7 +164,7 @@ class Suite:
     examples: tuple[Example, ...]
     objective: Role = Role.GENERALISE
     margin: float = 10.0
-    """Largest allowed loss of pass rate on `retain` and `avoid` cases, in percentage points."""
+    """Largest allowed net loss on `retain` and `avoid` cases, in points of what the base model passes."""
     decoding: Decoding = Decoding()
     system_prompt: str | None = None
     repeats: int = 1

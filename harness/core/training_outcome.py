@@ -63,6 +63,8 @@ class Fingerprint:
     """Dtype of the saved adapter's tensors, with safetensors' name for it (`F32`)."""
     saved_shapes: str = ""
     """Number of saved tensors, and a digest of their names and shapes."""
+    attention: str = ""
+    """The attention of the base model, with transformers' name for it (`eager`); empty if it is SDPA."""
 
 
 @dataclass(frozen=True)

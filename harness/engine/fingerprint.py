@@ -30,11 +30,13 @@ def trained_on(
     trainable: Iterable[str],
     optimizer: str,
     rates: Sequence[float],
+    attention: str = "",
 ) -> Fingerprint:
     """Return a fingerprint that lacks only the fields of the saved file.
 
     `rows` are the token ids and labels that the loss gets, each row once. `trainable` are the names of the parameters
     that the optimizer updates, and `rates` is the learning rate of every step.
+    `attention` is empty for SDPA.
     """
     given = [(list(ids), list(labels)) for ids, labels in rows]
     names = sorted(trainable)
@@ -47,6 +49,7 @@ def trained_on(
         trainable=f"{len(names)} parameters, {_digest(names)}",
         optimizer=optimizer,
         schedule=_schedule(rates),
+        attention=attention,
     )
 
 

@@ -1,7 +1,7 @@
-"""`python -m harness.engine.gguf_conversion FILE FOLDER FACTS`: write the model of a GGUF file into a folder.
+"""`python -m harness.engine.gguf_conversion FILE FOLDER`: write the model of a GGUF file into a folder.
 
-FACTS is a JSON object with the keyword arguments of `convert`. transformers dequantises the weights. If the file cannot
-be converted, the process prints the error as a JSON object with `message` and `remedy`, and its exit code is 2.
+The process reads the keyword arguments of `convert` from its standard input, as a JSON object. If the file cannot be
+converted, it prints the error as a JSON object with `message` and `remedy`, and its exit code is 2.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +30,40 @@ def main(arguments: Sequence[str]) -> int:
     """Convert the GGUF file `arguments[0]` to a model in the existing folder `arguments[1]`; see the module."""
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print to stdout
-    file, folder, facts = arguments
+    file, folder = arguments
     try:
-        convert(Path(file), Path(folder), **json.loads(facts))
+        convert(Path(file), Path(folder), **json.load(sys.stdin))
     except HarnessError as error:
         print(json.dumps({"message": error.message, "remedy": error.remedy}), file=messages, flush=True)
         return 2
     return 0
 
 
-def convert(file: Path, folder: Path, *, dtype: str, weights: int, space_prefix: bool) -> None:
+def convert(
+    file: Path,
+    folder: Path,
+    *,
+    dtype: str,
+    weights: int,
+    special_tokens: Mapping[str, int],
+    end_tokens: Sequence[int],
+    chat_template: str,
+    space_prefix: bool,
+) -> None:
     """Write config, tokenizer and weights in `dtype` into `folder`, as `save_pretrained` does.
 
-    `weights` is the number of weights in the file. `space_prefix` says whether a SentencePiece tokenizer puts a space
-    before a text, which transformers does not read from the file.
+    transformers dequantises the weights. What it does not read from the file in every version is given by the other
+    arguments, which come from the file's header.
+
+    Args:
+        file: the GGUF file.
+        folder: an existing, empty folder.
+        dtype: the type of the weights in the folder, such as float16.
+        weights: the number of weights in the file.
+        special_tokens: the ids of special tokens, by their names in transformers, such as `eos_token`.
+        end_tokens: the ids of the tokens that end an answer.
+        chat_template: the file's chat template.
+        space_prefix: whether a SentencePiece tokenizer puts a space before a text.
 
     Raises:
         ModelError: transformers does not know the architecture, or does not read all weights of the file.
@@ -55,6 +75,11 @@ def convert(file: Path, folder: Path, *, dtype: str, weights: int, space_prefix:
         (Path(alone) / "model.gguf").symlink_to(file.resolve())
         model, tokenizer = _read(file, alone, getattr(torch, dtype))
     _check_weights(file, model, weights)
+    for name, token in special_tokens.items():
+        setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token))
+        setattr(model.config, f"{name}_id", token)
+    model.generation_config.eos_token_id = list(end_tokens)
+    tokenizer.chat_template = chat_template
     if not space_prefix:
         _remove_space_prefix(tokenizer.backend_tokenizer)
     model.save_pretrained(str(folder))

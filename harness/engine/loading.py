@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+EAGER = "eager"
+"""transformers' name for attention that computes the whole matrix of scores."""
 REPORT_BUG = "This is a bug of the harness with these library versions: please report it with this log."
 
 
@@ -52,7 +54,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
         ModelError: the files are not a complete causal language model, or the tokenizer has no chat template.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     hide_kernel_advice()
     keep_to(machine)
@@ -67,7 +69,7 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=attention_for(AutoConfig.from_pretrained(ref.path, local_files_only=True)),
             device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,
@@ -111,6 +113,21 @@ def keep_to(machine: Machine) -> None:
         if held is None or not held.flash_attention:
             torch.backends.cuda.enable_flash_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def attention_for(config: PretrainedConfig) -> str:
+    """Return the attention to load a model with: SDPA, or eager if transformers has no SDPA for the architecture."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind = type(config)
+    known = kind in MODEL_FOR_CAUSAL_LM_MAPPING
+    return EAGER if known and not MODEL_FOR_CAUSAL_LM_MAPPING[kind]._supports_sdpa else "sdpa"
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """Return the attention of a loaded model if it is not SDPA, such as `eager`; else an empty text."""
+    found: str = model.config.get_text_config()._attn_implementation
+    return "" if found == "sdpa" else found
 
 
 def _end_tokens(of_model: int | list[int] | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -203,7 +220,7 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
     """Check that every target module exists: if some names match modules, PEFT silently ignores those that do not.
 
     Raises:
-        GridError: the model has no module with the name of one of the target modules.
+        GridError: the model has no module with the name of one of the target modules, or they include experts.
     """
     targets = settings.target_modules
     names = ["." + name for name, _ in model.named_modules()]
@@ -211,6 +228,31 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
         if not any(name.endswith("." + target) for name in names):
             remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
+    if experts := _experts(model, targets):
+        others = [name for name in _linear_names(model) if not _experts(model, (name,))]
+        remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
+        what = f"target_modules: {_named(targets)} would train the model's experts ({', '.join(sorted(experts))})"
+        raise GridError(f"{what}. PEFT adapts them as bare parameters, which cannot be merged", remedy=remedy)
+
+
+def _named(targets: str | tuple[str, ...]) -> str:
+    return targets if isinstance(targets, str) else ", ".join(targets)
+
+
+def _experts(model: PreTrainedModel, targets: str | tuple[str, ...]) -> set[str]:
+    """Return the names of the parameters of experts that PEFT would adapt for these target modules.
+
+    transformers keeps the experts of a layer as one tensor. PEFT knows which of the experts' former matrices it holds.
+    """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    config = LoraConfig(target_modules=targets if isinstance(targets, str) else list(targets))
+    try:
+        convert_peft_config_for_transformers(config, model=model, conversions=None)
+    except ValueError:  # only some of the matrices that one tensor holds are named
+        return set(targets)
+    return set(config.target_parameters or ())
 
 
 def _linear_names(model: PreTrainedModel) -> list[str]:
@@ -300,6 +342,9 @@ def checkpoint(model: PreTrainedModel) -> None:
 def _remove_adapter(model: PreTrainedModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    outer = ""
     for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
+        # PEFT can wrap a module several times. The outer layer then stands for all of them.
+        if isinstance(module, BaseTunerLayer) and not (outer and name.startswith(f"{outer}.base_layer")):
             model.set_submodule(name, module.get_base_layer())
+            outer = name

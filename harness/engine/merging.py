@@ -128,6 +128,7 @@ def merge(
         EngineError: the adapter does not fit the base, or cannot be merged.
     """
     described = describe(Path(model.path))
+    saved = None if _has_experts(described) else saved
     names, shapes = _names(described, model, saved)
     matrices = _linear_names(described)
     with_adapter = _with_adapter(described, adapter)
@@ -220,6 +221,10 @@ def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[l
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
     held = dict.fromkeys(open_base(saved).names) if saved else _held(Path(ref.path))
     missing = [name for name in wanted if name not in held]
+    if missing and _has_experts(model) and _linear_names(model) <= held.keys():
+        # The files hold each expert's matrices, which transformers joins in memory. They are copied as they are.
+        shapes = {name: shape for name, shape in held.items() if shape is not None}
+        return list(shapes), shapes
     if missing:
         what = f"{ref.name} lacks the tensor {missing[0]} of its architecture ({len(missing)} in all)"
         remedy = (
@@ -231,6 +236,11 @@ def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[l
         what = f"{ref.name}: {other[0]} has shape {held[other[0]]}, and its config.json asks for {wanted[other[0]]}"
         raise ModelError(what, remedy=FETCH_AGAIN)
     return list(wanted), wanted
+
+
+def _has_experts(model: PreTrainedModel) -> bool:
+    """Whether the model is a mixture of experts: transformers keeps the experts of a layer as one tensor."""
+    return any(parameter.dim() == 3 for parameter in model.parameters())
 
 
 def _held(folder: Path) -> dict[str, tuple[int, ...] | None]:
@@ -262,6 +272,7 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PeftModel:
     with torch.device("meta"), warnings.catch_warnings():
         # PEFT warns if a tied head has an update, but this merge makes such a head a tensor of its own.
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # GPT-2, which `_updates` refuses
         return PeftModel(model, config)
 
 

@@ -1,25 +1,27 @@
 """Measures the wall time and peak memory of a phase; if a phase ran out of memory, describes what was in use.
 
 The operating system reports only the peak of resident memory since the process started, so a thread samples the
-current value instead. The thread also samples the GPU driver's figure, the only one with a paged optimizer's state.
+current value instead. The thread also samples the GPU driver's figure, the only one that includes the CUDA context. If
+the driver reports no figure of this process, as in many containers, it is computed from what the process knows.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import re
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import psutil
 
 from harness.core.machine import Machine
-from harness.core.measurement import Measurement, Phase, PhaseCost, Shortage
+from harness.core.measurement import Basis, Measurement, Phase, PhaseCost, Shortage
 from harness.core.units import DeviceKind, Unit
-from harness.hardware.gpu import driver_handle
+from harness.hardware.gpu import CONTEXT, driver_bytes
 
 _INTERVAL = 0.02
 _REQUEST = re.compile(r"tried to allocate ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
@@ -32,8 +34,10 @@ _UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 class Meter:
     """Measures a block of code: `with Meter(machine) as meter: work()`, then `meter.cost(phase, tokens)`."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, driver: Callable[[], int | None] = driver_bytes) -> None:
+        """`driver` returns the bytes of GPU memory that this process uses, or None if they are not known."""
         self._machine = machine
+        self._driver = driver
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -66,7 +70,7 @@ class Meter:
     def _sample_once(self) -> None:
         self._resident = max(self._resident, self._process.memory_info().rss)
         if self._machine.kind is DeviceKind.CUDA:
-            self._device = max(self._device, _driver_bytes())
+            self._device = max(self._device, self._driver() or 0)
 
     def _reset_cuda(self) -> None:
         if self._machine.kind is DeviceKind.CUDA:
@@ -90,7 +94,7 @@ class Meter:
             peak_resident=resident,
             peak_allocated=self._figure(torch.cuda.max_memory_allocated()),
             peak_reserved=self._figure(torch.cuda.max_memory_reserved()),
-            peak_device=self._figure(self._device) if self._device else None,
+            peak_device=device_peak(self._machine, self._device, torch.cuda.max_memory_reserved(), _paged_bytes()),
             left_allocated=self._figure(torch.cuda.memory_allocated()),
             limit=self._figure(_limit(self._machine)),
         )
@@ -119,7 +123,7 @@ def shortage(machine: Machine, phase: Phase, error: Exception) -> Shortage:
         return Shortage(phase, wanted, figure(resident))
     import torch
 
-    driver = _driver_bytes()
+    driver = driver_bytes()
     return Shortage(
         phase=phase,
         requested=wanted,
@@ -148,19 +152,20 @@ def _limit(machine: Machine) -> int:
     return machine.memory_cap or int(torch.cuda.get_device_properties(0).total_memory)
 
 
-def _driver_bytes() -> int:
-    """Return the bytes in use on the GPU, as its driver reports them; 0 if it reports none.
+def device_peak(machine: Machine, driver: int, reserved: int, paged: int) -> Measurement:
+    """Return the peak of GPU memory that this process used, in bytes.
 
-    They are those of this process, or of all processes if the driver does not list any (in a container).
+    It is the peak that the driver reported for this process. If it reported none, `driver` is 0, and the peak is
+    predicted: what PyTorch's allocator reserved, a CUDA context, and `paged`, the optimizer state that bitsandbytes
+    allocated outside PyTorch.
     """
-    import pynvml
+    if driver:
+        return _measurement(machine, driver, Unit.BYTES)
+    return replace(_measurement(machine, reserved + CONTEXT + paged, Unit.BYTES), basis=Basis.PREDICTED)
 
-    try:
-        pynvml.nvmlInit()
-        handle = driver_handle()
-        own = [p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid == os.getpid()]
-        if own and own[0]:
-            return int(own[0])
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-    except pynvml.NVMLError:
-        return 0
+
+def _paged_bytes() -> int:
+    """Return the bytes of all paged optimizer states in this process."""
+    from bitsandbytes.functional import GlobalPageManager
+
+    return sum(each.nbytes for each in GlobalPageManager.get_instance().paged_tensors)

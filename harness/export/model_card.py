@@ -15,7 +15,6 @@ from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
-from harness.core.names import BASE
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Message, Role
@@ -39,8 +38,9 @@ class Evidence:
 def evidence(source: Source, results: Results) -> Evidence:
     """Collect the results of the exported adapter: the results of its variant under the seed of its training."""
     own = [s for s in _samples(results) if s.variant == source.variant.name and s.seed == source.seed]
+    base = results.base_beside(source.variant.name).name
     # Sampled repeats differ by chance, so the first repeat of both models is compared.
-    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == BASE and s.repeat == 0}
+    of_base = {s.case: s.answer.text for s in _samples(results) if s.variant == base and s.repeat == 0}
     cases = {case.id: case for case in results.run.suite.cases}
     table = score_table(own, results.run.suite.reducer)
     by_role = {role: [cases[case] for case in table.cells if cases[case].role is role] for role in Role}

@@ -1,4 +1,4 @@
-"""Describe the environment of a run: git state, library versions, and the machine."""
+"""Describe the environment of a run: the git commit of the harness, library versions, and the machine."""
 
 from __future__ import annotations
 
@@ -89,15 +89,28 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def commit_of(package: Path) -> tuple[str, bool]:
+    """Return the git commit that an imported package is from, and whether its files differ from that commit.
+
+    `package` is the package's folder. The commit is empty if git does not track the package. So it is for an installed
+    wheel, even in a virtual environment that lies inside somebody's repository.
+    """
+    if not programs.git(package, "ls-files", "--error-unmatch", "__init__.py"):
+        return "", False
+    changed = programs.git(package, "status", "--porcelain", "--", ".")
+    return programs.git(package, "rev-parse", "HEAD"), bool(changed)
+
+
 def provenance(on: Machine, arguments: list[str]) -> Provenance:
     """Return the provenance of a run on this machine; `arguments` are the arguments of the command `harness`."""
+    commit, changed = commit_of(Path(harness.__file__).parent)
     return Provenance(
         command=shlex.join(["harness", *arguments]),
         started=now(),
         versions=versions(),
         python=sys.version.split()[0],
         platform=platform.platform(),
-        git_commit=programs.git(Path.cwd(), "rev-parse", "HEAD"),
-        git_dirty=bool(programs.git(Path.cwd(), "status", "--porcelain")),
+        git_commit=commit,
+        git_dirty=changed,
         machine=on,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,26 @@ def driver_handle() -> Any:
     if isinstance(which, str):
         return pynvml.nvmlDeviceGetHandleByUUID(which)
     return pynvml.nvmlDeviceGetHandleByIndex(which or 0)
+
+
+def driver_bytes() -> int | None:
+    """Return the bytes of GPU memory that this process uses, as the driver reports them; None if it reports none.
+
+    In many containers the driver does not know this process's id. The memory in use on the whole GPU is no substitute,
+    since it includes that of other processes.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return bytes_of(pynvml.nvmlDeviceGetComputeRunningProcesses(driver_handle()), os.getpid())
+    except pynvml.NVMLError:
+        return None
+
+
+def bytes_of(processes: Iterable[Any], pid: int) -> int | None:
+    """Return the GPU memory of the process `pid` in NVML's list of processes; None if it is not listed with one."""
+    return next((int(each.usedGpuMemory) for each in processes if each.pid == pid and each.usedGpuMemory), None)
 
 
 def first_visible(variable: str | None) -> int | str | None:

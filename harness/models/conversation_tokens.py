@@ -85,13 +85,15 @@ class _Ask(Enum):
 class _Form:
     """What the template writes around an answer."""
 
-    ask: _Ask
-    opening: str
-    left_out: str
-    end: int | None
-    behind: int
-    why_endless: str = ""
-    """Why no end was found."""
+    ask: _Ask = _Ask.PROMPT
+    opening: str = ""
+    left_out: str = ""
+    end: int | None = None
+    behind: int = 0
+    fault: str = ""
+    """Why no end was found: the predicate of a sentence about the template."""
+    remedy: str = ""
+    """What to change in the template: the beginning of a sentence."""
 
 
 class Conversations:
@@ -99,6 +101,9 @@ class Conversations:
 
     def __init__(self, template: ChatTemplate, vocabulary: Vocabulary) -> None:
         self.template, self.vocabulary = template, vocabulary
+        # Every model of a run is asked the same prompts, and gets the same references.
+        self._prompts: dict[tuple[Message, ...], list[int]] = {}
+        self._followed: dict[tuple[tuple[Message, ...], str], Row] = {}
 
     # --- what the template does ---------------------------------------------------------------------------------
 
@@ -116,11 +121,8 @@ class Conversations:
         """
         form = self._form
         if form.end is None:
-            remedy = (
-                "Copy the model's folder. In the copy's chat template, write {{ eos_token }} behind the content of "
-                "every assistant message, and name the copy with --model."
-            )
-            raise ModelError(f"{form.why_endless}, so a model trained with it would not stop", remedy=remedy)
+            what = f"the chat template of {self.template.owner} {form.fault}"
+            raise ModelError(what, remedy=f"{form.remedy} in a copy of the model's folder, and name it with --model.")
         return TurnTokens(
             end=form.end,
             end_text=self.vocabulary.text(form.end),
@@ -135,22 +137,29 @@ class Conversations:
 
     @cached_property
     def _form(self) -> _Form:
-        answered = (*_QUESTION, Message("assistant", _PROBE))
-        plain, whole = self.template.render([(_QUESTION, True), (answered, False)])
-        if isinstance(plain, Refused) or isinstance(whole, Refused):
+        reason = ""
+        # Some templates require a system message.
+        for question in (_QUESTION, (Message("system", "Be brief."), *_QUESTION)):
+            plain, whole = self.template.render([(question, True), ((*question, Message("assistant", _PROBE)), False)])
+            if isinstance(plain, str) and isinstance(whole, str):
+                return self._form_of(question, plain, whole)
             reason = next(each.reason for each in (plain, whole) if isinstance(each, Refused))
-            why = f"the chat template cannot write a question and its answer ({reason})"
-            return _Form(_Ask.PROMPT, "", "", None, 0, why)
+        return _Form(fault=f"cannot write a question and its answer: {reason}", remedy="Correct chat_template.jinja")
+
+    def _form_of(self, question: tuple[Message, ...], plain: str, whole: str) -> _Form:
+        """Find the form in a prompt (`plain`) and in the same prompt with an answer (`whole`)."""
         head, found, tail = whole.rpartition(_PROBE)
         if not found:
-            return _Form(_Ask.PROMPT, "", "", None, 0, "the chat template leaves out the assistant's messages")
-        rows = self.template.render([((*_QUESTION, Message("assistant", text)), False) for text in _PROBES])
+            remedy = "Let chat_template.jinja write the content of every message as a text"
+            return _Form(fault="leaves out the assistant's messages", remedy=remedy)
+        rows = self.template.render([((*question, Message("assistant", text)), False) for text in _PROBES])
         trained = self.vocabulary.encode([text for text in rows if isinstance(text, str)])
         ask = self._how_to_ask(plain, head, trained)
         shared = _common(plain, head)
         opening, left_out = (text if text.strip() else "" for text in (head[shared:], plain[shared:]))
-        end, behind, why = self._closing(tail, trained)
-        return _Form(ask, opening, left_out, end, behind, why)
+        end, behind, fault = self._closing(tail, trained)
+        remedy = "Write {{ eos_token }} behind the content of every assistant message, into chat_template.jinja"
+        return _Form(ask, opening, left_out, end, behind, fault, remedy)
 
     def _how_to_ask(self, plain: str, head: str, trained: Sequence[list[int]]) -> _Ask:
         """Choose how to render prompts, so that their tokens are a prefix of the tokens of the row with the answer."""
@@ -178,9 +187,9 @@ class Conversations:
             if words and self.vocabulary.decode([token]).strip() == words[0]:
                 return token, behind, ""
         if not tail.strip():
-            return None, 0, "the chat template writes no end token behind the assistant's answers"
-        what = f"the chat template writes {tail.strip()!r} behind the assistant's answers"
-        return None, 0, f"{what}, which the tokenizer divides into several tokens"
+            return None, 0, "writes no end token behind the assistant's answers, so a trained model would not stop"
+        what = f"writes {tail.strip()!r} behind the assistant's answers, so a trained model would not stop"
+        return None, 0, f"{what}: the tokenizer divides this text into several tokens"
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
@@ -199,9 +208,12 @@ class Conversations:
 
         If the template does not close turns, the labels end with the text.
         """
-        whole = [(*messages, Message("assistant", text)) for text in texts]
+        new = [text for text in dict.fromkeys(texts) if (tuple(messages), text) not in self._followed]
+        whole = [(*messages, Message("assistant", text)) for text in new]
         named = [("a prompt with an answer", each) for each in whole]
-        return self._rows(named, [[len(messages)]] * len(texts), checked=False)
+        rows = self._rows(named, [[len(messages)]] * len(new), checked=False)
+        self._followed |= {(tuple(messages), text): row for text, row in zip(new, rows, strict=True)}
+        return [self._followed[tuple(messages), text] for text in texts]
 
     def _rows(
         self, named: Sequence[tuple[str, Sequence[Message]]], answers: Sequence[Sequence[int]], *, checked: bool = True
@@ -268,7 +280,10 @@ class Conversations:
         Raises:
             SuiteError: the template refuses a prompt, or leaves out one of its messages.
         """
-        return self._asked(prompts, checked=True)
+        keys = [tuple(messages) for _, messages in prompts]
+        new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in self._prompts}
+        self._prompts |= zip(new, self._asked(list(new.values()), checked=True), strict=True)
+        return [list(self._prompts[key]) for key in keys]
 
     def asked_text(self, messages: Sequence[Message]) -> str:
         """Return the text with which the model is asked."""

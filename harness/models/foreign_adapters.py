@@ -12,12 +12,16 @@ from typing import Any
 from harness.core.errors import ModelError, UsageError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.names import BASE
+from harness.core.names import names_a_base
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+RECORD = "export.json"
+"""File with which `harness export` records the base model of an adapter."""
+_COPY = re.compile(r"(-unsloth)?-bnb-4bit$")
+"""Suffixes of the names of copies that unsloth quantised to 4 bits. Adapters name these copies."""
 _LARGEST = 1 << 20
 """Maximum size of adapter_config.json in bytes. Files that PEFT writes have about a thousand bytes."""
+_LONGEST_NAME = 200
 _CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
 """Settings of an adapter that replaces parts of the base model, which could not be restored for the next adapter."""
 _PLAIN_START = (True, False, "gaussian", "orthogonal", None)
@@ -30,12 +34,13 @@ def find(folders: Sequence[Path], model: ModelRef, taken: Collection[str] = ()) 
 
     Raises:
         UsageError: two adapters, or an adapter and a variant, have the same name.
-        ModelError: a folder holds no LoRA adapter, or the adapter is for another base model or has pickled weights.
+        ModelError: a folder holds no LoRA adapter, or the adapter has pickled weights, or the harness recorded that it
+            was trained on another base model.
     """
     found: list[AdapterRef] = []
     for folder in folders:
         one = _read(folder, model)
-        if one.name in {*taken, BASE, *(other.name for other in found)}:
+        if names_a_base(one.name) or one.name in {*taken, *(other.name for other in found)}:
             remedy = "Rename the folder (an adapter has the name of its folder), or name the folder only once."
             raise UsageError(f"--adapter {folder}: there is already a variant called {one.name!r}", remedy=remedy)
         found.append(one)
@@ -60,8 +65,8 @@ def _read(folder: Path, model: ModelRef) -> AdapterRef:
         raise ModelError(f"--adapter {folder}: there is no such folder", remedy=_WHAT_IT_IS)
     config = _config(folder, place)
     shapes = _shapes(folder, place)
-    base = str(config.get("base_model_name_or_path") or "")
-    _check_base(folder, base, model)
+    base = str(config.get("base_model_name_or_path") or "")[:_LONGEST_NAME]
+    _check_digest(folder, place, model)
     targets = config.get("target_modules") or ()
     return AdapterRef(
         name=place.name,
@@ -135,15 +140,49 @@ def _size(shape: Sequence[int]) -> int:
     return size
 
 
-def _check_base(folder: Path, base: str, model: ModelRef) -> None:
-    """Raise `ModelError` if the adapter's configuration names a Hub model that is not this run's base model.
-
-    A path is not compared, because it may be on another machine. The shapes of the tensors are checked later.
-    """
-    last = base.rstrip("/").rpartition("/")[2].lower()
-    known = {model.name.rpartition("/")[2].partition("@")[0].lower(), Path(model.path).name.lower()}
-    if _HUB_NAME.fullmatch(base) and not base.startswith(".") and last not in known:
-        remedy = f"Run with --model {base}, or name an adapter of {model.name}."
-        raise ModelError(
-            f"--adapter {folder} was trained on {base}, but this run's base model is {model.name}", remedy=remedy
+def _check_digest(folder: Path, place: Path, model: ModelRef) -> None:
+    """Raise `ModelError` if the harness exported the adapter, and the base model then had another digest."""
+    recorded = _recorded_base(place)
+    if recorded and recorded.get("digest") != model.digest:
+        name = str(recorded.get("name") or "another base model")
+        remedy = (
+            f"Run with --model {name}, with the same files as then. If you know that the weights of {model.name} are "
+            f"the same, remove {RECORD} from the folder; then only names and shapes of the weights are compared."
         )
+        what = f"--adapter {folder} was trained on {name} with other files than those of {model.name}"
+        raise ModelError(what, remedy=remedy)
+
+
+def _recorded_base(place: Path) -> dict[str, Any]:
+    """Return the base model in the record of `harness export`, or an empty dictionary if there is no such record."""
+    try:
+        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    base = record.get("model") if isinstance(record, dict) else None
+    return base if isinstance(base, dict) and base.get("digest") else {}
+
+
+def notices(adapters: Sequence[AdapterRef], model: ModelRef) -> tuple[str, ...]:
+    """Return a sentence about each adapter whose configuration names another base model than `model`.
+
+    A name is no proof: training programs write the name of their own copy, or a path on another machine. Names and
+    shapes of the weights are compared when the adapter is attached.
+    """
+    return tuple(
+        f"The adapter {adapter.name} names {adapter.base} as its base model, and this run's is {model.name}. The names "
+        "and shapes of its weights are compared with this model's; check that both have the same weights."
+        for adapter in adapters
+        if adapter.base and not _same_model(adapter, model)
+    )
+
+
+def _same_model(adapter: AdapterRef, model: ModelRef) -> bool:
+    """Whether the names of both base models agree, or the harness recorded that the adapter was trained on `model`."""
+    known = {_last_part(model.name.partition("@")[0]), _last_part(model.path)}
+    return _last_part(adapter.base) in known or _recorded_base(Path(adapter.path)).get("digest") == model.digest
+
+
+def _last_part(name: str) -> str:
+    """Return the last part of a name or path in lower case, without the suffix of a copy in 4 bits."""
+    return _COPY.sub("", name.rstrip("/").rpartition("/")[2].lower())

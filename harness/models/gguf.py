@@ -62,6 +62,20 @@ class Header:
         """Whether the tokenizer puts a space before a text. Files that do not say so are of tokenizers that do."""
         return bool(self.metadata.get("tokenizer.ggml.add_space_prefix", True))
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of the special tokens, by the names that transformers gives to them (`eos_token` and others)."""
+        return self._ids({"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"})
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """The ids of the tokens that end an answer: end of text, of turn, and of message."""
+        return sorted(set(self._ids({"eos": "eos", "eot": "eot", "eom": "eom"}).values()))
+
+    def _ids(self, names: Mapping[str, str]) -> dict[str, int]:
+        found = {name: self.metadata.get(f"tokenizer.ggml.{key}_token_id") for key, name in names.items()}
+        return {name: token for name, token in found.items() if isinstance(token, int)}
+
     def of_model(self, name: str) -> Any:
         """Return a value of the architecture, such as `block_count`; None if the file has none."""
         return self.metadata.get(f"{self.architecture}.{name}")
@@ -106,6 +120,7 @@ class Header:
             "vocab_size": vocabulary,
             "tie_word_embeddings": "output.weight" not in self.tensors,
             "attention_bias": "blk.0.attn_q.bias" in self.tensors,
+            "num_experts": self.of_model("expert_count"),
         }
 
 

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from harness.core import programs
 from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
 from harness.models.gguf import Header, read_header
-from harness.models.python_process import run_python
+from harness.models.peculiarities import peculiarities
 from harness.storage.cache import Cache
 from harness.storage.locations import CACHE
 
@@ -82,11 +84,22 @@ def convert(file: Path, header: Header, folder: Path) -> None:
     Raises:
         ModelError: the file cannot be converted.
     """
-    facts = {"dtype": header.dtype, "weights": header.weights, "space_prefix": header.space_prefix}
-    words = (str(file.resolve()), str(folder.resolve()), json.dumps(facts))
-    done = run_python("-P", "-m", "harness.engine.gguf_conversion", *words)
+    command = programs.python("-m", "harness.engine.gguf_conversion", str(file.resolve()), str(folder.resolve()))
+    done = programs.run(command, changes={"HF_HUB_OFFLINE": "1"}, given=json.dumps(facts(header)))
     if done.returncode:
         raise _refusal(file, done)
+
+
+def facts(header: Header) -> dict[str, Any]:
+    """Return the arguments of `harness.engine.gguf_conversion.convert`, which come from the header."""
+    return {
+        "dtype": header.dtype,
+        "weights": header.weights,
+        "special_tokens": header.special_tokens,
+        "end_tokens": header.end_tokens,
+        "chat_template": header.chat_template,
+        "space_prefix": header.space_prefix,
+    }
 
 
 def _refusal(file: Path, done: subprocess.CompletedProcess[str]) -> ModelError:
@@ -123,8 +136,9 @@ class Conversions:
         header = read_header(file)
         check_header(str(file), header)
         content = file_digest(file)
+        note = " ".join(filter(None, (note_of(header), *peculiarities(header.config))))
         folder = self.existing(content) or self._made(file, header, content)
-        return _ref(file.name, folder, content, weights_words(header), note_of(header))
+        return _ref(file.name, folder, content, weights_words(header), note)
 
     def smollm2(self) -> ModelRef:
         """Return the model `smollm2`, which is downloaded and converted if the cache lacks it.

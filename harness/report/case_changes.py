@@ -43,8 +43,8 @@ class CaseRow:
 
     anchor: str
     case: Case
-    base: str
-    """Verdict on the base model's answer: `pass`, `fail` or `none`."""
+    bases: tuple[str, ...]
+    """Verdict on the answer of each base model: `pass`, `fail` or `none`. Each variant is compared with its own."""
     changes: tuple[CaseChange, ...]
 
 
@@ -63,14 +63,22 @@ def case_rows(results: Results) -> tuple[CaseRow, ...]:
 
 
 def _row(results: Results, case: Case, samples: Sequence[Sample]) -> CaseRow:
-    tuned: dict[str, list[Sample]] = {variant.name: [] for variant in results.variants}
-    base = [s for s in samples if s.variant not in tuned]
+    given: dict[str, list[Sample]] = {}
     for sample in samples:
-        if sample.variant in tuned:
-            tuned[sample.variant].append(sample)
-    changes = tuple(case_change(base, own) for own in tuned.values())
-    scored = base and base[0].score.value is not None
-    return CaseRow(anchor(case.id), case, ("pass" if base[0].score.passed else "fail") if scored else "none", changes)
+        given.setdefault(sample.variant, []).append(sample)
+    changes = tuple(
+        case_change(given.get(results.base_of(variant).name, ()), given.get(variant.name, ()))
+        for variant in results.variants
+    )
+    return CaseRow(
+        anchor(case.id), case, tuple(_verdict(given.get(base.name, ())) for base in results.every_base), changes
+    )
+
+
+def _verdict(base: Sequence[Sample]) -> str:
+    if not base or base[0].score.value is None:
+        return "none"
+    return "pass" if base[0].score.passed else "fail"
 
 
 def case_change(base: Sequence[Sample], tuned: Sequence[Sample]) -> CaseChange:

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.core import wording
-from harness.core.claims import claim
+from harness.core.claims import claim, cost_claim
 from harness.core.costs import largest
 from harness.core.machine import Machine
-from harness.core.measurement import Measurement, Phase, PhaseCost
+from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
 from harness.core.names import BASE, REHEARSAL
 from harness.core.quantities import quantity
 from harness.core.run_results import Outcome, Results
-from harness.core.training_outcome import Together
+from harness.core.training_outcome import Status, Together
 from harness.core.units import DeviceKind
 from harness.report import formatting
 from harness.report.html_tables import Cell, Column, TableRow
 
 NOTEBOOK = "13.8 of 15.0 GB"
 """GPU memory that the most expensive step of the workshop's notebook needed on a T4, as published with it."""
+NOTEBOOK_MODEL = "Llama-2-7b"
+"""The model of the workshop's notebook, as part of the names of its copies and of its shape."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ MEMORY = (
     _Memory(
         lambda c: c.peak_device,
         "Peak on device",
-        "GPU memory of the process as reported by the driver, including the CUDA context",
+        "GPU memory of the process, including the CUDA context. ≈: computed from the reserved memory, because the "
+        "driver did not report it",
     ),
 )
 
@@ -72,17 +75,20 @@ def _shared(results: Results) -> list[Together]:
 
 
 def _outcomes(results: Results) -> list[tuple[int, str, Outcome]]:
-    """Return the number, name and outcome of the base model (number 0), of each variant, and of the confirmation."""
-    found = [(0, BASE, results.base)] + [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
+    """Return the number, name and outcome of each base model (number 0), of each variant, and of the confirmation."""
+    found = [(0, base.name, base) for base in results.every_base]
+    found += [(n, v.name, v) for n, v in enumerate(results.variants, 1)]
     if results.confirmed:
         found.append((len(found), f"{results.confirmed.name}, confirmation", results.confirmed))
     return found
 
 
 def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
-    """Return one row per phase: total time over all trials, its share of the run, and the largest memory peaks."""
-    spent = [(c, len(o.seeds)) for _, _, o in _outcomes(results) for c in o.costs]
-    spent += [(c, 1) for c in _rehearsal(results)]
+    """Return one row per phase: the time that the run itself took for it, its share, and the largest memory peaks.
+
+    Estimates of what each trial would cost alone are not included.
+    """
+    spent = _measured(results)
     totals = {phase: sum(c.seconds.value * n for c, n in spent if c.phase is phase) for phase in Phase}
     whole = sum(totals.values()) or 1.0
     kinds = _memory(results)
@@ -91,10 +97,7 @@ def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
             Cell(formatting.PHASES[phase]),
             Cell(wording.duration(total)),
             Cell(f"{100 * total / whole:.0f}%", share=total / whole),
-            *(
-                Cell(formatting.measured(largest(each.figure(c) for c, _ in spent if c.phase is phase)))
-                for each in kinds
-            ),
+            *(Cell(_marked(largest(each.figure(c) for c, _ in spent if c.phase is phase))) for each in kinds),
         )
         for phase, total in totals.items()
         if any(c.phase is phase for c, _ in spent)
@@ -104,6 +107,29 @@ def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
 def _rehearsal(results: Results) -> list[PhaseCost]:
     """Return the costs of the base model's answers to rehearsal prompts, which belong to the run and to no trial."""
     return [cost for own in (results.run.rehearsal.answers if results.run.rehearsal else ()) for cost in own.costs]
+
+
+def _measured(results: Results) -> list[tuple[PhaseCost, int]]:
+    """Return the costs that were measured, each with the number of trials that it is a mean of.
+
+    A pass that trained several trials counts once. A trial that was cancelled has no costs.
+    """
+    every = (*results.every_base, results.confirmed_base, *results.variants, results.confirmed)
+    rows = [row for row in every if row]
+    alone = [t.cost for row in rows for t in row.training if t.cost and not t.together]
+    answered = [
+        (cost, row.statuses.count(Status.SUCCEEDED))
+        for row in rows
+        for cost in row.costs
+        if cost.phase is not Phase.TRAIN
+    ]
+    once = [*(one.cost for one in _shared(results)), *alone, *_rehearsal(results)]
+    return [*((cost, 1) for cost in once), *answered]
+
+
+def estimated(results: Results) -> bool:
+    """Return whether the cost of a training is an estimate from a probe, since it shared a pass with others."""
+    return any(training.together for _, _, outcome in _outcomes(results) for training in outcome.training)
 
 
 def _memory(results: Results) -> list[_Memory]:
@@ -137,7 +163,7 @@ def _pairs(results: Results) -> list[_Pair]:
     machine = results.run.provenance.machine
     return [
         (Column("Phase", "Step of the run", number=False), lambda cost: Cell(formatting.PHASES[cost.phase])),
-        (Column("Time", "Wall time, mean over seeds"), lambda cost: Cell(quantity(cost.seconds))),
+        (Column("Time", "Wall time, as the column Source says"), lambda cost: Cell(quantity(cost.seconds))),
         (Column("Tokens/s", "Tokens trained or generated per second"), _rate),
         *((Column(each.title, each.hint), partial(_peak, each)) for each in _memory(results)),
         (Column("Source", "Basis and device of the figures in the row", number=False), partial(_source, machine)),
@@ -149,11 +175,17 @@ def _rate(cost: PhaseCost) -> Cell:
 
 
 def _peak(kind: _Memory, cost: PhaseCost) -> Cell:
-    return Cell(formatting.measured(kind.figure(cost)))
+    return Cell(_marked(kind.figure(cost)), under=formatting.batch(cost) if kind.figure(cost) else "")
+
+
+def _marked(figure: Measurement | None) -> str:
+    """Write a figure, with ≈ if it was computed and not measured."""
+    computed = "≈ " if figure and figure.basis is Basis.PREDICTED else ""
+    return f"{computed}{formatting.measured(figure)}"
 
 
 def _source(machine: Machine, cost: PhaseCost) -> Cell:
-    return Cell(", ".join(filter(None, (claim(cost.seconds, machine), cost.note))))
+    return Cell(cost_claim(cost, machine))
 
 
 def passes(results: Results) -> tuple[str, ...]:
@@ -167,11 +199,14 @@ def passes(results: Results) -> tuple[str, ...]:
 
 
 def notebook(results: Results) -> tuple[str, ...]:
-    """Compare the run's memory peak with the published figure of the workshop's notebook; empty for toy models."""
+    """Compare the run's memory peak with the published figure of the workshop's notebook; empty for other models."""
     machine = results.run.provenance.machine
-    if results.run.model.toy:
+    if NOTEBOOK_MODEL.lower() not in results.run.model.name.lower():
         return ()
-    published = f"The workshop's notebook needed {NOTEBOOK} of GPU memory to merge, after two restarts of its runtime"
+    published = (
+        f"With {NOTEBOOK_MODEL}, the workshop's notebook needed {NOTEBOOK} of GPU memory to merge, after two restarts "
+        "of its runtime"
+    )
     if machine.kind is not DeviceKind.CUDA:
         return (f"{published} (published, on a T4). The main memory of a CPU run cannot be compared with it.",)
     every = [c for _, _, outcome in _outcomes(results) for c in outcome.costs] + _rehearsal(results)

@@ -132,14 +132,14 @@ def _variants(results: Results) -> Iterator[Sequence[Value]]:
         ("net_loss_lower_95", lambda of: of.loss.lower if of.loss else None),
         ("net_loss_upper_95", lambda of: of.loss.upper if of.loss else None),
         ("net_loss_verdict", lambda of: of.loss.verdict.value if of.loss else None),
-        ("fixed", lambda of: None if of is results.base else of.fixed),
-        ("broken", lambda of: None if of is results.base else of.broken),
+        ("fixed", lambda of: None if of.untrained else of.fixed),
+        ("broken", lambda of: None if of.untrained else of.broken),
         ("reference_loss_nats_per_token", lambda of: losses.get(of.name)),
         ("trainable_parameters", lambda of: of.trainable_parameters),
         ("supervised_tokens", lambda of: of.supervised_tokens),
         *((axis, partial(_setting, axis)) for axis in differing(results)),
     ]
-    return _table(columns, (results.base, *results.variants))
+    return _table(columns, (*results.every_base, *results.variants))
 
 
 def _role(role: Role, scores: ScoresByRole) -> _Columns[Outcome]:
@@ -169,10 +169,14 @@ def _cases(results: Results) -> Iterator[Sequence[Value]]:
         ("role", lambda of: of.case.role.value),
         ("group", lambda of: of.case.group),
         ("leak", lambda of: found[of.case.id].label.value),
-        ("base", lambda of: of.base),
+        *((base.name, partial(_verdict_of_base, n)) for n, base in enumerate(results.every_base)),
         *((variant.name, partial(_change, n)) for n, variant in enumerate(results.variants)),
     ]
     return _table(columns, case_rows(results))
+
+
+def _verdict_of_base(place: int, row: CaseRow) -> Value:
+    return row.bases[place]
 
 
 def _change(place: int, row: CaseRow) -> Value:
@@ -190,6 +194,9 @@ _COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
     ("peak_allocated_bytes", lambda of: _bytes(of[2].peak_allocated)),
     ("peak_reserved_bytes", lambda of: _bytes(of[2].peak_reserved)),
     ("peak_device_bytes", lambda of: _bytes(of[2].peak_device)),
+    ("models_in_batch", lambda of: of[2].models),
+    ("probes", lambda of: of[2].probes),
+    ("steps_per_probe", lambda of: of[2].probe_steps),
     ("basis", lambda of: of[2].seconds.basis.value),
     ("device", lambda of: of[2].seconds.device),
 )
@@ -197,7 +204,7 @@ _COSTS: _Columns[tuple[str, Split, PhaseCost]] = (
 
 def _costs(results: Results) -> Iterator[Sequence[Value]]:
     late = [(Split.CONFIRM, outcome) for outcome in (results.confirmed_base, results.confirmed) if outcome]
-    every = [*((Split.MAIN, outcome) for outcome in (results.base, *results.variants)), *late]
+    every = [*((Split.MAIN, outcome) for outcome in (*results.every_base, *results.variants)), *late]
     return _table(_COSTS, [(outcome.name, split, cost) for split, outcome in every for cost in outcome.costs])
 
 

@@ -39,6 +39,7 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """Return one row per variant, seed, case and repeat. The base model is the variant `base`, without settings.
 
+        If the grid has several quantisations, the base model in each other one is a variant such as `base quant=none`.
         `leak` says whether the training rows contain the case's prompt: `seen`, `near-duplicate` or `unseen`. `score`
         is between 0 and 1, or missing if the answer could not be scored. `counted` is 1 if the row counts as a pass in
         the report's pass rates, 0 if it counts as a failure, and missing if it does not count, so that its mean is the

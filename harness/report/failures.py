@@ -22,7 +22,7 @@ class Failure:
 
 def failures(results: Results) -> tuple[Failure, ...]:
     """Return the trials that did not finish, including those of the confirmation."""
-    rows = (results.base, *results.variants, results.confirmed_base, results.confirmed)
+    rows = (*results.every_base, *results.variants, results.confirmed_base, results.confirmed)
     return tuple(
         Failure(row.name, seed, formatting.status(status) + (" (predicted)" if predicted else ""), message, log)
         for row in rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from harness.core.measurement import Measurement, Phase
+from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
@@ -64,6 +64,11 @@ def measured(figure: Measurement | None) -> str:
     return quantity(figure) if figure else ABSENT
 
 
+def batch(cost: PhaseCost) -> str:
+    """Name the batch that a memory peak belongs to, if several models shared it: `batch of 13 models`; else empty."""
+    return f"batch of {cost.models} models" if cost.models > 1 else ""
+
+
 def parameters(count: int) -> str:
     """Write a number of parameters with three significant digits: `407 k`, `1.24 B`."""
     for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
@@ -101,3 +106,13 @@ def _toy_banner(model: ModelRef) -> str:
 
 def status(value: Status) -> str:
     return value.value.capitalize()
+
+
+def sentence(name: str) -> str:
+    """Return a name with a capital letter, to begin a heading with it."""
+    return name[:1].upper() + name[1:]
+
+
+def commit(given: str, *, changed: bool) -> str:
+    """Return the git commit of the harness for a table; `given` is empty if it does not run from a git repository."""
+    return (given or "none (not run from a git checkout)") + (" with uncommitted changes" if changed else "")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from harness.analysis import power, reducers
 from harness.analysis.recommendation import REFUTED, TOY, finding, recommend
 from harness.core import wording
-from harness.core.claims import claim, gpu_of
+from harness.core.claims import cost_claim, gpu_of
 from harness.core.machine import Machine
 from harness.core.measurement import Phase
-from harness.core.names import BASE
 from harness.core.quantities import quantity
 from harness.core.run_results import Finding, Outcome, Recommendation, Results
 from harness.core.scores import Rate, Sample
@@ -20,7 +19,7 @@ from harness.core.settings import AXES
 from harness.core.suite import Case, Role, Split
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.report import formatting
+from harness.report import clusters, formatting, truncation
 from harness.report.pass_rates import ScoresByRole, Span, scores_by_role
 
 
@@ -69,6 +68,8 @@ class Headline:
     """If the confirmation confirms the best variant: its reasons."""
     missing: tuple[str, ...]
     """Reasons, other than those in `refuted`, why the best variant is not recommended."""
+    base: str
+    """Name of the base model in the table of pass rates: the one that the variant is compared with."""
     tuned: str
     """The variant in the table of pass rates: the best one, or if there is none, the one with the highest pass rate."""
     confirmation: str
@@ -77,6 +78,10 @@ class Headline:
     confirmed: bool
     """Whether there are pass rates of a confirmation."""
     cost: str
+    cut: tuple[str, ...]
+    """For each role with many of them: how many answers were cut at the limit of new tokens."""
+    clustered: str
+    """How the cases that share a group count in the intervals; empty without groups."""
     epochs: str
     """How many epochs were enough, in a run with `--timeline`; else empty."""
     settings: str
@@ -114,11 +119,14 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         refuted=refuted,
         support=reasons if found is Finding.CONFIRMED else (),
         missing=tuple(m for m in advice.missing if best and m not in (*refuted, REFUTED, TOY)),
+        base=results.base_of(shown).name,
         tuned=shown.name if shown else "",
         confirmation=_confirmation(results, found) if best else _without_best(results, compared),
         roles=_roles(results, shown, scores),
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
+        cut=truncation.sentences(results, shown.name if shown else ""),
+        clustered=clusters.clustered(results.run.suite),
         epochs=_epochs(results),
         settings=advice.script,
     )
@@ -130,7 +138,10 @@ def chosen(results: Results) -> Outcome | None:
 
 
 def highest_pass_rate(results: Results) -> str:
-    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers."""
+    """Return the name of the variant with the highest pass rate on the objective; empty if no variant has answers.
+
+    Of several with the same rate, it is the first in the grid. `_without_best` says so on the page.
+    """
     scored = [v for v in results.variants if v.rates]
     objective = results.choice.objective
     best = max(scored, key=lambda v: _value(v.rates.get(objective)), default=None)
@@ -162,7 +173,7 @@ def _without_best(results: Results, compared: str) -> str:
     sharing = [name for name, rate in rates.items() if _value(rate) == highest]
     words = f"which has the highest pass rate on {objective} cases"
     if not rates:
-        words = f"the first with answers, since no {objective} case counts"
+        words = f"the first with answers, since no answer to a {objective} case has a score"
     elif not highest:
         words = f"the first with answers, since no variant passes any {objective} case"
     elif len(sharing) > 1:
@@ -190,7 +201,7 @@ def _confirmation(results: Results, found: Finding) -> str:
 
 
 def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tuple[RoleRow, ...]:
-    confirmation = scores_by_role(results, results.confirmed_samples)
+    confirmation, base = scores_by_role(results, results.confirmed_samples), results.base_of(best)
 
     def figure(outcome: Outcome | None, role: Role, table: ScoresByRole) -> Figure:
         rate = outcome.rates.get(role) if outcome else None
@@ -201,13 +212,13 @@ def _roles(results: Results, best: Outcome | None, scores: ScoresByRole) -> tupl
         RoleRow(
             role,
             formatting.ROLES[role],
-            figure(results.base, role, scores),
+            figure(base, role, scores),
             figure(best, role, scores),
             figure(results.confirmed_base, role, confirmation),
             figure(results.confirmed, role, confirmation),
         )
         for role in Role
-        if role in results.base.rates
+        if role in base.rates
     )
 
 
@@ -224,9 +235,10 @@ def _cost_words(best: Outcome, machine: Machine) -> str:
     if train is None:
         return ""
     what = "reserved on the GPU" if train.on_gpu else "of main memory, including Python and libraries"
-    source = claim(train.seconds, machine)
-    source += f", {train.note}" if train.note else ""
-    sentence = f"Training took {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {source}."
+    verb = "Training it alone takes about" if train.probes else "Training took"
+    sentence = (
+        f"{verb} {quantity(train.seconds)} and at most {quantity(train.peak())} {what}; {cost_claim(train, machine)}."
+    )
     if machine.kind is not DeviceKind.CPU:
         return sentence
     fits = f"this run cannot tell whether it fits {gpu_of(machine)}"
@@ -250,7 +262,8 @@ def excerpts(results: Results, compared: str, most: int = 3) -> tuple[Excerpt, .
     confirmed = any(sample.variant == compared for sample in results.confirmed_samples)
     answers = results.confirmed_samples if confirmed else results.samples
     samples = reducers.scored(reducers.exemplary(answers, results.run.suite.reducer))
-    base = {s.case: s for s in samples if s.variant == BASE}
+    base_name = results.base_beside(compared).name
+    base = {s.case: s for s in samples if s.variant == base_name}
     tuned: dict[str, Sample] = {}
     for sample in samples:
         if sample.variant == compared:

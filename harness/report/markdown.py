@@ -32,7 +32,10 @@ def summary(results: Results) -> str:
     if head.refuted:
         blocks.append("**The confirmation refutes this variant.**\n\n" + _bullets(head.refuted))
     reasons = [*head.missing, *head.reasons, *head.support, *filter(None, [head.cost])]
-    blocks += [_bullets(reasons), head.confirmation, _roles(head)]
+    if head.cut:
+        limit = run.suite.decoding.max_new_tokens
+        blocks.append(f"**Answers cut at {limit} tokens (`max_new_tokens`):**\n\n" + _bullets(head.cut))
+    blocks += [_bullets(reasons), head.confirmation, _roles(head), head.clustered]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
     blocks.append(f"Time and memory {code(machine)}. Repeat the run with {code(run.provenance.command)}.")
@@ -59,7 +62,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _roles(head: headline.Headline) -> str:
-    columns = ["Role", *(["Confirmed base", "Confirmed tuned"] if head.confirmed else []), "Base", "Tuned"]
+    columns = ["Role", *([f"Confirmed {head.base}", "Confirmed tuned"] if head.confirmed else [])]
+    columns += [formatting.sentence(head.base), "Tuned"]
     rows = []
     for row in head.roles:
         late = [row.confirmed_base, row.confirmed] if head.confirmed else []

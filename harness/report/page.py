@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
@@ -72,11 +74,16 @@ class Page:
     cases: tuple[CaseView, ...]
     confirm_cases: tuple[CaseView, ...]
     case_rows: tuple[CaseRow, ...]
+    constant_cases: str
     grouped: bool
     truncated: int
     failures: tuple[Failure, ...]
     phases: tuple[tuple[Cell, ...], ...]
     together: str
+    estimated: bool
+    """Whether the cost of a training is an estimate for training it alone."""
+    reused: bool
+    """Whether a trial was reused, so that its time is that of the run that made it."""
     cost_columns: tuple[Column, ...]
     costs: tuple[TableRow, ...]
     passes: tuple[str, ...]
@@ -115,15 +122,18 @@ def page(results: Results, now: str) -> Page:
         milestones=epochs.milestones(results),
         stability=notable_rates(results),
         compared=compared,
-        choices=tuple(Compared(numbers[v.name], v.name) for v in variants_table.ordered(results, compared) if v.rates),
+        choices=_choices(results, compared, numbers),
         cases=prompts.cases(results, Split.MAIN, compared, numbers),
         confirm_cases=prompts.cases(results, Split.CONFIRM, compared, numbers),
         case_rows=case_changes.case_rows(results),
+        constant_cases=constant_cases(results).sentence,
         grouped=any(case.group for case in run.suite.cases),
         truncated=sum(sample.answer.truncated for sample in (*results.samples, *results.confirmed_samples)),
         failures=failures(results),
         phases=cost_tables.phases(results),
         together=cost_tables.together(results),
+        estimated=cost_tables.estimated(results),
+        reused=any(variant.reused for variant in results.variants),
         cost_columns=cost_tables.columns(results),
         costs=cost_tables.by_variant(results),
         passes=cost_tables.passes(results),
@@ -131,6 +141,13 @@ def page(results: Results, now: str) -> Page:
         facts=provenance.facts(results),
         versions=tuple(run.provenance.versions.items()),
     )
+
+
+def _choices(results: Results, compared: str, numbers: Mapping[str, int]) -> tuple[Compared, ...]:
+    """Return the variants that the reader can select: those with answers and the same base model as `compared`."""
+    shown = results.base_beside(compared).name
+    ordered = variants_table.ordered(results, compared)
+    return tuple(Compared(numbers[v.name], v.name) for v in ordered if v.rates and results.base_of(v).name == shown)
 
 
 def _bases(results: Results) -> tuple[str, ...]:

@@ -98,13 +98,14 @@ class _Group:
 
 
 def cases(results: Results, split: Split, compared: str, numbers: Mapping[str, int]) -> tuple[CaseView, ...]:
-    """Return the cases of a split in the suite's order. `compared` is the variant first shown beside the base model."""
+    """Return the cases of a split in the suite's order. `compared` is the variant first shown beside its base model."""
     samples = results.samples if split is Split.MAIN else results.confirmed_samples
     by_case = by_case_id(results, samples)
     repeats = {(own[0].variant, own[0].seed, own[0].case): _repeated(own) for own in reducers.repeats(samples)}
     found = leaks_in_results(results)
+    base = results.base_beside(compared).name
     return tuple(
-        _case(case, by_case.get(case.id, []), compared, numbers, repeats, found[case.id])
+        _case(case, by_case.get(case.id, []), base, compared, numbers, repeats, found[case.id])
         for case in results.run.suite.of(split)
     )
 
@@ -123,10 +124,10 @@ def _repeated(own: Sequence[Sample]) -> str:
 
 
 def _case(
-    case: Case, samples: Sequence[Sample], compared: str, numbers: Mapping[str, int], repeats: _Repeats,
-    leak: Leak,
+    case: Case, samples: Sequence[Sample], base_name: str, compared: str, numbers: Mapping[str, int],
+    repeats: _Repeats, leak: Leak,
 ) -> CaseView:  # fmt: skip
-    base = [s for s in samples if s.variant not in numbers]
+    base = [s for s in samples if s.variant == base_name]
     tuned = [s for s in samples if s.variant in numbers]
     given = _grouped(tuned, base[0] if base else None, numbers, repeats)
     mine = tuple(g for g in given if _gave(g, numbers.get(compared)))

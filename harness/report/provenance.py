@@ -15,13 +15,13 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """Return the name and value of each fact about the run."""
     run = results.run
     facts, machine = run.provenance, run.provenance.machine
-    commit = (facts.git_commit or "not in a git repository") + (" with uncommitted changes" if facts.git_dirty else "")
     cap = f", memory capped at {gib(machine.memory_cap)}" if machine.memory_cap else ""
     threads = f", {wording.plural(machine.threads, 'thread')}" if machine.threads else ""
     return (
         ("Base model", f"{run.model.name} {run.model.revision}".strip()),
         *([("Weights of the base model", run.model.weights)] if run.model.weights else []),
         ("Model digest", run.model.digest),
+        *[(f"Base model that the adapter {each.name} names", each.base or "none") for each in run.adapters],
         ("Suite and grid", f"{run.suite.name}, {run.plan.grid}"),
         ("Run digest", run.digest),
         ("Seeds", wording.listed(run.plan.seeds)),
@@ -29,7 +29,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Engine", run.engine),
         ("Device", f"{machine.device} ({machine.kind}), compute data type {machine.compute_dtype}{threads}{cap}"),
         ("Basis of all figures", machine_claim(machine)),
-        ("Git commit of harness", commit),
+        ("Git commit of harness", formatting.commit(facts.git_commit, changed=facts.git_dirty)),
         ("Python", f"{facts.python}, {facts.platform}"),
         ("Started", formatting.moment(facts.started)),
         ("Finished", formatting.moment(results.finished)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from harness import report
@@ -29,24 +30,33 @@ class Format(StrEnum):
 def write(store: RunStore, results: Results, *, now: str) -> Results:
     """Write results.json, samples.jsonl and the HTML page. Add the export's parity results from the run directory."""
     complete = replace(results, parities=store.parities())
-    store.write_results(complete, samples(complete), report.render(complete, now=now))
+    store.write_results(complete, samples(complete), partial(report.render, complete, now=now))
     return complete
 
 
 def rewrite(store: RunStore) -> Results:
-    """Write the HTML page and the result files of a finished run again, from its stored results."""
+    """Write the HTML page and the result files of a finished run again, from its stored results.
+
+    The caller holds the run's lock, since a `harness run` that ends in the meantime would lose its results.
+    """
     return write(store, store.results(), now=now())
 
 
 def of_run(run: Path, form: Format, output: Path | None) -> str:
-    """Write the report of a run, and return the text to print: the paths of the files, or the Markdown summary."""
+    """Write the report of a run, and return the text to print: the paths of the files, or the Markdown summary.
+
+    Raises:
+        RunInUseError: the files of the run itself are to be written, and another process is working in its directory.
+    """
     store = find_run(run)
     if form is Format.MARKDOWN:
         return _print_or_write(markdown.summary(store.results()), output)
     if form is Format.CSV:
         return _write_tables(csv_tables.run_tables(store.results()), output or store.root / "tables")
+    store.check_results()
     if output is None:
-        rewrite(store)
+        with store.locked("write the page elsewhere with --output FILE"):
+            rewrite(store)
         return str(store.report)
     return _write_file(report.render(store.results(), now=now()), output)
 

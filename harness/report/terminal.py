@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.analysis import divergence, power
-from harness.core.names import BASE
+from harness.analysis.constant_cases import constant_cases
 from harness.core.run_results import Change, Finding, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
@@ -36,6 +36,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += [line for each in results.timelines if each.variant == best.name for line in _epochs(each)]
         lines += _confirmation(results)
     lines += _unstable(results)
+    lines += filter(None, [constant_cases(results).sentence])
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
@@ -94,17 +95,19 @@ def _scores(change: Change) -> str:
 
 
 def _table(results: Results, best: Outcome) -> list[str]:
-    columns = [(BASE, results.base), ("tuned", best)]
+    base = results.base_of(best)
+    columns = [(base.name, base), ("tuned", best)]
     if results.confirmed and results.confirmed_base:
-        columns = [("confirmed base", results.confirmed_base), ("confirmed tuned", results.confirmed), *columns]
+        late = (f"confirmed {results.confirmed_base.name}", results.confirmed_base)
+        columns = [late, ("confirmed tuned", results.confirmed), *columns]
     rows = []
     for role in Role:
-        if role in results.base.rates:
+        if role in base.rates:
             rows.append([role, *(_percent(o.rates.get(role)) for _, o in columns)])
             # The confirmation has no rates by label, because it has too few cases.
             rows += [
                 [f"  {label}", *(_percent(o.by_label.get(role, {}).get(label)) for _, o in columns)]
-                for label in results.base.by_label.get(role, {})
+                for label in base.by_label.get(role, {})
             ]
     return [f"  {line}" for line in _table_lines([title for title, _ in columns], rows)]
 

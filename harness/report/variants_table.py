@@ -7,6 +7,7 @@ from functools import partial
 
 from harness.analysis.losses import GUARDED
 from harness.core import wording
+from harness.core.claims import probes
 from harness.core.measurement import Phase, PhaseCost
 from harness.core.quantities import interval, points, quantity
 from harness.core.run_results import Loss, LossVerdict, Outcome, Results
@@ -28,11 +29,12 @@ def columns(results: Results) -> tuple[Column, ...]:
 
 
 def rows(results: Results, scores: ScoresByRole) -> tuple[TableRow, ...]:
-    """Return one row for the base model (number 0) and one for each variant."""
+    """Return one row for each base model (number 0) and one for each variant."""
     pairs = _pairs(results, scores)
+    numbered = [*((0, base) for base in results.every_base), *enumerate(results.variants, 1)]
     return tuple(
         TableRow(n, v.name, v.name == results.choice.variant, n == 0, tuple(cell(v) for _, cell in pairs))
-        for n, v in enumerate((results.base, *results.variants))
+        for n, v in numbered
     )
 
 
@@ -44,7 +46,7 @@ def _pairs(results: Results, scores: ScoresByRole) -> list[_Pair]:
     return [
         (
             Column("Eligible", "Whether the variant may be chosen, with the reason", number=False),
-            _tuned(results, partial(_eligible, results)),
+            _tuned(partial(_eligible, results)),
         ),
         *_roles(results, scores),
         *_against_the_base(results),
@@ -67,14 +69,16 @@ def _against_the_base(results: Results) -> list[_Pair]:
     group, objective = "Compared with the base", results.choice.objective
     losses = reference_losses(results, objective)
     return [
+        *([(Column("Base", "The base model that the variant is compared with", group, number=False),
+            _tuned(lambda outcome: Cell(results.base_of(outcome).name)))] if results.bases else []),
         (Column("Net loss", "Loss on retain and avoid cases together, in points of what the base passes", group),
-         _tuned(results, lambda outcome: _lost(outcome.loss))),
+         _tuned(lambda outcome: _lost(outcome.loss))),
         *((Column(f"Net loss, {role}", f"The same on {role} cases only; it decides nothing", group),
-           _tuned(results, partial(_lost_in, role))) for role in _guarded(results)),
+           _tuned(partial(_lost_in, role))) for role in _guarded(results)),
         (Column("Fixed", "Cases of all roles that the base fails and the variant passes, summed over seeds", group),
-         _tuned(results, lambda outcome: _flips(outcome, outcome.fixed))),
+         _tuned(lambda outcome: _flips(outcome, outcome.fixed))),
         (Column("Broken", "Cases of all roles that the base passes and the variant fails, summed over seeds", group),
-         _tuned(results, lambda outcome: _flips(outcome, outcome.broken))),
+         _tuned(lambda outcome: _flips(outcome, outcome.broken))),
         (Column("Reference loss", f"Mean loss of the references of {objective} cases, in nats per token", group),
          lambda outcome: _loss(losses.get(outcome.name))),
     ]  # fmt: skip
@@ -107,21 +111,21 @@ def _rows_cut(results: Results) -> list[_Pair]:
 def _costs(results: Results) -> list[_Pair]:
     group = f"Time and memory, {_machine(results)}"
     return [
-        (Column("Train", "Training time, mean over seeds", group),
+        (Column("Train", "Training time: mean over seeds, or an estimate from probes for training alone", group),
          lambda outcome: _time(outcome.cost(Phase.TRAIN))),
-        (Column("Answer", "Time to answer all prompts, mean over seeds", group),
-         lambda outcome: _time(_answering(results, outcome))),
+        (Column("Answer", "Time to answer all prompts, mean over seeds; in a batch, this model's share", group),
+         lambda outcome: _time(_answering(outcome))),
         (Column("Peak, train", peak_hint(results), group),
          lambda outcome: _peak(outcome.cost(Phase.TRAIN))),
         (Column("Peak, answer", "The same while answering; of the whole batch if several models shared it", group),
-         lambda outcome: _peak(_answering(results, outcome))),
+         lambda outcome: _peak(_answering(outcome))),
         (Column("Parameters", "Trainable parameters of the adapter", group), _parameters),
-        (Column("Status", "How training ended", group, number=False), partial(_status, results)),
+        (Column("Status", "How training ended", group, number=False), _status),
     ]  # fmt: skip
 
 
 def _machine(results: Results) -> str:
-    bases = dict.fromkeys(c.seconds.basis.value for v in (results.base, *results.variants) for c in v.costs)
+    bases = dict.fromkeys(c.seconds.basis.value for v in (*results.every_base, *results.variants) for c in v.costs)
     return wording.listed(bases) or "unknown"
 
 
@@ -136,9 +140,9 @@ def differing(results: Results) -> list[str]:
     return list(next((v.differs for v in results.variants if v.differs), {}))
 
 
-def _tuned(results: Results, cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
+def _tuned(cell: Callable[[Outcome], Cell]) -> Callable[[Outcome], Cell]:
     """Return `cell`, but with an empty cell for the base model, for columns that compare variants with it."""
-    return lambda outcome: NOTHING if outcome is results.base else cell(outcome)
+    return lambda outcome: NOTHING if outcome.untrained else cell(outcome)
 
 
 def _eligible(results: Results, outcome: Outcome) -> Cell:
@@ -146,8 +150,8 @@ def _eligible(results: Results, outcome: Outcome) -> Cell:
     return Cell(found.word, ("yes", "unclear", "no").index(found.word), found.why)
 
 
-def _status(results: Results, outcome: Outcome) -> Cell:
-    if outcome is results.base:
+def _status(outcome: Outcome) -> Cell:
+    if outcome.untrained:
         return Cell("Not trained", "")
     ended = list(dict.fromkeys(outcome.statuses))
     order = str(max((list(Status).index(s) for s in ended), default=0))
@@ -199,16 +203,19 @@ def _setting(name: str, outcome: Outcome) -> Cell:
     return Cell(in_report(name, value), value if isinstance(value, int | float) else str(value))
 
 
-def _answering(results: Results, outcome: Outcome) -> PhaseCost | None:
-    return outcome.cost(Phase.ANSWER_BEFORE if outcome is results.base else Phase.ANSWER_AFTER)
+def _answering(outcome: Outcome) -> PhaseCost | None:
+    return outcome.cost(Phase.ANSWER_BEFORE if outcome.untrained else Phase.ANSWER_AFTER)
 
 
 def _time(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.seconds), cost.seconds.value) if cost else NOTHING
+    if cost is None:
+        return NOTHING
+    share = f"share of {formatting.batch(cost)}" if cost.models > 1 else ""
+    return Cell(quantity(cost.seconds), cost.seconds.value, probes(cost) or share)
 
 
 def _peak(cost: PhaseCost | None) -> Cell:
-    return Cell(quantity(cost.peak()), cost.peak().value) if cost else NOTHING
+    return Cell(quantity(cost.peak()), cost.peak().value, probes(cost) or formatting.batch(cost)) if cost else NOTHING
 
 
 def _parameters(outcome: Outcome) -> Cell:

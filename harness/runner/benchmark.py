@@ -18,6 +18,7 @@ from harness.core.training_outcome import Status
 from harness.core.turn_tokens import token_key
 from harness.core.wording import plural
 from harness.hardware.environment import now, stack_versions
+from harness.models.foreign_adapters import notices
 from harness.report import report_files
 from harness.runner import scheduling
 from harness.runner.budget import Budget
@@ -47,10 +48,10 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     started = time.monotonic()
     user = Listeners(tuple(listeners))
     manifest = prepare(request, lambda message: _notify(user, [message]))
-    _notify(user, manifest.suite.notices)
+    _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
-    with storage.run.locked(), storage.cache.in_use(storage.run.root):
+    with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
         manifest = _with_known_answers(request, manifest, storage)
         sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
         session = _Session(request, manifest, sweep, user)
@@ -131,6 +132,8 @@ def _sweep(
         listener=_all_listeners(user, manifest, storage.mirror),
         timeline=request.timeline,
         adapters=manifest.adapters,
+        # In the plan's order: a time limit changes the order of the trials, and must not change what is compared.
+        adapter_base=next(iter(manifest.plan.bases)),
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
         budget=budget,
         mirror=storage.mirror,

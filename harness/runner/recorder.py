@@ -122,6 +122,7 @@ class Recorder:
             timeline=found.timeline,
             shortage=found.shortage,
             basis=found.basis or self.setup.machine.basis,
+            quantization=item.quantization,
         )
         self.run.write_trial(item.record)
         self.listener.on_record(item.record, item.trainings)

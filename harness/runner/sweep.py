@@ -43,6 +43,8 @@ class Sweep:
     """Also evaluate the suite's `main` cases after every epoch."""
     adapters: tuple[AdapterRef, ...] = ()
     """Adapters trained elsewhere, which are also scored on the `main` cases."""
+    adapter_base: Quantization = Quantization.NF4
+    """Quantisation of the base to which these adapters are attached."""
     predicted_oom: Mapping[str, str] = field(default_factory=dict)
     """Trials predicted to run out of memory: id to a message. They are skipped, unless they have a result already."""
     budget: Budget | None = None
@@ -50,8 +52,9 @@ class Sweep:
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
 
     def run_trials(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
-        """Run the trials on one split of the cases. Returns the base model's record, then one record per trial.
+        """Run the trials on one split of the cases. Returns their records, after those of the bases that they need.
 
+        The base answers once in each quantisation of the trials.
         Trials that failed in an earlier session run again. Trials for which the budget has no time left get no record.
         `purpose` is the title of the progress display.
 
@@ -59,7 +62,9 @@ class Sweep:
             EngineError: a worker refused the job because of a mistake in the model or the texts.
         """
         recorder = Recorder(self.setup, self.run, self.cache, self.listener)
-        items = work_items(self.setup, trials, split, adapters=self.adapters, timeline=self.timeline)
+        items = work_items(
+            self.setup, trials, split, adapters=self.adapters, adapter_base=self.adapter_base, timeline=self.timeline
+        )
         self._pull(items)
         for item in items:
             self._use_earlier_result(item, recorder)

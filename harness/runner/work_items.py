@@ -15,7 +15,7 @@ from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Case, Split
 from harness.core.training_outcome import Status
 from harness.storage.cache import AnswerPass, snapshot_id
-from harness.storage.keys import Setup, adapter_trial
+from harness.storage.keys import Setup, adapter_trial, base_trial
 
 
 @dataclass
@@ -82,10 +82,29 @@ class WorkItem:
 
 
 def work_items(
-    setup: Setup, trials: Sequence[Trial], split: Split, *, adapters: Sequence[AdapterRef] = (), timeline: bool = False
+    setup: Setup,
+    trials: Sequence[Trial],
+    split: Split,
+    *,
+    adapters: Sequence[AdapterRef] = (),
+    adapter_base: Quantization = Quantization.NF4,
+    timeline: bool = False,
 ) -> list[WorkItem]:
-    """Work items for the base, then (on the main split) for adapters trained elsewhere, then for the trials."""
-    items = list(_without_prompts(setup, trials, split, adapters))
+    """Work items for the bases, then (on the main split) for adapters trained elsewhere, then for the trials.
+
+    There is one base for each quantisation, since a variant is compared with the base that it was trained on. Bases
+    have the order in which their quantisations appear in `trials`.
+
+    Args:
+        setup: the inputs that all trials share.
+        trials: the trials to run.
+        split: the cases that are asked.
+        adapters: adapters trained elsewhere.
+        adapter_base: the quantisation of the base to which these adapters are attached.
+        timeline: whether to ask the cases after every epoch, too.
+    """
+    attached = dict.fromkeys(adapters if split is Split.MAIN else (), adapter_base)
+    items = list(_without_prompts(setup, trials, split, attached))
     cases = setup.suite.of(split)
     for item in items:
         item.prompts = _prompts(setup, item, cases)
@@ -96,13 +115,13 @@ def work_items(
 
 
 def _without_prompts(
-    setup: Setup, trials: Sequence[Trial], split: Split, adapters: Sequence[AdapterRef]
+    setup: Setup, trials: Sequence[Trial], split: Split, adapters: Mapping[AdapterRef, Quantization]
 ) -> Iterator[WorkItem]:
-    first = trials[0].settings.quantization
-    yield WorkItem(BASE, BASE, None, 0, split, first, setup.base_id(first))
-    for adapter in adapters if split is Split.MAIN else ():
-        name = setup.adapter_id(adapter, first)
-        yield WorkItem(adapter_trial(adapter), adapter.name, None, 0, split, first, name, adapter=adapter)
+    for each in dict.fromkeys((*(trial.settings.quantization for trial in trials), *adapters.values())):
+        yield WorkItem(base_trial(each), BASE, None, 0, split, each, setup.base_id(each))
+    for adapter, base in adapters.items():
+        name = setup.adapter_id(adapter, base)
+        yield WorkItem(adapter_trial(adapter), adapter.name, None, 0, split, base, name, adapter=adapter)
     for trial in trials:
         settings = trial.settings
         training = setup.training_id(settings, trial.seed)

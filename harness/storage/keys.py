@@ -11,7 +11,7 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.names import REHEARSAL
+from harness.core.names import BASE, REHEARSAL
 from harness.core.rehearsal import RehearsalAnswers, RehearsalRow, draw
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
@@ -148,3 +148,11 @@ def adapter_trial(adapter: AdapterRef) -> str:
 def rehearsal_trial(quantization: Quantization) -> str:
     """Return the id under which workers report the base model's answers to rehearsal prompts."""
     return f"{REHEARSAL}-{quantization}"
+
+
+def base_trial(quantization: Quantization) -> str:
+    """Return the id of the trial in which the base model answers in this quantisation.
+
+    The id of the NF4 base has no suffix, since run directories of earlier versions have one base, usually in NF4.
+    """
+    return BASE if quantization is Quantization.NF4 else f"{BASE}-{quantization}"

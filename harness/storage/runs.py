@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +31,13 @@ class RunStore:
     root: Path
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, instead: str = "") -> Iterator[None]:
         """Lock the run directory for this process. The lock ends with the process, even if the process is killed.
 
         Raises:
-            RunInUseError: another process has locked it.
+            RunInUseError: another process has locked it. The remedy is to wait, to stop it, or `instead`.
         """
-        remedy = "Wait until it has ended, stop it, or name another directory with --output."
+        remedy = f"Wait until it has ended{f', stop it, or {instead}' if instead else ', or stop it'}."
         with locked(self.root / ".lock", f"another process is working in {self.root}", remedy):
             yield
 
@@ -118,16 +118,31 @@ class RunStore:
         """Write a parity check to parity/LABEL.json."""
         write_record(self.root / "parity" / f"{label}.json", parity)
 
+    def check_results(self) -> None:
+        """Check that the run has results.
+
+        Raises:
+            StoreError: it has none yet.
+        """
+        if not self.has_results:
+            remedy = "Repeat its `harness run` command to finish it, or score its stored answers with `harness score`."
+            raise StoreError(f"the run in {self.root} has no results yet", remedy=remedy)
+
     def results(self) -> Results:
-        """Read results.json."""
+        """Read results.json.
+
+        Raises:
+            StoreError: there are no results yet, or they are damaged.
+        """
+        self.check_results()
         return read_record(self.root / "results.json", Results)
 
-    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: str) -> None:
-        """Write samples.jsonl, report.html (`page`) and, last, results.json."""
+    def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: Callable[[], str]) -> None:
+        """Write samples.jsonl, then results.json, then report.html, which `page` makes of them."""
         lines = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
         write_text(self.root / "samples.jsonl", lines)
-        write_text(self.report, page)
         write_record(self.root / "results.json", results)
+        write_text(self.report, page())
 
     def adopt(self, other: RunStore) -> None:
         """Copy the records of the run `other` that this run does not have. Damaged records are not copied."""

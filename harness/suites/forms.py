@@ -219,7 +219,10 @@ class SuiteForm(PromptfooForm):
         default=Role.GENERALISE, description="The role whose pass rate measures the quality of a variant."
     )
     margin: float = Field(
-        default=10.0, ge=0, le=100, description="The largest allowed loss on retain and avoid, in percentage points."
+        default=10.0,
+        ge=0,
+        le=100,
+        description="The largest allowed loss on retain and avoid, in points of what the base model passes.",
     )
     decoding: DecodingForm = DecodingForm()
     repeats: Annotated[int, Field(ge=1, le=1000)] = Field(

@@ -187,7 +187,7 @@ def test_the_command(tmp_path: Path, options: list[str]) -> None:
     results = run(*GOOD)
     store = RunStore(tmp_path)
     store.write_manifest(results.run)
-    store.write_results(results, samples_file.samples(results), "")
+    store.write_results(results, samples_file.samples(results), lambda: "")
     done = CliRunner().invoke(cli, ["recommend", str(tmp_path), *options], obj=())
     assert done.exit_code == 0, done.output
     found = json.loads(done.output) if options else {}

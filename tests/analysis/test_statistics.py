@@ -252,46 +252,7 @@ def test_holm_holds_the_family() -> None:
     assert alarms / families <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / families)
 
 
-# --- non-inferiority and power -----------------------------------------------------------------------------------
-
-
-def test_a_worse_variant_is_not_called_safe() -> None:
-    """If a variant truly loses 20 points, a loss below 10 points is shown in at most 5% of simulations."""
-    rng = np.random.default_rng(6)
-    for cases in (40, 80):
-        passed = sum(
-            statistics.non_inferiority(*paired(rng, cases, 0.22, 0.02, 0.74), margin=0.1).shown for _ in range(DRAWS)
-        )
-        assert passed / DRAWS <= 0.05
-
-
-def test_a_safe_variant_is_called_safe() -> None:
-    """If a variant truly loses nothing, 80 cases almost always show a loss below 10 points, and 8 cases never do."""
-    rng = np.random.default_rng(7)
-    shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(300)]
-    assert sum(shown) / 300 >= 0.95
-    few = [statistics.non_inferiority(*paired(rng, 8, 0.01, 0.01, 0.95), margin=0.1) for _ in range(50)]
-    assert not any(found.shown for found in few)
-
-
-def test_needed_cases_would_do() -> None:
-    """The number of needed cases is the smallest with which the loss is shown to be below the margin."""
-    before = np.array([[1.0] * 20])
-    after = np.array([[0.0] + [1.0] * 19])
-    found = statistics.non_inferiority(before, after, 0.1)
-    assert not found.shown
-    assert found.needed is not None
-    uppers = [
-        statistics.newcombe((19 / 20 * n, 1 / 20 * n, 0, 0), NormalDist().inv_cdf(0.95))[0]
-        for n in (found.needed - 1, found.needed)
-    ]
-    assert -uppers[0] >= 0.1 > -uppers[1]
-
-
-def test_no_number_of_cases_shows_what_is_not_so() -> None:
-    """If the measured loss exceeds the margin, no number of needed cases is reported."""
-    found = statistics.non_inferiority(np.ones((1, 10)), np.array([[0.0] * 3 + [1.0] * 7]), 0.1)
-    assert (found.shown, found.needed) == (False, None)
+# --- power -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cases", [40, 80, 200])

@@ -59,7 +59,7 @@ def results(skill: float, seed: int) -> Results:
 def stored(found: Results, folder: Path) -> RunStore:
     store = RunStore(folder)
     store.write_manifest(found.run)
-    store.write_results(found, [], "")
+    store.write_results(found, [], lambda: "")
     return store
 
 

@@ -47,7 +47,7 @@ def test_a_bad_path(capsys: pytest.CaptureFixture[str], here: Path, command: str
     made = results(count=2, failures=False)
     for name in ("made", "again"):
         RunStore(here / name).write_manifest(made.run)
-        RunStore(here / name).write_results(made, (), "")
+        RunStore(here / name).write_results(made, (), lambda: "")
     before = tree(here)
     path = BAD_PATHS[bad]
     assert main([word.format(path) for word in COMMANDS[command]]) == 2

@@ -28,7 +28,8 @@ def test_runs_that_exist_are_named(capsys: pytest.CaptureFixture[str], here: Pat
 
 
 def test_the_report_of_a_run_without_results(capsys: pytest.CaptureFixture[str], here: Path) -> None:
-    """If a run has no results yet, `report` is refused, and the remedy is `harness run`."""
+    """If a run has no results yet, `report` is refused and writes nothing, and the remedy is `harness run`."""
     start_run("o")(here)
     error = error_of(capsys, "report", "o")
+    assert "the run in o has no results yet" in error
     assert "harness run" in error

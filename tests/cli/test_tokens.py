@@ -65,4 +65,4 @@ def test_a_template_without_an_end_is_one_error(capsys: pytest.CaptureFixture[st
     errors = {error_of(capsys, command, "small", "--model", "./endless") for command in ("tokens", "plan", "run")}
     (error,) = errors
     assert "writes no end token behind the assistant's answers" in error
-    assert "write {{ eos_token }} behind the content of every assistant message" in error
+    assert "Write {{ eos_token }} behind the content of every assistant message" in error

@@ -82,7 +82,7 @@ def test_validate(capsys: pytest.CaptureFixture[str]) -> None:
     """`validate` prints the numbers of training rows and variants, of cases by role and split, and any warnings."""
     assert main(["validate", "small"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines.pop(5)[:4] == ["line", "56:", "confirm-name", "has"]
+    assert lines.pop(5)[:3] == ["suite.yaml:56:", "confirm-name", "has"]
     assert lines == [
         ["small:", "6", "cases,", "4", "training", "rows"],
         ["role", "main", "confirm"],

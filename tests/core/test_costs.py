@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.core.claims import claim, gpu_of, machine_claim, short_claim, source
+from harness.core.claims import claim, cost_claim, gpu_of, machine_claim, probes, short_claim, source
 from harness.core.costs import comparable, mean, pool
 from harness.core.device_profiles import PROFILES
 from harness.core.hashing import digest
@@ -24,6 +24,16 @@ def test_seeds_pool_to_mean_seconds_and_the_largest_peaks() -> None:
     first, second = cost(Phase.TRAIN, 4, EMULATED, 900 * MIB), cost(Phase.TRAIN, 8, EMULATED, 700 * MIB)
     pooled = pool([first, replace(second, note="probed")], mean)
     assert (pooled.seconds.value, pooled.tokens, pooled.peak(), pooled.note) == (6, 3000, first.peak(), "probed")
+
+
+def test_seeds_of_one_probe_count_as_one() -> None:
+    """If three seeds were estimated from one probe, their pooled cost names one probe, not three measurements."""
+    first = replace(cost(Phase.TRAIN, 4, machine("cuda")), probes=1, probe_steps=5)
+    words = "estimated for training alone from one probe of 5 steps (measured on Tesla T4)"
+    assert cost_claim(pool([first] * 3, mean), machine("cuda")) == words
+    second = replace(first, seconds=replace(first.seconds, value=5.0))
+    assert probes(pool([first, second], mean)) == "2 probes of 5 steps"
+    assert probes(cost(Phase.TRAIN, 4)) == ""
 
 
 def test_passes_pool_to_their_sum() -> None:

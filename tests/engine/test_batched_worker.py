@@ -164,8 +164,8 @@ def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> 
         assert a.cost is not None
         assert b.cost is not None
         assert (a.cost.tokens, a.trainable_parameters) == (b.cost.tokens, b.trainable_parameters)
-        assert (a.cost.note, a.together) == ("", None)
-        assert b.cost.note == f"alone, from a solo probe of {probed} steps, scaled to {len(b.steps)}"
+        assert (a.cost.probes, a.together) == (0, None)
+        assert (b.cost.probes, b.cost.probe_steps) == (1, probed)
         assert b.together is not None
         assert b.together.trials == 2
         assert b.together.cost.seconds.value > 0

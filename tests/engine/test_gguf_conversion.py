@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.errors import ModelError
 from harness.engine.gguf_conversion import convert
 from harness.models.gguf import read_header
+from harness.models.gguf_bases import facts
 from harness.models.resolving import POCKET
 from tests.support.gguf_files import pocket_as_gguf
 
@@ -16,11 +18,9 @@ pytestmark = pytest.mark.slow
 TEXTS = ("What is 4 times 6?", "<s><|user|> Hi ü ☃</s>", "  two  spaces", "\nnew line")
 
 
-def converted(file: Path, folder: Path, **changed: object) -> Path:
-    header = read_header(file)
-    facts = {"dtype": header.dtype, "weights": header.weights, "space_prefix": header.space_prefix}
+def converted(file: Path, folder: Path, **changed: Any) -> Path:
     folder.mkdir()
-    convert(file, folder, **(facts | changed))
+    convert(file, folder, **(facts(read_header(file)) | changed))
     return folder
 
 
@@ -28,7 +28,7 @@ def converted(file: Path, folder: Path, **changed: object) -> Path:
 def test_weights_and_tokens_of_a_gguf_file(kind: str, most: float, tmp_path: Path) -> None:
     """A GGUF file of the pocket model is converted to the pocket model's tokens, and its weights up to rounding."""
     from safetensors.numpy import load_file
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GenerationConfig
 
     made = converted(pocket_as_gguf(tmp_path / "pocket.gguf", kind), tmp_path / "made")
     before, after = (load_file(folder / "model.safetensors") for folder in (POCKET, made))
@@ -39,6 +39,8 @@ def test_weights_and_tokens_of_a_gguf_file(kind: str, most: float, tmp_path: Pat
         ids = own(text, add_special_tokens=False).input_ids
         assert given(text, add_special_tokens=False).input_ids == ids
         assert given.decode(ids) == own.decode(ids)
+    assert GenerationConfig.from_pretrained(made).eos_token_id == [own.eos_token_id]
+    assert given.special_tokens_map == own.special_tokens_map
     conversation = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     assert given.apply_chat_template(conversation, tokenize=False) == own.apply_chat_template(
         conversation, tokenize=False

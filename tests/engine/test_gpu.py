@@ -15,12 +15,13 @@ import pytest
 from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.machine import Machine
-from harness.core.measurement import Phase
+from harness.core.measurement import Basis, Phase
 from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Settings, Trial
 from harness.core.suite import Split, Suite
 from harness.core.training_outcome import Status, Step
 from harness.engine.loading import Base, check_precision, load_base
+from harness.engine.meter import Meter
 from harness.engine.quantized_base import save_base
 from harness.engine.random_weights import make_base
 from harness.hardware.environment import machine, stack_versions
@@ -100,6 +101,23 @@ def test_every_phase_has_its_cuda_memory(records: tuple[TrialRecord, ...], t4: M
             assert cost.left_allocated.value <= cost.peak_allocated.value
             assert cost.limit is not None
             assert cost.limit.value == t4.memory_cap
+
+
+def test_device_memory_is_known_without_the_driver(t4: Machine) -> None:
+    """If the driver does not know the process, the predicted memory is within 300 MiB of all that the GPU has in use.
+
+    No other process may use the GPU during this test.
+    """
+    import torch
+
+    with Meter(t4, driver=lambda: None) as meter:
+        held = torch.ones(2**28, device="cuda")
+        free, total = torch.cuda.mem_get_info()
+    found = meter.cost(Phase.TRAIN, 0).peak_device
+    assert found
+    assert found.basis is Basis.PREDICTED
+    assert found.value == pytest.approx(total - free, abs=300 * 2**20)
+    del held
 
 
 @pytest.mark.parametrize("engine", [Engine.REFERENCE, Engine.FUSED])

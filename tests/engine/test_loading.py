@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from harness.core.errors import EngineError, GridError
 from harness.core.settings import Quantization
 from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base
-from harness.models.resolving import resolve
+from harness.models.resolving import POCKET, resolve
 from tests.support.short_trainings import (
     SHORT,
     ask,
@@ -122,3 +124,19 @@ def test_a_target_that_the_model_lacks_is_refused() -> None:
         check_targets(bare.model, replace(SHORT, target_modules=fitting))
     with pytest.raises(GridError, match=r"no module 'vproj'\nChoose from down_proj, gate_proj, .* v_proj; or"):
         check_targets(bare.model, replace(SHORT, target_modules=("q_proj", "vproj")))
+
+
+def test_generation_stops_where_the_template_closes_answers(tmp_path: Path) -> None:
+    """A base whose configuration names another end token also stops at the token that closes the template's answers."""
+    folder = tmp_path / "other-end"
+    shutil.copytree(POCKET, folder)
+    for name in ("config.json", "generation_config.json"):
+        given = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps(given | {"eos_token_id": 3}), encoding="utf-8")
+    given = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(given | {"eos_token": "<pad>"}), encoding="utf-8")
+    template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(template.replace("eos_token", "'</s>'"), encoding="utf-8")
+    loaded = load_base(resolve(str(folder)), Quantization.NONE, one_core())
+    assert loaded.model.generation_config is not None
+    assert loaded.model.generation_config.eos_token_id == [2, 3]

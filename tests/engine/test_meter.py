@@ -12,7 +12,8 @@ import pytest
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
 from harness.core.units import DeviceKind, Unit
-from harness.engine.meter import Meter, requested, shortage
+from harness.engine.meter import Meter, device_peak, requested, shortage
+from harness.hardware.gpu import CONTEXT
 
 MACHINE = Machine(DeviceKind.CPU, "Example CPU", "float32")
 LARGE = 200_000_000
@@ -107,6 +108,14 @@ def test_one_rule_chooses_the_peak() -> None:
     assert (reserved.peak(), reserved.gpu_peak(), reserved.on_gpu) == (figure(12), figure(12), True)
     assert replace(reserved, peak_device=figure(13)).peak() == figure(12)
     assert replace(reserved, peak_device=figure(13)).gpu_peak() == figure(13)
+
+
+def test_device_memory_that_the_driver_does_not_report_is_predicted() -> None:
+    """Without a figure of the driver, device memory is predicted from what the process knows, and says so."""
+    gpu = Machine(DeviceKind.CUDA, "Example GPU", "float16")
+    assert device_peak(gpu, 13, reserved=12, paged=1) == figure(13)
+    unknown = device_peak(gpu, 0, reserved=2**30, paged=2**20)
+    assert unknown == replace(figure(2**30 + 2**20 + CONTEXT), basis=Basis.PREDICTED)
 
 
 def figure(value: float) -> Measurement:

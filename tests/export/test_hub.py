@@ -19,6 +19,7 @@ import yaml
 from harness.cli import main
 from harness.core.errors import ExportError
 from harness.core.export import ExportRecord
+from harness.core.turn_tokens import TurnTokens
 from harness.export.model_card import Evidence, card, evidence, fenced
 from harness.export.output_folders import RECORD
 from harness.export.targets.adapter import to_adapter
@@ -211,6 +212,17 @@ def test_the_card_uses_the_suites_system_prompt(trained_run: RunStore, tmp_path:
     assert """{"role": "system", "content": "Be 'kind'.\\n```\\n# No heading"}""" in text
     (shell,) = re.findall(r"^(`{4,})sh\n(.*?)\n\1$", text, re.MULTILINE | re.DOTALL)
     assert shlex.split(shell[1])[-2:] == ["-sys", prompt]
+
+
+def test_the_card_stops_where_the_run_stopped(trained_run: RunStore, tmp_path: Path) -> None:
+    """If only the chat template names the token that closes answers, the card's code stops there and says why."""
+    turns = TurnTokens(2, "</s>", (2, 3), named=False, behind=0)
+    source = source_of(trained_run)
+    source = replace(source, run=replace(source.run, tokens=turns))
+    made = to_adapter(source_of(trained_run), tmp_path, output=None, check=lambda model, adapter: None)
+    text = card(source, read_record(made / RECORD, ExportRecord), Evidence({}, ()), "me/mine")
+    assert "eos_token_id=[2, 3])" in text
+    assert "does not name as an end token" in text
 
 
 def test_a_hostile_answer_stays_in_its_code_block(trained_run: RunStore, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.core import training_script
+from harness.core.conversations import as_chat
 from harness.core.engines import Engine
 from harness.core.errors import UsageError
 from harness.core.settings import Quantization, Settings
@@ -24,6 +26,8 @@ from harness.core.trainer_arguments import lora_arguments, sft_arguments
 from harness.core.units import DeviceKind
 from harness.export.source import Source
 from harness.export.targets.notebook import WORKSHOP, cells, notebook, to_notebook, written
+from harness.models.resolving import POCKET
+from harness.models.tokenizer_files import read_tokenizer
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
 from tests.support.trained_run import inside, small_run, source_of
@@ -121,6 +125,39 @@ def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
     found = names(text)
     assert (found["COMPUTE_DTYPE"], found["QUANTIZE"]) == ("bfloat16", False)
     assert (found["MODEL"], found["REVISION"]) == ("owner/name", "0123abc")
+
+
+BLOCK = "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+DEVIATING = (
+    "{% for m in messages %}<|{{ m.role }}|>" + BLOCK + "{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_the_notebook_trains_asks_and_stops_as_the_run(trained_run: RunStore, tmp_path: Path) -> None:
+    """With a template that deviates in every way, the notebook's rows and prompts are those of the run."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "deviating"
+    shutil.copytree(POCKET, folder)
+    (folder / "chat_template.jinja").write_text(DEVIATING, encoding="utf-8")
+    read = read_tokenizer(folder)
+    assert not isinstance(read, str)
+    turns = replace(read.conversations.turns(), named=False)
+    source = source_of(trained_run)
+    book = notebook(replace(source, run=replace(source.run, tokens=turns)), "float16")
+    space: dict[str, Any] = {"tokenizer": AutoTokenizer.from_pretrained(str(folder), local_files_only=True)}
+    space |= names(code(book, "parameters")[0])
+    cells_with_functions = [ast.parse(source) for source in code(book) if "def " in source]
+    wanted = [node for cell in cells_with_functions for node in cell.body if isinstance(node, ast.FunctionDef)]
+    exec(compile(ast.Module(wanted, []), "notebook", "exec"), space)
+    talk = (Message("user", "Hi"), Message("assistant", "Hello."))
+    (row,) = read.conversations.rows([Example(talk)])
+    (prompt,) = read.conversations.asked([("the case", talk[:1])])
+    chat = as_chat(talk)
+    assert space["row"](chat) == {"input_ids": row.input_ids, "labels": row.labels}
+    assert space["render"](chat[:1], ask=True) == prompt
+    assert space["CLOSING_TOKEN"] == turns.end
 
 
 def test_the_data_cell_has_rows_and_prompts(trained_run: RunStore) -> None:

@@ -125,7 +125,7 @@ def test_a_space_that_joins_the_answer_is_left_out_of_prompts(tmp_path: Path) ->
     ("template", "reason"),
     [
         (PLAIN.replace("</s>", "{% if not loop.last %}</s>{% endif %}"), "writes no end token"),
-        (PLAIN.replace("</s>", "<|im_end|>"), r"writes '<\|im_end\|>' .* divides into several tokens"),
+        (PLAIN.replace("</s>", "<|im_end|>"), r"writes '<\|im_end\|>' .* divides this text into several tokens"),
         (PLAIN.replace("</s>", "\n"), "writes no end token"),
         (EACH + HEAD + "{% for part in m.content %}{{ part.text }}{% endfor %}</s>" + OPEN, "leaves out the assistant"),
     ],
@@ -135,7 +135,7 @@ def test_a_template_without_an_end_is_refused(template: str, reason: str, tmp_pa
     """A template that closes the last answer with no token at which generation could stop is refused, with a remedy."""
     with pytest.raises((ModelError, SuiteError), match=reason) as caught:
         conversations(tmp_path / "known", template).turns()
-    assert "{{ eos_token }}" in caught.value.remedy
+    assert "into chat_template.jinja in a copy" in caught.value.remedy or "as a text in a copy" in caught.value.remedy
 
 
 def test_an_ordinary_token_can_close_turns(tmp_path: Path) -> None:
@@ -202,3 +202,20 @@ def test_the_pocket_model_has_no_deviation() -> None:
     assert not isinstance(found, str)
     turns = found.conversations.turns()
     assert (turns.end_text, turns.ends, turns.key, turns.notices) == ("</s>", (2,), "", ())
+
+
+def test_a_template_may_require_a_system_message(tmp_path: Path) -> None:
+    """If the template refuses conversations without a system message, its turns are found with one."""
+    guard = "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
+    known = conversations(tmp_path / "known", guard + PLAIN)
+    assert known.turns().end_text == "</s>"
+    with pytest.raises(SuiteError, match=r"training row 7 cannot be written .*: no system message"):
+        row_of(known)
+
+
+def test_the_remedy_for_a_missing_end_works(tmp_path: Path) -> None:
+    """With `{{ eos_token }}` behind the content of the assistant's messages, as the message advises, turns end."""
+    broken = PLAIN.replace("</s>", "{% if not loop.last %}</s>{% endif %}")
+    end = "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    known = conversations(tmp_path / "known", broken.replace("{{ m.content }}", "{{ m.content }}" + end))
+    assert trained(known, row_of(known)) == [" I am Dottie.</s>"]

@@ -23,7 +23,7 @@ from harness.core.training_outcome import Status
 from harness.engine.adapters import save_adapter
 from harness.engine.loading import Base
 from harness.engine.worker import work
-from harness.models.foreign_adapters import copy, find
+from harness.models.foreign_adapters import copy, find, notices
 from harness.models.resolving import resolve
 from harness.runner.executors.inline import Inline
 from harness.runner.jobs import import_adapter
@@ -90,25 +90,38 @@ def test_only_two_files_are_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "model", "fits"),
+    ("base", "model", "same"),
     [
         ("meta-llama/Llama-2-7b-chat-hf", LLAMA, True),
         ("mirror/llama-2-7b-chat-hf", LLAMA, True),
-        ("/content/models/llama", LLAMA, True),
+        ("unsloth/llama-2-7b-chat-hf-bnb-4bit", LLAMA, True),
+        ("unsloth/Llama-2-7b-chat-hf-unsloth-bnb-4bit", LLAMA, True),
         ("", LLAMA, True),
+        ("/content/models/llama", LLAMA, False),
+        ("../llama", LLAMA, False),
         ("mistralai/Mistral-7B-v0.1", LLAMA, False),
         ("meta-llama/Llama-2-7b-chat-hf", POCKET, False),
         ("pocket", POCKET, True),
         (str(POCKET.path), POCKET, True),
     ],
 )
-def test_another_base_is_refused(tmp_path: Path, base: str, model: ModelRef, fits: bool) -> None:
-    """An adapter is refused if its configuration names another Hub model, but not if it names a local path."""
-    folder = adapter(tmp_path / "mine", base_model_name_or_path=base)
-    if fits:
-        assert find([folder], model)[0].base == base
-    else:
-        assert f"trained on {base}" in refused(folder, model)
+def test_another_name_of_the_base_is_a_notice(tmp_path: Path, base: str, model: ModelRef, same: bool) -> None:
+    """If an adapter's configuration names another base model, a notice says so, and the adapter is not refused."""
+    found = find([adapter(tmp_path / "mine", base_model_name_or_path=base)], model)
+    assert found[0].base == base
+    assert [f"names {base} as its base model" in notice for notice in notices(found, model)] == ([] if same else [True])
+
+
+def test_the_recorded_base_of_an_exported_adapter(tmp_path: Path) -> None:
+    """An adapter that the harness exported is refused on a base model of another digest, whatever its name is."""
+    folder = adapter(tmp_path / "mine", base_model_name_or_path="another/name")
+    (folder / "export.json").write_text(json.dumps({"model": {"name": "pocket", "digest": POCKET.digest}}))
+    found = find([folder], POCKET)
+    assert notices(found, POCKET) == ()
+    changed = replace(POCKET, digest="0" * 16)
+    assert "was trained on pocket with other files" in refused(folder, changed)
+    (folder / "export.json").unlink()
+    assert len(find([folder], changed)) == 1
 
 
 def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
@@ -168,9 +181,9 @@ def test_an_adapter_that_changes_the_base_is_refused(tmp_path: Path, changes: di
     assert next(iter(changes)) in refused(adapter(tmp_path / "mine", **changes))
 
 
-@pytest.mark.parametrize("name", ["base", "lr=1e-3", "mine"])
+@pytest.mark.parametrize("name", ["base", "base quant=nf4", "lr=1e-3", "mine"])
 def test_names_are_unique(tmp_path: Path, name: str) -> None:
-    """An adapter whose name is that of the base, of a variant or of another adapter is refused."""
+    """An adapter whose name is that of a base, of a variant or of another adapter is refused."""
     first, second = adapter(tmp_path / "a" / "mine"), adapter(tmp_path / "b" / name)
     with pytest.raises(UsageError, match="already a variant called"):
         find([first, second], POCKET, ["lr=1e-3"])

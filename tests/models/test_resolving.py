@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +16,7 @@ from huggingface_hub import errors as hub
 
 from harness.core.errors import ModelError
 from harness.models.hub import Hub, Listing
-from harness.models.resolving import POCKET, resolve
+from harness.models.resolving import POCKET, check_name, resolve
 
 GGUF = b"GGUF\x03\x00\x00\x00"
 LLAMA = "meta-llama/Llama-2-7b-chat-hf"
@@ -358,11 +359,46 @@ def test_no_tokenizer(model: Path) -> None:
     assert "AutoTokenizer" in error.remedy
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b"3", b""], ids=["cut", "bytes", "list", "3", "empty"])
+DAMAGED = {
+    "cut": b"{", "bytes": b"\xff\xfe", "list": b"[]", "3": b"3", "empty": b"", "deep": b"[" * 100_000,
+    "long number": b'{"model_type": "llama", "x": ' + b"9" * 6000 + b"}", "type": b'{"model_type": ["x"]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_config(model: Path, content: bytes) -> None:
-    """If config.json is not a JSON object, the error gives its path and says that it is damaged."""
+    """If config.json is no JSON object with a model type, the error gives its path and says that it is damaged."""
     (model / "config.json").write_bytes(content)
     assert f"{model / 'config.json'} is damaged" in refused(str(model)).message
+    with pytest.raises(ModelError, match="is damaged"):
+        check_name(str(model))
+
+
+@pytest.mark.parametrize("shards", [{"a": ["x"]}, {"a": 1, "b": "x"}], ids=["list", "number"])
+def test_a_damaged_index(model: Path, shards: dict[str, Any]) -> None:
+    """If the index of the weights has other values than names of files, the error says that it is damaged."""
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
+    assert "model.safetensors.index.json is damaged" in refused(str(model)).message
+
+
+def test_a_damaged_chat_template(model: Path) -> None:
+    """If the chat template is not UTF-8, the error gives its path and says that it is damaged."""
+    (model / "chat_template.jinja").write_bytes(b"\xff\xfe {{ messages }}")
+    assert "chat_template.jinja is damaged" in refused(str(model)).message
+
+
+def test_a_deep_tokenizer_config(model: Path) -> None:
+    """If tokenizer_config.json cannot be read, the model has no chat template, and there is no traceback."""
+    without_template(model)
+    (model / "tokenizer_config.json").write_bytes(b"[" * 100_000)
+    assert "has no chat template" in refused(str(model)).message
+
+
+def test_a_folder_that_is_named_like_a_file_is_ignored(model: Path) -> None:
+    """A subfolder whose name ends in .json has no effect on the model."""
+    before = resolve(str(model))
+    (model / "extra.json").mkdir()
+    assert resolve(str(model)) == before
 
 
 def test_an_adapter_is_not_a_base_model(model: Path) -> None:

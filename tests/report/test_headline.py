@@ -8,10 +8,11 @@ from harness.analysis.aggregate import assemble
 from harness.analysis.recommendation import recommend
 from harness.core.answers import Answer
 from harness.core.run_results import Choice, Confirmation, Finding, Results
-from harness.core.scores import Score
+from harness.core.scores import Rate, Score
 from harness.core.suite import Case, Role
 from harness.core.training_outcome import Status
 from harness.report import headline, render
+from harness.report.pass_rates import scores_by_role
 from tests.support.parsed_html import parse
 from tests.support.report_runs import run_and_page
 from tests.support.synthetic_runs import case, manifest, record, score, suite, variants
@@ -82,6 +83,30 @@ def test_an_unfinished_run_is_provisional() -> None:
     variants = (replace(made.variants[0], statuses=(Status.CANCELLED,) * 2), *made.variants[1:])
     page = parse(render(replace(made, variants=variants), now="now"))
     assert "2 of 18 trials without a result" in page.all(class_="waiting")[0].text
+
+
+def test_a_shown_variant_is_not_called_the_best_by_a_shared_rate() -> None:
+    """Without a choice, the caption of the pass rates calls a variant the highest only if no other has its rate."""
+    made, _ = run_and_page()
+    objective = made.choice.objective
+    nothing = replace(made, choice=replace(made.choice, variant=None), confirmed=None, confirmed_base=None)
+
+    def caption(*passed: int, total: int = 9) -> str:
+        some = zip(made.variants, passed, strict=False)
+        found = [replace(v, rates=v.rates | {objective: Rate(count, total)}) for v, count in some]
+        shown = replace(nothing, variants=tuple(found))
+        return headline.headline(
+            shown, headline.highest_pass_rate(shown), scores_by_role(shown, shown.samples)
+        ).confirmation
+
+    assert caption(2, 7, 3).endswith(
+        f"Tuned: {made.variants[1].name}, which has the highest pass rate on generalise cases."
+    )
+    assert caption(2, 7, 7).endswith("the first of 2 variants that share the highest pass rate on generalise cases.")
+    assert caption(0, 0, 0).endswith("the first with answers, since no variant passes any generalise case.")
+    assert caption(0, 0, 0, total=0).endswith(
+        "the first with answers, since no answer to a generalise case has a score."
+    )
 
 
 def test_no_choice_says_why() -> None:

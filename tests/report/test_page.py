@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import harness
+from harness.analysis.constant_cases import constant_cases
 from harness.core.outside_text import visible
 from harness.core.run_results import Choice
 from harness.core.suite import (
@@ -185,3 +186,11 @@ def test_the_sample_is_complete() -> None:
     assert page.id("timeline").all("svg")
     assert len(page.all("article", class_="case")) > 100
     assert not re.search(r"/(home|root|tmp|work|Users)/", html)
+
+
+def test_constant_cases_are_named() -> None:
+    """The section "What changed" names the cases with the same verdict for the base model and every variant."""
+    run, page = run_and_page()
+    sentence = constant_cases(run).sentence
+    assert sentence
+    assert sentence in page.id("ledger").text

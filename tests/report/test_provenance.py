@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.report import formatting
 from tests.support.report_runs import run_and_page
 
 TOY = "Toy model (7M parameters). Shows how to read a report. Do not copy these settings to another model."
@@ -22,3 +23,8 @@ def test_provenance() -> None:
         "0 and 1",
     ):
         assert part in said
+
+
+def test_a_harness_without_a_commit() -> None:
+    """A harness that is not run from a git checkout is said to have no commit, without "uncommitted changes"."""
+    assert formatting.commit("", changed=False) == "none (not run from a git checkout)"

@@ -1,4 +1,4 @@
-"""Tests of `harness report` with arguments that cannot be used."""
+"""Tests of `harness report` with arguments that cannot be used, and in a run that another process is working in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from tests.support.command_line import error_of, locked
 
 
 def test_a_run_against_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +32,14 @@ def test_paths_that_cannot_be_used(
     """If a path cannot be read or written, `harness report` says so and exits with 2."""
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_in_use(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While another process works in a run, `harness report` leaves the run's files alone. Its remedy works."""
+    with locked(here / "first"):
+        error = error_of(capsys, "report", "first")
+        assert "another process is working in first" in error
+        assert "or write the page elsewhere with --output FILE." in error
+        assert main(["report", "first", "--output", "page.html"]) == 0
+    assert (here / "page.html").is_file()
+    assert main(["report", "first"]) == 0

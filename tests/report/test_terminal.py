@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from harness.core.run_results import Choice, Confirmation, Finding
+from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.report import terminal
 from tests.support.synthetic_runs import results
@@ -36,3 +38,11 @@ def test_summary_without_a_choice_says_why() -> None:
     said = terminal.summary(replace(SMALL, choice=Choice(None, ("Nothing finished.",))))
     assert "No best variant" in said
     assert "Nothing finished." in said
+
+
+def test_summary_names_constant_cases() -> None:
+    """The terminal summary names cases with the same verdict for the base model and every variant."""
+    first = SMALL.run.suite.of(Split.MAIN)[0].id
+    samples = (replace(s, score=replace(s.score, passed=True)) if s.case == first else s for s in SMALL.samples)
+    said = terminal.summary(replace(SMALL, samples=tuple(samples)))
+    assert re.search(rf"Same verdict for the base model and every variant .* passed \({first}", said)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.core.turn_tokens import CutRows, TurnTokens
+from harness.core.turn_tokens import CutRows, Part, PartKind, TurnTokens, View
+from harness.report import render
 from harness.report.variants_table import columns, rows
 from tests.support.report_runs import run_and_page
 
@@ -33,3 +34,15 @@ def test_cut_rows_are_a_column_if_there_are_any() -> None:
     cell = rows(cut, {})[1].cells[titles.index("Rows cut")]
     assert (cell.text, cell.under) == ("4 of 30", "3 without their end")
     assert "Rows cut" not in [column.title for column in columns(made)]
+
+
+def test_the_page_shows_a_row_and_a_case_as_the_model_gets_them() -> None:
+    """Below the table, the first training row and the first case are shown in parts, with the notices about tokens."""
+    made, _ = run_and_page()
+    parts = (Part(PartKind.GIVEN, "Hi\n<|assistant|>", (1, 2)), Part(PartKind.TRAINED, "\x1bHello</s>", (3,)))
+    tokens = TurnTokens(2, "</s>", (2,), named=False, behind=0, views=(View("training row 7", parts),))
+    text = render(replace(made, run=replace(made.run, tokens=tokens)), now="")
+    assert "training row 7: 3 tokens" in text
+    assert "Hi\\n&lt;|assistant|&gt;" in text
+    assert "‹ESC›Hello&lt;/s&gt;" in text
+    assert "closes each answer with &lt;/s&gt;" in text

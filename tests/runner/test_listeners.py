@@ -11,11 +11,14 @@ from harness.core.job import Event, EventKind
 from harness.core.names import BASE
 from harness.core.run import TrialRecord
 from harness.core.run_results import Results
+from harness.core.settings import Quantization, Settings, Variant
 from harness.core.suite import Split
 from harness.runner.benchmark import run
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.protocol import Listener, Listeners
+from harness.runner.listeners.trial_names import trial_names
 from harness.runner.request import Request
+from harness.storage.keys import base_trial
 from harness.storage.runs import RunStore
 from tests.support.fake_workers import A, Workers, nobody, sweep
 from tests.support.synthetic_runs import results
@@ -67,3 +70,12 @@ def test_a_run_passes_records_and_results_on(trained_run: RunStore) -> None:
         run(request, Inline(nobody), [tracker])
     assert len([line for line in tracker.sent if line.endswith(" 1")]) == len(trained_run.records())
     assert tracker.sent[-1] == f"tracker: small in {trained_run.root.name}"
+
+
+def test_a_base_is_named_after_its_quantization() -> None:
+    """Progress calls the plan's first base `base`, and a base in another quantisation after that quantisation."""
+    made = results(count=2, failures=False).run
+    none, nf4 = (Variant(each, each, Settings(quantization=each)) for each in (Quantization.NONE, Quantization.NF4))
+    names = trial_names(replace(made, plan=replace(made.plan, variants=(none, nf4), trials=())))
+    assert names[base_trial(Quantization.NONE)] == BASE
+    assert names[base_trial(Quantization.NF4)] == "base quant=nf4"

@@ -21,7 +21,7 @@ from harness.core.training_outcome import Status
 from harness.runner.executors.inline import Inline
 from harness.runner.listeners.protocol import Listener
 from harness.storage.cache import AnswerPass, Cache
-from harness.storage.keys import Setup
+from harness.storage.keys import Setup, base_trial
 from tests.support.fake_workers import (
     CASES,
     NAMES,
@@ -312,17 +312,41 @@ def test_forgotten_results_are_made_again(tmp_path: Path) -> None:
 # --- jobs and costs --------------------------------------------------------------------------------------------------
 
 
+PLAIN = trial(1e-4, quantization=Quantization.NONE)
+BASE_NONE = base_trial(Quantization.NONE)
+
+
 def test_one_job_per_quantization(tmp_path: Path) -> None:
-    """Trials with different quantization run in separate jobs, and the base is asked in the first job."""
-    plain = trial(1e-4, quantization=Quantization.NONE)
+    """Trials with different quantisations run in separate jobs, and the base is asked in the first job of each."""
     workers = Workers()
-    records = go(tmp_path, workers, [A, plain, B])
+    records = go(tmp_path, workers, [A, PLAIN, B])
     assert [(job.quantization, [task.trial for task in job.tasks]) for job in workers.jobs] == [
         (Quantization.NF4, [BASE, A.id, B.id]),
-        (Quantization.NONE, [plain.id]),
+        (Quantization.NONE, [BASE_NONE, PLAIN.id]),
     ]
-    assert list(records) == [BASE, "a", plain.id, "b"]
+    assert list(records) == [BASE, BASE_NONE, "a", PLAIN.id, "b"]
+    assert {record.variant for record in list(records.values())[:2]} == {BASE}
+    assert [record.quantization for record in records.values()] == [
+        Quantization.NF4, Quantization.NONE, Quantization.NF4, Quantization.NONE, Quantization.NF4,
+    ]  # fmt: skip
     assert len({job.tasks[0].training for job in workers.jobs}) == 2
+
+
+def test_the_order_of_the_trials_does_not_change_the_bases(tmp_path: Path) -> None:
+    """A time limit may put another quantisation first: each base keeps its record, and none is asked again."""
+    first = go(tmp_path, Workers(), [A, PLAIN])
+    assert go(tmp_path, nobody, [PLAIN, A]) == first
+    workers = Workers()
+    other = go(tmp_path / "other", workers, [PLAIN, A])
+    assert [job.quantization for job in workers.jobs] == [Quantization.NONE, Quantization.NF4]
+    assert {name: record.answers for name, record in other.items()} == {n: r.answers for n, r in first.items()}
+
+
+def test_a_variant_is_confirmed_beside_the_base_of_its_quantization(tmp_path: Path) -> None:
+    """The base that answers the held-out cases has the quantisation of the variant that is confirmed."""
+    confirmed = go(tmp_path, Workers(), [PLAIN], split=Split.CONFIRM)
+    assert list(confirmed) == [BASE_NONE, PLAIN.id]
+    assert set(confirmed[BASE_NONE].answers) == {"kept"}
 
 
 def test_splits_have_records_of_their_own(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the cache keys of trainings depend on."""
+"""Tests of the keys of trainings and answers in the cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.core.rehearsal import RehearsalAnswers, RehearsalRow
-from harness.core.settings import Quantization
+from harness.core.settings import Quantization, Settings
 from harness.core.suite import Message
 from tests.support.fake_workers import SETUP, A
 
@@ -46,3 +46,13 @@ def test_rehearsal_rows_belong_to_a_quantisation() -> None:
     assert other.can_rehearse(replace(REHEARSED, quantization=Quantization.NONE))
     with pytest.raises(ValueError, match="do not exist yet"):
         other.training_id(REHEARSED, 0)
+
+
+def test_tokens_of_the_first_version_leave_keys_as_they_are() -> None:
+    """Keys depend on the tokens' key only if it is not empty; the quantised base never depends on it."""
+    other = replace(SETUP, tokens="0123")
+    settings = Settings()
+    assert other.training_id(settings, 0) != SETUP.training_id(settings, 0)
+    assert other.base_id(Quantization.NF4) != SETUP.base_id(Quantization.NF4)
+    assert other.saved_base(Quantization.NF4) == SETUP.saved_base(Quantization.NF4)
+    assert replace(other, tokens="").training_id(settings, 0) == SETUP.training_id(settings, 0)

@@ -75,16 +75,16 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
 def test_results_come_back(tmp_path: Path) -> None:
     """If the results of a run are read, written and read again, they stay the same."""
     made, store = results(), RunStore(tmp_path)
-    store.write_results(made, [{"answer": text} for text in HARD], "<html>")
+    store.write_results(made, [{"answer": text} for text in HARD], lambda: "<html>")
     once = store.results()
     assert (len(once.samples), once.choice, once.base.rates) == (len(made.samples), made.choice, made.base.rates)
-    store.write_results(once, (), "<html>")
+    store.write_results(once, (), lambda: "<html>")
     assert store.results() == once
 
 
 def test_samples_are_lines(tmp_path: Path) -> None:
     """Each sample in samples.jsonl is one line of UTF-8, whatever its answer contains."""
-    RunStore(tmp_path).write_results(results(2, 3), ({"answer": text} for text in HARD), "")
+    RunStore(tmp_path).write_results(results(2, 3), ({"answer": text} for text in HARD), lambda: "")
     with (tmp_path / "samples.jsonl").open(encoding="utf-8") as lines:
         assert [json.loads(line)["answer"] for line in lines] == [readable(text) for text in HARD]
 

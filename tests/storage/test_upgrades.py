@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.recommendation import recommend
 from harness.core.errors import StoreError
 from harness.core.formats import FORMAT, RESULTS_FORMAT
 from harness.core.run_results import Results
@@ -17,6 +18,8 @@ from harness.storage.runs import RunStore
 
 OLD = Path(__file__).parent / "results-format-1.json"
 """Some of the results of `harness run suites/workshop`, written in format 1."""
+VOID = Path(__file__).parent / "results-format-2.json"
+"""The same results, written in format 2, which left out some cases."""
 
 
 def test_the_samples_of_format_1_hold_answers() -> None:
@@ -36,12 +39,45 @@ def test_the_samples_of_format_1_hold_answers() -> None:
             assert (new.variant, new.seed, new.case) == (old["variant"], old["seed"], old["case"])
 
 
-def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path) -> None:
+def test_figures_of_format_2_are_dropped() -> None:
+    """If results of format 2 are read, their answers stay, and all figures that left out some cases are removed.
+
+    The reason for the missing choice gives the command that computes them again.
+    """
+    stored: dict[str, Any] = json.loads(VOID.read_text(encoding="utf-8"))
+    found = read_record(VOID, Results)
+    assert (stored["format"], found.format) == (2, RESULTS_FORMAT)
+    assert len(found.samples) == len(stored["samples"])
+    assert found.base.costs
+    assert {key: len(row.rates) + len(row.changes) for key, row in enumerate((found.base, *found.variants))} == {
+        0: 0,
+        1: 0,
+    }
+    assert (found.choice.variant, found.choice.objective) == (None, stored["choice"]["objective"])
+    [reason] = found.choice.reasons
+    assert "`harness score RUN`" in reason
+    assert recommend(found).missing == (reason,)
+
+
+def test_answers_of_random_weights_lose_their_scores(tmp_path: Path) -> None:
+    """If results of format 2 are of a model with random weights, its answers have no score after the upgrade."""
+    stored: dict[str, Any] = json.loads(VOID.read_text(encoding="utf-8"))
+    stored["run"]["model"]["shape_only"] = True
+    stored["choice"] |= {"variant": None, "reasons": ["The weights are random."]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    found = read_record(path, Results)
+    assert {sample.score.value for sample in (*found.samples, *found.confirmed_samples)} == {None}
+    assert found.choice.reasons == ("The weights are random.",)
+
+
+@pytest.mark.parametrize("old", [OLD, VOID])
+def test_upgraded_results_are_written_in_the_newest_format(tmp_path: Path, old: Path) -> None:
     """If upgraded results are written in the newest format and read again, they stay the same."""
     store = RunStore(tmp_path)
-    shutil.copy(OLD, tmp_path / "results.json")
+    shutil.copy(old, tmp_path / "results.json")
     once = store.results()
-    store.write_results(once, (), "")
+    store.write_results(once, (), lambda: "")
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["format"] == RESULTS_FORMAT
     assert store.results() == once
 

@@ -35,10 +35,12 @@ START = (12.0, 67.0)
 """Start of the fit: bytes per attention score, and MB that every training takes, such as two cuBLAS workspaces."""
 COVERED = 0.96
 """Share of recorded runs whose reserved memory lies in the fitted interval. The harness claims only 90% for it."""
-LEAST = 0.02
-"""Smallest error to assume, even if recorded runs have a smaller one.
+UNSEEN = 0.046
+"""Largest error on padded rows, which recorded runs do not have, and which no fit has seen.
 
-Recorded runs have rows of one length, two optimizers and one GPU, and other runs differ.
+For two trainings of SmolLM2-135M-Instruct on the workshop's rows, on an H200, 202 and 270 MiB were predicted; 193 and
+264 MiB were measured.
+On a CPU, `tests.studies.memory_trace` has the same largest error (reports/studies/memory-on-cpu.json).
 """
 
 
@@ -306,12 +308,12 @@ def main() -> int:
     worst = max(abs(each.error) for each in judged if each.trial.allocated)
     names = sorted({trial.model.removeprefix("shape:") for trial in trials})
     source = f"fitted on {sum(1 for t in trials if t.allocated)} trainings of {len(names)} architectures"
-    source += f" on an {text['machine']['device']}"
+    source += f" on an {text['machine']['device']}, each held out once and then at most {100 * worst:.1f}% off"
     known = replace(
         fit(trials),
         fragments=interval(judged),
-        error=max(LEAST, math.ceil(100 * worst) / 100),
-        source=f"{source}, each held out once",
+        error=math.ceil(100 * max(UNSEEN, worst)) / 100,
+        source=f"{source}; padded rows of SmolLM2-135M up to {100 * UNSEEN:.1f}% off",
     )
     print(table(judged, known))
     print(f"{known.scores:.2f} bytes a score; {known.constant / 1e6:.1f} MB besides; fragments {known.fragments}")

@@ -18,14 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any
 
-from harness.analysis import aggregate, differences, statistics
+from harness.analysis import aggregate, differences, losses, net_loss
 from harness.analysis.score_table import ScoreTable, pair, score_tables
 from harness.core import device_profiles
+from harness.core.names import BASE
 from harness.core.run import RunManifest, TrialRecord
-from harness.core.run_results import Choice, Safety
+from harness.core.run_results import Choice
 from harness.core.suite import Case, Role, Split, Suite
 from harness.engine.worker import work
 from harness.runner.executors.inline import Inline
@@ -148,15 +149,18 @@ def in_reach(manifest: RunManifest, records: Sequence[TrialRecord]) -> set[str]:
     """
     results = assemble(manifest, records)
     tables = score_tables(results.samples, manifest.suite.reducer)
-    marks = aggregate.objective_tables(manifest.suite, results.choice.objective, tables, results.void)
-    safe = [v for v in results.variants if v.safety and not _unsafe(v.safety, manifest.suite.margin)]
+    marks = aggregate.objective_tables(manifest.suite, results.choice.objective, tables)
+    safe = [v for v in results.variants if v.loss and not _unsafe(manifest.suite, tables[BASE], tables[v.name])]
     best = max(safe, key=lambda v: _quality(marks[v.name]))
     within = {v.name for v in safe if not _far(manifest.suite, marks[best.name], marks[v.name])}
     return {variant.id for variant in manifest.plan.variants if variant.name in within}
 
 
-def _unsafe(found: Safety, margin: float) -> bool:
-    return 100 * statistics.wilson(found.lost / 100, found.cases, DOUBT)[0] > margin
+def _unsafe(suite: Suite, base: ScoreTable, own: ScoreTable) -> bool:
+    found = losses.guarded_pair([case for case in suite.of(Split.MAIN) if case.role in losses.GUARDED], base, own)
+    level = NormalDist().cdf(DOUBT)
+    bounds = net_loss.net_loss(found.before, found.after, found.groups, level=level) if found else None
+    return bounds is not None and 100 * bounds.low > suite.margin
 
 
 def _far(suite: Suite, best: ScoreTable, other: ScoreTable) -> bool:
@@ -176,7 +180,7 @@ class Truth:
     quality: dict[str, float]
     """Pass rate on `generalise` of each variant that was in reach after the main cases."""
     lost: dict[str, float]
-    """Loss on `retain` and `avoid` together, for each of these variants."""
+    """Net loss on `retain` and `avoid` together, in points of what the base passes, for each of these variants."""
     margin: float
 
     @property
@@ -205,14 +209,15 @@ def truth(manifest: RunManifest, records: Sequence[TrialRecord]) -> Truth:
     late = {record.variant: record for record in records if record.split is Split.CONFIRM}
     cases = manifest.suite.of(Split.CONFIRM)
     base = _passed(cases, late["base"])
-    guarded = [c for c in cases if c.role in (Role.RETAIN, Role.AVOID) and base[c.id]]
+    guarded = [c for c in cases if c.role in losses.GUARDED]
+    kept = sum(base[c.id] for c in guarded)
     quality, lost = {}, {}
     for variant in manifest.plan.variants:
         if variant.id not in late:
             continue
         passed = _passed(cases, late[variant.id])
         quality[variant.name] = 100 * sum(share * _rate(cases, passed, kind) for kind, share in KINDS.items())
-        lost[variant.name] = 100 * sum(not passed[c.id] for c in guarded) / len(guarded)
+        lost[variant.name] = 100 * (1 - sum(passed[c.id] for c in guarded) / kept)
     return Truth(quality, lost, manifest.suite.margin)
 
 

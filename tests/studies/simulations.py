@@ -59,16 +59,6 @@ def tests(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
     yield row("Holm, 12 variants without change: families with any alarm", families / draws, most=0.05)
 
 
-def eligibility(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
-    for cases in (40, 80):
-        shown = [
-            statistics.non_inferiority(*paired(rng, cases, 0.22, 0.02, 0.74), margin=0.1).shown for _ in range(draws)
-        ]
-        yield row(f"eligibility, n = {cases}: 20 points worse and passed", sum(shown) / draws, most=0.05)
-    shown = [statistics.non_inferiority(*paired(rng, 80, 0.01, 0.01, 0.95), margin=0.1).shown for _ in range(draws)]
-    yield row("eligibility, n = 80: nothing lost and passed", sum(shown) / draws, least=0.95)
-
-
 def seeds(rng: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
     """Yield how often a variant is called better or worse although its seeds differ from the base only by noise."""
     for spread, cases, many in ((0.0, 80, 3), (0.05, 80, 3), (0.1, 80, 3), (0.12, 200, 3), (0.05, 80, 2)):
@@ -93,7 +83,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     given = parser.parse_args()
     rng = np.random.default_rng(2026)
-    parts = (differences, tests, eligibility, seeds)
+    parts = (differences, tests, seeds)
     rows = [*wilson(), *(each for part in parts for each in part(rng, given.draws))]
     command = f"python -m tests.studies.simulations --draws {given.draws} --output {given.output}"
     write_text(given.output, json.dumps({"command": command, "draws": given.draws, "rows": rows}, indent=1) + "\n")

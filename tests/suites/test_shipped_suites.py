@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.analysis import statistics
+from harness.analysis import net_loss
+from harness.analysis.case_checks import case_warnings
 from harness.analysis.contamination import leaks
 from harness.core.suite import LeakLabel, Role, Split, Suite
 from harness.scoring import score
@@ -21,15 +22,44 @@ if TYPE_CHECKING:
 
 SUITES = Path(__file__).parents[2] / "suites"
 NAMES = sorted(file.parent.name for file in SUITES.glob("*/suite.yaml"))
+WORKSHOP = load_suite(SUITES / "workshop")
 RETENTION = load_suite(SUITES / "retention")
 JSON = load_suite(SUITES / "json-format")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_references_pass(name: str) -> None:
-    """The reference of every case passes the case's assertions."""
-    failing = [c.id for c in load_suite(SUITES / name).cases if c.reference and not score(c, c.reference).passed]
-    assert failing == []
+def test_cases_can_judge(name: str) -> None:
+    """In every suite, references and the answers of training rows pass their cases, and no prompt passes its own."""
+    assert case_warnings(load_suite(SUITES / name)) == ()
+
+
+def test_workshop_is_unseen() -> None:
+    """In `workshop`, only `learn` cases have the prompt, or nearly the prompt, of a training row."""
+    found = leaks(WORKSHOP)
+    near = [c.id for c in WORKSHOP.cases if c.role is not Role.LEARN and found[c.id].label is not LeakLabel.UNSEEN]
+    assert near == []
+
+
+@pytest.mark.parametrize(("split", "guarded", "generalise"), [(Split.MAIN, 130, 60), (Split.CONFIRM, 100, 40)])
+def test_workshop_has_enough_cases(split: Split, guarded: int, generalise: int) -> None:
+    """`workshop` has 130 `retain` and `avoid` cases and 60 `generalise` cases for choosing, and 100 and 40 held out.
+
+    Only rewordings are grouped, so no `retain` case is in a group.
+    """
+    roles = [case.role for case in WORKSHOP.of(split)]
+    assert roles.count(Role.RETAIN) + roles.count(Role.AVOID) >= guarded
+    assert roles.count(Role.GENERALISE) >= generalise
+    assert not any(case.group for case in WORKSHOP.of(split) if case.role is Role.RETAIN)
+
+
+def test_workshop_can_show_a_loss() -> None:
+    """In `workshop`, a variant without loss is shown to lose less than the margin with a probability of 80%.
+
+    The base is assumed to pass 75% of the `retain` and `avoid` cases, and the variant to have three seeds.
+    """
+    asked = [case for case in WORKSHOP.of(Split.MAIN) if case.role in (Role.RETAIN, Role.AVOID)]
+    effect = net_loss.design_effect([case.group for case in asked], len(asked))
+    assert net_loss.chance_shown(len(asked), 0.75, WORKSHOP.margin / 100, effect=effect) >= 0.8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,21 +91,21 @@ def test_retention_cases_equal_those_of_the_package(path: Path) -> None:
 
 
 def test_there_are_enough_retention_cases() -> None:
-    """Both splits of the suite `retention` have so many cases that passing all shows a loss below the margin."""
-    import numpy as np
+    """Both splits of `retention` are large enough to show that a variant without loss loses less than the margin.
 
+    The base is assumed to pass 90% of the cases, and the variant to have three seeds.
+    """
     assert {case.role for case in RETENTION.cases} == {Role.RETAIN}
-    assert len(RETENTION.of(Split.MAIN)) >= 60
+    assert not any(case.group for case in RETENTION.cases)
+    assert (len(RETENTION.of(Split.MAIN)), len(RETENTION.of(Split.CONFIRM))) == (130, 100)
     for split in Split:
-        groups = [case.group for case in RETENTION.of(split)]
-        kept = np.ones((1, len(groups)))
-        assert statistics.non_inferiority(kept, kept, RETENTION.margin / 100, groups).shown
+        assert net_loss.chance_shown(len(RETENTION.of(split)), 0.9, RETENTION.margin / 100) >= 0.8
 
 
 def test_retention_prompts_are_held_out() -> None:
     """No prompt of a retention case is in the pocket model's training corpus or in the suite `workshop`."""
     prompts = {case.prompt for case in RETENTION.cases}
-    workshop = {case.prompt for case in load_suite(SUITES / "workshop").cases}
+    workshop = {case.prompt for case in WORKSHOP.cases}
     assert all(is_held_out(prompt) for prompt in prompts)
     assert len(prompts) == len(RETENTION.cases)
     assert not prompts & workshop
@@ -95,8 +125,10 @@ def test_json_format_tests_for_json() -> None:
 
 @pytest.mark.slow
 def test_the_pocket_model_passes_the_retention_cases(base: Base) -> None:
-    """The pocket model passes all retention cases."""
+    """The pocket model passes all `retain` and `avoid` cases of `retention` and `workshop`."""
     assert failing(base, RETENTION, Role.RETAIN) == []
+    assert failing(base, WORKSHOP, Role.RETAIN) == []
+    assert failing(base, WORKSHOP, Role.AVOID) == []
 
 
 @pytest.mark.slow

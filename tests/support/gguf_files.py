@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.models.resolving import POCKET
-from harness.models.token_lengths import chat_template
+from harness.models.tokenizer_files import chat_template
 
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 """Types of tokens in a GGUF file."""

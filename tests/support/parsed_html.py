@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -21,9 +22,18 @@ class Element:
 
     def all(self, tag: str = "", **attributes: str) -> list[Element]:
         """Return every element below this one with the tag and attributes; `class_` means one of its classes."""
-        below = [child for child in self.children if isinstance(child, Element)]
-        found = [e for child in below for e in [child, *child.all()]]
-        return [e for e in found if (not tag or e.tag == tag) and all(e.has(k, v) for k, v in attributes.items())]
+        return [
+            e for e in self.below() if (not tag or e.tag == tag) and all(e.has(k, v) for k, v in attributes.items())
+        ]
+
+    def below(self) -> Iterator[Element]:
+        """Yield every element below this one, in the order of the page."""
+        left = [self]
+        while left:
+            here = left.pop()
+            if here is not self:
+                yield here
+            left += [child for child in reversed(here.children) if isinstance(child, Element)]
 
     def has(self, name: str, value: str) -> bool:
         if name == "class_":

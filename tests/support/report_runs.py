@@ -27,7 +27,7 @@ def stored(made: Results, folder: Path) -> Path:
     folder.mkdir(parents=True)
     store = RunStore(folder)
     store.write_manifest(made.run)
-    store.write_results(made, (), "")
+    store.write_results(made, (), lambda: "")
     return folder
 
 

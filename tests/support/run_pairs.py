@@ -76,5 +76,5 @@ def decided(after: Baseline, before: Baseline | None = None, policy: Policy = PO
 def stored(found: Results, folder: Path) -> RunStore:
     store = RunStore(folder)
     store.write_manifest(found.run)
-    store.write_results(found, [], "")
+    store.write_results(found, [], lambda: "")
     return store

@@ -68,7 +68,7 @@ def _safe(line: str) -> str:
 
 
 def _title(comparison: Comparison) -> str:
-    commit = f", commit {comparison.before.git_commit[:9]}" if comparison.before.git_commit else ""
+    commit = f", harness commit {comparison.before.git_commit[:9]}" if comparison.before.git_commit else ""
     return f"{comparison.after.name} against {comparison.before.name} ({comparison.before.started[:10]}{commit})"
 
 

@@ -23,7 +23,15 @@ from harness.core.training_outcome import Fingerprint, Status, Step
 from harness.core.units import DeviceKind
 from harness.engine.adapters import save_adapter
 from harness.engine.fingerprint import described, trained_on
-from harness.engine.loading import REPORT_BUG, Base, check_precision, check_quantization, check_trainable, untouched
+from harness.engine.loading import (
+    REPORT_BUG,
+    Base,
+    attention_of,
+    check_precision,
+    check_quantization,
+    check_trainable,
+    untouched,
+)
 from harness.engine.meter import Meter
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.protocol import Keep, Progress, TrainingResult, TrialInput, TrialProgress
@@ -272,6 +280,7 @@ def _fingerprint(trainer: SFTTrainer, steps: Sequence[Step]) -> Fingerprint:
         max_grad_norm=args.max_grad_norm,
         batch=(args.per_device_train_batch_size, args.gradient_accumulation_steps),
         steps=steps,
+        attention=attention_of(trainer.model),
     )
 
 
@@ -284,11 +293,12 @@ def fingerprint_of(
     max_grad_norm: float,
     batch: tuple[int, int],
     steps: Sequence[Step],
+    attention: str,
 ) -> Fingerprint:
     """Build the fingerprint of a training.
 
     `rows` are token ids and labels, `optimizer` is a torch optimizer, and `batch` is (rows in a batch, batches in a
-    step).
+    step). `attention` is empty for SDPA.
     """
     # Not from `optimizer.defaults`: some values, such as the trainer's weight decay, are only in the groups.
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups if group["params"]]
@@ -303,6 +313,7 @@ def fingerprint_of(
         trainable=trainable,
         optimizer=described(type(optimizer).__name__, given),
         rates=[step.learning_rate for step in steps],
+        attention=attention,
     )
 
 

@@ -75,7 +75,7 @@ class Coefficients:
     """Lower and upper bound of fragmentation in nine of ten recorded runs: reserved minus allocated memory at the peak,
     as a share of the memory that training adds to the base model."""
     error: float
-    """Largest expected relative error of the allocated peak."""
+    """Largest expected relative error of the allocated peak, on rows of a model that the fit has not seen."""
     source: str
     """The source of the coefficients, for messages."""
     measured: bool = False
@@ -86,7 +86,7 @@ class Coefficients:
         """State the error of a predicted peak and the source of that error."""
         share = f"{100 * self.error:.0f}%"
         if self.measured:
-            return f"within {share} on models that were held out of the fit ({self.source})"
+            return f"within {share} on rows that the fit has not seen ({self.source})"
         return f"not compared with recorded runs, and assumed to be within {share} ({self.source})"
 
 

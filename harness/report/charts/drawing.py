@@ -10,10 +10,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from harness.core.limited_process import LimitedProcess, LimitReachedError, Limits, Refused
 from harness.core.outside_text import visible
 
 INK, MUTED, GRID, BASE, CHOSEN, OTHER = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05", "#0a0a06"
@@ -26,6 +28,9 @@ _PADDING = {"left": 16, "right": 8, "top": 8, "bottom": 8}
 """Space around a chart in pixels, for text that is wider in the reader's font than in the font used for drawing."""
 WIDE, NARROW = 940, 300
 """Widths of the trade-off charts in pixels, for wide and for narrow screens."""
+
+
+_LIMITS = Limits(seconds=60, memory=-1)  # the drawing library reserves more address space than it uses
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,12 @@ def configured(chart: Any) -> dict[str, Any]:
 
 def svg(spec: dict[str, Any], name: str) -> Markup:
     """Draw a specification. Ids get the prefix `name`, to be unique on the page; colours become variables."""
-    import vl_convert
-
-    drawn = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+    try:
+        (drawn,) = _drawing().work(None, [json.dumps(spec)])
+    except LimitReachedError as error:
+        return _not_drawn(str(error))
+    if isinstance(drawn, Refused):
+        return _not_drawn(f"failed: {drawn.reason}")
     # The drawing is one image with one title; if its parts had roles, each would need a title of its own.
     drawn = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", drawn)
     drawn = re.sub(r'\b(id="|url\(#)(\w+)', rf"\g<1>{name}-\g<2>", drawn)
@@ -86,6 +94,17 @@ def svg(spec: dict[str, Any], name: str) -> Markup:
         drawn = drawn.replace(stand_in, f"var(--{variable})")
     drawn = re.sub(r"(\d+\.\d{2})\d+", r"\1", drawn)
     return Markup(drawn)
+
+
+@cache
+def _drawing() -> LimitedProcess:
+    return LimitedProcess("harness.report.charts.drawing_process", _LIMITS)
+
+
+def _not_drawn(why: str) -> Markup:
+    """Return a picture that says why there is no chart. The numbers stand in the table behind it."""
+    text = '<svg width="{0}" height="40" viewBox="0 0 {0} 40"><text x="0" y="24" fill="var(--ink)">{1}</text></svg>'
+    return Markup(text).format(NARROW, f"This chart could not be drawn: drawing {why}.")
 
 
 def titled(chart: Chart) -> Markup:

@@ -39,7 +39,8 @@ def timelines(results: Results) -> Chart | None:
 
 def _epochs(results: Results, timeline: Timeline, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
     panel = visible(f"#{numbers.get(timeline.variant, 0)} {timeline.variant}")
-    points = [(0.0, results.base.rates), *((e.epoch, e.rates) for e in timeline.epochs)]
+    base = results.base_beside(timeline.variant)
+    points = [(0.0, base.rates), *((e.epoch, e.rates) for e in timeline.epochs)]
     return [
         {"panel": panel, "epoch": epoch, "role": role.value, "share": 100 * rate.value}
         for epoch, rates in points

@@ -8,7 +8,7 @@ from math import ceil, floor, log, log10
 from statistics import median
 from typing import Any
 
-from harness.core.claims import gpu_of, machine_claim
+from harness.core.claims import gpu_of, machine_claim, probes
 from harness.core.device_profiles import REFERENCE, profile_of
 from harness.core.measurement import GIB, Basis, Measurement, Phase, PhaseCost
 from harness.core.outside_text import visible
@@ -30,6 +30,7 @@ from harness.report.charts.drawing import (  # fmt: skip
     data,
     svg,
 )
+from harness.report.clusters import clustered
 from harness.report.formatting import ABSENT, counts, parameters, percent, status
 from harness.report.pass_rates import ScoresByRole, Span
 
@@ -59,6 +60,15 @@ class Point:
     span: Span | None = None
     basis: Basis = Basis.MEASURED
     device: str = ""
+    probes: str = ""
+    """The probes from which the cost was estimated; empty if the whole training was measured."""
+
+    @property
+    def source(self) -> str:
+        """The basis of the cost in words."""
+        return (
+            f"estimated from {self.probes}" if self.probes and self.basis is not Basis.PREDICTED else self.basis.value
+        )
 
     @property
     def eligible(self) -> bool:
@@ -90,6 +100,7 @@ class Cost:
     shown: str
     basis: Basis = Basis.MEASURED
     device: str = ""
+    probes: str = ""
 
 
 def trade_offs(results: Results, scores: ScoresByRole) -> tuple[Chart, ...]:
@@ -145,7 +156,7 @@ def _cost(variant: Outcome, figure: Callable[[PhaseCost], Measurement], unit: fl
     if train is None:
         return Cost(None, ABSENT)
     found = figure(train)
-    return Cost(found.value / unit, quantity(found), found.basis, found.device)
+    return Cost(found.value / unit, quantity(found), found.basis, found.device, probes(train))
 
 
 def _work(results: Results, variant: Outcome) -> Cost:
@@ -176,21 +187,25 @@ def _chart(results: Results, axis: Axis, scores: ScoresByRole) -> Chart:
     objective = results.choice.objective
     points = [_point(results, axis, objective, n, v, scores) for n, v in enumerate(results.variants, 1)]
     unplaced = [p.name for p in points if p.cost is None]
-    base = results.base.rates.get(objective)
+    untrained = results.base_beside(results.choice.variant)
+    base = untrained.rates.get(objective)
     height = base.value if base else None
+    grouped = ", clustered by group" if clustered(results.run.suite) else ""
+    model = untrained.name if results.bases else "base model"
     return Chart(
         id=axis.id,
         title=f"Pass rate on {objective} cases against {axis.against}",
         description=(
-            f"One mark per variant, with its 95% interval. Higher is better; further left is cheaper. The dashed line "
-            f"is the base model ({percent(base)}). {_front_words(points)} {_stopped_words(points)}{axis.note}"
+            f"One mark per variant, with its 95% interval{grouped}. Higher is better; further left is cheaper. "
+            f"The dashed line is the {model} ({percent(base)}). {_front_words(points)} {_stopped_words(points)}"
+            f"{_probe_words(points)}{axis.note}"
         ).strip(),
         svg=svg(_spec(points, axis, axis.title, height, WIDE), axis.id),
         narrow=svg(_spec(points, axis, axis.short, height, NARROW), f"{axis.id}-narrow"),
         table=DataTable(
             ("#", "Variant", axis.title, f"Pass rate on {objective}", "95% interval", "Result", "Basis"),
             tuple(
-                (str(p.number), p.name, p.shown_cost, p.shown_quality, str(p.span or ""), p.kind, p.basis.value)
+                (str(p.number), p.name, p.shown_cost, p.shown_quality, str(p.span or ""), p.kind, p.source)
                 for p in points
             ),
         ),
@@ -219,7 +234,7 @@ def _point(
     return Point(
         number, variant.name, place or None, shown, None if value is None else 100 * value, shown_quality, kind, failed,
         own.span if own and value is not None else None, Basis.PREDICTED if any(variant.predicted) else source,
-        cost.device,
+        cost.device, cost.probes,
     )  # fmt: skip
 
 
@@ -250,6 +265,11 @@ def _front_words(points: Sequence[Point]) -> str:
 
 def _stopped_words(points: Sequence[Point]) -> str:
     return "Variants that did not finish are drawn below the chart. " if any(p.quality is None for p in points) else ""
+
+
+def _probe_words(points: Sequence[Point]) -> str:
+    found = any(p.probes for p in points)
+    return "Costs are estimates for training each variant alone, from short probes. " if found else ""
 
 
 # --- drawing -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from harness.core.outside_text import visible
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Training
 from harness.report.charts.drawing import CHOSEN, INK, OTHER, Chart, DataTable, configured, data, svg
-from harness.report.formatting import number
+from harness.report.formatting import ABSENT, number
 
 POINTS = 100
 """Largest number of points of one line."""
@@ -30,7 +30,8 @@ def learning(results: Results) -> tuple[Chart, ...]:
 
 
 def _curves(results: Results, measure: str, title: str, what: str) -> Chart | None:
-    runs = [(n, v, t) for n, v in enumerate(results.variants, 1) for t in v.training if t.steps]
+    every = [(n, v, t, seed) for n, v in enumerate(results.variants, 1) for t, seed in _with_seeds(v) if t.steps]
+    runs = [(n, v, t) for n, v, t, _ in every]
     if not runs:
         return None
     sound = [t for _, _, t in runs if t.status is Status.SUCCEEDED] or [t for _, _, t in runs]
@@ -49,7 +50,7 @@ def _curves(results: Results, measure: str, title: str, what: str) -> Chart | No
         ),
         svg=svg(_curves_spec(rows, names, top, 3), measure),
         narrow=svg(_curves_spec(rows, names, top, 1), f"{measure}-narrow"),
-        table=_curve_table(runs, measure),
+        table=_curve_table(every, measure),
         note=f"Values above {number(top)} are drawn at the upper edge; the table has the true values." if cut else "",
     )
 
@@ -139,18 +140,22 @@ def _curves_spec(rows: Sequence[dict[str, Any]], names: Sequence[str], top: floa
     return configured((band + lines + ends).properties(width=306, height=95).facet(facet, columns=columns, spacing=18))
 
 
-def _curve_table(runs: Sequence[tuple[int, Outcome, Training]], measure: str) -> DataTable:
-    last = max(s.step for _, _, t in runs for s in t.steps)
+def _curve_table(runs: Sequence[tuple[int, Outcome, Training, str]], measure: str) -> DataTable:
+    last = max(s.step for _, _, t, _ in runs for s in t.steps)
     at = sorted({max(1, round(last * n / 10)) for n in range(11)})
     rows = []
-    for n, variant, training in runs:
+    for n, variant, training, seed in runs:
         values = {s.step: getattr(s, measure) for s in training.steps}
-        seed = _seed_of(variant, training)
         cells = [number(values[s]) if s in values else "" for s in at]
         rows.append((str(n), variant.name, seed, *cells))
     return DataTable(("#", "Variant", "Seed", *(f"step {s}" for s in at)), tuple(rows))
 
 
-def _seed_of(variant: Outcome, training: Training) -> str:
-    place = variant.training.index(training)
-    return str(variant.seeds[place]) if len(variant.training) == len(variant.seeds) else str(place + 1)
+def _with_seeds(variant: Outcome) -> list[tuple[Training, str]]:
+    """Return a variant's trainings with their seeds. A cancelled trial has no training; a failed one may have none."""
+    ended = list(zip(variant.seeds, variant.statuses, strict=True))
+    begun = [seed for seed, status in ended if status is not Status.CANCELLED]
+    done = [seed for seed, status in ended if status.is_result]
+    seeds = next((own for own in (begun, done) if len(own) == len(variant.training)), None)
+    names = map(str, seeds) if seeds is not None else [ABSENT] * len(variant.training)
+    return list(zip(variant.training, names, strict=True))

@@ -41,12 +41,12 @@ class Processes:
     def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
         kills = _out_of_memory_kills()
         with writing(log), log.open("wb") as file:
-            worker = subprocess.Popen(
+            worker = programs.start(
                 [*self.command, str(job)],
                 stdin=subprocess.PIPE,  # stays open: a worker exits when its parent closes it or dies
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env=_environment(),
+                changes=_environment(),
                 start_new_session=True,  # so that Ctrl-C reaches only the parent, which then stops the worker
             )
         try:
@@ -71,14 +71,10 @@ def _kill(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Environment variables with which the worker imports this package and makes no network requests."""
-    here = str(Path(__file__).resolve().parents[3])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    """Return the environment variables with which the worker makes no network requests and shares a busy CPU."""
     # By default OpenMP threads spin while they wait, which on a busy CPU takes ten times longer than the work itself.
-    return programs.environment(
-        {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"), **offline, "PYTHONPATH": path}
-    )
+    waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    return {**waiting, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
 def _events(

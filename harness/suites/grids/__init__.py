@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import GridError, HarnessError, Place
-from harness.core.names import BASE
 from harness.core.settings import AXES, Plan, Settings, Trial, Variant
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
 from harness.suites.grids.forms import Grid, read_grid
@@ -180,7 +179,7 @@ def _distinct(cells: Sequence[_Cell], document: Document) -> list[_Cell]:
 def _variants(cells: Sequence[_Cell], grid: Grid, document: Document) -> tuple[Variant, ...]:
     # Named rows are left out here, so that adding such a row does not rename the other variants.
     names = differing([cell.settings for cell in cells if not cell.name]) or tuple(grid.axes) or NAMELESS
-    taken: set[str] = {BASE}
+    taken = set[str]()
     variants = []
     for cell in cells:
         name = cell.name or label(cell.settings, names)

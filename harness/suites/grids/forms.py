@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model
 
-from harness.core.names import BASE
+from harness.core.names import names_a_base
 from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import AXES, Axis
 from harness.core.yaml import Document, Form, Line, Text, fit, nearest, shown
@@ -70,8 +70,8 @@ def _several(value: Any) -> Any:
 
 
 def _free(name: str) -> str:
-    if name.strip().casefold() == BASE:
-        raise ValueError(f'the name "{BASE}" is taken by the untrained model\nChoose another name.')
+    if names_a_base(name.strip()):
+        raise ValueError(f"the name {shown(name.strip())} is taken by the untrained model\nChoose another name.")
     return name.strip()
 
 

@@ -2,7 +2,7 @@
 
 read_rows      questions and answers from CSV or JSONL -> training rows
 write_suite    training rows -> texts of the suite's files
-size_warnings  suite -> warnings about too few training rows or cases
+size_warnings  suite -> what its cases can show, and warnings about too few of them
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _words(made: Made) -> list[str]:
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
         *made.left_out,
         f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
-        *(["Warnings about the size of this suite:"] if made.warnings else []),
+        *(["What this suite can and cannot show:"] if made.warnings else []),
         *(f"  {sentence}" for sentence in made.warnings),
         f"Next: harness validate {folder}",
         f"Then: harness run {folder}",

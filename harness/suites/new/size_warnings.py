@@ -1,10 +1,10 @@
-"""Warn about a new suite with too few training rows or cases."""
+"""Say what a new suite can show, and warn about too few training rows or cases."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.analysis import statistics
+from harness.analysis import power, statistics
 from harness.core.suite import Role, Split, Suite
 
 FEW_ROWS = 20
@@ -51,16 +51,8 @@ def _generalise(suite: Suite, stubs: int) -> Iterator[str]:
 
 
 def _retain_and_avoid(suite: Suite) -> Iterator[str]:
-    import numpy as np
-
-    groups = [c.group for c in suite.of(Split.MAIN) if c.role in (Role.RETAIN, Role.AVOID)]
-    passed = np.ones((1, len(groups)))
-    found = statistics.non_inferiority(passed, passed, suite.margin / 100, groups)
-    if not found.shown:
-        yield (
-            f"{len(groups)} retain cases cannot show that the loss is below {suite.margin:g} points, even if nothing "
-            f"is lost; {found.needed} can."
-        )
+    if known := power.outlook(suite):
+        yield known
     if not _count(suite, Role.AVOID):
         yield "No avoid case is written, so the suite cannot show whether training causes unwanted behaviour."
 

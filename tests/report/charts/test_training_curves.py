@@ -22,3 +22,15 @@ def test_curves_show_mean_and_range() -> None:
     assert all(row["value"] == pytest.approx((row["high"] + row["low"]) / 2) for row in rows)
     alone = training_curves._lines(whole, 1, diverged, "loss", 1e9)
     assert sum(row["end"] for row in alone) == len(diverged.training)
+
+
+def test_each_row_names_its_seed() -> None:
+    """The table behind a curve names the seed of each training, also if the trial of another seed was cancelled."""
+    made = sample_run()
+    first = replace(made.variants[0], seeds=(4, 7), statuses=(Status.CANCELLED, Status.SUCCEEDED))
+    alone = replace(made, variants=(replace(first, training=first.training[1:]),))
+    [loss, _] = training_curves.learning(alone)
+    assert [row[2] for row in loss.table.rows] == ["7"]
+    both = replace(made, variants=(replace(first, statuses=(Status.SUCCEEDED,) * 2),))
+    [loss, _] = training_curves.learning(both)
+    assert [row[2] for row in loss.table.rows] == ["4", "7"]

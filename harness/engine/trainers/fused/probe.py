@@ -41,8 +41,8 @@ class Probe:
         """Return what a training with `steps` steps and `tokens` tokens costs if the trial is trained alone."""
         ends = steps // self.per_epoch
         seconds = (steps - ends) * self.full + ends * self.last
-        note = f"alone, from a solo probe of {self.steps} steps, scaled to {steps}"
-        return replace(self.cost, seconds=replace(self.cost.seconds, value=seconds), tokens=tokens, note=note)
+        scaled = replace(self.cost.seconds, value=seconds)
+        return replace(self.cost, seconds=scaled, tokens=tokens, probes=1, probe_steps=self.steps)
 
 
 def shape_of(settings: Settings, longest: int) -> Settings:

@@ -190,7 +190,7 @@ class _Run:
             tokens=log.tokens,
             weights=state.weights(),
             config=self._configs[slot],
-            fingerprint=None if log.diverged else state.fingerprint(self._base.tokenizer.chat_template),
+            fingerprint=None if log.diverged else state.fingerprint(self._base),
             keeping=log.keeping,
         )
 

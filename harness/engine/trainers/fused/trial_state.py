@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.settings import Settings
 from harness.core.training_outcome import Fingerprint
+from harness.engine.loading import Base, attention_of
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
 
@@ -164,16 +165,17 @@ class TrialState:
     def _paired(self, parts: Sequence[torch.Tensor]) -> dict[str, Pair]:
         return dict(zip(self._names, zip(parts[::2], parts[1::2], strict=True), strict=True))
 
-    def fingerprint(self, template: str) -> Fingerprint:
+    def fingerprint(self, base: Base) -> Fingerprint:
         """Build the fingerprint that the reference trainer would give the same training."""
         return fingerprint_of(
             ((row.input_ids, row.labels) for row in self.rows),
-            template=template,
+            template=base.tokenizer.chat_template,
             trainable=(name for name, _ in self.named_parameters()),
             optimizer=self._optimizer,
             max_grad_norm=self.settings.max_grad_norm,
             batch=(self.settings.batch_size, self.settings.gradient_accumulation),
             steps=self.log.steps,
+            attention=attention_of(base.model),
         )
 
     def _optimize(self) -> tuple[Any, Any]:

@@ -39,7 +39,7 @@ def test_a_probe_makes_whole_steps_then_the_longest_rows_then_an_epochs_end(base
     assert seen[0] == seen[1] == seen[2]
     assert sorted(seen[3]) == [16, 17, 18, 19]
     assert (found.steps, found.per_epoch) == (5, 3)
-    assert found.alone(7, 100).note == "alone, from a solo probe of 5 steps, scaled to 7"
+    assert (found.alone(7, 100).probes, found.alone(7, 100).probe_steps) == (1, 5)
     known = replace(found, full=2.0, last=1.0)
     assert [known.alone(steps, 100).seconds.value for steps in (2, 3, 7, 9)] == [4.0, 5.0, 12.0, 15.0]
 

@@ -1,0 +1,79 @@
+"""How many answers were cut at the suite's limit of new tokens, in sentences for the top of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.core.names import BASE
+from harness.core.run_results import Results
+from harness.core.scores import Rate, Sample
+from harness.core.suite import Role
+
+NOTABLE = 0.05
+"""Share of cut answers above which the report mentions them at its top."""
+
+
+@dataclass(frozen=True)
+class CutAnswers:
+    """Answers to the cases of one role that were cut: of the base model, and of the variants."""
+
+    role: Role
+    held_out: bool
+    """Whether these are the cases of the confirmation."""
+    base: Rate
+    """`passed` is the number of cut answers."""
+    variants: dict[str, Rate]
+    """By variant, in the grid's order."""
+
+    @property
+    def notable(self) -> bool:
+        return any((rate.value or 0.0) > NOTABLE for rate in (self.base, *self.variants.values()))
+
+
+def cut_answers(results: Results) -> tuple[CutAnswers, ...]:
+    """Return, for each role, how many answers were cut: first in the main cases, then in the confirmation."""
+    return tuple(
+        found
+        for held_out, samples in ((False, results.samples), (True, results.confirmed_samples))
+        for found in _by_role(results, samples, held_out)
+    )
+
+
+def _by_role(results: Results, samples: Sequence[Sample], held_out: bool) -> Iterator[CutAnswers]:
+    roles = {case.id: case.role for case in results.run.suite.cases}
+    names = dict.fromkeys(sample.variant for sample in samples if sample.variant != BASE)
+    for role in Role:
+        own = [sample for sample in samples if roles.get(sample.case) is role]
+        if own:
+            variants = {name: rate for name in names if (rate := _cut(own, name)).total}
+            yield CutAnswers(role, held_out, _cut(own, BASE), variants)
+
+
+def _cut(samples: Sequence[Sample], name: str) -> Rate:
+    own = [sample.answer.truncated for sample in samples if sample.variant == name]
+    return Rate(sum(own), len(own))
+
+
+def sentences(results: Results, compared: str) -> tuple[str, ...]:
+    """Return one sentence for each role of which more than 5% of the answers were cut, of the base or of a variant.
+
+    The variant `compared` is named; of the others, the smallest and the largest share are given.
+    """
+    return tuple(_sentence(found, compared) for found in cut_answers(results) if found.notable)
+
+
+def _sentence(found: CutAnswers, compared: str) -> str:
+    others = [rate for name, rate in found.variants.items() if name != compared]
+    parts = [f"base {_share(found.base)}"] if found.base.total else []
+    if own := found.variants.get(compared):
+        parts.append(f"{compared} {_share(own)}")
+    if others:
+        low, high = (pick(others, key=lambda rate: rate.value or 0.0) for pick in (min, max))
+        spread = _share(high) if low == high else f"from {_share(low)} to {_share(high)}"
+        parts.append(f"{'other variants' if own else 'variants'} {spread}")
+    return f"{'held-out ' if found.held_out else ''}{found.role}: {', '.join(parts)}"
+
+
+def _share(rate: Rate) -> str:
+    return f"{100 * (rate.value or 0.0):.0f}% ({rate.passed} of {rate.total})"

@@ -1,0 +1,431 @@
+"""Compute every figure on a run's page again, and compare.
+
+    python -m tests.studies.recompute RUN [RUN ...]
+    python -m tests.studies.recompute RUN --pack reports/sample
+
+RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
+and report.html. It shares no code with `harness`: `tests.studies.recomputed.figures` computes pass rates, intervals and
+losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
+has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference. `--pack` writes
+compressed copies of the run's files, without the folder of the model, beside the page of the sample.
+
+Three kinds of figures cannot be computed from the answers of a run: pass rates after single epochs, times and memory.
+They are compared with results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.studies.recomputed import charts, costs, sentences
+from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
+from tests.support.parsed_html import Element, parse
+
+ABSENT = "–"
+
+
+@dataclass
+class Checks:
+    """The comparisons of one page: how many were made in each section, and what differs."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+    def equal(self, section: str, what: str, shown: str, expected: str) -> None:
+        """Compare a figure as the page shows it with what it should be."""
+        self.counts[section] += 1
+        if shown != expected:
+            self.differences.append(f"{section}: {what}: the page has {shown!r}, the files give {expected!r}")
+
+    def fail(self, section: str, what: str) -> None:
+        self.differences.append(f"{section}: {what}")
+
+
+def text(element: Element) -> str:
+    return " ".join(element.text.split())
+
+
+def small(element: Element) -> str:
+    """Return the text in small type, without that of labels."""
+    return " ".join(text(each) for each in element.all("small"))
+
+
+def big(element: Element) -> str:
+    """Return the text that is not in small type."""
+    return " ".join(text(element).removesuffix(small(element)).split())
+
+
+def rows(table: Element) -> list[list[Element]]:
+    """Return the cells of each row of a table's body."""
+    found = [row for body in table.all("tbody") for row in body.all("tr")]
+    return [[cell for cell in row.children if isinstance(cell, Element)] for row in found]
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page with the run that it shows."""
+
+    run: Run
+    html: Element
+    checks: Checks
+
+    @property
+    def compared(self) -> str:
+        """Return the variant that is shown beside the base: the chosen one, else the first with the highest rate."""
+        if self.run.chosen:
+            return self.run.chosen
+        known = [v["name"] for v in self.run.variants if self.run.answers(v["name"])]
+        rates = {name: self.run.rate(name, (self.run.objective,)) for name in known}
+        return max(known, key=lambda name: rates[name].passed / max(1, rates[name].total), default="")
+
+    def span(self, name: str, role: str, split: str = "main") -> str:
+        cases, scores = self.run.scores(name, (role,), split)
+        if not scores.size:
+            return ""
+        low, high = rate_interval(scores, self.run.groups(cases))
+        return f"{100 * low:.0f}–{100 * high:.0f}"
+
+    # --- top of the page -------------------------------------------------------------------------------------------
+
+    def header(self) -> None:
+        """Check the numbers of variants, seeds and cases at the top."""
+        run, shown = self.run, text(self.html.all("p", class_="facts")[0])
+        held_out = plural(len(run.cases_of("confirm")), "held-out case")
+        parts = [
+            plural(len(run.variants), "variant"), plural(len(run.results["run"]["plan"]["seeds"]), "seed"),
+            plural(len(run.cases_of("main")), "case"), *([held_out] if run.cases_of("confirm") else []),
+        ]  # fmt: skip
+        for part in parts:
+            self.checks.equal("header", part, part if part in shown else shown, part)
+        waiting = self.html.all("p", class_="waiting")
+        statuses = [s for v in (*run.variants, run.results["confirmed"]) if v for s in v["statuses"]]
+        stopped = statuses.count("cancelled")
+        expected = f"{stopped} of {plural(len(statuses), 'trial')} without a result"
+        self.checks.equal("header", "unfinished trials", str(bool(waiting)), str(stopped > 0))
+        if waiting:
+            shown = text(waiting[0])
+            self.checks.equal("header", "unfinished trials", expected if expected in shown else shown, expected)
+
+    def headline_rates(self) -> None:
+        """Check the pass rates of the first section."""
+        table = self.html.id("answer").all("table", class_="rates")[0]
+        confirmed = self.run.results["confirmed"] and self.run.answers(self.run.results["confirmed"]["name"], "confirm")
+        base = self.run.base_of(self.compared)
+        columns = [(base, "confirm"), (self.run.chosen, "confirm")] if confirmed else []
+        columns += [(base, "main")] + ([(self.compared, "main")] if self.compared else [])
+        shown_roles = []
+        for row in rows(table):
+            role = text(row[0])
+            shown_roles.append(role)
+            for cell, (name, split) in zip(row[1:], columns, strict=True):
+                rate = self.run.rate(name or "", (role,), split)
+                what = f"{role} of {name} ({split})"
+                if not rate.total:
+                    self.checks.equal("headline", what, text(cell)[:1], ABSENT)
+                    continue
+                smalls = [text(each) for each in cell.all("small")]
+                self.checks.equal("headline", what, text(cell.all("b")[0]), rate.percent)
+                self.checks.equal("headline", what, smalls[0], f"{rate.passed}/{rate.total}")
+                self.checks.equal(
+                    "headline", f"interval of {what}", "".join(smalls[1:]), self.span(name or "", role, split)
+                )
+        asked = [role for role in ROLES if self.run.cases_of("main", (role,)) and self.run.answers(base)]
+        self.checks.equal("headline", "roles", " ".join(shown_roles), " ".join(asked))
+
+    def examples(self) -> None:
+        """Check the verdicts of the example answers."""
+        confirm = bool(self.run.answers(self.compared, "confirm"))
+        split = "confirm" if confirm else "main"
+        for table in self.html.id("answer").all("table", class_="excerpts"):
+            for row in rows(table):
+                case = self._case_of(row[0].all("a")[0].attributes["href"] or "")
+                for cell, name in zip(row[1:], (self.run.base_of(self.compared), self.compared), strict=True):
+                    own = self.run.answers(name, split)[case]
+                    verdict = self.run.verdict(next(iter(own.values())))
+                    shown = "pass" if cell.all("span", class_="pass") else "fail"
+                    self.checks.equal("examples", f"{case} of {name}", shown, "pass" if verdict else "fail")
+
+    def _case_of(self, link: str) -> str:
+        """Return the case of a link. Ids that a URL cannot hold are told by the heading of their article."""
+        anchor = link.removeprefix("#")
+        [article] = self.html.all("article", id=anchor)
+        return article.all("h4")[0].text.strip()
+
+    # --- variants --------------------------------------------------------------------------------------------------
+
+    def variants(self) -> None:
+        """Check the table of variants, column by column."""
+        allowed = f"to lose less than the suite's margin of {self.run.suite['margin']:g} points"
+        glossary = " ".join(text(each) for each in self.html.id("variants").all("dd"))
+        self.checks.equal("variants", "margin", allowed if allowed in glossary else glossary, allowed)
+        table = self.html.id("variants").all("table", class_="sortable")[0]
+        heads = [text(head) for head in table.all("thead")[0].all("tr")[1].all("th")][2:]
+        bases, names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
+        body = rows(table)
+        self.checks.equal("variants", "number of rows", str(len(body)), str(len(bases) + len(names)))
+        for place, (row, name) in enumerate(zip(body, [*bases, *names], strict=True), 1 - len(bases)):
+            self.checks.equal("variants", f"number of {name}", text(row[0]), str(place) if place > 0 else "")
+            for head, cell in zip(heads, row[2:], strict=True):
+                if expected := self._variant_cell(name, head):
+                    self.checks.equal("variants", f"{head} of {name}", big(cell), expected[0])
+                    self.checks.equal("variants", f"{head} of {name}, small", small(cell), expected[1])
+                elif head not in costs.SETTINGS:
+                    self.checks.fail("variants", f"there is no rule for the column {head!r}")
+
+    def _variant_cell(self, name: str, head: str) -> tuple[str, str] | None:
+        """Return the main and the small text of a cell; None for the value of a setting."""
+        run = self.run
+        role = head.split(" ")[0]
+        if role in ROLES:
+            rate, asked = run.rate(name, (role,)), run.rate(BASE, (role,))
+            if head != f"{role} ({asked.total})":
+                self.checks.fail("variants", f"the heading {head!r} should have {asked.total}")
+            if not run.answers(name):
+                return ABSENT, ""
+            return (rate.percent, self.span(name, role)) if rate.total else (ABSENT, "none scored")
+        untrained = name in [base["name"] for base in run.bases]
+        if head == "Base":
+            return (ABSENT if untrained else run.base_of(name)), ""
+        if head in ("Fixed", "Broken"):
+            if untrained or not run.answers(name):
+                return ABSENT, ""
+            return str(run.flips(name)[head == "Broken"]), ""
+        if head == "Rows cut":
+            return self._rows_cut(run.outcome(name)["settings"])
+        if head == "Reference loss":
+            loss = run.reference_loss(name)
+            return (f"{loss:.2f}" if loss is not None else ABSENT), ""
+        if head == "Eligible" or head.startswith("Net loss"):
+            return sentences.loss_cell(run, name, head)
+        return costs.cell(run, name, head)
+
+    def _rows_cut(self, settings: Data | None) -> tuple[str, str]:
+        """Return how many training rows `max_length` cuts. The rows' tokens are in results.json, not in the answers."""
+        cuts = self.run.results["run"]["tokens"]["cuts"]
+        found = next((cut for cut in cuts if settings and cut["max_length"] == settings["max_length"]), None)
+        if found is None:
+            return ABSENT, ""
+        return f"{found['cut']} of {found['rows']}", f"{found['endless']} without their end" if found["cut"] else ""
+
+    def pairwise(self) -> None:
+        """Check the differences between every two variants, and how many of them are unclear."""
+        run, section = self.run, "pairwise"
+        scored = {v["name"]: run.scores(v["name"], (run.objective,)) for v in run.variants if run.answers(v["name"])}
+        known = [name for name, (cases, _) in scored.items() if cases]
+        tables = self.html.all("table", class_="pairwise")
+        self.checks.equal(section, "tables", str(len(tables)), str(int(len(known) > 1)))
+        unclear = 0
+        for table in tables:
+            body = rows(table)
+            self.checks.equal(section, "rows", str(len(body)), str(len(known)))
+            for own, row in zip(known, body, strict=True):
+                for other, cell in zip(known, row[1:], strict=True):
+                    if own == other:
+                        continue
+                    shown = (
+                        text(cell),
+                        next(iter((cell.attributes["class"] or "").split()[1:])),
+                        cell.attributes["title"],
+                    )
+                    expected = self._gap(scored[other], scored[own])
+                    unclear += expected[1] == "unclear"
+                    for a, b in zip(shown, expected, strict=True):
+                        self.checks.equal(section, f"{own} against {other}", str(a), b)
+            pairs = len(known) * (len(known) - 1) // 2
+            words, caption = f"Of {plural(pairs, 'pair')}, {unclear // 2} (in grey)", text(table.all("caption")[0])
+            self.checks.equal(section, "unclear pairs", words if words in caption else caption, words)
+
+    def _gap(self, before: tuple[list[str], Array], after: tuple[list[str], Array]) -> tuple[str, str, str]:
+        (old_cases, old), (new_cases, new) = before, after
+        common = [case for case in old_cases if case in new_cases]
+        if not common:
+            return ABSENT, "unclear", "no case in common"
+        places = [[cases.index(case) for case in common] for cases in (old_cases, new_cases)]
+        moved, low, high = change_interval(old[:, places[0]], new[:, places[1]], self.run.groups(common))
+        verdict = "better" if low > 0 else "worse" if high < 0 else "unclear"
+        return f"{100 * moved + 0.0:+.0f}", verdict, f"{100 * low:+.0f} to {100 * high:+.0f} points"
+
+    def labels(self) -> None:
+        """Check the pass rates by contamination."""
+        for table in self.html.all("table", class_="labels"):
+            heads = [text(head).split(", ") for head in table.all("thead")[0].all("th")[1:]]
+            for row in rows(table):
+                name = text(row[0])
+                for (role, label), cell in zip(heads, row[1:], strict=True):
+                    rate = self.run.rate(name, (role,), label=label)
+                    counts = rate.counts if rate.total else "no answer scored"
+                    self.checks.equal("labels", f"{role}, {label} of {name}", text(cell), f"{rate.percent} {counts}")
+
+    # --- cases -----------------------------------------------------------------------------------------------------
+
+    def change(self, case: str, name: str, split: str) -> tuple[str, str]:
+        """Return how the verdict on a case changed under a variant, and the share of seeds for which this holds."""
+        base = self.run.answers(self.run.base_of(name), split).get(case, {})
+        own = self.run.answers(name, split).get(case, {})
+        before = next((self.run.verdict(repeats) for repeats in base.values()), None)
+        after = [mark for repeats in own.values() if (mark := self.run.verdict(repeats)) is not None]
+        if before is None or not after:
+            return "none", ""
+        passed, asked = sum(after), len(after)
+        kind = ("kept" if passed == asked else "broken") if before else ("fixed" if passed else "failing")
+        count = {"broken": asked - passed, "fixed": passed}.get(kind, asked)
+        return kind, f"{count}/{asked}" if 0 < count < asked else ""
+
+    def matrix(self) -> None:
+        """Check the table of cases: every verdict on the base, and every change under every variant."""
+        table = self.html.all("table", class_="ledger")[0]
+        cases, names = self.run.cases_of("main"), [v["name"] for v in self.run.variants]
+        caption = f"The {plural(len(cases), 'case')} used to choose a variant"
+        self.checks.equal("matrix", "cases", text(table.all("caption")[0])[: len(caption)], caption)
+        for case, row in zip(cases, rows(table), strict=True):
+            self.checks.equal("matrix", case, text(row[0]), " ".join(case.split()))
+            bases = [base["name"] for base in self.run.bases]
+            for name, cell in zip(bases, row[2:], strict=False):
+                given = self.run.answers(name).get(case, {})
+                before = next((self.run.verdict(repeats) for repeats in given.values()), None)
+                word = {True: "pass", False: "fail", None: ABSENT}[before]
+                self.checks.equal("matrix", f"{case} of {name}", text(cell), word)
+            for name, cell in zip(names, row[2 + len(bases) :], strict=True):
+                kind, share = self.change(case, name, "main")
+                self.checks.equal("matrix", f"{case} of {name}", cell.attributes["class"] or "", kind)
+                self.checks.equal("matrix", f"share of {case} of {name}", small(cell), share)
+
+    def constant(self) -> None:
+        """Check how many cases all models pass, and how many all fail."""
+        names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
+        asked = passed = failed = 0
+        for case in self.run.cases_of("main"):
+            sides = [
+                [mark for name in own for given in self.run.answers(name).get(case, {}).values()
+                 if (mark := self.run.verdict(given)) is not None]
+                for own in names
+            ]  # fmt: skip
+            if all(sides):
+                asked += 1
+                passed += all(sides[0] + sides[1])
+                failed += not any(sides[0] + sides[1])
+        notes = [text(note) for note in self.html.id("ledger").all("p", class_="note")]
+        shown = next((note for note in notes if note.startswith("Same verdict")), "")
+        self.checks.equal("matrix", "whether cases are constant", str(bool(shown)), str(passed + failed > 0))
+        for count, verb in ((passed, "passed"), (failed, "failed")):
+            words = f"{plural(count, 'case')} of {asked} {verb} ("
+            if count:
+                self.checks.equal("matrix", f"cases all {verb}", words if words in shown else shown, words)
+
+    def prompts(self) -> None:
+        """Check the verdict, and whether it was cut, of every answer in the section of prompts."""
+        base = self.run.base_of(self.compared)
+        numbers = {str(n): name for n, name in enumerate((base, *(v["name"] for v in self.run.variants)))}
+        for split, place in (("main", "main-cases"), ("confirm", "confirm-cases")):
+            cases = self.run.cases_of(split)
+            articles = [a for found in self.html.all("div", id=place) for a in found.all("article")]
+            self.checks.equal("prompts", f"{split} cases", str(len(articles)), str(len(cases)))
+            for case, article in zip(cases, articles, strict=False):
+                self._prompt(case, article, split, numbers)
+        cut = sum(sample["truncated"] for sample in self.run.samples)
+        shown = [note for note in self.html.id("prompts").all("p", class_="note") if "cut at the limit" in note.text]
+        self.checks.equal("prompts", "whether answers were cut", str(bool(shown)), str(cut > 0))
+        if shown:
+            limit = self.run.suite["decoding"]["max_new_tokens"]
+            words = f"{plural(cut, 'answer was', 'answers were')} cut at the limit of {limit} tokens."
+            self.checks.equal("prompts", "cut answers", words if words in text(shown[0]) else text(shown[0]), words)
+
+    def _prompt(self, case: str, article: Element, split: str, numbers: dict[str, str]) -> None:
+        kind, share = self.change(case, self.compared, split)
+        flip = text(article.all("header")[0].all("span", class_="flip")[0])
+        word = {"none": "not compared", "failing": "still fails"}.get(kind, kind)
+        word += f" in {share.replace('/', ' of ')} seeds" if share else ""
+        self.checks.equal("prompts", f"change of {case}", flip, word)
+        seen = set()
+        for given in article.all("div", class_="given"):
+            for key in (given.attributes["data-by"] or "").split():
+                number, seed = key.split(".")
+                repeats = self.run.answers(numbers[number], split)[case][int(seed)]
+                seen.add(key)
+                verdict = {True: "pass", False: "fail", None: "none"}[self.run.verdict(repeats)]
+                self.checks.equal("prompts", f"{case} by {key}", given.attributes["data-p"] or "", verdict)
+                cut = any("cut at the token limit" in tag.text for tag in given.all("span", class_="tag"))
+                self.checks.equal("prompts", f"{case} by {key}, cut", str(cut), str(repeats[0]["truncated"]))
+                if len(repeats) > 1:
+                    passed = sum(one["passed"] for one in repeats)
+                    words = f"{passed} of {len(repeats)} repeats passed"
+                    self.checks.equal(
+                        "prompts", f"repeats of {case} by {key}", words if words in given.text else "", words
+                    )
+        asked = {f"{n}.{seed}" for n, name in numbers.items() for seed in self.run.answers(name, split).get(case, {})}
+        self.checks.equal("prompts", f"who answered {case}", " ".join(sorted(seen)), " ".join(sorted(asked)))
+
+    def failures(self) -> None:
+        """Check the list of trials that did not finish."""
+        results = self.run.results
+        outcomes = [*self.run.bases, *results["variants"], results["confirmed_base"], results["confirmed"]]
+        ended = [
+            f"{own['name']} {seed} {status.capitalize()}"
+            for own in outcomes if own
+            for seed, status in zip(own["seeds"], own["statuses"], strict=True) if status != "succeeded"
+        ]  # fmt: skip
+        body = [row for table in self.html.id("failures").all("table") for row in rows(table)]
+        shown = [" ".join(text(cell) for cell in row[:3]).removesuffix(" (predicted)") for row in body]
+        self.checks.equal("failures", "number", str(len(shown)), str(len(ended)))
+        for a, b in zip(shown, ended, strict=False):
+            self.checks.equal("failures", "trial", a, b)
+
+
+def check(folder: Path) -> Checks:
+    """Compare every figure of the page of a run."""
+    checks = Checks()
+    page = Page(Run.load(folder), parse(read(folder, "report.html")), checks)
+    steps: Sequence[Callable[[], None]] = (
+        page.header, page.headline_rates, page.examples, page.variants, page.pairwise, page.labels, page.matrix,
+        page.constant,
+        page.prompts, page.failures,
+    )  # fmt: skip
+    for step in steps:
+        step()
+    sentences.check(page)
+    charts.check(page)
+    costs.check(page)
+    return checks
+
+
+def pack(run: Path, folder: Path) -> None:
+    """Copy the files of a run: the page as it is, and the two others compressed, without the folder of the model."""
+    results = read(run, "results.json")
+    model = json.loads(results)["run"]["model"]["path"]
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"results.json": results.replace(json.dumps(model), json.dumps(Path(model).name))}
+    texts["samples.jsonl"] = read(run, "samples.jsonl")
+    for name, content in texts.items():
+        (folder / f"{name}.xz").write_bytes(lzma.compress(content.encode("utf-8"), preset=9))
+    (folder / "report.html").write_bytes((run / "report.html").read_bytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--pack", type=Path, metavar="DIR")
+    given, ended = parser.parse_args(arguments), 0
+    for folder in given.runs:
+        if given.pack:
+            pack(folder, given.pack)
+        found = check(folder)
+        print("\n".join(found.differences))
+        sections = ", ".join(f"{count:,} in {section}" for section, count in found.counts.items())
+        print(f"{folder}: {found.counts.total():,} figures checked, {len(found.differences)} differ ({sections})")
+        ended |= bool(found.differences)
+    return ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())
