@@ -46,3 +46,10 @@ def test_summary_names_constant_cases() -> None:
     samples = (replace(s, score=replace(s.score, passed=True)) if s.case == first else s for s in SMALL.samples)
     said = terminal.summary(replace(SMALL, samples=tuple(samples)))
     assert re.search(rf"Same verdict for the base model and every variant .* passed \({first}", said)
+
+
+def test_the_note_of_a_small_model_is_printed() -> None:
+    """The terminal summary ends with the note of a model that is no toy, before the path of the report."""
+    real = results(2, 2, toy=False)
+    noted = replace(real, run=replace(real.run, model=replace(real.run.model, note="A small model.")))
+    assert terminal.summary(noted, "x").endswith("A small model.\nReport: x")

@@ -180,7 +180,7 @@ def models() -> Iterator[Attack]:
     endless = json.loads((POCKET / "tokenizer.json").read_text(encoding="utf-8"))
     pattern = {"Regex": "(.|[a-z]|▁|[A-Z])*(.|[a-z]|▁|[A-Z])*~"}
     endless["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-    yield Attack("models", "tokenizer's pattern without end", plan, with_file("tokenizer.json", endless))
+    yield Attack("models", "tokenizer's pattern without end", plan, with_file("tokenizer.json", endless), (0, 2))
     yield Attack("models", "a pipe", plan, lambda folder: fifo(model(folder) / "extra.json"))
     yield Attack("models", "an endless device", plan, lambda folder: (model(folder) / "x.json").symlink_to("/dev/zero"))
     damaged = with_file("generation_config.json", "{")
@@ -385,7 +385,7 @@ def attack(one: Attack, folder: Path, bound: float) -> Outcome:
     seconds = time.monotonic() - began
     printed = (folder / ".out").read_bytes().decode(errors="replace")
     found = tuple(problems(one, folder, code, printed))
-    return Outcome(one.place, one.name, code, round(seconds, 1), found, error_in(printed))
+    return Outcome(one.place, one.name, code, round(seconds, 1), found, error_in(printed.replace(str(folder), ".")))
 
 
 def error_in(printed: str) -> str:
@@ -411,12 +411,8 @@ def problems(one: Attack, folder: Path, code: int | None, printed: str) -> Itera
     if (folder / "keep").is_dir() and not (folder / "keep" / "precious").is_file():
         yield "a file outside the cache was deleted"
     written = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv") and path.is_file()]
-    shown = "\n".join(
-        [
-            printed if "md" in one.words else "",
-            *(path.read_text(encoding="utf-8", errors="replace") for path in written),
-        ]
-    )
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
+    shown = "\n".join([printed if "md" in one.words else "", *texts])
     if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
         yield f"{one.unwritten!r} was written"
 

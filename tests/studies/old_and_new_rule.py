@@ -16,7 +16,6 @@ from typing import Any
 
 from harness.analysis.losses import GUARDED, guarded_pair
 from harness.analysis.score_table import score_tables
-from harness.core.names import BASE
 from harness.core.quantities import interval, points
 from harness.core.run_results import Results
 from harness.core.suite import Split
@@ -35,11 +34,13 @@ def study(results: Results) -> dict[str, Any]:
     for variant in results.variants:
         if variant.name not in tables or variant.loss is None:
             continue
-        both = guarded_pair(guarded, tables[BASE], tables[variant.name])
+        both = guarded_pair(guarded, tables[results.base_of(variant).name], tables[variant.name])
         if both:
             old = old_rule(both.before, both.after, both.groups, suite.margin)
             found[variant.name] = {"old": old, "new": asdict(variant.loss)}
-    first = next(loss for variant in results.variants if (loss := variant.loss))
+    first = next((loss for variant in results.variants if (loss := variant.loss)), None)
+    if first is None:
+        raise SystemExit("the run has no variant that answered retain or avoid cases; finish the run first")
     return {
         "run": facts.command, "model": results.run.model.name, "device": facts.machine.device,
         "versions": facts.versions, "margin": suite.margin, "cases": first.cases, "groups": first.clusters,
