@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from harness.models.chat_templates import ChatTemplate
 from harness.models.conversation_tokens import Conversations, Vocabulary
-from harness.models.foreign_files import FETCH_AGAIN, check_folder, read_optional, read_text, refusing
+from harness.models.foreign_files import FETCH_AGAIN, check_folder, damaged, read_optional, read_text, refusing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MOST_IDS = 2**31
+"""Larger than every id of a token."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     """Return the ids of the end tokens in generation_config.json, or if it has none, in config.json.
 
     If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
+
+    Raises:
+        ModelError: an id is larger than that of any token.
     """
     own = read_optional(folder / "config.json")
     config = own if config is None else config
@@ -98,7 +103,11 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
     of_text = text.get("eos_token_id") if isinstance(text, dict) else None
     generation = read_optional(folder / "generation_config.json") if config == own else {}
     given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
-    return {token for token in (given if isinstance(given, list) else [given]) if isinstance(token, int)}
+    listed = given if isinstance(given, list) else [given]
+    ids = {token for token in listed if type(token) is int and token >= 0}  # -1 stands for no token
+    if large := [token for token in ids if token >= _MOST_IDS]:
+        raise damaged(folder / "generation_config.json", f"eos_token_id is {large[0]}, and no token has such an id")
+    return ids
 
 
 def _embeddings(config: Mapping[str, Any]) -> int | None:

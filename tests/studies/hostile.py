@@ -84,7 +84,8 @@ def suites() -> Iterator[Attack]:
     yield Attack("suites", "anchor inside itself", check, text("&a [*a]"))
     yield Attack("suites", "not UTF-8", check, lambda folder: edited(suite(folder) / "suite.yaml", b"\xff\xfe"))
     yield Attack("suites", "a pipe", check, lambda folder: fifo(suite(folder) / "suite.yaml"))
-    yield Attack("suites", "prompt from another folder", check, text(one.replace("hi", "file:///etc/hostname") % plain))
+    outside = "{type: contains, value: 'file:///etc/hostname'}"
+    yield Attack("suites", "expected text from another folder", check, text(one % outside))
     yield Attack("suites", "number of 6,000 digits", check, text(f"repeats: {'9' * 6000}\n" + one % plain))
     yield Attack(
         "suites", "control characters", check, text(one.replace("id: a", f"id: {json.dumps(ESCAPES)}") % plain)
