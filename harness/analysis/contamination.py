@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.core.run_results import Results
-from harness.core.suite import Case, Example, Leak, LeakLabel, Role, Suite
+from harness.core.suite import Case, Example, Leak, LeakLabel, Message, Role, Suite
 
 WORDS_CHANGED = 0.25
 """Largest share of words by which a near-duplicate differs from a training prompt (changed, added or removed)."""
@@ -41,6 +41,14 @@ def leaks(suite: Suite) -> dict[str, Leak]:
     """
     rows = _Rows(suite.examples)
     return {case.id: rows.leak(case.prompt) for case in suite.cases}
+
+
+def prompts_near(suite: Suite, prompts: Iterable[str]) -> set[str]:
+    """Return the prompts that are in or near a case or a training row of a suite, by the rule of the labels."""
+    asked = (message for case in suite.cases for message in case.messages if message.role == "user")
+    given = [Example((message, Message("assistant", ""))) for message in asked]
+    rows = _Rows([*given, *suite.examples])
+    return {prompt for prompt in prompts if rows.leak(prompt).label is not LeakLabel.UNSEEN}
 
 
 def leaks_in_results(results: Results) -> dict[str, Leak]:

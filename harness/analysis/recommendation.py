@@ -48,7 +48,7 @@ def recommend(results: Results, caps: Caps = selection.NO_CAPS) -> Recommendatio
         reasons,
         sft_config=training_script.sft_config(best.settings, machine, seed),
         lora_config=training_script.lora_config(best.settings),
-        script=training_script.script(best.settings, machine, seed),
+        script=training_script.script(best.settings, machine, seed, results.run.added_rows(best.settings, seed)),
     )
 
 

@@ -33,9 +33,11 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     from harness.storage.locations import CACHE
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
+    from harness.suites.rehearsal import rehearsal_of
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
+    rehearsal = rehearsal_of(loaded, planned)
     check_name(model)
     tokens = check_named(loaded, {variant.settings.max_length for variant in planned.variants}, model)
-    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)), tokens)
+    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)), tokens, rehearsal)

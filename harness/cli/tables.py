@@ -14,6 +14,7 @@ from harness.core.machine import Calibration
 from harness.core.measurement import GIB
 from harness.core.parity import Parity, VerdictChange, Verdicts
 from harness.core.quantities import gib
+from harness.core.rehearsal import DECODING, Rehearsal
 from harness.core.setting_text import in_plan
 from harness.core.settings import Plan
 from harness.core.suite import Role, Split, Suite
@@ -47,20 +48,25 @@ def suite_table(suite: Suite, plans: Sequence[Plan], warnings: Sequence[str] = (
 
 
 def plan_table(
-    suite: Suite, plan: Plan, model: str, place: TargetGpu | None, tokens: TurnTokens | str = "no tokenizer was read"
+    suite: Suite,
+    plan: Plan,
+    model: str,
+    place: TargetGpu | None,
+    tokens: TurnTokens | str = "no tokenizer was read",
+    rehearsal: Rehearsal | None = None,
 ) -> None:
     """Print one line per variant: its name, the settings that differ, steps, rows cut, predicted memory and time.
 
     `tokens` is the result of the check with the model's tokenizer, or the reason why there was none.
     """
-    predicted_costs = _predictions(suite, plan, model, place) if place else None
+    predicted_costs = _predictions(suite, plan, model, rehearsal, place) if place else None
     names = differing_settings(plan)
     predicted = ("memory", "on the GPU", "time of a trial") if predicted_costs else ()
     cuts = {} if isinstance(tokens, str) else {cut.max_length: cut for cut in tokens.cuts if cut.cut}
     table = _table("variant", *(name.replace("_", " ") for name in names), "steps", *_cut_head(cuts), *predicted)
     for variant in plan.variants:
         values = (in_plan(getattr(variant.settings, name)) for name in names)
-        steps = str(updates(variant.settings, len(suite.examples)))
+        steps = str(updates(variant.settings, len(suite.examples) + variant.settings.rehearsal))
         cut = _cut_cells(cuts, variant.settings.max_length)
         costs = predicted_costs.cells(variant.id) if predicted_costs else ()
         table.add_row(variant.name, *values, steps, *cut, *costs)
@@ -72,9 +78,24 @@ def plan_table(
     console.print(table)
     for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)
+    for line in _rehearsal_notes(rehearsal):
+        console.print(line, soft_wrap=True)
     unchecked = f"Rows and prompts were not checked with the model's tokenizer: {tokens}."
     for line in (unchecked,) if isinstance(tokens, str) else tokens.notices:
         console.print(line, soft_wrap=True)
+
+
+def _rehearsal_notes(rehearsal: Rehearsal | None) -> Iterator[str]:
+    """Sentences about the rehearsal of a run that has not begun."""
+    if rehearsal is None:
+        return
+    most = DECODING.max_new_tokens
+    near = f"; {rehearsal.near} others are in or near a case or a training row" if rehearsal.near else ""
+    yield (
+        f"Rehearsal: before training, the base model answers {plural(len(rehearsal.prompts), 'prompt')} with at most "
+        f"{most} tokens each{near}. These predictions leave that out, and take each rehearsal row to have an "
+        f"answer of {most} tokens. Answers that are cut or repeat themselves are no rows."
+    )
 
 
 def _cut_head(cuts: Mapping[int, CutRows]) -> tuple[str, ...]:
@@ -137,10 +158,10 @@ class _Predictions:
             yield f"{self.subject.notice}."
 
 
-def _predictions(suite: Suite, plan: Plan, model: str, place: TargetGpu) -> _Predictions:
+def _predictions(suite: Suite, plan: Plan, model: str, rehearsal: Rehearsal | None, place: TargetGpu) -> _Predictions:
     trials = tuple(trial.variant for trial in plan.trials)
     try:
-        what = predictions.named_workload(model, suite)
+        what = predictions.named_workload(model, suite, rehearsal)
         made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
     except ModelError as error:
         return _Predictions(model, place, None, {}, trials, error.message)

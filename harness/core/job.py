@@ -56,6 +56,8 @@ class Task:
     """The original path of an adapter that was trained elsewhere, for messages; empty if there is none."""
     timeline: tuple[Snapshot, ...] = ()
     """Adapters to save during the training. Once it has ended, each of them answers its prompts."""
+    rehearsal: tuple[int, ...] = ()
+    """Places in `Job.rehearsal` of the rows that this trial adds to the training rows."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Job:
     batch_size: int = 64
     base: str = ""
     """Key of the quantised base model in the cache; empty if the cache is not used for it."""
+    rehearsal: tuple[Example, ...] = ()
+    """Rows with the base model's own answers. Each task names the ones that it trains on."""
 
 
 class EventKind(StrEnum):

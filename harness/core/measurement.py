@@ -15,6 +15,8 @@ class Phase(StrEnum):
     """The phases of a trial, in the order in which they run."""
 
     LOAD = "load"
+    REHEARSE = "rehearse"
+    """The base model answers the rehearsal prompts: once per run, not once per trial."""
     ANSWER_BEFORE = "answer before"
     TRAIN = "train"
     ANSWER_AFTER = "answer after"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BASE = "base"
 """Variant name of the base model."""
+REHEARSAL = "rehearsal"
+"""Name of the work in which the base model answers the rehearsal prompts. It is no trial and has no variant."""
 
 
 def base_name(quantization: str) -> str:

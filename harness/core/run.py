@@ -9,8 +9,9 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Basis, PhaseCost, Shortage
 from harness.core.model import AdapterRef, ModelRef
+from harness.core.rehearsal import Rehearsal, draw
 from harness.core.settings import Plan, Quantization, Settings
-from harness.core.suite import Split, Suite
+from harness.core.suite import Example, Split, Suite
 from harness.core.training_outcome import Status, Training
 from harness.core.turn_tokens import TurnTokens
 
@@ -69,3 +70,10 @@ class RunManifest:
     """Adapters trained elsewhere, which the run scores in addition to the grid's variants."""
     tokens: TurnTokens | None = None
     """How turns end and which rows are cut; None if only the worker could read the tokenizer, or in older files."""
+    rehearsal: Rehearsal | None = None
+    """The rehearsal prompts, and the rows from the base model's answers; None if no variant has `rehearsal`."""
+
+    def added_rows(self, settings: Settings, seed: int) -> tuple[Example, ...]:
+        """Return the rehearsal rows that a trial of this run was trained on, besides the suite's training rows."""
+        found = self.rehearsal.of(settings.quantization) if self.rehearsal and settings.rehearsal else None
+        return tuple(row.example for row in draw(found.rows, settings, seed)) if found else ()

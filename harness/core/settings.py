@@ -131,6 +131,11 @@ class Settings:
         Axis("neftune", "NEFTune alpha", sft="neftune_noise_alpha", at_least=0, description="0: no noise.",
              fused=False, cost=False, added=True),
     ] = 0.0  # fmt: skip
+    rehearsal: Annotated[
+        int,
+        Axis("rehearsal", "Rehearsal", at_least=0, at_most=MOST, added=True,
+             description="Number of rows with the base model's own answers, added to the training rows. 0: none."),
+    ] = 0  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name."""

@@ -119,6 +119,15 @@ class Example:
 
     messages: tuple[Message, ...]
     line: int = 0
+    """Line in the file of training rows; 0 for rehearsal rows, which are in no file."""
+
+    @property
+    def name(self) -> str:
+        """Name of the row in messages."""
+        if self.line:
+            return f"training row {self.line}"
+        asked = next((message.content for message in self.messages if message.role == "user"), "")
+        return f"the rehearsal row that asks {asked[:60]!r}"
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Step:
 class Fingerprint:
     """What a training really used: labels, chat template, resolved optimizer, schedule and saved tensors.
 
-    It is the same for every seed and on every machine, so trainings with different fingerprints were not done in the
-    same way, even if their answers are the same. Digests have 12 hex digits.
+    It is the same on every machine, and for every seed unless seeds draw other rehearsal rows. Trainings with different
+    fingerprints were not done in the same way, even if their answers are the same. Digests have 12 hex digits.
     """
 
     rows: int

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from harness.core.conversations import as_chat
 from harness.core.machine import Machine
 from harness.core.settings import Quantization, Settings
+from harness.core.suite import Example
 from harness.core.trainer_arguments import NF4, lora_arguments, machine_arguments, sft_arguments
 from harness.core.units import DeviceKind
 
@@ -18,14 +21,22 @@ for parameter in trainer.model.parameters():
 """
 
 
-def script(settings: Settings, machine: Machine, seed: int) -> str:
-    """Return the code that configures the training, with its imports."""
+REHEARSAL = """\
+# Add these rows to your training rows. They are the base model's own answers to other prompts (rehearsal), so that the
+# model keeps what it could do. Training rows without them give another model than the one that was evaluated.
+"""
+
+
+def script(settings: Settings, machine: Machine, seed: int, rehearsal: Iterable[Example] = ()) -> str:
+    """Return the code that configures the training, with its imports, and with the rehearsal rows of the trial."""
     names = ["from peft import LoraConfig", "from trl import SFTConfig"]
     parts = [f"lora_config = {lora_config(settings)}", f"sft_config = {sft_config(settings, machine, seed)}"]
     if settings.quantization is Quantization.NF4:
         names = ["import torch", "from peft import LoraConfig", "from transformers import BitsAndBytesConfig", names[1]]
         parts.insert(0, f"quantization_config = {quantization_config(machine)}")
-    return "\n".join([*names, "", *parts, "", PRECISE])
+    rows = [{"messages": as_chat(row.messages)} for row in rehearsal]
+    added = [f"{REHEARSAL}rehearsal_rows = {listing(rows)}", ""] if rows else []
+    return "\n".join([*names, "", *parts, "", PRECISE, *added])
 
 
 def sft_config(settings: Settings, machine: Machine, seed: int) -> str:
@@ -53,6 +64,11 @@ def call(name: str, arguments: dict[str, Any]) -> str:
     """Return a call of `name` as code with one keyword argument per line; values may contain any text."""
     lines = "".join(f"    {key}={literal(value)},\n" for key, value in arguments.items())
     return f"{name}(\n{lines})"
+
+
+def listing(values: Iterable[Any]) -> str:
+    """Return values as a Python list with one value per line."""
+    return "[\n" + "".join(f"    {literal(value)},\n" for value in values) + "]"
 
 
 def literal(value: Any) -> str:

@@ -38,6 +38,7 @@ from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
 from harness.engine.trainers.fused.training import PASS_TOKENS
 from harness.engine.trainers.protocol import Keep, Trainer, TrainingResult, TrialInput
+from harness.engine.training_rows import TrainingRows
 from harness.storage.cache import AnswerPass, Cache, Commit
 from harness.storage.manifest import verify_manifest
 
@@ -74,8 +75,7 @@ class BatchedWorker:
     base: Base
     cache: Cache
     emit: Emit
-    rows: Mapping[int, list[Row]]
-    """Training rows by `max_length`."""
+    rows: TrainingRows
     load: PhaseCost
     """Cost of loading the base."""
     tools: Tools
@@ -126,17 +126,17 @@ class BatchedWorker:
     def _probe(self, tasks: Sequence[Task]) -> dict[Settings, Probe]:
         """For each kind of trial, measure what training one trial alone costs; leave out kinds that fail.
 
-        The steps of all trials of one kind cost the same (see `shape_of`).
+        The steps of all trials of one kind cost the same (see `shape_of`), except that their seeds may draw other
+        rehearsal rows. The trial with the longest of these is measured, because memory peaks with the longest row.
         """
         found: dict[Settings, Probe | None] = {}
         trainer = self.tools.trainers[self.job.engine.alone]
-        for task in tasks:
+        for task in sorted(tasks, key=lambda task: -_longest(self.rows.of(task))):
             if (shape := self._shape(task)) in found:
                 continue
             self.emit(Event(EventKind.STARTED, task.trial))
-            settings = _settings(task)
             try:
-                found[shape] = probe(self.base, self.rows[settings.max_length], settings, trainer)
+                found[shape] = probe(self.base, self.rows.of(task), _settings(task), trainer)
             except Exception:  # noqa: BLE001 - the reference trainer will show the cause
                 traceback.print_exc()
                 found[shape] = None
@@ -145,8 +145,7 @@ class BatchedWorker:
         return {shape: one for shape, one in found.items() if one}
 
     def _shape(self, task: Task) -> Settings:
-        settings = _settings(task)
-        return shape_of(settings, self.rows[settings.max_length])
+        return shape_of(_settings(task), self.rows.longest(task))
 
     def _train_pass(self, tasks: Sequence[Task], probed: Mapping[Settings, Probe]) -> None:
         """Train these tasks in one pass and commit all of their results together."""
@@ -169,7 +168,7 @@ class BatchedWorker:
                 self.emit(Event(EventKind.FINISHED, task.trial, status, message))
 
     def _trial(self, task: Task, commit: Commit) -> TrialInput:
-        return trial_of(task, self.rows[_settings(task).max_length], commit)
+        return trial_of(task, self.rows, commit)
 
     def _report_step(self, trial: str, step: Step, total: int) -> None:
         self.emit(Event(EventKind.STEP, trial, done=step.step, total=total, loss=step.loss))
@@ -263,9 +262,9 @@ class BatchedWorker:
 # --- shared by the batched worker and the worker -------------------------------------------------------------------
 
 
-def trial_of(task: Task, rows: Sequence[Row], commit: Commit) -> TrialInput:
+def trial_of(task: Task, rows: TrainingRows, commit: Commit) -> TrialInput:
     """Return the trainer's input for a task. The training will commit the adapter of each epoch in its timeline."""
-    return TrialInput(task.trial, rows, _settings(task), task.seed, _keep_epochs(task, commit))
+    return TrialInput(task.trial, rows.of(task), _settings(task), task.seed, _keep_epochs(task, commit))
 
 
 def training_of(task: Task, result: TrainingResult, cost: PhaseCost | None, together: Together | None) -> Training:
@@ -359,6 +358,10 @@ def _left(task: Task, answered: Collection[str]) -> Task:
     """Return what is left of a task: its prompts and its timeline's epochs, except training ids in `answered`."""
     later = tuple(each for each in task.timeline if each.id not in answered)
     return replace(task, prompts=() if task.training in answered else task.prompts, timeline=later)
+
+
+def _longest(rows: Sequence[Row]) -> int:
+    return max((len(row.input_ids) for row in rows), default=0)
 
 
 def _settings(task: Task) -> Settings:

@@ -45,7 +45,7 @@ def tokenize(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, ma
             written as the chat template and the training need it.
     """
     rows = conversations_of(tokenizer).rows(examples)
-    return [_cut(row, max_length, example.line) for row, example in zip(rows, examples, strict=True)]
+    return [_cut(row, max_length, example.name) for row, example in zip(rows, examples, strict=True)]
 
 
 def render(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, *, ask: bool) -> list[int]:
@@ -63,11 +63,11 @@ def follow(messages: Sequence[Message], text: str, tokenizer: PreTrainedTokenize
     return row
 
 
-def _cut(row: Row, max_length: int, line: int) -> Row:
+def _cut(row: Row, max_length: int, name: str) -> Row:
     cut = Row(row.input_ids[:max_length], row.labels[:max_length])
     if not cut.supervised:
         remedy = "Raise max_length in the grid, or shorten the row."
-        reason = f"training row {line}: its prompt alone takes all {max_length} tokens of max_length"
+        reason = f"{name}: its prompt alone takes all {max_length} tokens of max_length"
         raise SuiteError(reason, remedy=remedy)
     return cut
 

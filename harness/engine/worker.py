@@ -28,7 +28,8 @@ from harness.core.job import Event, EventKind, Job, Prompt, Task
 from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
-from harness.core.settings import Quantization, Settings
+from harness.core.settings import Quantization
+from harness.core.suite import Example
 from harness.core.training_outcome import Status, Step, Training
 from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
@@ -50,6 +51,7 @@ from harness.engine.quantized_base import save_base, size_of
 from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
+from harness.engine.training_rows import TrainingRows
 from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
@@ -125,10 +127,8 @@ class _Worker:
                 check_targets(self._base.model, task.settings)
             if task.attach:
                 self._check_fit(task)
-        self._rows: dict[int, list[Row]] = {
-            length: self._tokenize(length)
-            for length in sorted({task.settings.max_length for task in job.tasks if task.settings and task.train})
-        }
+        self._rows = TrainingRows(job, self._tokenize)
+        self._check_embeddings(row.input_ids for row in self._rows)
         self._check_prompts()
 
     def _check_fit(self, task: Task) -> None:
@@ -209,10 +209,10 @@ class _Worker:
         return True
 
     def _train(self, task: Task) -> Training:
-        self._phase, settings = Phase.TRAIN, _settings(task)
+        self._phase = Phase.TRAIN
         trainer = self._tools.trainers[self._job.engine.alone]
         with self._cache.together() as commit:
-            trial = trial_of(task, self._rows[settings.max_length], commit)
+            trial = trial_of(task, self._rows, commit)
             progress = partial(_report_step, self._emit)
             with closing(trainer.train(self._base, [trial], progress=progress)) as results:
                 result = next(results)
@@ -253,14 +253,13 @@ class _Worker:
                 ended = Training(task.training, Status.OUT_OF_MEMORY, message, (), None, shortage=shortage)
                 self._cache.commit_training(ended, None)
 
-    def _tokenize(self, max_length: int) -> list[Row]:
-        rows = tokenize(self._job.examples, self._base.tokenizer, max_length)
-        for example, row in zip(self._job.examples, rows, strict=True):
+    def _tokenize(self, examples: Sequence[Example], max_length: int) -> list[Row]:
+        rows = tokenize(examples, self._base.tokenizer, max_length)
+        for example, row in zip(examples, rows, strict=True):
             if len(row.input_ids) > self._context:
                 remedy = f"Set max_length to at most {self._context} in the grid, or shorten the row."
                 size = f"it takes {len(row.input_ids)} tokens, and the model's context is {self._context}"
-                raise SuiteError(f"training row {example.line}: {size}", remedy=remedy)
-        self._check_embeddings(row.input_ids for row in rows)
+                raise SuiteError(f"{example.name}: {size}", remedy=remedy)
         return rows
 
     def _check_embeddings(self, rows: Iterable[Sequence[int]]) -> None:
@@ -334,12 +333,6 @@ def _named(job: Job) -> SavedBase:
 
 def _called(prompt: Prompt) -> str:
     return called(next((m.content for m in reversed(prompt.messages) if m.role == "user"), ""))
-
-
-def _settings(task: Task) -> Settings:
-    if task.settings is None:
-        raise ValueError("the base is not trained")
-    return task.settings
 
 
 def _report_step(emit: Emit, trial: str, step: Step, total: int) -> None:

@@ -121,6 +121,8 @@ def _head(source: Source, record: ExportRecord, found: Evidence, repository: str
 
 def _what(source: Source, record: ExportRecord) -> str:
     rows = f"{len(source.run.suite.examples)} conversations of the suite `{cell(source.run.suite.name)}`"
+    if added := source.run.added_rows(source.settings, source.seed):
+        rows += f" and on {len(added)} of the base model's own answers to other prompts (rehearsal)"
     licence = (
         "The base model's licence holds for this model too: read it, keep its notices, and name it in this card before "
         "you make this public."

@@ -200,7 +200,7 @@ class Conversations:
             ModelError: the template does not close the assistant's turns, or reached a limit.
             SuiteError: a row cannot be written as the template and the training need it; the message has its line.
         """
-        named = [(f"training row {example.line}", example.messages) for example in examples]
+        named = [(example.name, example.messages) for example in examples]
         return self._rows(named, [_answers(example.messages) for example in examples])
 
     def follow(self, messages: Sequence[Message], texts: Sequence[str]) -> list[Row]:

@@ -25,8 +25,9 @@ _RESIZE = (
     "then save_pretrained), or use the tokenizer that the model was published with."
 )
 _PAD = (
-    "Write another token of the tokenizer as pad_token into tokenizer_config.json of a copy of the model's folder, for "
-    "example its eos_token, since padding is never learned or attended to. Or give the model an embedding for it "
+    "In a copy of the model's folder, write another token as pad_token into tokenizer_config.json (and into "
+    "special_tokens_map.json, if there is one), for example the eos_token, since padding is never learned or attended "
+    "to. Or give the model an embedding for it "
     "(model.resize_token_embeddings(len(tokenizer)), then save_pretrained)."
 )
 

@@ -17,7 +17,7 @@ def view_row(found: TokenizerFiles, example: Example, row: Row, max_length: int)
         PartKind.CUT if at >= max_length else PartKind.GIVEN if label == IGNORED else PartKind.TRAINED
         for at, label in enumerate(row.labels)
     )
-    return View(f"training row {example.line}", _parts(found, zip(kinds, row.input_ids, strict=True)))
+    return View(example.name, _parts(found, zip(kinds, row.input_ids, strict=True)))
 
 
 def view_case(found: TokenizerFiles, case: Case, asked: Iterable[int]) -> View:

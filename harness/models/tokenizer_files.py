@@ -69,8 +69,13 @@ def chat_template(folder: Path) -> str | None:
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """Return the special tokens that templates can name. In the files, a token is a text or an object."""
-    given = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+    """Return the special tokens that templates can name. In the files, a token is a text or an object.
+
+    As in transformers, special_tokens_map.json counts if tokenizer_config.json does not list the added tokens.
+    """
+    given = _json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" not in given:
+        given |= _json(folder / "special_tokens_map.json")
     more = given.get("extra_special_tokens")
     named = {name: given.get(name) for name in _NAMED} | (more if isinstance(more, dict) else {})
     plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in named.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ from harness.core.claims import claim, cost_claim
 from harness.core.costs import largest
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
+from harness.core.names import BASE, REHEARSAL
 from harness.core.quantities import quantity
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Together
@@ -33,6 +34,8 @@ class _Memory:
     hint: str
 
 
+_Pair = tuple[Column, Callable[[PhaseCost], Cell]]
+"""A column, with the function that makes its cells."""
 MEMORY = (
     _Memory(
         lambda c: c.peak_resident, "Peak resident", "Main memory of the whole process, including Python and libraries"
@@ -101,6 +104,11 @@ def phases(results: Results) -> tuple[tuple[Cell, ...], ...]:
     )
 
 
+def _rehearsal(results: Results) -> list[PhaseCost]:
+    """Return the costs of the base model's answers to rehearsal prompts, which belong to the run and to no trial."""
+    return [cost for own in (results.run.rehearsal.answers if results.run.rehearsal else ()) for cost in own.costs]
+
+
 def _measured(results: Results) -> list[tuple[PhaseCost, int]]:
     """Return the costs that were measured, each with the number of trials that it is a mean of.
 
@@ -115,7 +123,8 @@ def _measured(results: Results) -> list[tuple[PhaseCost, int]]:
         for cost in row.costs
         if cost.phase is not Phase.TRAIN
     ]
-    return [*((one.cost, 1) for one in _shared(results)), *((cost, 1) for cost in alone), *answered]
+    once = [*(one.cost for one in _shared(results)), *alone, *_rehearsal(results)]
+    return [*((cost, 1) for cost in once), *answered]
 
 
 def estimated(results: Results) -> bool:
@@ -124,7 +133,7 @@ def estimated(results: Results) -> bool:
 
 
 def _memory(results: Results) -> list[_Memory]:
-    every = [cost for _, _, outcome in _outcomes(results) for cost in outcome.costs]
+    every = [cost for _, _, outcome in _outcomes(results) for cost in outcome.costs] + _rehearsal(results)
     return [each for each in MEMORY if any(map(each.figure, every))]
 
 
@@ -135,6 +144,13 @@ def columns(results: Results) -> tuple[Column, ...]:
 def by_variant(results: Results) -> tuple[TableRow, ...]:
     """Return one row for each phase of the base model and of each variant."""
     pairs = _pairs(results)
+    rehearsed = (
+        TableRow(0, REHEARSAL, False, True, tuple(cell(cost) for _, cell in pairs)) for cost in _rehearsal(results)
+    )
+    return (*rehearsed, *_by_outcome(results, pairs))
+
+
+def _by_outcome(results: Results, pairs: Sequence[_Pair]) -> tuple[TableRow, ...]:
     return tuple(
         TableRow(number, name, name == results.choice.variant, number == 0, tuple(cell(cost) for _, cell in pairs))
         for number, name, outcome in _outcomes(results)
@@ -142,7 +158,7 @@ def by_variant(results: Results) -> tuple[TableRow, ...]:
     )
 
 
-def _pairs(results: Results) -> list[tuple[Column, Callable[[PhaseCost], Cell]]]:
+def _pairs(results: Results) -> list[_Pair]:
     """Return the columns of the table of costs by variant and phase, each with the function that makes its cells."""
     machine = results.run.provenance.machine
     return [
@@ -193,7 +209,7 @@ def notebook(results: Results) -> tuple[str, ...]:
     )
     if machine.kind is not DeviceKind.CUDA:
         return (f"{published} (published, on a T4). The main memory of a CPU run cannot be compared with it.",)
-    every = [c for _, _, outcome in _outcomes(results) for c in outcome.costs]
+    every = [c for _, _, outcome in _outcomes(results) for c in outcome.costs] + _rehearsal(results)
     peak = largest(cost.gpu_peak() for cost in (*every, *(own.cost for own in _shared(results))))
     if peak is None:
         return (f"{published} (published, on a T4).",)

@@ -22,6 +22,7 @@ ROLES = {
 }
 PHASES = {
     Phase.LOAD: "Load the base model",
+    Phase.REHEARSE: "Base model answers rehearsal prompts",
     Phase.ANSWER_BEFORE: "Base model answers",
     Phase.TRAIN: "Train",
     Phase.ANSWER_AFTER: "Tuned model answers",

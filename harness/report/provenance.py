@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.core import wording
 from harness.core.claims import machine_claim
 from harness.core.quantities import gib
+from harness.core.rehearsal import Rehearsal
 from harness.core.run_results import Results
 from harness.core.suite import Suite
 from harness.report import formatting
@@ -34,7 +35,16 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ("Finished", formatting.moment(results.finished)),
         ("Decoding", _decoding(run.suite)),
         ("System prompt", run.suite.system_prompt or "none"),
+        *([("Rehearsal", _rehearsal(run.rehearsal))] if run.rehearsal else []),
     )
+
+
+def _rehearsal(rehearsal: Rehearsal) -> str:
+    """Say how many answers of the base model became rehearsal rows, and why the others did not."""
+    near = f"{wording.plural(rehearsal.near, 'prompt')} not asked, in or near a case or training row"
+    several = len(rehearsal.answers) > 1
+    found = [f"{each.words} (base in {each.quantization})" if several else each.words for each in rehearsal.answers]
+    return "; ".join([*found, *([near] if rehearsal.near else [])]) or "the base model has not answered yet"
 
 
 def _decoding(suite: Suite) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.analysis import aggregate
 from harness.core.job import Event, EventKind
+from harness.core.rehearsal import rehearsing
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Plan, Variant
@@ -27,6 +28,7 @@ from harness.runner.listeners.sync import SyncListener
 from harness.runner.listeners.trial_names import ReadableNames, trial_names
 from harness.runner.planned_trials import all_trials, confirmation_trials
 from harness.runner.preparation import prepare, run_directory
+from harness.runner.rehearsal import known_answers, rehearse
 from harness.runner.request import Request
 from harness.runner.sweep import Sweep
 from harness.scoring import Scoring, scorer
@@ -50,9 +52,11 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
     with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
+        manifest = _with_known_answers(request, manifest, storage)
         sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
         session = _Session(request, manifest, sweep, user)
         _begin(session)
+        session = _rehearse(session)
         results = _train_and_score(session)
         results = report_files.write(storage.run, results, now=results.finished)
         sweep.listener.on_results(storage.run, results)
@@ -72,6 +76,15 @@ class _Storage:
 def _storage(request: Request, manifest: RunManifest) -> _Storage:
     store, cache = run_directory(request, manifest), Cache(CACHE)
     return _Storage(store, cache, mirror(request.sync, store, cache, manifest.digest) if request.sync else None)
+
+
+def _with_known_answers(request: Request, manifest: RunManifest, storage: _Storage) -> RunManifest:
+    """Add the rehearsal answers of an earlier session, from the run directory or from the folder of `--sync`."""
+    stores = [storage.run, *([storage.mirror.far_run] if storage.mirror else [])]
+    known = () if request.fresh else next(filter(None, (known_answers(manifest, store) for store in stores)), ())
+    if not known or manifest.rehearsal is None:
+        return manifest
+    return replace(manifest, rehearsal=replace(manifest.rehearsal, answers=known))
 
 
 @dataclass(frozen=True)
@@ -152,8 +165,25 @@ def _begin(session: _Session) -> None:
         sweep.run.write_manifest(manifest)
     if sweep.mirror:
         sweep.mirror.begin(manifest, fresh=session.request.fresh)
-    if session.request.fresh:
+
+
+def _rehearse(session: _Session) -> _Session:
+    """Let the base model answer the rehearsal prompts, if a variant has rehearsal. Delete old results if `--fresh`.
+
+    The keys of trainings depend on these answers, so the trainings are deleted once the answers exist.
+    """
+    manifest, sweep, fresh = session.manifest, session.sweep, session.request.fresh
+    if fresh:
+        for quantization in rehearsing(manifest.plan):
+            sweep.forget_rehearsal(quantization)
+    manifest = rehearse(manifest, sweep)
+    answers = manifest.rehearsal.answers if manifest.rehearsal else ()
+    _notify(session.user, (f"Rehearsal: {each.words}." for each in answers))
+    sweep = replace(sweep, setup=replace(sweep.setup, rehearsal=answers))
+    session = replace(session, manifest=manifest, sweep=sweep)
+    if fresh:
         _delete_earlier_results(session)
+    return session
 
 
 def _delete_earlier_results(session: _Session) -> None:
@@ -177,7 +207,8 @@ def _train_and_score(session: _Session) -> Results:
 
 def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:
     plan, sweep = session.manifest.plan, session.sweep
-    return sweep.run_trials(scheduling.ordered(plan, sweep.budget), Split.MAIN, _grid_title(plan))
+    trials = [each for each in scheduling.ordered(plan, sweep.budget) if sweep.setup.can_rehearse(each.settings)]
+    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan)) if trials else ()
 
 
 def _grid_title(plan: Plan) -> str:

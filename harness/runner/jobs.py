@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.core.job import Job, Prompt, Snapshot, Task
 from harness.core.model import AdapterRef
+from harness.core.rehearsal import RehearsalRow
 from harness.core.training_outcome import Status, Training
 from harness.core.units import DeviceKind
 from harness.models import foreign_adapters
@@ -32,6 +33,10 @@ class Jobs:
     def job(self, pending: Sequence[WorkItem]) -> Job:
         """Make one job for several work items, which must have the same quantization."""
         setup = self.recorder.setup
+        tasks = [self._task(item) for item in pending]
+        rehearsed = [self._rehearsal(task) for task in tasks]
+        rows = list(dict.fromkeys(row for own in rehearsed for row in own))
+        places = {row: place for place, row in enumerate(rows)}
         return Job(
             model=setup.model,
             machine=setup.machine,
@@ -40,10 +45,18 @@ class Jobs:
             cache=str(self._cache.root.resolve()),
             examples=setup.suite.examples,
             decoding=setup.suite.decoding,
-            tasks=tuple(self._task(item) for item in pending),
+            tasks=tuple(
+                replace(task, rehearsal=tuple(places[row] for row in own))
+                for task, own in zip(tasks, rehearsed, strict=True)
+            ),
             batch_size=_BATCH[setup.machine.kind],
             base=setup.saved_base(pending[0].quantization),
+            rehearsal=tuple(row.example for row in rows),
         )
+
+    def _rehearsal(self, task: Task) -> tuple[RehearsalRow, ...]:
+        """The rehearsal rows of a task that trains."""
+        return self.recorder.setup.rehearsal_rows(task.settings, task.seed) if task.settings and task.train else ()
 
     def _task(self, item: WorkItem) -> Task:
         train = item.settings is not None and self.recorder.training(item) is None

@@ -27,6 +27,7 @@ from harness.storage.locations import RUNS
 from harness.storage.runs import RunStore, claim_run, open_run
 from harness.suites import load_suite
 from harness.suites.grids import load_plan
+from harness.suites.rehearsal import rehearsal_of
 
 FIRST_CONFIRM_SEED = 1000
 
@@ -47,6 +48,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
+    rehearsal = rehearsal_of(suite, plan)
     model = resolve(request.model, conversions=Conversions(report=report))
     tokens = _check_tokens(suite, plan, model)
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
@@ -64,6 +66,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
         digest="",
         adapters=found,
         tokens=tokens,
+        rehearsal=rehearsal,
     )
     return replace(manifest, digest=_digest(manifest))
 
@@ -82,7 +85,8 @@ def _digest(manifest: RunManifest) -> str:
     }
     given = {"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}
     key = token_key(manifest.tokens)
-    return digest(content | given | ({"tokens": key} if key else {}))
+    rehearsal = {"rehearsal": manifest.rehearsal.prompts} if manifest.rehearsal else {}
+    return digest(content | given | ({"tokens": key} if key else {}) | rehearsal)
 
 
 def _engine(requested: Engine, plan: Plan) -> Engine:

@@ -20,7 +20,8 @@ from harness.storage.cache import Cache
 def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
     """Trial id to the relative cost of the trial: predicted seconds, or epochs if nothing can be predicted."""
     try:
-        return predictions.relative_costs(predictions.resolved_workload(manifest.model, manifest.suite), trials)
+        what = predictions.resolved_workload(manifest.model, manifest.suite, manifest.rehearsal)
+        return predictions.relative_costs(what, trials)
     except ModelError:  # there is no prediction for this architecture
         return {trial.id: trial.settings.epochs for trial in trials}
 
@@ -40,9 +41,8 @@ def predicted_oom(
     place = predictions.target_gpu(profile, cache) if manifest.provenance.machine.kind is DeviceKind.CUDA else None
     try:
         if place is not None:
-            return predictions.predicted_oom(
-                predictions.resolved_workload(manifest.model, manifest.suite), manifest.plan.trials, place
-            )
+            what = predictions.resolved_workload(manifest.model, manifest.suite, manifest.rehearsal)
+            return predictions.predicted_oom(what, manifest.plan.trials, place)
         why = "memory is predicted for GPUs, and this run has none"
     except ModelError as error:
         why = error.message

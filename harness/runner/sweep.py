@@ -78,13 +78,19 @@ class Sweep:
     def forget(self, trials: Iterable[Trial]) -> None:
         """Delete the results of these trials from the cache and from the folder of `--sync`.
 
-        The answers of the base model and of adapters trained elsewhere are deleted, too.
+        The answers of the base model and of adapters trained elsewhere are deleted, too, but not the base model's
+        rehearsal rows.
         """
         for trial in trials:
-            self._forget(self.setup.training_id(trial.settings, trial.seed))
+            if self.setup.can_rehearse(trial.settings):
+                self._forget(self.setup.training_id(trial.settings, trial.seed))
             self._forget(self.setup.base_id(trial.settings.quantization))
             for adapter in self.adapters:
                 self._forget(self.setup.adapter_id(adapter, trial.settings.quantization))
+
+    def forget_rehearsal(self, quantization: Quantization) -> None:
+        """Delete the base model's answers to rehearsal prompts."""
+        self._forget(self.setup.rehearsal_id(quantization))
 
     def _forget(self, training: str) -> None:
         self.cache.forget(training)

@@ -11,7 +11,8 @@ from harness.core.job import Prompt
 from harness.core.machine import Machine
 from harness.core.measurement import Shortage
 from harness.core.model import AdapterRef, ModelRef
-from harness.core.names import BASE
+from harness.core.names import BASE, REHEARSAL
+from harness.core.rehearsal import RehearsalAnswers, RehearsalRow, draw
 from harness.core.settings import Quantization, Settings, fusible
 from harness.core.suite import Case, Suite
 
@@ -31,6 +32,8 @@ class Setup:
     """Versions of the libraries that train and answer."""
     tokens: str = ""
     """The key of the run's `TurnTokens`. It is empty if tokens are those of the first version, whose keys lack it."""
+    rehearsal: tuple[RehearsalAnswers, ...] = ()
+    """The base model's rehearsal rows, one entry per quantisation; empty until the base model has answered."""
 
     def base_id(self, quantization: Quantization) -> str:
         """Return the key of the base model's answers."""
@@ -41,12 +44,38 @@ class Setup:
 
         It depends on the training rows and on the model's digest. Together these determine the tokens of the training,
         because the digest (made in `harness.models.resolving`) covers the chat template. `tokens` describes which of
-        them have labels, where the first version had others.
+        them have labels, where the first version had others. The rehearsal rows of the trial are part of the key.
         """
         loaded = self._asked(settings.quantization)
         inputs = {"loaded": loaded, "rows": self.suite.rows, "settings": settings, "seed": seed}
+        if drawn := self.rehearsal_rows(settings, seed):
+            inputs["rehearsal"] = [row.messages for row in drawn]
         engine = self.engine_of(settings)
         return digest(inputs | {"engine": [engine, RECIPES[engine]]})
+
+    def can_rehearse(self, settings: Settings) -> bool:
+        """Whether the rehearsal rows that these settings need exist."""
+        return not settings.rehearsal or self._rehearsal(settings.quantization) is not None
+
+    def rehearsal_rows(self, settings: Settings, seed: int) -> tuple[RehearsalRow, ...]:
+        """Return the rehearsal rows that a trial adds to the suite's training rows.
+
+        Raises:
+            ValueError: the base model has not answered the rehearsal prompts yet.
+        """
+        if not settings.rehearsal:
+            return ()
+        found = self._rehearsal(settings.quantization)
+        if found is None:
+            raise ValueError(f"the rehearsal rows in {settings.quantization} do not exist yet")
+        return draw(found.rows, settings, seed)
+
+    def _rehearsal(self, quantization: Quantization) -> RehearsalAnswers | None:
+        return next((each for each in self.rehearsal if each.quantization is quantization), None)
+
+    def rehearsal_id(self, quantization: Quantization) -> str:
+        """Return the key of the base model's answers to rehearsal prompts. They are the same for every suite."""
+        return f"{self.base_id(quantization)}-rehearsal"
 
     def engine_of(self, settings: Settings) -> Engine:
         """Return the run's engine or, if the run's engine is FUSED and cannot train these settings, REFERENCE."""
@@ -114,6 +143,11 @@ def question(suite: Suite, case: Case) -> dict[str, object]:
 def adapter_trial(adapter: AdapterRef) -> str:
     """Return the id of the trial that scores an adapter that another program trained."""
     return f"adapter-{adapter.digest}"
+
+
+def rehearsal_trial(quantization: Quantization) -> str:
+    """Return the id under which workers report the base model's answers to rehearsal prompts."""
+    return f"{REHEARSAL}-{quantization}"
 
 
 def base_trial(quantization: Quantization) -> str:

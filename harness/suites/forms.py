@@ -275,3 +275,16 @@ class PairForm(Form):
         if not text.strip():
             raise ValueError("this text is empty\nBoth prompt and completion need text.")
         return text
+
+
+class RehearsalForm(Form):
+    """A line of rehearsal.jsonl."""
+
+    prompt: Text
+
+    @field_validator("prompt")
+    @classmethod
+    def _is_not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("this prompt is empty\nWrite a question or a task.")
+        return text

@@ -27,6 +27,8 @@ DOORS = {
     "cli/output.py": "the owner",
     "report/terminal.py": "draws a table as text, which `echo` prints",
     "scoring/assertion_types/external.py": "catches what a suite's own code prints",
+    "core/limited_process.py": "answers its parent process",
+    "engine/gguf_conversion.py": "answers its parent process",
     "engine/worker.py": "writes the log of its process, which `Display.show` prints",
 }
 """Modules that may name a console or standard output, with the reason."""

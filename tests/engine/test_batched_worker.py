@@ -58,6 +58,7 @@ def job(cache: Path, engine: str, *tasks: Task) -> Job:
         examples=SUITE.examples[:8],
         decoding=Decoding(16),
         tasks=tasks,
+        rehearsal=tuple(replace(example, line=0) for example in SUITE.examples[8:12]),
     )
 
 
@@ -70,12 +71,13 @@ def said(cache: Cache, trial: str) -> list[tuple[str, int, bool]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Done]:
     """Return a function that runs a job of three tasks with the named engine, at most once in this module.
 
-    The tasks are the base, a trial that keeps its adapter after each epoch, and a trial of another rank.
+    The tasks are the base, a trial that keeps its adapter after each epoch, and a trial of another rank, which adds two
+    rehearsal rows to the eight rows that both train on.
     """
     tasks = (
         task("base", None),
         task("one", SHORT, timeline=(Snapshot(1, "training-one-1", ASKED),)),
-        task("two", OTHER),
+        task("two", OTHER, rehearsal=(3, 1)),
     )
     return functools.cache(lambda engine: done(tmp_path_factory.mktemp(engine), engine, *tasks))
 
@@ -93,7 +95,7 @@ class TestEngine:
         ends = {event.trial: event.status for event in events if event.kind is EventKind.FINISHED}
         assert ends == dict.fromkeys(("base", "one", "two"), Status.SUCCEEDED)
         assert sum(event.kind is EventKind.FINISHED for event in events) == 3
-        for trial, steps in (("one", 4), ("two", 2)):
+        for trial, steps in (("one", 4), ("two", 3)):
             held = cache.training(f"training-{trial}")
             assert held is not None
             assert held.cost is not None
@@ -144,21 +146,26 @@ class TestEngine:
 
 
 def test_both_engines_give_the_same_results(finished: Callable[[str], Done]) -> None:
-    """Both engines give the same answers and fingerprints, and losses that differ by at most 0.1%."""
+    """Both engines give the same answers and fingerprints, and losses that differ by at most 0.1%.
+
+    Equal fingerprints mean that they trained on the same rows, also on the same rehearsal rows.
+    """
     (_, _, apart), (_, _, together) = map(finished, ("reference", "fused"))
     for trial in ("base", "one", "one-1", "two"):
         assert said(apart, trial) == said(together, trial)
-    for trial in ("one", "two"):
+    for trial, probed in (("one", 4), ("two", 5)):
         a, b = (cache.training(f"training-{trial}") for cache in (apart, together))
         assert a is not None
         assert b is not None
         assert a.fingerprint == b.fingerprint
+        assert a.fingerprint
+        assert a.fingerprint.rows == (8 if trial == "one" else 10)
         assert [s.loss for s in a.steps] == pytest.approx([s.loss for s in b.steps], rel=1e-3, abs=1e-4)
         assert a.cost is not None
         assert b.cost is not None
         assert (a.cost.tokens, a.trainable_parameters) == (b.cost.tokens, b.trainable_parameters)
         assert (a.cost.probes, a.together) == (0, None)
-        assert (b.cost.probes, b.cost.probe_steps) == (1, 4)
+        assert (b.cost.probes, b.cost.probe_steps) == (1, probed)
         assert b.together is not None
         assert b.together.trials == 2
         assert b.together.cost.seconds.value > 0

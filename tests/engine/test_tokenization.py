@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 
+from harness.core.conversations import as_chat
 from harness.core.errors import SuiteError
 from harness.core.model import TEMPLATE_DATE
 from harness.core.settings import Quantization
 from harness.core.suite import Example, Message
 from harness.engine.loading import Base, load_base, untouched
-from harness.engine.tokenization import IGNORED, Row, render, tokenize
+from harness.engine.tokenization import IGNORED, Row, conversations_of, render, tokenize
 from harness.engine.trainers.sft import lora_config, sft_arguments
 from harness.models.resolving import POCKET, resolve
 from harness.models.token_lengths import lengths
+from harness.models.tokenizer_files import read_tokenizer
+from tests.support.architectures import FAMILIES, _tokenizer
 from tests.support.short_trainings import SHORT, SUITE, losses, one_core, rows_of, talk, trained_once, trainer_of
 
 
@@ -154,3 +157,29 @@ def test_a_template_gets_the_same_date_every_day(tmp_path: Path) -> None:
     assert f"{TEMPLATE_DATE} " in text
     rows = tokenize([talk("Hi.", "Hello.")], dated.tokenizer, 512)
     assert lengths([talk("Hi.", "Hello.")], folder).tokens == (len(rows[0].input_ids),)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_of_each_family_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    """For templates like those of known models, rows are those of transformers, with the labels that answers need.
+
+    The prompt is a prefix of its row, the labels are the answer and its end, and generation stops at that end. With the
+    tokenizer's files alone, the tokens are the same.
+    """
+    tokenizer = _tokenizer(FAMILIES[name])
+    tokenizer.save_pretrained(tmp_path)
+    talk = (Message("user", "Who are you?"), Message("assistant", "I am Dottie: 42!"))
+    chat = as_chat(talk)
+    (row,) = tokenize([Example(talk)], tokenizer, 512)
+    prompt = render(talk[:1], tokenizer, ask=True)
+    assert row.input_ids == tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    assert row.input_ids[: len(prompt)] == prompt
+    assert row.labels[: len(prompt)] == [IGNORED] * len(prompt)
+    answer = row.input_ids[len(prompt) : row.end]
+    assert row.labels[len(prompt) : row.end] == answer
+    assert tokenizer.decode(answer[:-1]).strip() == "I am Dottie: 42!"
+    assert answer[-1] in conversations_of(tokenizer).ends
+    files = read_tokenizer(tmp_path)
+    assert not isinstance(files, str)
+    assert files.conversations.rows([Example(talk)]) == [row]
+    assert files.conversations.asked([("", talk[:1])]) == [prompt]

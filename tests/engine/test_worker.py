@@ -313,3 +313,22 @@ def test_a_commit_that_fails_leaves_nothing(tmp_path: Path) -> None:
         cache.commit_training(Training("id", Status.SUCCEEDED, "", (), None), broken)
     assert cache.training("id") is None
     assert [*tmp_path.glob("trainings/*"), *tmp_path.glob("commits/*")] == []
+
+
+def test_a_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    """If the tokenizer's padding token has no embedding, the job is refused; on a GPU, it would stop the process."""
+    (folder := tmp_path / "pocket").mkdir()
+    model = variant_of_pocket(folder, (POCKET / "chat_template.jinja").read_text(encoding="utf-8"))
+    (folder / "special_tokens_map.json").unlink()
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "[PAD]"}), encoding="utf-8")
+    message = refusal(replace(job(tmp_path / "cache", task()), model=model))
+    assert "the padding token '[PAD]' has the id 2048" in message
+    assert "resize_token_embeddings" in message
+
+
+def test_a_template_that_closes_no_answer_is_refused(tmp_path: Path) -> None:
+    """If the chat template writes no token behind an answer at which generation could stop, the job is refused."""
+    (folder := tmp_path / "pocket").mkdir()
+    model = variant_of_pocket(folder, "{% for m in messages %}<|{{ m.role }}|> {{ m.content }}{% endfor %}")
+    assert "writes no end token" in refusal(replace(job(tmp_path / "cache", task()), model=model))

@@ -15,6 +15,7 @@ from harness.core.suite import Example, Message
 from harness.core.turn_tokens import CutRows, PartKind, TurnTokens
 from harness.models.resolving import POCKET
 from harness.models.token_check import check_named, check_tokens, views_named
+from harness.models.tokenizer_files import read_tokenizer
 from harness.suites import load_suite
 
 SUITE = load_suite(Path(__file__).parents[2] / "suites" / "workshop")
@@ -129,3 +130,15 @@ def test_many_rows_are_checked() -> None:
     found = check_tokens(replace(SUITE, examples=rows), [512], POCKET)
     assert not isinstance(found, str)
     assert found.cuts[0].rows == 3000
+
+
+@pytest.mark.parametrize(("listed", "expected"), [({}, 2), ({"added_tokens_decoder": {}}, 3)])
+def test_special_tokens_are_those_that_transformers_reads(
+    listed: dict[str, object], expected: int, tmp_path: Path
+) -> None:
+    """special_tokens_map.json counts only if tokenizer_config.json does not list the added tokens."""
+    folder = model(tmp_path / "model", pad_token="<pad>", **listed)
+    (folder / "special_tokens_map.json").write_text('{"pad_token": "</s>"}', encoding="utf-8")
+    found = read_tokenizer(folder)
+    assert not isinstance(found, str)
+    assert found.pad == expected

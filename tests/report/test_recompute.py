@@ -19,7 +19,7 @@ from harness.core.training_outcome import Status
 from harness.report import report_files
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
-from tests.studies.recomputed_figures import read
+from tests.studies.recomputed.figures import read
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
 from tests.support.two_bases import two_bases
 

@@ -56,9 +56,9 @@ MARGIN = 15.0
 WANTED = 0.2
 """Share of the answers that differ from the base model's."""
 RANK = 8
-ROUNDS = 6
+ROUNDS = 7
 """Number of strengths that are tried."""
-LEAST, MOST = 0.003, 0.3
+LEAST, MOST = 0.005, 1.0
 """The strength is between these."""
 AT_ONCE = 40
 """Number of adapters that answer in one batch."""

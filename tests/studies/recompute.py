@@ -4,7 +4,7 @@
     python -m tests.studies.recompute RUN --pack reports/sample
 
 RUN is the folder of a run, or of the sample, whose files are compressed. The script reads results.json, samples.jsonl
-and report.html. It shares no code with `harness`: `tests.studies.recomputed_figures` computes pass rates, intervals and
+and report.html. It shares no code with `harness`: `tests.studies.recomputed.figures` computes pass rates, intervals and
 losses from the answers by methods of its own. It prints each figure that differs, each sentence with figures that it
 has no rule for, and the number of figures that were checked. Exits with 1 if there is any difference. `--pack` writes
 compressed copies of the run's files, without the folder of the model, beside the page of the sample.
@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.studies import recomputed_charts, recomputed_costs, recomputed_sentences
-from tests.studies.recomputed_figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
+from tests.studies.recomputed import charts, costs, sentences
+from tests.studies.recomputed.figures import BASE, ROLES, Array, Data, Run, change_interval, rate_interval, read
 from tests.support.parsed_html import Element, parse
 
 ABSENT = "–"
@@ -180,7 +180,7 @@ class Page:
                 if expected := self._variant_cell(name, head):
                     self.checks.equal("variants", f"{head} of {name}", big(cell), expected[0])
                     self.checks.equal("variants", f"{head} of {name}, small", small(cell), expected[1])
-                elif head not in recomputed_costs.SETTINGS:
+                elif head not in costs.SETTINGS:
                     self.checks.fail("variants", f"there is no rule for the column {head!r}")
 
     def _variant_cell(self, name: str, head: str) -> tuple[str, str] | None:
@@ -207,8 +207,8 @@ class Page:
             loss = run.reference_loss(name)
             return (f"{loss:.2f}" if loss is not None else ABSENT), ""
         if head == "Eligible" or head.startswith("Net loss"):
-            return recomputed_sentences.loss_cell(run, name, head)
-        return recomputed_costs.cell(run, name, head)
+            return sentences.loss_cell(run, name, head)
+        return costs.cell(run, name, head)
 
     def _rows_cut(self, settings: Data | None) -> tuple[str, str]:
         """Return how many training rows `max_length` cuts. The rows' tokens are in results.json, not in the answers."""
@@ -301,6 +301,28 @@ class Page:
                 self.checks.equal("matrix", f"{case} of {name}", cell.attributes["class"] or "", kind)
                 self.checks.equal("matrix", f"share of {case} of {name}", small(cell), share)
 
+    def constant(self) -> None:
+        """Check how many cases all models pass, and how many all fail."""
+        names = [base["name"] for base in self.run.bases], [v["name"] for v in self.run.variants]
+        asked = passed = failed = 0
+        for case in self.run.cases_of("main"):
+            sides = [
+                [mark for name in own for given in self.run.answers(name).get(case, {}).values()
+                 if (mark := self.run.verdict(given)) is not None]
+                for own in names
+            ]  # fmt: skip
+            if all(sides):
+                asked += 1
+                passed += all(sides[0] + sides[1])
+                failed += not any(sides[0] + sides[1])
+        notes = [text(note) for note in self.html.id("ledger").all("p", class_="note")]
+        shown = next((note for note in notes if note.startswith("Same verdict")), "")
+        self.checks.equal("matrix", "whether cases are constant", str(bool(shown)), str(passed + failed > 0))
+        for count, verb in ((passed, "passed"), (failed, "failed")):
+            words = f"{plural(count, 'case')} of {asked} {verb} ("
+            if count:
+                self.checks.equal("matrix", f"cases all {verb}", words if words in shown else shown, words)
+
     def prompts(self) -> None:
         """Check the verdict, and whether it was cut, of every answer in the section of prompts."""
         base = self.run.base_of(self.compared)
@@ -366,13 +388,14 @@ def check(folder: Path) -> Checks:
     page = Page(Run.load(folder), parse(read(folder, "report.html")), checks)
     steps: Sequence[Callable[[], None]] = (
         page.header, page.headline_rates, page.examples, page.variants, page.pairwise, page.labels, page.matrix,
+        page.constant,
         page.prompts, page.failures,
     )  # fmt: skip
     for step in steps:
         step()
-    recomputed_sentences.check(page)
-    recomputed_charts.check(page)
-    recomputed_costs.check(page)
+    sentences.check(page)
+    charts.check(page)
+    costs.check(page)
     return checks
 
 

@@ -8,7 +8,7 @@ as Markdown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from harness.core.export import ExportKind
 from harness.core.settings import Quantization
 from harness.core.suite import Case, Split
 from harness.core.trainer_arguments import FP16, lora_arguments, sft_arguments
+from harness.core.training_script import listing
 from harness.core.units import DeviceKind
 from harness.export.export_record import record_of
 from harness.export.output_folders import begin, commit, existing
@@ -38,6 +39,9 @@ NOTE = "A notebook that trains this variant again, merges it and asks the suite'
 UPLOAD = (
     "Open it in Colab (https://colab.research.google.com): File > Upload notebook, Runtime > Change runtime type > T4 "
     "GPU, Runtime > Run all."
+)
+REHEARSAL = (
+    "# Rehearsal: the base model's own answers to other prompts, so that the tuned model keeps what it could do."
 )
 _PACKAGES = ("transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets")
 _VERSION = re.compile(r"\d+(\.\w+)*")
@@ -181,17 +185,16 @@ def _turn_lines(source: Source) -> list[str]:
 
 def data(source: Source) -> str:
     """Text of the data cell: the training rows and the prompts of the main cases. Confirm cases are held out."""
-    suite = source.run.suite
-    rows = (as_chat(example.messages) for example in suite.examples)
-    return f"TRAINING_ROWS = {_listed(rows)}\n\nPROMPTS = {_listed(map(_prompt, suite.of(Split.MAIN)))}"
+    suite, added = source.run.suite, source.run.added_rows(source.settings, source.seed)
+    rows = listing(as_chat(example.messages) for example in suite.examples)
+    if added:
+        more = listing(as_chat(example.messages) for example in added)
+        rows = f"{rows.removesuffix(']')}    {REHEARSAL}\n{more[2:]}"
+    return f"TRAINING_ROWS = {rows}\n\nPROMPTS = {listing(map(_prompt, suite.of(Split.MAIN)))}"
 
 
 def _prompt(case: Case) -> dict[str, Any]:
     return {"id": case.id, "role": case.role.value, "messages": as_chat(case.messages)}
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return "[\n" + "".join(f"    {training_script.literal(value)},\n" for value in values) + "]"
 
 
 def _line(name: str, value: Any, remark: str = "") -> str:

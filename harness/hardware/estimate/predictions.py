@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.core.conversations import with_system_prompt
 from harness.core.device_profiles import REFERENCE, SPEEDS, Profile, Speed, profile_for
 from harness.core.errors import ModelError
 from harness.core.machine import Calibration
 from harness.core.model import ModelRef
 from harness.core.quantities import gib
+from harness.core.rehearsal import DECODING, Rehearsal
 from harness.core.settings import Settings, Trial
-from harness.core.suite import Split, Suite
+from harness.core.suite import Example, Message, Split, Suite
 from harness.core.units import DeviceKind
 from harness.core.wording import one
 from harness.hardware import estimate
@@ -42,6 +44,12 @@ class Workload:
     """A sentence about the source of the shape; empty if the source is the model's own configuration."""
     remarks: tuple[str, ...] = ()
     """Sentences about the model that users must know."""
+    rehearsal: tuple[int, ...] = ()
+    """The number of tokens of each rehearsal row that a trial may draw, the longest first."""
+
+    def tokens(self, settings: Settings) -> tuple[int, ...]:
+        """Return the tokens of each row of a trial. Its seed may draw any rehearsal rows, so the longest count."""
+        return (*self.lengths.tokens, *self.rehearsal[: settings.rehearsal])
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class TargetGpu:
         return f"time not validated on {untested}: run `harness doctor --calibrate` there (two minutes)"
 
 
-def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workload:
+def named_workload(model: str, suite: Suite, rehearsal: Rehearsal | None = None, *, hub: Hub | None = None) -> Workload:
     """Describe the work of a trial on the model with this name. Weights are not downloaded from the Hub.
 
     If the model cannot be found, the shape of a public model whose name is part of `model` is used.
@@ -84,8 +92,8 @@ def named_workload(model: str, suite: Suite, *, hub: Hub | None = None) -> Workl
         if known is None:
             raise
         notice = f"{model} was not found; the prediction uses the shape of {known}"
-        return _workload(model, suite, find_description(known).config, None, notice)
-    return replace(_workload(model, suite, found.config, found.tokenizer), remarks=found.remarks)
+        return _workload(model, suite, rehearsal, find_description(known).config, None, notice)
+    return replace(_workload(model, suite, rehearsal, found.config, found.tokenizer), remarks=found.remarks)
 
 
 def public_shape(name: str) -> ModelShape:
@@ -93,22 +101,45 @@ def public_shape(name: str) -> ModelShape:
     return estimate.shape_of(find_description(f"shape:{name}").config)
 
 
-def resolved_workload(model: ModelRef, suite: Suite) -> Workload:
+def resolved_workload(model: ModelRef, suite: Suite, rehearsal: Rehearsal | None = None) -> Workload:
     """Describe the work of a trial on a model whose files are on this machine.
 
     Raises:
         ModelError: there is no prediction for the model's architecture.
     """
     config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
-    return _workload(model.name, suite, config, Path(model.tokenizer or model.path))
+    return _workload(model.name, suite, rehearsal, config, Path(model.tokenizer or model.path))
 
 
 def _workload(
-    model: str, suite: Suite, config: Mapping[str, Any], tokenizer: Path | None, notice: str = ""
+    model: str,
+    suite: Suite,
+    rehearsal: Rehearsal | None,
+    config: Mapping[str, Any],
+    tokenizer: Path | None,
+    notice: str = "",
 ) -> Workload:
-    shape = estimate.shape_of(config)
-    prompts = len(suite.of(Split.MAIN)) * suite.repeats
-    return Workload(model, shape, lengths(suite.examples, tokenizer), prompts, suite.decoding.max_new_tokens, notice)
+    return Workload(
+        model,
+        estimate.shape_of(config),
+        lengths(suite.examples, tokenizer),
+        len(suite.of(Split.MAIN)) * suite.repeats,
+        suite.decoding.max_new_tokens,
+        notice,
+        rehearsal=_rehearsed(rehearsal, suite, tokenizer) if rehearsal else (),
+    )
+
+
+def _rehearsed(rehearsal: Rehearsal, suite: Suite, tokenizer: Path | None) -> tuple[int, ...]:
+    """Return the tokens of the rehearsal rows, the longest first. Until there are answers, each has the most tokens."""
+    if rehearsal.answers:
+        sizes = [row.tokens for row in rehearsal.answers[0].rows]
+    else:
+        shortest = Message("assistant", ".")
+        asked = (with_system_prompt(suite.system_prompt, (Message("user", text),)) for text in rehearsal.prompts)
+        counts = lengths([Example((*messages, shortest)) for messages in asked], tokenizer).tokens
+        sizes = [size + DECODING.max_new_tokens for size in counts]
+    return tuple(sorted(sizes, reverse=True))
 
 
 def target_gpu(profile: Profile, cache: Cache, *, found: Gpu | None = None) -> TargetGpu | None:
@@ -159,7 +190,7 @@ def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> 
     return estimate.predict(
         workload.shape,
         settings,
-        workload.lengths.tokens,
+        workload.tokens(settings),
         capacity=target.capacity,
         prompts=workload.prompts,
         new_tokens=workload.new_tokens,

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.core.job import Event
+from harness.core.names import BASE
+from harness.core.rehearsal import rehearsing
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.settings import Trial
 from harness.runner.listeners.protocol import Listener
 from harness.runner.planned_trials import confirmation_trials
-from harness.storage.keys import adapter_trial, base_trial
+from harness.storage.keys import adapter_trial, base_trial, rehearsal_trial
 from harness.storage.runs import RunStore
 
 
@@ -43,6 +45,7 @@ def trial_names(manifest: RunManifest) -> dict[str, str]:
         names |= {
             trial.id: _title(manifest, trial, True) for trial in confirmation_trials(variant, manifest.confirm_seeds)
         }
+    names |= {rehearsal_trial(quantization): BASE for quantization in rehearsing(manifest.plan)}
     names |= {base_trial(quantization): name for quantization, name in manifest.plan.bases.items()}
     return names | {adapter_trial(adapter): adapter.name for adapter in manifest.adapters}
 

@@ -23,6 +23,8 @@ SHORT = 6
 """Maximum number of words of a short answer, which the model must repeat. A longer answer is scored by F1."""
 ENOUGH = 0.7
 """Lowest F1 score with which a longer answer passes."""
+REHEARSAL = 60
+"""Rehearsal rows of the variants that have any: twice as many as a workshop's 30 training rows."""
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 # Characters that YAML reads as line breaks or rejects, or that editors do not show.
 UNSAFE = re.compile("[^\x20-\x7e\xa1-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -205,8 +207,8 @@ def _quick(rows: Sequence[Example]) -> str:
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
 description: >-
-  Four variants for the pocket model on a laptop, from one that learns little to one that learns a lot. They show
-  whether the suite works. For a real model, use t4.
+  Five variants for the pocket model on a laptop, from one that learns little to one that learns a lot. `rehearsal` adds
+  {REHEARSAL} rows with the base model's own answers. They show whether the suite works. For a real model, use t4.
 seeds: [0]
 settings:
   epochs: {epochs}
@@ -219,6 +221,7 @@ rows:
   - {{name: medium-lr, learning_rate: 1e-3, rank: 16, alpha: 32, target_modules: all-linear}}
   - {{name: high-lr, learning_rate: 2e-3, rank: 16, alpha: 32, target_modules: all-linear}}
   - {{name: small-rank, learning_rate: 2e-3, rank: 2, alpha: 4, target_modules: qv}}
+  - {{name: rehearsal, learning_rate: 1e-3, rank: 16, alpha: 32, target_modules: all-linear, rehearsal: {REHEARSAL}}}
 """
 
 
@@ -231,7 +234,8 @@ def _t4(rows: Sequence[Example]) -> str:
     return f"""\
 # yaml-language-server: $schema=../grid.schema.json
 description: >-
-  For a 7B chat model on a free T4, in batches of 10 (2 x 5). Add seeds if two variants have similar results.
+  For a 7B chat model on a free T4, in batches of 10 (2 x 5). The last two variants add {REHEARSAL} rows with the base
+  model's own answers, so that the model keeps more. Add seeds if two variants have similar results.
 seeds: [0]
 settings:
   epochs: {epochs}
@@ -249,6 +253,8 @@ rows:
   - {{name: low-lr, learning_rate: 2e-4}}
   - {{name: low-lr-all-linear, learning_rate: 2e-4, scheduler: cosine, target_modules: all-linear}}
   - {{name: few-epochs, learning_rate: 1e-3, epochs: {max(1, epochs // 2)}}}
+  - {{name: rehearsal, learning_rate: 1e-3, rehearsal: {REHEARSAL}}}
+  - {{name: low-lr-rehearsal, learning_rate: 2e-4, rehearsal: {REHEARSAL}}}
 """
 
 

@@ -16,7 +16,7 @@ from harness.scoring import score
 from harness.suites import parse_suite
 from harness.suites.grids import parse_plan
 from harness.suites.json_schema import suite_schema
-from harness.suites.new.write_suite import ASKED, assertions, files
+from harness.suites.new.write_suite import ASKED, REHEARSAL, assertions, files
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
     "TODO", "{{name}}", "{{{x}}}", "{% raw %}", "{{brace}}", "no", "1e3", "null", "# x", "- a", "a: b", "'\"\\",
@@ -117,7 +117,8 @@ def test_starter_grids(count: int) -> None:
     texts = files([example(f"Q {n}?", f"A {n}.") for n in range(count)], "Made up.")
     for name in ("grids/quick.yaml", "grids/t4.yaml"):
         plan = parse_plan(texts[name], name)
-        assert len(plan.variants) == 4
+        assert len(plan.variants) == (5 if name == "grids/quick.yaml" else 6)
+        assert {v.settings.rehearsal for v in plan.variants} == {0, REHEARSAL}
         assert all(v.settings.epochs >= 1 for v in plan.variants)
         assert all(v.settings.epochs * count <= 1200 for v in plan.variants)
 

@@ -45,12 +45,11 @@ class Probe:
         return replace(self.cost, seconds=scaled, tokens=tokens, probes=1, probe_steps=self.steps)
 
 
-def shape_of(settings: Settings, rows: Sequence[Row]) -> Settings:
+def shape_of(settings: Settings, longest: int) -> Settings:
     """Return settings that are equal for all trials whose steps cost the same.
 
-    Settings without influence on cost get their defaults, and `max_length` the length of the longest row.
+    Settings without influence on cost get their defaults, and `max_length` the length of the longest row (`longest`).
     """
-    longest = max((len(row.input_ids) for row in rows), default=settings.max_length)
     return replace(settings, **{axis.name: axis.default for axis in AXES.values() if not axis.cost}, max_length=longest)
 
 

@@ -57,7 +57,7 @@ def test_trials_with_equal_step_costs_share_a_probe() -> None:
 
     A `max_length` that cuts no row does not change the cost.
     """
-    short, long = [Row([1] * n, [1] * n) for n in (4, 9)], [Row([1] * n, [1] * n) for n in (4, 64)]
+    short, long = 9, 64
     other = replace(SHORT, learning_rate=1e-2, epochs=9, warmup=0, scheduler=Scheduler.COSINE, alpha=1, max_length=256)
     assert shape_of(SHORT, short) == shape_of(other, short)
     assert shape_of(SHORT, short) != shape_of(SHORT, long)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.studies.recomputed_costs import counted, duration, memory, peak, probes
-from tests.studies.recomputed_figures import (
+from tests.studies.recomputed.costs import counted, duration, memory, peak, probes
+from tests.studies.recomputed.figures import (
     BASE,
     GUARDED,
     ROLES,

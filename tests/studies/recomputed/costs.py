@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from tests.studies.recomputed_figures import Data, Run
+from tests.studies.recomputed.figures import Data, Run
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page

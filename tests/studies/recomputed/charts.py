@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.studies.recomputed_costs import ABSENT, amount, counted, duration, memory, peak
-from tests.studies.recomputed_figures import GUARDED, ROLES, Data, Run, change_interval
+from tests.studies.recomputed.costs import ABSENT, amount, counted, duration, memory, peak
+from tests.studies.recomputed.figures import GUARDED, ROLES, Data, Run, change_interval
 
 if TYPE_CHECKING:
     from tests.studies.recompute import Page
