@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from harness.analysis import losses, selection
 from harness.analysis.aggregate import objective_tables
 from harness.analysis.nothing_learned import Cause, NothingLearned, nothing_learned, share
 from harness.analysis.score_table import ScoreTable, score_tables
 from harness.analysis.suite_changes import suite_changes
-from harness.core.run_results import LossVerdict, Outcome, Results
-from harness.core.settings import AXES, Settings
+from harness.core.rehearsal import fitting
+from harness.core.run_results import Loss, LossVerdict, Outcome, Results
+from harness.core.settings import Settings
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
 from harness.core.variant_names import differing, label
@@ -29,12 +29,11 @@ MUCH = 0.5
 REHEARSAL_FACTOR = 2
 """Rehearsal begins with this number of rows per training row, and is then multiplied by it."""
 MOST_REHEARSAL = 200
-"""Largest number of rehearsal rows that is proposed."""
+"""Largest number of rehearsal rows that is proposed if the run has none, so that their number is not known."""
 RATE_FACTOR = 3.0
 """Factor to a learning rate outside of those that were tried."""
 LEAST_GAP = 1.5
 """Two learning rates are worth a third one between them if the higher is at least this multiple of the lower."""
-REHEARSAL = "rehearsal"
 NEARLY_ALL = 0.95
 """Pass rate on the objective above which a higher learning rate has nothing to gain."""
 
@@ -137,11 +136,18 @@ class _Run:
         return min(close, key=_lost)
 
     def forgets(self, variant: Outcome) -> bool:
-        """Return whether a variant loses so much that showing a smaller loss needs another training, not more cases."""
-        loss = variant.loss
-        if loss is None or loss.points is None or loss.verdict is LossVerdict.KEEPS:
-            return False
-        return loss.points > MUCH * self.margin
+        """Return whether a variant loses so much that it needs another training, rather than more cases to show less.
+
+        The loss on the held-out cases counts, too, if the confirmation tested this variant.
+        """
+        return any(self._is_much(loss) for loss in (variant.loss, self._held_out_loss(variant)) if loss)
+
+    def _held_out_loss(self, variant: Outcome) -> Loss | None:
+        confirmed = self.results.confirmed
+        return confirmed.loss if confirmed and confirmed.name == variant.name else None
+
+    def _is_much(self, loss: Loss) -> bool:
+        return loss.verdict is not LossVerdict.KEEPS and (loss.points or 0.0) > MUCH * self.margin
 
     def differing_only_in(self, setting: str, of: Settings) -> list[Settings]:
         """Return the settings in the grid that equal `of` except for one setting, in ascending order, with `of`."""
@@ -154,7 +160,9 @@ class _Run:
     def seen(self, variant: Outcome) -> str:
         """Return what a variant passes and loses, such as `passes 77% of generalise cases, with 12 points ... lost`."""
         passed = f"passes {100 * share(variant, self.objective):.0f}% of the {self.objective} cases"
-        return f"{passed}, with {losses.seen(variant.loss)}" if variant.loss else passed
+        again = self._held_out_loss(variant)
+        held_out = f" ({losses.seen(again)} on held-out cases)" if again else ""
+        return f"{passed}, with {losses.seen(variant.loss)}{held_out}" if variant.loss else passed
 
 
 def _finished(variant: Outcome) -> bool:
@@ -168,6 +176,10 @@ def _lost(variant: Outcome) -> float:
 def _settings(variant: Outcome) -> Settings:
     assert variant.settings is not None  # `_Run.finished` has only variants with settings
     return variant.settings
+
+
+def _distinct(*variants: Outcome | None) -> list[Outcome]:
+    return list({variant.name: variant for variant in variants if variant}.values())
 
 
 def _named(run: _Run, rules: Sequence[Iterable[_Proposal]]) -> tuple[NextTrial, ...]:
@@ -189,22 +201,26 @@ def _named(run: _Run, rules: Sequence[Iterable[_Proposal]]) -> tuple[NextTrial, 
 
 def _rehearsal(run: _Run) -> Iterator[_Proposal]:
     """Propose rehearsal, or more of it, for good variants that forget much."""
-    if REHEARSAL not in AXES:
-        return
-    for variant in dict.fromkeys(filter(None, (run.gentlest, run.best))):
-        *_, most = run.differing_only_in(REHEARSAL, _settings(variant))
+    for variant in _distinct(run.gentlest, run.best):
+        *_, most = run.differing_only_in("rehearsal", _settings(variant))
         tried = run.outcome(most)
         if tried is None or not run.forgets(tried):
             continue
-        had = int(getattr(most, REHEARSAL))
-        rows = min(MOST_REHEARSAL, REHEARSAL_FACTOR * (had or len(run.results.run.suite.examples)))
+        had = most.rehearsal
+        rows = min(_available(run, most), REHEARSAL_FACTOR * (had or len(run.results.run.suite.examples)))
         if rows > had:
             more = f"more rehearsal than {had} rows" if had else "rehearsal: rows with the base model's own answers"
-            changed: dict[str, Any] = {REHEARSAL: rows}
             yield _Proposal(
-                replace(most, **changed),
+                replace(most, rehearsal=rows),
                 f"{tried.name} {run.seen(tried)}. Try {more}, so that it forgets less.",
             )
+
+
+def _available(run: _Run, settings: Settings) -> int:
+    """Return how many rehearsal rows a variant can have: those of the run, else a number that the pool can give."""
+    rehearsal = run.results.run.rehearsal
+    found = rehearsal.of(settings.quantization) if rehearsal else None
+    return len(fitting(found.rows, settings.max_length)) if found else MOST_REHEARSAL
 
 
 def _between(run: _Run) -> Iterator[_Proposal]:
@@ -230,7 +246,7 @@ def _between(run: _Run) -> Iterator[_Proposal]:
 
 def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
     """Propose fewer epochs where the timeline shows that learning had ended."""
-    for variant in dict.fromkeys(filter(None, (run.nearest, run.best))):
+    for variant in _distinct(run.nearest, run.best):
         found = next((each for each in run.results.timelines if each.variant == variant.name), None)
         if found is None or found.enough is None or found.enough >= _settings(variant).epochs:
             continue

@@ -10,7 +10,7 @@ from harness.core.names import BASE
 from harness.core.run_results import Change, Finding, LossVerdict, Outcome, Results, Verdict
 from harness.core.scores import Sample
 from harness.core.suite import Role, Split
-from harness.core.wording import plural
+from harness.core.wording import listed, plural
 
 NOTABLE = 0.05
 """Share of answers that were cut and failed, above which more tokens are worth a try."""
@@ -38,14 +38,14 @@ def _longer_answers(results: Results, variant: Outcome | None) -> str:
     Of the base model, only answers to `retain` and `avoid` cases count: it need not know the others.
     """
     roles = {case.id: case.role for case in results.run.suite.cases}
-    asked = [(BASE, GUARDED)]
-    asked += [(variant.name, GUARDED), (variant.name, (results.choice.objective, Role.LEARN))] if variant else []
+    taught = (results.choice.objective, Role.LEARN)
+    asked = [(BASE, GUARDED), *([(variant.name, GUARDED), (variant.name, taught)] if variant else [])]
     for name, own_roles in asked:
         own = [s for s in results.samples if s.variant == name and roles.get(s.case) in own_roles]
         cut = [sample for sample in own if _cut(sample)]
         if own and len(cut) > NOTABLE * len(own):
             limit = results.run.suite.decoding.max_new_tokens
-            which = "retain and avoid" if own_roles == GUARDED else "learn and generalise"
+            which = listed(role for role in Role if role in own_roles)
             who = "the base model" if name == BASE else name
             return (
                 f"Raise `decoding.max_new_tokens` in suite.yaml from {limit} to {LONGER * limit}: {len(cut)} of "
@@ -112,7 +112,7 @@ def _held_out(results: Results) -> Iterator[str]:
         return
     guarded = sum(case.role in GUARDED for case in held)
     if found.needed and found.needed > guarded:
-        yield f"{_add(guarded, found.needed, 'held-out retain or avoid')}. That would confirm the loss that was seen."
+        yield f"{_add(guarded, found.needed, 'held-out retain or avoid')}. That would confirm a loss like the one seen."
     change = results.confirmed.changes.get(choice.objective) if results.confirmed else None
     if change and _open(change):
         yield f"{_add(change.cases, change.needed, f'held-out {choice.objective}')}. That would confirm the gain."

@@ -11,7 +11,7 @@ from harness.core.claims import claim, cost_claim
 from harness.core.costs import largest
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
-from harness.core.names import BASE, REHEARSAL
+from harness.core.names import REHEARSAL
 from harness.core.quantities import quantity
 from harness.core.run_results import Outcome, Results
 from harness.core.training_outcome import Status, Together
