@@ -99,7 +99,8 @@ def _options(run: RunManifest) -> list[str]:
     if words[:2] != ["harness", "run"]:
         return [] if run.model.toy else ["--model", run.model.name]
     suite = (Path(run.suite.folder), Path(run.suite.folder) / "suite.yaml")
-    kept, rest = [], words[2:]
+    rest = words[2:] if words[2:3] and words[2].startswith("-") else words[3:]
+    kept = []
     while rest:
         word = rest.pop(0)
         name, _, value = word.partition("=")
