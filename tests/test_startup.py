@@ -52,7 +52,7 @@ def test_writing_a_report_imports_nothing_that_trains(tmp_path: Path) -> None:
     """`harness report` on a finished run imports no training library, and not the packages `evaluate` and `pandas`."""
     found, run = results(count=2, failures=False), RunStore(tmp_path)
     run.write_manifest(found.run)
-    run.write_results(found, [], "")
+    run.write_results(found, [], lambda: "")
     assert not imported_by("report", str(tmp_path)) & HEAVY
 
 
@@ -60,7 +60,7 @@ def test_the_gate_imports_nothing_that_trains(tmp_path: Path) -> None:
     """`harness gate` imports no training library, no chart library and no template engine."""
     found, run = results(count=2, failures=False), RunStore(tmp_path / "run")
     run.write_manifest(found.run)
-    run.write_results(found, [], "")
+    run.write_results(found, [], lambda: "")
     kept = bless(run, "kept", tmp_path)
     assert not imported_by("gate", str(run.root), "--baseline", str(kept)) & (HEAVY | {"altair", "jinja2"})
 

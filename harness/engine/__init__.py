@@ -4,6 +4,7 @@ worker          the process that the runner starts: it does one job on one base 
 batched_worker  trains several tasks of a job together, and lets several models answer in one batch
 loading         loads and quantises a base, and keeps it trainable
 quantized_base  saves the quantised base and reads it again
+gguf_conversion the process that makes a base model of a GGUF file
 random_weights  makes a base with random weights in the shape of a known configuration
 tokenization    applies a loaded model's tokenizer to the rules of `harness.models.conversation_tokens`
 trainers/       trains adapters: one with SFTTrainer, or many together

@@ -49,6 +49,7 @@ def convert(
     end_tokens: Sequence[int],
     chat_template: str,
     space_prefix: bool,
+    rope_scaling: Mapping[str, Any],
 ) -> None:
     """Write config, tokenizer and weights in `dtype` into `folder`, as `save_pretrained` does.
 
@@ -64,6 +65,7 @@ def convert(
         end_tokens: the ids of the tokens that end an answer.
         chat_template: the file's chat template.
         space_prefix: whether a SentencePiece tokenizer puts a space before a text.
+        rope_scaling: entries to add to the configuration's `rope_parameters`.
 
     Raises:
         ModelError: transformers does not know the architecture, or does not read all weights of the file.
@@ -78,6 +80,8 @@ def convert(
     for name, token in special_tokens.items():
         setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token))
         setattr(model.config, f"{name}_id", token)
+    if rope_scaling:
+        model.config.rope_parameters = {**model.config.rope_parameters, **rope_scaling}
     model.generation_config.eos_token_id = list(end_tokens)
     tokenizer.chat_template = chat_template
     if not space_prefix:

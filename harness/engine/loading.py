@@ -69,7 +69,9 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             local_files_only=True,
             use_safetensors=True,
             dtype=dtype,
-            attn_implementation=attention_for(AutoConfig.from_pretrained(ref.path, local_files_only=True)),
+            attn_implementation=attention_for(
+                AutoConfig.from_pretrained(str(saved or ref.path), local_files_only=True)
+            ),
             device_map={"": 0 if machine.kind is DeviceKind.CUDA else "cpu"},
             output_loading_info=True,
             **how,

@@ -18,6 +18,10 @@ from typing import Any
 from harness.core.errors import ModelError
 
 MAGIC = b"GGUF"
+ROPE_FACTORS = "rope_freqs.weight"
+"""Name of the tensor with the divisors of the frequencies of RoPE, as files of Llama 3.1 and later have it."""
+_ALIGNMENT = 32
+"""Alignment of tensors in bytes, unless the metadata name another."""
 _MOST = 1 << 22
 """Largest number of tensors, of metadata entries, and of elements of an array. Vocabularies have fewer than 2**19."""
 _LONGEST = 1 << 22
@@ -44,6 +48,8 @@ class Header:
     metadata: Mapping[str, Any]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     """The type and the shape of each tensor, by its name."""
+    rope_factors: tuple[float, ...] = ()
+    """The divisors of the frequencies of position embeddings (RoPE); empty if the file has none."""
 
     @property
     def architecture(self) -> str:
@@ -82,8 +88,8 @@ class Header:
 
     @property
     def weights(self) -> int:
-        """Number of weights in all tensors."""
-        return sum(prod(shape) for _, shape in self.tensors.values())
+        """Number of weights in all tensors, without the divisors of RoPE, which are no weights."""
+        return sum(prod(shape) for name, (_, shape) in self.tensors.items() if name != ROPE_FACTORS)
 
     @property
     def quantisation(self) -> str:
@@ -152,6 +158,15 @@ class _Reader:
     def __init__(self, content: mmap.mmap) -> None:
         self._content, self._at = content, 0
 
+    @property
+    def at(self) -> int:
+        """The place of the next value, in bytes."""
+        return self._at
+
+    def numbers(self, form: str, count: int, at: int) -> tuple[float, ...]:
+        """Return `count` numbers at the place `at`."""
+        return struct.unpack_from(f"<{count}{form}", self._content, at)
+
     def number(self, form: str) -> Any:
         (value,) = struct.unpack_from(f"<{form}", self._content, self._at)
         self._at += struct.calcsize(f"<{form}")
@@ -200,15 +215,27 @@ def _header(reader: _Reader) -> Header:
         raise ValueError(f"it has version {version}")
     tensors, entries = reader.count(), reader.count()
     metadata = {reader.text(): reader.value(reader.number("I")) for _ in range(entries)}
-    return Header(metadata, dict(_tensor(reader) for _ in range(tensors)))
+    found = {name: (kind, shape, place) for name, kind, shape, place in (_tensor(reader) for _ in range(tensors))}
+    alignment = metadata.get("general.alignment", _ALIGNMENT)
+    factors = _factors(reader, found.get(ROPE_FACTORS), alignment if isinstance(alignment, int) else _ALIGNMENT)
+    return Header(metadata, {name: (kind, shape) for name, (kind, shape, _) in found.items()}, factors)
 
 
-def _tensor(reader: _Reader) -> tuple[str, tuple[str, tuple[int, ...]]]:
-    """Read the name, type and shape of a tensor, and skip its place in the file."""
+def _factors(reader: _Reader, tensor: tuple[str, tuple[int, ...], int] | None, alignment: int) -> tuple[float, ...]:
+    """Read the divisors of RoPE, if the file has them. The tensors begin at the first multiple of `alignment`."""
+    if tensor is None:
+        return ()
+    kind, shape, place = tensor
+    if kind != "F32" or len(shape) != 1 or shape[0] > _MOST or alignment < 1:
+        raise ValueError(f"its tensor {ROPE_FACTORS} has type {kind} and shape {shape}")
+    return reader.numbers("f", shape[0], -(-reader.at // alignment) * alignment + place)
+
+
+def _tensor(reader: _Reader) -> tuple[str, str, tuple[int, ...], int]:
+    """Read the name, type, shape and place of a tensor. Places are counted from the first tensor, in bytes."""
     name, dimensions = reader.text(), int(reader.number("I"))
     if dimensions > 8:
         raise ValueError(f"its tensor {name[:40]!r} has {dimensions} dimensions")
     shape = tuple(int(reader.number("Q")) for _ in range(dimensions))
     kind = int(reader.number("I"))
-    reader.number("Q")
-    return name, (_TYPES.get(kind, f"type {kind}"), shape)
+    return name, _TYPES.get(kind, f"type {kind}"), shape, int(reader.number("Q"))

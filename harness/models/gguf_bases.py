@@ -19,7 +19,8 @@ from harness.core.errors import ModelError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import ConvertedModel, ModelRef
 from harness.models import smollm2
-from harness.models.gguf import Header, read_header
+from harness.models.gguf import ROPE_FACTORS, Header, read_header
+from harness.models.gguf_rope import rope_scaling
 from harness.models.peculiarities import peculiarities
 from harness.storage.cache import Cache
 from harness.storage.locations import CACHE
@@ -63,8 +64,10 @@ def _misread(header: Header) -> str:
     """Return why transformers would read another model than the file holds; empty if there is no such reason."""
     if not header.architecture or not header.tensors:
         return "holds no model"
-    if any(name.startswith("rope_f") for name in header.tensors) or header.of_model("rope.scaling.type"):
-        return "scales its position embeddings (RoPE), and transformers does not read that from a GGUF file"
+    scaled = any(name.startswith("rope_f") and name != ROPE_FACTORS for name in header.tensors)
+    unknown = header.rope_factors and rope_scaling(header) is None
+    if scaled or unknown or header.of_model("rope.scaling.type"):
+        return "scales its position embeddings (RoPE) in a way that transformers does not read from a GGUF file"
     return ""
 
 
@@ -99,6 +102,7 @@ def facts(header: Header) -> dict[str, Any]:
         "end_tokens": header.end_tokens,
         "chat_template": header.chat_template,
         "space_prefix": header.space_prefix,
+        "rope_scaling": rope_scaling(header) or {},
     }
 
 

@@ -335,9 +335,6 @@ def _check_config(name: str, path: Path) -> None:
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
     config = _json(path / "config.json")
-    if not isinstance(config.get("model_type"), str):
-        what = f"{path / 'config.json'} is damaged: model_type is {config.get('model_type')!r}, not a text"
-        raise ModelError(what, remedy=_FETCH_AGAIN)
     if config.get("quantization_config"):
         remedy = "Name the model that it was made from. The harness quantises it if the grid's quantization is nf4."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
@@ -346,6 +343,9 @@ def _check_config(name: str, path: Path) -> None:
         raise ModelError(
             f"{name} needs its own code (auto_map in config.json), which the harness does not run", remedy=remedy
         )
+    if not isinstance(config.get("model_type"), str):
+        what = f"{path / 'config.json'} is damaged: model_type is {config.get('model_type')!r}, not a text"
+        raise ModelError(what, remedy=_FETCH_AGAIN)
 
 
 def _listed(index: Path) -> set[str]:

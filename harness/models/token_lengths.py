@@ -38,7 +38,7 @@ class Lengths:
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
     """Return the number of tokens of every row. `folder` holds the tokenizer; None means that there is none."""
-    found = read_tokenizer(folder) if folder else "no tokenizer is available"
+    found = read_tokenizer(folder) if folder else "the model has no tokenizer on this machine yet"
     if isinstance(found, str):
         return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
     try:

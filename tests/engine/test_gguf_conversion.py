@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def test_weights_and_tokens_of_a_gguf_file(kind: str, most: float, tmp_path: Pat
     assert given.apply_chat_template(conversation, tokenize=False) == own.apply_chat_template(
         conversation, tokenize=False
     )
+
+
+def test_the_scaling_of_position_embeddings_is_added(tmp_path: Path) -> None:
+    """The scaling of RoPE that the header gives is in the configuration, beside the base that transformers reads."""
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 256,
+    }  # fmt: skip
+    made = converted(pocket_as_gguf(tmp_path / "pocket.gguf"), tmp_path / "made", rope_scaling=scaling)
+    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_parameters"] == {"rope_theta": 10000.0, **scaling}
 
 
 def test_a_file_with_weights_that_transformers_does_not_read(tmp_path: Path) -> None:

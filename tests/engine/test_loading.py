@@ -12,8 +12,9 @@ import pytest
 
 from harness.core.errors import EngineError, GridError
 from harness.core.settings import Quantization
-from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base
+from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base, untouched
 from harness.models.resolving import POCKET, resolve
+from tests.support.architectures import made
 from tests.support.short_trainings import (
     SHORT,
     ask,
@@ -140,3 +141,29 @@ def test_generation_stops_where_the_template_closes_answers(tmp_path: Path) -> N
     loaded = load_base(resolve(str(folder)), Quantization.NONE, one_core())
     assert loaded.model.generation_config is not None
     assert loaded.model.generation_config.eos_token_id == [2, 3]
+
+
+# --- mixtures of experts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys:RuntimeWarning")
+def test_an_adapter_on_experts_is_removed(tmp_path: Path) -> None:
+    """If PEFT wrapped the experts of a layer twice, the base is restored, and answers as before."""
+    from peft import LoraConfig, get_peft_model
+
+    base = load_base(made("Mixtral", tmp_path / "base"), Quantization.NF4, one_core())
+    modules, before = dict(base.model.named_modules()), ask(base, texts=("Say hello.",))
+    with untouched(base.model):
+        get_peft_model(base.model, LoraConfig(target_modules="all-linear"))
+    assert dict(base.model.named_modules()) == modules
+    assert ask(base, texts=("Say hello.",)) == before
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "w1")])
+def test_experts_are_refused_as_targets(tmp_path: Path, targets: str | tuple[str, ...]) -> None:
+    """Target modules that include experts are refused before training; the remedy names the others."""
+    base = load_base(made("Mixtral", tmp_path / "base"), Quantization.NF4, one_core())
+    with pytest.raises(GridError) as caught:
+        check_targets(base.model, replace(SHORT, target_modules=targets))
+    assert "k_proj, o_proj, q_proj, v_proj" in caught.value.remedy
+    check_targets(base.model, replace(SHORT, target_modules=("k_proj", "o_proj", "q_proj", "v_proj")))

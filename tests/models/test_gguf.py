@@ -90,3 +90,12 @@ def test_a_gguf_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     assert is_gguf(written(tmp_path, b"GGUF..."))
     assert not is_gguf(written(tmp_path, b"lmgg"))
     assert not is_gguf(tmp_path)
+
+
+def test_special_tokens_and_end_tokens(tmp_path: Path) -> None:
+    """The header gives the ids of special tokens by transformers' names, and of all tokens that end an answer."""
+    ids = {"bos_token_id": 1, "eos_token_id": 7, "eot_token_id": 5, "unknown_token_id": 0, "eom_token_id": 7}
+    metadata = LLAMA | {f"tokenizer.ggml.{name}": token for name, token in ids.items()}
+    found = read_header(written(tmp_path, header(metadata, TENSORS)))
+    assert found.special_tokens == {"bos_token": 1, "eos_token": 7, "unk_token": 0}
+    assert found.end_tokens == [5, 7]

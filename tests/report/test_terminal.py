@@ -67,3 +67,10 @@ def test_summary_without_anything_to_try_is_silent() -> None:
     done = {"passed": 60, "lost": 0}
     made = tried_grids.results(Tried(Settings().resolved(), 40), held_out=60, again=done)
     assert "What to try next" not in terminal.summary(made, "report.html")
+
+
+def test_the_note_of_a_small_model_is_printed() -> None:
+    """The terminal summary ends with the note of a model that is no toy, before the path of the report."""
+    real = results(2, 2, toy=False)
+    noted = replace(real, run=replace(real.run, model=replace(real.run.model, note="A small model.")))
+    assert terminal.summary(noted, "x").endswith("A small model.\nReport: x")

@@ -16,7 +16,6 @@ from typing import Any
 
 from harness.analysis.losses import GUARDED, guarded_pair
 from harness.analysis.score_table import score_tables
-from harness.core.names import BASE
 from harness.core.quantities import interval, points
 from harness.core.run_results import Results
 from harness.core.suite import Split
@@ -35,7 +34,7 @@ def study(results: Results) -> dict[str, Any]:
     for variant in results.variants:
         if variant.name not in tables or variant.loss is None:
             continue
-        both = guarded_pair(guarded, tables[BASE], tables[variant.name])
+        both = guarded_pair(guarded, tables[results.base_of(variant).name], tables[variant.name])
         if both:
             old = old_rule(both.before, both.after, both.groups, suite.margin)
             found[variant.name] = {"old": old, "new": asdict(variant.loss)}

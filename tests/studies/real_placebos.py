@@ -60,9 +60,9 @@ ROUNDS = 7
 """Number of strengths that are tried."""
 LEAST, MOST = 0.005, 1.0
 """The strength is between these."""
-AT_ONCE = 40
+AT_ONCE = 52
 """Number of adapters that answer in one batch."""
-ROWS = {DeviceKind.CPU: 64, DeviceKind.CUDA: 2048}
+ROWS = {DeviceKind.CPU: 64, DeviceKind.CUDA: 4096}
 """Number of rows in a batch. The base model is small, so that a GPU has room for many."""
 JOINING = {DeviceKind.CPU: 4096, DeviceKind.CUDA: 65_536}
 """Number of prompt tokens in one forward pass."""

@@ -265,7 +265,7 @@ def counts(outcomes: Sequence[Outcome | None]) -> dict[str, Any]:
     truths = sorted(each.truth for each in made)
     return {
         "replays": len(outcomes), "choices": len(made), "findings": dict(said), "by_truth": table,
-        "true_loss_of_the_chosen": {"median": truths[len(truths) // 2] if truths else None,
+        "true_loss_of_the_chosen": {"median": round(truths[len(truths) // 2], 1) if truths else None,
                                     "most": round(truths[-1], 1) if truths else None},
     }  # fmt: skip
 

@@ -31,12 +31,18 @@ def test_base_and_adapter_take_the_measured_memory() -> None:
 def test_memory_grows_with_the_settings(
     name: str, rank: int, batch: int, length: int, optimizer: str, accumulate: int
 ) -> None:
-    """Predicted memory never falls if the rank, batch or row length grows, or if the base is in 16 bits."""
+    """Predicted memory never falls if the rank, batch or row length grows, or if the base is in 16 bits.
+
+    An exception is the rank of a small model with an 8-bit optimizer, which keeps the state of tensors of fewer than
+    4,096 elements in 32 bits.
+    """
     small = Settings(
         rank=rank, batch_size=batch, max_length=4096, optimizer=optimizer, gradient_accumulation=accumulate
     )
     least = allocated(small, length, of=shape(name))
-    for more in ({"rank": rank + 1}, {"batch_size": batch + 1}, {"quantization": Quantization.NONE}):
+    shrinks = "8bit" in optimizer and rank * shape(name).hidden < 4096
+    larger = {} if shrinks else {"rank": rank + 1}
+    for more in (larger, {"batch_size": batch + 1}, {"quantization": Quantization.NONE}):
         assert allocated(replace(small, **more), length, of=shape(name)) >= least
     assert allocated(small, length + 1, of=shape(name)) >= least
 
