@@ -66,9 +66,9 @@ def next_steps(results: Results) -> NextSteps:
     """Return what to try after a run: at most four trials, the most promising first.
 
     If no variant learned, there are no trials unless the training was too short, because other settings would not help.
-    A model with random weights has nothing to try: its answers mean nothing.
+    Nothing is proposed for a model with random weights, whose answers mean nothing, and before all trials have ended.
     """
-    if results.run.model.shape_only:
+    if results.run.model.shape_only or unfinished(results):
         return NextSteps()
     run = _Run.of(results)
     nothing = nothing_learned(results, run.finished)
@@ -77,6 +77,11 @@ def next_steps(results: Results) -> NextSteps:
         return NextSteps(suite=longer, nothing=nothing)
     rules = (_more_training(run),) if nothing else (_rehearsal(run), _between(run), _fewer_epochs(run), _outside(run))
     return NextSteps(_named(run, rules), suite_changes(results, run.nearest), nothing)
+
+
+def unfinished(results: Results) -> bool:
+    """Return whether some trials of a run have not been run yet, so that the results may still change."""
+    return any(Status.CANCELLED in variant.statuses for variant in results.variants)
 
 
 @dataclass(frozen=True)

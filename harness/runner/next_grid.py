@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from harness.analysis.next_trials import NextSteps, next_steps
+from harness.analysis.next_trials import NextSteps, next_steps, unfinished
 from harness.core.errors import UsageError
 from harness.core.run import RunManifest
 from harness.report import terminal
@@ -16,6 +16,7 @@ from harness.suites.grids.writing import GridRow, grid_text
 NAME = "next"
 _DROPPED = {"--grid": 1, "--output": 1, "--seed": 1, "--fresh": 0, "--json": 0}
 """Options of the run's command that the next command leaves out, with the number of their values."""
+UNFINISHED = "Some trials of this run have no result yet. Run the same command again first:"
 NOTHING = "The results of this run speak for no further trial and for no change of the suite."
 
 
@@ -32,8 +33,10 @@ def write_next(run: Path, output: Path | None) -> str:
     store = find_run(run)
     results = store.results()
     steps = next_steps(results)
+    if unfinished(results):
+        return f"{UNFINISHED}\n{results.run.provenance.command}"
     if not steps.any:
-        return NOTHING
+        return "\n".join([NOTHING, *(() if results.choice.variant else results.choice.reasons)])
     lines = terminal.next_steps(steps)
     if not steps.trials:
         return "\n".join(lines)

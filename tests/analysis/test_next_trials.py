@@ -94,6 +94,13 @@ def test_rates_of_other_variants_bracket_nothing() -> None:
     assert "between theirs" not in reasons(made)
 
 
+def test_close_rates_and_equal_ones_bracket_nothing() -> None:
+    """No rate is proposed between two that are close, or of which the higher learns no more than the lower."""
+    close = replace(LOW, learning_rate=1.2e-4)
+    assert "between theirs" not in reasons(results(Tried(LOW, 20), Tried(close, 36, lost=20)))
+    assert "between theirs" not in reasons(results(Tried(LOW, 36), Tried(MIDDLE, 36, lost=20)))
+
+
 def test_a_rate_below_the_lowest() -> None:
     """If the best variant forgets much and has the lowest rate, a third of it is proposed."""
     made = results(Tried(MIDDLE, 36, lost=20))
@@ -101,9 +108,13 @@ def test_a_rate_below_the_lowest() -> None:
 
 
 def test_a_rate_above_the_highest() -> None:
-    """If the best variant forgets little, has the highest rate and does not pass nearly all, thrice it is proposed."""
+    """If the best variant forgets little, has the highest rate and does not pass nearly all, thrice it is proposed.
+
+    A single rate has no direction, so that nothing is proposed for it.
+    """
     assert proposed(results(Tried(LOW, 5), Tried(MIDDLE, 20))) == [replace(MIDDLE, learning_rate=3e-3)]
     assert proposed(results(Tried(LOW, 5), Tried(MIDDLE, 40))) == []
+    assert proposed(results(Tried(MIDDLE, 20))) == []
 
 
 # --- epochs ------------------------------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.analysis.next_trials import next_steps
 from harness.analysis.nothing_learned import Cause
 from harness.core.run_results import Results
+from harness.core.scores import Rate
 from harness.core.settings import Settings
 from tests.support.synthetic_runs import training
 from tests.support.tried_grids import ROWS, Tried, results, row
@@ -74,3 +77,10 @@ def test_a_real_model_that_learned_nothing() -> None:
 def test_one_variant_that_learned_suffices() -> None:
     """If one variant learned, no cause is given."""
     assert cause(results(Tried(ONE), Tried(Settings(2e-3).resolved(), 20), learn=LEARN, toy=True)) == (None, "")
+
+
+def test_nothing_was_left_to_learn() -> None:
+    """If the base model passes the cases already, no cause is given: there was nothing to learn."""
+    made = results(Tried(ONE), toy=True)
+    base = replace(made.base, rates={role: Rate(9, 9) for role in made.base.rates})
+    assert cause(replace(made, base=base)) == (None, "")

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from harness.analysis.next_trials import next_steps
 from harness.cli import cli, main
-from harness.core.run_results import Results
+from harness.core.run_results import Choice, Results
 from harness.core.settings import Settings
+from harness.core.training_outcome import Status
 from harness.report import samples_file
-from harness.runner.next_grid import NOTHING
+from harness.runner.next_grid import NOTHING, UNFINISHED
 from harness.storage.runs import RunStore
 from harness.suites.grids import load_plan
 from tests.support.tried_grids import Tried, results
@@ -143,3 +144,20 @@ def test_changes_of_the_suite_alone_write_no_grid() -> None:
     said = printed(str(stored(made=results(Tried(HIGH, 40), folder="suites/small"))))
     assert "In the suite: Hold out about a third" in said
     assert not list(Path().rglob("next*.yaml"))
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_unfinished_run_is_continued_first() -> None:
+    """If trials have no result yet, nothing is proposed, and the run's own command is printed."""
+    made = results(Tried(LOW, 20), Tried(HIGH, 36, lost=20), folder="suites/small")
+    stopped = replace(made.variants[0], statuses=(Status.SUCCEEDED, Status.SUCCEEDED, Status.CANCELLED))
+    run = stored(made=replace(made, variants=(stopped, *made.variants[1:])))
+    assert printed(str(run)).splitlines() == [UNFINISHED, "harness run suites/small --grid quick"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_run_without_a_choice_says_why() -> None:
+    """If there is neither a choice nor anything to try, the reasons why nothing was chosen are printed."""
+    made = results(Tried(LOW, 20), folder="suites/small")
+    none = replace(made, variants=(), choice=Choice(None, ("An older version stored these results.",)))
+    assert printed(str(stored(made=none))).splitlines() == [NOTHING, "An older version stored these results."]
