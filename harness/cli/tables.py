@@ -78,24 +78,29 @@ def plan_table(
     console.print(table)
     for line in predicted_costs.notes() if predicted_costs else remarks(model):
         console.print(line, soft_wrap=True)
-    for line in _rehearsal_notes(rehearsal):
+    for line in _rehearsal_notes(rehearsal, predicted=predicted_costs is not None):
         console.print(line, soft_wrap=True)
     unchecked = f"Rows and prompts were not checked with the model's tokenizer: {tokens}."
     for line in (unchecked,) if isinstance(tokens, str) else tokens.notices:
         console.print(line, soft_wrap=True)
 
 
-def _rehearsal_notes(rehearsal: Rehearsal | None) -> Iterator[str]:
+def _rehearsal_notes(rehearsal: Rehearsal | None, *, predicted: bool) -> Iterator[str]:
     """Sentences about the rehearsal of a run that has not begun."""
     if rehearsal is None:
         return
     most = DECODING.max_new_tokens
     near = f"; {rehearsal.near} others are in or near a case or a training row" if rehearsal.near else ""
+    asked = plural(len(rehearsal.prompts), "prompt")
     yield (
-        f"Rehearsal: before training, the base model answers {plural(len(rehearsal.prompts), 'prompt')} with at most "
-        f"{most} tokens each{near}. These predictions leave that out, and take each rehearsal row to have an "
-        f"answer of {most} tokens. Answers that are cut or repeat themselves are no rows."
+        f"Rehearsal: before training, the base model answers {asked} with at most {most} tokens each{near}. "
+        "Answers that are empty, cut or repeat themselves become no rows. If too few are left, the run stops there."
     )
+    if predicted:
+        yield (
+            f"The predictions take each rehearsal row to have an answer of {most} tokens, because the answers do not "
+            "exist yet. The time of answering is not included."
+        )
 
 
 def _cut_head(cuts: Mapping[int, CutRows]) -> tuple[str, ...]:

@@ -24,8 +24,12 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
     from harness.cli.tables import suite_table
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
+    from harness.suites.rehearsal import load_pool, rehearsal_of
 
     loaded = load_suite(suite, skip_unsupported=skip_unsupported)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
+    load_pool(Path(loaded.folder))
+    for plan in plans:
+        rehearsal_of(loaded, plan)
     warnings = (*role_warnings(loaded), *case_warnings(loaded), *filter(None, [power.outlook(loaded)]))
     suite_table(loaded, plans, warnings)

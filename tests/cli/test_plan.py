@@ -61,3 +61,44 @@ def test_rows_that_are_cut_are_counted_per_variant(capsys: pytest.CaptureFixture
     assert found[1][-4:] == ["rows", "cut", "without", "end"]
     assert [line[-2:] for line in found[2:4]] == [["3", "3"], ["0", "0"]]
     assert " ".join(found[4]).startswith("Warning: max_length 12 cuts 3 of 4 training rows; 3 of them lose the end")
+
+
+REHEARSAL = "seeds: [0]\nsettings: {epochs: 4, batch_size: 2, rank: 4}\naxes: {rehearsal: [0, 6]}\n"
+
+
+def test_rehearsal_is_planned_before_its_answers_exist(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """`plan` counts the steps of rehearsal rows, and says that their answers are made before training."""
+    (here / "small" / "grids" / "quick.yaml").write_text(REHEARSAL, encoding="utf-8")
+    assert main(["plan", "small", "--profile", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line.split()[1:] for line in lines if line.startswith("rehearsal=")]
+    assert steps == [["0", "8"], ["6", "20"]]
+    [note] = [line for line in lines if line.startswith("Rehearsal: ")]
+    assert "before training, the base model answers 38" in note
+    assert "with at most 96 tokens each" in note
+
+
+def test_predictions_take_rehearsal_answers_to_be_long(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """With predictions, `plan` says that it takes each rehearsal row to have the longest answer."""
+    (here / "small" / "grids" / "quick.yaml").write_text(REHEARSAL, encoding="utf-8")
+    assert main(["plan", "small", "--profile", "t4"]) == 0
+    assert "take each rehearsal row to have an answer of 96 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["plan", "validate", "run"])
+def test_a_mistake_in_the_rehearsal_prompts_is_one_error(
+    capsys: pytest.CaptureFixture[str], here: Path, command: str
+) -> None:
+    """A mistake in a suite's rehearsal.jsonl is reported with file and line by every command that reads it."""
+    (here / "small" / "grids" / "quick.yaml").write_text(REHEARSAL, encoding="utf-8")
+    (here / "small" / "rehearsal.jsonl").write_text('{"prompt": "One?"}\n{"text": "Two?"}\n', encoding="utf-8")
+    assert "rehearsal.jsonl:2" in error_of(capsys, command, "small")
+
+
+@pytest.mark.parametrize("command", ["plan", "validate", "run"])
+def test_more_rehearsal_than_prompts_is_one_error(capsys: pytest.CaptureFixture[str], here: Path, command: str) -> None:
+    """A grid with more rehearsal rows than there are prompts is refused, with the largest number that is possible."""
+    (here / "small" / "grids" / "quick.yaml").write_text(REHEARSAL.replace("6]", "999]"), encoding="utf-8")
+    error = error_of(capsys, command, "small")
+    assert "grids/quick.yaml: rehearsal=999 has rehearsal 999, and there are only 38" in error
+    assert "Set rehearsal to at most 38" in error

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from harness.core import training_script
+from harness.core.conversations import as_chat
 from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.suite import Example, Message
 from harness.engine.loading import Base, quantization_config
 from harness.engine.trainers.sft import lora_config, sft_arguments
 from tests.support.synthetic_runs import machine
@@ -72,3 +74,16 @@ def test_the_script_runs(quantization: Quantization) -> None:
     found = made.get("quantization_config")
     expected = quantization_config(torch.float32).to_dict() if quantization is Quantization.NF4 else None
     assert (found and found.to_dict()) == expected
+
+
+def test_the_script_has_the_rehearsal_rows() -> None:
+    """The generated script contains the trial's rehearsal rows as chat messages, and none without rehearsal."""
+    rows = [Example((Message("user", 'Say "hi"\n'), Message("assistant", "Hi!"))) for _ in range(2)]
+    text = training_script.script(Settings(rehearsal=2), machine(), 0, rows)
+    [found] = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "rehearsal_rows"
+    ]
+    assert found == [{"messages": as_chat(row.messages)} for row in rows]
+    assert "rehearsal" not in training_script.script(Settings(), machine(), 0)

@@ -20,6 +20,7 @@ from harness.core import training_script
 from harness.core.conversations import as_chat
 from harness.core.engines import Engine
 from harness.core.errors import UsageError
+from harness.core.rehearsal import Rehearsal, RehearsalAnswers, RehearsalRow, draw
 from harness.core.settings import Quantization, Settings
 from harness.core.suite import Case, Example, Message, Split
 from harness.core.trainer_arguments import lora_arguments, sft_arguments
@@ -125,6 +126,21 @@ def test_a_run_on_a_gpu_keeps_its_precision(trained_run: RunStore) -> None:
     found = names(text)
     assert (found["COMPUTE_DTYPE"], found["QUANTIZE"]) == ("bfloat16", False)
     assert (found["MODEL"], found["REVISION"]) == ("owner/name", "0123abc")
+
+
+def test_the_data_has_the_rehearsal_rows(trained_run: RunStore) -> None:
+    """The rehearsal rows that the trial was trained on follow the suite's rows; without rehearsal there are none."""
+    plain = source_of(trained_run)
+    rows = tuple(
+        RehearsalRow((Message("user", f"Question {n}?"), Message("assistant", f"Answer {n}.")), 9) for n in range(6)
+    )
+    known = Rehearsal((), 0, (RehearsalAnswers(plain.settings.quantization, rows, {}),))
+    chosen = replace(plain.settings, rehearsal=4)
+    source = replace(plain, run=replace(plain.run, rehearsal=known), variant=replace(plain.variant, settings=chosen))
+    before, after = (names(code(notebook(each, "float16"), "data")[0]) for each in (plain, source))
+    added = [as_chat(row.messages) for row in draw(rows, chosen, source.seed)]
+    assert len(added) == 4
+    assert after == before | {"TRAINING_ROWS": before["TRAINING_ROWS"] + added}
 
 
 BLOCK = "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from harness.core.costs import mean, pool
 from harness.core.measurement import Basis, Phase, PhaseCost
+from harness.core.rehearsal import LeftOut, Rehearsal, RehearsalAnswers
 from harness.core.run_results import Outcome, Results
+from harness.core.settings import Quantization
 from harness.core.training_outcome import Status, Together
 from harness.core.wording import duration
 from harness.report import cost_tables, render
 from tests.support.parsed_html import parse
 from tests.support.report_runs import sample_run
+from tests.support.synthetic_runs import cost
 
 
 def trained_together(seconds: float = 40.0, alone: float = 30.0) -> Results:
@@ -137,3 +140,28 @@ def test_computed_memory_is_marked() -> None:
 
 def _computed(cost: PhaseCost) -> PhaseCost:
     return replace(cost, peak_device=cost.peak_reserved and replace(cost.peak_reserved, basis=Basis.PREDICTED))
+
+
+def rehearsed() -> Results:
+    """Return a run whose base model answered rehearsal prompts in 12 s, after 3 s of loading."""
+    whole = sample_run()
+    costs = (cost(Phase.LOAD, 3.0), cost(Phase.REHEARSE, 12.0))
+    answers = RehearsalAnswers(Quantization.NF4, (), {LeftOut.CUT: 7}, costs)
+    return replace(whole, run=replace(whole.run, rehearsal=Rehearsal(("Why?",), 2, (answers,))))
+
+
+def test_rehearsal_answers_are_a_phase_of_the_run() -> None:
+    """The time of the rehearsal answers is one row of the phases, and rows of its own in the table by variant."""
+    found = rehearsed()
+    texts = {row[0].text: row[1].text for row in cost_tables.phases(found)}
+    assert texts["Base model answers rehearsal prompts"] == "12 s"
+    rows = [row for row in cost_tables.by_variant(found) if row.name == "rehearsal"]
+    assert [row.cells[0].text for row in rows] == ["Load the base model", "Base model answers rehearsal prompts"]
+    assert "Base model answers rehearsal prompts" not in {row[0].text for row in cost_tables.phases(sample_run())}
+
+
+def test_the_page_says_how_many_answers_were_kept() -> None:
+    """The page says how many rehearsal prompts the base model answered, and why answers are no rows."""
+    text = parse(render(rehearsed(), now="")).text
+    assert "7 did not end within 96 tokens" in text
+    assert "2 prompts not asked, in or near a case or training row" in text

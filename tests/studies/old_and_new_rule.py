@@ -38,7 +38,9 @@ def study(results: Results) -> dict[str, Any]:
         if both:
             old = old_rule(both.before, both.after, both.groups, suite.margin)
             found[variant.name] = {"old": old, "new": asdict(variant.loss)}
-    first = next(loss for variant in results.variants if (loss := variant.loss))
+    first = next((loss for variant in results.variants if (loss := variant.loss)), None)
+    if first is None:
+        raise SystemExit("the run has no variant that answered retain or avoid cases; finish the run first")
     return {
         "run": facts.command, "model": results.run.model.name, "device": facts.machine.device,
         "versions": facts.versions, "margin": suite.margin, "cases": first.cases, "groups": first.clusters,

@@ -13,10 +13,12 @@ from harness.core import device_profiles
 from harness.core.errors import ModelError
 from harness.core.machine import Calibration
 from harness.core.measurement import GIB
-from harness.core.settings import Settings
+from harness.core.rehearsal import DECODING, Rehearsal, RehearsalAnswers, RehearsalRow
+from harness.core.settings import Quantization, Settings
+from harness.core.suite import Message
 from harness.hardware.estimate import SETUP, Fit, predictions
 from harness.hardware.gpu import CONTEXT, Gpu
-from harness.models.resolving import POCKET
+from harness.models.resolving import POCKET, resolve
 from harness.storage.cache import Cache
 from harness.suites import load_suite
 
@@ -113,3 +115,35 @@ def test_times_of_trials_are_added(cache: Cache) -> None:
         ).fit
         is Fit.TOO_LARGE
     )
+
+
+# --- rehearsal -----------------------------------------------------------------------------------------------------
+
+PROMPTS = Rehearsal(("Why?", "What is the tallest tree that you can think of?", "How?"), 0)
+
+
+def test_rehearsal_rows_are_reckoned_with_the_longest_answers() -> None:
+    """Until there are answers, each rehearsal row has the tokens of its prompt and of the longest answer."""
+    found = predictions.named_workload("pocket", SUITE, PROMPTS)
+    assert len(found.rehearsal) == 3
+    assert found.rehearsal[0] > found.rehearsal[1]
+    assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens in found.rehearsal)
+    assert found.tokens(Settings()) == found.lengths.tokens
+    assert found.tokens(Settings(rehearsal=2)) == (*found.lengths.tokens, *found.rehearsal[:2])
+
+
+def test_rehearsal_makes_a_trial_longer() -> None:
+    """A trial with rehearsal is predicted to take longer, and to need more memory where its rows are longer."""
+    target = predictions.target_gpu(device_profiles.PROFILES["t4"], Cache(Path("nowhere")))
+    assert target
+    what = predictions.named_workload("pocket", SUITE, PROMPTS)
+    without, with_rows = (predictions.predict_trial(what, Settings(rehearsal=n), target) for n in (0, 3))
+    assert with_rows.seconds.high > without.seconds.high
+    assert with_rows.memory.allocated > without.memory.allocated
+
+
+def test_known_answers_replace_the_longest_ones() -> None:
+    """Once the base model has answered, the tokens of its rows count."""
+    rows = tuple(RehearsalRow((Message("user", str(n)), Message("assistant", "x")), n) for n in (20, 31, 25))
+    known = replace(PROMPTS, answers=(RehearsalAnswers(Quantization.NF4, rows, {}),))
+    assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == (31, 25, 20)
