@@ -9,6 +9,7 @@ from harness.analysis.nothing_learned import Cause
 from harness.core.run_results import Results
 from harness.core.scores import Rate
 from harness.core.settings import Settings
+from harness.core.suite import Role
 from tests.support.synthetic_runs import training
 from tests.support.tried_grids import ROWS, Tried, results, row
 
@@ -81,6 +82,7 @@ def test_one_variant_that_learned_suffices() -> None:
 
 def test_nothing_was_left_to_learn() -> None:
     """If the base model passes the cases already, no cause is given: there was nothing to learn."""
-    made = results(Tried(ONE), toy=True)
-    base = replace(made.base, rates={role: Rate(9, 9) for role in made.base.rates})
-    assert cause(replace(made, base=base)) == (None, "")
+    made = results(Tried(ONE), learn=LEARN, toy=True)
+    for roles in ([Role.GENERALISE], [Role.LEARN]):
+        base = replace(made.base, rates=made.base.rates | dict.fromkeys(roles, Rate(9, 9)))
+        assert cause(replace(made, base=base)) == (None, "")
