@@ -48,13 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
                 raise pytest.UsageError(f"{name} needs --harness-run")
         return
     from harness.core.errors import HarnessError
+    from harness.core.outside_text import visible
 
     try:
         config.stash[_RUN] = _read(
             Path(run), config.getoption("--harness-variant"), config.getoption("--harness-baseline")
         )
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(visible(str(error))) from None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
@@ -126,13 +127,14 @@ class SuiteFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         from harness.core.errors import HarnessError
+        from harness.core.outside_text import visible
         from harness.suites import load_suite
 
         run = self.config.stash[_RUN]
         try:
             suite = load_suite(self.path.parent)
         except HarnessError as error:
-            raise self.CollectError(str(error)) from None
+            raise self.CollectError(visible(str(error))) from None
         if run.decision is not None:
             yield GateItem.from_parent(self, name="gate")
         for case in suite.cases:
@@ -149,7 +151,9 @@ class _Item(pytest.Item):
     ) -> object:
         """Return the failure's text without a traceback, because no code of the user has failed."""
         if isinstance(excinfo.value, _FailedError):
-            return str(excinfo.value)
+            from harness.core.outside_text import visible
+
+            return visible(str(excinfo.value))
         return super().repr_failure(excinfo, style=style)  # type: ignore[arg-type]
 
 
@@ -252,15 +256,16 @@ def _lost_everywhere(run: _Run, case: str) -> Flip | None:
 
 
 def _regression_text(flip: Flip) -> str:
-    from harness.analysis.regression.gate_output import plain
+    from harness.analysis.regression.gate_output import LENGTH
+    from harness.core.outside_text import one_line
 
     return "\n".join(
         [
             f"passed under all {flip.before.total} seeds of the baseline and fails under all {flip.after.total} now",
-            f"prompt:   {plain(flip.prompt)}",
-            f"baseline: {plain(flip.answer_before)}",
-            f"tuned:    {plain(flip.answer_after)}",
-            f"fails:    {plain(flip.reason)}",
+            f"prompt:   {one_line(flip.prompt, LENGTH)}",
+            f"baseline: {one_line(flip.answer_before, LENGTH)}",
+            f"tuned:    {one_line(flip.answer_after, LENGTH)}",
+            f"fails:    {one_line(flip.reason, LENGTH)}",
         ]
     )
 
@@ -275,7 +280,8 @@ def _base_fails_too(case: Case, run: _Run) -> bool:
 
 def _failure_text(case: Case, run: _Run, samples: Iterable[Sample], seeds: Rate) -> str:
     """Return the prompt, the base model's answer, and each distinct failing answer with its failing assertions."""
-    from harness.analysis.regression.gate_output import plain
+    from harness.analysis.regression.gate_output import LENGTH
+    from harness.core.outside_text import one_line
 
     failing: dict[str, tuple[dict[int, None], Score]] = {}
     for sample in samples:
@@ -283,11 +289,13 @@ def _failure_text(case: Case, run: _Run, samples: Iterable[Sample], seeds: Rate)
             failing.setdefault(sample.answer.text, ({}, sample.score))[0][sample.seed] = None
     base = run.base.get(case.id, [])
     passes = base and base[0].score.passed
-    first = f"{run.variant} passes under {seeds.passed} of {seeds.total} seeds ({case.role})"
-    lines = [first, f"prompt: {plain(case.prompt)}"]
-    lines += [f"base:   {plain(base[0].answer.text)}  ({'passes' if passes else 'fails too'})"] if base else []
+    first = f"{one_line(run.variant, LENGTH)} passes under {seeds.passed} of {seeds.total} seeds ({case.role})"
+    lines = [first, f"prompt: {one_line(case.prompt, LENGTH)}"]
+    lines += (
+        [f"base:   {one_line(base[0].answer.text, LENGTH)}  ({'passes' if passes else 'fails too'})"] if base else []
+    )
     for answer, (under, score) in failing.items():
-        lines.append(f"tuned:  {plain(answer)}  (seed {', '.join(map(str, under))})")
+        lines.append(f"tuned:  {one_line(answer, LENGTH)}  (seed {', '.join(map(str, under))})")
         why = [f"{check.assertion}: {check.reason}" for check in score.checks if not check.passed] or [score.error]
-        lines += [f"  fails {plain(reason)}" for reason in why]
+        lines += [f"  fails {one_line(reason, LENGTH)}" for reason in why]
     return "\n".join(lines)

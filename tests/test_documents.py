@@ -35,6 +35,7 @@ PAGES = (
     README,
     *FOR_CONTRIBUTORS,
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     *sorted(DOCS.glob("*.md")),
     ROOT / "suites/README.md",
     *sorted((ROOT / "reports").rglob("*.md")),

@@ -35,7 +35,7 @@ _READ = 1 << 16
 class Limits:
     """What a child process may use."""
 
-    seconds: float = 10.0
+    seconds: float = 5.0
     """Time per item, by the clock."""
     memory: int = 512 * 2**20
     """Address space of the process, in bytes; -1 for no limit."""
@@ -44,7 +44,7 @@ class Limits:
 
 
 class LimitReachedError(Exception):
-    """An item of work reached a limit, or ended the process. The text says which limit: `took more than 10 s`."""
+    """An item of work reached a limit, or ended the process. The text says which limit: `took more than 5 s`."""
 
 
 @dataclass(frozen=True)

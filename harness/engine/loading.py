@@ -16,7 +16,9 @@ from harness.core.settings import Quantization, Settings
 from harness.core.trainer_arguments import NF4
 from harness.core.units import DeviceKind
 from harness.engine.log_filters import hide_kernel_advice
+from harness.engine.meter import out_of_memory
 from harness.engine.tokenization import conversations_of
+from harness.models.foreign_files import refusing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +64,8 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
     quantise = quantization is Quantization.NF4
     # A saved base's config has its quantisation. transformers ignores that if the argument is passed, even as None.
     how = {"quantization_config": quantization_config(dtype)} if quantise and not saved else {}
-    try:
+    remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
+    with refusing(f"{ref.name} cannot be loaded", remedy, passed=out_of_memory):
         tokenizer = AutoTokenizer.from_pretrained(ref.tokenizer or ref.path, local_files_only=True)
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(saved or ref.path),
@@ -76,9 +79,6 @@ def load_base(ref: ModelRef, quantization: Quantization, machine: Machine, *, sa
             output_loading_info=True,
             **how,
         )
-    except (ValueError, KeyError, OSError) as error:
-        remedy = "It must be a causal language model that transformers knows, saved with save_pretrained."
-        raise ModelError(f"{ref.name} cannot be loaded: {error}", remedy=remedy) from error
     if missing := loaded["missing_keys"]:
         what = f"{ref.name} lacks {len(missing)} of its weights, among them {min(missing)}"
         raise ModelError(f"{what}: random values would replace them", remedy="Download or save the whole model again.")

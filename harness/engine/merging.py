@@ -20,6 +20,7 @@ from harness.core.export import TensorSpec
 from harness.core.model import ModelRef
 from harness.engine.adapters import check_fit
 from harness.engine.quantized_base import OpenBase, open_base
+from harness.models.foreign_files import refusing
 
 if TYPE_CHECKING:
     import torch
@@ -204,12 +205,10 @@ def open_tensors(folder: Path) -> dict[str, Any]:
 
 
 def _open(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
+    with refusing(f"{path} is damaged", FETCH_AGAIN):
         return safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}", remedy=FETCH_AGAIN) from None
 
 
 def _names(model: PreTrainedModel, ref: ModelRef, saved: Path | None) -> tuple[list[str], dict[str, tuple[int, ...]]]:

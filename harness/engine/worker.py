@@ -52,6 +52,8 @@ from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
 from harness.engine.training_rows import TrainingRows
+from harness.models.adapter_config import check_patterns
+from harness.models.foreign_files import read_object, refusing
 from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
@@ -139,13 +141,18 @@ class _Worker:
         """
         folder = self._cache.adapter(task.training)
         verify_manifest(folder)
+        where = f"--adapter {task.attach}"
+        names = [name for name, _ in self._base.model.named_modules()]
+        check_patterns(where, read_object(folder / "adapter_config.json"), names)
+        remedy = "Give an adapter that was trained on this model. If it was, copy it again: it is damaged."
         try:
-            with attached(self._base, folder):
+            with (
+                refusing(f"{where}: PEFT cannot attach it", remedy, passed=out_of_memory),
+                attached(self._base, folder),
+            ):
                 pass
-        except (EngineError, ValueError, TypeError, KeyError) as error:
-            why = error.message if isinstance(error, EngineError) else f"PEFT cannot attach it: {error}"
-            remedy = "Give an adapter that was trained on this model. If it was, copy it again: it is damaged."
-            raise ModelError(f"--adapter {task.attach}: {why}", remedy=remedy) from error
+        except EngineError as error:
+            raise ModelError(f"{where}: {error.message}", remedy=remedy) from error
 
     def go(self) -> bool:
         """Do the tasks; return False if one failed and the process must end.

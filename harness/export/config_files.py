@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.models.foreign_files import is_plain_file, read_optional
 from harness.models.tokenizer_files import configured_ends, read_tokenizer
 
 _PLAIN = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*")
@@ -14,7 +15,7 @@ _LICENCES = ("LICENSE*", "LICENCE*", "USE_POLICY*", "NOTICE*")
 
 def plain_files(base: Path) -> list[Path]:
     """Paths of those files of the base model that are copied unchanged: tokenizer, chat template and licence."""
-    found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if path.is_file()}
+    found = {path for pattern in (*_PLAIN, *_LICENCES) for path in base.glob(pattern) if is_plain_file(path)}
     return sorted(path for path in found if path.suffix not in (".bin", ".py", ".safetensors"))
 
 
@@ -23,7 +24,7 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 
     `quantization_config` is removed, because with it transformers would read the weights as quantised.
     """
-    config = _json(base / "config.json")
+    config = read_optional(base / "config.json")
     config.pop("quantization_config", None)
     config.pop("torch_dtype", None)  # the name of `dtype` in transformers 4
     config["dtype"] = dtype
@@ -34,7 +35,7 @@ def config_of(base: Path, dtype: str, *, untied: bool) -> dict[str, Any]:
 
 def generation_config_of(base: Path) -> dict[str, Any]:
     """The base's generation_config.json, with all end-of-sequence tokens at which answers ended in the evaluation."""
-    config = _json(base / "generation_config.json") or {"_from_model_config": False}
+    config = read_optional(base / "generation_config.json") or {"_from_model_config": False}
     found = read_tokenizer(base)
     ends = sorted(configured_ends(base) if isinstance(found, str) else found.conversations.ends)
     return config | ({"eos_token_id": ends if len(ends) > 1 else ends[0]} if ends else {})
@@ -47,7 +48,7 @@ def tokenizer_config_of(base: Path) -> dict[str, Any]:
     `<|user|>` in a chat template into letters and adds a space before every message, so the model gets prompts of
     another form than in training.
     """
-    config, held = _json(base / "tokenizer_config.json"), _json(base / "tokenizer.json")
+    config, held = read_optional(base / "tokenizer_config.json"), read_optional(base / "tokenizer.json")
     added = [token for token in held.get("added_tokens", []) if isinstance(token, dict)]
     listed = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in added}
     found: dict[str, Any] = {"added_tokens_decoder": listed} if listed else {}
@@ -73,10 +74,3 @@ def _adds_prefix_space(tokenizer: dict[str, Any]) -> bool:
     """Whether tokenizer.json adds a space before a text: by a Prepend step, or by a Metaspace step without `never`."""
     steps = json.dumps([tokenizer.get("normalizer"), tokenizer.get("pre_tokenizer")])
     return '"Prepend"' in steps or ('"Metaspace"' in steps and '"never"' not in steps)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}

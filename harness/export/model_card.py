@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from harness.core import training_script
 from harness.core.conversations import as_chat, with_system_prompt
 from harness.core.export import ExportKind, ExportRecord
 from harness.core.model import ModelRef
+from harness.core.outside_text import fenced, markdown, markdown_code
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.suite import Case, Message, Role
@@ -80,20 +80,7 @@ def card(source: Source, record: ExportRecord, found: Evidence, repository: str)
 
     head = yaml.safe_dump(_head(source, record, found, repository), sort_keys=False, allow_unicode=True)
     body = [_what(source, record), _table(source, found), _settings(source), _shown(found), _usage(source, repository)]
-    return f"---\n{head}---\n\n# {cell(repository)}\n\n" + "\n\n".join(part for part in body if part) + "\n"
-
-
-def cell(text: str) -> str:
-    """Put a text on one line and escape its Markdown."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{c}" if c in "\\|`*_[]#" else c for c in plain)
-
-
-def fenced(text: str, language: str = "text") -> str:
-    """A Markdown code block. Its fence is longer than any fence in the text, so the text cannot end it."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"---\n{head}---\n\n# {markdown(repository)}\n\n" + "\n\n".join(part for part in body if part) + "\n"
 
 
 def _head(source: Source, record: ExportRecord, found: Evidence, repository: str) -> dict[str, Any]:
@@ -120,15 +107,15 @@ def _head(source: Source, record: ExportRecord, found: Evidence, repository: str
 
 
 def _what(source: Source, record: ExportRecord) -> str:
-    rows = f"{len(source.run.suite.examples)} conversations of the suite `{cell(source.run.suite.name)}`"
+    rows = f"{len(source.run.suite.examples)} conversations of the suite {markdown_code(source.run.suite.name)}"
     if added := source.run.added_rows(source.settings, source.seed):
         rows += f" and on {len(added)} of the base model's own answers to other prompts (rehearsal)"
     licence = (
         "The base model's licence holds for this model too: read it, keep its notices, and name it in this card before "
         "you make this public."
     )
-    toy = f"\n\n{source.model.note}" if source.model.note else ""
-    return f"{cell(record.note)}\n\nTrained on {rows}.{toy}\n\n{licence}"
+    toy = f"\n\n{markdown(source.model.note)}" if source.model.note else ""
+    return f"{markdown(record.note)}\n\nTrained on {rows}.{toy}\n\n{licence}"
 
 
 def _table(source: Source, found: Evidence) -> str:
@@ -139,12 +126,12 @@ def _table(source: Source, found: Evidence) -> str:
         for role, interval in found.rates.items()
     ]
     head = "| Cases | Pass rate | 95% interval | Number |\n|---|---|---|---|\n"
-    verdict = "".join(f"\n\n{cell(sentence)}" for sentence in found.verdict)
+    verdict = "".join(f"\n\n{markdown(sentence)}" for sentence in found.verdict)
     return f"## Suite results\n\nThis adapter, seed {source.seed}.\n\n{head}" + "\n".join(rows) + verdict
 
 
 def _settings(source: Source) -> str:
-    rows = "\n".join(f"| {name} | {cell(str(value))} |" for name, value in source.settings.as_dict().items())
+    rows = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in source.settings.as_dict().items())
     return f"## Settings\n\n| Setting | Value |\n|---|---|\n{rows}"
 
 
@@ -166,10 +153,10 @@ def _usage(source: Source, repository: str) -> str:
         f'chat = pipeline("text-generation", model="{repository}")\n'
         f"chat({training_script.literal(asked)}{ends})"
     )
-    differs = "".join(f"{cell(sentence)}\n\n" for sentence in turns.deviations) if turns else ""
+    differs = "".join(f"{markdown(sentence)}\n\n" for sentence in turns.deviations) if turns else ""
     return (
         f"## How to use it\n\n{fenced(code, 'python')}\n\n{differs}"
-        f"transformers loads an adapter onto {cell(model.name)} with PEFT, which must be installed.\n\n"
+        f"transformers loads an adapter onto {markdown(model.name)} with PEFT, which must be installed.\n\n"
         "With llama.cpp and a GGUF file made by `harness export RUN VARIANT --to gguf`:\n\n"
         f"{fenced(llama_cli_command(source, Path('FILE.gguf')), 'sh')}\n\n"
         f"llama.cpp: {INSTALL_HINT}. {CHAT_HINT}"

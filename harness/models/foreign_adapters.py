@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ from harness.core.errors import ModelError, UsageError
 from harness.core.hashing import digest, file_digest
 from harness.core.model import AdapterRef, ModelRef
 from harness.core.names import names_a_base
+from harness.models.adapter_config import check_config, ranks_allowed
+from harness.models.foreign_files import read_object, tensor_shapes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RECORD = "export.json"
 """File with which `harness export` records the base model of an adapter."""
 _COPY = re.compile(r"(-unsloth)?-bnb-4bit$")
 """Suffixes of the names of copies that unsloth quantised to 4 bits. Adapters name these copies."""
-_LARGEST = 1 << 20
-"""Maximum size of adapter_config.json in bytes. Files that PEFT writes have about a thousand bytes."""
 _LONGEST_NAME = 200
-_CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
+_CHANGING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters", "megatron_config")
 """Settings of an adapter that replaces parts of the base model, which could not be restored for the next adapter."""
 _PLAIN_START = (True, False, "gaussian", "orthogonal", None)
 """Values of `init_lora_weights` that keep the base model's weights. Other values, such as `pissa`, change them."""
@@ -65,6 +65,7 @@ def _read(folder: Path, model: ModelRef) -> AdapterRef:
         raise ModelError(f"--adapter {folder}: there is no such folder", remedy=_WHAT_IT_IS)
     config = _config(folder, place)
     shapes = _shapes(folder, place)
+    check_config(f"--adapter {folder}: {CONFIG}", config, ranks_allowed(shapes))
     base = str(config.get("base_model_name_or_path") or "")[:_LONGEST_NAME]
     _check_digest(folder, place, model)
     targets = config.get("target_modules") or ()
@@ -73,9 +74,9 @@ def _read(folder: Path, model: ModelRef) -> AdapterRef:
         path=str(place),
         digest=_content(place),
         base=base,
-        rank=int(config.get("r") or 0),
+        rank=config.get("r", 8),
         target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(map(str, targets))),
-        trainable_parameters=sum(shapes),
+        trainable_parameters=sum(map(prod, shapes.values())),
     )
 
 
@@ -88,12 +89,7 @@ def _config(folder: Path, place: Path) -> dict[str, Any]:
     if not path.is_file():
         hint = " It holds a whole model: name that with --model." if (place / "config.json").is_file() else ""
         raise ModelError(f"--adapter {folder} holds no {CONFIG}.{hint}", remedy=_WHAT_IT_IS)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _LARGEST else None
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise ModelError(f"--adapter {folder}: {CONFIG} is not a JSON object", remedy="Save the adapter again.")
+    config = read_object(path)
     if config.get("peft_type") != "LORA":
         remedy = "Name a LoRA adapter. Other kinds of adapters cannot be compared with the variants of a grid."
         raise ModelError(f"--adapter {folder} has the PEFT type {config.get('peft_type')!r}, not LORA", remedy=remedy)
@@ -114,10 +110,8 @@ def _check_base_unchanged(folder: Path, config: dict[str, Any]) -> None:
         raise ModelError(f"--adapter {folder} changes the base model ({', '.join(changing)})", remedy=remedy)
 
 
-def _shapes(folder: Path, place: Path) -> list[int]:
-    """Return the number of elements of each tensor, from the header of the safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
+def _shapes(folder: Path, place: Path) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of each tensor, from the header of the safetensors file."""
     path = place / WEIGHTS
     if not path.is_file():
         pickled = [name for name in ("adapter_model.bin", "adapter_model.pt") if (place / name).is_file()]
@@ -125,19 +119,7 @@ def _shapes(folder: Path, place: Path) -> list[int]:
             remedy = "Loading a pickle can run any code. Save the adapter with safe_serialization=True."
             raise ModelError(f"--adapter {folder}: its weights are a pickle ({pickled[0]})", remedy=remedy)
         raise ModelError(f"--adapter {folder} holds no {WEIGHTS}", remedy=_WHAT_IT_IS)
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            return [_size(tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        damaged = f"--adapter {folder}: {WEIGHTS} is damaged: {error}"
-        raise ModelError(damaged, remedy="Save the adapter again.") from None
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+    return tensor_shapes(path)
 
 
 def _check_digest(folder: Path, place: Path, model: ModelRef) -> None:
@@ -156,10 +138,9 @@ def _check_digest(folder: Path, place: Path, model: ModelRef) -> None:
 def _recorded_base(place: Path) -> dict[str, Any]:
     """Return the base model in the record of `harness export`, or an empty dictionary if there is no such record."""
     try:
-        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        base = read_object(place / RECORD).get("model")
+    except ModelError:
         return {}
-    base = record.get("model") if isinstance(record, dict) else None
     return base if isinstance(base, dict) and base.get("digest") else {}
 
 

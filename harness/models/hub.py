@@ -23,6 +23,8 @@ SMALL = ("*.json", "*.model", "*.jinja", "*.txt")
 WEIGHTS = "*.safetensors"
 _TWICE = ("consolidated*", "adapter_model*")
 """Weight files that are not needed: copies of the weights in another layout, and adapters."""
+_LARGEST_SMALL = 512 * 2**20
+"""Largest size of one of these files in bytes. Files that are not read, such as a training's log, may be large."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SPARE = 2 * 10**9
 """Bytes that must stay free after a model has been downloaded."""
@@ -129,7 +131,7 @@ def download(name: str, hub: Hub, check: Callable[[Path], None]) -> tuple[str, P
         if listing is None:
             return repository, _cached(hub, name, repository, revision)
         weights = _weights(repository, listing)
-        small = _matching(listing, SMALL)
+        small = _small(repository, listing)
         check(_same_commit(listing, hub.fetch(repository, revision, small)))
         _check_room(hub, repository, listing, weights)
         return repository, _same_commit(listing, hub.fetch(repository, revision, [*small, *weights]))
@@ -146,7 +148,7 @@ def download_description(name: str, hub: Hub) -> Path:
         listing = _listing(hub, repository, revision)
         if listing is None:
             return _cached(hub, name, repository, revision)
-        return hub.fetch(repository, revision, _matching(listing, SMALL))
+        return hub.fetch(repository, revision, _small(repository, listing))
 
 
 def _same_commit(listing: Listing, folder: Path) -> Path:
@@ -182,6 +184,19 @@ def _matching(listing: Listing, patterns: Sequence[str]) -> list[str]:
     """Return the matching files of the repository's top folder. Subfolders hold the model in other formats."""
     top = [file for file in listing.files if "/" not in file]
     return sorted(file for file in top if any(fnmatch.fnmatch(file, pattern) for pattern in patterns))
+
+
+def _small(repository: str, listing: Listing) -> list[str]:
+    """Return the files of the configuration and of the tokenizer.
+
+    Raises:
+        ModelError: one is too large to be one of them.
+    """
+    found = _matching(listing, SMALL)
+    if large := next((file for file in found if listing.files[file] > _LARGEST_SMALL), None):
+        what = f"{repository}: {large} has {listing.files[large] / 1e9:.1f} GB, too much for a configuration"
+        raise ModelError(what, remedy="Name another model.")
+    return found
 
 
 def _weights(repository: str, listing: Listing) -> list[str]:

@@ -8,11 +8,11 @@ downloads into its own cache.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.core.hashing import digest, file_digest
 from harness.core.model import ModelRef
 from harness.models import gguf, smollm2
 from harness.models import hub as hub_module
+from harness.models.foreign_files import check_folder, damaged, read_object, tensor_shapes
 from harness.models.gguf_bases import Conversions, check_header, note_of, weights_words
 from harness.models.hub import Hub, HuggingFace
 from harness.models.peculiarities import peculiarities
@@ -39,7 +40,7 @@ _SHAPE_RECIPE = 1
 _DIGESTED = ("*.safetensors", "*.json", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 """The files that determine a model's answers. The model's digest is computed from them."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
-_FETCH_AGAIN = "Download or copy the model again."
+_SIZES = ("num_hidden_layers", "hidden_size", "vocab_size", "intermediate_size", "num_attention_heads")
 _WHAT_A_FOLDER_HOLDS = "Name a folder that holds config.json, the tokenizer and .safetensors files."
 _WHAT_TO_NAME = (
     "Name `pocket`, `smollm2`, a folder with config.json and .safetensors files, a .gguf file, a Hub model such as "
@@ -69,7 +70,7 @@ def find_description(name: str, *, hub: Hub | None = None, conversions: Conversi
     """
     if name.startswith(_SHAPE):
         shape = _shape(name, SHAPES)
-        return Description(_json(Path(shape.path) / "config.json"), Path(shape.tokenizer), (shape.note,))
+        return Description(read_object(Path(shape.path) / "config.json"), Path(shape.tokenizer), (shape.note,))
     conversions = conversions or Conversions()
     if name == smollm2.NAME:
         return _description_of_smollm2(conversions)
@@ -80,14 +81,14 @@ def find_description(name: str, *, hub: Hub | None = None, conversions: Conversi
         return Description(header.config, conversions.existing(file_digest(file)), remarks)
     folder = _description_folder(name, hub or HuggingFace())
     _check_description(name, folder)
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     return Description(config, folder, tuple(peculiarities(config)))
 
 
 def _description_of_smollm2(conversions: Conversions) -> Description:
     folder = conversions.existing(conversions.smollm2_file)
     config = (folder or SHAPES / smollm2.SHAPE) / "config.json"
-    return Description(_json(config), folder, _remarks(smollm2.WEIGHTS, smollm2.NOTE))
+    return Description(read_object(config), folder, _remarks(smollm2.WEIGHTS, smollm2.NOTE))
 
 
 def remarks(name: str) -> tuple[str, ...]:
@@ -279,17 +280,19 @@ def _local(name: str, path: Path, *, revision: str = "", toy: bool = False, note
     found = {p for pattern in _DIGESTED for p in path.glob(pattern) if p.name != "training.json"}
     files = sorted(p for p in found if p.is_file())
     content = digest({p.name: file_digest(p) for p in files})
-    note = note or " ".join(peculiarities(_json(path / "config.json")))
+    note = note or " ".join(peculiarities(read_object(path / "config.json")))
     return ModelRef(name, str(path), content, revision, toy=toy, note=note)
 
 
 def _check_description(name: str, path: Path) -> None:
     """Check the configuration and the tokenizer, but not the weights."""
+    check_folder(path)
     _check_config(name, path)
     _check_tokenizer(name, path)
 
 
 def _check_folder(name: str, path: Path) -> None:
+    check_folder(path)
     _check_config(name, path)
     weights = sorted(file.name for file in path.glob("*.safetensors"))
     if not weights:
@@ -298,26 +301,38 @@ def _check_folder(name: str, path: Path) -> None:
     if missing:
         what = f"{path} lacks {missing[0]} ({len(missing)} of its files are missing)"
         raise ModelError(what, remedy="Download or copy the complete model again.")
+    _check_sizes(path, weights)
     _check_tokenizer(name, path)
+
+
+def _check_sizes(path: Path, weights: Sequence[str]) -> None:
+    """Check the weights' headers, and that config.json does not describe a larger model than they hold.
+
+    transformers would fill main memory with random values for the missing weights, or take hours to make the layers.
+    """
+    shapes = [shape for file in weights for shape in tensor_shapes(path / file).values()]
+    config = read_object(path / "config.json")
+    text = config.get("text_config")
+    elements = sum(map(prod, shapes))
+    for part in (config, text if isinstance(text, dict) else {}):
+        for setting in _SIZES:
+            most = len(shapes) if setting == "num_hidden_layers" else elements
+            value = part.get(setting)
+            if value is not None and not (type(value) is int and 0 < value <= most):
+                what = f"{setting} is {value!r}, and the weights have {len(shapes):,} tensors with {elements:,} values"
+                raise damaged(path / "config.json", what)
 
 
 def _check_tokenizer(name: str, path: Path) -> None:
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         remedy = "Save it into the same folder: AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER)."
         raise ModelError(f"{path} holds no tokenizer", remedy=remedy)
-    if _chat_template(path) is None:
+    if chat_template(path) is None:
         remedy = (
             "Name the chat version of the model (often NAME-chat, NAME-Instruct or NAME-it). To train this model, "
             "copy its folder and add a chat_template.jinja to the copy, for example that of another chat model."
         )
         raise ModelError(f"{name} has no chat template, so prompts cannot be rendered", remedy=remedy)
-
-
-def _chat_template(path: Path) -> str | None:
-    try:
-        return chat_template(path)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path / 'chat_template.jinja'} is damaged: {error}", remedy=_FETCH_AGAIN) from None
 
 
 def _no_weights(path: Path) -> ModelError:
@@ -334,7 +349,7 @@ def _check_config(name: str, path: Path) -> None:
             remedy = "Name the base model on which it was trained; the harness trains its own adapters."
             raise ModelError(f"{path} is an adapter, not a base model", remedy=remedy)
         raise ModelError(f"{path} holds no config.json, so it is not a model", remedy=_WHAT_A_FOLDER_HOLDS)
-    config = _json(path / "config.json")
+    config = read_object(path / "config.json")
     if config.get("quantization_config"):
         remedy = "Name the model that it was made from. The harness quantises it if the grid's quantization is nf4."
         raise ModelError(f"{name} is quantised already", remedy=remedy)
@@ -344,27 +359,14 @@ def _check_config(name: str, path: Path) -> None:
             f"{name} needs its own code (auto_map in config.json), which the harness does not run", remedy=remedy
         )
     if not isinstance(config.get("model_type"), str):
-        what = f"{path / 'config.json'} is damaged: model_type is {config.get('model_type')!r}, not a text"
-        raise ModelError(what, remedy=_FETCH_AGAIN)
+        raise damaged(path / "config.json", f"model_type is {config.get('model_type')!r}, not a text")
 
 
 def _listed(index: Path) -> set[str]:
     """Return the names of the files in an index of sharded weights; empty if there is no index."""
-    shards = _json(index).get("weight_map") if index.is_file() else None
+    shards = read_object(index).get("weight_map") if index.is_file() else None
     if not isinstance(shards, dict):
         return set()
     if other := next((file for file in shards.values() if not isinstance(file, str)), None):
-        raise ModelError(f"{index} is damaged: {other!r} is not the name of a file", remedy=_FETCH_AGAIN)
+        raise damaged(index, f"{other!r} is not the name of a file")
     return set(shards.values())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # such as invalid UTF-8, a number of 6000 digits, nested brackets
-        raise ModelError(f"{path} is damaged: {error}", remedy=_FETCH_AGAIN) from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}", remedy=_FETCH_AGAIN) from None
-    if not isinstance(described, dict):
-        raise ModelError(f"{path} is damaged: it does not hold a JSON object", remedy=_FETCH_AGAIN)
-    return described

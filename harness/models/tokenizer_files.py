@@ -5,14 +5,14 @@ It does not use transformers, because importing transformers takes seconds.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.models.chat_templates import ChatTemplate
 from harness.models.conversation_tokens import Conversations, Vocabulary
+from harness.models.foreign_files import FETCH_AGAIN, check_folder, read_optional, read_text, refusing
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,33 +35,38 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     """Read the tokenizer in a folder, or return the reason why it cannot be read here.
 
     `config` is the content of the model's config.json, if it is not that of the folder.
+
+    Raises:
+        ModelError: a file is damaged, too large or no regular file.
     """
     from tokenizers import Tokenizer
 
+    check_folder(folder)
     if not (folder / "tokenizer.json").is_file():
         return "the model's folder holds no tokenizer.json"
     template = chat_template(folder)
     if template is None:
         return "the model has no chat template"
     special = special_tokens(folder)
-    try:
+    with refusing(f"{folder / 'tokenizer.json'} is damaged", FETCH_AGAIN):
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         _add_missing(tokenizer, folder, special)
-    except Exception as error:  # noqa: BLE001 - `tokenizers` raises plain exceptions; training will report it
-        return f"the model's tokenizer cannot be read ({error})"
     ends = {tokenizer.token_to_id(special["eos_token"])} if "eos_token" in special else set()
     vocabulary = _vocabulary(tokenizer, special.get("unk_token"), {*ends, *configured_ends(folder, config)} - {None})
     pad = tokenizer.token_to_id(special["pad_token"]) if "pad_token" in special else None
     conversations = Conversations(ChatTemplate(template, special, str(folder)), vocabulary)
-    return TokenizerFiles(conversations, pad, _embeddings(_json(folder / "config.json") if config is None else config))
+    described = read_optional(folder / "config.json") if config is None else config
+    return TokenizerFiles(conversations, pad, _embeddings(described))
 
 
 def chat_template(folder: Path) -> str | None:
     """Return the chat template in chat_template.jinja or tokenizer_config.json of a folder, or None."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
-    given = _json(folder / "tokenizer_config.json").get("chat_template")
+        return read_text(file)
+    given = read_optional(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(given, list):  # several templates with names
         named = {entry.get("name"): entry.get("template") for entry in given if isinstance(entry, Mapping)}
         given = named.get("default")
@@ -73,9 +78,9 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
     As in transformers, special_tokens_map.json counts if tokenizer_config.json does not list the added tokens.
     """
-    given = _json(folder / "tokenizer_config.json")
+    given = read_optional(folder / "tokenizer_config.json")
     if "added_tokens_decoder" not in given:
-        given |= _json(folder / "special_tokens_map.json")
+        given |= read_optional(folder / "special_tokens_map.json")
     more = given.get("extra_special_tokens")
     named = {name: given.get(name) for name in _NAMED} | (more if isinstance(more, dict) else {})
     plain = {name: text.get("content") if isinstance(text, Mapping) else text for name, text in named.items()}
@@ -87,11 +92,11 @@ def configured_ends(folder: Path, config: Mapping[str, Any] | None = None) -> se
 
     If `config` is not that of the folder, the folder's generation_config.json belongs to another model.
     """
-    own = _json(folder / "config.json")
+    own = read_optional(folder / "config.json")
     config = own if config is None else config
     text = config.get("text_config")
     of_text = text.get("eos_token_id") if isinstance(text, dict) else None
-    generation = _json(folder / "generation_config.json") if config == own else {}
+    generation = read_optional(folder / "generation_config.json") if config == own else {}
     given = generation.get("eos_token_id", config.get("eos_token_id", of_text))
     return {token for token in (given if isinstance(given, list) else [given]) if isinstance(token, int)}
 
@@ -106,7 +111,7 @@ def _add_missing(tokenizer: Tokenizer, folder: Path, special: Mapping[str, str])
     """Add the tokens that only tokenizer_config.json names, as transformers does when it loads the tokenizer."""
     from tokenizers import AddedToken
 
-    listed = _json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+    listed = read_optional(folder / "tokenizer_config.json").get("added_tokens_decoder")
     entries = listed.values() if isinstance(listed, dict) else ()
     texts = [entry.get("content") for entry in entries if isinstance(entry, dict)]
     for text in (*texts, *(special[name] for name in _NAMED if name in special)):
@@ -120,18 +125,15 @@ def _vocabulary(tokenizer: Tokenizer, unknown: str | None, ends: set[Any]) -> Vo
         for number, token in tokenizer.get_added_tokens_decoder().items()
         if not token.content.isspace() and token.content != unknown
     }
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        with refusing("the model's tokenizer.json is damaged", FETCH_AGAIN):
+            return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
     return Vocabulary(
-        encode=lambda texts: [tokenizer.encode(text, add_special_tokens=False).ids for text in texts],
+        encode=encode,
         text=lambda number: tokenizer.id_to_token(number) or str(number),
         decode=lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
         added=frozenset(added),
         ends=frozenset(ends),
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return given if isinstance(given, dict) else {}

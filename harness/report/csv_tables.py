@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from harness.analysis.contamination import leaks_in_results
 from harness.core.measurement import Measurement, PhaseCost
-from harness.core.outside_text import visible
+from harness.core.outside_text import csv_cell
 from harness.core.regression import Decision, Estimate, Flip, Mismatch, RoleChange, VariantChange
 from harness.core.run_results import Outcome, Results
 from harness.core.setting_text import in_csv
@@ -21,7 +21,6 @@ from harness.report.pass_rates import ScoresByRole, Span, reference_losses, scor
 from harness.report.variants_table import differing
 
 Value = str | float | int | None
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def run_tables(results: Results) -> dict[str, str]:
@@ -103,16 +102,8 @@ _ENVIRONMENT: _Columns[Mismatch] = (
 def _text(rows: Iterable[Sequence[Value]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([_safe(value) for value in row] for row in rows)
+    writer.writerows([csv_cell(value) if isinstance(value, str) else value for value in row] for row in rows)
     return out.getvalue()
-
-
-def _safe(value: Value) -> Value:
-    """Put an apostrophe before a text that a spreadsheet would run as a formula (OWASP, CSV injection)."""
-    if not isinstance(value, str):
-        return value
-    shown = visible(value)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def _variants(results: Results) -> Iterator[Sequence[Value]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.analysis import next_trials, reducers
-from harness.analysis.regression.gate_output import code
 from harness.core import wording
 from harness.core.claims import machine_claim
-from harness.core.outside_text import visible
+from harness.core.outside_text import markdown as escaped
+from harness.core.outside_text import markdown_code as code
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.report import formatting, headline
@@ -25,9 +25,9 @@ def summary(results: Results) -> str:
     compared = results.choice.variant or headline.highest_pass_rate(results)
     head = headline.headline(results, compared, scores_by_role(results, results.samples))
     run = results.run
-    blocks = [f"## {head.title}{': ' + code(head.name) if head.name else ''}"]
-    blocks += [f"> {_escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
-    blocks += [f"> {unfinished}"] if (unfinished := headline.unfinished(results)) else []
+    blocks = [f"## {escaped(head.title)}{': ' + code(head.name) if head.name else ''}"]
+    blocks += [f"> {escaped(banner)}"] if (banner := formatting.banner(run.model)) else []
+    blocks += [f"> {escaped(unfinished)}"] if (unfinished := headline.unfinished(results)) else []
     blocks += [_bullets([head.few])] if head.few else []
     if head.refuted:
         blocks.append("**The confirmation refutes this variant.**\n\n" + _bullets(head.refuted))
@@ -35,7 +35,7 @@ def summary(results: Results) -> str:
     if head.cut:
         limit = run.suite.decoding.max_new_tokens
         blocks.append(f"**Answers cut at {limit} tokens (`max_new_tokens`):**\n\n" + _bullets(head.cut))
-    blocks += [_bullets(reasons), head.confirmation, _roles(head), head.clustered]
+    blocks += [_bullets(reasons), escaped(head.confirmation), _roles(head), escaped(head.clustered)]
     blocks += [_next(results)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
@@ -44,17 +44,7 @@ def summary(results: Results) -> str:
 
 
 def _bullets(items: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(item)}" for item in items)
-
-
-def _escaped(text: str) -> str:
-    """Escape the Markdown characters of a sentence, which can contain names of variants and cases."""
-    shown = " ".join(visible(text).split())
-    for sign in "\\`*_[]<>|#~@":
-        shown = shown.replace(
-            sign, f"\\{sign}" if sign not in "<>@" else {"<": "&lt;", ">": "&gt;", "@": "@\u200b"}[sign]
-        )
-    return shown
+    return "\n".join(f"- {escaped(item)}" for item in items)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -63,8 +53,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _roles(head: headline.Headline) -> str:
-    columns = ["Role", *([f"Confirmed {head.base}", "Confirmed tuned"] if head.confirmed else [])]
-    columns += [formatting.sentence(head.base), "Tuned"]
+    columns = ["Role", *([f"Confirmed {escaped(head.base)}", "Confirmed tuned"] if head.confirmed else [])]
+    columns += [escaped(formatting.sentence(head.base)), "Tuned"]
     rows = []
     for row in head.roles:
         late = [row.confirmed_base, row.confirmed] if head.confirmed else []
@@ -86,10 +76,9 @@ def _variants(results: Results) -> str:
         eligible = eligibility(results, variant)
         statuses = wording.listed(formatting.status(status) for status in dict.fromkeys(variant.statuses))
         name = f"**{code(variant.name)}**" if variant.name == results.choice.variant else code(variant.name)
+        why = escaped(f"{eligible.word}: {eligible.why}")
         rates_ = (formatting.percent(variant.rates.get(role)) for role in roles)
-        rows.append(
-            [name, statuses, f"{eligible.word}: {eligible.why}", *rates_, str(variant.fixed), str(variant.broken)]
-        )
+        rows.append([name, statuses, why, *rates_, str(variant.fixed), str(variant.broken)])
     return _table(["Variant", "Status", "Eligible", *(role.value for role in roles), "Fixed", "Broken"], rows)
 
 
@@ -97,10 +86,10 @@ def _next(results: Results) -> str:
     steps = next_trials.next_steps(results)
     if not steps.any:
         return ""
-    lines = [f"- {_escaped(steps.nothing.reason)}"] if steps.nothing else []
+    lines = [f"- {escaped(steps.nothing.reason)}"] if steps.nothing else []
     lines += [f"- Run {code(steps.nothing.command)}"] if steps.nothing and steps.nothing.command else []
-    lines += [f"- {code(trial.name)}: {_escaped(trial.reason)}" for trial in steps.trials]
-    lines += [f"- In the suite: {_escaped(sentence)}" for sentence in steps.suite]
+    lines += [f"- {code(trial.name)}: {escaped(trial.reason)}" for trial in steps.trials]
+    lines += [f"- In the suite: {escaped(sentence)}" for sentence in steps.suite]
     return "\n".join(["### What to try next", "", *lines])
 
 
@@ -123,5 +112,5 @@ def _lines(results: Results, rows: Sequence[CaseRow], place: int) -> Iterator[st
         own = (s for s in reducers.scored(results.samples) if (s.variant, s.case) == (name, row.case.id))
         given = next((s for s in own if not s.score.passed), None)
         said = f", answer {code(given.answer.text)}" if given else ""
-        head = f"{code(row.case.id)} ({row.case.role.value}), {row.changes[place].words}"
+        head = f"{code(row.case.id)} ({row.case.role.value}), {escaped(row.changes[place].words)}"
         yield f"{head}: prompt {code(row.case.prompt)}{said}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.core.suite import Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.models import foreign_adapters
+from harness.models.foreign_files import read_object
 from harness.models.gguf_bases import Conversions
 from harness.models.resolving import resolve
 from harness.models.token_check import check_tokens
@@ -101,7 +101,7 @@ def _engine(requested: Engine, plan: Plan) -> Engine:
 def _check_tokens(suite: Suite, plan: Plan, model: ModelRef) -> TurnTokens | None:
     """Check the rows and prompts with the model's tokenizer, and return how turns end and which rows are cut."""
     lengths = {variant.settings.max_length for variant in plan.variants}
-    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    config = read_object(Path(model.path) / "config.json")
     found = check_tokens(suite, lengths, Path(model.tokenizer or model.path), config)
     return None if isinstance(found, str) else found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import EngineError, GridError
+from harness.core.errors import EngineError, GridError, ModelError
 from harness.core.settings import Quantization
 from harness.engine.loading import Base, check_precision, check_targets, check_trainable, load_base, untouched
 from harness.models.resolving import POCKET, resolve
@@ -141,6 +141,30 @@ def test_generation_stops_where_the_template_closes_answers(tmp_path: Path) -> N
     loaded = load_base(resolve(str(folder)), Quantization.NONE, one_core())
     assert loaded.model.generation_config is not None
     assert loaded.model.generation_config.eos_token_id == [2, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hidden_act": 5},
+        {"hidden_size": 128},
+        {"num_key_value_heads": 0},
+        {"rms_norm_eps": "x"},
+        {"model_type": "none", "architectures": [3]},
+        {"max_position_embeddings": []},
+    ],
+    ids=str,
+)
+def test_a_configuration_that_transformers_cannot_use_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    """Every error of transformers for a model's files is a `ModelError` that names the model."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(POCKET, folder)
+    given = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(given | changed), encoding="utf-8")
+    with pytest.raises(ModelError, match="damaged cannot be loaded: ") as caught:
+        load_base(resolve(str(folder)), Quantization.NONE, one_core())
+    assert caught.value.remedy
 
 
 # --- mixtures of experts ---------------------------------------------------------------------------------------------

@@ -332,3 +332,18 @@ def test_a_template_that_closes_no_answer_is_refused(tmp_path: Path) -> None:
     (folder := tmp_path / "pocket").mkdir()
     model = variant_of_pocket(folder, "{% for m in messages %}<|{{ m.role }}|> {{ m.content }}{% endfor %}")
     assert "writes no end token" in refusal(replace(job(tmp_path / "cache", task()), model=model))
+
+
+def test_an_adapter_whose_pattern_never_ends_is_refused(tmp_path: Path) -> None:
+    """A pattern of an adapter from outside that takes hours to match ends the job with an error that names it."""
+    config = {"peft_type": "LORA", "r": 2, "target_modules": "(.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*.*)*Q"}
+
+    def save(folder: Path) -> None:
+        (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    Cache(tmp_path).commit_training(Training("training-mine", Status.SUCCEEDED, "", (), None), save)
+    asked = replace(task("mine", settings=None), attach="mine")
+    ok, events = done(job(tmp_path, asked))
+    assert not ok
+    assert events[-1].kind is EventKind.REFUSED
+    assert "--adapter mine: matching its patterns with modules took more than" in events[-1].message

@@ -19,8 +19,9 @@ import yaml
 from harness.cli import main
 from harness.core.errors import ExportError
 from harness.core.export import ExportRecord
+from harness.core.outside_text import fenced
 from harness.core.turn_tokens import TurnTokens
-from harness.export.model_card import Evidence, card, evidence, fenced
+from harness.export.model_card import Evidence, card, evidence
 from harness.export.output_folders import RECORD
 from harness.export.targets.adapter import to_adapter
 from harness.export.upload import Upload, send

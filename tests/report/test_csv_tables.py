@@ -8,7 +8,6 @@ import pytest
 
 from harness.cli import main
 from harness.core.measurement import Basis
-from harness.report import csv_tables
 from tests.support.report_runs import LOST, rows, stored
 from tests.support.synthetic_runs import results
 
@@ -41,10 +40,3 @@ def test_tables_of_two_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [row["case"] for row in flips] == list(LOST)
     assert main(["report", "first", "second", "--format", "md"]) == 0
     assert "regressed" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1"])
-def test_no_cell_is_a_formula(text: str) -> None:
-    """If a spreadsheet would run a text as a formula, an apostrophe is put before it; numbers are unchanged."""
-    assert str(csv_tables._safe(text)).startswith("'")
-    assert csv_tables._safe(-1.5) == -1.5

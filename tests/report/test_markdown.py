@@ -14,7 +14,7 @@ from harness.core.answers import Answer
 from harness.core.run_results import Choice
 from harness.core.scores import Score
 from harness.core.suite import Case, Role
-from harness.report import markdown
+from harness.report import headline, markdown
 from tests.support.report_runs import stored
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, variants
 
@@ -35,7 +35,7 @@ def test_markdown_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_markdown_of_hostile_names() -> None:
     """If names, prompts or reasons contain markup, the Markdown summary escapes it."""
     made = results(8, 18)
-    bad = "x](http://evil) <img src=x> | `b` @everyone"
+    bad = "x](http://evil) ![p](http://evil/p.png) <img src=x> | `b` @everyone"
     made = replace(
         made, choice=Choice(None, (bad,)), variants=(replace(made.variants[0], name=bad), *made.variants[1:])
     )
@@ -43,6 +43,18 @@ def test_markdown_of_hostile_names() -> None:
     outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", said.replace("\\`", ""))
     assert "evil" in outside
     assert not any(markup in outside.replace("\\]", "") for markup in ("<img", "](", "@everyone"))
+
+
+def test_the_variant_that_passes_most_has_a_hostile_name() -> None:
+    """If nothing was chosen, the sentence that names the variant with the highest pass rate shows its name as it is."""
+    made, bad = results(8, 18, hostile=False), "![p](http://evil/p.png) <img src=x> @octocat"
+    best = headline.highest_pass_rate(made)
+    renamed = tuple(replace(each, name=bad) if each.name == best else each for each in made.variants)
+    samples = tuple(replace(each, variant=bad) if each.variant == best else each for each in made.samples)
+    said = markdown.summary(replace(made, choice=Choice(None, ()), variants=renamed, samples=samples))
+    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", said)
+    assert "octocat" in outside
+    assert not any(markup in outside.replace("\\]", "") for markup in ("<img", "](", "@octocat"))
 
 
 def test_a_broken_case_shows_an_answer_that_fails() -> None:

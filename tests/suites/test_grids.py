@@ -310,3 +310,11 @@ def test_optimizers_are_known_to_transformers() -> None:
     from transformers.training_args import OptimizerNames
 
     assert set(OPTIMIZERS) <= {optimizer.value for optimizer in OptimizerNames}
+
+
+def test_too_many_seeds_are_refused() -> None:
+    """A grid with more trials than the limit is refused at its seeds, before an id is computed for each."""
+    seeds = ", ".join(map(str, range(200_000)))
+    error = refusal(f"axes: {{rank: [2]}}\nseeds: [{seeds}]\n")
+    assert error.startswith("quick.yaml:2:")
+    assert "more than 20,000 trials" in error

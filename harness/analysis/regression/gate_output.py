@@ -5,10 +5,11 @@ Prompts and answers are untrusted text. Terminal output drops their control char
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.regression.verdict import amount, chance, describe_mismatch, not_judged, tolerance
+from harness.core.outside_text import markdown_code as code
+from harness.core.outside_text import one_line
 from harness.core.regression import (
     Comparison,
     CostChange,
@@ -38,12 +39,6 @@ SUITE_CHANGES = {
 """A description of each kind of change between two suites, by the name of its field in `SuiteChange`."""
 
 
-def plain(text: str, length: int = LENGTH) -> str:
-    """Return untrusted text as one line without control characters, cut to `length` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()).replace("##[", "## [")
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 # --- terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -61,9 +56,9 @@ def text(decision: Decision) -> str:
 
 
 def _safe(line: str) -> str:
-    """Apply `plain`, but keep the indentation. Break up `::` at the start, which GitHub Actions reads as a command."""
+    """Return one line with its indentation. Break up `::` at the start, which GitHub Actions reads as a command."""
     body = line.lstrip(" ")
-    clean = plain(body, 400)
+    clean = one_line(body, 400)
     return " " * (len(line) - len(body)) + (f": {clean[1:]}" if clean.startswith("::") else clean)
 
 
@@ -85,9 +80,9 @@ def _variant_lines(judgement: Judgement, variant: VariantChange) -> Iterator[str
     for flip in _shown_flips(lost, judgement):
         critical = ", critical" if flip.critical else ""
         yield f"  lost: {flip.case} ({flip.role}{critical}), {_of(flip.before)}, now {_of(flip.after)} seeds"
-        yield f"      asked: {plain(flip.prompt)}"
-        yield f"      was:   {plain(flip.answer_before)}"
-        yield f"      now:   {plain(flip.answer_after)}"
+        yield f"      asked: {one_line(flip.prompt, LENGTH)}"
+        yield f"      was:   {one_line(flip.answer_before, LENGTH)}"
+        yield f"      now:   {one_line(flip.answer_after, LENGTH)}"
     more = len(lost) - len(_shown_flips(lost, judgement))
     if more:
         yield f"  {more} {'more ' if more < len(lost) else ''}of the cases passed under fewer seeds than before"
@@ -208,13 +203,6 @@ def _lost(flip: Flip) -> str:
     return "\n".join([head, *(f"  - {name}: {code(words)}" for name, words in parts.items())])
 
 
-def code(words: str) -> str:
-    """Return untrusted text as Markdown code, with a fence of more backticks than the text has in any one place."""
-    line = plain(words, 300).replace("|", "¦")
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
-    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`" if line else "``  ``"
-
-
 def _bullets(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
@@ -240,6 +228,6 @@ def workflow_commands(decision: Decision) -> str:
 
 def _annotation(level: str, title: str, message: str) -> str:
     def escaped(words: str) -> str:
-        return plain(words, 400).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+        return one_line(words, 400).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
-    return f"::{level} title={escaped(title)}::{plain(message, 400).replace('%', '%25')}"
+    return f"::{level} title={escaped(title)}::{one_line(message, 400).replace('%', '%25')}"

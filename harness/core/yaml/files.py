@@ -22,6 +22,8 @@ def read_text(path: Path, name: str, error: type[HarnessError]) -> str:
     try:
         # Reading a pipe or a device might never end.
         if not path.is_file():
+            if path.exists() and not path.is_dir():
+                raise error("is not a regular file", remedy="Replace it by a file.", place=Place(name))
             raise FileNotFoundError(name)
         if path.stat().st_size > limit:
             raise error(f"is larger than {limit // 1024**2} MiB", remedy="Split the file.", place=Place(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from harness.export.export_record import precision_words, record_of, write_json
 from harness.export.output_folders import begin, commit, copy, existing
 from harness.export.protocol import Exporter, ExportRequest, NoOptions
 from harness.export.source import Source
+from harness.models.foreign_files import read_object
 
 
 def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Callable[[ModelRef, Path], None]) -> Path:
@@ -29,7 +29,7 @@ def to_adapter(source: Source, folder: Path, *, output: Path | None, check: Call
     check(source.model, source.adapter)
     made = begin(final, sum(path.stat().st_size for path in source.adapter.iterdir()))
     copy([source.adapter / "adapter_model.safetensors"], made)
-    config = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_object(source.adapter / "adapter_config.json")
     config |= {"base_model_name_or_path": source.model.name, "revision": source.model.revision or None}
     write_json(made / "adapter_config.json", config)
     commit(made, final, record, {})

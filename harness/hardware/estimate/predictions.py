@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.core.wording import one
 from harness.hardware import estimate
 from harness.hardware.estimate import Fit, ModelShape, Prediction, Range
 from harness.hardware.gpu import Gpu, gpu
+from harness.models.foreign_files import read_object
 from harness.models.hub import Hub
 from harness.models.resolving import find_description, shape_in
 from harness.models.token_lengths import Lengths, lengths
@@ -107,7 +107,7 @@ def resolved_workload(model: ModelRef, suite: Suite, rehearsal: Rehearsal | None
     Raises:
         ModelError: there is no prediction for the model's architecture.
     """
-    config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+    config = read_object(Path(model.path) / "config.json")
     return _workload(model.name, suite, rehearsal, config, Path(model.tokenizer or model.path))
 
 

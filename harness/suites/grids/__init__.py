@@ -24,6 +24,8 @@ from harness.suites.grids.forms import Grid, read_grid
 
 __all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
 MAX_CELLS = 10_000
+MAX_TRIALS = 20_000
+"""Largest number of trials of a grid, which are variants times seeds."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ def parse_plan(text: str, file: str, *, seeds: tuple[int, ...] | None = None) ->
     grid = read_grid(document)
     variants = _variants(_distinct([*_cells(grid, document), *_rows(grid)], document), grid, document)
     chosen = grid.seeds if seeds is None else seeds
+    if len(variants) * len(chosen) > MAX_TRIALS:
+        size = f"{len(variants)} variants with {len(chosen)} seeds are more than {MAX_TRIALS:,} trials"
+        raise document.wrong(size, "Remove seeds or values.", ("seeds",) if seeds is None and grid.seeds else ())
     trials = tuple(Trial(trial_id(v.settings, seed), v.id, v.settings, seed) for v in variants for seed in chosen)
     return Plan(Path(file).stem, variants, chosen, trials, grid.about)
 
