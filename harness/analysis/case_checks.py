@@ -30,7 +30,7 @@ def case_warnings(suite: Suite) -> tuple[str, ...]:
     A reference that cannot be judged without a model, such as by its log-probability, is counted with the reason. Cases
     that are judged by code are not checked, because checking must be fast and must not run code.
     """
-    by_text = replace(suite, cases=tuple(case for case in suite.cases if not any(map(_by_code, case.assertions))))
+    by_text = _judged_by_text(suite)
     references = [_Judged(case, score(case, case.reference)) for case in by_text.cases if case.reference is not None]
     passing = filter(_is_passed_by_prompt, by_text.cases)
     return (
@@ -39,6 +39,16 @@ def case_warnings(suite: Suite) -> tuple[str, ...]:
         *_warnings("cases that their own prompt passes", map(_prompt_passes, passing)),
         *_unjudged(references, len(suite.cases) - len(by_text.cases)),
     )
+
+
+def contradicted_by_rows(suite: Suite) -> tuple[str, ...]:
+    """Return the ids of the cases that the answer of a training row to the very same prompt fails."""
+    return tuple(dict.fromkeys(found.case.id for found in _failed(_taught(_judged_by_text(suite)))))
+
+
+def _judged_by_text(suite: Suite) -> Suite:
+    """Return the suite without the cases that are judged by code."""
+    return replace(suite, cases=tuple(case for case in suite.cases if not any(map(_by_code, case.assertions))))
 
 
 def _by_code(assertion: Assertion) -> bool:

@@ -68,10 +68,24 @@ def too_few_passes(results: Results) -> str:
         f"With so few, a variant that loses nothing would be shown to lose less than {suite.margin:g} points with a "
         f"probability of only {_percent(chance)}."
     )
-    needed = net_loss.cases_to_show(base, share, seeds=seeds, effect=effect)
+    needed = cases_for_no_loss(results)
     remedy = f"About {needed:,} cases like these would do" if needed else "No number of cases like these would do"
     longer = "; answers that are not cut help more (`decoding.max_new_tokens`)" if _cut(results) else ""
     return f"{first} {shown} {remedy}{longer}."
+
+
+def cases_for_no_loss(results: Results) -> int | None:
+    """Return how many `retain` and `avoid` cases like these would show a variant that loses nothing to lose nothing.
+
+    They would show it with a probability of 80%. Return None if no number would, or if the base model passes none.
+    """
+    suite = results.run.suite
+    rates = [rate for role in GUARDED if (rate := results.base.rates.get(role))]
+    passed, total = sum(rate.passed for rate in rates), sum(rate.total for rate in rates)
+    if not passed or not 0 < suite.margin < 100:
+        return None
+    effect, seeds = _effect(_guarded(suite, Split.MAIN)), max(1, len(results.run.plan.seeds))
+    return net_loss.cases_to_show(passed / total, suite.margin / 100, seeds=seeds, effect=effect)
 
 
 def _guarded(suite: Suite, split: Split) -> list[Case]:

@@ -134,7 +134,7 @@ def _chosen(
     best = among.best
     within = [
         v for v in among.fitting
-        if of.improved(v, among.objective) and _behind(suite, tables, best, v, among.objective) is not None
+        if of.improved(v, among.objective) and behind(suite, tables, best, v, among.objective) is not None
     ]  # fmt: skip
     pick = max(within, key=lambda v: (*_cheapness(v, within), _share(v.rates.get(among.objective))))
     reasons = (
@@ -152,7 +152,7 @@ def _pair_of(suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, vari
     return pair(suite.cases, tables.get(best.name, ScoreTable()), tables.get(variant.name, ScoreTable()))
 
 
-def _behind(
+def behind(
     suite: Suite, tables: Mapping[str, ScoreTable], best: Outcome, variant: Outcome, objective: Role
 ) -> tuple[float, float] | None:
     """Return by how many points the variant's pass rate is below the best one's, and the standard error of this gap.
@@ -269,7 +269,7 @@ def _rivals(
     if equal:
         words.append(f"{_listed(equal)} {_verb(equal, 'passes', 'pass')} as many at the same cost.")
     top = _passing_most(among.fitting, objective)
-    if (found := _behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
+    if (found := behind(suite, tables, among.best, pick, objective)) and found[0] > 0:
         gap, error = map(points, found)
         most = f"{_names(top)} {_verb(top, 'passes', 'pass')} most, {_counts(among.best.rates.get(objective))}"
         close = f"within one standard error of that difference ({error} points)"

@@ -22,6 +22,7 @@ from harness.cli.doctor import doctor
 from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
+from harness.cli.next import next_trials
 from harness.cli.output import echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
@@ -59,7 +60,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(new, validate, tokens, plan, run, score, report, recommend, gate, bless),
+    *(new, validate, tokens, plan, run, score, report, recommend, next_trials, gate, bless),
     *(chat, export, parity, clean, doctor, schema),
 )
 for command in COMMANDS:

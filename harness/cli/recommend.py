@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,10 +37,15 @@ def recommend(run: Path, max_memory: float | None, max_minutes: float | None, as
     recommendation. With --max-memory or --max-minutes, only variants whose memory or time on a GPU is known
     are considered.
     """
-    from harness.analysis import recommendation
+    from harness.analysis import next_trials, recommendation
     from harness.analysis.selection import Caps
     from harness.report import terminal
     from harness.storage.runs import find_run
 
-    found = recommendation.recommend(find_run(run).results(), Caps(max_memory, max_minutes))
-    echo(json.dumps(asdict(found), indent=1) if as_json else terminal.advice(found))
+    results = find_run(run).results()
+    found = recommendation.recommend(results, Caps(max_memory, max_minutes))
+    steps = next_trials.next_steps(results)
+    if as_json:
+        echo(json.dumps({**asdict(found), "next": asdict(steps)}, indent=1))
+    else:
+        echo(terminal.advice(found, steps, f"harness next {shlex.quote(str(run))}"))

@@ -35,15 +35,10 @@ class LeftOut(StrEnum):
     REPEATS = "repeats"
     UNWRITABLE = "unwritable"
 
-    @property
-    def words(self) -> str:
-        """The end of a sentence such as "3 answers are empty"."""
-        return _REASONS[self]
-
 
 _REASONS = {
     LeftOut.EMPTY: "are empty",
-    LeftOut.CUT: f"did not end within {DECODING.max_new_tokens} tokens",
+    LeftOut.CUT: "did not end within {} tokens",
     LeftOut.REPEATS: "repeat themselves",
     LeftOut.UNWRITABLE: "cannot be written with the chat template",
 }
@@ -72,6 +67,8 @@ class RehearsalAnswers:
     """Number of answers that are no rows, by reason."""
     costs: tuple[PhaseCost, ...] = ()
     """What loading the base model and answering took."""
+    max_new_tokens: int = DECODING.max_new_tokens
+    """The largest number of tokens that an answer could have."""
 
     @property
     def asked(self) -> int:
@@ -82,7 +79,8 @@ class RehearsalAnswers:
     def words(self) -> str:
         """A sentence without a full stop."""
         of = f"the base model answered {plural(self.asked, 'rehearsal prompt')}, of which {len(self.rows)} are kept"
-        reasons = listed(f"{count} {reason.words}" for reason, count in self.left_out.items())
+        most = self.max_new_tokens
+        reasons = listed(f"{count} {_REASONS[reason].format(most)}" for reason, count in self.left_out.items())
         return f"{of}: {reasons}" if reasons else of
 
 

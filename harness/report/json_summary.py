@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis import divergence
+from harness.analysis import divergence, next_trials
 from harness.core.run_results import Outcome, Results, Timeline
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def overview(results: Results, folder: Path) -> dict[str, Any]:
         "changes": _changes(results.confirmed or best),
         "stability": {each.variant: asdict(each) for each in divergence.divergence_rates(results)},
         "epochs": {each.variant: _epochs(each) for each in results.timelines},
+        "next": asdict(next_trials.next_steps(results)),
         "statuses": {variant.name: _statuses(variant) for variant in results.variants},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.analysis import reducers
+from harness.analysis import next_trials, reducers
 from harness.core import wording
 from harness.core.claims import machine_claim
 from harness.core.outside_text import markdown as escaped
@@ -36,6 +36,7 @@ def summary(results: Results) -> str:
         limit = run.suite.decoding.max_new_tokens
         blocks.append(f"**Answers cut at {limit} tokens (`max_new_tokens`):**\n\n" + _bullets(head.cut))
     blocks += [_bullets(reasons), escaped(head.confirmation), _roles(head), escaped(head.clustered)]
+    blocks += [_next(results)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]
     machine = machine_claim(run.provenance.machine)
     blocks.append(f"Time and memory {code(machine)}. Repeat the run with {code(run.provenance.command)}.")
@@ -79,6 +80,17 @@ def _variants(results: Results) -> str:
         rates_ = (formatting.percent(variant.rates.get(role)) for role in roles)
         rows.append([name, statuses, why, *rates_, str(variant.fixed), str(variant.broken)])
     return _table(["Variant", "Status", "Eligible", *(role.value for role in roles), "Fixed", "Broken"], rows)
+
+
+def _next(results: Results) -> str:
+    steps = next_trials.next_steps(results)
+    if not steps.any:
+        return ""
+    lines = [f"- {escaped(steps.nothing.reason)}"] if steps.nothing else []
+    lines += [f"- Run {code(steps.nothing.command)}"] if steps.nothing and steps.nothing.command else []
+    lines += [f"- {code(trial.name)}: {escaped(trial.reason)}" for trial in steps.trials]
+    lines += [f"- In the suite: {escaped(sentence)}" for sentence in steps.suite]
+    return "\n".join(["### What to try next", "", *lines])
 
 
 def _broken(results: Results, compared: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.constant_cases import constant_cases
 from harness.analysis.divergence import DivergenceRate, notable_rates
+from harness.analysis.next_trials import NextSteps, next_steps
 from harness.core.claims import machine_claim
 from harness.core.measurement import Basis, Phase
 from harness.core.run_results import Results
@@ -54,6 +55,7 @@ class Page:
     claim: str
     headline: Headline
     excerpts: tuple[Excerpt, ...]
+    next: NextSteps
     fits: Chart | None
     trade_offs: tuple[Chart, ...]
     """Empty if the model has random weights and there is a chart `fits`: the answers of such a model mean nothing."""
@@ -108,6 +110,7 @@ def page(results: Results, now: str) -> Page:
         claim=machine_claim(run.provenance.machine),
         headline=headline.headline(results, compared, scores),
         excerpts=headline.excerpts(results, compared),
+        next=next_steps(results),
         fits=fits,
         trade_offs=() if fits and run.model.shape_only else trade_off.trade_offs(results, scores),
         bases=_bases(results),

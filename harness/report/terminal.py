@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.analysis import divergence, power
+from harness.analysis import divergence, next_trials, power
 from harness.analysis.constant_cases import constant_cases
+from harness.analysis.next_trials import NextSteps
 from harness.core.run_results import Change, Finding, Outcome, Recommendation, Results, Timeline
 from harness.core.scores import Rate
 from harness.core.suite import Role
@@ -15,6 +18,7 @@ from harness.core.training_outcome import Status
 if TYPE_CHECKING:
     pass
 
+NOTHING = NextSteps()
 MOST = 4
 """Largest number of names that are listed. Further ones are only counted."""
 
@@ -37,6 +41,7 @@ def summary(results: Results, report: str = "") -> str:
         lines += _confirmation(results)
     lines += _unstable(results)
     lines += filter(None, [constant_cases(results).sentence])
+    lines += next_steps(next_trials.next_steps(results), f"harness next {_run(report)}")
     if unfinished:
         lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
@@ -46,11 +51,33 @@ def summary(results: Results, report: str = "") -> str:
     return "\n".join([*lines, f"Report: {report}"] if report else lines)
 
 
-def advice(found: Recommendation) -> str:
-    """Return a recommendation as text: the variant, the reasons, what is missing, and the Python code to copy."""
+def advice(found: Recommendation, steps: NextSteps = NOTHING, command: str = "") -> str:
+    """Return a recommendation as text: the variant, the reasons, what is missing, what to try next, and code to copy.
+
+    `command` writes the next trials as a grid.
+    """
     missing = ["What is missing:", *(f"  {each}" for each in found.missing)] if found.missing else []
     pasted = ["", found.script.rstrip()] if found.script else []
-    return "\n".join([found.headline, *(f"  {reason}" for reason in found.reasons), *missing, *pasted])
+    return "\n".join(
+        [found.headline, *(f"  {reason}" for reason in found.reasons), *missing, *next_steps(steps, command), *pasted]
+    )
+
+
+def next_steps(steps: NextSteps, command: str = "") -> list[str]:
+    """Return the lines that say what to try next; none if there is nothing. `command` writes the trials as a grid."""
+    lines = [steps.nothing.reason] if steps.nothing else []
+    lines += [f"Run: {steps.nothing.command}"] if steps.nothing and steps.nothing.command else []
+    lines += [f"{trial.name}: {trial.reason}" for trial in steps.trials]
+    lines += [f"In the suite: {sentence}" for sentence in steps.suite]
+    if not lines:
+        return []
+    written = f" (`{command}` writes the trials as a grid)" if command and steps.trials else ""
+    return [f"What to try next{written}:", *(f"  {line}" for line in lines)]
+
+
+def _run(report: str) -> str:
+    """Return the directory of the run whose report this is, for a command."""
+    return shlex.quote(str(Path(report).parent)) if report else "RUN"
 
 
 def _confirmation(results: Results) -> list[str]:

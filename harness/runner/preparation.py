@@ -11,6 +11,7 @@ from harness.core.errors import Place, SuiteError, UsageError
 from harness.core.formats import FORMAT
 from harness.core.hashing import digest
 from harness.core.model import ModelRef
+from harness.core.rehearsal import DECODING
 from harness.core.run import RunManifest
 from harness.core.settings import Plan, fusible
 from harness.core.suite import Case, Split, Suite
@@ -85,7 +86,7 @@ def _digest(manifest: RunManifest) -> str:
     }
     given = {"adapters": [(each.name, each.digest) for each in adapters]} if adapters else {}
     key = token_key(manifest.tokens)
-    rehearsal = {"rehearsal": manifest.rehearsal.prompts} if manifest.rehearsal else {}
+    rehearsal = {"rehearsal": (manifest.rehearsal.prompts, DECODING)} if manifest.rehearsal else {}
     return digest(content | given | ({"tokens": key} if key else {}) | rehearsal)
 
 

@@ -13,7 +13,7 @@ from harness.core.errors import EngineError, NewerFormatError, StoreError
 from harness.core.job import Event, EventKind
 from harness.core.measurement import Phase
 from harness.core.names import BASE, REHEARSAL
-from harness.core.rehearsal import DECODING, RehearsalAnswers, fitting, rehearsing
+from harness.core.rehearsal import DECODING, Rehearsal, RehearsalAnswers, fitting, rehearsing
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.settings import Quantization
 from harness.core.suite import Case, Message, Split, Suite
@@ -63,10 +63,22 @@ def rehearse(manifest: RunManifest, sweep: Sweep) -> RunManifest:
     made = replace(manifest, rehearsal=replace(manifest.rehearsal, answers=tuple(found.values())))
     if found:
         _check_enough(made)
-        sweep.run.write_manifest(replace(sweep.run.manifest(), rehearsal=made.rehearsal))
+        _store(made.rehearsal, sweep)
+    return made
+
+
+def _store(rehearsal: Rehearsal | None, sweep: Sweep) -> None:
+    """Write the rows into run.json, and copy it to the folder of `--sync`. If that fails, the user is told."""
+    known = sweep.run.manifest()
+    if known.rehearsal == rehearsal:
+        return
+    sweep.run.write_manifest(replace(known, rehearsal=rehearsal))
+    try:
         if sweep.mirror:
             sweep.mirror.push_pages()
-    return made
+    except (StoreError, OSError) as error:
+        message = f"the rehearsal rows were not copied by --sync; they are copied with the report: {error}"
+        sweep.listener.on_event(Event(EventKind.NOTICED, message=message))
 
 
 def _answers(

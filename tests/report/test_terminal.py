@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from harness.analysis.next_trials import next_steps
 from harness.core.run_results import Choice, Confirmation, Finding
+from harness.core.settings import Settings
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.report import terminal
+from tests.support import tried_grids
 from tests.support.synthetic_runs import results
+from tests.support.tried_grids import Tried
 
 SMALL = results(8, 18, seeds=(0, 1))
 
@@ -46,6 +50,23 @@ def test_summary_names_constant_cases() -> None:
     samples = (replace(s, score=replace(s.score, passed=True)) if s.case == first else s for s in SMALL.samples)
     said = terminal.summary(replace(SMALL, samples=tuple(samples)))
     assert re.search(rf"Same verdict for the base model and every variant .* passed \({first}", said)
+
+
+def test_summary_says_what_to_try_next() -> None:
+    """The terminal summary lists the next trials and changes of the suite, with the command that writes a grid."""
+    low, high = (Settings(rate).resolved() for rate in (1e-4, 1e-3))
+    made = tried_grids.results(Tried(low, 20), Tried(high, 36, lost=20))
+    said = terminal.summary(made, "reports/my runs/report.html")
+    assert "What to try next (`harness next 'reports/my runs'` writes the trials as a grid):" in said
+    assert all(f"  {trial.name}: {trial.reason}" in said for trial in next_steps(made).trials)
+    assert "  In the suite: Hold out" in said
+
+
+def test_summary_without_anything_to_try_is_silent() -> None:
+    """If the results speak for nothing, the terminal summary does not mention next trials."""
+    done = {"passed": 60, "lost": 0}
+    made = tried_grids.results(Tried(Settings().resolved(), 40), held_out=60, again=done)
+    assert "What to try next" not in terminal.summary(made, "report.html")
 
 
 def test_the_note_of_a_small_model_is_printed() -> None:

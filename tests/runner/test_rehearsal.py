@@ -26,7 +26,7 @@ from harness.runner.rescoring import rescore
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.runs import RunStore
 from harness.suites.rehearsal import FILE
-from tests.support.fake_workers import commit
+from tests.support.fake_workers import EventList, commit
 from tests.support.small_suite import RUN, small_suite
 from tests.support.synthetic_runs import cost
 
@@ -198,6 +198,27 @@ def test_another_machine_uses_the_same_rows(folder: Path, tmp_path: Path, monkey
     assert other.asked == []
     assert results.run.rehearsal
     assert all("Here" in row.messages[-1].content for row in results.run.rehearsal.answers[0].rows)
+
+
+@dataclass
+class DriveIsGone(Workers):
+    """A worker that works as usual, but while it answers, a file takes the place of the folder of `--sync`."""
+
+    drive: Path = Path("drive")
+
+    def _answer(self, job: Job) -> None:
+        super()._answer(job)
+        shutil.rmtree(self.drive)
+        self.drive.write_text("", encoding="utf-8")
+
+
+def test_rows_that_cannot_be_copied_do_not_stop_the_run(folder: Path, tmp_path: Path) -> None:
+    """If the folder of `--sync` disappears while the base model answers, the user is told, and the run continues."""
+    drive, told = tmp_path / "drive", list[Event]()
+    request = Request(suite=Path("small"), profile=device_profiles.CPU, confirm_seeds=0, sync=drive)
+    _, results = benchmark.run(request, Inline(DriveIsGone(drive=drive)), [EventList(told)])
+    assert any("the rehearsal rows were not copied by --sync" in event.message for event in told)
+    assert len(results.variants) == 3
 
 
 def test_bad_answers_are_left_out_and_counted(folder: Path) -> None:

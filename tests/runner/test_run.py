@@ -20,6 +20,8 @@ import harness
 from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.job import Event
+from harness.engine.tokenization import tokenize
+from harness.models.resolving import POCKET
 from harness.runner import benchmark
 from harness.runner.executors.processes import Processes
 from harness.runner.executors.protocol import Executor
@@ -276,3 +278,43 @@ def test_a_worker_killed_in_the_confirmation_is_reported(finished: Path, tmp_pat
     assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
     assert run(folder, *again)[0] == 0
     assert harness.load_run(folder / f"{RUN}-2").results.confirmed_samples
+
+
+REHEARSED = """\
+seeds: [0]
+settings: {epochs: 2, batch_size: 4, warmup: 0.1, rank: 4, alpha: 8, learning_rate: 1e-2}
+axes: {rehearsal: [0, 5, 7]}
+"""
+
+
+def test_a_run_trains_on_the_rehearsal_rows_that_it_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a worker was killed in training, every training still has the rehearsal rows that run.json records.
+
+    Its fingerprint counts the suite's four rows and the recorded rows, and their tokens and labels.
+    """
+    suite = small_suite(tmp_path, grid=REHEARSED)
+    prompts = (json.dumps({"prompt": f"Say the number {number}."}) + "\n" for number in range(12))
+    (suite / "rehearsal.jsonl").write_text("".join(prompts), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    store, failures, messages = in_process(dying(tmp_path), confirm_seeds=0, timeline=True)
+    assert failures == []
+    assert any(message.startswith("Rehearsal: the base model answered ") for message in messages)
+    manifest = store.manifest()
+    records = [record for record in store.records() if record.settings]
+    assert len(records) == 3
+    for record in records:
+        assert record.settings
+        assert record.training
+        assert record.training.fingerprint
+        added = manifest.added_rows(record.settings, record.seed)
+        assert len(added) == record.settings.rehearsal
+        rows = tokenize((*manifest.suite.examples, *added), tokenizer(), record.settings.max_length)
+        assert record.training.fingerprint.rows == len(rows)
+        assert record.training.fingerprint.tokens == sum(len(row.input_ids) for row in rows)
+        assert record.training.fingerprint.supervised_tokens == sum(row.supervised for row in rows)
+
+
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(POCKET), local_files_only=True)

@@ -18,9 +18,9 @@ from typing import Any
 
 from harness.core.errors import GridError, HarnessError, Place
 from harness.core.settings import AXES, Plan, Settings, Trial, Variant
+from harness.core.variant_names import NAMELESS, differing, label
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, read_text, shown
 from harness.suites.grids.forms import Grid, read_grid
-from harness.suites.grids.names import NAMELESS, differing, label
 
 __all__ = ["differing_settings", "load_plan", "parse_plan", "trial_id", "variant_id"]
 MAX_CELLS = 10_000
