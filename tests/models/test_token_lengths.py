@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.errors import ModelError
 from harness.core.suite import Example, Message
 from harness.engine.loading import without_today
 from harness.models.resolving import POCKET
@@ -76,11 +77,9 @@ def test_the_pocket_model_is_counted() -> None:
     ("change", "reason"),
     [
         (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}", encoding="utf-8"), "cannot be read"),
-        (lambda folder: (folder / "tokenizer_config.json").write_text("[]", encoding="utf-8"), "no chat template"),
         (lambda folder: (folder / "tokenizer_config.json").unlink(), "no chat template"),
     ],
-    ids=["no tokenizer", "damaged tokenizer", "no settings", "nothing"],
+    ids=["no tokenizer", "nothing"],
 )
 def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     """If the tokenizer cannot be used, tokens are estimated from the number of characters, and the reason is given."""
@@ -90,6 +89,15 @@ def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     assert not found.counted
     assert reason in found.words
     assert found.tokens == (round(30 / 3.5 + 3 * 8),)
+
+
+@pytest.mark.parametrize(("name", "content"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "[]")])
+def test_a_damaged_tokenizer_is_an_error(name: str, content: str, tmp_path: Path) -> None:
+    """A damaged file of the tokenizer is an error, and no reason for an estimate."""
+    folder = tokenizer(tmp_path / "given", TEMPLATES["plain"])
+    (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match="is damaged"):
+        lengths([TALK], folder)
 
 
 @pytest.mark.parametrize(
