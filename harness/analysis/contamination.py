@@ -15,6 +15,7 @@ cost?" is not a near-duplicate of "How much does the Glimmo cost?", because two 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ CHARACTERS = 90.0
 TOKEN = re.compile(r"\w+|[-+*/^%<>=](?=\s*\d)")
 # For fast comparison, each word is replaced by one character, from this code point on. No surrogates follow it.
 FIRST_WORD = 0x10000
+MOST_WORDS = sys.maxunicode + 1 - FIRST_WORD
+"""Number of characters for words. Further words share the characters of the first ones."""
 
 
 def leaks(suite: Suite) -> dict[str, Leak]:
@@ -99,7 +102,8 @@ class _Rows:
     def encode(self, text: str) -> str:
         """Replace each word by one character, and equal words by the same character."""
         return "".join(
-            self.characters.setdefault(word, chr(FIRST_WORD + len(self.characters))) for word in text.split(" ")
+            self.characters.setdefault(word, chr(FIRST_WORD + len(self.characters) % MOST_WORDS))
+            for word in text.split(" ")
         )
 
     def leak(self, prompt: str) -> Leak:

@@ -24,6 +24,8 @@ OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
 SHORTHAND = re.compile(
     r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
 )
+MAX_ROWS = 200_000
+"""Largest number of rows of a file."""
 
 Read = Callable[[str], str]
 """Returns the text of a file, given its path relative to the suite's folder.
@@ -92,9 +94,11 @@ def yaml_rows(name: str, text: str) -> Iterator[Document]:
 
 def json_rows(name: str, text: str) -> Iterator[Document]:
     """Yield a document for every line that is not blank. Only a line feed ends a line, as in the JSONL format."""
+    found = 0
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            place = Place(name, number)
+            place, found = Place(name, number), found + 1
+            _check_number(found, place)
             yield of_value(_json(line, place), place, SuiteError)
 
 
@@ -147,6 +151,11 @@ def _refuse_constant(name: str) -> None:
 # --- CSV, as in promptfoo ----------------------------------------------------------------------------------------
 
 
+def _check_number(rows: int, place: Place) -> None:
+    if rows > MAX_ROWS:
+        raise SuiteError(f"the file has more than {MAX_ROWS:,} rows", remedy="Take a sample of them.", place=place)
+
+
 def csv_rows(name: str, text: str) -> Iterator[Document]:
     """Yield the cases of a CSV file.
 
@@ -157,8 +166,9 @@ def csv_rows(name: str, text: str) -> Iterator[Document]:
     _, header = next(lines, (1, []))
     header = [column.strip() for column in header]
     _check_header(name, header)
-    for line, cells in lines:
+    for number, (line, cells) in enumerate(lines, 1):
         place = Place(name, line)
+        _check_number(number, place)
         if len(cells) != len(header):
             remedy = "Quote cells that hold commas."
             raise SuiteError(f"has {len(cells)} cells under {len(header)} columns", remedy=remedy, place=place)

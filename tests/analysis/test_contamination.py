@@ -177,3 +177,9 @@ def test_an_untaught_learn_case_is_told() -> None:
 def test_other_roles_may_be_near(role: Role) -> None:
     """If the prompt of a `retain` or `avoid` case is in the training rows, there is no warning."""
     assert role_warnings(suite(["Who are you?"], ["Who are you?"], role)) == ()
+
+
+def test_more_words_than_characters() -> None:
+    """A suite with more different words than there are characters for them is compared, too."""
+    rows = contamination._Rows(())
+    assert len(rows.encode(" ".join(map(str, range(contamination.MOST_WORDS + 1))))) == contamination.MOST_WORDS + 1

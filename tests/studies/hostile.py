@@ -436,6 +436,7 @@ def main() -> int:
     through = [each for each in found if each.problems]
     text = " ".join(problem for each in through for problem in each.problems)
     counts = {
+        "command": f"python -m tests.studies.hostile --bound {given.bound:g} --output FILE",
         "attacks": len(found),
         "by_place": dict(Counter(each.place for each in found)),
         "through": len(through),

@@ -9,6 +9,7 @@ import pytest
 from harness.core.errors import SuiteError
 from harness.core.suite import Role
 from harness.suites import load_suite
+from harness.suites.case_files import case_rows
 from tests.support.suite_texts import CASE, ROW, refusal, suite
 
 
@@ -101,3 +102,12 @@ def test_a_folder_is_not_a_file(folder: Path) -> None:
     (folder / "suite.yaml").write_text("tests: file://sub.csv\n", encoding="utf-8")
     with pytest.raises(SuiteError, match="there is no file"):
         load_suite(folder)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_too_many_rows_are_refused(kind: str) -> None:
+    """A file with more than 200,000 rows is refused at the first row beyond them."""
+    text = "{}\n" * 200_001 if kind == "jsonl" else "prompt\n" + "x\n" * 200_001
+    line = 200_001 if kind == "jsonl" else 200_002
+    with pytest.raises(SuiteError, match=rf"^rows\.{kind}:{line}: the file has more than 200,000 rows"):
+        list(case_rows(f"rows.{kind}", text))
