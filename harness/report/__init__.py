@@ -76,7 +76,7 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     environment.globals.update(formatting=formatting, wording=wording, titled=drawing.titled)
-    environment.filters["column_groups"] = html_tables.column_groups
+    environment.filters.update(column_groups=html_tables.column_groups, with_code=formatting.with_code)
     return environment
 
 

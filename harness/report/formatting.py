@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 
+from markupsafe import Markup, escape
+
 from harness.core.measurement import Measurement, Phase, PhaseCost
 from harness.core.model import ModelRef
+from harness.core.outside_text import visible
 from harness.core.quantities import quantity
 from harness.core.scores import Rate
 from harness.core.suite import Role
@@ -36,6 +39,11 @@ ENDED = {
 }
 """How a training that did not succeed ended, as the end of a sentence such as "The training timed out"."""
 TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy these settings to another model."
+
+
+def with_code(text: str) -> Markup:
+    """Return a sentence as HTML in which the parts between backticks are code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(visible(text))))
 
 
 def anchor(case: str) -> str:
