@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.core import programs
 from harness.core.errors import ExportError
@@ -102,7 +102,7 @@ def install(show_progress: Callable[[str], None], *, run: Run | None = None) -> 
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
         show_progress(f"downloading the source of llama-cpp-python {VERSION}")
         source = _fetch(Path(folder), run)
-        _keep_converter(source, Path(folder))
+        _keep_converter(source)
         show_progress("building its binding (about 8 minutes on two cores)")
         run(programs.python("-m", "pip", "install", _TOKENIZERS, str(source)))
     show_progress(f"llama.cpp is set up: {home()}")
@@ -138,20 +138,28 @@ def _fetch(folder: Path, run: Run) -> Path:
     return found[0]
 
 
-def _keep_converter(source: Path, folder: Path) -> None:
-    """Move the converter's files from the source archive to `home()`, in one step."""
-    out = folder / "source"
-    with tarfile.open(source) as archive:
-        archive.extractall(out, filter="data")
-    (made,) = out.glob("*/vendor/llama.cpp")
+def _keep_converter(source: Path) -> None:
+    """Copy the converter's files from the source archive to `home()`, in one step."""
     home().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home().parent, prefix=".partial-") as beside:
+    with tempfile.TemporaryDirectory(dir=home().parent, prefix=".partial-") as beside, tarfile.open(source) as archive:
         partial = Path(beside) / "made"
-        partial.mkdir()
-        for name in _CONVERTER_FILES:
-            shutil.move(made / name, partial / name)
+        for member in archive:
+            file = archive.extractfile(member) if (name := _converter_file(member)) else None
+            if name and file:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                (partial / name).write_bytes(file.read())
         shutil.rmtree(home(), ignore_errors=True)
         os.replace(partial, home())
+
+
+def _converter_file(member: tarfile.TarInfo) -> str:
+    """Return the path of a member of the archive below `home()`, or an empty text if it is not kept.
+
+    Only regular files are kept, and none whose path could lead out of the folder.
+    """
+    parts = PurePosixPath(member.name).parts
+    kept = member.isfile() and ".." not in parts and parts[1:3] == ("vendor", "llama.cpp")
+    return "/".join(parts[3:]) if kept and parts[3:4] and parts[3] in _CONVERTER_FILES else ""
 
 
 def command(words: Sequence[str]) -> None:

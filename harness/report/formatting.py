@@ -43,7 +43,7 @@ TOY = "Toy model ({size} parameters). Shows how to read a report. Do not copy th
 
 def with_code(text: str) -> Markup:
     """Return a sentence as HTML in which the parts between backticks are code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(visible(text))))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(visible(text)))))
 
 
 def anchor(case: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.models.resolving import POCKET
 from harness.storage.cache import Cache
 from tests.support.command_line import (
     Change,
@@ -86,7 +87,12 @@ RUNS: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         "mine needs its own code",
         "transformers includes",
     ),
-    "no tokenizer": (model(delete("mine/tokenizer*")), ("--model", "mine"), "mine holds no tokenizer", "Save it"),
+    "no tokenizer": (
+        model(delete("mine/tokenizer*"), write("mine/model.safetensors", (POCKET / "model.safetensors").read_bytes())),
+        ("--model", "mine"),
+        "mine holds no tokenizer",
+        "Save it",
+    ),
     "a damaged config": (
         model(write("mine/config.json", "{")),
         ("--model", "mine"),
