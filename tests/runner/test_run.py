@@ -275,15 +275,21 @@ def test_a_worker_killed_in_the_confirmation_is_reported(finished: Path, tmp_pat
     """If a worker is killed during the confirmation, the exit code is 3; the next run completes the confirmation."""
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     again = ("--confirm-seeds", "2")  # another run, which finds the trials of the grid in the cache
+    runs = folder / Path(RUN).parent
+    known = set(runs.iterdir())  # other tests may have made further runs in the folder that is copied
     process = start(folder, *again)
-    log = folder / f"{RUN}-2" / "workers" / "001.log"
-    wait_for(process, log.is_file)
+
+    def new_logs() -> list[Path]:
+        return [log for log in runs.glob("*/workers/001.log") if log.parents[1] not in known]
+
+    wait_for(process, new_logs)
+    (log,) = new_logs()
     wait_for(process, lambda: workers_of(process))  # the log is created before the worker starts
     workers_of(process)[0].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=LIMIT)
     assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
     assert run(folder, *again)[0] == 0
-    assert harness.load_run(folder / f"{RUN}-2").results.confirmed_samples
+    assert harness.load_run(log.parents[1]).results.confirmed_samples
 
 
 REHEARSED = """\
