@@ -12,9 +12,8 @@ import math
 from collections.abc import Sequence
 
 from harness.analysis import net_loss
-from harness.analysis.net_loss import SeedVariance
 from harness.analysis.score_table import Pair, ScoreTable, pair
-from harness.analysis.statistics import LEVEL
+from harness.analysis.statistics import LEVEL, ONE_SEED, SeedVariance, pooled, seed_variance
 from harness.core.quantities import interval, lower_bound, upper_bound
 from harness.core.quantities import points as in_points
 from harness.core.run_results import Loss, LossVerdict
@@ -43,7 +42,7 @@ def losses(
     """
     guarded = [case for case in cases if case.role in roles]
     pairs = [guarded_pair(guarded, base, own) for own in variants]
-    seeds = [net_loss.seed_variance(found.after) if found else net_loss.ONE_SEED for found in pairs]
+    seeds = [seed_variance(found.after) if found else ONE_SEED for found in pairs]
     return [
         _loss(found, margin, shared(each, seeds)) if found else _nothing_to_compare(guarded, own)
         for own, found, each in zip(variants, pairs, seeds, strict=True)
@@ -59,7 +58,7 @@ def guarded_pair(cases: Sequence[Case], base: ScoreTable, own: ScoreTable) -> Pa
 def shared(own: SeedVariance, every: Sequence[SeedVariance]) -> SeedVariance:
     """Return the variance between seeds, pooled over the variants with equally many seeds, or the variant's own."""
     alike = [each for each in every if each.freedom == own.freedom]
-    return net_loss.pooled(alike) if own.freedom and len(alike) >= LEAST_VARIANTS else own
+    return pooled(alike) if own.freedom and len(alike) >= LEAST_VARIANTS else own
 
 
 def _nothing_to_compare(cases: Sequence[Case], own: ScoreTable) -> Loss | None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 
-from harness.analysis.statistics import LEVEL, Scores, cluster_matrix, normal, student
+from harness.analysis.statistics import LEVEL, Scores, SeedVariance, cluster_matrix, normal, seed_variance, student
 
 ASSUMED_CORRELATION = 0.25
 """Assumed correlation of broken cases within a group, for the floor."""
@@ -41,45 +41,12 @@ CONCENTRATION = 4.0
 
 
 @dataclass(frozen=True)
-class SeedVariance:
-    """The variance of a variant's pass rate from the choice of training seeds, with its degrees of freedom.
-
-    The variance can be negative, because the part that the variation of single answers explains is subtracted.
-    """
-
-    value: float
-    freedom: int
-
-
-ONE_SEED = SeedVariance(0.0, 0)
-"""The variance between seeds is unknown. The bounds then hold for this training only."""
-
-
-@dataclass(frozen=True)
 class NetLoss:
     """A net loss as a share of what the base model passes, and its one-sided bounds. A net gain is negative."""
 
     value: float
     low: float
     high: float
-
-
-def seed_variance(scores: Scores) -> SeedVariance:
-    """Return the variance of the mean of `scores`, `(seeds, cases)`, from the choice of seeds."""
-    seeds, cases = scores.shape
-    if seeds < 2 or cases < 2:
-        return ONE_SEED
-    rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
-    explained = float((rest**2).sum()) / ((seeds - 1) * (cases - 1)) / (seeds * cases)
-    return SeedVariance(float(scores.mean(axis=1).var(ddof=1)) / seeds - explained, seeds - 1)
-
-
-def pooled(variances: Sequence[SeedVariance]) -> SeedVariance:
-    """Return the mean variance, weighted by degrees of freedom: one estimate for variants with equally many seeds."""
-    freedom = sum(each.freedom for each in variances)
-    if not freedom:
-        return ONE_SEED
-    return SeedVariance(sum(each.value * each.freedom for each in variances) / freedom, freedom)
 
 
 def net_loss(

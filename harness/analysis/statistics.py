@@ -275,22 +275,42 @@ def _noise(means: Scores, sides: Sequence[Scores], groups: Sequence[str] | None)
     # Few clusters understate their variance by (G-1)/G. Without groups there is no correction, as in Wilson's interval.
     correction = number / max(1, number - 1) if number < len(means) else 1.0
     of_cases = correction * float((deviations**2).sum()) / len(means) ** 2
-    of_seeds = tuple(part for side in sides if (part := _seed_noise(side)))
+    spreads = [seed_variance(side) for side in sides]
+    of_seeds = tuple((max(0.0, spread.value), spread.freedom) for spread in spreads if spread.freedom)
     return Noise(of_cases, of_seeds, number)
 
 
-def _seed_noise(scores: Scores) -> tuple[float, int] | None:
-    """Return the variance of the mean between seeds, with its degrees of freedom.
+@dataclass(frozen=True)
+class SeedVariance:
+    """The variance of a variant's pass rate from the choice of training seeds, with its degrees of freedom.
 
-    The part that the variation of single answers explains is subtracted.
+    The variance can be negative, because the part that the variation of single answers explains is subtracted.
     """
+
+    value: float
+    freedom: int
+
+
+ONE_SEED = SeedVariance(0.0, 0)
+"""The variance between seeds is unknown. The bounds then hold for this training only."""
+
+
+def seed_variance(scores: Scores) -> SeedVariance:
+    """Return the variance of the mean of `scores`, `(seeds, cases)`, from the choice of seeds."""
     seeds, cases = scores.shape
     if seeds < 2 or cases < 2:
-        return None
-    between = float(scores.mean(axis=1).var(ddof=1)) / seeds
+        return ONE_SEED
     rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     explained = float((rest**2).sum()) / ((seeds - 1) * (cases - 1)) / (seeds * cases)
-    return max(0.0, between - explained), seeds - 1
+    return SeedVariance(float(scores.mean(axis=1).var(ddof=1)) / seeds - explained, seeds - 1)
+
+
+def pooled(variances: Sequence[SeedVariance]) -> SeedVariance:
+    """Return the mean variance, weighted by degrees of freedom: one estimate for variants with equally many seeds."""
+    freedom = sum(each.freedom for each in variances)
+    if not freedom:
+        return ONE_SEED
+    return SeedVariance(sum(each.value * each.freedom for each in variances) / freedom, freedom)
 
 
 def cluster_matrix(cases: int, groups: Sequence[str] | None) -> Scores:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from harness.analysis import losses
-from harness.analysis.net_loss import SeedVariance
 from harness.analysis.score_table import Cell, ScoreTable
+from harness.analysis.statistics import SeedVariance
 from harness.core.run_results import Loss, LossVerdict
 from harness.core.suite import Case, Role
 from tests.support.synthetic_runs import case

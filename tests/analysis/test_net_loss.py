@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from harness.analysis.net_loss import (
-    ONE_SEED,
-    SeedVariance,
     cases_needed,
     cases_to_show,
     chance_shown,
@@ -21,10 +19,8 @@ from harness.analysis.net_loss import (
     least_passes,
     mean_group,
     net_loss,
-    pooled,
-    seed_variance,
 )
-from harness.analysis.statistics import Scores
+from harness.analysis.statistics import ONE_SEED, Scores, SeedVariance, pooled, seed_variance
 
 MARGINS = st.sampled_from([0.05, 0.1, 0.15, 0.3])
 

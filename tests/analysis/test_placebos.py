@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.net_loss import chance_shown, least_passes, net_loss
-from harness.analysis.net_loss import seed_variance as seed_variance_of
+from harness.analysis.statistics import seed_variance as seed_variance_of
 from tests.studies.placebos import (
     BETAS,
     MARGINS,
