@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,15 @@ def test_each_limit_ends_the_item_and_is_named(process: LimitedProcess, template
     """A program that reaches a limit of time, memory or output is ended, and the error names the limit."""
     with pytest.raises(LimitReachedError, match=reason):
         render(process, template)
+
+
+def test_the_time_limit_does_not_depend_on_the_parent(process: LimitedProcess) -> None:
+    """An item whose time is up ends the process by the kernel's timer, even if the parent does not wait for it."""
+    messages = [{"role": "user", "content": "0"}]
+    process._send({"shared": {"template": TWO_LOOPS, "special": {}}, "items": [{"messages": messages, "ask": False}]})
+    child = process._child
+    assert child is not None
+    assert child.wait(timeout=60) == -signal.SIGALRM
 
 
 def test_the_process_works_again_after_a_limit(process: LimitedProcess) -> None:
