@@ -14,7 +14,7 @@ ABSENT = "–"
 SETTINGS = (
     "Learning rate", "Epochs", "Warmup", "Scheduler", "Rank", "Alpha", "Dropout", "rsLoRA", "Target modules",
     "Batch size", "Accumulation", "Optimizer", "Max length", "Weight decay", "Max grad norm", "Packing", "Quantisation",
-    "NEFTune alpha",
+    "NEFTune alpha", "Rehearsal",
 )  # fmt: skip
 """Headings of the columns that show settings, which are no figures of the run."""
 PHASES = {
