@@ -274,6 +274,12 @@ class Conversations:
         named = [("a conversation", messages) for messages in conversations]
         return [len(ids) for ids in self.vocabulary.encode(self._whole(named, checked=False))]
 
+    def labelled(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
+        """Return the number of tokens with labels of each conversation, as of a row that is not cut."""
+        named = [("a conversation", messages) for messages in conversations]
+        rows = self._rows(named, [_answers(messages) for messages in conversations], checked=False)
+        return [sum(label != IGNORED for label in row.labels) for row in rows]
+
     def asked(self, prompts: Sequence[tuple[str, Sequence[Message]]]) -> list[list[int]]:
         """Return the token ids with which the model is asked each prompt. `prompts` are (name for errors, messages).
 

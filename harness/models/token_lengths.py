@@ -24,6 +24,8 @@ class Lengths:
     """The number of tokens of each training row, without truncation."""
 
     tokens: tuple[int, ...]
+    labelled: tuple[int, ...]
+    """The number of tokens with labels in each row: those of the assistant's answers."""
     counted: bool
     """Whether the tokens were counted with the model's tokenizer. Otherwise they are estimates."""
     reason: str = ""
@@ -37,16 +39,25 @@ class Lengths:
 
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
-    """Return the number of tokens of every row. `folder` holds the tokenizer; None means that there is none."""
+    """Return the number of tokens of every row, and of those with labels.
+
+    `folder` holds the tokenizer; None means that there is none.
+    """
     found = read_tokenizer(folder) if folder else "the model has no tokenizer on this machine yet"
     if isinstance(found, str):
-        return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
+        return _estimates(examples, found)
     try:
-        counts = found.conversations.lengths([example.messages for example in examples])
-        return Lengths(tuple(counts), True)
+        conversations = [example.messages for example in examples]
+        counts = found.conversations.lengths(conversations)
+        return Lengths(tuple(counts), tuple(found.conversations.labelled(conversations)), True)
     except HarnessError as error:  # the check of the tokens reports it
-        reason = f"the chat template refuses a row ({error.message})"
-        return Lengths(tuple(_estimate(example.messages) for example in examples), False, reason)
+        return _estimates(examples, f"the chat template refuses a row ({error.message})")
+
+
+def _estimates(examples: Sequence[Example], reason: str) -> Lengths:
+    answers = [[each for each in example.messages if each.role == "assistant"] for example in examples]
+    whole = tuple(_estimate(example.messages) for example in examples)
+    return Lengths(whole, tuple(_estimate(messages) for messages in answers), False, reason)
 
 
 def _estimate(messages: Sequence[Message]) -> int:

@@ -12,8 +12,10 @@ import pytest
 from harness.core.errors import ModelError
 from harness.core.suite import Example, Message
 from harness.engine.loading import without_today
+from harness.models.conversation_tokens import IGNORED
 from harness.models.resolving import POCKET
 from harness.models.token_lengths import lengths
+from harness.models.tokenizer_files import TokenizerFiles, read_tokenizer
 from harness.suites import load_suite
 
 ROWS = load_suite(Path(__file__).parents[2] / "suites" / "workshop").examples
@@ -63,6 +65,16 @@ def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     found = lengths(rows, folder)
     assert found.counted
     assert list(found.tokens) == expected
+
+
+def test_labels_are_those_of_the_answers() -> None:
+    """The tokens with labels are those of the answers, with the token that closes each. Estimates have some, too."""
+    found, estimated = lengths(ROWS, POCKET), lengths(ROWS, None)
+    files = read_tokenizer(POCKET)
+    assert isinstance(files, TokenizerFiles)
+    rows = files.conversations.rows(ROWS)
+    assert found.labelled == tuple(sum(label != IGNORED for label in row.labels) for row in rows)
+    assert all(0 < labelled < whole for labelled, whole in zip(estimated.labelled, estimated.tokens, strict=True))
 
 
 def test_the_pocket_model_is_counted() -> None:

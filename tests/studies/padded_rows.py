@@ -1,13 +1,14 @@
 """Compares the predicted memory of trainings on padded rows with the measured memory, on a GPU.
 
     python -m tests.studies.padded_rows --output reports/gpu/t4/padded-rows.json
+    python -m tests.studies.padded_rows --output reports/gpu/t4/padded-rows.json --again
 
 `tests.studies.gpu_sweep` has rows of one length only. This study trains `smollm2` and two shapes on the rows of
 `suites/workshop`, and on rows of very different lengths (`ragged`), which are drawn from a seed. Rows of a batch are
 padded to the longest one. Every training is predicted as `harness plan` predicts it. The runs of all models take place
 at the same time, since each process has its own memory limit; no times are recorded. The file is written again after
 each run, so that an interrupted study keeps its records. Exits with 1 if a prediction is off by more than
-`harness plan` states, or if nothing was measured.
+`harness plan` states, or if nothing was measured. `--again` predicts the recorded trainings again, without a GPU.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from harness.core.device_profiles import PROFILES
 from harness.core.measurement import Phase
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.training_outcome import Status
-from harness.hardware.estimate import coefficients
-from harness.hardware.estimate.predictions import predict_trial, resolved_workload, target_gpu
+from harness.hardware.estimate import coefficients, predict
+from harness.hardware.estimate.predictions import public_shape, resolved_workload
+from harness.models import smollm2
 from harness.models.resolving import resolve
-from harness.storage.cache import Cache
 from harness.storage.files import write_text
-from harness.storage.locations import CACHE
 from harness.storage.runs import RunStore
+from tests.studies.estimate_fit import settings_of
 from tests.studies.placebos import lines
 
 WORKSHOP = Path(__file__).resolve().parents[2] / "suites" / "workshop" / "train.jsonl"
@@ -91,43 +92,58 @@ def recorded(folder: Path, model: str, kind: str, profile: str) -> dict[str, Any
     if done.returncode not in (0, A_TRIAL_FAILED):
         return {"model": model, "rows": kind, "error": done.stderr[-2000:], "trials": []}
     manifest, records = RunStore(run).manifest(), RunStore(run).records()
-    lengths = sorted(resolved_workload(manifest.model, manifest.suite).lengths.tokens)
-    facts = manifest.provenance
+    work, facts = resolved_workload(manifest.model, manifest.suite), manifest.provenance
     return {
         "model": model,
         "rows": kind,
-        "tokens": {"rows": len(lengths), "least": lengths[0], "most": lengths[-1]},
+        "tokens": list(work.lengths.tokens),
+        "labelled": list(work.lengths.labelled),
         "machine": asdict(facts.machine),
         "versions": facts.versions,
-        "trials": list(_trials(manifest, records)),
+        "trials": predicted(
+            {
+                "model": model,
+                "tokens": work.lengths.tokens,
+                "labelled": work.lengths.labelled,
+                "trials": list(_trials(manifest, records)),
+            }
+        ),
     }
 
 
 def _trials(manifest: RunManifest, records: Iterable[TrialRecord]) -> Iterator[dict[str, Any]]:
-    work, names = resolved_workload(manifest.model, manifest.suite), {v.id: v.name for v in manifest.plan.variants}
-    target = target_gpu(PROFILES["t4"], Cache(CACHE))  # predicted peaks are the same for every GPU
-    assert target is not None
+    names = {variant.id: variant.name for variant in manifest.plan.variants}
     for record in records:
         if record.settings is None:
             continue
-        made = predict_trial(work, record.settings, target)
         cost = next((cost for cost in record.costs if cost.phase is Phase.TRAIN), None)
-        measured = cost and cost.peak_allocated and cost.peak_allocated.value
-        reserved = cost and cost.peak_reserved and cost.peak_reserved.value
         norms = [step.grad_norm for step in record.training.steps] if record.training else []
-        known = record.status is Status.SUCCEEDED and measured
         yield {
             "name": names[record.variant],
+            "settings": record.settings.as_dict(),
             "status": record.status.value,
             "message": record.message,
-            "predicted": round(made.memory.allocated),
-            "moment": made.memory.moment.value,
-            "allocated": measured,
-            "off": round(made.memory.allocated / measured - 1, 4) if known and measured else None,
-            "reserved": reserved,
-            "reserved_predicted": [round(made.reserved.low), round(made.reserved.high)],
+            "allocated": cost.peak_allocated.value if cost and cost.peak_allocated else None,
+            "reserved": cost.peak_reserved.value if cost and cost.peak_reserved else None,
             "state_counted": any(norm is not None for norm in norms[:-1]),
         }
+
+
+def predicted(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the trials of a recorded run with predicted bytes, and the share by which the allocated peak is off."""
+    name = "smollm2-135m" if run["model"] == smollm2.NAME else run["model"].removeprefix("shape:")
+    shape, trials = public_shape(name), []
+    for trial in run["trials"]:
+        made = predict(shape, settings_of(trial["settings"]), run["tokens"], labelled=run["labelled"])
+        measured = trial["allocated"] if trial["status"] == Status.SUCCEEDED else None
+        trials.append({
+            **trial,
+            "predicted": round(made.memory.allocated),
+            "moment": made.memory.moment.value,
+            "off": round(made.memory.allocated / measured - 1, 4) if measured else None,
+            "reserved_predicted": [round(made.reserved.low), round(made.reserved.high)],
+        })  # fmt: skip
+    return trials
 
 
 def summary(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -166,7 +182,7 @@ def study(models: Iterable[str], profile: str, output: Path, command: str) -> di
 
 
 def table(run: Mapping[str, Any]) -> str:
-    head = f"{run['model']}, {run['rows']}: {run.get('error', run.get('tokens'))}"
+    head = f"{run['model']}, {run['rows']}: {run.get('error', '')}"
     rows = (f"  {t['name']:20} {t['status']:12} {t['predicted']} {t['allocated']} {t['off']}" for t in run["trials"])
     return "\n".join([head, *rows])
 
@@ -176,7 +192,15 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--profile", choices=PROFILES, default="t4")
+    parser.add_argument("--again", action="store_true")
     given = parser.parse_args()
+    if given.again:
+        found = json.loads(given.output.read_text(encoding="utf-8"))
+        runs = [{**run, "trials": predicted(run)} for run in found["runs"]]
+        found = {**found, "summary": summary(runs), "runs": runs}
+        write_text(given.output, lines(found))
+        print("\n".join(map(table, runs)), found["summary"], sep="\n")
+        return 0 if found["summary"]["covered"] else 1
     command = f"python -m tests.studies.padded_rows --output {given.output} --profile {given.profile}"
     found = study(given.models, given.profile, given.output, f"{command} --models {' '.join(given.models)}")
     print(found["summary"])

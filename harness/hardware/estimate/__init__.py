@@ -89,6 +89,7 @@ def predict(
     settings: Settings,
     lengths: Sequence[int],
     *,
+    labelled: Sequence[int] | None = None,
     capacity: float | None = None,
     prompts: int = 0,
     new_tokens: int = 0,
@@ -97,6 +98,7 @@ def predict(
 ) -> Prediction:
     """Predict memory and time of a training on rows of `lengths` tokens, and the time to answer `prompts` prompts.
 
+    `labelled` are the numbers of tokens with labels of these rows; None: all tokens have labels.
     `capacity` is the number of bytes that the allocator may reserve. `speeds` are the fastest and the slowest speeds
     assumed for the GPU.
 
@@ -104,7 +106,7 @@ def predict(
         ModelError: one of the target modules is not a module of the model.
     """
     known = known or coefficients()
-    made = batches(settings, lengths)
+    made = batches(settings, lengths, labelled)
     peak = memory(shape, settings, made, known)
     return Prediction(
         memory=peak,

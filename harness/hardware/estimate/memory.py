@@ -331,13 +331,10 @@ def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
 def _loss(shape: ModelShape, made: Batches, copies: float) -> float:
     """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32) and output.
 
-    The forward pass also holds those rows of this output that have labels, and autocast's `copies` of the adapters.
-    The backward pass instead also holds the gradient of this output in fp32.
+    Logits are computed only of tokens with labels. The forward pass also holds those rows of the norm's output that
+    have labels, and autocast's `copies` of the adapters. The backward pass holds these rows and their gradient in fp32.
     """
     tokens = made.rows * made.longest
-    tile = min(tokens, _TILE[0]) * _TILE[1] * HALF
-    return (
-        tile
-        + tokens * shape.hidden * FULL
-        + max(tokens * shape.hidden * 2 * HALF + copies, tokens * shape.hidden * (HALF + FULL))
-    )
+    tile = min(made.labelled, _TILE[0]) * _TILE[1] * HALF
+    output, labelled = tokens * shape.hidden * HALF, made.labelled * shape.hidden
+    return tile + tokens * shape.hidden * FULL + max(output + labelled * HALF + copies, labelled * (HALF + FULL))

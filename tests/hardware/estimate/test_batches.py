@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.core.settings import Settings
 from harness.hardware.estimate import batches, updates
-from harness.hardware.estimate.batches import expected_longest
+from harness.hardware.estimate.batches import expected_longest, expected_most
 from tests.support.model_shapes import QLORA
 
 
@@ -21,6 +22,24 @@ def test_expected_longest_row_is_the_mean_over_all_batches(lengths: list[int], d
     size = data.draw(st.integers(1, len(lengths)))
     every = [max(batch) for batch in itertools.combinations(lengths, size)]
     assert expected_longest(sorted(lengths), size) == pytest.approx(sum(every) / len(every))
+
+
+@pytest.mark.parametrize(("size", "count"), [(2, 20), (4, 8), (8, 5), (8, 1)])
+def test_expected_most_is_the_mean_of_drawn_epochs(size: int, count: int) -> None:
+    """The expected largest sum of a batch is within 12% of the mean of drawn epochs, also if rows differ much."""
+    rng = random.Random(1)
+    counts = [round(4 * 40 ** rng.random()) for _ in range(size * count)]
+    drawn = [rng.sample(counts, len(counts)) for _ in range(2000)]
+    most = [max(sum(rows[at : at + size]) for at in range(0, len(rows), size)) for rows in drawn]
+    assert expected_most(counts, size, count) == pytest.approx(sum(most) / len(most), rel=0.12)
+
+
+def test_labels_are_cut_with_their_rows() -> None:
+    """Without numbers of labels, every token has one. `max_length` cuts the labels at the end of a row."""
+    settings = replace(QLORA, max_length=100, batch_size=2, epochs=1)
+    assert batches(settings, [90, 90]).labelled == 180
+    assert batches(settings, [90, 90], [10, 20]).labelled == 30
+    assert batches(settings, [110, 300], [30, 50]).labelled == 20
 
 
 def test_rows_are_truncated_and_padded() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.hardware.estimate import Fit, coefficients, predict
-from tests.studies import estimate_fit
+from tests.studies import estimate_fit, padded_rows
 from tests.support.model_shapes import KNOWN, LLAMA, QLORA
 
 REPORTS = Path(__file__).parents[3] / "reports" / "gpu" / "t4"
@@ -55,6 +55,16 @@ def test_the_stated_error_covers_rows_that_no_fit_has_seen() -> None:
     known = coefficients()
     assert max(estimate_fit.UNSEEN, on_cpu["worst_error"]) <= known.error < 0.07
     assert f"within {100 * known.error:.0f}%" in known.claim
+
+
+def test_recorded_trainings_on_padded_rows_are_predicted() -> None:
+    """The stated error covers every recorded training on padded rows, of a real model and of two shapes, on a GPU."""
+    runs = json.loads((REPORTS / estimate_fit.PADDED).read_text(encoding="utf-8"))["runs"]
+    trials = [trial for run in runs for trial in padded_rows.predicted(run)]
+    assert len(trials) >= 30
+    assert {run["model"] for run in runs} >= {"smollm2", "shape:tinyllama-1.1b", "shape:qwen2.5-1.5b"}
+    assert max(abs(trial["off"]) for trial in trials) <= coefficients().error
+    assert [trial["off"] for trial in trials] == [trial["off"] for run in runs for trial in run["trials"]]
 
 
 def test_recorded_trainings_are_predicted() -> None:

@@ -127,9 +127,11 @@ def test_rehearsal_rows_are_reckoned_with_the_longest_answers() -> None:
     found = predictions.named_workload("pocket", SUITE, PROMPTS)
     assert len(found.rehearsal) == 3
     assert found.rehearsal[0] > found.rehearsal[1]
-    assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens in found.rehearsal)
-    assert found.tokens(Settings()) == found.lengths.tokens
-    assert found.tokens(Settings(rehearsal=2)) == (*found.lengths.tokens, *found.rehearsal[:2])
+    assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens, _ in found.rehearsal)
+    assert {labelled for _, labelled in found.rehearsal} == {DECODING.max_new_tokens + 1}
+    own = tuple(zip(found.lengths.tokens, found.lengths.labelled, strict=True))
+    assert found.rows(Settings()) == own
+    assert found.rows(Settings(rehearsal=2)) == (*own, *found.rehearsal[:2])
 
 
 def test_rehearsal_makes_a_trial_longer() -> None:
@@ -143,7 +145,7 @@ def test_rehearsal_makes_a_trial_longer() -> None:
 
 
 def test_known_answers_replace_the_longest_ones() -> None:
-    """Once the base model has answered, the tokens of its rows count."""
+    """Once the base model has answered, the tokens of its rows count, and those of its answers."""
     rows = tuple(RehearsalRow((Message("user", str(n)), Message("assistant", "x")), n) for n in (20, 31, 25))
     known = replace(PROMPTS, answers=(RehearsalAnswers(Quantization.NF4, rows, {}),))
-    assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == (31, 25, 20)
+    assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == ((31, 2), (25, 2), (20, 2))
