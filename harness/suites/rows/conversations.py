@@ -1,0 +1,258 @@
+"""From a row of any form to the messages of a training row: pairs, Alpaca, SQuAD, ShareGPT, ChatML, TRL's forms."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.core.suite import Message
+from harness.core.yaml import as_written, nearest, shown
+from harness.suites.forms import in_turn
+from harness.suites.rows.columns import NOT_TRAINED, Layout
+from harness.suites.rows.records import Columns, RowError, has_content
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "customer"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt"), "assistant"),
+}
+"""Roles of ChatML and ShareGPT, and other programs' names for them."""
+TOOL_ROLES = frozenset({"tool", "function", "function_call", "function-call", "observation", "tool_call", "ipython"})
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("content", "value", "text")
+NOT_CONVERSATION = 'Write it as a list of messages: [{"role": "user", "content": "..."}, ...].'
+ORDER = "Remove this row, or order its messages: an optional system message, then user and assistant in turn."
+
+
+@dataclass
+class Counts:
+    """What is left out of rows: values by column, keys of messages, further answers, rows without answer."""
+
+    columns: Counter[str] = field(default_factory=Counter)
+    message_keys: Counter[str] = field(default_factory=Counter)
+    further_answers: int = 0
+    unanswerable: int = 0
+    empty: int = 0
+
+
+def conversations_of(
+    cells: Mapping[str, Any], layout: Layout, columns: Columns, counts: Counts
+) -> list[tuple[Message, ...]]:
+    """Return the conversations of a row: several if the question has several wordings, none if the row is empty.
+
+    Texts are returned as they are in the file, with white space at both ends.
+
+    Raises:
+        RowError: the row is incomplete, or holds what cannot be trained.
+    """
+    _check_trainable(cells, layout, columns)
+    before = [*_system(cells, layout), *_history(cells, layout, columns)]
+    found = _spoken(cells, layout, counts) if layout.conversation else _pairs(cells, layout, counts)
+    for name in layout.rest:
+        if has_content(cells.get(name)):
+            counts.columns[name] += 1
+    return [_in_order(before, messages) for messages in found]
+
+
+def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> None:
+    for name, why in layout.not_trained:
+        if has_content(cells.get(name)) and cells[name] not in ("[]", "{}", "null"):
+            raise RowError(f"has {shown(name)}: {why}", without(name, columns))
+    if layout.label is not None and cells.get(layout.label) is False:
+        raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
+
+
+def without(name: str, columns: Columns) -> str:
+    """Return the remedy for a column that cannot be used."""
+    if columns.has_options:
+        option = f"--leave-out {shlex.quote(name)}"
+        return f"If the answers are right without it, leave it out with {option}. Otherwise remove these rows."
+    return f"If the answers are right without it, remove {shown(name)} from the file. Otherwise remove these rows."
+
+
+def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, ...]:
+    if before and messages and messages[0].role == "system":
+        if before[0] == messages[0]:
+            messages = messages[1:]
+        elif before[0].role == "system":
+            raise RowError("has two different system messages", "Remove one of them, or the row.")
+        else:
+            before, messages = [messages[0], *before], messages[1:]
+    found = [*before, *messages]
+    try:
+        in_turn(found, "assistant")
+    except ValueError as problem:
+        raise RowError(str(problem).partition("\n")[0], ORDER) from None
+    return tuple(found)
+
+
+# --- pairs -------------------------------------------------------------------------------------------------------
+
+
+def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator[list[Message]]:
+    """Yield a conversation for each wording of the question; none if the row is empty or says so of its answer."""
+    given = cells.get(layout.prompt)
+    answer = _answer(layout.answer, cells.get(layout.answer), counts)
+    earlier = list(_messages(given, counts)) if isinstance(given, list) and _is_messages(given) else []
+    asked = [] if earlier else _wordings(layout.prompt, given)
+    context = [text for name in layout.contexts if (text := _text(name, cells.get(name))).strip()]
+    if not earlier and not any(map(str.strip, asked)) and context:
+        asked, context = ["\n\n".join(context)], []
+    if answer is None:
+        counts.unanswerable += 1
+        return
+    if not earlier and not any(map(str.strip, asked)):
+        if any(message.content.strip() for message in answer):
+            raise RowError("has no question", "Fill it in, or remove the row.")
+        counts.empty += 1
+        return
+    if not any(message.content.strip() for message in answer):
+        raise RowError("has no answer", "Fill it in, or remove the row.")
+    if earlier:
+        yield [*_with_context(earlier, context), *answer]
+    for wording in (wording for wording in asked if wording.strip()):
+        yield [Message("user", _below(wording, context)), *answer]
+
+
+def _wordings(name: str, value: Any) -> list[str]:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return list(dict.fromkeys(value))
+    return [_text(name, value)]
+
+
+def _with_context(messages: list[Message], context: list[str]) -> list[Message]:
+    last = messages[-1]
+    return [*messages[:-1], Message(last.role, _below(last.content, context))] if context else messages
+
+
+def _below(question: str, context: list[str]) -> str:
+    """Put texts that a question is about below it, after an empty line."""
+    return "\n\n".join((question.strip(), *(text.strip() for text in context))) if context else question
+
+
+def _answer(name: str, value: Any, counts: Counts) -> list[Message] | None:
+    """Return the messages of an answer; None if the row says that there is none, as in SQuAD 2."""
+    if _is_messages(value):
+        return list(_messages(value, counts))
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"]
+    elif isinstance(value, list) and all(isinstance(each, dict) and "text" in each for each in value):
+        value = [each["text"] for each in value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        distinct = list(dict.fromkeys(value))
+        counts.further_answers += len(distinct) > 1
+        return [Message("assistant", distinct[0])] if distinct else None
+    return [Message("assistant", _text(name, value))]
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a cell as text: numbers as they are spelt, nothing as an empty text."""
+    written = as_written(value)
+    if written is None or isinstance(written, str):
+        return written or ""
+    text = json.dumps(written, ensure_ascii=False)
+    remedy = f"Write it as text: {json.dumps(name)}: {json.dumps(text, ensure_ascii=False)}"
+    if len(remedy) > 300:
+        remedy = 'Write it as text, with \\" for each quote inside.'
+    raise RowError(f"{name}: expected text, found a {'mapping' if isinstance(written, dict) else 'list'}", remedy)
+
+
+def _system(cells: Mapping[str, Any], layout: Layout) -> Iterator[Message]:
+    text = _text(layout.system, cells.get(layout.system)) if layout.system else ""
+    if text.strip():
+        yield Message("system", text)
+
+
+def _history(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> Iterator[Message]:
+    """Yield the earlier turns of a row: pairs of question and answer (LLaMA-Factory), or messages."""
+    value = cells.get(layout.history) if layout.history else None
+    if not has_content(value) or value in ("[]", "None", "null"):
+        return
+    if _is_messages(value):
+        yield from _messages(list(value or ()), Counts())
+        return
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
+    )
+    if not is_pairs:
+        what = "history: expected a list of pairs [question, answer]"
+        raise RowError(what, without(str(layout.history), columns))
+    for question, answer in value or ():
+        yield from (Message("user", question), Message("assistant", answer))
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def _spoken(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator[list[Message]]:
+    name = str(layout.conversation)
+    value = cells.get(name)
+    if not isinstance(value, list):
+        raise RowError(f"{name}: expected a list, found {shown(value)}", NOT_CONVERSATION)
+    if not value:
+        raise RowError(f"{name}: is empty", "Remove this row.")
+    yield list(_messages(value, counts))
+
+
+def _is_messages(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and any(key in each for key in ROLE_KEYS) for each in value)
+    )
+
+
+def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
+    for number, each in enumerate(value, 1):
+        if not isinstance(each, dict):
+            raise RowError(f"message {number} is not a mapping with role and content", NOT_CONVERSATION)
+        message = _message(number, each, counts)
+        if message.role == "system" and not message.content.strip():
+            continue  # many programs write an empty system message where there is none
+        if not message.content.strip():
+            raise RowError(f"message {number} is empty", "Fill it in, or remove this row.")
+        yield message
+
+
+def _message(number: int, given: dict[str, Any], counts: Counts) -> Message:
+    role_key = next((key for key in ROLE_KEYS if given.get(key) is not None), None)
+    text_key = next((key for key in TEXT_KEYS if given.get(key) is not None), None)
+    if role_key is None:
+        raise RowError(f"message {number} has no role", 'Add "role": "user" or "role": "assistant".')
+    role = _role(number, given[role_key])
+    if call := next((key for key in NOT_TRAINED if has_content(given.get(key))), None):
+        raise RowError(f"message {number} has {shown(call)}: {NOT_TRAINED[call]}", "Remove this row.")
+    if given.get("weight") in (0, "0") or given.get("train") is False:
+        key = "train" if given.get("train") is False else "weight"
+        what = f"message {number} is excluded from training by {shown(key)}, and every answer is trained here"
+        raise RowError(what, f"Remove the key {shown(key)} to train the answer, or remove this row.")
+    text = _content(number, given[text_key]) if text_key else ""
+    for key in given.keys() - {role_key, text_key}:
+        if has_content(given[key]) and key not in ("weight", "train"):
+            counts.message_keys[key] += 1
+    return Message(role, text)
+
+
+def _role(number: int, given: Any) -> str:
+    name = given.strip().lower() if isinstance(given, str) else ""
+    if name in ROLES:
+        return ROLES[name]
+    if name in TOOL_ROLES:
+        what = f"message {number} is from {shown(given)}: {NOT_TRAINED['tools']}"
+        raise RowError(what, "Remove this row.")
+    remedy = nearest(name, ("system", "user", "assistant"))
+    raise RowError(f"message {number} has the unknown role {shown(given)}", remedy)
+
+
+def _content(number: int, value: Any) -> str:
+    """Return the text of a message. A list of parts is joined if all of them are text."""
+    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
+        return "".join(part["text"] for part in value)
+    written = as_written(value)
+    if isinstance(written, str):
+        return written
+    raise RowError(f"message {number} holds something other than text", "Remove this row, or write its text.")

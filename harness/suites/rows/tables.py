@@ -1,0 +1,231 @@
+"""Read rows from tables: CSV and TSV of spreadsheets, forms and pandas; exports of Anki and Quizlet without header."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from itertools import islice
+
+from harness.core.errors import Place, SuiteError
+from harness.core.wording import plural
+from harness.core.yaml import shown
+from harness.suites.case_files import check_number, csv_lines
+from harness.suites.rows.columns import is_header, layout_of
+from harness.suites.rows.records import Columns, Mistake, Record, Records, RowError
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""Delimiters that are recognised. Spreadsheets write semicolons where the comma is the decimal mark."""
+SAMPLE_ROWS, SAMPLE = 20, 65536
+"""Rows and characters by which the delimiter is chosen."""
+_SEP = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
+_DIRECTIVE = re.compile(r"#([a-z ]+):([^\r\n]*)(?:\r\n|\r|\n|$)", re.IGNORECASE)
+_ANKI_MARKS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|", "colon": ":"}
+_ANKI_COLUMNS = ("tags", "deck", "notetype", "guid")
+_CLOZE = re.compile(r"\{\{c\d+::")
+_SOUND = re.compile(r"\[sound:[^\]\n]*\]")
+_BREAKS = frozenset({"br", "div", "p", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3"})
+
+
+@dataclass
+class _Head:
+    """What the lines before the rows say: the delimiter, and for Anki the columns and whether cells are HTML."""
+
+    length: int = 0
+    lines: int = 0
+    delimiter: str | None = None
+    names: list[str] | None = None
+    special: dict[int, str] = field(default_factory=dict)
+    is_html: bool = False
+    is_anki: bool = False
+
+
+def table_records(text: str, file: str, columns: Columns) -> Records:
+    """Return the rows of a table.
+
+    Raises:
+        SuiteError: the table is empty, has the same column twice, is not valid CSV, or holds a NUL character.
+    """
+    _check_characters(text, file)
+    head = _head(text)
+    body = text[head.length :]
+    delimiter = head.delimiter or _delimiter(body, file, columns)
+    lines = _lines(body, file, delimiter, head)
+    first = next(lines, None)
+    if first is None:
+        remedy = "Name the columns in the first line, and put a question with its answer into each following line."
+        raise SuiteError("the file is empty", remedy=remedy, place=Place(file))
+    mark = DELIMITERS.get(delimiter, shown(delimiter))
+    read_as = f"the first line, read as a table with {mark} between the columns"
+    records = Records(file, columns=columns, read_as=read_as)
+    if head.names is not None:
+        return _named_by_anki(records, head, [first, *lines], head.names)
+    if not is_header(first[1], columns) and _is_row(first[1], delimiter, head, columns):
+        names = [head.special.get(number, str(number)) for number in range(1, len(first[1]) + 1)]
+        return _named_by_anki(records, head, [first, *lines], names)
+    names = [name.strip() or f"column {number}" for number, name in enumerate(first[1], 1)]
+    _check_names(names, first[0], records)
+    return _rows(records, head, names, lines)
+
+
+def _check_characters(text: str, file: str) -> None:
+    if (at := text.find("\x00")) >= 0:
+        place = Place(file, text.count("\n", 0, at) + 1)
+        raise SuiteError("contains a NUL character", remedy="Save the file again as CSV (UTF-8).", place=place)
+
+
+def _check_names(names: list[str], line: int, records: Records) -> None:
+    """Refuse a header in which a name is given twice, or without columns for questions and answers."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        remedy = "Remove or rename one of them."
+        raise records.wrong(Mistake(line, f"the column {shown(twice[0])} is given twice", remedy))
+    try:
+        layout_of(names, records.columns, read_as=records.read_as)
+    except RowError as problem:
+        raise records.wrong(Mistake(line, problem.message, problem.remedy)) from None
+
+
+def _lines(text: str, file: str, delimiter: str, head: _Head) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each row with the number of its first line.
+
+    In a table with tabs, as Quizlet and Anki export it, a cell may hold quotation marks that do not enclose it. If the
+    table is not valid CSV, they are therefore read as plain characters.
+    """
+    options = {"skipinitialspace": True}
+    try:
+        found = list(csv_lines(file, text, delimiter, **options))
+    except SuiteError:
+        if delimiter != "\t":
+            raise
+        found = list(csv_lines(file, text, delimiter, **options, quoting=csv.QUOTE_NONE))
+    return ((head.lines + line, cells) for line, cells in found)
+
+
+def _rows(records: Records, head: _Head, names: list[str], lines: Iterable[tuple[int, list[str]]]) -> Records:
+    sounds = 0
+    for count, (line, cells) in enumerate(lines, 1):
+        check_number(count, Place(records.file, line))
+        while len(cells) > len(names) and not cells[-1].strip():
+            cells = cells[:-1]
+        if len(cells) != len(names):
+            what = f"has {plural(len(cells), 'cell')} under {plural(len(names), 'column')}"
+            remedy = "Put quotation marks around cells that hold commas, semicolons or line breaks."
+            records.mistakes.append(Mistake(line, what, remedy))
+            continue
+        if head.is_html or head.is_anki:
+            sounds += any(_SOUND.search(cell) for cell in cells)
+            cells = [_SOUND.sub("", _plain(cell) if head.is_html else cell) for cell in cells]
+            if any(map(_CLOZE.search, cells)):
+                remedy = "Remove this note, or export only notes with a front and a back."
+                records.mistakes.append(Mistake(line, "is a cloze note of Anki, which has no question", remedy))
+                continue
+        records.rows.append(Record(line, {name: cell.strip() for name, cell in zip(names, cells, strict=True)}))
+    if sounds:
+        records.notices.append(f"Left out: sounds in {plural(sounds, 'note')}.")
+    return records
+
+
+# --- delimiter and header ----------------------------------------------------------------------------------------
+
+
+def _delimiter(text: str, file: str, columns: Columns) -> str:
+    """Return the delimiter under which the first line has the columns, and the rows have as many cells as it."""
+
+    def fit(mark: str) -> tuple[bool, bool, int]:
+        rows = [cells for _, cells in islice(csv_lines(file, text[:SAMPLE], mark, strict=False), SAMPLE_ROWS)]
+        if not rows:
+            return False, False, 0
+        first, *rest = rows
+        is_even = len(first) > 1 and sum(len(cells) == len(first) for cells in rest) * 2 >= len(rest)
+        return is_header(first, columns), is_even, len(first)
+
+    return max(DELIMITERS, key=fit)
+
+
+def _is_row(cells: list[str], delimiter: str, head: _Head, columns: Columns) -> bool:
+    """Whether the first line, which does not name the usual columns, is a row: the file has no header.
+
+    It is one in an export of Anki or Quizlet (two columns with a tab between them), if only its first cell is a
+    question, and if the user gives the columns by their numbers.
+    """
+    given = [name for name in (columns.prompt, columns.answer) if name is not None]
+    if given:
+        return all(name.isdecimal() and name not in map(str.strip, cells) for name in given)
+    if len(cells) < 2:
+        return False
+    is_asked = [cell.rstrip().endswith("?") for cell in cells]
+    return head.is_anki or (len(cells) == 2 and (delimiter == "\t" or is_asked == [True, False]))
+
+
+def _named_by_anki(records: Records, head: _Head, lines: list[tuple[int, list[str]]], names: list[str]) -> Records:
+    """Return the rows of a table without header. If the user names no columns, they are the first two."""
+    free = [name for name in names if name not in head.special.values()]
+    is_free = records.columns.prompt is None and records.columns.answer is None
+    if is_free and len(free) > 1 and not is_header(names, records.columns):
+        records.columns = replace(records.columns, prompt=free[0], answer=free[1])
+        records.notices.append(_without_header(records, names, lines[0]))
+    return _rows(records, head, names, lines)
+
+
+def _without_header(records: Records, names: list[str], first: tuple[int, list[str]]) -> str:
+    question, answer = (names.index(str(name)) for name in (records.columns.prompt, records.columns.answer))
+    cells = [shown(first[1][place].strip()) if place < len(first[1]) else "" for place in (question, answer)]
+    return (
+        f"{records.name} has no header, so column {question + 1} is read as the question and column {answer + 1} as "
+        f"the answer. The first row is: {', '.join(cells)}. If that is a header, rename its columns to question and "
+        "answer."
+    )
+
+
+def _head(text: str) -> _Head:
+    """Read the lines before the rows: Excel's `sep=;`, and Anki's directives such as `#separator:tab`."""
+    if found := _SEP.match(text):
+        return _Head(found.end(), 1, found[1])
+    head = _Head()
+    while found := _DIRECTIVE.match(text, head.length):
+        key, value = found[1].strip().lower(), found[2].strip()
+        subject = key.removesuffix(" column")
+        if key == "separator":
+            head.delimiter = _ANKI_MARKS.get(value.lower(), value[:1] or None)
+        elif key == "html":
+            head.is_html = value.lower() == "true"
+        elif key == "columns":
+            head.names = next(csv.reader([found[2]], delimiter=head.delimiter or "\t"), [])
+        elif subject in _ANKI_COLUMNS and value.isdecimal() and len(value) < 4:
+            head.special[int(value)] = subject
+        elif key not in _ANKI_COLUMNS:  # `#deck:NAME` names the deck of all notes
+            break
+        head.length, head.lines, head.is_anki = found.end(), head.lines + 1, True
+    if head.names is not None:
+        head.names = [head.special.get(number, name.strip()) for number, name in enumerate(head.names, 1)]
+    return head
+
+
+# --- HTML of Anki ------------------------------------------------------------------------------------------------
+
+
+class _Text(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if tag in _BREAKS:
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def _plain(cell: str) -> str:
+    """Return the text of a cell with HTML: entities as characters, breaks and blocks as lines, other tags left out."""
+    if "<" not in cell and "&" not in cell:
+        return cell
+    parser = _Text()
+    parser.feed(cell)
+    parser.close()
+    text = "".join(parser.parts).replace("\xa0", " ")
+    return re.sub(r"[ \t]*\n\s*", "\n", text).strip()
