@@ -127,7 +127,16 @@ def parse_json(line: str, place: Place) -> Any:
     except RecursionError:
         raise SuiteError("is nested too deeply", remedy="Check for unbalanced brackets.", place=place) from None
     except ValueError as problem:
-        raise SuiteError(f"not valid JSON: {problem}", place=place) from None
+        message, remedy = json_mistake(problem)
+        raise SuiteError(message, remedy=remedy, place=place) from None
+
+
+def json_mistake(problem: ValueError) -> tuple[str, str]:
+    """Return message and remedy for a JSON value that Python reads and the harness refuses."""
+    if isinstance(problem, UnicodeEncodeError):
+        return "not valid JSON: a lone surrogate is not a character", "Remove the escape that begins with \\ud."
+    message, _, remedy = str(problem).partition("\n")
+    return f"not valid JSON: {message}", remedy or "Shorten the number, or put it into quotes."
 
 
 def too_deep(value: Any) -> bool:
@@ -150,13 +159,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {shown(key)} is given twice")
+            raise ValueError(f"the key {shown(key)} is given twice\nRemove or rename one of them.")
         found[key] = value
     return found
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(f"{name} is not a JSON number\nWrite null, or a number.")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)

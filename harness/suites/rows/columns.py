@@ -176,7 +176,7 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
     if len(names) == 1:
         return f"The only column is {named(names)}. Put commas, semicolons or tabs between question and answer."
     listed = f"The columns are: {named(names)}."
-    if all(name.rstrip().endswith("?") for name in names[1:]):
+    if len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:]):
         return f"{listed} Write each of these questions into a row of its own, with its answer beside it."
     if not columns.has_options:
         return f'{listed} Rename the one with the {what}s to "{what}".'

@@ -108,7 +108,7 @@ def _windows(data: bytes) -> str | None:
 
 
 def _guessed(text: str, file: str) -> str:
-    found = re.search(r"\w*[^\x00-\x7f]+\w*", text)
+    found = re.search(r"\S*[^\x00-\x7f]\S*", text)
     example = f" Line {text.count(chr(10), 0, found.start()) + 1} has {shown(found[0][:40])}." if found else ""
     return (
         f"{PurePath(file).name} is not UTF-8 and was read as Windows-1252, as Excel writes it.{example} "

@@ -8,12 +8,11 @@ from typing import Any
 
 from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH
-from harness.suites.case_files import DECODER, check_number, parse_json, too_deep
-from harness.suites.rows.columns import CONVERSATIONS
-from harness.suites.rows.records import Mistake, Record, Records, has_content, named
+from harness.suites.case_files import DECODER, check_number, json_mistake, parse_json, too_deep
+from harness.suites.rows.columns import layout_of
+from harness.suites.rows.records import USUAL, Mistake, Record, Records, RowError, has_content, named
 
 _BLANK = " \t\r\n"
-_ONE_OBJECT = 'Every line must be one JSON object with double quotes, such as {"messages": [...]}.'
 
 
 def is_json(text: str) -> bool:
@@ -52,7 +51,7 @@ def _by_line(text: str, file: str) -> Records:
             records.rows.append(Record(number, parse_json(line, place)))
         except SuiteError as problem:
             column = problem.place.column if problem.place else None
-            records.mistakes.append(Mistake(number, problem.message, problem.remedy or _ONE_OBJECT, column))
+            records.mistakes.append(Mistake(number, problem.message, problem.remedy, column))
     return _unwrapped(records) if len(records.rows) == 1 and not records.mistakes else records
 
 
@@ -77,7 +76,7 @@ def _values(text: str, file: str) -> Iterator[tuple[int, Any]]:
     at = _skip(text, at + is_list)
     if is_list and text[at : at + 1] == "]":
         return
-    while at < len(text):
+    while at < len(text):  # the end of a list leaves the loop by itself
         value, end = _value(text, at, file)
         yield at, value
         at = _skip(text, end)
@@ -85,7 +84,7 @@ def _values(text: str, file: str) -> Iterator[tuple[int, Any]]:
             if text[at : at + 1] == "]":
                 _check_nothing_follows(text, _skip(text, at + 1), file)
                 return
-            if text[at : at + 1] != ",":
+            if at < len(text) and text[at] != ",":
                 raise _invalid("expected a comma or ] after a row", text, at, file)
             at = _skip(text, at + 1)
     if is_list:
@@ -110,7 +109,7 @@ def _value(text: str, at: int, file: str) -> tuple[Any, int]:
     except RecursionError:
         raise _error("is nested too deeply", "Check for unbalanced brackets.", text, at, file) from None
     except ValueError as problem:
-        raise _invalid(str(problem), text, at, file) from None
+        raise _error(*json_mistake(problem), text, at, file) from None
     return value, end
 
 
@@ -139,7 +138,9 @@ def _unwrapped(records: Records) -> Records:
             return _number_rows(records, rows)
         if rows := _columns(outer):
             return _number_rows(records, rows)
-        inside = [key for key, value in outer.items() if _is_rows(value) and key.lower() not in CONVERSATIONS]
+        if _is_row(outer):
+            return records
+        inside = [key for key, value in outer.items() if _is_rows(value)]
         others = [key for key in outer if key not in inside and has_content(outer[key])]
         if len(inside) == 1 and not any(isinstance(outer[key], dict | list) for key in others):
             if others:
@@ -154,6 +155,15 @@ def _number_rows(records: Records, rows: list[Any]) -> Records:
     check_number(len(rows), Place(records.file))
     records.unit, records.rows = "row", [Record(number, cells) for number, cells in enumerate(rows, 1)]
     return records
+
+
+def _is_row(value: Mapping[str, Any]) -> bool:
+    """Whether an object is a row itself: it has a question and an answer, or a conversation."""
+    try:
+        layout_of(tuple(value), USUAL, lists=tuple(key for key in value if isinstance(value[key], list)))
+    except RowError:
+        return False
+    return True
 
 
 def _is_rows(value: Any) -> bool:

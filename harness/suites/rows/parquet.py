@@ -21,7 +21,10 @@ def parquet_text(data: bytes, file: str, limits: Limits = LIMITS) -> str:
     try:
         (found,) = process.work(limits.output, [base64.b64encode(data).decode("ascii")])
     except LimitReachedError as reached:
-        remedy = "Take a sample of its rows: in Python, datasets.Dataset.from_parquet(FILE).select(range(1000))."
+        remedy = (
+            "Take a sample of its rows. In Python: datasets.Dataset.from_parquet(FILE).select(range(1000)).to_json("
+            '"rows.jsonl"), then name rows.jsonl.'
+        )
         raise SuiteError(f"is a Parquet file; reading it {reached}", remedy=remedy, place=Place(file)) from None
     finally:
         process.close()

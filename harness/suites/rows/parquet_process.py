@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import sys
 from typing import Any
 
@@ -22,14 +23,34 @@ def rows_as_json(most: Any, item: Any) -> str:
     Reading ends after `most` characters, and the result is then longer than that.
     """
     file = pq.ParquetFile(pa.BufferReader(base64.b64decode(item)))
-    lines, length = [], 0
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise ValueError("a column is given twice")
+    lines: list[str] = []
+    length = 0
     for batch in file.iter_batches(batch_size=BATCH, use_threads=False):
         for row in batch.to_pylist(maps_as_pydicts="strict"):
-            lines.append(json.dumps(row, ensure_ascii=False, default=_other))
+            lines.append(_line(row))
             length += len(lines[-1]) + 1
             if length > most:
                 break
     return "\n".join(lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_other, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(row), ensure_ascii=False, default=_other)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value in which nothing stands for infinite numbers and NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _other(value: Any) -> str:

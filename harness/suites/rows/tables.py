@@ -17,8 +17,9 @@ from harness.suites.case_files import check_number, csv_lines
 from harness.suites.rows.columns import is_header, layout_of
 from harness.suites.rows.records import Columns, Mistake, Record, Records, RowError
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-"""Delimiters that are recognised. Spreadsheets write semicolons where the comma is the decimal mark."""
+DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+"""Delimiters that are recognised; if several are possible, the first, because sentences hold commas. Spreadsheets write
+semicolons where the comma is the decimal mark."""
 SAMPLE_ROWS, SAMPLE = 20, 65536
 """Rows and characters by which the delimiter is chosen."""
 _SEP = re.compile(r'"?sep=(.)"?[ \t]*(?:\r\n|\r|\n|$)', re.IGNORECASE)
