@@ -38,6 +38,10 @@ from harness.suites.rows.tables import table_records
 __all__ = ["USUAL", "WITHOUT_OPTIONS", "Columns", "Mistake", "ReadRows", "Records", "raise_mistakes", "read_rows"]
 
 
+MOST_TEXT = 256 * 2**20
+"""Largest number of characters of all rows. A passage of SQuAD counts once for each question about it."""
+
+
 @dataclass(frozen=True)
 class ReadRows:
     """Training rows, sentences about what was left out or guessed, and the records for errors about rows."""
@@ -91,11 +95,18 @@ class _Reader:
         self.counts, self.mistakes = Counts(), list[Mistake]()
 
     def examples(self) -> Iterator[Example]:
+        length = 0
         for record in self.records.rows:
             try:
-                yield from (Example(messages, record.number) for messages in self._conversations(record))
+                found = self._conversations(record)
             except RowError as problem:
                 self.mistakes.append(Mistake(record.number, problem.message, problem.remedy))
+                continue
+            length += sum(len(message.content) for messages in found for message in messages)
+            if length > MOST_TEXT:
+                what = f"the rows up to here have more than {MOST_TEXT:,} characters"
+                raise self.records.wrong(Mistake(record.number, what, "Take a sample of them."))
+            yield from (Example(messages, record.number) for messages in found)
 
     def _conversations(self, record: Record) -> list[tuple[Message, ...]]:
         cells = record.cells

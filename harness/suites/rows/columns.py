@@ -41,6 +41,7 @@ NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", 
 """Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
 TEXT_ONLY = frozenset({"text", "id", "source", "meta", "metadata"})
 """Columns of rows that are for further pretraining, and hold no answers."""
+MOST_COLUMNS = 1000
 SHOWN_NAMES = 5
 
 
@@ -68,6 +69,9 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     Raises:
         RowError: there is no column with questions, or none with answers.
     """
+    if len(names) > MOST_COLUMNS:
+        remedy = "Put rows below each other, one question with its answer in each."
+        raise RowError(f"has {len(names):,} columns, more than {MOST_COLUMNS:,}", remedy)
     by_name = _by_name(names)
     left = {_known(by_name, given, "--leave-out", names) for given in columns.leave_out}
     usable = {key: name for key, name in by_name.items() if name not in left}

@@ -22,6 +22,8 @@ ROLES = {
 }
 """Roles of ChatML and ShareGPT, and other programs' names for them."""
 TOOL_ROLES = frozenset({"tool", "function", "function_call", "function-call", "observation", "tool_call", "ipython"})
+MOST_TEXT = 10_000_000
+"""Largest number of characters of all wordings of one question, each with its context."""
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 NOT_CONVERSATION = 'Write it as a list of messages: [{"role": "user", "content": "..."}, ...].'
@@ -114,6 +116,8 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator
         raise RowError("has no answer", "Fill it in, or remove the row.")
     if earlier:
         yield [*_with_context(earlier, context), *answer]
+    if len(asked) * sum(map(len, context)) > MOST_TEXT:
+        raise RowError(f"has {len(asked):,} wordings of a long question", "Split it into several rows.")
     for wording in (wording for wording in asked if wording.strip()):
         yield [Message("user", _below(wording, context)), *answer]
 

@@ -108,9 +108,11 @@ def _windows(data: bytes) -> str | None:
 
 
 def _guessed(text: str, file: str) -> str:
-    found = re.search(r"\S*[^\x00-\x7f]\S*", text)
-    example = f" Line {text.count(chr(10), 0, found.start()) + 1} has {shown(found[0][:40])}." if found else ""
+    """Return the notice about a guessed encoding, with the first word by which the user sees whether it is right."""
+    at = next(iter(re.finditer(r"[^\x00-\x7f]", text))).start()
+    near = text[max(0, at - 20) : at + 20]
+    word = next((word for word in near.split() if not word.isascii()), near)
     return (
-        f"{PurePath(file).name} is not UTF-8 and was read as Windows-1252, as Excel writes it.{example} "
-        "If letters are wrong, save the file as CSV UTF-8."
+        f"{PurePath(file).name} is not UTF-8 and was read as Windows-1252, as Excel writes it. "
+        f"Line {text.count(chr(10), 0, at) + 1} has {shown(word)}. If letters are wrong, save the file as CSV UTF-8."
     )

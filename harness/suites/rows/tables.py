@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from html import unescape
 from itertools import islice
+from typing import Any
 
 from harness.core.errors import Place, SuiteError
 from harness.core.wording import plural
@@ -27,8 +28,11 @@ _DIRECTIVE = re.compile(r"#([a-z ]+):([^\r\n]*)(?:\r\n|\r|\n|$)", re.IGNORECASE)
 _ANKI_MARKS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|", "colon": ":"}
 _ANKI_COLUMNS = ("tags", "deck", "notetype", "guid")
 _CLOZE = re.compile(r"\{\{c\d+::")
-_SOUND = re.compile(r"\[sound:[^\]\n]*\]")
+_SOUND = re.compile(r"\[sound:[^\[\]\n]{0,300}\]")
+_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
 _BREAKS = frozenset({"br", "div", "p", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3"})
+_MOST_DIRECTIVES = 20
+LONGEST_LINE = 2**20
 
 
 @dataclass
@@ -50,7 +54,7 @@ def table_records(text: str, file: str, columns: Columns) -> Records:
     Raises:
         SuiteError: the table is empty, has the same column twice, is not valid CSV, or holds a NUL character.
     """
-    _check_characters(text, file)
+    _check_text(text, file)
     head = _head(text)
     body = text[head.length :]
     delimiter = head.delimiter or _delimiter(body, file, columns)
@@ -72,10 +76,20 @@ def table_records(text: str, file: str, columns: Columns) -> Records:
     return _rows(records, head, names, lines)
 
 
-def _check_characters(text: str, file: str) -> None:
+def _check_text(text: str, file: str) -> None:
+    """Refuse NUL characters, and lines that are so long that their cells would fill the memory."""
     if (at := text.find("\x00")) >= 0:
         place = Place(file, text.count("\n", 0, at) + 1)
         raise SuiteError("contains a NUL character", remedy="Save the file again as CSV (UTF-8).", place=place)
+    at = 0
+    while len(text) - at > LONGEST_LINE:
+        end = at + LONGEST_LINE
+        following = max(text.rfind("\n", at, end), text.rfind("\r", at, end)) + 1
+        if not following:
+            place = Place(file, text.count("\n", 0, at) + 1)
+            what = f"is longer than {LONGEST_LINE:,} characters"
+            raise SuiteError(what, remedy="Put each row on a line of its own.", place=place)
+        at = following
 
 
 def _check_names(names: list[str], line: int, records: Records) -> None:
@@ -95,20 +109,24 @@ def _lines(text: str, file: str, delimiter: str, head: _Head) -> Iterator[tuple[
     In a table with tabs, as Quizlet and Anki export it, a cell may hold quotation marks that do not enclose it. If the
     table is not valid CSV, they are therefore read as plain characters.
     """
-    options = {"skipinitialspace": True}
+
+    def found(**options: Any) -> Iterator[tuple[int, list[str]]]:
+        rows = csv_lines(file, text, delimiter, skipinitialspace=True, **options)
+        for number, (line, cells) in enumerate(rows, 1):
+            check_number(number, Place(file, head.lines + line))
+            yield head.lines + line, cells
+
     try:
-        found = list(csv_lines(file, text, delimiter, **options))
+        return iter(list(found()))
     except SuiteError:
         if delimiter != "\t":
             raise
-        found = list(csv_lines(file, text, delimiter, **options, quoting=csv.QUOTE_NONE))
-    return ((head.lines + line, cells) for line, cells in found)
+        return iter(list(found(quoting=csv.QUOTE_NONE)))
 
 
 def _rows(records: Records, head: _Head, names: list[str], lines: Iterable[tuple[int, list[str]]]) -> Records:
     sounds = 0
-    for count, (line, cells) in enumerate(lines, 1):
-        check_number(count, Place(records.file, line))
+    for line, cells in lines:
         while len(cells) > len(names) and not cells[-1].strip():
             cells = cells[:-1]
         if len(cells) != len(names):
@@ -186,7 +204,7 @@ def _head(text: str) -> _Head:
     if found := _SEP.match(text):
         return _Head(found.end(), 1, found[1])
     head = _Head()
-    while found := _DIRECTIVE.match(text, head.length):
+    while head.lines < _MOST_DIRECTIVES and (found := _DIRECTIVE.match(text, head.length)):
         key, value = found[1].strip().lower(), found[2].strip()
         subject = key.removesuffix(" column")
         if key == "separator":
@@ -208,25 +226,13 @@ def _head(text: str) -> _Head:
 # --- HTML of Anki ------------------------------------------------------------------------------------------------
 
 
-class _Text(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        if tag in _BREAKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)
-
-
 def _plain(cell: str) -> str:
     """Return the text of a cell with HTML: entities as characters, breaks and blocks as lines, other tags left out."""
     if "<" not in cell and "&" not in cell:
         return cell
-    parser = _Text()
-    parser.feed(cell)
-    parser.close()
-    text = "".join(parser.parts).replace("\xa0", " ")
-    return re.sub(r"[ \t]*\n\s*", "\n", text).strip()
+    text = _TAG.sub(lambda tag: "\n" if tag[1].lower() in _BREAKS else "", cell)
+    try:
+        text = unescape(text).replace("\xa0", " ")
+    except ValueError:  # the number of a character has thousands of digits
+        return cell
+    return "\n".join(line.strip() for line in text.split("\n") if line.strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -442,3 +443,34 @@ def test_a_csv_file_is_read_as_it_was_written(pairs: list[tuple[str, str]], deli
     csv.writer(made, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("question", "answer"), *pairs])
     found = read_rows(made.getvalue().encode(), "rows")
     assert [(e.messages[0].content, e.messages[1].content) for e in found.examples] == pairs
+
+
+HOSTILE = {
+    "10 million brackets": b"[" + b"[]," * 5_000_000,
+    "300,000 rows": b"a,b\n" * 300_000,
+    "a line of 2 million cells": b"," * 2_000_000,
+    "100,000 columns": b"question,answer" + b"".join(b",c%d" % n for n in range(100_000)),
+    "an object with 100,000 keys": json.dumps({f"k{n}": "x" for n in range(100_000)}).encode(),
+    "a passage with 60,000 questions": json.dumps(
+        {"data": [{"paragraphs": [{"context": "x" * 100_000, "qas": [{"question": "a", "answers": ["b"]}] * 60_000}]}]}
+    ).encode(),
+    "50,000 wordings of a long question": json.dumps(
+        {"patterns": [str(n) for n in range(50_000)], "responses": ["b"], "context": "x" * 100_000}
+    ).encode(),
+    "sounds without end": b"#separator:tab\n#html:true\n" + b"[sound:" * 10_000 + b"\tb\n",
+    "tags without end": b"#separator:tab\n#html:true\n" + b"<a <a\t" + b"<b" * 50_000 + b"\n",
+    "a character of 50,000 digits": b"#separator:tab\n#html:true\n&#" + b"9" * 50_000 + b";\tb\n",
+    "directives without end": b"#deck:x\n" * 1_000_000,
+    "quotes without end": b'question,answer\n"' + b'""' * 1_000_000,
+    "Windows-1252 without white space": b"a" * 1_000_000 + b"\xfc",
+    "a depth of 100,000": b'{"a":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_hostile_files_end_soon(attack: str) -> None:
+    """A file that is made to fill memory or time is read or refused within seconds."""
+    began = time.process_time()
+    with suppress(SuiteError):
+        read_rows(HOSTILE[attack], "rows")
+    assert time.process_time() - began < 20
