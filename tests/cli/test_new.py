@@ -35,7 +35,7 @@ NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
         nothing,
         ("mine", "--from", "rows.csv", "--prompt-column", "frage"),
         'rows.csv:1: there is no column "frage"',
-        "The columns are: question and answer. Name one with --prompt-column.",
+        'The columns are: "question" and "answer". Name one with --prompt-column.',
     ),
     "a conflict": (
         write("rows.csv", f"{ROWS}who are you,I am Tom.\n"),

@@ -9,12 +9,15 @@ from harness.analysis.contamination import prompts_near, words
 from harness.core.errors import Place, SuiteError
 from harness.core.suite import Example, Message, Suite
 from harness.core.wording import listed, plural
-from harness.suites.rows import USUAL, Columns, Mistake, ReadRows, Records, raise_mistakes, read_rows
+from harness.core.yaml import shown
+from harness.suites.rows import USUAL, Columns, Layout, Mistake, ReadRows, Records, named, raise_mistakes, read_rows
 
 TOO_LONG = 6000
 """Maximum number of characters of a row. They are about 1,500 tokens, too many to train a 7B model on a T4."""
 SHORT = 6
 """Answers with at most this number of words can be right for several questions: "Yes.", "In 1987."."""
+MOST_LAYOUTS = 3
+"""Number of combinations of columns that are named, for rows that have different ones."""
 MOST_HELD_BACK = 40
 """Maximum number of rewordings that are held back."""
 
@@ -132,15 +135,18 @@ def _same_answer(example: Example) -> tuple[object, ...]:
 
 def _used(found: ReadRows) -> Iterator[str]:
     """Say which columns are questions and answers, so that a wrong guess is noticed."""
-    layout = found.layout
-    if layout is None:
-        return
+    sentences = list(dict.fromkeys(map(_use, found.layouts)))
+    yield from sentences[:MOST_LAYOUTS]
+    if len(sentences) > MOST_LAYOUTS:
+        yield f"And {len(sentences) - MOST_LAYOUTS} more combinations of columns."
+
+
+def _use(layout: Layout) -> str:
     if layout.conversation:
-        yield f"Conversations: column {layout.conversation}."
-        return
-    below = f", with {listed(layout.contexts)} below them" if layout.contexts else ""
-    system = f" System messages: column {layout.system}." if layout.system else ""
-    yield f"Questions: column {layout.prompt}{below}. Answers: column {layout.answer}.{system}"
+        return f"Conversations: column {shown(layout.conversation)}."
+    below = f", with {named(layout.contexts)} below them" if layout.contexts else ""
+    system = f" System messages: column {shown(layout.system)}." if layout.system else ""
+    return f"Questions: column {shown(layout.prompt)}{below}. Answers: column {shown(layout.answer)}.{system}"
 
 
 def _held_back(rewordings: Sequence[Rewording]) -> Iterator[str]:

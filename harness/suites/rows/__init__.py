@@ -35,7 +35,18 @@ from harness.suites.rows.records import (
 )
 from harness.suites.rows.tables import table_records
 
-__all__ = ["USUAL", "WITHOUT_OPTIONS", "Columns", "Mistake", "ReadRows", "Records", "raise_mistakes", "read_rows"]
+__all__ = [
+    "USUAL",
+    "WITHOUT_OPTIONS",
+    "Columns",
+    "Layout",
+    "Mistake",
+    "ReadRows",
+    "Records",
+    "named",
+    "raise_mistakes",
+    "read_rows",
+]
 
 
 MOST_TEXT = 256 * 2**20
@@ -51,8 +62,8 @@ class ReadRows:
     records: Records
     mistakes: tuple[Mistake, ...]
     """Rows that cannot be used."""
-    layout: Layout | None
-    """What the columns are for; None if the rows have different columns."""
+    layouts: tuple[Layout, ...]
+    """What the columns are for, for each of the different rows."""
 
 
 def read_rows(data: bytes, file: str, columns: Columns = USUAL) -> ReadRows:
@@ -67,9 +78,8 @@ def read_rows(data: bytes, file: str, columns: Columns = USUAL) -> ReadRows:
     reader = _Reader(records)
     examples = tuple(reader.examples())
     notices = (*records.notices, *_notices(reader.counts, records))
-    layouts = set(reader.layouts.values())
-    layout = layouts.pop() if len(layouts) == 1 else None
-    return ReadRows(examples, notices, records, (*records.mistakes, *reader.mistakes), layout)
+    mistakes = (*records.mistakes, *reader.mistakes)
+    return ReadRows(examples, notices, records, mistakes, tuple(reader.layouts.values()))
 
 
 def _records(data: bytes, file: str, columns: Columns) -> Records:
@@ -135,7 +145,7 @@ def _notices(counts: Counts, records: Records) -> Iterator[str]:
         yield f"Left out of the messages in {records.name}: {named(sorted(counts.message_keys))}."
     if counts.further_answers:
         yield f"Only the first of several answers is trained: {plural(counts.further_answers, 'row')}."
-    if counts.unanswerable:
-        yield f"Left out, because they say that there is no answer: {plural(counts.unanswerable, 'row')}."
+    if counts.incomplete:
+        yield f"Left out, because their list of questions or answers is empty: {plural(counts.incomplete, 'row')}."
     if counts.empty:
         yield f"Left out, because they are empty: {plural(counts.empty, 'row')}."

@@ -12,11 +12,22 @@ from harness.suites.rows.records import Columns, RowError, named
 
 PROMPTS = (
     *("question", "prompt", "instruction", "input", "user", "query", "questions", "patterns", "inputs", "front"),
-    *("term", "problem", "human", "frage", "pregunta", "domanda", "vraag"),
+    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag"),
 )
 ANSWERS = (
     *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
-    *("definition", "solution", "chosen", "antwort", "respuesta", "réponse", "reponse", "risposta", "antwoord"),
+    *(
+        "definition",
+        "solution",
+        "chosen",
+        "antwort",
+        "antworten",
+        "respuesta",
+        "réponse",
+        "reponse",
+        "risposta",
+        "antwoord",
+    ),
 )
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 SYSTEMS = ("system", "system_prompt", "system_message")
@@ -32,8 +43,9 @@ NOT_TRAINED = {
     "images": "images are not supported",
     "audio": "sound is not supported",
     "video": "videos are not supported",
-    "choices": "the choices are part of the question, and the answer may only be their letter or number",
-    "options": "the choices are part of the question, and the answer may only be their letter or number",
+    **dict.fromkeys(
+        ("choices", "options"), "choices belong to the question, and the answer may only be the number of one"
+    ),
 }
 """Columns without which the answer means something else, and which cannot be put into a training row."""
 NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
@@ -178,7 +190,7 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
             f'The only column is {named(names)}. Write {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}.'
         )
     if len(names) == 1:
-        return f"The only column is {named(names)}. Put commas, semicolons or tabs between question and answer."
+        return f"The only column is {named(names)}. Put a comma, a semicolon or a tab between question and answer."
     listed = f"The columns are: {named(names)}."
     if len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:]):
         return f"{listed} Write each of these questions into a row of its own, with its answer beside it."

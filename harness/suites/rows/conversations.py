@@ -32,12 +32,12 @@ ORDER = "Remove this row, or order its messages: an optional system message, the
 
 @dataclass
 class Counts:
-    """What is left out of rows: values by column, keys of messages, further answers, rows without answer."""
+    """What is left out of rows: values by column, keys of messages, further answers, whole rows."""
 
     columns: Counter[str] = field(default_factory=Counter)
     message_keys: Counter[str] = field(default_factory=Counter)
     further_answers: int = 0
-    unanswerable: int = 0
+    incomplete: int = 0
     empty: int = 0
 
 
@@ -51,9 +51,9 @@ def conversations_of(
     Raises:
         RowError: the row is incomplete, or holds what cannot be trained.
     """
-    _check_trainable(cells, layout, columns)
     before = [*_system(cells, layout), *_history(cells, layout, columns)]
-    found = _spoken(cells, layout, counts) if layout.conversation else _pairs(cells, layout, counts)
+    found = list(_spoken(cells, layout, counts) if layout.conversation else _pairs(cells, layout, counts))
+    _check_trainable(cells, layout, columns)
     for name in layout.rest:
         if has_content(cells.get(name)):
             counts.columns[name] += 1
@@ -63,7 +63,8 @@ def conversations_of(
 def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> None:
     for name, why in layout.not_trained:
         if has_content(cells.get(name)) and cells[name] not in ("[]", "{}", "null"):
-            raise RowError(f"has {shown(name)}: {why}", without(name, columns))
+            is_choice = name.strip().lower() in ("choices", "options")
+            raise RowError(f"has {shown(name)}: {why}", (_chosen if is_choice else without)(name, columns))
     if layout.label is not None and cells.get(layout.label) is False:
         raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
 
@@ -74,6 +75,14 @@ def without(name: str, columns: Columns) -> str:
         option = f"--leave-out {shlex.quote(name)}"
         return f"If the answers are right without it, leave it out with {option}. Otherwise remove these rows."
     return f"If the answers are right without it, remove {shown(name)} from the file. Otherwise remove these rows."
+
+
+def _chosen(name: str, columns: Columns) -> str:
+    """Return the remedy for rows with choices."""
+    then = (
+        f"leave the column out with --leave-out {shlex.quote(name)}" if columns.has_options else f"remove {shown(name)}"
+    )
+    return f"Write the choices into the question, and the text of the right one as the answer. Then {then}."
 
 
 def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, ...]:
@@ -104,8 +113,8 @@ def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator
     context = [text for name in layout.contexts if (text := _text(name, cells.get(name))).strip()]
     if not earlier and not any(map(str.strip, asked)) and context:
         asked, context = ["\n\n".join(context)], []
-    if answer is None:
-        counts.unanswerable += 1
+    if answer is None or given == []:
+        counts.incomplete += 1
         return
     if not earlier and not any(map(str.strip, asked)):
         if any(message.content.strip() for message in answer):

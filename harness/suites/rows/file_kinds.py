@@ -111,7 +111,7 @@ def _guessed(text: str, file: str) -> str:
     """Return the notice about a guessed encoding, with the first word by which the user sees whether it is right."""
     at = next(iter(re.finditer(r"[^\x00-\x7f]", text))).start()
     near = text[max(0, at - 20) : at + 20]
-    word = next((word for word in near.split() if not word.isascii()), near)
+    word = next((word for word in re.split(r"[\s,;\"]+", near) if not word.isascii()), near)
     return (
         f"{PurePath(file).name} is not UTF-8 and was read as Windows-1252, as Excel writes it. "
         f"Line {text.count(chr(10), 0, at) + 1} has {shown(word)}. If letters are wrong, save the file as CSV UTF-8."

@@ -121,5 +121,5 @@ def has_content(value: Any) -> bool:
 
 
 def named(columns: Sequence[str], most: int = 10) -> str:
-    """Return the names of columns for a message, each of limited length."""
-    return listed([column if len(column) <= 60 else shown(column[:60]) for column in columns], most)
+    """Return the names of columns in quotation marks for a message, each of limited length."""
+    return listed([shown(column) for column in columns], most)

@@ -63,8 +63,8 @@ def table_records(text: str, file: str, columns: Columns) -> Records:
     if first is None:
         remedy = "Name the columns in the first line, and put a question with its answer into each following line."
         raise SuiteError("the file is empty", remedy=remedy, place=Place(file))
-    mark = DELIMITERS.get(delimiter, shown(delimiter))
-    read_as = f"the first line, read as a table with {mark} between the columns"
+    mark = f"{DELIMITERS.get(delimiter, shown(delimiter))} between the columns" if len(first[1]) > 1 else "one column"
+    read_as = f"the first line, read as a table with {mark}"
     records = Records(file, columns=columns, read_as=read_as)
     if head.names is not None:
         return _named_by_anki(records, head, [first, *lines], head.names)
@@ -185,13 +185,14 @@ def _named_by_anki(records: Records, head: _Head, lines: list[tuple[int, list[st
     is_free = records.columns.prompt is None and records.columns.answer is None
     if is_free and len(free) > 1 and not is_header(names, records.columns):
         records.columns = replace(records.columns, prompt=free[0], answer=free[1])
-        records.notices.append(_without_header(records, names, lines[0]))
+        records.notices.append(_without_header(records, head, names, lines[0]))
     return _rows(records, head, names, lines)
 
 
-def _without_header(records: Records, names: list[str], first: tuple[int, list[str]]) -> str:
+def _without_header(records: Records, head: _Head, names: list[str], first: tuple[int, list[str]]) -> str:
     question, answer = (names.index(str(name)) for name in (records.columns.prompt, records.columns.answer))
-    cells = [shown(first[1][place].strip()) if place < len(first[1]) else "" for place in (question, answer)]
+    texts = [_plain(cell) if head.is_html else cell for cell in first[1]]
+    cells = [shown(texts[place].strip()) if place < len(texts) else "" for place in (question, answer)]
     return (
         f"{records.name} has no header, so column {question + 1} is read as the question and column {answer + 1} as "
         f"the answer. The first row is: {', '.join(cells)}. If that is a header, rename its columns to question and "

@@ -92,8 +92,8 @@ def test_repeated_rows_are_left_out() -> None:
     rows = parse_rows(b'question,answer,note\nWho?,"A\ncat.",\nWho!,a cat,\n,,x\nWhat?,A dog.,\n', "rows.csv")
     assert [row.line for row in rows.examples] == [2, 6]
     assert rows.notices == (
-        "Questions: column question. Answers: column answer.",
-        "Left out of rows.csv: the column note.",
+        'Questions: column "question". Answers: column "answer".',
+        'Left out of rows.csv: the column "note".',
         "Left out, because they are empty: 1 row.",
         "Left out, because they repeat another row: line 4 (as line 2).",
     )

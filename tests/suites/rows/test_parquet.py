@@ -34,7 +34,7 @@ def test_values_of_every_kind() -> None:
     }  # fmt: skip
     found = read_rows(parquet(pa.Table.from_pylist([row])), "rows.parquet")
     assert [m.content for m in found.examples[0].messages] == ["When?", "Now."]
-    assert found.notices == ("Left out of rows.parquet: the columns day, price and icon.",)
+    assert found.notices == ('Left out of rows.parquet: the columns "day", "price" and "icon".',)
 
 
 def test_rows_are_counted() -> None:

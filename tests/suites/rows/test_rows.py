@@ -62,26 +62,26 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
     "Dolly": (
         lines({"instruction": HI, "context": "Bis 10 Uhr.", "response": HO, "category": "closed_qa"}),
         BELOW,
-        "the column category",
+        'the column "category"',
     ),
     "SQuAD of the Hub": (
         lines({"id": 1, "context": "Bis 10 Uhr.", "question": HI, "answers": {"text": [HO, HO], "answer_start": [3]}}),
         BELOW,
-        "the column id",
+        'the column "id"',
     ),
     "SQuAD, the original file": (
         json.dumps({"version": "1.1", "data": [{"title": "Laden", "paragraphs": [SQUAD]}]}).encode(),
         BELOW,
-        "the columns title and id",
+        'the columns "title" and "id"',
     ),
-    "ShareGPT": (lines({"id": "x1", "conversations": SHAREGPT}), PAIR, "the column id"),
+    "ShareGPT": (lines({"id": "x1", "conversations": SHAREGPT}), PAIR, 'the column "id"'),
     "ShareGPT with a system message": (lines({"system": "Sei kurz.", "conversations": SHAREGPT}), SYSTEM, ""),
     "ShareGPT as a list": (json.dumps([{"conversations": SHAREGPT, "tools": ""}]).encode(), PAIR, ""),
     "ChatML": (lines({"messages": MESSAGES}), PAIR, ""),
     "ChatML with further keys": (
         lines({"messages": [asked(HI, name="Tom", weight=1), answered(HO)], "id": 4, "tags": ["a"], "tools": None}),
         PAIR,
-        "the columns id and tags",
+        'the columns "id" and "tags"',
     ),
     "ChatML in parts": (lines({"messages": [asked([{"type": "text", "text": HI}]), answered(HO)]}), PAIR, ""),
     "lists of messages": (lines(MESSAGES, MESSAGES), PAIR, ""),
@@ -91,18 +91,18 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
         SYSTEM,
         "",
     ),
-    "TRL's preferences": (lines({"prompt": HI, "chosen": HO, "rejected": "Nie."}), PAIR, "the column rejected"),
+    "TRL's preferences": (lines({"prompt": HI, "chosen": HO, "rejected": "Nie."}), PAIR, 'the column "rejected"'),
     "TRL's preferences without a prompt": (
         lines({"chosen": MESSAGES, "rejected": [asked(HI), answered("Nie.")]}),
         PAIR,
-        "the column rejected",
+        'the column "rejected"',
     ),
     "a list per column": (json.dumps({"question": [HI], "answer": [HO]}).encode(), PAIR, ""),
     "pandas' columns": (json.dumps({"question": {"0": HI}, "answer": {"0": HO}}).encode(), PAIR, ""),
     "rows inside an object": (
         json.dumps({"version": "2", "faq": [{"question": HI, "answer": HO}]}).encode(),
         PAIR,
-        "the rows are in faq: version",
+        'the rows are in faq: "version"',
     ),
     "rows of the Hub's viewer": (
         json.dumps({"rows": [{"row_idx": 0, "row": {"prompt": HI, "completion": HO}}]}).encode(), PAIR, ""
@@ -111,11 +111,11 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
         b"\n".join(json.dumps({"prompt": HI, "completion": HO}, indent=1).encode() for _ in "ab"), PAIR, ""
     ),
     "Parquet": (parquet({"question": HI, "answer": HO}), PAIR, ""),
-    "Parquet with nested messages": (parquet({"id": 1, "messages": MESSAGES}), PAIR, "the column id"),
+    "Parquet with nested messages": (parquet({"id": 1, "messages": MESSAGES}), PAIR, 'the column "id"'),
     "CSV": (f"question,answer\n{HI},\"{HO}\"\n".encode(), PAIR, ""),
     "CSV with quoted cells": (f'"question","answer"\r\n"{HI}","{HO}"\r\n'.encode(), PAIR, ""),
     "CSV of a German Excel": (
-        f"Frage;Antwort;Preis\r\n{HI};{HO};4,50\r\n".encode("utf-8-sig"), PAIR, "the column Preis"
+        f"Frage;Antwort;Preis\r\n{HI};{HO};4,50\r\n".encode("utf-8-sig"), PAIR, 'the column "Preis"'
     ),
     "CSV with sep": (f"sep=;\r\nquestion;answer\r\n{HI};{HO}\r\n".encode(), PAIR, ""),
     "CSV of Windows-1252": (f"Frage;Antwort\r\n{HI};{HO}\r\n".encode("cp1252"), PAIR, "read as Windows-1252"),
@@ -124,12 +124,12 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
     "Google Forms": (
         f'"Zeitstempel","Ihre Frage an uns","Die Antwort darauf"\n"30.11.2026 12:00:00","{HI}","{HO}"\n'.encode(),
         PAIR,
-        "the column Zeitstempel",
+        'the column "Zeitstempel"',
     ),
     "Anki": (
         f"#separator:tab\n#html:true\n#tags column:3\n<b>{HI}</b>\tUm&nbsp;9,5 Uhr.\tladen\n".encode(),
         PAIR,
-        "the column tags",
+        'the column "tags"',
     ),
     "Anki with names of columns": (
         f"#separator:Comma\n#html:false\n#columns:Vorne,Hinten,Tags\n#tags column:3\n{HI},\"{HO}\",\n".encode(),
@@ -209,9 +209,9 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
     ),
     "choices": (
         lines(CHOICES),
-        "the answer may only be their letter or number",
-        'remove "choices" from the file',
-        lines({"question": HI, "answer": HO}),
+        "choices belong to the question",
+        'and the text of the right one as the answer. Then remove "choices".',
+        lines({"question": f"{HI} 9 or 10?", "answer": "9"}),
     ),
     "a message of a tool": (
         lines({"messages": MESSAGES}, {"messages": [asked(HI), {"role": "tool", "content": "9"}, answered(HO)]}),
@@ -270,7 +270,7 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
     "an unusual delimiter": (
         f"question|answer\n{HI}|{HO}\n".encode(),
         "there is no column answer",
-        "Put commas, semicolons or tabs between question and answer",
+        "Put a comma, a semicolon or a tab between question and answer",
         f"question;answer\n{HI};{HO}\n".encode(),
     ),
     "questions as columns": (
@@ -361,7 +361,7 @@ def test_an_unknown_column_to_leave_out_is_a_mistake() -> None:
     """If `--leave-out` names a column that does not exist, the error lists the columns."""
     (mistake,) = read_rows(lines({"prompt": HI, "completion": HO}), "rows", Columns(leave_out=("tool",))).mistakes
     assert (mistake.message, mistake.remedy) == (
-        'there is no column "tool"', "The columns are: prompt and completion. Name one with --leave-out."
+        'there is no column "tool"', 'The columns are: "prompt" and "completion". Name one with --leave-out.'
     )  # fmt: skip
 
 
@@ -369,14 +369,14 @@ def test_a_context_may_be_left_out() -> None:
     """A context that the user leaves out is not put below the question, and is named."""
     found = read_rows(FORMS["Dolly"][0], "rows", Columns(leave_out=("context",)))
     assert found.examples[0].messages[0].content == HI
-    assert found.notices == ("Left out of rows: the columns context and category.",)
+    assert found.notices == ('Left out of rows: the columns "context" and "category".',)
 
 
 @pytest.mark.parametrize(
     ("answers", "notice"),
     [
         (["Um 9.", "Um neun."], "Only the first of several answers is trained: 1 row."),
-        ([], "Left out, because they say that there is no answer: 1 row."),
+        ([], "Left out, because their list of questions or answers is empty: 1 row."),
     ],
 )
 def test_rows_with_several_answers_or_none(answers: list[str], notice: str) -> None:
