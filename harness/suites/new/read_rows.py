@@ -59,7 +59,8 @@ def parse_rows(data: bytes, file: str, columns: Columns = USUAL) -> Rows:
     rewordings = _rewordings(distinct)
     held_back = {id(rewording.example) for rewording in rewordings}
     rows = tuple(example for example in distinct if id(example) not in held_back)
-    return Rows(rows, (*_used(found), *found.notices, *repeated, *_held_back(rewordings)), rewordings)
+    used = _used(found) if found.records.columns == columns else ()  # a file without header has a notice of its own
+    return Rows(rows, (*used, *found.notices, *repeated, *_held_back(rewordings)), rewordings)
 
 
 def _stripped(message: Message) -> Message:

@@ -23,6 +23,8 @@ KEPT_BACK = 3
 """Every third case is held out for the confirmation of the best variant."""
 SHORT = 6
 """Maximum number of words of a short answer, which the model must repeat. A longer answer is scored by F1."""
+BEGIN = 60
+"""Number of characters at the beginning of a question that an answer must not repeat if the question holds it."""
 ENOUGH = 0.7
 """Lowest F1 score with which a longer answer passes."""
 REHEARSAL = 60
@@ -146,7 +148,7 @@ def _learn(rows: Sequence[Example], grouped: Container[int]) -> Iterator[str]:
     yield "  # f1 measures common words, so one wrong word can pass: add the important word as icontains.\n"
     for count, (number, row) in enumerate(asked(rows), 1):
         group = _group(number) if number in grouped else ""
-        yield f"\n  - id: learn-{number:03}\n    role: learn\n{group}{_split(count)}{_prompt(row)}{_judged(row)}"
+        yield f"\n  - id: learn-{number:03}\n    role: learn\n{group}{_split(count)}{_prompt(row)}{_judged(row, row)}"
 
 
 def _generalise(cases: Sequence[Reworded]) -> Iterator[str]:
@@ -160,7 +162,7 @@ def _generalise(cases: Sequence[Reworded]) -> Iterator[str]:
             head += f"{_group(case.number)}{_split(count)}{_prompt(case.written)}"
         else:
             head += f"{_split(count)}    prompt: {STUB}\n"
-        yield f"\n{comment}{head}{_judged(case.row)}"
+        yield f"\n{comment}{head}{_judged(case.row, case.written)}"
 
 
 def _group(number: int) -> str:
@@ -180,18 +182,22 @@ def _prompt(row: Example) -> str:
     return f"    messages:\n{''.join(turns)}"
 
 
-def _judged(row: Example) -> str:
+def _judged(row: Example, asked: Example | None) -> str:
+    """Return reference and assertions of a case. `asked` is the row whose question the case asks, if it is written."""
     answer = row.messages[-1].content
-    checks = "".join(f"      - {check}\n" for check in assertions(answer))
+    checks = "".join(f"      - {check}\n" for check in assertions(answer, asked.messages[-2].content if asked else ""))
     return f"    reference: {filled(answer)}\n    assert:\n{checks}"
 
 
-def assertions(answer: str) -> list[str]:
+def assertions(answer: str, question: str = "") -> list[str]:
     """Return the assertions for a case whose correct answer is `answer`, as YAML.
 
     If `answer` is JSON, the model's answer must equal it. If `answer` is short, the model's answer must contain it.
     Otherwise the model's answer must share most of its words, in any order, and contain all of its numbers, because a
     sentence with a wrong price has nearly all words in common with the correct sentence.
+
+    If the question contains a short answer, such as the text to which it refers, the model's answer must not repeat the
+    beginning of the question.
     """
     value = _json(answer)
     if value is not None:
@@ -200,9 +206,17 @@ def assertions(answer: str) -> list[str]:
         expected = answer.rstrip(".!? ") or answer
         # `icontains` would find "4" in "24".
         is_numeric = expected[0].isdecimal() or expected[-1].isdecimal()
-        return [_exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"]
+        check = _exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"
+        return [check, *_not_repeated(question, expected, answer)]
     numbers = dict.fromkeys(NUMBER.findall(answer))
     return [f"{{type: f1, threshold: {ENOUGH}}}", *map(_exactly, numbers)]
+
+
+def _not_repeated(question: str, expected: str, answer: str) -> Iterator[str]:
+    """Yield an assertion that fails for the question itself, if the question contains the expected text."""
+    begin = next(iter(question.splitlines()), "")[:BEGIN].strip()
+    if expected.lower() in question.lower() and begin and begin.lower() not in answer.lower():
+        yield f"{{type: not-icontains, value: {filled(begin)}}}"
 
 
 def _exactly(text: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.errors import Place, SuiteError
 from harness.core.suite import Message
 from harness.core.yaml import as_written, nearest, shown
+from harness.suites.case_files import parse_json
 from harness.suites.forms import in_turn
 from harness.suites.rows.columns import NOT_TRAINED, Layout
 from harness.suites.rows.records import Columns, RowError, has_content
@@ -26,6 +29,9 @@ MOST_TEXT = 10_000_000
 """Largest number of characters of all wordings of one question, each with its context."""
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
+AS_TEXT = re.compile(r"\s*\[?\s*\{\s*['\"](text|role|from|content|value)['\"]\s*:")
+"""The beginning of a list or mapping that a program wrote as text into a cell of a table."""
+AS_JSONL = 'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).'
 NOT_CONVERSATION = 'Write it as a list of messages: [{"role": "user", "content": "..."}, ...].'
 ORDER = "Remove this row, or order its messages: an optional system message, then user and assistant in turn."
 
@@ -52,7 +58,7 @@ def conversations_of(
         RowError: the row is incomplete, or holds what cannot be trained.
     """
     before = [*_system(cells, layout), *_history(cells, layout, columns)]
-    found = list(_spoken(cells, layout, counts) if layout.conversation else _pairs(cells, layout, counts))
+    found = [_spoken(cells, layout, counts)] if layout.conversation else _pairs(cells, layout, counts)
     _check_trainable(cells, layout, columns)
     for name in layout.rest:
         if has_content(cells.get(name)):
@@ -104,42 +110,45 @@ def _in_order(before: list[Message], messages: list[Message]) -> tuple[Message, 
 # --- pairs -------------------------------------------------------------------------------------------------------
 
 
-def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator[list[Message]]:
-    """Yield a conversation for each wording of the question; none if the row is empty or says so of its answer."""
-    given = cells.get(layout.prompt)
+def _pairs(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
+    """Return a conversation for each wording of the question; none if the row is empty or says so of a part of it."""
     answer = _answer(layout.answer, cells.get(layout.answer), counts)
-    earlier = list(_messages(given, counts)) if isinstance(given, list) and _is_messages(given) else []
-    asked = [] if earlier else _wordings(layout.prompt, given)
-    context = [text for name in layout.contexts if (text := _text(name, cells.get(name))).strip()]
-    if not earlier and not any(map(str.strip, asked)) and context:
-        asked, context = ["\n\n".join(context)], []
-    if answer is None or given == []:
+    questions = _questions(cells, layout, counts)
+    if answer is None or cells.get(layout.prompt) == []:
         counts.incomplete += 1
-        return
-    if not earlier and not any(map(str.strip, asked)):
-        if any(message.content.strip() for message in answer):
-            raise RowError("has no question", "Fill it in, or remove the row.")
+        return []
+    is_answered = any(message.content.strip() for message in answer)
+    if not questions and not is_answered:
         counts.empty += 1
-        return
-    if not any(message.content.strip() for message in answer):
-        raise RowError("has no answer", "Fill it in, or remove the row.")
-    if earlier:
-        yield [*_with_context(earlier, context), *answer]
-    if len(asked) * sum(map(len, context)) > MOST_TEXT:
-        raise RowError(f"has {len(asked):,} wordings of a long question", "Split it into several rows.")
-    for wording in (wording for wording in asked if wording.strip()):
-        yield [Message("user", _below(wording, context)), *answer]
+        return []
+    if not questions or not is_answered:
+        missing = "answer" if questions else "question"
+        raise RowError(f"has no {missing}", "Fill it in, or remove the row.")
+    # Preferences on the Hub often repeat the question at the beginning of the answer's messages.
+    if answer[: len(questions[0])] == questions[0]:
+        return [answer]
+    return [[*question, *answer] for question in questions]
+
+
+def _questions(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[list[Message]]:
+    """Return the messages before the answer for each wording of the question, with its context; none if it is blank."""
+    given = cells.get(layout.prompt)
+    context = [text for name in layout.contexts if (text := _text(name, cells.get(name))).strip()]
+    if isinstance(given, list) and _is_messages(given):
+        *earlier, last = _messages(given, counts)
+        return [[*earlier, Message(last.role, _below(last.content, context))]]
+    wordings = [wording for wording in _wordings(layout.prompt, given) if wording.strip()]
+    if len(wordings) * sum(map(len, context)) > MOST_TEXT:
+        raise RowError(f"has {len(wordings):,} wordings of a long question", "Split it into several rows.")
+    if not wordings and context:  # rows of Alpaca whose instruction is in the input
+        wordings, context = context[:1], context[1:]
+    return [[Message("user", _below(wording, context))] for wording in wordings]
 
 
 def _wordings(name: str, value: Any) -> list[str]:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return list(dict.fromkeys(value))
     return [_text(name, value)]
-
-
-def _with_context(messages: list[Message], context: list[str]) -> list[Message]:
-    last = messages[-1]
-    return [*messages[:-1], Message(last.role, _below(last.content, context))] if context else messages
 
 
 def _below(question: str, context: list[str]) -> str:
@@ -165,6 +174,8 @@ def _answer(name: str, value: Any, counts: Counts) -> list[Message] | None:
 def _text(name: str, value: Any) -> str:
     """Return a cell as text: numbers as they are spelt, nothing as an empty text."""
     written = as_written(value)
+    if isinstance(written, str) and AS_TEXT.match(written):
+        raise RowError(f"{name}: holds a list or mapping as text: {shown(written)}", AS_JSONL)
     if written is None or isinstance(written, str):
         return written or ""
     text = json.dumps(written, ensure_ascii=False)
@@ -201,14 +212,26 @@ def _history(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> Iter
 # --- messages ----------------------------------------------------------------------------------------------------
 
 
-def _spoken(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> Iterator[list[Message]]:
+def _spoken(cells: Mapping[str, Any], layout: Layout, counts: Counts) -> list[Message]:
     name = str(layout.conversation)
     value = cells.get(name)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _parsed(value)
+    if isinstance(value, str):
+        raise RowError(f"{name}: expected a list of messages, found {shown(value)}", AS_JSONL)
     if not isinstance(value, list):
         raise RowError(f"{name}: expected a list, found {shown(value)}", NOT_CONVERSATION)
     if not value:
         raise RowError(f"{name}: is empty", "Remove this row.")
-    yield list(_messages(value, counts))
+    return list(_messages(value, counts))
+
+
+def _parsed(text: str) -> Any:
+    """Return the list that a cell of a table holds as JSON; the text itself if it is not valid."""
+    try:
+        return parse_json(text, Place(""))
+    except SuiteError:
+        return text
 
 
 def _is_messages(value: Any) -> bool:

@@ -195,8 +195,8 @@ def _without_header(records: Records, head: _Head, names: list[str], first: tupl
     cells = [shown(texts[place].strip()) if place < len(texts) else "" for place in (question, answer)]
     return (
         f"{records.name} has no header, so column {question + 1} is read as the question and column {answer + 1} as "
-        f"the answer. The first row is: {', '.join(cells)}. If that is a header, rename its columns to question and "
-        "answer."
+        f"the answer. The first row is: {', '.join(cells)}."
+        + ("" if head.is_anki else " If that is a header, rename its columns to question and answer.")
     )
 
 

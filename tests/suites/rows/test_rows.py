@@ -97,6 +97,14 @@ FORMS: dict[str, tuple[bytes, Turns, str]] = {
         PAIR,
         'the column "rejected"',
     ),
+    "preferences that repeat the question": (
+        lines({"prompt": HI, "chosen": MESSAGES, "rejected": [asked(HI), answered("Nie.")]}),
+        PAIR,
+        'the column "rejected"',
+    ),
+    "CSV with messages as JSON": (
+        b'messages\n"' + json.dumps(MESSAGES).replace('"', '""').encode() + b'"\n', PAIR, ""
+    ),
     "a list per column": (json.dumps({"question": [HI], "answer": [HO]}).encode(), PAIR, ""),
     "pandas' columns": (json.dumps({"question": {"0": HI}, "answer": {"0": HO}}).encode(), PAIR, ""),
     "rows inside an object": (
@@ -251,9 +259,15 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
     ),
     "messages that are text": (
         b'question,messages\na,"[{\'role\': \'user\'}]"\n',
-        'messages: expected a list, found "[{\'role\'',
-        'Write it as a list of messages: [{"role": "user", "content": "..."}, ...].',
+        'messages: expected a list of messages, found "[{\'role\'',
+        'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).',
         lines({"messages": MESSAGES}),
+    ),
+    "answers that are text": (
+        b"question,answers\nWann?,\"{'text': array(['Um 9.'], dtype=object), 'answer_start': array([8])}\"\n",
+        "answers: holds a list or mapping as text: \"{'text'",
+        'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).',
+        lines({"question": HI, "answers": {"text": [HO], "answer_start": [3]}}),
     ),
     "two system messages": (
         lines({"system": "Sei kurz.", "messages": [{"role": "system", "content": "Sei nett."}, *MESSAGES]}),
