@@ -255,22 +255,39 @@ def _messages(value: list[Any], counts: Counts) -> Iterator[Message]:
 
 
 def _message(number: int, given: dict[str, Any], counts: Counts) -> Message:
-    role_key = next((key for key in ROLE_KEYS if given.get(key) is not None), None)
-    text_key = next((key for key in TEXT_KEYS if given.get(key) is not None), None)
+    role_key, text_key = _first(given, ROLE_KEYS), _first(given, TEXT_KEYS)
     if role_key is None:
         raise RowError(f"message {number} has no role", 'Add "role": "user" or "role": "assistant".')
     role = _role(number, given[role_key])
-    if call := next((key for key in NOT_TRAINED if has_content(given.get(key))), None):
-        raise RowError(f"message {number} has {shown(call)}: {NOT_TRAINED[call]}", "Remove this row.")
-    if given.get("weight") in (0, "0") or given.get("train") is False:
-        key = "train" if given.get("train") is False else "weight"
-        what = f"message {number} is excluded from training by {shown(key)}, and every answer is trained here"
-        raise RowError(what, f"Remove the key {shown(key)} to train the answer, or remove this row.")
-    text = _content(number, given[text_key]) if text_key else ""
-    for key in given.keys() - {role_key, text_key}:
-        if has_content(given[key]) and key not in ("weight", "train"):
+    if len(given) > 2 or text_key is None:
+        _check_keys(number, given, (role_key, text_key), counts)
+    return Message(role, _content(number, given[text_key]) if text_key else "")
+
+
+def _first(given: dict[str, Any], keys: tuple[str, ...]) -> str | None:
+    """Return the first of these keys that has a value."""
+    for key in keys:
+        if given.get(key) is not None:
+            return key
+    return None
+
+
+def _check_keys(number: int, given: dict[str, Any], used: tuple[str | None, ...], counts: Counts) -> None:
+    """Count the further keys of a message that are left out.
+
+    Raises:
+        RowError: one of them changes what the message means, or that it is trained.
+    """
+    for key, value in given.items():
+        if key in used or not has_content(value):
+            continue
+        if key in NOT_TRAINED:
+            raise RowError(f"message {number} has {shown(key)}: {NOT_TRAINED[key]}", "Remove this row.")
+        if key not in ("weight", "train"):
             counts.message_keys[key] += 1
-    return Message(role, text)
+        elif value in (0, "0", False):
+            what = f"message {number} is excluded from training by {shown(key)}, and every answer is trained here"
+            raise RowError(what, f"Remove the key {shown(key)} to train the answer, or remove this row.")
 
 
 def _role(number: int, given: Any) -> str:
