@@ -104,16 +104,20 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
 
 
-def is_header(names: Sequence[str], columns: Columns) -> bool:
-    """Whether the cells of a line are the names of columns: they hold those of questions and of answers."""
+def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) -> bool:
+    """Whether the cells of a line are the names of columns: they hold those of questions and of answers.
+
+    With `exact`, names that only contain a usual word do not count.
+    """
     by_name = _by_name(names)
-    if columns.prompt is None and any(key in by_name for key in CONVERSATIONS):
+    if columns.prompt is None and CONVERSATIONS[0] in by_name:
         return True
-    pairs = ((columns.prompt, PROMPTS), (columns.answer, ANSWERS))
-    return all(
-        by_name.get(given.strip().casefold()) if given is not None else usual_name(by_name, usual)
-        for given, usual in pairs
-    )
+    for given, usual in ((columns.prompt, PROMPTS), (columns.answer, ANSWERS)):
+        keys = usual if given is None else (given.strip().casefold(),)
+        is_there = any(key in by_name for key in keys)
+        if not is_there and (exact or given is not None or usual_name(by_name, usual) is None):
+            return False
+    return True
 
 
 def usual_name(by_name: dict[str, str], usual: Sequence[str]) -> str | None:

@@ -16,7 +16,7 @@ from harness.core.wording import plural
 from harness.core.yaml import shown
 from harness.suites.case_files import check_number, csv_lines
 from harness.suites.rows.columns import is_header, layout_of
-from harness.suites.rows.records import Columns, Mistake, Record, Records, RowError
+from harness.suites.rows.records import USUAL, Columns, Mistake, Record, Records, RowError
 
 DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 """Delimiters that are recognised; if several are possible, the first, because sentences hold commas. Spreadsheets write
@@ -52,28 +52,32 @@ def table_records(text: str, file: str, columns: Columns) -> Records:
     """Return the rows of a table.
 
     Raises:
-        SuiteError: the table is empty, has the same column twice, is not valid CSV, or holds a NUL character.
+        SuiteError: the table has a column twice, or none for questions or answers, is not valid CSV, or holds a NUL
+            character.
     """
     _check_text(text, file)
     head = _head(text)
     body = text[head.length :]
     delimiter = head.delimiter or _delimiter(body, file, columns)
     lines = _lines(body, file, delimiter, head)
-    first = next(lines, None)
-    if first is None:
-        remedy = "Name the columns in the first line, and put a question with its answer into each following line."
-        raise SuiteError("the file is empty", remedy=remedy, place=Place(file))
-    mark = f"{DELIMITERS.get(delimiter, shown(delimiter))} between the columns" if len(first[1]) > 1 else "one column"
-    read_as = f"the first line, read as a table with {mark}"
-    records = Records(file, columns=columns, read_as=read_as)
+    if not lines:
+        return Records(file, columns=columns)
+    (line, cells), *rest = lines
+    mark = f"{DELIMITERS.get(delimiter, shown(delimiter))} between the columns" if len(cells) > 1 else "one column"
+    records = Records(file, columns=columns, read_as=f"the first line, read as a table with {mark}")
     if head.names is not None:
-        return _named_by_anki(records, head, [first, *lines], head.names)
-    if not is_header(first[1], columns) and _is_row(first[1], delimiter, head, columns):
-        names = [head.special.get(number, str(number)) for number in range(1, len(first[1]) + 1)]
-        return _named_by_anki(records, head, [first, *lines], names)
-    names = [name.strip() or f"column {number}" for number, name in enumerate(first[1], 1)]
-    _check_names(names, first[0], records)
-    return _rows(records, head, names, lines)
+        return _without_header(records, head, lines, head.names)
+    headers = [line] if is_header(cells, columns) else []
+    headers += [number for number, each in rest[:SAMPLE_ROWS] if is_header(each, columns, exact=True)]
+    if not headers and _is_row(cells, delimiter, head, columns):
+        names = [head.special.get(number, str(number)) for number in range(1, len(cells) + 1)]
+        return _without_header(records, head, lines, names)
+    if headers and headers[0] != line:
+        remedy = f"Line {headers[0]} names the columns. Remove the lines before it."
+        raise records.wrong(Mistake(line, "is not the line with the names of the columns", remedy))
+    names = [name.strip() or f"column {number}" for number, name in enumerate(cells, 1)]
+    _check_names(names, line, records)
+    return _rows(records, head, names, rest)
 
 
 def _check_text(text: str, file: str) -> None:
@@ -103,8 +107,8 @@ def _check_names(names: list[str], line: int, records: Records) -> None:
         raise records.wrong(Mistake(line, problem.message, problem.remedy)) from None
 
 
-def _lines(text: str, file: str, delimiter: str, head: _Head) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of each row with the number of its first line.
+def _lines(text: str, file: str, delimiter: str, head: _Head) -> list[tuple[int, list[str]]]:
+    """Return the cells of each row with the number of its first line.
 
     In a table with tabs, as Quizlet and Anki export it, a cell may hold quotation marks that do not enclose it. If the
     table is not valid CSV, they are therefore read as plain characters.
@@ -117,11 +121,11 @@ def _lines(text: str, file: str, delimiter: str, head: _Head) -> Iterator[tuple[
             yield head.lines + line, cells
 
     try:
-        return iter(list(found()))
+        return list(found())
     except SuiteError:
         if delimiter != "\t":
             raise
-        return iter(list(found(quoting=csv.QUOTE_NONE)))
+        return list(found(quoting=csv.QUOTE_NONE))
 
 
 def _rows(records: Records, head: _Head, names: list[str], lines: Iterable[tuple[int, list[str]]]) -> Records:
@@ -151,7 +155,7 @@ def _rows(records: Records, head: _Head, names: list[str], lines: Iterable[tuple
 
 
 def _delimiter(text: str, file: str, columns: Columns) -> str:
-    """Return the delimiter under which the first line has the columns, and the rows have as many cells as it."""
+    """Return the delimiter under which a line names the columns, and the rows have as many cells as the first line."""
 
     def fit(mark: str) -> tuple[bool, bool, int]:
         rows = [cells for _, cells in islice(csv_lines(file, text[:SAMPLE], mark, strict=False), SAMPLE_ROWS)]
@@ -159,7 +163,8 @@ def _delimiter(text: str, file: str, columns: Columns) -> str:
             return False, False, 0
         first, *rest = rows
         is_even = len(first) > 1 and sum(len(cells) == len(first) for cells in rest) * 2 >= len(rest)
-        return is_header(first, columns), is_even, len(first)
+        is_named = is_header(first, columns) or any(is_header(cells, columns, exact=True) for cells in rest)
+        return is_named, is_even, len(first)
 
     return max(DELIMITERS, key=fit)
 
@@ -172,24 +177,26 @@ def _is_row(cells: list[str], delimiter: str, head: _Head, columns: Columns) -> 
     """
     given = [name for name in (columns.prompt, columns.answer) if name is not None]
     if given:
-        return all(name.isdecimal() and name not in map(str.strip, cells) for name in given)
+        return not is_header(cells, USUAL) and all(
+            name.isdecimal() and name not in map(str.strip, cells) for name in given
+        )
     if len(cells) < 2:
         return False
     is_asked = [cell.rstrip().endswith("?") for cell in cells]
     return head.is_anki or (len(cells) == 2 and (delimiter == "\t" or is_asked == [True, False]))
 
 
-def _named_by_anki(records: Records, head: _Head, lines: list[tuple[int, list[str]]], names: list[str]) -> Records:
+def _without_header(records: Records, head: _Head, lines: list[tuple[int, list[str]]], names: list[str]) -> Records:
     """Return the rows of a table without header. If the user names no columns, they are the first two."""
     free = [name for name in names if name not in head.special.values()]
     is_free = records.columns.prompt is None and records.columns.answer is None
     if is_free and len(free) > 1 and not is_header(names, records.columns):
         records.columns = replace(records.columns, prompt=free[0], answer=free[1])
-        records.notices.append(_without_header(records, head, names, lines[0]))
+        records.notices.append(_order(records, head, names, lines[0]))
     return _rows(records, head, names, lines)
 
 
-def _without_header(records: Records, head: _Head, names: list[str], first: tuple[int, list[str]]) -> str:
+def _order(records: Records, head: _Head, names: list[str], first: tuple[int, list[str]]) -> str:
     question, answer = (names.index(str(name)) for name in (records.columns.prompt, records.columns.answer))
     texts = [_plain(cell) if head.is_html else cell for cell in first[1]]
     cells = [shown(texts[place].strip()) if place < len(texts) else "" for place in (question, answer)]

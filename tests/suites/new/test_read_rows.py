@@ -112,7 +112,7 @@ def test_repeated_rows_are_left_out() -> None:
         ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: repeats the question in line 2 with another answer"),
         (f"question,answer\na,{'x' * TOO_LONG}\n", f"rows.csv:2: has {TOO_LONG + 1} characters"),
         ("question,answer\n", "rows.csv: the file holds no rows"),
-        ("", "rows.csv: the file is empty"),
+        ("", "rows.csv: the file holds no rows"),
         ("question,answer\na,\x00\n", "rows.csv:2: contains a NUL character"),
     ],
 )  # fmt: skip

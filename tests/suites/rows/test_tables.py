@@ -85,11 +85,30 @@ def test_files_without_header(text: str) -> None:
     assert "If that is a header, rename its columns to question and answer." in found.notices[0]
 
 
+def test_lines_before_the_header_are_removed_as_the_remedy_says() -> None:
+    """If a title stands before the header, the error names the line of the header; without the title it is read."""
+    with pytest.raises(SuiteError, match=r"Line 3 names the columns\. Remove the lines before it"):
+        cells("FAQ;\n\nquestion;answer\nWann?;Um 9,5.\n")
+    assert cells("question;answer\nWann?;Um 9,5.\n") == [ROW]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_an_empty_table_has_no_rows(text: str) -> None:
+    """An empty file is a table without rows."""
+    assert cells(text) == []
+
+
+def test_numbers_do_not_name_columns_of_a_header() -> None:
+    """If a file has a header, the numbers of columns are no names, and the header is not read as a row."""
+    with pytest.raises(SuiteError, match='there is no column "1"\nThe columns are: "question" and "answer"'):
+        cells("question,answer\na,b\n", Columns("1", "2"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "rows.csv: the file is empty"),
-        ("\n \n", "rows.csv: the file is empty"),
+        ("FAQ;;\n\nFrage;Antwort;Preis\na;b;c\n", "rows.csv:1: is not the line with the names of the columns"),
+        ("Unsere FAQ\t\nFrage\tAntwort\na\tb\n", "rows.csv:1: is not the line with the names of the columns"),
         ("question,answer,answer\n", 'rows.csv:1: the column "answer" is given twice'),
         ("sep=;\na;b\n1;2\n", "rows.csv:2: there is no column question"),
         ("question,answer\na,\x00\n", "rows.csv:2: contains a NUL character"),
