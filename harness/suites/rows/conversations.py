@@ -57,7 +57,7 @@ def conversations_of(
     Raises:
         RowError: the row is incomplete, or holds what cannot be trained.
     """
-    before = [*_system(cells, layout), *_history(cells, layout, columns)]
+    before = [*_system(cells, layout), *_history(cells, layout, columns, counts)]
     found = [_spoken(cells, layout, counts)] if layout.conversation else _pairs(cells, layout, counts)
     _check_trainable(cells, layout, columns)
     for name in layout.rest:
@@ -191,13 +191,13 @@ def _system(cells: Mapping[str, Any], layout: Layout) -> Iterator[Message]:
         yield Message("system", text)
 
 
-def _history(cells: Mapping[str, Any], layout: Layout, columns: Columns) -> Iterator[Message]:
+def _history(cells: Mapping[str, Any], layout: Layout, columns: Columns, counts: Counts) -> Iterator[Message]:
     """Yield the earlier turns of a row: pairs of question and answer (LLaMA-Factory), or messages."""
     value = cells.get(layout.history) if layout.history else None
     if not has_content(value) or value in ("[]", "None", "null"):
         return
     if _is_messages(value):
-        yield from _messages(list(value or ()), Counts())
+        yield from _messages(list(value or ()), counts)
         return
     is_pairs = isinstance(value, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value

@@ -176,16 +176,20 @@ def _is_rows(value: Any) -> bool:
 
 
 def _squad(outer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the questions of a file in the form of SQuAD, each with its title and paragraph; none if it is not one."""
+    """Return the questions of a file in the form of SQuAD, with what their article and paragraph hold; else none."""
     if not _is_rows(outer.get("data")) or not all(_is_rows(article.get("paragraphs")) for article in outer["data"]):
         return []
     return [
-        {"title": article.get("title"), "context": paragraph.get("context"), **qa}
+        {**_other_than("paragraphs", article), **_other_than("qas", paragraph), **qa}
         for article in outer["data"]
         for paragraph in article["paragraphs"]
         if _is_rows(paragraph.get("qas"))
         for qa in paragraph["qas"]
     ]
+
+
+def _other_than(key: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 def _columns(outer: Mapping[str, Any]) -> list[dict[str, Any]]:

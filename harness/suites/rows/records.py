@@ -13,7 +13,7 @@ from harness.core.yaml import shown
 
 MOST_KINDS = 10
 """Number of different mistakes that one error lists."""
-MOST_NUMBERS = 20
+MOST_NUMBERS = 100
 """Number of rows that an error names per mistake."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -68,9 +69,13 @@ def test_a_database_can_be_exported_as_its_remedy_says(tmp_path: Path) -> None:
     with sqlite3.connect(file) as made:
         made.execute("create table faq (question text, answer text)")
         made.execute("insert into faq values ('Hi?', 'Ho.')")
+        rows = made.execute("select * from faq").fetchall()
     made.close()
     with pytest.raises(SuiteError, match="is a database\nExport the table with questions and answers as CSV"):
         read_rows(file.read_bytes(), "rows.db")
+    exported = io.StringIO()
+    csv.writer(exported).writerows([("question", "answer"), *rows])
+    assert len(read_rows(exported.getvalue().encode(), "rows.csv").examples) == 1
 
 
 @pytest.mark.slow

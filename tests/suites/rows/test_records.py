@@ -26,12 +26,12 @@ def test_one_mistake_has_its_place() -> None:
 
 
 def test_many_mistakes_are_listed_within_limits() -> None:
-    """Equal mistakes are one line with up to 20 numbers; further kinds of mistakes are counted."""
+    """Equal mistakes are one line with up to 100 numbers; further kinds of mistakes are counted."""
     same = [Mistake(number, "is wrong", "Mend it.") for number in range(1, 1000)]
     other = [Mistake(number, f"is {number}") for number in range(1000, 1100)]
     lines = error([*same, *other]).splitlines()
     assert lines[0] == "rows.csv:1: 1,099 rows cannot be used:"
-    assert lines[1] == f"lines {', '.join(map(str, range(1, 21)))} and 979 more: is wrong  Mend it."
+    assert lines[1] == f"lines {', '.join(map(str, range(1, 101)))} and 899 more: is wrong  Mend it."
     assert len(lines) == MOST_KINDS + 2
     assert lines[-1] == "and 91 more rows with other mistakes"
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -377,6 +378,15 @@ def test_an_unknown_column_to_leave_out_is_a_mistake() -> None:
     assert (mistake.message, mistake.remedy) == (
         'there is no column "tool"', 'The columns are: "prompt" and "completion". Name one with --leave-out.'
     )  # fmt: skip
+
+
+def test_a_table_of_a_program_can_be_saved_as_its_remedy_says() -> None:
+    """If a cell holds a mapping as text, pandas writes JSONL with the command of the remedy, and that is read."""
+    frame = pd.DataFrame({"question": [HI], "answers": [{"text": [HO], "answer_start": [3]}]})
+    with pytest.raises(SuiteError) as caught:
+        parse_examples(frame.to_csv(index=False).encode(), "rows.csv")
+    assert 'to_json("rows.jsonl", orient="records", lines=True)' in caught.value.remedy
+    assert turns(frame.to_json(orient="records", lines=True).encode()) == PAIR
 
 
 def test_a_context_may_be_left_out() -> None:
