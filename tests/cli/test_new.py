@@ -40,7 +40,7 @@ NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "a conflict": (
         write("rows.csv", f"{ROWS}who are you,I am Tom.\n"),
         ("mine", "--from", "rows.csv"),
-        "rows.csv:4: repeats the question in line 2",
+        "rows.csv:4: repeats a question with another answer (asked in line 2)",
         "Remove one",
     ),
     "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another folder"),

@@ -83,9 +83,9 @@ def _distinct(examples: Iterable[Example], records: Records) -> tuple[list[Examp
         if words(earlier.messages[-1].content) == words(example.messages[-1].content):
             repeated.append(f"{unit} {example.line} (as {unit} {earlier.line})")
         else:
-            message = f"repeats the question in {unit} {earlier.line} with another answer"
+            message, note = "repeats a question with another answer", f"asked in {unit} {earlier.line}"
             remedy = "A model cannot learn both answers. Remove one row, or change a question by more than punctuation."
-            mistakes.append(Mistake(example.line, message, remedy))
+            mistakes.append(Mistake(example.line, message, remedy, note=note))
     sentences = [f"Left out, because they repeat another row: {listed(repeated, 3)}."] if repeated else []
     return list(first.values()), sentences, mistakes
 
@@ -97,9 +97,8 @@ def _question(example: Example) -> tuple[str, ...]:
 
 def _too_long(examples: Iterable[Example]) -> Iterator[Mistake]:
     for example in examples:
-        length = sum(len(message.content) for message in example.messages)
-        if length > TOO_LONG:
-            message = f"has {length} characters; a small GPU can train on at most {TOO_LONG}"
+        if sum(len(message.content) for message in example.messages) > TOO_LONG:
+            message = f"has more than {TOO_LONG:,} characters, too many for a small GPU"
             yield Mistake(example.line, message, "Shorten it, or split it into several rows.")
 
 

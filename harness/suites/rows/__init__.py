@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from harness.core.suite import Example, Message
 from harness.core.wording import plural
 from harness.suites.rows.columns import Layout, layout_of
-from harness.suites.rows.conversations import Counts, conversations_of
+from harness.suites.rows.conversations import Counts, check_cells, conversations_of
 from harness.suites.rows.file_kinds import PARQUET, check_kind, text_of
 from harness.suites.rows.json_records import is_json, json_records
 from harness.suites.rows.parquet import parquet_text
@@ -126,7 +126,10 @@ class _Reader:
             raise RowError(
                 "is not a row with named values", 'Write {"prompt": ..., "completion": ...} or {"messages": [...]}.'
             )
-        return conversations_of(cells, self._layout(cells), self.columns, self.counts)
+        layout = self._layout(cells)
+        if self.records.read_as:
+            check_cells(cells, layout)
+        return conversations_of(cells, layout, self.columns, self.counts)
 
     def _layout(self, cells: dict[str, object]) -> Layout:
         names = tuple(cells)

@@ -75,6 +75,13 @@ def _check_trainable(cells: Mapping[str, Any], layout: Layout, columns: Columns)
         raise RowError(f"{shown(layout.label)} is false, which marks a bad answer", without(layout.label, columns))
 
 
+def check_cells(cells: Mapping[str, Any], layout: Layout) -> None:
+    """Refuse cells of a table into which a program wrote a list or mapping as text, such as pandas with `to_csv`."""
+    for name in (layout.prompt, layout.answer, *layout.contexts):
+        if isinstance(text := cells.get(name), str) and AS_TEXT.match(text):
+            raise RowError(f"{name}: holds a list or mapping as text: {shown(text)}", AS_JSONL)
+
+
 def without(name: str, columns: Columns) -> str:
     """Return the remedy for a column that cannot be used."""
     if columns.has_options:
@@ -174,8 +181,6 @@ def _answer(name: str, value: Any, counts: Counts) -> list[Message] | None:
 def _text(name: str, value: Any) -> str:
     """Return a cell as text: numbers as they are spelt, nothing as an empty text."""
     written = as_written(value)
-    if isinstance(written, str) and AS_TEXT.match(written):
-        raise RowError(f"{name}: holds a list or mapping as text: {shown(written)}", AS_JSONL)
     if written is None or isinstance(written, str):
         return written or ""
     text = json.dumps(written, ensure_ascii=False)

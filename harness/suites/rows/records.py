@@ -48,6 +48,8 @@ class Mistake:
     message: str
     remedy: str = ""
     column: int | None = None
+    note: str = ""
+    """What only this row has, such as the line of another row. Rows with the same message are listed together."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Records:
         """Return the error about one row."""
         place = Place(self.file, mistake.number, mistake.column) if self.unit == "line" else Place(self.file)
         which = "" if self.unit == "line" else f"row {mistake.number}: "
-        return SuiteError(which + mistake.message, remedy=mistake.remedy, place=place)
+        note = f" ({mistake.note})" if mistake.note else ""
+        return SuiteError(f"{which}{mistake.message}{note}", remedy=mistake.remedy, place=place)
 
 
 def raise_mistakes(records: Records, mistakes: Iterable[Mistake]) -> None:
@@ -96,10 +99,10 @@ def raise_mistakes(records: Records, mistakes: Iterable[Mistake]) -> None:
         return
     if len(found) == 1:
         raise records.wrong(found[0])
-    kinds: dict[tuple[str, str], list[int]] = {}
+    kinds: dict[tuple[str, str], list[Mistake]] = {}
     for mistake in found:
-        kinds.setdefault((mistake.message, mistake.remedy), []).append(mistake.number)
-    lines = [_kind(records.unit, *kind, numbers) for kind, numbers in list(kinds.items())[:MOST_KINDS]]
+        kinds.setdefault((mistake.message, mistake.remedy), []).append(mistake)
+    lines = [_kind(records.unit, same) for same in list(kinds.values())[:MOST_KINDS]]
     if len(kinds) > MOST_KINDS:
         rest = sum(map(len, list(kinds.values())[MOST_KINDS:]))
         lines.append(f"and {rest:,} more rows with other mistakes")
@@ -107,8 +110,11 @@ def raise_mistakes(records: Records, mistakes: Iterable[Mistake]) -> None:
     raise SuiteError(message, place=records.place(found[0].number))
 
 
-def _kind(unit: str, message: str, remedy: str, numbers: Sequence[int]) -> str:
-    return f"{unit}{'s' if len(numbers) > 1 else ''} {listed(numbers, MOST_NUMBERS)}: {message}  {remedy}".rstrip()
+def _kind(unit: str, same: Sequence[Mistake]) -> str:
+    """Return the line about the rows with the same mistake."""
+    numbers = [f"{each.number} ({each.note})" if each.note else str(each.number) for each in same]
+    units = f"{unit}s" if len(numbers) > 1 else unit
+    return f"{units} {listed(numbers, MOST_NUMBERS)}: {same[0].message}  {same[0].remedy}".rstrip()
 
 
 def has_content(value: Any) -> bool:

@@ -109,8 +109,8 @@ def test_repeated_rows_are_left_out() -> None:
         ("question,answer\na,b\n,d\n", "rows.csv:3: has no question"),
         ("question,answer\na,b,c\n", "rows.csv:2: has 3 cells under 2 columns"),
         ('question,answer\n"a,b\n', "rows.csv:2: not valid CSV"),
-        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: repeats the question in line 2 with another answer"),
-        (f"question,answer\na,{'x' * TOO_LONG}\n", f"rows.csv:2: has {TOO_LONG + 1} characters"),
+        ("question,answer\nWho?,b\n\nwho,c\n", "rows.csv:4: repeats a question with another answer (asked in line 2)"),
+        (f"question,answer\na,{'x' * TOO_LONG}\n", "rows.csv:2: has more than 6,000 characters"),
         ("question,answer\n", "rows.csv: the file holds no rows"),
         ("", "rows.csv: the file holds no rows"),
         ("question,answer\na,\x00\n", "rows.csv:2: contains a NUL character"),
@@ -145,8 +145,8 @@ def test_all_bad_rows_are_reported_together() -> None:
     assert [line.split("  ")[0] for line in rest] == [
         "lines 2 and 4: has no answer",
         "line 3: has no question",
-        "line 6: repeats the question in line 5 with another answer",
-        f"line 7: has {TOO_LONG + 4} characters; a small GPU can train on at most {TOO_LONG}",
+        "line 6 (asked in line 5): repeats a question with another answer",
+        "line 7: has more than 6,000 characters, too many for a small GPU",
     ]
 
 

@@ -37,6 +37,7 @@ def turns(row: dict[str, Any], counts: Counts | None = None) -> list[list[str]]:
             [["s:s", "u:x", "a:y", "u:a", "a:b"]],
         ),
         ({"prompt": "", "completion": " "}, []),
+        ({"prompt": "a", "completion": '{"text": "b"}'}, [["u:a", 'a:{"text": "b"}']]),
     ],
 )
 def test_messages(row: dict[str, Any], expected: list[list[str]]) -> None:
