@@ -16,18 +16,8 @@ PROMPTS = (
 )
 ANSWERS = (
     *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
-    *(
-        "definition",
-        "solution",
-        "chosen",
-        "antwort",
-        "antworten",
-        "respuesta",
-        "réponse",
-        "reponse",
-        "risposta",
-        "antwoord",
-    ),
+    *("definition", "solution", "chosen", "antwort", "antworten", "respuesta", "réponse", "reponse", "risposta"),
+    "antwoord",
 )
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
 SYSTEMS = ("system", "system_prompt", "system_message")
@@ -48,6 +38,7 @@ NOT_TRAINED = {
     ),
 }
 """Columns without which the answer means something else, and which cannot be put into a training row."""
+BESIDE = "it is not known to which message of the conversation this belongs"
 NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
                             "assistant", "problem", "chosen", "patterns", "definition", "solution"})  # fmt: skip
 """Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
@@ -68,7 +59,7 @@ class Layout:
     history: str | None
     contexts: tuple[str, ...]
     not_trained: tuple[tuple[str, str], ...]
-    """Columns of `NOT_TRAINED`, with the reason."""
+    """Columns that cannot be put into a training row and change what the answer means, with the reason."""
     label: str | None
     """Column that may say whether the answer is good (TRL's unpaired preferences)."""
     rest: tuple[str, ...]
@@ -95,8 +86,9 @@ def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = 
     used = {conversation, prompt, answer}
     system = next((usable[key] for key in SYSTEMS if key in usable and usable[key] not in used), None)
     history = usable.get(HISTORY)
+    reasons = {**NOT_TRAINED, **dict.fromkeys(CONTEXTS if conversation else (), BESIDE)}
+    not_trained = tuple((usable[key], why) for key, why in reasons.items() if key in usable and usable[key] not in used)
     contexts = () if conversation else tuple(usable[k] for k in usable if k in CONTEXTS and usable[k] not in used)
-    not_trained = tuple((usable[key], why) for key, why in NOT_TRAINED.items() if key in usable)
     used |= {system, history, *contexts, *(name for name, _ in not_trained)}
     rest = tuple(name for name in names if name not in used)
     label = usable.get("label")

@@ -270,6 +270,12 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
         'Save the rows as JSONL instead. In pandas: to_json("rows.jsonl", orient="records", lines=True).',
         lines({"question": HI, "answers": {"text": [HO], "answer_start": [3]}}),
     ),
+    "a context beside a conversation": (
+        lines({"messages": MESSAGES, "context": "Bis 10 Uhr."}),
+        'has "context": it is not known to which message of the conversation this belongs',
+        'remove "context" from the file',
+        lines({"messages": MESSAGES}),
+    ),
     "two system messages": (
         lines({"system": "Sei kurz.", "messages": [{"role": "system", "content": "Sei nett."}, *MESSAGES]}),
         "has two different system messages",
