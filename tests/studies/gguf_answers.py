@@ -5,14 +5,18 @@
 Needs llama.cpp (`harness doctor --install-llama-cpp`). Runs on a CPU, in full precision.
 
 `base`: the model of the GGUF file answers prompts of the rehearsal pool, greedily, as the harness loads it (dequantised
-to 16 bits, computed in fp32), and as llama.cpp loads three files: the GGUF file itself, and the dequantised model as
-f16 and as f32. llama.cpp rounds activations to 8 bits where weights are quantised, and to 16 bits where they are f16.
+to 16 bits, computed in fp32), and as llama.cpp loads two files: the GGUF file itself, and the dequantised model as
+f16. llama.cpp rounds activations to 8 bits where weights are quantised, and to 16 bits where they are f16.
 For answers that differ, the file has the first token that differs, and by how much PyTorch prefers its own one there
-(the difference of the two logits). `chat` counts the answers that llama.cpp gives with the template and the tokenizer
-in the GGUF file itself, and that equal those to the harness's tokens.
+(the difference of the two logits). The same tokens are given to both; the study counts the prompts for which chat
+template and tokenizer in the file make these tokens, too.
+
+`rounded`: PyTorch with activations that are rounded to 8 bits, as llama.cpp rounds them, beside PyTorch without. This
+shows how much such rounding changes by itself. It does not reproduce llama.cpp's answers: which way a value is rounded
+depends on its last digits, which differ between two programs, so that after a few layers the errors are independent.
 
 `tuned`: a training of the tiny suite `tests/support/real_suite`, and `harness parity` of it, stage by stage. With
-`--only`, the other part of the file stays as it is.
+`--only`, the other parts of the file stay as they are.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
@@ -38,7 +43,7 @@ from harness.core.machine import Machine
 from harness.core.parity import Parity
 from harness.core.settings import Quantization
 from harness.core.suite import Decoding, Message
-from harness.engine.generation.backends import GgufBackend, TorchBackend, llama_cpp_chat, open_gguf
+from harness.engine.generation.backends import GgufBackend, TorchBackend, open_gguf
 from harness.engine.loading import Base, load_base
 from harness.engine.log_filters import hide_library_messages
 from harness.engine.parity_stages import PROBES, _distance
@@ -94,18 +99,47 @@ def base_study(prompts: Sequence[Prompt], on: Machine, work: Path) -> Iterator[t
                     for n in differing
                 ],
             }  # fmt: skip
-        if name == ITSELF:
-            ask = llama_cpp_chat(file, DECODING)
-            chat = [ask(prompt.messages) for prompt in prompts]
-            yield name, {"chat": sum(one == other.strip() for one, other in zip(chat, found, strict=True))}
+
+
+def rounded_study(prompts: Sequence[Prompt], on: Machine) -> dict[str, Any]:
+    """Compare PyTorch's answers without and with activations that are rounded to 8 bits."""
+    base = load_base(resolve(MODEL), Quantization.NONE, on)
+    backend = TorchBackend(base, base.model)
+    expected = [answer.text for answer in backend.answers(prompts, DECODING)]
+    probes = [
+        [*render(prompt.messages, base.tokenizer, ask=True), *base.tokenizer.encode(text, add_special_tokens=False)]
+        for prompt, text in zip(prompts[:PROBES], expected, strict=False)
+    ]
+    before = [backend.logits(ids) for ids in probes]
+    with rounded_activations(base.model):
+        found = [answer.text for answer in backend.answers(prompts, DECODING)]
+        after = [backend.logits(ids) for ids in probes]
+    same = sum(one == other for one, other in zip(found, expected, strict=True))
+    return {"same": same, "logits": asdict(_distance(before, after))}
+
+
+@contextmanager
+def rounded_activations(model: Any) -> Iterator[None]:
+    """Round the inputs of all linear modules to 8 bits with one fp16 scale per 32 values, as ggml's type Q8_1 does."""
+    import torch
+
+    def rounded(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        blocks = inputs[0].unflatten(-1, (-1, 32))
+        scale = (blocks.abs().amax(-1, keepdim=True) / 127).clamp(min=1e-12)
+        return ((blocks / scale).round().mul(scale.half().float()).flatten(-2),)
+
+    modules = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [module.register_forward_pre_hook(rounded) for module in modules]
+    yield
+    for hook in hooks:
+        hook.remove()
 
 
 def _files(folder: Path, work: Path) -> dict[str, Path]:
-    """Return the original file, and the model in `folder` as f16 and f32."""
-    made = {kind: work / f"{kind}.gguf" for kind in ("f16", "f32")}
-    for kind, file in made.items():
-        command(programs.script(converter(), str(folder), "--outtype", kind, "--outfile", str(file)))
-    return {ITSELF: fetch(work)} | made
+    """Return the original file, and the dequantised model in `folder` as an f16 file."""
+    made = work / "f16.gguf"
+    command(programs.script(converter(), str(folder), "--outtype", "f16", "--outfile", str(made)))
+    return {ITSELF: fetch(work), "f16": made}
 
 
 def _same_text(llama: GgufBackend, prompt: Prompt) -> bool:
@@ -178,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--only", choices=("base", "tuned"))
+    parser.add_argument("--only", choices=("base", "rounded", "tuned"))
     given = parser.parse_args()
     hide_library_messages()
     known = json.loads(given.output.read_text(encoding="utf-8")) if given.only and given.output.exists() else {}
@@ -188,17 +222,22 @@ def main() -> None:
         "prompts": given.prompts, "new_tokens": DECODING.max_new_tokens,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="harness-gguf-") as name:
-        if given.only != "tuned":
-            _write_base(found, given.output, prompts_of_pool(given.prompts), Path(name))
-        if given.only != "base":
+        prompts, on = prompts_of_pool(given.prompts), replace(machine(device_profiles.CPU), threads=1)
+        if given.only in (None, "base"):
+            _write_base(found, given.output, prompts, on, Path(name))
+        if given.only in (None, "rounded"):
+            found["rounded"] = rounded_study(prompts, on)
+            write_text(given.output, lines(found))
+            print(found["rounded"], flush=True)
+        if given.only in (None, "tuned"):
             found["tuned"] = tuned_study(Path(name))
             write_text(given.output, lines(found))
             print(json.dumps(found["tuned"], indent=1))
 
 
-def _write_base(found: dict[str, Any], output: Path, prompts: Sequence[Prompt], work: Path) -> None:
+def _write_base(found: dict[str, Any], output: Path, prompts: Sequence[Prompt], on: Machine, work: Path) -> None:
     """Write the figures of each file as soon as they are known."""
-    began, on = time.process_time(), replace(machine(device_profiles.CPU), threads=1)
+    began = time.process_time()
     found["base"] = {}
     for file, figures in base_study(prompts, on, work):
         found["base"].setdefault(file, {}).update(figures)
