@@ -106,6 +106,37 @@ def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: l
     assert max(seen[5:]) == 8
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_reference_does_not_change_the_answer(base: Base, adapters: list[Path | None], temperature: float) -> None:
+    """Answers stay the same if references equal them, begin like them, are longer than an answer may be, or differ."""
+    asked, decoding = prompts(*TEXTS[:6]), Decoding(12, temperature=temperature, stop=("!",))
+    alone = apart(base, adapters[:3], asked, decoding)
+    texts = [answer.text for answer in alone[1]]
+    drafts = (texts[0], texts[1], texts[2][:9] + " no", "word " * 40, "", texts[0])
+    drafted = tuple(replace(one, reference=text) for one, text in zip(asked, drafts, strict=True))
+    found = mixed(base, adapters[:3], drafted, decoding, rows=4)
+    assert said(found) == said(alone)
+    for own, expected in zip(found, apart(base, adapters[:3], drafted, decoding), strict=True):
+        assert_same_answers(own, expected)
+
+
+def test_an_expected_answer_takes_one_forward_pass(base: Base, adapters: list[Path | None]) -> None:
+    """If a model answers as the reference does, one forward pass gives the whole answer."""
+    (asked,) = prompts(TEXTS[0])
+    ((answered,),) = mixed(base, [None], (asked,), Decoding(48))
+    assert not answered.truncated
+    passes: list[int] = []
+    hook = base.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        ((drafted,),) = mixed(base, [None], (replace(asked, reference=answered.text),), Decoding(48))
+    finally:
+        hook.remove()
+    assert (drafted.text, len(passes)) == (answered.text, 1)
+    assert drafted.likelihood
+    assert drafted.reference
+    assert drafted.likelihood.total == pytest.approx(drafted.reference.total, abs=1e-4)
+
+
 @pytest.mark.parametrize("rows", [4, 7])
 def test_sampled_answers_do_not_depend_on_other_rows(base: Base, adapters: list[Path | None], rows: int) -> None:
     """A sampled answer in a mixed batch equals the one that the same model samples with `generate` alone."""
