@@ -1,4 +1,4 @@
-"""Tests that confidence intervals and statistical tests keep their error rates, and agree with other packages or definitions."""
+"""Tests that intervals and tests keep their error rates, and agree with other packages or with their definitions."""
 
 from __future__ import annotations
 
