@@ -41,6 +41,8 @@ JOIN_TOKENS = 4096
 """Largest number of prompt tokens in one forward pass when rows join."""
 _USABLE = 0.75
 """Share of free memory for keys and values; the rest is for the activations and logits of a step."""
+_SCORED_ROWS = 8
+"""Rows that join whose scores are computed together in fp32; more would take much memory with a large vocabulary."""
 BASE = -1
 """The adapter position of rows without an adapter."""
 
@@ -336,7 +338,14 @@ class _Batch:
         self._places.join(places)
         first = min(len(slot.ids) for slot in rows) - 1
         logits = self._logits(ids, mask, every.expand(len(rows), -1), width - first)
-        ended = self._begin_answers(slots, logits)
+        if unusable := [slot for slot, own in zip(slots, logits, strict=False) if slot.draft and own.isnan().any()]:
+            # In 16 bits, a reference that the model would never write may overflow. A mask does not stop what is NaN.
+            for slot in unusable:
+                slot.draft = None
+            return self._join(slots)
+        for start in range(0, len(slots), _SCORED_ROWS):
+            some = slice(start, start + _SCORED_ROWS)
+            self._begin_answers(slots[some], logits[some], first)
         for place, slot in zip(vacant, rows, strict=False):
             self._slots[place] = slot
         columns = torch.tensor([slot.column for slot in rows[:count]], device=device)
@@ -344,7 +353,7 @@ class _Batch:
         self._last[places, 0] = torch.tensor([slot.last for slot in rows[:count]], device=device)
         self._positions[places, 0] = self._columns[places] = columns
         self._enter_all()
-        return ended
+        return [slot for slot in slots if slot.ended]
 
     def _keep_active(self) -> None:
         """Remove the rows that have ended. To be called when no prompt waits to take their place."""
@@ -367,12 +376,11 @@ class _Batch:
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 
-    def _begin_answers(self, slots: Sequence[_Slot], logits: torch.Tensor) -> list[_Slot]:
-        """Set the references' log-probabilities and generate the first tokens; return the slots that end with them.
+    def _begin_answers(self, slots: Sequence[_Slot], logits: torch.Tensor, first: int) -> None:
+        """Set the references' log-probabilities and generate the first tokens of the answers.
 
-        `logits` is (rows, tokens, vocabulary), for the last tokens of the padded rows.
+        `logits`, (rows, tokens, vocabulary), are those of the slots' rows at the columns from `first` on.
         """
-        first = max(len(slot.given) for slot in slots) - logits.shape[1]
         spans = [range(len(slot.ids) - 1, len(slot.given)) for slot in slots]
         row = [number for number, span in enumerate(spans) for _ in span]
         scores = logits[row, [at - first for span in spans for at in span]].float()
@@ -389,7 +397,6 @@ class _Batch:
             for token, log in zip(own[:known], logs[start:end], strict=False):
                 if not slot.ended:
                     self._append(slot, token, log)
-        return [slot for slot in slots if slot.ended]
 
     def _step(self) -> list[_Slot]:
         """Generate one token for every row in the batch; return the slots that end with that token."""
