@@ -145,7 +145,8 @@ def _batch_kinds(made: Batches) -> Iterator[Batches]:
     """Yield the batches that can cause the peak: a padded batch, and a batch of equally long rows without a mask."""
     yield made
     if made.padded and made.unmasked_rows:
-        yield replace(made, rows=made.unmasked_rows, padded=False)
+        tokens = made.unmasked_rows * made.longest
+        yield replace(made, rows=made.unmasked_rows, padded=False, supervised=min(made.supervised, tokens))
 
 
 def _moments(
@@ -164,7 +165,7 @@ def _moments(
     before = gradients if settings.gradient_accumulation > 1 else 0.0
     mask = _MASK * _pairs(made) if made.padded else 0.0
     # Autocast keeps 16-bit copies of all adapters until the forward pass ends, and of one layer's during recomputation.
-    yield Moment.FORWARD, before, checkpoints, copies + mask + _forward(shape, made)
+    yield Moment.FORWARD, before, checkpoints, copies + mask + _forward(shape, settings, made)
     yield Moment.LOSS, before, checkpoints, mask + _loss(shape, made, copies)
     own = copies / shape.layers + mask
     after_attention = ("o_proj", "gate_proj", "up_proj", "down_proj")
@@ -222,15 +223,23 @@ def _projected_sizes(shape: ModelShape) -> tuple[int, int]:
     return shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
 
 
-def _forward(shape: ModelShape, made: Batches) -> float:
+def _forward(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """Return the temporary bytes of one layer in the forward pass.
 
-    The MLP holds its input before and after normalisation, the activated gate, the output of `up_proj`, the output of
-    the adapter of `up_proj`, and the sum of these two outputs.
+    The MLP holds its input before and after normalisation, the activated gate, and the output of `up_proj`. With these,
+    it first holds the dequantised matrix of `up_proj`, and then the output of the adapter of `up_proj` and the sum of
+    the two outputs.
     """
     tokens = made.rows * made.longest
-    mlp = tokens * HALF * (2 * shape.hidden + 4 * shape.intermediate)
+    matrix = _dequantised(shape, settings)
+    mlp = tokens * HALF * (2 * shape.hidden + 2 * shape.intermediate)
+    mlp += max(tokens * HALF * 2 * shape.intermediate, matrix)
     return max(mlp, tokens * HALF * shape.hidden + _scored(shape, made)) if _holds_all_scores(shape, made) else mlp
+
+
+def _dequantised(shape: ModelShape, settings: Settings) -> int:
+    """Return the bytes of a matrix of the MLP in 16 bits, which an NF4 base holds while the matrix is used."""
+    return HALF * shape.hidden * shape.intermediate if settings.quantization is Quantization.NF4 else 0
 
 
 def _scored(shape: ModelShape, made: Batches) -> float:
@@ -280,8 +289,7 @@ def _mlp(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """
     tokens = made.rows * made.longest
     adapted = "down_proj" in _targets(shape, settings)
-    matrix = HALF * shape.hidden * shape.intermediate if settings.quantization is Quantization.NF4 else 0
-    down = tokens * HALF * shape.intermediate * (5 if adapted else 4) + matrix
+    down = tokens * HALF * shape.intermediate * (5 if adapted else 4) + _dequantised(shape, settings)
     product = tokens * HALF * shape.intermediate * 6
     if adapted and settings.quantization is not Quantization.NF4:
         product += tokens * HALF * (shape.intermediate + 3 * shape.hidden)
@@ -329,15 +337,18 @@ def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
 
 
 def _loss(shape: ModelShape, made: Batches, copies: float) -> float:
-    """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32) and output.
+    """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32).
 
-    The forward pass also holds those rows of this output that have labels, and autocast's `copies` of the adapters.
-    The backward pass instead also holds the gradient of this output in fp32.
+    The head gets only those tokens of the last norm's output that have labels (`hidden_states[mask]` in
+    trl/trainer/utils.py), so the tile and these copies do not count prompts and padding. The forward pass also holds
+    the whole output and autocast's `copies` of the adapters. The backward pass instead also holds the gradient of the
+    copied tokens in fp32.
     """
-    tokens = made.rows * made.longest
-    tile = min(tokens, _TILE[0]) * _TILE[1] * HALF
+    tokens, labelled = made.rows * made.longest, made.supervised
+    tile = min(labelled, _TILE[0]) * _TILE[1] * HALF
     return (
         tile
         + tokens * shape.hidden * FULL
-        + max(tokens * shape.hidden * 2 * HALF + copies, tokens * shape.hidden * (HALF + FULL))
+        + labelled * shape.hidden * HALF
+        + max(tokens * shape.hidden * HALF + copies, labelled * shape.hidden * FULL)
     )
