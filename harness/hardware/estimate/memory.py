@@ -10,6 +10,7 @@ differentiated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -41,6 +42,11 @@ _EIGHT_BIT_FROM = 4096
 """8-bit optimizers keep the state of tensors with at least this many parameters in 8 bits. Smaller tensors use fp32."""
 _EIGHT_BIT_CONSTANTS = 4 / 256
 """Bytes of scales per 8-bit state value: bitsandbytes keeps one fp32 scale per block of 256, paged or not."""
+_SMALL, _LARGE, _BUFFER, _ROUNDED = 2**20, 10 * 2**20, 20 * 2**20, 2 * 2**20
+"""Sizes in bytes by which PyTorch's allocator decides. A tensor up to `_SMALL` takes its own size. A larger one shares
+a buffer of `_BUFFER` with others; from `_LARGE` on, it has its own buffer, whose size is a multiple of `_ROUNDED`. A
+rest of up to `_SMALL` at the end of a buffer is not split off, and is counted with the last tensor
+(c10/cuda/CUDACachingAllocator.cpp: `get_allocation_size`, `should_split`)."""
 _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
 """Optimizers of PyTorch that update all parameters at once, and hold a temporary copy of each parameter."""
 _MASK, _BIAS = 1, 2
@@ -70,7 +76,7 @@ class Coefficients:
     (`_holds_all_scores`). Three fp32 tensors account for 12 bytes; the rest is memory of the kernel."""
     constant: float
     """Bytes that every training needs: cuBLAS workspaces (32 MiB each on an H100, 8 MiB on a T4), batches, and the
-    unused ends of blocks that the allocator does not split."""
+    unused ends of the blocks of activations."""
     fragments: tuple[float, float]
     """Lower and upper bound of fragmentation in nine of ten recorded runs: reserved minus allocated memory at the peak,
     as a share of the memory that training adds to the base model."""
@@ -123,7 +129,6 @@ class Memory:
 
 def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coefficients) -> Memory:
     """Predict the memory at the peak of a training, which is the moment at which the most memory is allocated."""
-    trainable = shape.trainable(settings.rank, settings.target_modules)
     moments = [moment for each in _batch_kinds(made) for moment in _moments(shape, settings, each, known)]
     peak, gradients, checkpoints, workspace = max(moments, key=lambda moment: sum(moment[1:]))
     nf4 = settings.quantization is Quantization.NF4
@@ -132,7 +137,7 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
         moment=peak,
         weights=shape.quantised * NF4 + tables if nf4 else shape.quantised * HALF,
         embeddings=HALF * (shape.embedded + shape.others),
-        adapter=FULL * trainable,
+        adapter=_copy(shape, settings, FULL),
         gradients=gradients,
         optimizer=_state(shape, settings),
         checkpoints=checkpoints,
@@ -158,8 +163,7 @@ def _moments(
     use either at the last layer (the first to be differentiated) or at the first. With gradient accumulation, all
     gradients exist from the second batch on.
     """
-    trainable = shape.trainable(settings.rank, settings.target_modules)
-    gradients, copies = FULL * trainable, HALF * trainable
+    gradients, copies = _copy(shape, settings, FULL), _copy(shape, settings, HALF)
     checkpoints = HALF * shape.layers * made.rows * made.longest * shape.hidden
     one_checkpoint = checkpoints / shape.layers
     before = gradients if settings.gradient_accumulation > 1 else 0.0
@@ -177,10 +181,28 @@ def _moments(
         in_first_layer = gradients - gradients / shape.layers + in_layer
         yield moment, max(before, in_layer), checkpoints, own + held
         yield moment, max(before, in_first_layer), one_checkpoint, own + held
-    yield Moment.UPDATE, gradients, 0.0, FULL * trainable if settings.optimizer in _FOREACH else 0.0
+    yield Moment.UPDATE, gradients, 0.0, gradients if settings.optimizer in _FOREACH else 0.0
 
 
-# --- optimizer -------------------------------------------------------------------------------------------------------
+# --- adapter and optimizer -------------------------------------------------------------------------------------------
+
+
+def _copy(shape: ModelShape, settings: Settings, each: int) -> float:
+    """Return the bytes that the allocator counts for a copy of the adapter with `each` bytes per parameter."""
+    sizes = shape.adapted(settings.rank, settings.target_modules)
+    return shape.layers * sum(_counted(each * size) for size in sizes)
+
+
+def _counted(size: int) -> float:
+    """Return the bytes that the allocator counts for a tensor of `size` bytes: an average, if equal ones fill a buffer.
+
+    Tensors that are put where others were freed may be counted with more, up to `_SMALL` each.
+    """
+    if size <= _SMALL:
+        return size
+    buffer = _BUFFER if size < _LARGE else _ROUNDED * math.ceil(size / _ROUNDED)
+    together, rest = divmod(buffer, size)
+    return size + rest / together if rest <= _SMALL else size
 
 
 def _state(shape: ModelShape, settings: Settings) -> float:
@@ -195,7 +217,7 @@ def _state_of(size: int, optimizer: str) -> float:
     each = STATE[optimizer] if optimizer in STATE else PAGED.get(optimizer, 0.0)
     paged = optimizer in PAGED and size >= _PAGED_FROM
     if "8bit" not in optimizer:
-        return 0.0 if paged else each * size
+        return 0.0 if paged else each / FULL * _counted(FULL * size)
     if size < _EIGHT_BIT_FROM:
         return FULL * each * size
     return each * size * (_EIGHT_BIT_CONSTANTS + (0 if paged else 1))
