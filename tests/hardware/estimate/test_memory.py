@@ -133,7 +133,7 @@ def test_each_moment_can_be_the_peak() -> None:
 
 
 def test_only_labels_need_logits() -> None:
-    """At the moment of the loss, predicted memory has a row of a tile and a hidden vector for each token with a label."""
+    """At the moment of the loss, each token with a label needs a row of a tile of logits and a hidden vector."""
     of, settings, lengths = shape("smollm2-135m"), replace(QLORA, batch_size=4), range(483, 513)
     every, few = (predict(of, settings, lengths, labels, known=KNOWN).memory for labels in (None, [200] * 30))
     assert every.moment is few.moment is Moment.LOSS
