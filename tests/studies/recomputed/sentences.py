@@ -204,7 +204,7 @@ def check(page: Page) -> None:
 
     answer = page.html.id("answer")
     tables = {id(each) for table in answer.all("table", class_="excerpts") for each in table.all()}
-    for tag in ("li", "p", "caption"):
+    for tag in ("li", "p", "caption", "summary"):
         for element in answer.all(tag):
             if id(element) not in tables and "differs" not in (element.attributes.get("class") or ""):
                 Sentence(page, text(element), element).check()
@@ -436,6 +436,14 @@ class Sentence:
         rate = self.run.cut(name, (role,), split)
         return f"{rate.percent} ({rate.counts})"
 
+    def cut_in_all(self, found: re.Match[str]) -> None:
+        """The shares of cut answers to all main cases: of the base, and of the variant shown."""
+        every = ("learn", "generalise", "retain", "avoid")
+        names = [BASE, self.page.compared]
+        rates = [rate for name in names if (rate := self.run.cut(name, every)).total]
+        expected = [f"{rate.percent} ({rate.counts})" for rate in rates]
+        self.equal("cut answers", str([found[1], *filter(None, [found[2]])]), str(expected))
+
     def limit(self, found: re.Match[str]) -> None:
         self.equal("limit", found[1], str(self.run.suite["decoding"]["max_new_tokens"]))
 
@@ -505,6 +513,7 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"About (\d+) (?:held-out retain and avoid )?cases like these would (?:show|confirm) it", Sentence.needed),
     (rf"{NUMBER} points more, which is within one standard error of that difference \({NUMBER} points\)", Sentence.gap),
     (CUT, Sentence.cut),
+    (rf"for their length alone: base {SHARE}(?:, {NAME} {SHARE})?", Sentence.cut_in_all),
     (RATE, Sentence.rate),
     (rf"{NUMBER} points (?:more|less)", Sentence.moved),
     (rf"\({NUMBER} to {NUMBER}(?: points)? with 95% confidence\)", Sentence.moved_between),
