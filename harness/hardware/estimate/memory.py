@@ -250,7 +250,8 @@ def _forward(shape: ModelShape, settings: Settings, made: Batches) -> float:
 
     The MLP holds its input before and after normalisation, the activated gate, and the output of `up_proj`. With these,
     it first holds the dequantised matrix of `up_proj`, and then the output of the adapter of `up_proj` and the sum of
-    the two outputs.
+    the two outputs. For short rows, some GPUs multiply without dequantising, so that this matrix is an upper bound
+    (bitsandbytes/backends/cuda/ops.py: `gemm_4bit`).
     """
     tokens = made.rows * made.longest
     matrix = _dequantised(shape, settings)
