@@ -12,10 +12,9 @@ import pytest
 from harness.core.errors import ModelError
 from harness.core.suite import Example, Message
 from harness.engine.loading import without_today
-from harness.models.conversation_tokens import IGNORED
 from harness.models.resolving import POCKET
 from harness.models.token_lengths import lengths
-from harness.models.tokenizer_files import TokenizerFiles, read_tokenizer
+from harness.models.tokenizer_files import read_tokenizer
 from harness.suites import load_suite
 
 ROWS = load_suite(Path(__file__).parents[2] / "suites" / "workshop").examples
@@ -67,14 +66,13 @@ def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert list(found.tokens) == expected
 
 
-def test_labels_are_those_of_the_answers() -> None:
-    """The tokens with labels are those of the answers, with the token that closes each. Estimates have some, too."""
-    found, estimated = lengths(ROWS, POCKET), lengths(ROWS, None)
-    files = read_tokenizer(POCKET)
-    assert isinstance(files, TokenizerFiles)
-    rows = files.conversations.rows(ROWS)
-    assert found.labelled == tuple(sum(label != IGNORED for label in row.labels) for row in rows)
-    assert all(0 < labelled < whole for labelled, whole in zip(estimated.labelled, estimated.tokens, strict=True))
+def test_labels_are_those_of_training() -> None:
+    """Every row has as many tokens with labels as the row that is trained."""
+    tokenized = read_tokenizer(POCKET)
+    assert not isinstance(tokenized, str)
+    found = lengths(ROWS, POCKET)
+    assert list(found.supervised) == [row.supervised for row in tokenized.conversations.rows(ROWS)]
+    assert all(0 < labels < tokens for labels, tokens in zip(found.supervised, found.tokens, strict=True))
 
 
 def test_the_pocket_model_is_counted() -> None:
@@ -101,6 +99,7 @@ def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     assert not found.counted
     assert reason in found.words
     assert found.tokens == (round(30 / 3.5 + 3 * 8),)
+    assert found.supervised == (round(2 / 3.5 + 1),)
 
 
 @pytest.mark.parametrize(("name", "content"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "[]")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,26 +25,30 @@ class Batches:
     """Whether rows of one batch may have different lengths, so that attention needs a mask."""
     unmasked_rows: int
     """Size of the largest batch that can consist of rows of the greatest length only. It needs no attention mask."""
+    supervised: float
+    """Expected number of tokens with labels in a batch that holds the longest row. The loss needs logits of these."""
     tokens: float
     """Tokens over all epochs, including padding."""
-    labelled: float
-    """Expected number of tokens with labels in the batch that has the most of them."""
 
 
-def batches(settings: Settings, lengths: Sequence[int], labelled: Sequence[int] | None = None) -> Batches:
+def batches(settings: Settings, lengths: Sequence[int], supervised: Sequence[int] | None = None) -> Batches:
     """Compute the batches that transformers' Trainer makes from rows of `lengths` tokens, truncated to `max_length`.
 
-    `labelled` are the numbers of tokens with labels of the rows, in the same order; None: all tokens have labels.
+    `supervised` are the tokens with labels of each row; None means that they are not known, and all are counted. Those
+    behind `max_length` are not known either: of a truncated row, as many as fit are counted.
     """
-    cut = sorted(min(length, settings.max_length) for length in lengths) or [settings.max_length]
+    most = settings.max_length
+    given = zip(lengths, lengths if supervised is None else supervised, strict=True)
+    rows = sorted((min(length, most), min(labels, length, most)) for length, labels in given) or [(most, most)]
     if settings.packing:
-        cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)
+        tokens, labels = (sum(column) for column in zip(*rows, strict=True))
+        rows = [(most, round(most * labels / tokens))] * math.ceil(tokens / most)
+    cut = [length for length, _ in rows]
     size = min(settings.batch_size, len(cut))
     per_epoch = math.ceil(len(cut) / settings.batch_size)
     steps = updates(settings, len(cut))
     forwards = _forwards(steps, per_epoch, settings.gradient_accumulation)
     padded = len(cut) * expected_longest(cut, size)
-    kept = _kept(settings, lengths, labelled) if labelled and not settings.packing else [cut[-1]] * len(cut)
     return Batches(
         updates=steps,
         forwards=forwards,
@@ -53,15 +56,15 @@ def batches(settings: Settings, lengths: Sequence[int], labelled: Sequence[int] 
         longest=cut[-1],
         padded=size > 1 and cut[0] < cut[-1],
         unmasked_rows=_unmasked_rows(size, len(cut) % size, cut.count(cut[-1])),
+        supervised=_supervised([labels for _, labels in rows], size),
         tokens=padded * forwards / per_epoch,
-        labelled=expected_most(kept, size, forwards),
     )
 
 
-def _kept(settings: Settings, lengths: Sequence[int], labelled: Sequence[int]) -> list[int]:
-    """Return the tokens with labels of each row after truncation, which cuts a row at its end."""
-    cut = (max(0, length - settings.max_length) for length in lengths)
-    return [max(0, own - less) for own, less in zip(labelled, cut, strict=True)]
+def _supervised(labels: Sequence[int], size: int) -> float:
+    """Return the expected number of labels in a batch of the last row and `size` - 1 rows drawn from the others."""
+    *others, last = labels
+    return last + (size - 1) * sum(others) / max(1, len(others))
 
 
 def _unmasked_rows(size: int, rest: int, longest: int) -> int:
@@ -83,20 +86,6 @@ def updates(settings: Settings, rows: int) -> int:
     per_batch = math.ceil(rows / settings.batch_size)
     per_epoch = max(1, math.ceil(per_batch / settings.gradient_accumulation))
     return math.ceil(settings.epochs * per_epoch)
-
-
-def expected_most(counts: Sequence[int], size: int, count: int) -> float:
-    """Return the expected largest sum of `count` batches, each the sum of `size` of the counts.
-
-    Sums of counts drawn without replacement are taken as normal (Cochran, Sampling Techniques, 3rd edition, theorem
-    2.2). The expected largest of `count` normal values is Blom's approximation (Statistical Estimates and Transformed
-    Beta-Variables, 1958). If single counts are far above the others, the result is up to 12% too low.
-    """
-    rows = len(counts)
-    left = (rows - size) / (rows - 1) if rows > 1 else 0.0
-    spread = statistics.pstdev(counts) * math.sqrt(size * left)
-    highest = statistics.NormalDist().inv_cdf((count - 0.375) / (count + 0.25)) if count > 1 else 0.0
-    return min(size * statistics.fmean(counts) + highest * spread, float(sum(sorted(counts)[-size:])))
 
 
 def expected_longest(lengths: Sequence[int], size: int) -> float:

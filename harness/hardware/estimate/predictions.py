@@ -44,16 +44,17 @@ class Workload:
     """A sentence about the source of the shape; empty if the source is the model's own configuration."""
     remarks: tuple[str, ...] = ()
     """Sentences about the model that users must know."""
-    rehearsal: tuple[tuple[int, int], ...] = ()
-    """The number of tokens of each rehearsal row that a trial may draw, and of those with labels, the longest first."""
+    rehearsal: tuple[int, ...] = ()
+    """The number of tokens of each rehearsal row that a trial may draw, the longest first."""
 
-    def rows(self, settings: Settings) -> tuple[tuple[int, int], ...]:
-        """Return the number of tokens of each row of a trial, and of those with labels.
+    def tokens(self, settings: Settings) -> tuple[int, ...]:
+        """Return the tokens of each row of a trial. Its seed may draw any rehearsal rows, so the longest count."""
+        return (*self.lengths.tokens, *self.rehearsal[: settings.rehearsal])
 
-        Its seed may draw any rehearsal rows, so the longest count.
-        """
-        own = zip(self.lengths.tokens, self.lengths.labelled, strict=True)
-        return (*own, *self.rehearsal[: settings.rehearsal])
+    def supervised(self, settings: Settings) -> tuple[int, ...]:
+        """Return the tokens with labels of each row of a trial. Each answer of a rehearsal row may have the most."""
+        answers = (min(size, DECODING.max_new_tokens) for size in self.rehearsal[: settings.rehearsal])
+        return (*self.lengths.supervised, *answers)
 
 
 @dataclass(frozen=True)
@@ -134,20 +135,15 @@ def _workload(
     )
 
 
-def _rehearsed(rehearsal: Rehearsal, suite: Suite, tokenizer: Path | None) -> tuple[tuple[int, int], ...]:
-    """Return the tokens of the rehearsal rows, and those with labels, the longest first.
-
-    Until there are answers, each has the most tokens.
-    """
+def _rehearsed(rehearsal: Rehearsal, suite: Suite, tokenizer: Path | None) -> tuple[int, ...]:
+    """Return the tokens of the rehearsal rows, the longest first. Until there are answers, each has the most tokens."""
     if rehearsal.answers:
-        rows = rehearsal.answers[0].rows
-        labelled = lengths([row.example for row in rows], tokenizer).labelled
-        sizes = [(row.tokens, own) for row, own in zip(rows, labelled, strict=True)]
+        sizes = [row.tokens for row in rehearsal.answers[0].rows]
     else:
         shortest = Message("assistant", ".")
         asked = (with_system_prompt(suite.system_prompt, (Message("user", text),)) for text in rehearsal.prompts)
         counts = lengths([Example((*messages, shortest)) for messages in asked], tokenizer).tokens
-        sizes = [(size + DECODING.max_new_tokens, DECODING.max_new_tokens + 1) for size in counts]
+        sizes = [size + DECODING.max_new_tokens for size in counts]
     return tuple(sorted(sizes, reverse=True))
 
 
@@ -196,12 +192,11 @@ def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> 
     Raises:
         ModelError: one of the target modules is not a module of the model.
     """
-    rows = workload.rows(settings)
     return estimate.predict(
         workload.shape,
         settings,
-        [tokens for tokens, _ in rows],
-        labelled=[labelled for _, labelled in rows],
+        workload.tokens(settings),
+        workload.supervised(settings),
         capacity=target.capacity,
         prompts=workload.prompts,
         new_tokens=workload.new_tokens,

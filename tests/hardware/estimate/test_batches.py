@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.core.settings import Settings
 from harness.hardware.estimate import batches, updates
-from harness.hardware.estimate.batches import expected_longest, expected_most
+from harness.hardware.estimate.batches import expected_longest
 from tests.support.model_shapes import QLORA
 
 
@@ -24,22 +23,23 @@ def test_expected_longest_row_is_the_mean_over_all_batches(lengths: list[int], d
     assert expected_longest(sorted(lengths), size) == pytest.approx(sum(every) / len(every))
 
 
-@pytest.mark.parametrize(("size", "count"), [(2, 20), (4, 8), (8, 5), (8, 1)])
-def test_expected_most_is_the_mean_of_drawn_epochs(size: int, count: int) -> None:
-    """The expected largest sum of a batch is within 12% of the mean of drawn epochs, also if rows differ much."""
-    rng = random.Random(1)
-    counts = [round(4 * 40 ** rng.random()) for _ in range(size * count)]
-    drawn = [rng.sample(counts, len(counts)) for _ in range(2000)]
-    most = [max(sum(rows[at : at + size]) for at in range(0, len(rows), size)) for rows in drawn]
-    assert expected_most(counts, size, count) == pytest.approx(sum(most) / len(most), rel=0.12)
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=7), st.data())
+def test_expected_labels_are_the_mean_over_all_batches(rows: list[tuple[int, int]], data: st.DataObject) -> None:
+    """The expected number of labels equals the mean over all possible batches that hold the longest row."""
+    rows = [(length, min(length, labels)) for length, labels in rows]
+    size = data.draw(st.integers(1, len(rows)))
+    *others, (_, last) = sorted(rows)
+    every = [last + sum(labels for _, labels in batch) for batch in itertools.combinations(others, size - 1)]
+    found = batches(replace(QLORA, batch_size=size), *zip(*rows, strict=True))
+    assert found.supervised == pytest.approx(sum(every) / len(every))
 
 
-def test_labels_are_cut_with_their_rows() -> None:
-    """Without numbers of labels, every token has one. `max_length` cuts the labels at the end of a row."""
-    settings = replace(QLORA, max_length=100, batch_size=2, epochs=1)
-    assert batches(settings, [90, 90]).labelled == 180
-    assert batches(settings, [90, 90], [10, 20]).labelled == 30
-    assert batches(settings, [110, 300], [30, 50]).labelled == 20
+def test_labels_are_truncated_with_their_row() -> None:
+    """A row has at most as many labels as tokens up to `max_length`; packed rows have the average share of labels."""
+    settings = replace(QLORA, max_length=100, batch_size=2)
+    assert batches(settings, [300, 40], [250, 10]).supervised == 100 + 10
+    assert batches(settings, [300, 40]).supervised == 100 + 40
+    assert batches(replace(settings, packing=True), [50] * 8, [10] * 8).supervised == 2 * 20
 
 
 def test_rows_are_truncated_and_padded() -> None:

@@ -15,7 +15,7 @@ from harness.core.machine import Calibration
 from harness.core.measurement import GIB
 from harness.core.rehearsal import DECODING, Rehearsal, RehearsalAnswers, RehearsalRow
 from harness.core.settings import Quantization, Settings
-from harness.core.suite import Message
+from harness.core.suite import Example, Message
 from harness.hardware.estimate import SETUP, Fit, predictions
 from harness.hardware.gpu import CONTEXT, Gpu
 from harness.models.resolving import POCKET, resolve
@@ -44,6 +44,23 @@ def test_a_folder_is_read_for_shape_and_lengths(tmp_path: Path) -> None:
     found = predictions.named_workload(str(folder), SUITE)
     assert (found.shape.hidden, found.shape.layers, found.notice) == (256, 8, "")
     assert found.lengths.counted
+
+
+def test_only_the_tokens_of_answers_need_logits(cache: Cache) -> None:
+    """A trial whose rows are mostly prompt is predicted to need less memory than one whose rows are mostly answer."""
+    target = predictions.target_gpu(device_profiles.T4, cache, found=H100)
+    assert target
+    long, short = "Please say nothing else but this. " * 10, "Yes."
+    peaks = [
+        predictions.predict_trial(
+            predictions.named_workload("shape:smollm2-135m", replace(SUITE, examples=rows)), Settings(), target
+        ).memory
+        for rows in (
+            [Example((Message("user", question), Message("assistant", answer)))] * 30
+            for question, answer in ((long, short), (short, long))
+        )
+    ]
+    assert peaks[0].allocated < 0.95 * peaks[1].allocated
 
 
 def test_a_missing_model_uses_a_public_shape() -> None:
@@ -127,11 +144,11 @@ def test_rehearsal_rows_are_reckoned_with_the_longest_answers() -> None:
     found = predictions.named_workload("pocket", SUITE, PROMPTS)
     assert len(found.rehearsal) == 3
     assert found.rehearsal[0] > found.rehearsal[1]
-    assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens, _ in found.rehearsal)
-    assert {labelled for _, labelled in found.rehearsal} == {DECODING.max_new_tokens + 1}
-    own = tuple(zip(found.lengths.tokens, found.lengths.labelled, strict=True))
-    assert found.rows(Settings()) == own
-    assert found.rows(Settings(rehearsal=2)) == (*own, *found.rehearsal[:2])
+    assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens in found.rehearsal)
+    assert found.tokens(Settings()) == found.lengths.tokens
+    assert found.tokens(Settings(rehearsal=2)) == (*found.lengths.tokens, *found.rehearsal[:2])
+    most = DECODING.max_new_tokens
+    assert found.supervised(Settings(rehearsal=2)) == (*found.lengths.supervised, most, most)
 
 
 def test_rehearsal_makes_a_trial_longer() -> None:
@@ -145,7 +162,7 @@ def test_rehearsal_makes_a_trial_longer() -> None:
 
 
 def test_known_answers_replace_the_longest_ones() -> None:
-    """Once the base model has answered, the tokens of its rows count, and those of its answers."""
+    """Once the base model has answered, the tokens of its rows count."""
     rows = tuple(RehearsalRow((Message("user", str(n)), Message("assistant", "x")), n) for n in (20, 31, 25))
     known = replace(PROMPTS, answers=(RehearsalAnswers(Quantization.NF4, rows, {}),))
-    assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == ((31, 2), (25, 2), (20, 2))
+    assert predictions.resolved_workload(resolve("pocket"), SUITE, known).rehearsal == (31, 25, 20)
