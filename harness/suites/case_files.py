@@ -15,6 +15,7 @@ from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
+from harness.suites.promptfoo.references import dereferenced
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
@@ -37,23 +38,28 @@ Raises FileNotFoundError if the file is missing, and SuiteError if it is outside
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def reader(folder: Path) -> Read:
-    """Return a function that reads files in this folder, and refuses paths and links that lead out of it."""
+def reader(folder: Path, root: Path | None = None) -> Read:
+    """Return a function that reads files in this folder, and refuses paths and links that lead out of it.
 
-    def read(name: str) -> str:
-        inside = Path(name)
-        if inside.is_absolute() or ".." in inside.parts or "\x00" in name:
-            raise _outside(name)
-        path = folder / inside
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise _outside(name)
-        return read_text(path, name, SuiteError)
-
-    return read
+    With `root`, paths may lead to any file in that folder instead.
+    """
+    return lambda name: read_text(_inside(folder, name, root), name, SuiteError)
 
 
-def _outside(name: str) -> SuiteError:
-    return SuiteError(f"{FILE}{name} leads out of the suite's folder", remedy="Move the file into the suite's folder.")
+def _inside(folder: Path, name: str, root: Path | None = None) -> Path:
+    inside = Path(name)
+    if inside.is_absolute() or "\x00" in name or (root is None and ".." in inside.parts):
+        raise _outside(name, root)
+    path = folder / inside
+    if not path.resolve().is_relative_to((root or folder).resolve()):
+        raise _outside(name, root)
+    return path
+
+
+def _outside(name: str, root: Path | None) -> SuiteError:
+    where = "the suite's folder" if root is None else f"the folder given as --root, {root}"
+    remedy = "Move the file into it, or name a folder that holds both with --root DIR."
+    return SuiteError(f"{FILE}{name} leads out of {where}", remedy=remedy)
 
 
 def read_referenced(reference: str, read: Read, document: Document, location: tuple[str | int, ...]) -> str:
@@ -86,7 +92,10 @@ def case_rows(name: str, text: str) -> Iterator[Document]:
 
 
 def yaml_rows(name: str, text: str) -> Iterator[Document]:
-    document = parse_yaml(text, name, SuiteError)
+    document = dereferenced(parse_yaml(text, name, SuiteError), text)
+    if isinstance(document.root.value, dict):
+        yield document
+        return
     if not isinstance(document.root.value, list):
         raise document.wrong("expected a list of cases", "Begin every case with '- '.")
     yield from (document.part((i,)) for i in range(len(document.root.value)))

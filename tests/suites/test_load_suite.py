@@ -96,14 +96,14 @@ def test_a_line_separator_does_not_end_a_row() -> None:
         ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
         ("a: \x07", "suite.yaml:1:4: contains the unprintable character U+0007"),
         ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),
-        (f"test:\n{CASE}", 'unknown key "test"  Did you mean "tests"?'),
+        (f"test:\n{CASE}", 'unknown key "test"\nDid you mean "tests"?'),
         (f"tests:\n{CASE}\nmargin: lots", 'suite.yaml:3:9: margin: expected a number, found "lots"'),
         (f"tests:\n{CASE}\nmargin: .nan", "suite.yaml:3:9: margin"),
         (f"tests:\n{CASE}\nobjective: lern", 'suite.yaml:3:12: unknown objective "lern"\nDid you mean "learn"?'),
         (f"tests:\n{CASE}\ndecoding: {{max_tokens: 1}}", "suite.yaml:3:12: unknown key"),
         ("tests: [7]", "suite.yaml:1:9: expected a mapping of names to values, found 7"),
         ("tests: file://none.csv", 'suite.yaml:1:8: there is no file "none.csv"'),
-        ("tests: cases.csv", "suite.yaml:1:8: expected a case, or file://NAME"),
+        ("tests: cases.csv", 'suite.yaml:1:8: there is no file "cases.csv"'),
         (f"repeats: 3\ntests:\n{CASE}", "suite.yaml:1:10: 3 repeats at temperature 0 give the same answer\nWrite"),
         (f"repeats: 0\ntests:\n{CASE}", "suite.yaml:1:10: repeats: should be greater than or equal to 1, found 0"),
         (f"reducer: median\ntests:\n{CASE}", 'suite.yaml:1:10: unknown reducer "median"'),
@@ -170,7 +170,7 @@ def test_nested_aliases_are_bounded() -> None:
 
 
 def test_aliases_and_merge_keys_are_read() -> None:
-    """An alias stands for the anchored value; a merge key adds keys, of which the mapping's own ones take precedence."""
+    """An alias stands for the anchored value; a merge key adds keys, and keys of the mapping itself take precedence."""
     (first, second) = suite("""
 defaultTest: {options: {}}
 metadata: {common: &common [{type: contains, value: teal}], case: &case {role: retain, assert: *common}}

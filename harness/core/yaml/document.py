@@ -1,8 +1,9 @@
 """Parse YAML text into plain values with their line and column.
 
-Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Tags, duplicate keys,
-deep nesting and oversized text are refused, because they can cause surprises or exhaust memory. Anchors (`&a`), aliases
-(`*a`) and merge keys (`<<: *a`) are read, as long as all aliases together stand for at most `MAX_REPEATED` values.
+Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Tags, duplicate
+keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory. Anchors (`&a`),
+aliases (`*a`) and merge keys (`<<: *a`) are read, as long as all aliases together stand for at most `MAX_REPEATED`
+values.
 The tree is built from the parser's events, because PyYAML's own composer would overflow the stack on deep nesting.
 """
 
