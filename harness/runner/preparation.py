@@ -45,7 +45,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     Raises:
         HarnessError: the request has a mistake.
     """
-    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
+    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported, root=request.root)
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)

@@ -62,6 +62,7 @@ class OptionsForm(Form):
     postprocess: Any = Field(default=None, description=UNSUPPORTED)
     store_output_as: Any = Field(default=None, alias="storeOutputAs", description=UNSUPPORTED)
     provider: Any = Field(default=None, description=IGNORED)
+    providers: Any = Field(default=None, description=IGNORED)
     rubric_prompt: Any = Field(default=None, alias="rubricPrompt", description=IGNORED)
     run_serially: Any = Field(default=None, alias="runSerially", description=IGNORED)
     disable_var_expansion: bool = Field(

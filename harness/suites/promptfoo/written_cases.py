@@ -17,8 +17,11 @@ from harness.suites.forms import DefaultsForm, OptionsForm
 from harness.suites.notices import Notices
 from harness.suites.promptfoo.files import Files, local_name
 
-MISSPELT = 0.75
+MISSPELT = 0.8
 """Similarity from which an unknown key counts as a known one that is misspelt (difflib's ratio)."""
+
+MAY_BE_EMPTY = frozenset({"vars", "assert", "options", "metadata", "prompts", "tests", "scenarios", "defaultTest"})
+"""Keys of promptfoo that mean the same without a value as if they were missing."""
 
 
 def known_keys(document: Document, form: type[BaseModel], notices: Notices) -> Document:
@@ -40,9 +43,11 @@ def _known(node: Node, form: type[BaseModel], document: Document, notices: Notic
     ]
     for key in unknown:
         notices.ignore(f"the unknown key {shown(key)}", replace(document, root=node).place((key,), key=True))
-    value = {key: _inside(key, child, form, document, notices) for key, child in node.value.items()}
-    for key in unknown:
-        del value[key]
+    value = {
+        key: _inside(key, child, form, document, notices)
+        for key, child in node.value.items()
+        if key not in unknown and not (key in MAY_BE_EMPTY and isinstance(child, Node) and child.value is None)
+    }
     return replace(node, value=value)
 
 
