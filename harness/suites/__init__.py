@@ -18,6 +18,7 @@ from harness.suites.case_files import Read, json_rows, read_referenced
 from harness.suites.cases import SuiteContext, WrittenCase, assemble
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, ExampleForm, PairForm, SuiteForm, SuiteHead
 from harness.suites.notices import Notices, marked
+from harness.suites.other_tasks import refuse_task
 from harness.suites.promptfoo.files import Files, files_in
 from harness.suites.promptfoo.prompts import read_prompts
 from harness.suites.promptfoo.references import dereferenced
@@ -40,6 +41,8 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path |
         SuiteError: the folder holds no suite, or the suite has mistakes.
     """
     given = Path(path)
+    if given.is_file() or not (given / FILE_NAME).exists():
+        refuse_task(given)
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
     folder = file.parent
     try:

@@ -200,7 +200,8 @@ class _CaseBuilder:
 
     def check_asserts(self, assertions: tuple[Assertion, ...]) -> None:
         if not assertions:
-            raise self.document.wrong("this case has no assertions", "Add assert: [{type: icontains, value: ...}].")
+            remedy = "Add assert: [{type: icontains, value: ...}], or leave such cases out with --skip-unsupported."
+            raise self.document.wrong("this case has no assertions", remedy)
         if not any(assertion.weight for assertion in assertions):
             remedy = "Give one of them a weight above 0."
             raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
