@@ -11,22 +11,25 @@ from pathlib import PurePath
 from typing import Any
 
 from harness.core.errors import HarnessError, SuiteError
+from harness.core.javascript import to_json
 from harness.core.suite import Assertion, Case, Message, Role, Split
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, shown
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.registry import find, is_negated, needs
+from harness.scoring.transforms import is_plain
 from harness.scoring.values import from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.promptfoo.files import Files, local_name
-from harness.suites.promptfoo.javascript import to_json
 from harness.suites.promptfoo.prompts import JSON_CHAT, Prompt, messages, user_message
 from harness.suites.promptfoo.templates import MissingVariableError, Templates
 from harness.suites.promptfoo.variables import combinations, resolved
 
 STUB = "TODO"
 """The prompt of a case that the user has not written yet. Such cases are left out and counted."""
+TRANSFORMS = ("transform", "postprocess")
+"""Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
 DATA = (".json", ".yaml", ".yml")
 
 Location = tuple[str | int, ...]
@@ -149,6 +152,8 @@ def is_supported(source: WrittenCase, context: SuiteContext) -> bool:
             for name in marked(part, IGNORED):
                 notices.ignore(name, document.place((*location, name), key=True))
             for name in marked(part, UNSUPPORTED):
+                if name in TRANSFORMS and is_plain(getattr(part, name)):
+                    continue
                 notices.unsupported(name, document.place((*location, name), key=True))
                 missing = True
     return not missing
@@ -193,6 +198,12 @@ class _CaseBuilder:
         else:
             self.check_asserts(assertions)
         return False
+
+    @property
+    def transforms(self) -> list[str]:
+        """The plain transforms of the case, or those of defaultTest, which are applied before those of assertions."""
+        own, default = self.form.options, self.defaults.options
+        return [found for name in TRANSFORMS if (found := getattr(own, name) or getattr(default, name))][:1]
 
     @property
     def default_assertions(self) -> list[AssertionForm]:
@@ -336,6 +347,7 @@ class _CaseBuilder:
             None if form.threshold is None or kind.threshold is None else float(form.threshold),
             self.fill(form.metric or "", (*location, "metric"), document),
             children,
+            () if children else tuple(map(str, (*self.transforms, *filter(None, [form.transform])))),
         )
 
     def note_ignored(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> None:
@@ -426,8 +438,10 @@ def _as_texts(variables: Mapping[str, Any]) -> dict[str, str]:
 
 def _missing(form: AssertionForm, kind: AssertionType) -> str:
     """Return the name of the assertion's feature that is not supported; empty if all features are supported."""
-    if form.transform is not None or form.normalize_unicode not in (None, False):
-        return "transform" if form.transform is not None else "normalizeUnicode"
+    if form.transform is not None and not is_plain(form.transform):
+        return "transform"
+    if form.normalize_unicode not in (None, False):
+        return "normalizeUnicode"
     unsupported = kind.value.unsupported(form.value)
     return f"{form.type} {unsupported}" if unsupported else ""
 
@@ -444,4 +458,6 @@ def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], thr
 def _content(assertion: Assertion) -> list[Any]:
     content = [assertion.name, assertion.value, assertion.weight, assertion.threshold]
     more = [assertion.metric, [_content(child) for child in assertion.children]]
-    return content + more if any(more) else content
+    # Each part is added only if there is one, so that ids of assertions without it do not change.
+    content += more if any(more) else []
+    return [*content, list(assertion.transforms)] if assertion.transforms else content

@@ -62,10 +62,10 @@ tests:
 - prompt: b
   assert: [{type: contains, value: file://code.js}]
 - prompt: c
-  options: {transform: output.trim()}
+  options: {transform: output.text}
   assert: [{type: contains, value: x}]
 - prompt: d
-  assert: [{type: contains, value: x, transform: output.trim()}, {type: equals, value: z}]
+  assert: [{type: contains, value: x, transform: output.text}, {type: equals, value: z}]
 """
 
 

@@ -8,8 +8,9 @@
 | `tests` | `tests`, `scenarios`, and the files that they name |
 | `variables` | `vars`: lists, files, and variables that name others |
 | `templates` | Nunjucks, as far as it is certain to give the text that promptfoo gives |
-| `transforms` | `transform`, where it is a plain one |
-| `javascript` | numbers and texts, as JavaScript writes them |
+| `written_cases` | cases before they are validated: files in them, unknown keys |
+
+`harness.core.javascript` writes numbers and texts as JavaScript does; `harness.scoring.transforms` applies `transform`.
 
 What cannot be read is raised as `UnsupportedError`, or noted in `Notices`. It is never asked as it stands.
 """

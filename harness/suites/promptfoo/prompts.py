@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, get_args
 
+from harness.core import javascript
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.suite import Message
 from harness.core.yaml import Document, parse_yaml, shown
 from harness.scoring.values import FILE
 from harness.suites.forms import MessageForm, in_turn
 from harness.suites.notices import Notices, UnsupportedError
-from harness.suites.promptfoo import javascript
 from harness.suites.promptfoo.files import CODE, Files, is_pattern
 from harness.suites.promptfoo.templates import Templates
 

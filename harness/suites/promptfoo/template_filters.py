@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Undefined
 from jinja2.runtime import LoopContext
 
-from harness.suites.promptfoo import javascript
+from harness.core import javascript
 
 PREFIX = "js_"
 """Begins the names of all filters here, so that none of Jinja2's own filters is used."""

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from harness.core import javascript
 from harness.core.limited_process import LimitedProcess, LimitReachedError, Limits, Refused
 from harness.core.yaml import shown
 from harness.suites.notices import UnsupportedError
-from harness.suites.promptfoo import javascript
 
 MAX_FILLED = 256 * 1024
 """Maximum number of characters of a text after its variables are replaced; longer texts could exhaust memory."""

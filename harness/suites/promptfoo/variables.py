@@ -8,11 +8,11 @@ from itertools import islice, product
 from pathlib import PurePath
 from typing import Any
 
+from harness.core import javascript
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.yaml import Document, parse_yaml, shown
 from harness.scoring.values import FILE
 from harness.suites.notices import UnsupportedError
-from harness.suites.promptfoo import javascript
 from harness.suites.promptfoo.files import Files, is_pattern, local_name
 
 MAX_COMBINATIONS = 10_000

@@ -7,10 +7,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from harness.core.yaml import MAX_DEPTH
-
 SPACE = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
 """The characters that `trim()` removes (ECMA-262, WhiteSpace and LineTerminator)."""
+
+
+MAX_DEPTH = 64
+"""Levels of lists and mappings that are written; documents have fewer."""
 
 
 def trim(text: str) -> str:
@@ -87,7 +89,7 @@ def to_json(value: Any, indent: int = 0) -> str:
 
 
 def _json(value: Any, indent: int, depth: int) -> str:
-    if depth > MAX_DEPTH + 1:
+    if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(value, str):
         return json.dumps(str(value), ensure_ascii=False)
