@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from harness.core.errors import SuiteError
 from harness.core.yaml import Document, Node, parse_yaml, shown
+from harness.scoring.registry import find, is_unsupported
 from harness.scoring.values import FILE
 from harness.suites.assertions import AssertionForm
 from harness.suites.forms import DefaultsForm, OptionsForm
@@ -57,11 +58,20 @@ def _inside(key: str, child: Any, form: type[BaseModel], document: Document, not
     if key == "options":
         return _known(child, OptionsForm, document, notices)
     if key == "assert" and isinstance(child.value, list):
-        items = [
-            _known(item, AssertionForm, document, notices) if isinstance(item, Node) else item for item in child.value
-        ]
-        return replace(child, value=items)
+        items = [_known(item, AssertionForm, document, notices) for item in child.children]
+        is_kept = issubclass(form, AssertionForm) or not notices.skip
+        return replace(child, value=items if is_kept else [one for one in items if _has_type(one, document, notices)])
     return child
+
+
+def _has_type(assertion: Node, document: Document, notices: Notices) -> bool:
+    """Whether an assertion has a type that the harness or promptfoo knows; if not, it is noted, to be skipped."""
+    kind = assertion.child("type")
+    name = kind.value if kind is not None else None
+    if not isinstance(name, str) or find(name) is not None or is_unsupported(name):
+        return True
+    notices.unsupported(f"the unknown assertion type {shown(name)}", replace(document, root=assertion).place())
+    return False
 
 
 def with_files(document: Document, files: Files) -> Document:
