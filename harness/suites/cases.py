@@ -362,8 +362,10 @@ class _CaseBuilder:
             return self.code(form.value, kind, location, document)
         if form.value is None and kind.value.or_reference:
             return self.among_choices(self.reference_value(form.type, location, document), kind, location, document)
-        value = self.read_value(form.value, location, document) if from_file(form.value) else form.value
-        if kind.value.has_variables:
+        value = form.value
+        if from_file(value):
+            value = self.read_value(value, location, document)
+        elif kind.value.has_variables:
             value = self.fill_nested(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
             value = self.with_place(lambda: kind.read(form.type, value), location, document)

@@ -125,9 +125,7 @@ def _read(text: str, label: str, own_id: str, files: Files, document: Document, 
         yield Prompt(text, label or text, own_id)
         return
     name = text.removeprefix(FILE).removeprefix("./")
-    pattern = name if is_pattern(name) else f"{name.rstrip('/')}/*"
-    found = files.match(pattern) if is_pattern(name) or not PurePath(name).suffix else []
-    if found:
+    if is_pattern(name) and (found := files.match(name)):
         for one in found:
             yield from _in_file(one, "", files, document, location)
     elif _is_rather_text(text):

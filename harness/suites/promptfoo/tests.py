@@ -98,16 +98,21 @@ def _scenarios(document: Document, files: Files, notices: Notices) -> Iterator[D
             yield from (replace(test, root=_merged(config, test.root)) for test in tests)
 
 
+def _part(node: Node, key: str) -> Node:
+    """Return the value of a key as a node; a row of a file has values without places of their own."""
+    found = node.value.get(key)
+    return found if isinstance(found, Node) else Node(node.line, node.column, found)
+
+
 def _merged(config: Node, test: Node) -> Node:
     """Return a test with the variables, options and assertions of a scenario's entry; its own take precedence."""
     if not isinstance(config.value, dict) or not isinstance(test.value, dict):
         return test
     merged: dict[str, Any] = {**config.value, **test.value}
-    for key in ("vars", "options", "metadata"):
-        ours, theirs = config.child(key), test.child(key)
-        if ours is not None and theirs is not None and isinstance(ours.value, dict) and isinstance(theirs.value, dict):
+    for key in ("vars", "options", "metadata", "assert"):
+        ours, theirs = _part(config, key), _part(test, key)
+        if isinstance(ours.value, dict) and isinstance(theirs.value, dict):
             merged[key] = replace(theirs, value={**ours.value, **theirs.value}, keys={**ours.keys, **theirs.keys})
-    first, second = config.child("assert"), test.child("assert")
-    if first is not None and second is not None and isinstance(first.value, list) and isinstance(second.value, list):
-        merged["assert"] = replace(second, value=[*first.value, *second.value])
+        elif isinstance(ours.value, list) and isinstance(theirs.value, list):
+            merged[key] = replace(theirs, value=[*ours.value, *theirs.value])
     return replace(test, value=merged, keys={**config.keys, **test.keys})

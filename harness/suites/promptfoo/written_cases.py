@@ -58,7 +58,9 @@ def _inside(key: str, child: Any, form: type[BaseModel], document: Document, not
     if key == "options":
         return _known(child, OptionsForm, document, notices)
     if key == "assert" and isinstance(child.value, list):
-        items = [_known(item, AssertionForm, document, notices) for item in child.children]
+        # The values in a row of a file have no places of their own.
+        nodes = [item if isinstance(item, Node) else Node(child.line, child.column, item) for item in child.value]
+        items = [_known(item, AssertionForm, document, notices) for item in nodes]
         is_kept = issubclass(form, AssertionForm) or not notices.skip
         return replace(child, value=items if is_kept else [one for one in items if _has_type(one, document, notices)])
     return child
