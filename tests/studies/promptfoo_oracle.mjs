@@ -2,9 +2,11 @@
 //
 //   node promptfoo_oracle.mjs DIST prompts CONFIGS ANSWERS    renders the prompts of configurations with an echo provider
 //   node promptfoo_oracle.mjs DIST verdicts PAIRS ANSWERS     judges (assertion, answer) pairs with runAssertion
+//   node promptfoo_oracle.mjs DIST templates TEMPLATES ANSWERS  renders templates with promptfoo's Nunjucks
 //
-// DIST is the folder dist/src of an installed promptfoo 0.123. CONFIGS, PAIRS and ANSWERS are files with a JSON list.
+// DIST is the folder dist/src of an installed promptfoo 0.123. CONFIGS, PAIRS, TEMPLATES and ANSWERS are files with a JSON list.
 import fs from "fs";
+import { createRequire } from "module";
 import path from "path";
 import { pathToFileURL } from "url";
 
@@ -55,9 +57,15 @@ async function verdict({ assertion, answer }) {
   return { pass: found.pass, score: found.score };
 }
 
+// As getNunjucksEngine of promptfoo configures it.
+const nunjucks = createRequire(pathToFileURL(copy))("nunjucks").configure({ autoescape: false });
+nunjucks.addFilter("load", (text) => JSON.parse(text));
+const rendered = ({ text, variables }) => nunjucks.renderString(text, structuredClone(variables));
+
+const modes = { prompts, verdicts: verdict, templates: rendered };
 for (const item of JSON.parse(fs.readFileSync(questions, "utf8"))) {
   try {
-    said.push({ value: await (mode === "prompts" ? prompts(item) : verdict(item)) });
+    said.push({ value: await modes[mode](item) });
   } catch (error) {
     said.push({ error: String(error?.message ?? error).slice(0, 300) });
   }

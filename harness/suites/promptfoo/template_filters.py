@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Undefined
+from jinja2 import ChainableUndefined, Undefined
 from jinja2.runtime import LoopContext
 
 from harness.core import javascript
@@ -212,6 +212,8 @@ def title(value: Any) -> str:
 
 
 def trim(value: Any) -> str:
+    if is_missing(value):
+        raise _refuse("trim of a missing value")
     return javascript.trim(_text_only(value))
 
 
@@ -248,7 +250,7 @@ def last(value: Any) -> Any:
 def _end(value: Any, index: int) -> Any:
     if not isinstance(value, list):
         raise _refuse("first or last of other values than a list")
-    return value[index] if value else None
+    return value[index] if value else ChainableUndefined()
 
 
 def replace(value: Any, old: Any, new: Any) -> str:
@@ -260,7 +262,7 @@ def replace(value: Any, old: Any, new: Any) -> str:
 def dump(value: Any, indent: Any = 0) -> Any:
     if not isinstance(indent, int) or isinstance(indent, bool) or not 0 <= indent <= 10:
         raise _refuse("dump")
-    return None if isinstance(value, Undefined) else javascript.to_json(value, indent)
+    return value if isinstance(value, Undefined) else javascript.to_json(value, indent)
 
 
 def load(value: Any) -> Any:
@@ -268,14 +270,8 @@ def load(value: Any) -> Any:
     return javascript.parse_json(_text_only(value))
 
 
-def safe(value: Any) -> Any:
-    return value
-
-
 ARGUMENTS: dict[str, tuple[int, int]] = {
-    **dict.fromkeys(
-        ("upper", "lower", "capitalize", "title", "trim", "length", "first", "last", "load", "safe"), (0, 0)
-    ),
+    **dict.fromkeys(("upper", "lower", "capitalize", "title", "trim", "length", "first", "last", "load"), (0, 0)),
     **dict.fromkeys(("default", "d"), (1, 2)),
     **dict.fromkeys(("join", "dump"), (0, 1)),
     "replace": (2, 2),
@@ -285,7 +281,7 @@ ARGUMENTS: dict[str, tuple[int, int]] = {
 FILTERS: dict[str, Callable[..., Any]] = {
     PREFIX + function.__name__: function
     for function in (
-        upper, lower, capitalize, title, trim, length, join, default, first, last, replace, dump, load, safe,
+        upper, lower, capitalize, title, trim, length, join, default, first, last, replace, dump, load,
         true, eq, lt, lteq, add, sub, mul, concat, each, pairs,
     )
 } | {

@@ -82,7 +82,7 @@ def _check_raw(parts: list[str]) -> None:
 
 def _statement(node: nodes.Node, *, in_loop: bool) -> nodes.Node:
     if isinstance(node, nodes.Output):
-        node.nodes = [part if isinstance(part, nodes.TemplateData) else _value(part) for part in node.nodes]
+        node.nodes = [part if isinstance(part, nodes.TemplateData) else _written(part) for part in node.nodes]
     elif isinstance(node, nodes.If):
         node.test = _truth(node.test)
         node.body = [_statement(part, in_loop=in_loop) for part in node.body]
@@ -110,6 +110,12 @@ def _loop(node: nodes.For) -> None:
     node.else_ = [_statement(part, in_loop=True) for part in node.else_]
 
 
+def _written(node: nodes.Node) -> nodes.Expr:
+    """Return the expression whose text is written. `| safe` changes nothing there, since nothing is escaped."""
+    is_safe = isinstance(node, nodes.Filter) and node.name == "safe" and not node.args
+    return _value(node.node if is_safe and isinstance(node, nodes.Filter) and node.node is not None else node)
+
+
 # --- expressions -------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +139,8 @@ def _value(node: nodes.Node) -> nodes.Expr:
     if isinstance(node, nodes.Filter):
         return _filter(node)
     if isinstance(node, nodes.CondExpr):
+        if any(isinstance(part, nodes.CondExpr) for part in (node.test, node.expr1, node.expr2)):
+            raise NotCertainError("an inline if within another")
         node.test, node.expr1 = _truth(node.test), _value(node.expr1)
         node.expr2 = None if node.expr2 is None else _value(node.expr2)
         return node
@@ -170,6 +178,9 @@ def _truth(node: nodes.Node) -> nodes.Expr:
         node.left, node.right = _truth(node.left), _truth(node.right)
         return node
     if isinstance(node, nodes.Not):
+        # Nunjucks negates only the first operand of `not a == b`.
+        if isinstance(node.node, nodes.BinExpr | nodes.Compare | nodes.Concat | nodes.CondExpr):
+            raise NotCertainError("not before an operator")
         node.node = _truth(node.node)
         return node
     if isinstance(node, nodes.Test):

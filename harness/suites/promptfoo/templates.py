@@ -52,7 +52,11 @@ class Templates:
         if not MARK.search(text):
             return text
         parts = VARIABLE.split(text)
-        if any(MARK.search(part) for part in parts[::2]) or not LITERALS.isdisjoint(parts[1::2]):
+        # Nunjucks reads {{{a}} as a mapping, not as a brace before {{a}}.
+        is_simple = not any(MARK.search(part) for part in parts[::2]) and not any(
+            part.endswith("{") for part in parts[:-1:2]
+        )
+        if not is_simple or not LITERALS.isdisjoint(parts[1::2]):
             return _of_bounded_length([self._evaluated(text, variables)])
         for i in range(1, len(parts), 2):
             if parts[i] not in variables:
