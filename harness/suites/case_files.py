@@ -49,14 +49,15 @@ def reader(folder: Path, root: Path | None = None) -> Read:
 def _inside(folder: Path, name: str, root: Path | None = None) -> Path:
     inside = Path(name)
     if inside.is_absolute() or "\x00" in name or (root is None and ".." in inside.parts):
-        raise _outside(name, root)
+        raise outside(name, root)
     path = folder / inside
     if not path.resolve().is_relative_to((root or folder).resolve()):
-        raise _outside(name, root)
+        raise outside(name, root)
     return path
 
 
-def _outside(name: str, root: Path | None) -> SuiteError:
+def outside(name: str, root: Path | None) -> SuiteError:
+    """Return the error for a file that is not in the suite's folder, or not in `root`."""
     where = "the suite's folder" if root is None else f"the folder given as --root, {root}"
     remedy = "Move the file into it, or name a folder that holds both with --root DIR."
     return SuiteError(f"{FILE}{name} leads out of {where}", remedy=remedy)

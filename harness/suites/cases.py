@@ -135,7 +135,7 @@ def _combinations(source: WrittenCase, context: SuiteContext) -> Iterator[dict[s
     written = {**defaults.vars, **form.vars}
     try:
         is_one = form.options.disable_var_expansion or defaults.options.disable_var_expansion
-        yield from [written] if is_one else combinations(written, context.files)
+        yield from [written] if is_one else combinations(written, context.files, document)
     except UnsupportedError as missing:
         context.notices.unsupported(str(missing), document.place(("vars",)))
         context.notices.left_out += 1

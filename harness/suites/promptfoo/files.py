@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.errors import SuiteError
 from harness.core.yaml import Document, shown
 from harness.scoring.values import FILE
-from harness.suites.case_files import Read, read_referenced, reader
+from harness.suites.case_files import Read, outside, read_referenced, reader
 from harness.suites.notices import UnsupportedError
 
 MAX_FOUND = 10_000
@@ -35,6 +35,13 @@ class Files:
         """Return the text of a file that `document` names at `location`; raise `SuiteError` if it cannot be read."""
         return read_referenced(name, self.read, document, location)
 
+    def fitting(self, pattern: str, document: Document, location: tuple[str | int, ...] = ()) -> list[str]:
+        """Return the names of the files that fit a pattern; raise `SuiteError` if it leads out of the folder."""
+        try:
+            return self.match(pattern)
+        except SuiteError as problem:
+            raise document.wrong(problem.message, problem.remedy, location) from None
+
 
 def files_in(folder: Path, root: Path | None = None) -> Files:
     """Return the files in a suite's folder. With `root`, files elsewhere in that folder can be named, too."""
@@ -43,7 +50,7 @@ def files_in(folder: Path, root: Path | None = None) -> Files:
 
 def _matching(folder: Path, root: Path | None, pattern: str) -> list[str]:
     if Path(pattern).is_absolute() or "\x00" in pattern or (".." in Path(pattern).parts and root is None):
-        return []
+        raise outside(pattern, root)
     limit = (root or folder).resolve()
     found: set[str] = set()
     for alternative in _alternatives(pattern):

@@ -125,7 +125,8 @@ def _read(text: str, label: str, own_id: str, files: Files, document: Document, 
         yield Prompt(text, label or text, own_id)
         return
     name = text.removeprefix(FILE).removeprefix("./")
-    if is_pattern(name) and (found := files.match(name)):
+    is_sentence = re.search(r"\s", name) is not None
+    if is_pattern(name) and not is_sentence and (found := files.fitting(name, document, location)):
         for one in found:
             yield from _in_file(one, "", files, document, location)
     elif _is_rather_text(text):

@@ -28,13 +28,13 @@ def dereferenced(document: Document, text: str) -> Document:
 
 class _Replacing:
     def __init__(self, document: Document) -> None:
-        self.document, self.made = document, 0
+        self.document, self.repeated = document, 0
 
     def node(self, node: Node, within: tuple[str, ...]) -> Node:
         """Return a node with all references in it replaced. `within`: the references that are being replaced."""
-        self.made += 1
-        if self.made > 10 * MAX_REPEATED:
-            raise self.wrong(node, f"the references stand for more than {10 * MAX_REPEATED:,} values", "Use fewer.")
+        self.repeated += bool(within)
+        if self.repeated > MAX_REPEATED:
+            raise self.wrong(node, f"the references stand for more than {MAX_REPEATED:,} values", "Use fewer.")
         if len(within) > MAX_DEPTH:
             raise self.wrong(node, "references are nested too deeply", "Nest fewer.")
         if isinstance(node.value, list):

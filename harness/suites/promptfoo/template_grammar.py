@@ -20,6 +20,8 @@ OTHER_SPACE = re.compile("[\x1c-\x1f\x85\ufeff\r]")
 """Characters that only one of the languages counts as white space, and carriage returns, which Jinja2 changes."""
 OTHER_WORDS = frozenset({"True", "False", "None", "null", "undefined", "self", "super", "caller", "varargs", "kwargs"})
 OPERATORS = frozenset({"eq", "ne", "lt", "lteq", "gt", "gteq", "in", "notin"})
+UNCERTAIN_OPERANDS = (nodes.Compare, nodes.Test, nodes.Not)
+"""What a comparison may not compare, because the languages bind these differently without brackets."""
 ARITHMETIC: dict[type[nodes.BinExpr], str] = {nodes.Add: "add", nodes.Sub: "sub", nodes.Mul: "mul"}
 
 
@@ -195,9 +197,9 @@ def _truth(node: nodes.Node) -> nodes.Expr:
 
 def _comparison(node: nodes.Compare) -> nodes.Expr:
     (operand, *more) = node.ops
-    if more or operand.op not in OPERATORS or isinstance(operand.expr, nodes.Compare | nodes.Test):
+    if more or operand.op not in OPERATORS or isinstance(operand.expr, UNCERTAIN_OPERANDS):
         raise NotCertainError("several comparisons in a row")
-    if isinstance(node.expr, nodes.Compare | nodes.Test):
+    if isinstance(node.expr, UNCERTAIN_OPERANDS):
         raise NotCertainError("several comparisons in a row")
     left, right = _value(node.expr), _value(operand.expr)
     if operand.op in ("ne", "notin"):

@@ -25,7 +25,7 @@ BROKEN = re.compile(r"\{%[^%]*$|\{\{[^}]*$|\{#[^#]*$", re.MULTILINE)
 """A tag that a line break interrupts. promptfoo then leaves the whole text as it is."""
 CHILD = "harness.suites.promptfoo.template_process"
 LIMITS = Limits(seconds=2.0, output=MAX_FILLED)
-MAX_LIMITS_REACHED = 3
+MAX_LIMITS_REACHED = 2
 """Number of templates that may reach a limit before no more are rendered, so that a suite cannot wait for each."""
 
 

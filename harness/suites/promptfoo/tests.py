@@ -70,7 +70,7 @@ def _from_files(source: str, files: Files, document: Document, location: Locatio
     if not is_pattern(name) and not BRACES.search(name):
         yield from case_rows(name, files.text(name, document, location))
         return
-    found = files.match(name)
+    found = files.fitting(name, document, location)
     if not found:
         raise document.wrong(f"no file fits {shown(source)}", "Paths are relative to the suite's folder.", location)
     for one in found:

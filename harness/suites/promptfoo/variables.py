@@ -26,25 +26,25 @@ NO_TEXT = frozenset(f".{name}" for name in f"{IMAGES} {OTHER_MEDIA}".split())
 """Files whose content promptfoo sends as data, or reads with another program."""
 
 
-def combinations(variables: Mapping[str, Any], files: Files) -> Iterator[dict[str, Any]]:
+def combinations(variables: Mapping[str, Any], files: Files, document: Document) -> Iterator[dict[str, Any]]:
     """Yield every combination of values: of each list of texts and each pattern of files, one value at a time.
 
     Raises:
         ValueError: there are too many, or no file fits a pattern. The second line of the message is the remedy.
         UnsupportedError: a variable comes from code.
     """
-    choices = [list(_choices(name, value, files)) for name, value in variables.items()]
+    choices = [list(_choices(name, value, files, document)) for name, value in variables.items()]
     found = list(islice(product(*choices), MAX_COMBINATIONS + 1))
     if len(found) > MAX_COMBINATIONS:
         raise ValueError(f"the lists under vars make more than {MAX_COMBINATIONS:,} cases\nMake them shorter.")
     yield from (dict(zip(variables, values, strict=True)) for values in found)
 
 
-def _choices(name: str, value: Any, files: Files) -> list[Any]:
+def _choices(name: str, value: Any, files: Files, document: Document) -> list[Any]:
     if isinstance(value, list) and (not value or isinstance(value[0], str)):
         return value
     if isinstance(value, str) and value.startswith(FILE) and is_pattern(value):
-        found = files.match(local_name(value))
+        found = files.fitting(local_name(value), document, ("vars", name))
         if not found:
             raise ValueError(f"no file fits {shown(value)}, the value of {name}\nPaths are relative to the suite.")
         return [FILE + one for one in found]

@@ -55,6 +55,12 @@ def test_a_pattern_stands_for_its_files(tmp_path: Path, pattern: str) -> None:
     assert texts(suite_in(tmp_path, files)) == ["A Why", "B Why"]
 
 
+def test_a_pattern_of_other_folders_is_refused(tmp_path: Path) -> None:
+    """A pattern that leads out of the suite's folder is refused; it is neither followed nor asked."""
+    with pytest.raises(SuiteError, match=r"suite\.yaml:1:11: file://\.\./\*\.txt leads out of the suite's folder"):
+        suite_in(tmp_path, {"suite.yaml": f"prompts: ['../*.txt']\n{ONE}"})
+
+
 def test_text_files_are_split_at_separators(tmp_path: Path) -> None:
     """In a .txt file, lines with only --- and white space separate prompts; blank prompts are left out."""
     files = {"suite.yaml": f"prompts: [p.txt]\n{ONE}", "p.txt": "---\nA {{q}}\r\n --- \nB\n----\n{{q}}\n---\n\n"}
