@@ -19,6 +19,8 @@ NUMBER = re.compile(r"0|[1-9]\d{0,14}(\.\d{1,15})?|0\.\d{1,15}")
 OTHER_SPACE = re.compile("[\x1c-\x1f\x85\ufeff\r]")
 """Characters that only one of the languages counts as white space, and carriage returns, which Jinja2 changes."""
 OTHER_WORDS = frozenset({"True", "False", "None", "null", "undefined", "self", "super", "caller", "varargs", "kwargs"})
+GLOBALS = frozenset({"env", "range", "cycler", "joiner", "_conversation"})
+"""Names that mean something in promptfoo without being variables of the case, such as the environment's variables."""
 OPERATORS = frozenset({"eq", "ne", "lt", "lteq", "gt", "gteq", "in", "notin"})
 UNCERTAIN_OPERANDS = (nodes.Compare, nodes.Test, nodes.Not)
 """What a comparison may not compare, because the languages bind these differently without brackets."""
@@ -44,6 +46,11 @@ def checked(environment: Environment, source: str) -> nodes.Template:
 
 MARKS = frozenset({"block_begin", "block_end", "variable_begin", "variable_end"})
 PLAIN_MARKS = frozenset({"comment_begin", "comment_end", "raw_begin", "raw_end"})
+
+
+def global_names(environment: Environment, source: str) -> frozenset[str]:
+    """Return the names in a template that are promptfoo's own, unless the case has variables with these names."""
+    return GLOBALS & {value for _, kind, value in environment.lex(source) if kind == "name"}
 
 
 def _check_tokens(environment: Environment, source: str) -> None:

@@ -11,7 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.core.limited_process import serve
 from harness.suites.promptfoo.template_filters import FILTERS, member, text
-from harness.suites.promptfoo.template_grammar import NotCertainError, checked
+from harness.suites.promptfoo.template_grammar import NotCertainError, checked, global_names
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -31,17 +31,19 @@ class _Environment(ImmutableSandboxedEnvironment):
 def render(_shared: Any, item: Any) -> str:
     """Render a template; `item` has its `text` and its `variables`."""
     try:
-        template = _compiled(item["text"])
+        template, names = _compiled(item["text"])
     except jinja2.TemplateError:
         raise NotCertainError("a syntax that is not Jinja2's") from None
+    if missing := sorted(names - item["variables"].keys()):
+        raise NotCertainError(f"the name {missing[0]}, which is no variable")
     return template.render(item["variables"])
 
 
 @lru_cache(maxsize=64)
-def _compiled(source: str) -> jinja2.Template:
+def _compiled(source: str) -> tuple[jinja2.Template, frozenset[str]]:
     environment = _Environment()
     code = environment.compile(checked(environment, source))
-    return jinja2.Template.from_code(environment, code, {})
+    return jinja2.Template.from_code(environment, code, {}), global_names(environment, source)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ def test_templates_are_evaluated_as_by_nunjucks(template: str, expected: str) ->
         "{{ null }}", "{{ 'a\\n' }}", "{{ 'a' 'b' }}", "{{ list.0 }}", "{{ 0x10 }}", "{{ 1e3 }}", "{{ 1 < 2 < 3 }}",
         "{{ map == map }}", "{{ t < i }}", "{{ missing ~ t }}", "{{ t is string }}", "{%+ if t %}{% endif %}",
         "{#- a -#}{{ t }}", "{{ emoji[0] }}", "{% raw %}",
+        "{{ env.HOME }}", "{{ range }}{{ t | upper }}", "{% for x in _conversation %}{% endfor %}",
         "{{ a === b }}", "{% if t %}", "{{", "{{}}", "{{ a-b }}", "{{ #each x }}",
     ],
 )  # fmt: skip
