@@ -84,7 +84,7 @@ def main() -> int:
     print(text)
     if given.output:
         given.output.write_text(text, encoding="utf-8")
-    return int(bool(prompts.get("different")))
+    return int(bool(prompts.get("different") or prompts.get("of these, with another number of cases")))
 
 
 # --- configurations ----------------------------------------------------------------------------------------------
@@ -301,6 +301,9 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
             counts["suites that promptfoo refuses"] += 1
             continue
         counts["suites"] += 1
+        if not one.unchanged and one.suite is not None:
+            counts["suites that load unchanged"] += 1
+            counts["of these, with another number of cases"] += len(one.suite.cases) != len(answer["value"])
         theirs = {form for prompt in answer["value"] if prompt is not None for form in forms(prompt)}
         for case in one.suite.cases if one.suite else ():
             ours = conversation(case)
