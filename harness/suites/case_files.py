@@ -20,10 +20,15 @@ from harness.suites.promptfoo.references import dereferenced
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
 NOT_VARIABLES = frozenset({"__description", "__metric", "__threshold", "__prefix", "__suffix", "__providerOutput"})
-MORE = ("__metadata:", "__config:")
+METADATA = "__metadata:"
+CONFIG = re.compile(r"__config:__expected(?P<number>[1-9]\d{0,2})?:threshold")
+"""A column with the threshold of an assertion: the first one, or the one with this number."""
 OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
 SHORTHAND = re.compile(
     r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
+)
+SURROGATES = re.compile(
+    r"(?P<before>(?<!\\)(\\\\)*)\\u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})", re.IGNORECASE
 )
 MAX_ROWS = 200_000
 """Largest number of rows of a file."""
@@ -88,8 +93,18 @@ def case_rows(name: str, text: str) -> Iterator[Document]:
     if suffix in (".jsonl", ".ndjson"):
         return json_rows(name, text)
     if suffix in (".yaml", ".yml", ".json"):
-        return yaml_rows(name, text)
+        return yaml_rows(name, with_whole_characters(text) if suffix == ".json" else text)
     raise SuiteError("cases are read only from .csv, .jsonl, .yaml and .json files", place=Place(name))
+
+
+def with_whole_characters(text: str) -> str:
+    """Replace pairs of escaped surrogates in JSON, such as \\ud83d\\ude00, which YAML does not have, by one escape."""
+
+    def whole(found: re.Match[str]) -> str:
+        high, low = int(found["high"], 16), int(found["low"], 16)
+        return f"{found['before']}\\U{0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00:08x}"
+
+    return SURROGATES.sub(whole, text) if "\\ud" in text.lower() else text
 
 
 def yaml_rows(name: str, text: str) -> Iterator[Document]:
@@ -209,7 +224,12 @@ def _check_header(name: str, header: list[str]) -> None:
         if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
         seen.add(column)
-        is_known = column in NOT_VARIABLES or column.startswith(MORE) or EXPECTED.fullmatch(column)
+        is_known = (
+            column in NOT_VARIABLES
+            or column.startswith(METADATA)
+            or CONFIG.fullmatch(column)
+            or EXPECTED.fullmatch(column)
+        )
         if column.startswith("__") and not is_known:
             known = nearest(column, ["__expected", *NOT_VARIABLES])
             raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)
@@ -219,10 +239,14 @@ def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
     variables = {name: cell for name, cell in row.items() if name not in OWN_COLUMNS and not name.startswith("__")}
     expected = [cell.strip() for name, cell in row.items() if EXPECTED.fullmatch(name) and cell.strip()]
     metric = {"metric": row["__metric"]} if row.get("__metric") else {}
-    case: dict[str, Any] = {"vars": variables, "assert": [{**_expected(cell, place), **metric} for cell in expected]}
+    assertions = [{**_expected(cell, place), **metric} for cell in expected]
+    for index, threshold in _thresholds(row, place):
+        if index < len(assertions):
+            assertions[index]["threshold"] = threshold
+    case: dict[str, Any] = {"vars": variables, "assert": assertions}
     case |= {column: row[column] for column in OWN_COLUMNS if row.get(column)}
     options = {name: row[f"__{name}"] for name in ("prefix", "suffix") if row.get(f"__{name}")}
-    metadata = {name: cell for name, cell in row.items() if name.startswith(MORE) and cell}
+    metadata = {name: cell for name, cell in row.items() if name.startswith(METADATA) and cell}
     given = {
         "description": row.get("__description"),
         "providerOutput": row.get("__providerOutput"),
@@ -231,6 +255,14 @@ def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
         "metadata": metadata,
     }
     return case | {name: value for name, value in given.items() if value not in (None, "", {})}
+
+
+def _thresholds(row: dict[str, str], place: Place) -> Iterator[tuple[int, float]]:
+    """Yield the index of an assertion and its threshold, from columns such as `__config:__expected2:threshold`."""
+    for name, cell in row.items():
+        found, threshold = CONFIG.fullmatch(name), None
+        if found and (threshold := _threshold(cell, place)) is not None:
+            yield int(found["number"] or 1) - 1, threshold
 
 
 def _threshold(cell: str, place: Place) -> float | None:

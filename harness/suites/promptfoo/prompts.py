@@ -37,7 +37,7 @@ SUFFIXES = (
     ".yml",
     ".yaml",
 )
-PROGRAMS = CODE | {".sh", ".bash", ".exe", ".bat", ".cmd", ".ps1", ".pl", ".csv"}
+PROGRAMS = CODE | {".sh", ".bash", ".exe", ".bat", ".cmd", ".ps1", ".pl"}
 SERVICES = ("portkey://", "langfuse://", "helicone://")
 ROLES = frozenset(get_args(MessageForm.model_fields["role"].annotation))
 YAML_CHAT = "- role:"
@@ -149,6 +149,8 @@ def _in_file(name: str, label: str, files: Files, document: Document, location: 
     suffix = PurePath(name).suffix
     if suffix in PROGRAMS or PurePath(name.rpartition(":")[0]).suffix in CODE:
         raise UnsupportedError("prompts from code or a service")
+    if suffix == ".csv":
+        raise UnsupportedError("prompts in CSV files")
     text = files.text(name, document, location)
     if suffix in (".md", ".j2"):
         yield Prompt(text, label or f"{name}: {text[:50]}...")
