@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.javascript import to_json
 from harness.core.suite import Assertion, Case, Message, Role, Split
@@ -22,7 +24,7 @@ from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.promptfoo.files import Files, local_name
-from harness.suites.promptfoo.prompts import JSON_CHAT, Prompt, messages, user_message
+from harness.suites.promptfoo.prompts import Prompt, looks_like_conversation, messages, user_message
 from harness.suites.promptfoo.templates import MissingVariableError, Templates
 from harness.suites.promptfoo.variables import combinations, resolved
 
@@ -151,12 +153,18 @@ def is_supported(source: WrittenCase, context: SuiteContext) -> bool:
         for part, location in ((form, ()), (form.options, ("options",))):
             for name in marked(part, IGNORED):
                 notices.ignore(name, document.place((*location, name), key=True))
-            for name in marked(part, UNSUPPORTED):
-                if name in TRANSFORMS and is_plain(getattr(part, name)):
-                    continue
+            for name in (*marked(part, UNSUPPORTED), *_code_in(part)):
                 notices.unsupported(name, document.place((*location, name), key=True))
                 missing = True
     return not missing
+
+
+def _code_in(part: BaseModel) -> Iterator[str]:
+    """Yield the transforms of a case's options that are code."""
+    for name in TRANSFORMS:
+        written = getattr(part, name, None)
+        if written is not None and not is_plain(written):
+            yield name
 
 
 class _CaseBuilder:
@@ -266,7 +274,7 @@ class _CaseBuilder:
                         for i, m in enumerate(self.form.messages))  # fmt: skip
         elif self.form.prompt is not None:
             text = self.whole(self.form.prompt)
-            make = messages if JSON_CHAT.match(text) else user_message
+            make = messages if looks_like_conversation(text) else user_message
             yield self.rendered(lambda: make(text, self.variables, self.context.templates), ("prompt",))
         else:
             yield from self.asked()

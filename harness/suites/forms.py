@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, mod
 from harness.core.suite import Reducer, Role, Split
 from harness.core.yaml import Count, Form, Line, Text, shown
 from harness.scoring.values import FILE
-from harness.suites.assertions import IGNORED, AssertionForm
+from harness.suites.assertions import IGNORED, TRANSFORM, AssertionForm
 
 # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -57,9 +57,9 @@ class OptionsForm(Form):
     disable_default_asserts: bool = Field(
         default=False, alias="disableDefaultAsserts", description="true: leave out the assertions of defaultTest."
     )
-    transform: Any = Field(default=None, description=UNSUPPORTED)
+    transform: Any = Field(default=None, description=TRANSFORM)
     transform_vars: Any = Field(default=None, alias="transformVars", description=UNSUPPORTED)
-    postprocess: Any = Field(default=None, description=UNSUPPORTED)
+    postprocess: Any = Field(default=None, description="The old name of transform.")
     store_output_as: Any = Field(default=None, alias="storeOutputAs", description=UNSUPPORTED)
     provider: Any = Field(default=None, description=IGNORED)
     providers: Any = Field(default=None, description=IGNORED)

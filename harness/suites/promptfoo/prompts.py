@@ -211,7 +211,7 @@ def messages(text: str, variables: Mapping[str, Any], templates: Templates) -> t
     if parsed is not None:
         return _conversation(_rendered(parsed, variables, templates))
     rendered = user_message(text, variables, templates)[0].content
-    if rendered.strip().startswith(YAML_CHAT):
+    if rendered.lstrip().startswith(YAML_CHAT):
         return _conversation(_yaml_or_unsupported(rendered))
     parsed = _json_or_none(rendered)
     if parsed is not None:
@@ -219,6 +219,11 @@ def messages(text: str, variables: Mapping[str, Any], templates: Templates) -> t
     if JSON_CHAT.match(rendered):
         raise UnsupportedError("a conversation whose JSON has a mistake")
     return (Message("user", rendered),)
+
+
+def looks_like_conversation(text: str) -> bool:
+    """Whether a text begins like a conversation in JSON or YAML."""
+    return JSON_CHAT.match(text) is not None or text.lstrip().startswith(YAML_CHAT)
 
 
 def user_message(text: str, variables: Mapping[str, Any], templates: Templates) -> tuple[Message, ...]:

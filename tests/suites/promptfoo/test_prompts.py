@@ -93,6 +93,14 @@ def test_a_conversation_within_the_suite(tmp_path: Path) -> None:
     assert asked(suite_in(tmp_path, {"suite.yaml": f"prompts: ['{CHAT}']\n{ONE}"})) == AS_CHAT
 
 
+@pytest.mark.parametrize("chat", [CHAT, "- role: system\n  content: Be short.\n- {role: user, content: '{{q}}'}"])
+def test_a_conversation_as_the_prompt_of_a_case(tmp_path: Path, chat: str) -> None:
+    """The prompt of a case, or the column `prompt` of a CSV, may be a conversation; it is not asked as it stands."""
+    cell = chat.replace('"', '""')
+    csv = f'prompt,q,__expected\n"{cell}",Why,contains: x\n'
+    assert asked(suite_in(tmp_path, {"suite.yaml": "tests: c.csv\n", "c.csv": csv})) == AS_CHAT
+
+
 def test_a_value_cannot_break_a_conversation(tmp_path: Path) -> None:
     """Variables are inserted into the messages of a conversation, so quotes and line breaks in them stay text."""
     tests = 'tests: [{vars: {q: "a\\"}, {\\"\\nb"}, assert: [{type: contains, value: x}]}]'
