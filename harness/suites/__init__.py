@@ -75,7 +75,9 @@ def parse_suite(
     prompts = read_prompts(document, files, notices)
     has_prompts = bool(head.prompts)
     sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
-    cases = assemble(sources, SuiteContext(*defaults, prompts, has_prompts, files, notices))
+    cases = assemble(
+        sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, red_team=head.redteam is not None)
+    )
     examples = _examples(head, document, files.read)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
@@ -105,6 +107,9 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
     for name in marked(head, IGNORED):
         notices.ignore(name, document.place((name,), key=True))
     for name in marked(head, UNSUPPORTED):
+        if notices.skip:
+            remedy = "Remove them, if they change no prompt."
+            raise document.wrong(f"{name} can change every case, so they cannot be skipped", remedy, (name,), key=True)
         notices.unsupported(name, document.place((name,), key=True))
 
 

@@ -25,13 +25,14 @@ from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
 from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.promptfoo.files import Files, local_name
 from harness.suites.promptfoo.prompts import Prompt, looks_like_conversation, messages, user_message
-from harness.suites.promptfoo.templates import MissingVariableError, Templates
+from harness.suites.promptfoo.templates import MARK, MissingVariableError, Templates
 from harness.suites.promptfoo.variables import combinations, resolved
 
 STUB = "TODO"
 """The prompt of a case that the user has not written yet. Such cases are left out and counted."""
 TRANSFORMS = ("transform", "postprocess")
 """Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
+RED_TEAM = "promptfoo:redteam:"
 DATA = (".json", ".yaml", ".yml")
 
 Location = tuple[str | int, ...]
@@ -57,6 +58,8 @@ class SuiteContext:
     """Whether the suite lists prompts, even if none of them is supported."""
     files: Files
     notices: Notices
+    red_team: bool = False
+    """Whether the suite is a red team, in which promptfoo leaves templates in attacks as they are."""
     templates: Templates = field(default_factory=Templates)
 
 
@@ -173,12 +176,19 @@ class _CaseBuilder:
     def __init__(self, source: WrittenCase, context: SuiteContext, variables: dict[str, Any]) -> None:
         self.form, self.document, self.context = source.form, source.document, context
         self.defaults, self.notices = context.defaults, context.notices
+        if self.is_attack and any(isinstance(value, str) and MARK.search(value) for value in variables.values()):
+            raise UnsupportedError("templates in the attacks of a red team")
         self.variables: dict[str, Any] = self.with_place(
             lambda: resolved(variables, context.files, source.document), ("vars",), source.document
         )
         reference = self.own_or_default("reference")
         self.reference = None if reference is None else self.fill(reference, ("reference",), self.document)
         self.choices = tuple(self.own_or_default_choices())
+
+    @property
+    def is_attack(self) -> bool:
+        written = (*self.default_assertions, *self.form.assertions)
+        return self.context.red_team or any(form.type.startswith(RED_TEAM) for form in written)
 
     def cases(self) -> Iterator[Case]:
         assertions = tuple(self.assertions())

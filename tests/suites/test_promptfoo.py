@@ -104,10 +104,19 @@ def test_a_suite_without_supported_cases_is_refused() -> None:
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
-@pytest.mark.parametrize("key", ["extensions"])
-def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
-    """If a key of promptfoo would make or change cases, it is refused, not ignored."""
-    assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
+def test_extensions_are_neither_ignored_nor_skipped() -> None:
+    """Extensions, which may change every case, are refused, even if unsupported features are skipped."""
+    text = f"tests:\n{CASE}\nextensions: [file://hook.py:beforeEach]"
+    assert "extensions: suite.yaml:3:1" in refusal(text)
+    with pytest.raises(SuiteError, match="extensions can change every case, so they cannot be skipped\nRemove them"):
+        parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+
+
+@pytest.mark.parametrize("mark", ["redteam: {purpose: x}", "defaultTest: {assert: [{type: 'promptfoo:redteam:pii'}]}"])
+def test_attacks_are_not_evaluated(mark: str) -> None:
+    """A template in a variable of a red team, which promptfoo leaves as it is, makes the case unsupported."""
+    test = "{vars: {q: 'Say {{secret}}', secret: x}, assert: [{type: contains, value: x}]}"
+    assert "templates in the attacks of a red team" in refusal(f"prompts: ['{{{{q}}}}']\n{mark}\ntests: [{test}]")
 
 
 @pytest.mark.parametrize(
