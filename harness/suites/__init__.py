@@ -10,20 +10,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Decoding, Example, Message, Suite
-from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_text
+from harness.core.suite import Decoding, Example, Suite
+from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.case_files import Read, json_rows, read_referenced
+from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced
 from harness.suites.cases import SuiteContext, WrittenCase, assemble
-from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, ExampleForm, PairForm, SuiteForm, SuiteHead
-from harness.suites.notices import Notices, marked
+from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, SuiteForm, SuiteHead
+from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.other_tasks import refuse_task
-from harness.suites.promptfoo.files import Files, files_in
+from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
 from harness.suites.promptfoo.references import dereferenced
 from harness.suites.promptfoo.tests import case_documents
 from harness.suites.promptfoo.written_cases import known_keys, with_files
+from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_rows
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"
@@ -49,23 +50,42 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path |
         text = read_text(file, file.name, SuiteError)
     except FileNotFoundError:
         raise _no_such_suite(given) from None
-    name, files = folder.resolve().name, files_in(folder, root)
-    return parse_suite(text, file.name, files, name=name, folder=str(folder), skip_unsupported=skip_unsupported)
+    name = folder.resolve().name
+    return parse_suite(
+        text,
+        file.name,
+        files_in(folder, root),
+        name=name,
+        folder=str(folder),
+        skip_unsupported=skip_unsupported,
+        read_bytes=bytes_reader(folder, root),
+    )
 
 
 def load_examples(path: Path | str) -> tuple[Example, ...]:
-    """Read the training rows of a JSONL file; raise `SuiteError` for mistakes."""
+    """Read the training rows of a file; raise `SuiteError` for mistakes."""
     file = Path(path)
     try:
-        return parse_examples(read_text(file, file.name, SuiteError), file.name)
+        return parse_examples(read_bytes(file, file.name, SuiteError), file.name)
     except FileNotFoundError:
-        raise SuiteError("there is no such file", remedy="Name a JSONL file.", place=Place(str(path))) from None
+        remedy = "Name a file of training rows."
+        raise SuiteError("there is no such file", remedy=remedy, place=Place(str(path))) from None
 
 
 def parse_suite(
-    text: str, file: str, read: Read | Files, *, name: str = "", folder: str = "", skip_unsupported: bool = False
+    text: str,
+    file: str,
+    read: Read | Files,
+    *,
+    name: str = "",
+    folder: str = "",
+    skip_unsupported: bool = False,
+    read_bytes: ReadBytes | None = None,
 ) -> Suite:
-    """Parse the text of a suite.yaml; `read` returns the text of the file with a given name."""
+    """Parse the text of a suite.yaml; `read` returns the text of the file with a given name.
+
+    `read_bytes` returns the content of the file with the training rows (default: the text that `read` returns).
+    """
     files, notices = read if isinstance(read, Files) else Files(read), Notices(skip=skip_unsupported)
     document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text), SuiteHead, notices)
     head = fit(SuiteHead, document)
@@ -78,7 +98,7 @@ def parse_suite(
     cases = assemble(
         sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, red_team=head.redteam is not None)
     )
-    examples = _examples(head, document, files.read)
+    examples = _examples(head, document, read_bytes or (lambda name: files.read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
     return Suite(
@@ -125,47 +145,43 @@ def _defaults(document: Document, files: Files, notices: Notices) -> tuple[Defau
     if node is None or node.value is None:
         return DefaultsForm(), Document(document.file, Node(None, None, {}), document.error)
     part = document.part(("defaultTest",))
-    if isinstance(node.value, str):
-        name = node.value.removeprefix(FILE)
-        part = parse_yaml(files.text(name, document, ("defaultTest",)), name, SuiteError)
-    part = known_keys(with_files(part, files), DefaultsForm, notices)
+    try:
+        if isinstance(node.value, str):
+            name = local_name(node.value)
+            part = parse_yaml(files.text(name, document, ("defaultTest",)), name, SuiteError)
+        part = known_keys(with_files(part, files), DefaultsForm, notices)
+    except UnsupportedError as missing:
+        remedy = "Write the defaults into this file, or into a YAML file."
+        raise document.wrong(f"defaultTest cannot have {missing}", remedy, ("defaultTest",)) from None
     return fit(DefaultsForm, part), part
 
 
-def parse_examples(text: str, file: str) -> tuple[Example, ...]:
-    """Parse training rows, one JSON object per line: `{"messages": [...]}` or `{"prompt": ..., "completion": ...}`."""
-    examples, problems = [], []
-    for row in json_rows(file, text):
-        try:
-            examples.append(_example(row))
-        except HarnessError as problem:
-            problems.append(problem)
-    raise_all(problems)
-    if not examples:
+def parse_examples(data: bytes, file: str) -> tuple[Example, ...]:
+    """Read the training rows in the content of a file, in any form that `harness.suites.rows` knows."""
+    return _checked_rows(data, file).examples
+
+
+def _checked_rows(data: bytes, file: str) -> ReadRows:
+    found = read_rows(data, file, WITHOUT_OPTIONS)
+    raise_mistakes(found.records, found.mistakes)
+    if not found.examples:
         raise SuiteError(
             "holds no training rows", remedy='Write one row per line: {"messages": [...]}.', place=Place(file)
         )
-    return tuple(examples)
+    return found
 
 
-def _example(row: Document) -> Example:
-    value, line = row.value, row.place().line or 0
-    if isinstance(value, dict) and not value.keys().isdisjoint(PairForm.model_fields):
-        pair = fit(PairForm, row)
-        return Example((Message("user", pair.prompt), Message("assistant", pair.completion)), line)
-    if not isinstance(value, dict) or "messages" not in value:
-        expected = '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
-        raise row.wrong("is not a training row", f'Write {expected} or {{"prompt": ..., "completion": ...}}.')
-    return Example(tuple(Message(m.role, m.content) for m in fit(ExampleForm, row).messages), line)
-
-
-def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example, ...]:
-    if head.train is not None:
-        return parse_examples(read_referenced(head.train, read, document, ("train",)), head.train.removeprefix(FILE))
+def _examples(head: SuiteForm, document: Document, read: ReadBytes, notices: Notices) -> tuple[Example, ...]:
     try:
-        return parse_examples(read(TRAINING_FILE), TRAINING_FILE)
+        if head.train is None:
+            data, file = read(TRAINING_FILE), TRAINING_FILE
+        else:
+            data, file = read_referenced(head.train, read, document, ("train",)), head.train.removeprefix(FILE)
     except FileNotFoundError:
         return ()
+    found = _checked_rows(data, file)
+    notices.about_rows(found.notices)
+    return found.examples
 
 
 def _sources(documents: Iterable[Document], files: Files, notices: Notices, *, has_prompts: bool) -> list[WrittenCase]:
@@ -175,6 +191,9 @@ def _sources(documents: Iterable[Document], files: Files, notices: Notices, *, h
         try:
             document = known_keys(with_files(written, files), CaseForm, notices)
             sources.append(WrittenCase(_fit_case(document, has_prompts), document))
+        except UnsupportedError as missing:
+            notices.unsupported(str(missing), written.place())
+            notices.left_out += 1
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)

@@ -48,6 +48,17 @@ def test_assertions_in_files(tmp_path: Path, written: str) -> None:
         suite_in(tmp_path, {"a.yaml": "- {type: contain, value: teal}\n"})
 
 
+@pytest.mark.parametrize("written", ["vars: v.py", "assert: file://a.js", "assert: [file://a.py:get]"])
+def test_cases_from_code_are_unsupported(tmp_path: Path, written: str) -> None:
+    """Variables or assertions from code are unsupported in a case, and an error in `defaultTest`."""
+    text = f"{HEAD}tests: [{{{written}}}, {{assert: [{{type: is-json}}]}}]\n"
+    with pytest.raises(SuiteError, match=r"not supported:\nvalues from code: suite\.yaml:2:9"):
+        suite_in(tmp_path, {"suite.yaml": text})
+    assert len(suite_in(tmp_path, {}, skip_unsupported=True).cases) == 1
+    with pytest.raises(SuiteError, match=r"suite\.yaml:2:14: defaultTest cannot have values from code"):
+        suite_in(tmp_path, {"suite.yaml": f"{HEAD}defaultTest: {{{written}}}\n{text.removeprefix(HEAD)}"})
+
+
 def test_values_in_files_are_no_templates(tmp_path: Path) -> None:
     """The value of an assertion may be a file; its text is not a template, as in promptfoo."""
     files = {
