@@ -1,6 +1,7 @@
 """Compares templates with Nunjucks, as promptfoo configures it.
 
-    python -m tests.studies.promptfoo_templates --promptfoo DIST --node NODE [--number 20000] [--output FILE]
+    python -m tests.studies.promptfoo_templates --promptfoo DIST --node NODE [--number 20000] [--seed 0]
+        [--output FILE]
 
 Templates are drawn at random from parts of Nunjucks: values of all kinds, operators, filters, conditions and loops.
 Those that the harness evaluates must give the text that Nunjucks gives. Exits with 1 if one differs.
@@ -79,15 +80,16 @@ def main() -> int:
     parser.add_argument("--promptfoo", type=Path, required=True)
     parser.add_argument("--node", type=Path, required=True)
     parser.add_argument("--number", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    numbers = random.Random(0)
+    numbers = random.Random(given.seed)
     drawn = [template(numbers, 2) for _ in range(given.number)]
     written = list(dict.fromkeys([*(text for text, _ in RENDERED), *drawn]))
     asked = [{"text": text, "variables": VARIABLES} for text in written]
     answers = Oracle(given.promptfoo, given.node).ask("templates", asked)
     record = compared(written, answers)
-    record["command"] = f"python -m tests.studies.promptfoo_templates --number {given.number}"
+    record["command"] = f"python -m tests.studies.promptfoo_templates --number {given.number} --seed {given.seed}"
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     print(text)
     if given.output:

@@ -163,6 +163,9 @@ def _value(node: nodes.Node) -> nodes.Expr:
 def _operation(node: nodes.Node) -> nodes.Expr:
     if isinstance(node, nodes.Not | nodes.Compare | nodes.Test):
         return _truth(node)
+    operands = node.nodes if isinstance(node, nodes.Concat) else [*node.iter_child_nodes()]
+    if any(isinstance(part, nodes.Test | nodes.Not) for part in operands):
+        raise NotCertainError("is, or not, before an operator")
     if isinstance(node, nodes.Concat) and not any(isinstance(part, nodes.BinExpr) for part in node.nodes):
         first, *rest = [_value(part) for part in node.nodes]
         for part in rest:

@@ -63,7 +63,8 @@ def test_templates_are_evaluated_as_by_nunjucks(template: str, expected: str) ->
         "{{ map == map }}", "{{ t < i }}", "{{ missing ~ t }}", "{{ t is string }}", "{%+ if t %}{% endif %}",
         "{#- a -#}{{ t }}", "{{ emoji[0] }}", "{% raw %}",
         "{{ env.HOME }}", "{{ range }}{{ t | upper }}", "{% for x in _conversation %}{% endfor %}",
-        "{{ a === b }}", "{% if t %}", "{{", "{{}}", "{{ a-b }}", "{{ #each x }}",
+        "{{ a === b }}", "{{ t ~ t is not defined }}", "{{ not t == t }}",
+        "{% if t %}", "{{", "{{}}", "{{ a-b }}", "{{ #each x }}",
     ],
 )  # fmt: skip
 def test_other_templates_are_refused(template: str) -> None:
