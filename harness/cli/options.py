@@ -93,6 +93,12 @@ SKIP_UNSUPPORTED = click.option(
     is_flag=True,
     help="Ignore promptfoo features that the harness does not support, and list them.",
 )
+ROOT = click.option(
+    "--root",
+    type=PATH,
+    metavar="DIR",
+    help="Folder in which all files that the suite names must be (default: the suite's own folder).",
+)
 ALLOW_CODE = click.option(
     "--allow-code",
     is_flag=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GRID, MODEL, PROFILE, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import GRID, MODEL, PROFILE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE
 from harness.core.device_profiles import PROFILES
 
 
@@ -17,7 +17,10 @@ from harness.core.device_profiles import PROFILES
 @PROFILE
 @SEEDS
 @SKIP_UNSUPPORTED
-def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
+@ROOT
+def plan(
+    suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool, root: Path | None
+) -> None:
     """List a grid's trials with predicted memory and time.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. Memory and time are predicted for this
@@ -35,7 +38,7 @@ def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...
     from harness.suites.grids import load_plan
     from harness.suites.rehearsal import rehearsal_of
 
-    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     rehearsal = rehearsal_of(loaded, planned)
     check_name(model)

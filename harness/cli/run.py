@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE
 from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
@@ -75,6 +75,7 @@ TRIAL_FAILED = 3
     "machine, such as a mounted drive.",
 )
 @SKIP_UNSUPPORTED
+@ROOT
 @ALLOW_CODE
 @QUIET
 @click.option("--verbose", is_flag=True, help="Show the log of the worker processes.")
@@ -98,6 +99,7 @@ def run(
     budget: str | None,
     sync: Path | None,
     skip_unsupported: bool,
+    root: Path | None,
     allow_code: bool,
     quiet: bool,
     verbose: bool,
@@ -128,6 +130,7 @@ def run(
         fresh=fresh,
         timeout=timeout,
         skip_unsupported=skip_unsupported,
+        root=root,
         allow_code=allow_code,
         timeline=timeline,
         adapters=adapters,

@@ -14,7 +14,7 @@ from harness.core.model import ModelRef
 from harness.core.rehearsal import DECODING
 from harness.core.run import RunManifest
 from harness.core.settings import Plan, fusible
-from harness.core.suite import Case, Split, Suite
+from harness.core.suite import Assertion, Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
 from harness.models import foreign_adapters
@@ -45,7 +45,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     Raises:
         HarnessError: the request has a mistake.
     """
-    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
+    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported, root=request.root)
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
@@ -138,7 +138,15 @@ def _content(suite: Suite) -> dict[str, object]:
 
 def _case(case: Case) -> dict[str, object]:
     # `file` is left out, and `line` is 0, so that runs of versions without `file` have the same digest.
-    return {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"} | {"line": 0}
+    whole = {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"}
+    return whole | {"line": 0, "assertions": [_assertion(assertion) for assertion in case.assertions]}
+
+
+def _assertion(assertion: Assertion) -> dict[str, object]:
+    # `transforms` is left out if there are none, so that runs of versions without it have the same digest.
+    whole = {field.name: getattr(assertion, field.name) for field in fields(assertion)}
+    without = whole if assertion.transforms else {name: whole[name] for name in whole if name != "transforms"}
+    return without | {"children": [_assertion(child) for child in assertion.children]}
 
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:

@@ -30,6 +30,8 @@ class Request:
     """Time limit of one trial in seconds."""
     skip_unsupported: bool = False
     """Ignore the parts of the suite that the harness does not support."""
+    root: Path | None = None
+    """Folder in which all files that the suite names must be; None: the suite's own folder."""
     allow_code: bool = False
     """Allow the suite to run its own code to judge answers."""
     timeline: bool = False

@@ -12,6 +12,7 @@ from harness.scoring.assertion_type import Need
 from harness.scoring.assertion_types.sets import combine
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, quote
 from harness.scoring.registry import ASSERTION_TYPES, needs
+from harness.scoring.transforms import TransformFailedError, transformed
 
 
 def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
@@ -54,7 +55,15 @@ def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
 
 
 def judge(assertion: Assertion, evidence: Evidence) -> Check:
-    """Evaluate one assertion. If that is not possible, the check has no score, and its reason is the error message."""
+    """Evaluate one assertion. If that is not possible, the check has no score, and its reason is the error message.
+
+    An answer to which the assertion's transforms cannot be applied fails it, even if the assertion is negated.
+    """
+    try:
+        for expression in assertion.transforms:
+            evidence = replace(evidence, text=transformed(evidence.text, expression))
+    except TransformFailedError as problem:
+        return Check(describe(assertion), False, str(problem), 0.0, assertion.metric)
     try:
         children = tuple(_children(assertion, evidence))
         finding = _find(assertion, replace(evidence, checks=children) if children else evidence)
