@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.core.answers import Answer
-from harness.core.errors import NewerFormatError, StoreError
+from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
 from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
@@ -73,7 +73,7 @@ class Cache:
             return None
         try:
             return read_record(path, Training)
-        except NewerFormatError:
+        except (NewerFormatError, UnreadableFileError):
             raise
         except StoreError:
             self.forget(training)
@@ -335,7 +335,7 @@ def _intact(folder: Path, record: str, kind: type[Any]) -> bool:
     try:
         read_record(folder / record, kind)
         verify_manifest(folder)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -347,7 +347,7 @@ def _pass_in(path: Path) -> AnswerPass | None:
     """Read a file of answers. A damaged file is deleted, so that a worker answers its prompts again."""
     try:
         return read_record(path, AnswerPass)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         path.unlink(missing_ok=True)

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.core.errors import NewerFormatError, StoreError
+from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
 from harness.core.formats import FORMAT
 from harness.core.hashing import plain
-from harness.storage.files import write_text
+from harness.storage.files import read_text, write_text
 from harness.storage.upgrades import newest, upgraded
 
 T = TypeVar("T")
@@ -53,14 +53,18 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
+        UnreadableFileError: the system refuses to read the file.
         StoreError: the file is missing or damaged.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}", remedy="Check the path. `harness run` creates runs.") from None
     except NotADirectoryError:
         raise StoreError(f"{path.parent} is not a directory", remedy="Name the directory of a run.") from None
+    except OSError as error:
+        remedy = "Name another file, or get permission to read it."
+        raise UnreadableFileError(f"cannot read {path}: {error.strerror or error}", remedy=remedy) from None
     except (ValueError, RecursionError) as error:  # such as invalid UTF-8, invalid JSON, or 2000 nested brackets
         raise damaged(path, str(error)) from None
     if not isinstance(data, dict):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 import harness.storage.cache
 from harness.core.answers import Answer
-from harness.core.errors import NewerFormatError, RunInUseError, StoreError
+from harness.core.errors import NewerFormatError, RunInUseError, StoreError, UnreadableFileError
 from harness.core.formats import FORMAT
 from harness.core.model import ConvertedModel, SavedBase
 from harness.core.settings import Quantization
@@ -104,6 +104,17 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
     assert cache.training("t" * 16) is None
     assert cache.answers("t" * 16) == ()
     assert not cache.adapter("t" * 16).exists()
+
+
+def test_a_file_that_cannot_be_read_is_kept(cache: Cache) -> None:
+    """If the system refuses to read an entry, an error says so, and the entry is not deleted as if it were damaged."""
+    cache.commit_training(training(), save_adapter)
+    outcome = cache.adapter("t" * 16) / "training.json"
+    outcome.unlink()
+    outcome.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    with pytest.raises(UnreadableFileError, match=r"cannot read .*training.json: Input/output error"):
+        cache.training("t" * 16)
+    assert (cache.adapter("t" * 16) / "adapter_model.safetensors").is_file()
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
