@@ -9,7 +9,7 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.model import ModelRef
-from harness.core.run_results import Verdict
+from harness.core.run_results import Verdict, check_per_seed
 from harness.core.scores import Rate
 from harness.core.settings import Settings
 from harness.core.suite import Role, Suite
@@ -55,6 +55,9 @@ class BaselineVariant:
     trainable_parameters: int
     answers: dict[str, tuple[StoredAnswer, ...]]
     """Answers by case id."""
+
+    def __post_init__(self) -> None:
+        check_per_seed(self.seeds, statuses=self.statuses, messages=self.messages)
 
 
 @dataclass(frozen=True)
