@@ -24,7 +24,7 @@ from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
 from harness.cli.next import next_trials
-from harness.cli.output import discard, echo, show_error
+from harness.cli.output import discard_rest, echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
 from harness.cli.recommend import recommend
@@ -146,7 +146,7 @@ def _exit_code_of_bug(bug: BaseException, words: Sequence[str]) -> int:
 def _exit_code_of_full_disk(error: OSError) -> int:
     """Say which file does not fit onto its disk, and return the exit code. Without a name, it is standard output."""
     if error.filename is None:
-        discard(sys.stdout)
+        discard_rest()
     what = error.filename or "the output"
     echo(
         f"Error: the disk is full: could not write {what}\nFree some space, then run the same command again.", err=True

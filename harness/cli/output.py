@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from rich.console import Console, ConsoleOptions
@@ -28,7 +28,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     try:
         click.echo(visible(str(text)), err=err, nl=nl)
     except OSError as error:
-        discard(sys.stderr if err else sys.stdout)
+        discard_rest(err=err)
         if err:
             return
         if error.errno == errno.EPIPE:
@@ -37,8 +37,9 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
         raise StoreError(what, remedy="Redirect it to another place, then run the same command again.") from error
 
 
-def discard(stream: TextIO) -> None:
-    """Discard what is still buffered. Otherwise Python would fail to write it at exit, and exit with 120."""
+def discard_rest(*, err: bool = False) -> None:
+    """Discard what an output that failed still buffers. Otherwise Python fails to write it at exit, with 120."""
+    stream = sys.stderr if err else sys.stdout
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

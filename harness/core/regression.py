@@ -56,9 +56,6 @@ class BaselineVariant:
     answers: dict[str, tuple[StoredAnswer, ...]]
     """Answers by case id."""
 
-    def __post_init__(self) -> None:
-        check_per_seed(self.seeds, statuses=self.statuses, messages=self.messages)
-
 
 @dataclass(frozen=True)
 class Baseline:
@@ -78,6 +75,11 @@ class Baseline:
     variants: tuple[BaselineVariant, ...]
     digest: str = ""
     """Digest of the rest of the file, which detects edits by hand."""
+
+    def check(self) -> None:
+        """Raise ValueError unless each variant has one status and one message per seed."""
+        for row in (self.base, *self.variants):
+            check_per_seed(row.seeds, statuses=row.statuses, messages=row.messages)
 
 
 @dataclass(frozen=True)

@@ -201,9 +201,6 @@ class Outcome:
     bases: tuple[Basis, ...] = ()
     """Basis of each seed's status: PREDICTED if the trial did not run. Empty in files of older versions."""
 
-    def __post_init__(self) -> None:
-        check_per_seed(self.seeds, statuses=self.statuses, messages=self.messages)
-
     @property
     def untrained(self) -> bool:
         """Whether this is the base model, in any quantisation."""
@@ -310,7 +307,11 @@ class Results:
     bases: dict[Quantization, Outcome] = field(default_factory=dict)
     """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError unless the parts fit together, which they may not if the file was edited."""
+        for row in (*self.every_base, *self.variants, self.confirmed_base, self.confirmed):
+            if row:
+                check_per_seed(row.seeds, statuses=row.statuses, messages=row.messages)
         known = {case.id for case in self.run.suite.cases}
         if unknown := {sample.case for sample in (*self.samples, *self.confirmed_samples)} - known:
             raise ValueError(f"samples answer a case that the suite does not have: {min(unknown)!r}")

@@ -60,9 +60,7 @@ def _check_values(case: Case) -> None:
     try:
         check_values(case.assertions)
     except ValueError as error:
-        remedy = (
-            "The stored suite was edited. Restore it, or score the run again: harness score RUN --suite SUITE"
-        )
+        remedy = "The stored suite was edited. Restore it, or score the run again: harness score RUN --suite SUITE"
         raise SuiteError(f"case {case.id}: {str(error).splitlines()[0]}", remedy=remedy) from None
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -108,6 +108,28 @@ def _validated(kind: Any, text: str) -> Any:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+class Checked(Protocol):
+    """A record with a method that raises ValueError unless its parts fit together."""
+
+    def check(self) -> None: ...
+
+
+C = TypeVar("C", bound=Checked)
+
+
+def checked(record: C, path: Path) -> C:
+    """Return the record of a file after checking that its parts fit together.
+
+    Raises:
+        StoreError: they do not.
+    """
+    try:
+        record.check()
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+    return record
 
 
 def decode_line(text: str, kind: type[T]) -> T:

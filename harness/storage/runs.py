@@ -18,7 +18,7 @@ from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.suite import Split
 from harness.storage.files import PARTIAL, locked, write_text
-from harness.storage.records import copy_record, read_json, read_record, write_record
+from harness.storage.records import checked, copy_record, read_json, read_record, write_record
 
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 """The files that `copy_pages` copies, in this order."""
@@ -135,7 +135,8 @@ class RunStore:
             StoreError: there are no results yet, or they are damaged.
         """
         self.check_results()
-        return read_record(self.root / "results.json", Results)
+        path = self.root / "results.json"
+        return checked(read_record(path, Results), path)
 
     def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: Callable[[], str]) -> None:
         """Write samples.jsonl, then results.json, then report.html, which `page` makes of them."""

@@ -23,7 +23,24 @@ BASELINE = Path("reports/baselines/good.json")
 RESULTS = Path("run/results.json")
 DROP = "drop"
 REPEAT = "repeat"
-WRONG = [None, [], {}, "x", "", -1, 0, True, 1e308, 10**400, 2**63, "\ud800", [[[[]]]], ["x"], {"x": 1}, "1e999"]
+WRONG: list[Any] = [
+    None,
+    [],
+    {},
+    "x",
+    "",
+    -1,
+    0,
+    True,
+    1e308,
+    10**400,
+    2**63,
+    "\ud800",
+    [[[[]]]],
+    ["x"],
+    {"x": 1},
+    "1e999",
+]
 """Values that most places in a file cannot hold."""
 
 
