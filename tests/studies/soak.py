@@ -3,7 +3,7 @@
     python -m tests.studies.soak [--trials 400] [--seed 1] --output FILE.json --chart FILE.svg
 
 Each engine trains half of the trials, once undisturbed and once disturbed. In the disturbed run, the command or its
-worker is killed, the file system becomes full for some seconds, and the wall clock jumps by up to a year; a command that
+worker is killed, the file system is full for some seconds, and the wall clock jumps by up to a year; a command that
 has ended is given again. Every second, the study samples memory and open files of the command and its worker.
 
 Exits with 1 if the two runs of an engine have different results, if temporary files are left, if a command prints a
