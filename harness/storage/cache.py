@@ -20,7 +20,17 @@ from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
 from harness.core.model import ConvertedModel, SavedBase
 from harness.core.training_outcome import Status, Training
-from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
+from harness.storage.files import (
+    PARTIAL,
+    check_no_link,
+    check_room,
+    copy_folder,
+    locked,
+    move,
+    new_folder,
+    sync,
+    writing,
+)
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
@@ -127,7 +137,12 @@ class Cache:
 
         All methods that read entries call this method first, because a process may have been killed after it committed
         entries and before it moved them.
+
+        Raises:
+            StoreError: a folder of the cache is a link, so this would move and delete the files of another folder.
         """
+        for kind in _KINDS:
+            check_no_link(self.root / kind)
         if not self._committed():
             return
         with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):

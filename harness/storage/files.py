@@ -174,6 +174,17 @@ def copy_folder(source: Path, target: Path) -> None:
                 os.fsync(copied.fileno())
 
 
+def check_no_link(folder: Path) -> None:
+    """Check that a folder whose content is replaced or deleted is no link: an unpacked archive may hold any link.
+
+    Raises:
+        StoreError: it is a link.
+    """
+    if folder.is_symlink():
+        remedy = "Delete the link. To keep these files on another disk, move the whole folder that contains it."
+        raise StoreError(f"{folder} is a link to another folder", remedy=remedy)
+
+
 def check_room(path: Path, size: int) -> None:
     """Check that the disk has space for `size` bytes at `path`, whether `path` exists or not.
 

@@ -17,7 +17,7 @@ from harness.core.parity import Parity
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.suite import Split
-from harness.storage.files import PARTIAL, locked, write_text
+from harness.storage.files import PARTIAL, check_no_link, locked, write_text
 from harness.storage.records import checked, copy_record, read_json, read_record, write_record
 
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
@@ -92,7 +92,13 @@ class RunStore:
         return tuple(read_record(path, TrialRecord) for path in paths)
 
     def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
-        """Delete the records of all trials except those in `keep`."""
+        """Delete the records of all trials except those in `keep`.
+
+        Raises:
+            StoreError: the folder of the records is a link, so this would delete the files of another folder.
+        """
+        for name in ("trials", "confirm"):
+            check_no_link(self.root / name)
         wanted = {self._record_path(split, trial).parent for split, trial in keep}
         for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
             if folder not in wanted:

@@ -106,6 +106,23 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
     assert not cache.adapter("t" * 16).exists()
 
 
+@pytest.mark.parametrize("kind", ["commits", "trainings", "answers"])
+def test_a_cache_with_links_deletes_nothing_elsewhere(tmp_path: Path, kind: str) -> None:
+    """If a folder of the cache is a link, the folders that it leads to are neither deleted nor replaced."""
+    (tmp_path / "home" / "keys").mkdir(parents=True)
+    (tmp_path / "home" / "keys" / "mine").touch()
+    (tmp_path / "cache" / "commits" / "made" / "trainings" / "keys").mkdir(parents=True)
+    (tmp_path / "cache" / "commits" / "made" / "answers" / "keys").mkdir(parents=True)
+    if kind == "commits":
+        shutil.rmtree(tmp_path / "cache" / "commits")
+    (tmp_path / "cache" / kind).symlink_to("../home")
+    cache = Cache(tmp_path / "cache")
+    for read in (cache.training, cache.answers, cache.forget):
+        with pytest.raises(StoreError, match=f"{kind} is a link to another folder\nDelete the link"):
+            read("keys")
+    assert (tmp_path / "home" / "keys" / "mine").exists()
+
+
 def test_a_file_that_cannot_be_read_is_kept(cache: Cache) -> None:
     """If the system refuses to read an entry, an error says so, and the entry is not deleted as if it were damaged."""
     cache.commit_training(training(), save_adapter)
