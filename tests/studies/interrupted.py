@@ -52,14 +52,14 @@ class Target:
 # --- runs --------------------------------------------------------------------------------------------------------
 
 
-def run_command(folder: Path, engine: str, *more: str) -> Command:
-    words = ("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", str(int(engine == "reference")))
+def run_command(folder: Path, engine: str, *more: str, confirm: int = 0) -> Command:
+    words = ("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", str(confirm))
     return Command((*words, *more), folder)
 
 
-def prepare_run(place: Path, _finished: Path, *, engine: str) -> Callable[[], Command]:
+def prepare_run(place: Path, _finished: Path, *, engine: str, confirm: int) -> Callable[[], Command]:
     small_suite(place)
-    return lambda: run_command(place, engine)
+    return lambda: run_command(place, engine, confirm=confirm)
 
 
 def prepare_sync(place: Path, _finished: Path) -> Callable[[], Command]:
@@ -145,8 +145,8 @@ def two_machines(place: Path, kills: int, rng: random.Random, longest: float) ->
 
 _EXPORT = ("export", str(RUN), "lr=0.01", "--to", "merged")
 TARGETS = (
-    Target("run, reference engine", 0.16, partial(prepare_run, engine="reference"), run_results),
-    Target("run, fused engine", 0.16, partial(prepare_run, engine="fused"), run_results),
+    Target("run, reference engine", 0.16, partial(prepare_run, engine="reference", confirm=1), run_results),
+    Target("run, fused engine", 0.16, partial(prepare_run, engine="fused", confirm=0), run_results),
     Target("run with --sync, on new machines", 0.12, prepare_sync, lambda place: run_results(place / "here")),
     Target(
         "export --to merged", 0.14, partial(prepare_finished, words=_EXPORT, module="harness"),
