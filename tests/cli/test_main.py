@@ -162,6 +162,16 @@ def test_an_error_that_cannot_be_printed(target: str) -> None:
     assert code_in_shell(f"harness gate none --baseline none 2>{target}") == (2, "")
 
 
+@pytest.mark.parametrize(("program", "code"), [("raise ImportError", 70), ("raise KeyboardInterrupt", 130)])
+def test_a_package_that_cannot_be_imported(tmp_path: Path, program: str, code: int) -> None:
+    """If a package that the command needs cannot be imported, the exit code is 70, and 130 after Ctrl-C."""
+    (tmp_path / "click.py").write_text(program, encoding="utf-8")
+    words = programs.python("-m", "harness", "gate", "run", "--baseline", "good")
+    environment = programs.environment({"PYTHONPATH": str(tmp_path)})
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == code, done.stderr
+
+
 def test_commands_get_the_arguments() -> None:
     """A command can read all arguments of the command line, because `main` passes them as click's context object."""
     kept: list[tuple[str, ...]] = []
