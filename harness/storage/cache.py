@@ -318,7 +318,7 @@ class Commit:
     def answers(self, training: str, made: AnswerPass) -> None:
         """Add answers of a training or a base model to the commit."""
         folder = self.cache.root / "answers" / training
-        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
+        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
         write_record(self._place(folder / name), made, sealed=True)

@@ -111,7 +111,7 @@ class RunStore:
     def new_worker(self, job: Job) -> tuple[Path, Path]:
         """Write the job of the next worker process; return the paths of the job and of the worker's log."""
         folder = self.root / "workers"
-        number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
+        number = 1 + max((int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()), default=0)
         path = folder / f"{number:03}.json"
         write_record(path, job)
         return path, path.with_suffix(".log")

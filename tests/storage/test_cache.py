@@ -92,6 +92,7 @@ def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
     first.write_text("{", encoding="utf-8")
     assert cache.answers("id") == (passes[1],)
     assert not first.exists()
+    (first.parent / "2 of mine.json").touch()
     cache.commit_answers("id", passes[2])
     assert cache.answers("id") == (passes[1], passes[2])
 

@@ -80,6 +80,8 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
     assert read_record(path, Job) == made
     assert (path.name, log.name) == ("001.json", "001.log")
     assert RunStore(tmp_path).new_worker(made)[1].name == "002.log"
+    (path.parent / "3 of mine.json").touch()
+    assert RunStore(tmp_path).new_worker(made)[1].name == "003.log"
 
 
 def test_results_come_back(tmp_path: Path) -> None:
