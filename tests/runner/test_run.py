@@ -31,6 +31,7 @@ from harness.storage.runs import RunStore
 from harness.suites.new import make
 from tests.support.interruptions import Command, Kill, kills_until_complete
 from tests.support.made_once import made_once
+from tests.support.preloaded import preload
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
 pytestmark = pytest.mark.slow
@@ -94,6 +95,7 @@ def test_a_finished_run_is_reused(finished: Path) -> None:
 
 def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
     """A run that is killed up to twice and resumed has the results of an undisturbed run, to the last digit."""
+    preload()
     small_suite(tmp_path)
     seconds = float((finished / "seconds").read_text(encoding="utf-8"))
     command = Command(("run", "small", "--profile", "cpu", "--confirm-seeds", "1"), tmp_path)

@@ -29,6 +29,7 @@ from harness.core.errors import ExportError
 from harness.core.hashing import file_digest
 from harness.export.llama_cpp import converter
 from tests.support.interruptions import Command
+from tests.support.preloaded import preload
 from tests.support.small_disks import Disk, small_disk
 from tests.support.trained_run import small_run
 
@@ -89,11 +90,11 @@ def files_in(folder: Path) -> dict[str, str]:
 def export_to_full(command: Command, disk: Disk, staging: Path, left: int) -> tuple[int, str]:
     """Run an export and fill the disk once its temporary folder exists. Return the exit code and the error."""
     running = command.start()
-    while running.process.poll() is None and not staging.exists():
+    while running.poll() is None and not staging.exists():
         time.sleep(0.001)
-    os.killpg(running.process.pid, signal.SIGSTOP)
+    os.killpg(running.pid, signal.SIGSTOP)
     disk.fill(left)
-    os.killpg(running.process.pid, signal.SIGCONT)
+    os.killpg(running.pid, signal.SIGCONT)
     code = running.wait()
     return code, running.printed()
 
@@ -123,6 +124,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     found: list[Outcome] = []
+    preload()
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder) / "disk", SIZE) as disk:
         store = small_run(disk.folder)
         for target in targets(given.llama_cpp):

@@ -2,8 +2,8 @@
 
     python -m tests.studies.interrupted [--kills 100] [--seed 1] [--only WORD] [--output FILE]
 
-Each kill is a SIGKILL, of the command or of one of its workers; then the same command is given again. `TARGETS` lists
-the commands. Exits with 1 if a result differs, if a file existed under its final name before it was complete, or if a
+Each kill is a SIGKILL, of the command or of its worker; then the same command is given again. `TARGETS` lists the
+commands. They are forked from a process that has imported the libraries, so that kills hit their work. Exits with 1 if a result differs, if a file existed under its final name before it was complete, or if a
 worker outlived its parent by 5 s.
 """
 
@@ -26,7 +26,8 @@ from typing import Any
 
 from harness.core.hashing import digest, file_digest
 from tests.support.interruptions import Command, Kill, kills_until_complete
-from tests.support.small_suite import RUN, findings, small_suite
+from tests.support.preloaded import Program, preload
+from tests.support.small_suite import RUN, SHORT, findings, small_suite
 
 Found = Mapping[str, Any]
 """What must be equal to the results of an undisturbed command, by name. Empty: there is no result yet."""
@@ -52,13 +53,18 @@ class Target:
 # --- runs --------------------------------------------------------------------------------------------------------
 
 
+def short_suite(folder: Path) -> None:
+    """Write a suite that trains and answers in few seconds."""
+    small_suite(folder, grid=SHORT, tokens=6)
+
+
 def run_command(folder: Path, engine: str, *more: str, confirm: int = 0) -> Command:
     words = ("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", str(confirm))
     return Command((*words, *more), folder)
 
 
 def prepare_run(place: Path, _finished: Path, *, engine: str, confirm: int) -> Callable[[], Command]:
-    small_suite(place)
+    short_suite(place)
     return lambda: run_command(place, engine, confirm=confirm)
 
 
@@ -70,7 +76,7 @@ def prepare_sync(place: Path, _finished: Path) -> Callable[[], Command]:
         nonlocal attempts
         if attempts % 2 == 0:
             shutil.rmtree(place / "here", ignore_errors=True)
-            small_suite(place / "here")
+            short_suite(place / "here")
         attempts += 1
         return run_command(place / "here", "fused", "--sync", "../drive")
 
@@ -88,9 +94,11 @@ def run_results(place: Path) -> Found:
 # --- exports and baselines ---------------------------------------------------------------------------------------
 
 
-def prepare_finished(place: Path, finished: Path, *, words: Sequence[str], module: str) -> Callable[[], Command]:
+def prepare_finished(
+    place: Path, finished: Path, *, words: Sequence[str], program: Program | None = None
+) -> Callable[[], Command]:
     shutil.copytree(finished, place, dirs_exist_ok=True)
-    return lambda: Command(words, place, module)
+    return lambda: Command(words, place, program)
 
 
 def files_in(place: Path, *, folder: Path) -> Found:
@@ -98,8 +106,8 @@ def files_in(place: Path, *, folder: Path) -> Found:
     return {path.name: file_digest(path) for path in sorted((place / folder).glob("*"))}
 
 
-def export_in_files(run: Path) -> None:
-    """Export like `harness export RUN lr=0.01 --to merged`, in files of 2 MB."""
+def export_in_files(words: Sequence[str]) -> int:
+    """Export the run `words[0]` like `harness export RUN lr=0.01 --to merged`, but in files of 2 MB."""
     from harness.engine.merging import merge
     from harness.export.source import find
     from harness.export.targets.merged import MergeRequest, to_merged
@@ -107,11 +115,12 @@ def export_in_files(run: Path) -> None:
     from harness.storage.locations import CACHE
     from harness.storage.runs import find_run
 
-    store, cache = find_run(run), Cache(CACHE)
+    store, cache = find_run(Path(words[0])), Cache(CACHE)
     with store.locked(), cache.in_use(store.root):
         source = find(store, "lr=0.01", None, cache)
         request = MergeRequest(shard_size=FILE_SIZE)
         to_merged(source, store.root / "exports", request, merge=merge, show_progress=print)
+    return 0
 
 
 # --- two machines ------------------------------------------------------------------------------------------------
@@ -125,7 +134,7 @@ def two_machines(place: Path, kills: int, rng: random.Random, longest: float) ->
     """
     folders = [place / name for name in ("one", "two", "three")]
     for folder in folders:
-        small_suite(folder)
+        short_suite(folder)
     (place / "drive").mkdir()
     made: list[Kill] = []
 
@@ -149,17 +158,17 @@ TARGETS = (
     Target("run, fused engine", 0.16, partial(prepare_run, engine="fused", confirm=0), run_results),
     Target("run with --sync, on new machines", 0.12, prepare_sync, lambda place: run_results(place / "here")),
     Target(
-        "export --to merged", 0.14, partial(prepare_finished, words=_EXPORT, module="harness"),
+        "export --to merged", 0.14, partial(prepare_finished, words=_EXPORT),
         partial(files_in, folder=MERGED), at_once=True,
     ),
     Target(
         "export in files of 2 MB", 0.1,
-        partial(prepare_finished, words=("--export", str(RUN)), module="tests.studies.interrupted"),
+        partial(prepare_finished, words=[str(RUN)], program=export_in_files),
         partial(files_in, folder=MERGED), at_once=True,
     ),
     Target(
         "bless", 0.2,
-        partial(prepare_finished, words=("bless", str(RUN), "--name", "good"), module="harness"),
+        partial(prepare_finished, words=("bless", str(RUN), "--name", "good")),
         partial(files_in, folder=Path("reports/baselines")), at_once=True,
     ),
 )  # fmt: skip
@@ -232,7 +241,7 @@ def measure_two_machines(scratch: Path, expected: Found, seconds: float, kills: 
 def tallies(scratch: Path, kills: int, rng: random.Random, only: str) -> Iterator[Tally]:
     """Kill every kind of command whose name contains `only`."""
     finished = scratch / "finished"
-    small_suite(finished)
+    short_suite(finished)
     began = time.monotonic()
     run_command(finished, "reference").complete()
     seconds = time.monotonic() - began
@@ -252,11 +261,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="part of the name of a kind of command")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--export", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.export:
-        export_in_files(given.export)
-        return 0
+    preload()
     began, records = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as folder:
         for tally in tallies(Path(folder), given.kills, random.Random(given.seed), given.only):

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -36,6 +38,7 @@ from harness.core.outside_text import visible
 from harness.report.charts.drawing import data
 from tests.support.interruptions import Command, Running
 from tests.support.moved_clock import MovedClock, moved_clock
+from tests.support.preloaded import preload
 from tests.support.small_disks import Disk, small_disk
 from tests.support.small_suite import RUN, findings, small_suite
 
@@ -45,6 +48,8 @@ DISK = 1_400_000_000
 GROWTH = {"memory": 0.05, "files": 0.0}
 """Allowed growth of the median, as a share."""
 JUMP = 366 * 86_400
+WORKER = 200 << 20
+"""Resident bytes of a worker at least. Helpers, such as the process that renders chat templates, have less."""
 PARTS = 10
 """A kill, a full disk and a jump of the clock come about every tenth of the undisturbed run's time."""
 
@@ -86,13 +91,11 @@ seeds: {list(range(trials // 2))}
 settings: {{epochs: 1, batch_size: 4, rank: 2, alpha: 4}}
 axes: {{learning_rate: [1e-3, 1e-2]}}
 """
-    path = small_suite(folder, grid=grid) / "suite.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace('"max_new_tokens": 12', '"max_new_tokens": 3'))
+    small_suite(folder, grid=grid, tokens=3)
 
 
-def command(folder: Path, engine: str, clock: MovedClock) -> Command:
-    words = ("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", "0")
-    return Command(words, folder, environment=clock.environment)
+def command(folder: Path, engine: str) -> Command:
+    return Command(("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", "0"), folder)
 
 
 @contextmanager
@@ -101,7 +104,7 @@ def sampled(running: Running, folder: Path, course: Course, began: float) -> Ite
     done = threading.Event()
 
     def follow() -> None:
-        parent = psutil.Process(running.process.pid)
+        parent = psutil.Process(running.pid)
         while not done.wait(1.0):
             trials = sum(1 for _ in (folder / RUN / "trials").glob("*/record.json"))
             for name, process in [("parent", parent), *(("worker", each) for each in _workers(running))]:
@@ -126,7 +129,7 @@ def _workers(running: Running) -> list[psutil.Process]:
     found = []
     for process in running.workers():
         try:
-            found += [process] if any("engine.worker" in word for word in process.cmdline()) else []
+            found += [process] if process.memory_info().rss > WORKER else []
         except psutil.Error:
             continue
     return found
@@ -158,10 +161,10 @@ def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, co
         thread.join()
 
 
-def undisturbed(folder: Path, engine: str, clock: MovedClock) -> Course:
+def undisturbed(folder: Path, engine: str) -> Course:
     """Run all trials without disturbing them."""
     course, began = Course(engine, disturbed=False), time.monotonic()
-    running = command(folder, engine, clock).start()
+    running = command(folder, engine).start()
     with sampled(running, folder, course, began):
         note_end(course, running)
     course.minutes = round((time.monotonic() - began) / 60, 2)
@@ -176,18 +179,27 @@ def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random, ev
     course, began = Course(engine, disturbed=True), time.monotonic()
     with troubled(disk, clock, rng, every, course):
         while course.exits["0"] == 0:
-            running = command(disk.folder, engine, clock).start()
+            running = command(disk.folder, engine).start()
             with sampled(running, disk.folder, course, began):
                 until = time.monotonic() + startup + rng.uniform(0.5, 1.5) * every
-                while running.process.poll() is None and time.monotonic() < until:
+                while running.poll() is None and time.monotonic() < until:
                     time.sleep(0.05)
-                if running.process.poll() is None:
+                if running.poll() is None:
                     victim = "worker" if _workers(running) and rng.random() < 0.5 else "parent"
-                    (_workers(running)[0] if victim == "worker" else running.process).send_signal(signal.SIGKILL)
+                    running.kill(victim)
                     course.troubles[f"{victim} killed"] += 1
                 note_end(course, running)
     course.minutes = round((time.monotonic() - began) / 60, 2)
     return course
+
+
+def with_moved_clock(folder: Path) -> MovedClock:
+    """Return the clock that this process and its children use. At first, start this program again with such a clock."""
+    if "CLOCK_OFFSET" in os.environ:
+        return MovedClock(Path(os.environ["CLOCK_OFFSET"]).parent)
+    clock = moved_clock(folder / "clock")
+    ended = subprocess.run([sys.executable, *sys.orig_argv[1:]], env=os.environ | clock.environment, check=False)
+    raise SystemExit(ended.returncode)
 
 
 def note_end(course: Course, running: Running) -> None:
@@ -267,7 +279,7 @@ def engine_record(
     alone = folder / engine
     suite(alone, trials)
     clock.jump(0)
-    first = undisturbed(alone, engine, clock)
+    first = undisturbed(alone, engine)
     expected = result(alone)
     with small_disk(folder / f"disk-{engine}", DISK) as disk:
         suite(disk.folder, trials)
@@ -313,7 +325,8 @@ def main() -> int:
     given = parser.parse_args()
     rng, records, courses, began = random.Random(given.seed), {}, list[Course](), time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        clock = moved_clock(Path(scratch) / "clock")
+        clock = with_moved_clock(Path(scratch))
+        preload()
         for engine in ENGINES:
             records[engine], made = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
             courses += made

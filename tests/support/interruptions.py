@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from harness.core import programs
+from tests.support.preloaded import Program, forked
 
 LIMIT = 1800.0
 """Seconds after which a command hangs. Even on a busy machine, the commands of the studies take much less."""
@@ -25,22 +25,16 @@ SAID = (2, 3)
 
 @dataclass(frozen=True)
 class Command:
-    """A command that is killed and given again, in a folder."""
+    """A command that is killed and given again, in a folder: the words after `harness`, or those of another program."""
 
     words: Sequence[str]
     folder: Path
-    module: str = "harness"
-    environment: Mapping[str, str] = field(default_factory=dict)
+    program: Program | None = None
 
     def start(self) -> Running:
-        """Start the command in a session of its own."""
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - `Running` reads it
-        process = programs.start(
-            programs.python("-W", "ignore", "-m", self.module, *self.words),
-            cwd=self.folder, changes={"HF_HUB_OFFLINE": "1", **self.environment},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-        return Running(process, output)
+        """Start the command. `tests.support.preloaded.preload` must have been called."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - `Running` reads it
+        return Running(forked(self.words, self.folder, file.fileno(), self.program), file)
 
     def complete(self) -> float:
         """Run the command without disturbing it, and return its seconds.
@@ -55,14 +49,31 @@ class Command:
 
 
 class Running:
-    """A command that was started."""
+    """A command that was started: a child process of this one."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: object) -> None:
-        self.process, self._output = process, output
+    def __init__(self, pid: int, output: object) -> None:
+        self.pid, self._output = pid, output
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative after a signal, or None if the command is still running."""
+        if self._code is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if ended else None
+        return self._code
 
     def wait(self, seconds: float = LIMIT) -> int:
-        """Wait until the command ends, and return its exit code."""
-        return self.process.wait(seconds)
+        """Wait until the command ends, and return its exit code.
+
+        Raises:
+            TimeoutError: it hangs.
+        """
+        until = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise TimeoutError(self.printed())
+            time.sleep(0.005)
+        return code
 
     def printed(self) -> str:
         """Return what the command has printed."""
@@ -72,17 +83,18 @@ class Running:
     def workers(self) -> list[psutil.Process]:
         """Return the processes that the command has started."""
         try:
-            return psutil.Process(self.process.pid).children(recursive=True)
+            return psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
     def kill(self, victim: str) -> int:
-        """Kill the command (`parent`) or one of its processes (`worker`). Return how many outlive a killed parent."""
+        """Kill the command (`parent`) or its worker (`worker`). Return how many processes outlive a killed parent."""
         workers = self.workers()
         if victim == "worker":
             workers[0].send_signal(signal.SIGKILL)
             return 0
-        self.process.kill()
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
         return len(psutil.wait_procs(workers, timeout=GONE)[1])
 
 
@@ -98,24 +110,23 @@ class Kill:
 def kills_until_complete(
     command: Callable[[], Command], rng: random.Random, longest: float, *, enough: Callable[[], bool] = lambda: False
 ) -> Iterator[Kill]:
-    """Give a command and kill it at random moments, until it completes. Yield each kill.
+    """Give a command and kill it at a random moment of `longest` seconds, until it completes. Yield each kill.
 
-    `command` is called each time before the command is given, so it can change the folder. Two of three moments are in
-    the second half of `longest` seconds, because the first half goes by with imports. Nothing is killed after `enough`.
+    `command` is called each time before the command is given, so it can change the folder. Nothing is killed after
+    `enough`.
 
     Raises:
         RuntimeError: the command failed by itself.
     """
     while True:
         running, struck = command().start(), False
-        moment = rng.uniform(0.0 if rng.random() < 1 / 3 else longest / 2, longest)
+        moment = rng.uniform(0, longest)
         until = time.monotonic() + moment
-        while running.process.poll() is None and time.monotonic() < until:
+        while running.poll() is None and time.monotonic() < until:
             time.sleep(min(0.01, longest / 100))
-        if running.process.poll() is None and not enough():
+        if running.poll() is None and not enough():
             victim = "worker" if running.workers() and rng.random() < 1 / 3 else "parent"
-            left = running.kill(victim)
-            struck = True
+            left, struck = running.kill(victim), True
             yield Kill(round(moment, 2), victim, left)
         code = running.wait()
         if code == 0:
