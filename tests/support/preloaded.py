@@ -41,9 +41,9 @@ def forked(words: Sequence[str], folder: Path, output: int, program: Program | N
     `output` is the file of its standard output and standard error.
     """
     child = os.fork()
-    if child:
-        return child
-    _become(lambda: _command(words, folder, output, program))
+    if not child:
+        _become(lambda: _command(words, folder, output, program))
+    return child
 
 
 def _command(words: Sequence[str], folder: Path, output: int, program: Program | None) -> int:
