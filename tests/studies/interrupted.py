@@ -3,8 +3,9 @@
     python -m tests.studies.interrupted [--kills 100] [--seed 1] [--only WORD] [--output FILE]
 
 Each kill is a SIGKILL, of the command or of its worker; then the same command is given again. `TARGETS` lists the
-commands. They are forked from a process that has imported the libraries, so that kills hit their work. Exits with 1 if a
-result differs, if a file existed under its final name before it was complete, or if a worker outlived its parent by 5 s.
+commands. They are forked from a process that has imported the libraries, so that kills hit their work. Exits with 1 if
+a result differs, if a file existed under its final name before it was complete, or if a worker outlived its parent by
+5 s.
 """
 
 from __future__ import annotations
