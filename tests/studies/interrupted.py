@@ -103,8 +103,8 @@ def prepare_finished(
 
 
 def files_in(place: Path, *, folder: Path) -> Found:
-    """Return the digest of every file in a folder."""
-    return {path.name: file_digest(path) for path in sorted((place / folder).glob("*"))}
+    """Return the digest of every file in a folder, without the temporary files that a killed process leaves."""
+    return {path.name: file_digest(path) for path in sorted((place / folder).glob("[!.]*"))}
 
 
 def export_in_files(words: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.core import programs
+from harness.core.errors import HarnessError
 from harness.core.limited_process import LimitedProcess
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "pandas", "altair")
@@ -56,7 +57,11 @@ def _command(words: Sequence[str], folder: Path, output: int, program: Program |
         os.dup2(source, target)
     programs.start = _start  # only in this process, which is the command
     _renew_streams()
-    return (program or main)(list(words))
+    try:
+        return (program or main)(list(words))
+    except HarnessError as error:  # of a program that is not `harness`
+        sys.stdout.write(f"Error: {error}\n")
+        return 2
 
 
 def _start(
