@@ -14,13 +14,23 @@ from typing import Any
 from filelock import FileLock
 
 from harness.core.answers import Answer
-from harness.core.errors import NewerFormatError, StoreError
+from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
 from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
 from harness.core.model import ConvertedModel, SavedBase
 from harness.core.training_outcome import Status, Training
-from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
+from harness.storage.files import (
+    PARTIAL,
+    check_no_link,
+    check_room,
+    copy_folder,
+    locked,
+    move,
+    new_folder,
+    sync,
+    writing,
+)
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
@@ -73,7 +83,7 @@ class Cache:
             return None
         try:
             return read_record(path, Training)
-        except NewerFormatError:
+        except (NewerFormatError, UnreadableFileError):
             raise
         except StoreError:
             self.forget(training)
@@ -127,7 +137,12 @@ class Cache:
 
         All methods that read entries call this method first, because a process may have been killed after it committed
         entries and before it moved them.
+
+        Raises:
+            StoreError: a folder of the cache is a link, so this would move and delete the files of another folder.
         """
+        for kind in _KINDS:
+            check_no_link(self.root / kind)
         if not self._committed():
             return
         with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):
@@ -303,7 +318,7 @@ class Commit:
     def answers(self, training: str, made: AnswerPass) -> None:
         """Add answers of a training or a base model to the commit."""
         folder = self.cache.root / "answers" / training
-        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
+        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
         write_record(self._place(folder / name), made, sealed=True)
@@ -335,7 +350,7 @@ def _intact(folder: Path, record: str, kind: type[Any]) -> bool:
     try:
         read_record(folder / record, kind)
         verify_manifest(folder)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -347,7 +362,7 @@ def _pass_in(path: Path) -> AnswerPass | None:
     """Read a file of answers. A damaged file is deleted, so that a worker answers its prompts again."""
     try:
         return read_record(path, AnswerPass)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         path.unlink(missing_ok=True)

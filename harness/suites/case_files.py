@@ -231,7 +231,8 @@ def csv_lines(name: str, text: str, delimiter: str = ",", **dialect: Any) -> Ite
         try:
             cells = next(rows, None)
         except csv.Error as problem:
-            raise SuiteError(f"not valid CSV: {problem}", remedy="Check the quotes.", place=Place(name, line)) from None
+            remedy = f"Check the quotes. A text has at most {csv.field_size_limit():,} characters."
+            raise SuiteError(f"not valid CSV: {problem}", remedy=remedy, place=Place(name, line)) from None
         if cells is None:
             return
         if any(cell.strip() for cell in cells):

@@ -325,6 +325,9 @@ def caches() -> Iterator[Attack]:
     yield Attack("caches", "a file in place of the cache", plan, file, (0, 2))
     whole: Prepare = lambda f: (cache(f), shutil.rmtree(f / "reports"), (f / "reports").symlink_to(f / "keep"))  # noqa: E731
     yield Attack("caches", "the cache is a link", clean, whole, (0, 2))
+    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--confirm-seeds", "0")
+    emptied: Prepare = lambda f: (suite(f), cache(f), (f / "reports" / "cache" / "commits").symlink_to(f))  # noqa: E731
+    yield Attack("caches", "commits are a link to the current folder", begin, emptied)
 
 
 def pages() -> Iterator[Attack]:
