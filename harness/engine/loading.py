@@ -310,10 +310,12 @@ def dequantised(base: Base) -> Iterator[None]:
     try:
         for layer, weight in layers:
             layer.forward = partial(_product, weight, layer.bias)
+            layer.plain_weight = weight
         yield
     finally:
         for layer, _ in layers:
-            vars(layer).pop("forward", None)
+            for name in ("forward", "plain_weight"):
+                vars(layer).pop(name, None)
 
 
 def _dequantised_layers(base: Base) -> list[tuple[Any, torch.Tensor]]:

@@ -25,17 +25,40 @@ class Tiny:
     rows: list[Row]
 
 
-def tiny_llama(base: Base) -> Tiny:
-    """Make a tiny Llama in double precision, with the tokenizer of `base` and random training rows."""
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+def tiny_llama(base: Base, *, biases: bool = False) -> Tiny:
+    """Make a tiny Llama with grouped heads in double precision; with `biases`, its linear layers have random ones."""
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=96, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=64, pad_token_id=0, eos_token_id=2, bos_token_id=1,
-        tie_word_embeddings=False, attn_implementation="sdpa",
+        tie_word_embeddings=False, attn_implementation="sdpa", attention_bias=biases, mlp_bias=biases,
     )  # fmt: skip
-    model = LlamaForCausalLM(config).double().eval().requires_grad_(False)
+    model = LlamaForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_(0, 0.1)
+    return tiny(base, model)
+
+
+def tiny_gpt2(base: Base) -> Tiny:
+    """Make a tiny GPT-2 in double precision; its layers are no `torch.nn.Linear`."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=16, n_layer=2, n_head=2, vocab_size=96, n_positions=64, pad_token_id=0, eos_token_id=2, bos_token_id=1,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return tiny(base, GPT2LMHeadModel(config))
+
+
+def tiny(base: Base, made: Any) -> Tiny:
+    """Return this model of 96 tokens in double precision, with the tokenizer of `base` and random training rows."""
+    from transformers import GenerationConfig
+
+    model = made.double().eval().requires_grad_(False)
     model.generation_config = GenerationConfig(eos_token_id=[2], pad_token_id=0, bos_token_id=1)
     rows = []
     for _ in range(11):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.core.settings import Settings
 from harness.engine.loading import Base, untouched
 from harness.engine.trainers.fused.stack import Adapter
+from harness.engine.trainers.fused.vectors import pairs_of, shapes_of, size_of
 from harness.engine.trainers.sft import lora_config
 
 if TYPE_CHECKING:
@@ -19,37 +22,44 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from harness.engine.trainers.fused.layer import Pair
+    from harness.engine.trainers.fused.vectors import Shapes
+
+_SAMPLE = 7
+"""Number of modules that PEFT wraps with weights, to check that it draws them as expected."""
 
 
 @dataclass(frozen=True)
 class InitialAdapter:
-    """An untrained adapter in main memory, and its PEFT configuration for this model."""
+    """An untrained adapter on the device of the base, and its PEFT configuration for this model."""
 
     adapter: Adapter
+    """Its weights are views of `vector`."""
     config: LoraConfig
+    vector: torch.Tensor
+    """All weights in the precision of training, (size,)."""
 
 
 def initial_adapters(base: Base, trials: Sequence[tuple[Settings, int]]) -> list[InitialAdapter]:
     """Return the adapters that SFTTrainer starts with for each (settings, seed); the base is unchanged afterwards.
 
-    PEFT makes the first adapter of each configuration. If `_redrawn` reproduces that one, it also draws the others,
-    because PEFT takes seconds per adapter to wrap the hundreds of modules of a 7B model.
+    PEFT takes seconds per adapter to wrap the hundreds of modules of a 7B model. So it only wraps them once for each
+    configuration, without weights, and the weights of all adapters are drawn in threads as PEFT would draw them. If
+    PEFT draws a few modules differently, as another version might, it makes every adapter itself.
     """
-    made: dict[int, InitialAdapter] = {}
-    kinds: dict[str, list[int]] = {}
-    for number, (settings, _) in enumerate(trials):
-        kinds.setdefault(repr(lora_config(settings)), []).append(number)
-    for first, *others in kinds.values():
-        by_peft = made[first] = initial_adapter(base, *trials[first])
-        known = bool(others) and _same(_redrawn(by_peft, base, trials[first][1]), by_peft.adapter.weights)
-        for number in others:
-            settings, seed = trials[number]
-            made[number] = (
-                replace(by_peft, adapter=replace(by_peft.adapter, weights=_redrawn(by_peft, base, seed)))
-                if known
-                else initial_adapter(base, settings, seed)
-            )
-    return [made[number] for number in range(len(trials))]
+    kinds: dict[str, tuple[Adapter, LoraConfig]] = {}
+    for settings, _ in trials:
+        if (kind := repr(lora_config(settings))) not in kinds:
+            kinds[kind] = _by_peft(base, settings, low_cpu_mem_usage=True)
+    if not all(_draws_as_peft(base, *like) for like in kinds.values()):
+        return [initial_adapter(base, *trial) for trial in trials]
+
+    def drawn(trial: tuple[Settings, int]) -> InitialAdapter:
+        settings, seed = trial
+        adapter, config = kinds[repr(lora_config(settings))]
+        return _initial(base, adapter, config, _draw(shapes_of(adapter.weights), seed))
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        return list(threads.map(drawn, trials))
 
 
 def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter:
@@ -58,47 +68,82 @@ def initial_adapter(base: Base, settings: Settings, seed: int) -> InitialAdapter
     SFTTrainer sets the seed, lets PEFT draw the weights, and on a quantised base rounds them to bf16. The harness then
     casts them to fp32.
     """
-    from peft import get_peft_model
-    from peft.tuners.lora import LoraLayer
-    from transformers import set_seed
-
-    with untouched(base.model):
-        set_seed(seed)
-        model = get_peft_model(base.model, lora_config(settings))
-        weights, scaling = {}, {}
-        for name, module in base.model.named_modules():
-            if isinstance(module, LoraLayer):
-                weights[name] = _rounded(base, module.lora_A["default"].weight, module.lora_B["default"].weight)
-                scaling[name] = module.scaling["default"]
-        config = copy.deepcopy(model.peft_config["default"])
-    return InitialAdapter(Adapter(weights, scaling, settings.dropout), config)
-
-
-def _redrawn(like: InitialAdapter, base: Base, seed: int) -> dict[str, Pair]:
-    """Draw an adapter with the configuration of `like` under this seed, using random numbers in PEFT's order.
-
-    For each module, PEFT makes two new linear layers and then initialises `A` again.
-    """
     import torch
     from transformers import set_seed
 
     set_seed(seed)
-    drawn = {}
-    for name, pair in like.adapter.weights.items():
-        a, b = (torch.nn.Linear(half.shape[1], half.shape[0], bias=False).weight for half in pair)
-        torch.nn.init.kaiming_uniform_(a, a=math.sqrt(5))
-        torch.nn.init.zeros_(b)
-        drawn[name] = _rounded(base, a, b)
-    return drawn
+    adapter, config = _by_peft(base, settings)
+    halves = [half.detach().flatten() for pair in adapter.weights.values() for half in pair]
+    return _initial(base, adapter, config, torch.cat(halves))
 
 
-def _rounded(base: Base, a: torch.Tensor, b: torch.Tensor) -> Pair:
-    """Return `a`, (rank, in), and `b`, (out, rank), rounded as SFTTrainer does, in main memory and `training_dtype`."""
+def _initial(base: Base, like: Adapter, config: LoraConfig, vector: torch.Tensor) -> InitialAdapter:
+    """Return the adapter with the weights in `vector`, (size,), rounded as SFTTrainer rounds them."""
+    vector = _rounded(base, vector)
+    weights = pairs_of(vector, shapes_of(like.weights))
+    return InitialAdapter(replace(like, weights=weights), copy.deepcopy(config), vector)
+
+
+def _by_peft(base: Base, settings: Settings, **options: Any) -> tuple[Adapter, LoraConfig]:
+    """Return an adapter as PEFT makes it with these options of `get_peft_model`, and its configuration."""
+    from peft import get_peft_model
+    from peft.tuners.lora import LoraLayer
+
+    with untouched(base.model):
+        model = get_peft_model(base.model, lora_config(settings), **options)
+        layers = {name: module for name, module in base.model.named_modules() if isinstance(module, LoraLayer)}
+        scaling = {name: layer.scaling["default"] for name, layer in layers.items()}
+        adapter = Adapter({name: _pair(layer) for name, layer in layers.items()}, scaling, settings.dropout)
+        return adapter, copy.deepcopy(model.peft_config["default"])
+
+
+def _pair(layer: Any) -> Pair:
+    return layer.lora_A["default"].weight, layer.lora_B["default"].weight
+
+
+def _draws_as_peft(base: Base, like: Adapter, config: LoraConfig) -> bool:
+    """Whether `_draw` gives the weights that PEFT draws when it wraps only the first modules that `like` adapts."""
+    import torch
+    from peft import inject_adapter_in_model
+    from transformers import set_seed
+
+    names = list(like.weights)[:_SAMPLE]
+    modules = torch.nn.Sequential(*(base.model.get_submodule(name) for name in names))
+    few = copy.deepcopy(config)
+    few.target_modules = {str(number) for number in range(len(names))}
+    set_seed(0)
+    by_peft = [half.detach() for layer in inject_adapter_in_model(few, modules) for half in _pair(layer)]
+    drawn = _draw(shapes_of({name: like.weights[name] for name in names}), 0)
+    return _rounded(base, drawn).equal(_rounded(base, torch.cat([half.flatten() for half in by_peft])))
+
+
+def _draw(shapes: Shapes, seed: int) -> torch.Tensor:
+    """Draw an adapter of these shapes in main memory in fp32, (size,), using random numbers in PEFT's order.
+
+    For each module, PEFT makes two new linear layers, which draws `A` and `B`. Then it draws `A` again and sets `B` to
+    zero.
+    """
     import torch
 
-    rounded = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else base.model.dtype
-    a, b = (half.detach().to(rounded).to("cpu", training_dtype(base), copy=True) for half in (a, b))
-    return a, b
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.empty(size_of(shapes), dtype=torch.float32)
+    for a, b in pairs_of(vector, shapes).values():
+        for half in (a, b, a):
+            torch.nn.init.kaiming_uniform_(half, a=math.sqrt(5), generator=generator)
+        b.zero_()
+    return vector
+
+
+def _rounded(base: Base, vector: torch.Tensor) -> torch.Tensor:
+    """Return weights, (size,), rounded as SFTTrainer rounds them, on the base's device and in `training_dtype`.
+
+    PEFT rounds to the precision of the base, and TRL rounds the adapters of a quantised base to bf16.
+    """
+    import torch
+
+    by_peft: torch.dtype = base.model.dtype
+    by_trl = torch.bfloat16 if getattr(base.model, "is_loaded_in_4bit", False) else by_peft
+    return vector.to(base.device).to(by_peft).to(by_trl).to(training_dtype(base))
 
 
 def training_dtype(base: Base) -> torch.dtype:
@@ -106,10 +151,6 @@ def training_dtype(base: Base) -> torch.dtype:
     import torch
 
     return torch.promote_types(torch.float32, base.model.dtype)
-
-
-def _same(one: Mapping[str, Pair], other: Mapping[str, Pair]) -> bool:
-    return all(mine.equal(yours) for name in other for mine, yours in zip(one[name], other[name], strict=True))
 
 
 def save_weights(weights: Mapping[str, Pair], config: LoraConfig, folder: Path) -> None:

@@ -6,11 +6,12 @@ Importing this Python module imports torch, so import it only inside functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from harness.engine.trainers.fused.layout import CurrentPass
+from harness.engine.trainers.fused.layout import CurrentPass, Layout
+from harness.engine.trainers.fused.products import added_product, has_matrix, stacked_product
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """The matrices `A`, (rank, in), and `B`, (out, rank), of one module's adapter."""
@@ -19,69 +20,58 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class StackedLinear(torch.nn.Module):
     """A linear module of the base with the adapters of its members: the trials that adapt it."""
 
-    A: torch.nn.Parameter
+    A: torch.Tensor
     """The matrices `A` of all members; shape (members, largest rank, input features)."""
-    B: torch.nn.Parameter
+    B: torch.Tensor
     """The matrices `B` of all members; shape (members, output features, largest rank)."""
+    gradients: Pair | None
+    """Tensors in the shapes of `A` and `B` to which backward adds their gradients; None if nothing is trained."""
 
     def __init__(self, base_layer: torch.nn.Module, current: CurrentPass, number: int) -> None:
         """Wrap `base_layer`; `number`, the layer's position in the stack, is a part of each dropout seed."""
         super().__init__()
         self.base_layer = base_layer
         self.members: tuple[int, ...] = ()
-        self._ranks: dict[int, int] = {}
+        self.gradients = None
+        self.reached = False
+        """Whether backward has added a gradient."""
+        self.recomputed = False
+        """Whether gradient checkpointing runs the layer a second time in backward."""
         self._pass = current
         self._number = number
 
-    def fill(self, weights: Mapping[int, Pair], scaling: Sequence[float], dtype: torch.dtype | None = None) -> None:
-        """Replace the adapters by `weights`: `A`, (rank, in), and `B`, (out, rank), for each member's slot.
+    def hold(self, members: tuple[int, ...], pair: Pair, scaling: Sequence[float]) -> None:
+        """Replace the adapters by those of these slots, stacked in `pair`; `scaling` has a number for each slot.
 
-        `scaling` has a number for each of these slots, in the same order. The layer holds the adapters in `dtype`, by
-        default in the dtype that they have.
+        The layer computes with `A`, (members, rank, in), and `B`, (members, out, rank), without copying them.
         """
-        self.members = tuple(weights)
-        self._ranks = {slot: a.shape[0] for slot, (a, _) in weights.items()}
-        if not weights:
-            return
-        rank, pairs = max(self._ranks.values()), list(weights.values())
-        (first_a, first_b), device = pairs[0], self._device
-        a = first_a.new_zeros(len(pairs), rank, first_a.shape[1], device=device, dtype=dtype or first_a.dtype)
-        b = first_b.new_zeros(len(pairs), first_b.shape[0], rank, device=device, dtype=a.dtype)
-        for place, (own_a, own_b) in enumerate(pairs):
-            a[place, : own_a.shape[0]] = own_a
-            b[place, :, : own_b.shape[1]] = own_b
-        self.A, self.B = torch.nn.Parameter(a), torch.nn.Parameter(b)
-        self._scaling = torch.tensor(scaling, dtype=a.dtype, device=a.device)[:, None, None]
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.base_layer.parameters()).device
-
-    def views(self) -> dict[int, Pair]:
-        """Return views of each member's `A`, (rank, in), and `B`, (out, rank), by slot."""
-        return self._own(self.A.data, self.B.data) if self.members else {}
-
-    def gradients(self) -> dict[int, Pair] | None:
-        """Return the gradients of each member's `A`, (rank, in), and `B`, (out, rank), by slot, or None."""
-        if not self.members or self.A.grad is None or self.B.grad is None:
-            return None
-        return self._own(self.A.grad, self.B.grad)
-
-    def _own(self, a: torch.Tensor, b: torch.Tensor) -> dict[int, Pair]:
-        halves = zip(self.members, a.unbind(), b.unbind(), strict=True)
-        return {slot: (own_a[: self._ranks[slot]], own_b[:, : self._ranks[slot]]) for slot, own_a, own_b in halves}
+        self.members, self.gradients = members, None
+        self.A, self.B = (half.detach().requires_grad_() for half in pair)
+        self.scaling = torch.tensor(scaling, dtype=self.A.dtype, device=self.A.device)[:, None, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `x`, (rows, tokens, in), to (rows, tokens, out): the base's output plus that of each row's adapter."""
-        result: torch.Tensor = self.base_layer(x)
         layout = self._pass.layout(self.members, x.device) if self.members else None
         if layout is None:
+            result: torch.Tensor = self.base_layer(x)
             return result
-        given = layout.gather(self._dropped(x) if self.training else x).to(self.A.dtype)
-        inner = torch.bmm(given, self.A.transpose(1, 2))
-        # Scale last, as PEFT does, so that fp16 gradients overflow where they do in PEFT.
-        delta = torch.bmm(inner, self.B.transpose(1, 2)) * self._scaling
-        return layout.add(result, delta.to(result.dtype))
+        if self.gradients is not None:
+            return self._trained(x, layout)
+        given = layout.gather(x, fill=False).to(self.A.dtype)
+        # PEFT scales the output. The inner product is hundreds of times smaller, and scaling it gives the same result.
+        inner = torch.bmm(given, self.A.transpose(1, 2)) * self.scaling
+        return layout.add_product(self.base_layer(x), inner, self.B.transpose(1, 2))
+
+    def _trained(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Compute as `forward` does, so that backward adds the adapters' gradients to `gradients`."""
+        dropped = self._dropped(x)
+        computed = x.to(self.A.dtype)
+        # A view of all rows needs no gradient of its own: it is added to that of the base's input in one product.
+        given = None if layout.even and dropped is x else layout.gather(dropped, fill=True).to(self.A.dtype)
+        if has_matrix(self.base_layer):
+            return stacked_product(computed, given, self, layout).to(x.dtype)
+        given = layout.gather(computed, fill=True) if given is None else given
+        return added_product(self.base_layer(x), given, self, layout)
 
     def _dropped(self, x: torch.Tensor) -> torch.Tensor:
         """Apply each trial's dropout to its rows of `x`, (rows, tokens, in).

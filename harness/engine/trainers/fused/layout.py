@@ -74,23 +74,32 @@ class Layout:
         self.real = torch.tensor([place for place, row in enumerate(flat) if row >= 0], device=device)
         self.target = torch.tensor([row for row in flat if row >= 0], device=device)
 
-    def gather(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `x`, (rows, tokens, features), as (members, depth * tokens, features)."""
-        import torch
+    def gather(self, x: torch.Tensor, *, fill: bool) -> torch.Tensor:
+        """Return `x`, (rows, tokens, features), as (members, depth * tokens, features).
 
+        Padding rows are zero if `fill` is true. If not, they have some other row's values, which `add_product` ignores.
+        """
         if not self.even:
             x = x.index_select(0, self.source)
-            if self.ragged and torch.is_grad_enabled():  # without gradients, `add` ignores padding anyway
+            if self.ragged and fill:
                 # Filling also removes a NaN of row 0, which multiplying by zero would keep.
                 x = x.masked_fill(self.empty, 0.0)
         return x.reshape(self.members, -1, x.shape[-1])
 
-    def add(self, result: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        """Add `delta`, (members, depth * tokens, features), to the members' rows of `result`, (rows, tokens, features).
+    def add_product(
+        self, result: torch.Tensor, inner: torch.Tensor, matrix: torch.Tensor, *, in_place: bool = False
+    ) -> torch.Tensor:
+        """Return `result`, (rows, tokens, features), with `inner @ matrix` added to the members' rows.
 
-        Returns a new tensor in the shape of `result`.
+        `inner` is (members, depth * tokens, rank), and `matrix` is (members, rank, features).
         """
+        import torch
+
+        if self.even and result.dtype == inner.dtype:  # one kernel, which never writes the product by itself
+            own = result.reshape(self.members, -1, result.shape[-1])
+            return torch.baddbmm(own, inner, matrix, out=own if in_place else None).view(result.shape)
+        product = torch.bmm(inner, matrix).to(result.dtype)
         if self.even:
-            return result + delta.reshape(result.shape)
-        own = delta.reshape(-1, *result.shape[1:]).index_select(0, self.real)
-        return result.index_add(0, self.target, own)
+            return result + product.view(result.shape)
+        own = product.view(-1, *result.shape[1:]).index_select(0, self.real)
+        return result.index_add_(0, self.target, own) if in_place else result.index_add(0, self.target, own)

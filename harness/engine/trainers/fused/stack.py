@@ -7,11 +7,13 @@ computed once for the rows of all trials. A batched product never mixes trials, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.engine.trainers.fused.block import Block, padded_shapes
 from harness.engine.trainers.fused.layout import CurrentPass, PassRow
+from harness.engine.trainers.fused.vectors import pairs_of, shapes_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +50,7 @@ class Stack:
             self.layers[name] = layer
             model.set_submodule(name, layer)
         try:
-            self._fill({name: dict(enumerate(_weights(adapters, name))) for name in self.layers})
+            self._fill([adapter.weights for adapter in adapters])
         except BaseException:
             # The caller has no stack that it could remove, and the next stack would wrap the layers of this one.
             self.remove()
@@ -60,41 +62,105 @@ class Stack:
             self._model.set_submodule(name, layer.base_layer)
         self.layers = {}
 
-    def views(self) -> list[dict[str, Pair]]:
-        """Return views of each trial's `A`, (rank, in), and `B`, (out, rank), by slot and module."""
-        return self._by_slot({name: layer.views() for name, layer in self.layers.items()})
-
-    def gradients(self) -> list[dict[str, Pair]]:
-        """Return the gradients of `A`, (rank, in), and `B`, (out, rank), by slot and module; a module may lack them."""
-        return self._by_slot({name: layer.gradients() or {} for name, layer in self.layers.items()})
-
-    def _by_slot(self, found: Mapping[str, Mapping[int, Pair]]) -> list[dict[str, Pair]]:
-        slots = range(len(self.adapters))
-        return [{name: own[slot] for name, own in found.items() if slot in own} for slot in slots]
-
     def leave(self, slots: Collection[int]) -> None:
         """Remove the trials in these slots; the weights of all other trials are copied unchanged."""
-        kept = [number for number in range(len(self.adapters)) if number not in slots]
-        views = {name: layer.views() for name, layer in self.layers.items()}
-        left = {name: {new: own[old] for new, old in enumerate(kept) if old in own} for name, own in views.items()}
-        self.adapters = [self.adapters[number] for number in kept]
-        self._fill({name: dict(found) for name, found in left.items()})
+        kept = [slot for slot in range(len(self.adapters)) if slot not in slots]
+        left = [self._own(slot, lambda block: block.weights) for slot in kept]
+        self.adapters = [self.adapters[slot] for slot in kept]
+        self._fill(left)
 
-    def _fill(self, weights: Mapping[str, Mapping[int, Pair | None]]) -> None:
+    def _fill(self, weights: Sequence[Mapping[str, Pair]]) -> None:
+        """Copy the weights of every slot, by module, to new blocks, and make the layers compute with these."""
         self._pass.set_dropouts([adapter.dropout for adapter in self.adapters])
-        for name, layer in self.layers.items():
-            own = {slot: pair for slot, pair in weights[name].items() if pair is not None}
-            layer.fill(own, [self.adapters[slot].scaling[name] for slot in own], self._dtype)
+        self._shapes = [shapes_of(own) for own in weights]
+        adapting: dict[tuple[int, ...], list[str]] = {}
+        for name in self.layers:
+            adapting.setdefault(tuple(slot for slot, own in enumerate(weights) if name in own), []).append(name)
+            self.layers[name].members = ()
+        self._blocks = [self._block(members, names, weights) for members, names in adapting.items() if members]
+
+    def _block(self, members: tuple[int, ...], names: Sequence[str], weights: Sequence[Mapping[str, Pair]]) -> Block:
+        """Return a block with these modules of these slots, and make the layers compute with it."""
+        shapes = padded_shapes(names, [weights[slot] for slot in members])
+        device = next(self.layers[names[0]].base_layer.parameters()).device
+        block = Block(members, shapes, weights[members[0]][names[0]][0], device=device, dtype=self._dtype)
+        for slot in members:
+            for name, (a, b) in block.pairs(block.weights, slot, self._shapes[slot]).items():
+                a.copy_(weights[slot][name][0])
+                b.copy_(weights[slot][name][1])
+        for name, pair in block.stacked(block.weights).items():
+            self.layers[name].hold(members, pair, [self.adapters[slot].scaling[name] for slot in members])
+        return block
+
+    def _of(self, slot: int) -> list[Block]:
+        return [block for block in self._blocks if slot in block.members]
 
     def enter(self, rows: Sequence[PassRow]) -> None:
         """Set the rows of the next pass, sorted by slot. They stay valid until the backward of that pass has ended."""
         self._pass.enter(rows)
 
+    # --- training -------------------------------------------------------------------------------------------------
+
     def zero_grad(self) -> None:
-        """Discard the gradients of all trials."""
+        """Set the gradients of all trials to zero."""
+        for block in self._blocks:
+            if block.gradients is None:
+                block.gradients = block.weights.new_zeros(block.weights.shape)
+                for name, pair in block.stacked(block.gradients).items():
+                    self.layers[name].gradients = pair
+            else:
+                block.gradients.zero_()
+
+    def recompute(self) -> None:
+        """Tell the layers that gradient checkpointing runs them a second time in backward."""
         for layer in self.layers.values():
-            layer.A.grad = layer.B.grad = None
+            layer.recomputed = True
+
+    def reached(self) -> set[str]:
+        """Return the names of the modules whose adapters have got a gradient."""
+        return {name for name, layer in self.layers.items() if layer.reached}
+
+    def norms(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return the Euclidean norm of each trial's gradient, (trials,), computed in `dtype`."""
+        import torch
+
+        norm = torch.linalg.vector_norm
+        rows = [[block.row(_gradients(block), slot) for block in self._of(slot)] for slot in range(len(self.adapters))]
+        return torch.stack([norm(torch.stack([norm(row, dtype=dtype) for row in own])) for own in rows])
+
+    def read_gradient(self, slot: int, vector: torch.Tensor) -> None:
+        """Copy a trial's gradient to `vector`, (size,): all `A` and `B` in the order of the trial's modules."""
+        import torch
+
+        stacked, own = self._parts(slot, vector, _gradients)
+        torch._foreach_copy_(own, stacked)
+
+    def write_weights(self, slot: int, vector: torch.Tensor) -> None:
+        """Copy a trial's weights from `vector`, (size,): all `A` and `B` in the order of the trial's modules."""
+        import torch
+
+        stacked, own = self._parts(slot, vector, lambda block: block.weights)
+        torch._foreach_copy_(stacked, own)
+
+    def _parts(
+        self, slot: int, vector: torch.Tensor, matrix: Callable[[Block], torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return a trial's parts of the blocks' matrices, and the same parts of its vector, (size,)."""
+        shapes, blocks = self._shapes[slot], self._of(slot)
+        if len(blocks) == 1 and blocks[0].shapes == shapes:  # usual: all trials have the same rank and modules
+            return [blocks[0].row(matrix(blocks[0]), slot)], [vector]
+        stacked, own = self._own(slot, matrix), pairs_of(vector, shapes)
+        return [half for pair in stacked.values() for half in pair], [half for pair in own.values() for half in pair]
+
+    def _own(self, slot: int, matrix: Callable[[Block], torch.Tensor]) -> dict[str, Pair]:
+        """Return views of a trial's parts of the blocks' matrices, by module, in the order of the trial's modules."""
+        shapes, found = self._shapes[slot], dict[str, "Pair"]()
+        for block in self._of(slot):
+            found |= block.pairs(matrix(block), slot, shapes)
+        return {name: found[name] for name in shapes}
 
 
-def _weights(adapters: Sequence[Adapter], name: str) -> list[Pair | None]:
-    return [adapter.weights.get(name) for adapter in adapters]
+def _gradients(block: Block) -> torch.Tensor:
+    if block.gradients is None:
+        raise ValueError("gradients are read before zero_grad")
+    return block.gradients

@@ -8,8 +8,9 @@ its own gradients and takes its own step. A trial that has diverged or taken all
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from harness.engine.trainers.fused.initialisation import (
 )
 from harness.engine.trainers.fused.layout import PassRow
 from harness.engine.trainers.fused.passes import even_passes, padded, passes
-from harness.engine.trainers.fused.stack import Adapter, Stack
+from harness.engine.trainers.fused.stack import Stack
 from harness.engine.trainers.fused.trial_state import TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
@@ -144,38 +145,44 @@ class _Run:
         self._limit, self._overhead = pass_tokens or PASS_TOKENS[kind], OVERHEAD[kind]
         self._log_probabilities = log_probabilities or _fused_head(base)
         self._trials, self._configs = list(trials), [one.config for one in initial]
-        self._states = [self._state(trial, one.adapter, progress) for trial, one in zip(trials, initial, strict=True)]
+        self._states = [self._state(trial, one, progress) for trial, one in zip(trials, initial, strict=True)]
         # The stack is in compute precision. The optimizers work on the trial states' weights in full precision.
         held = base.model.dtype if self._autocast else None
-        both = zip(initial, self._states, strict=True)
-        self.stack = Stack(base.model, [replace(one.adapter, weights=own.pairs) for one, own in both], dtype=held)
+        self.stack = Stack(base.model, [one.adapter for one in initial], dtype=held)
         undo.callback(self.stack.remove)
-        self._views = self.stack.views()
         buffer = torch.empty(max(each.size for each in self._states), dtype=training_dtype(base), device=base.device)
         for state in self._states:
             state.use_gradient_buffer(buffer)
         if kind is DeviceKind.CUDA:
             checkpoint(base.model)
+            self.stack.recompute()
         base.model.train()
 
-    def _state(self, trial: TrialInput, adapter: Adapter, progress: TrialProgress) -> TrialState:
+    def _state(self, trial: TrialInput, initial: InitialAdapter, progress: TrialProgress) -> TrialState:
         half = self._autocast == "float16"
         log = TrainingLog(allow_skipped=half, progress=partial(progress, trial.name), keep=trial.keep)
         arguments = sft_arguments(self._base, trial.settings, trial.seed, "unused")
-        given = (trial.rows, trial.settings, trial.seed, arguments, log, adapter.weights)
-        return TrialState(*given, scaled=half, device=self._base.device)
+        return TrialState(trial.rows, trial.settings, trial.seed, arguments, log, initial, scaled=half)
 
     def go(self) -> Iterator[FusedResult]:
         """Train round by round until every trial has ended."""
+        losses = self._backward()
+        for state in self._states:
+            state.check(self.stack.reached())
+        self._step(losses)
+        yield from self._leave()
         while self._states:
-            self._round()
-            ended = {slot for slot, state in enumerate(self._states) if state.ended}
-            if ended:
-                yield from [self._result(slot) for slot in sorted(ended)]
-                for listed in (self._states, self._trials, self._configs):
-                    listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
-                self.stack.leave(ended)
-                self._views = self.stack.views()
+            self._step(self._backward())
+            yield from self._leave()
+
+    def _leave(self) -> Iterator[FusedResult]:
+        """Yield the results of the trials that have ended, and remove these."""
+        ended = {slot for slot, state in enumerate(self._states) if state.ended}
+        if ended:
+            yield from [self._result(slot) for slot in sorted(ended)]
+            for listed in (self._states, self._trials, self._configs):
+                listed[:] = [each for slot, each in enumerate(listed) if slot not in ended]
+            self.stack.leave(ended)
 
     def _result(self, slot: int) -> FusedResult:
         state, log = self._states[slot], self._states[slot].log
@@ -196,7 +203,11 @@ class _Run:
 
     # --- one round ------------------------------------------------------------------------------------------------
 
-    def _round(self) -> None:
+    def _backward(self) -> list[float]:
+        """Run forward and backward for each trial's next window; return the loss of each trial.
+
+        If memory runs out, all is repeated with smaller passes, and the passes of later rounds are as small.
+        """
         import torch
 
         rows = [
@@ -204,35 +215,31 @@ class _Run:
             for slot, state in enumerate(self._states)
             for number, row in enumerate(state.next_window().rows)
         ]
-        losses = torch.stack([torch.stack(own).sum() for own in self._losses(rows)]).tolist()
-        each = zip(self._states, self._configs, losses, self.stack.gradients(), self._views, strict=True)
-        for state, config, loss, gradients, views in each:
-            state.step(loss, gradients, views)
-            if state.window.ends_epoch and not state.ended:
-                state.log.end_epoch(partial(_save_now, state, config))
-
-    def _losses(self, rows: Sequence[tuple[int, int, Row]]) -> list[list[torch.Tensor]]:
-        """Run forward and backward for all rows of a round; return each trial's losses, a list of scalars per trial.
-
-        `rows` are (slot, number within the window, row). If memory runs out, the round is repeated with smaller passes,
-        and the passes of later rounds are as small.
-        """
-        import torch
-
         owners, lengths = [slot for slot, _, _ in rows], [len(row.input_ids) for _, _, row in rows]
         while True:
             self.stack.zero_grad()
-            losses: list[list[torch.Tensor]] = [[] for _ in self._states]
+            losses = [0.0] * len(self._states)
             try:
-                for group in self._groups(owners, lengths):
-                    self._pass([rows[index] for index in sorted(group)], losses)
+                passes = [[rows[index] for index in sorted(group)] for group in self._groups(owners, lengths)]
+                found = torch.cat([self._pass(some) for some in passes]).tolist()
             except torch.OutOfMemoryError:
                 if self._limit <= max(lengths):
                     raise
             else:
+                for (slot, _, _), loss in zip(itertools.chain(*passes), found, strict=True):
+                    losses[slot] += loss / self._states[slot].target_tokens
                 return losses
             self._limit = max(self._limit // 2, *lengths)
             torch.cuda.empty_cache()
+
+    def _step(self, losses: Sequence[float]) -> None:
+        """Let each trial take its optimizer step with the gradient in the stack."""
+        norms = self.stack.norms(training_dtype(self._base)).tolist()
+        each = zip(self._states, self._configs, losses, norms, strict=True)
+        for slot, (state, config, loss, norm) in enumerate(each):
+            state.step(loss, norm / state.scale.value, self.stack, slot)
+            if state.window.ends_epoch and not state.ended:
+                state.log.end_epoch(partial(_save_now, state, config))
 
     def _groups(self, owners: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         """Divide rows into passes; return the indices of each pass's rows."""
@@ -242,22 +249,22 @@ class _Run:
             return even
         return cheapest
 
-    def _pass(self, rows: Sequence[tuple[int, int, Row]], losses: list[list[torch.Tensor]]) -> None:
-        """Run forward and backward for some rows, sorted by slot; append each trial's loss (a scalar) to `losses`."""
+    def _pass(self, rows: Sequence[tuple[int, int, Row]]) -> torch.Tensor:
+        """Run forward and backward for some rows, sorted by slot; return the summed loss of each row's tokens, (rows,).
+
+        `rows` are (slot, number within the window, row).
+        """
         import torch
 
         ids, labels = self._padded([row for _, _, row in rows])
         self.stack.enter([self._pass_row(*row) for row in rows])
         with self._precision():
             found = self._log_probabilities(self._base.model, ids, labels)
-        total: list[torch.Tensor] = []
-        slots = [slot for slot, _, _ in rows]
-        for slot in sorted(set(slots)):
-            state, start = self._states[slot], slots.index(slot)
-            loss = -found[start : start + slots.count(slot)].sum() / state.target_tokens
-            losses[slot].append(loss.detach())
-            total.append(loss * state.scale.value)
-        torch.autograd.backward(torch.stack(total).sum())
+        states = [self._states[slot] for slot, _, _ in rows]
+        weights = [-state.scale.value / state.target_tokens for state in states]
+        weight = torch.tensor(weights, dtype=found.dtype, device=found.device)
+        torch.autograd.backward(found, weight[:, None].expand_as(found))
+        return -found.detach().sum(dim=1)
 
     def _pass_row(self, slot: int, number: int, row: Row) -> PassRow:
         state = self._states[slot]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,16 @@ from harness.core.settings import Settings
 from harness.core.training_outcome import Fingerprint
 from harness.engine.loading import Base, attention_of
 from harness.engine.tokenization import IGNORED, Row
+from harness.engine.trainers.fused.vectors import pairs_of, shapes_of
 from harness.engine.trainers.sft import TrainingLog, check_gradients, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
     from trl import SFTConfig
 
+    from harness.engine.trainers.fused.initialisation import InitialAdapter
     from harness.engine.trainers.fused.layer import Pair
+    from harness.engine.trainers.fused.stack import Stack
 
 GROWTH_INTERVAL = 2000
 """Steps without overflow after which the loss scale doubles, as in torch.amp.GradScaler."""
@@ -25,6 +28,8 @@ FIRST_SCALE = 2.0**16
 """The loss scale of the first step, as in torch.amp.GradScaler."""
 ELEMENTWISE = ("AdamW", "Adagrad", "RMSprop", "SGD")
 """PyTorch optimizers whose update does not depend on a tensor's shape (8-bit optimizers and Adafactor depend on it)."""
+_CLIP_EPSILON = 1e-6
+"""Added to a norm before clipping divides by it, as torch.nn.utils.clip_grad_norm_ does."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class LossScale:
 class TrialState:
     """One trial of a fused training. All its parameters are views of one vector, (size,), in full precision.
 
-    The stack holds a copy of the parameters in compute precision.
+    The stack holds a copy of the parameters, and their gradients, in compute precision.
     """
 
     def __init__(
@@ -89,12 +94,11 @@ class TrialState:
         seed: int,
         arguments: SFTConfig,
         log: TrainingLog,
-        weights: Mapping[str, Pair],
+        initial: InitialAdapter,
         *,
         scaled: bool,
-        device: torch.device,
     ) -> None:
-        """Copy the initial weights, `A`, (rank, in), and `B`, (out, rank), by module, to `device`."""
+        """Begin with the weights of `initial`, whose vector will be trained in place."""
         import torch
 
         self.rows, self.settings, self.seed, self.log = rows, settings, seed, log
@@ -102,11 +106,9 @@ class TrialState:
         self.total = steps_of(len(rows), settings)
         self._arguments, self._scaled = arguments, scaled
         self._windows = windows(len(rows), settings, seed)
-        vector = torch.cat([half.flatten() for pair in weights.values() for half in pair])
-        self._vector = torch.nn.Parameter(vector.to(device))
-        self._names, self._shapes = list(weights), [half.shape for pair in weights.values() for half in pair]
-        self._own = [torch.nn.Parameter(part) for part in self._parts(self._vector.data)]
-        self._data = [parameter.data for parameter in self._own]
+        self._vector = torch.nn.Parameter(initial.vector)
+        self._shapes = shapes_of(initial.adapter.weights)
+        self._own = [torch.nn.Parameter(half) for half in _halves(initial.adapter.weights)]
         self._optimizer, self._scheduler = self._optimize()
 
     @property
@@ -119,9 +121,8 @@ class TrialState:
 
         Between two steps of this trial, other trials may use the same buffer.
         """
-        self._gradient, self._gradients = buffer[: self.size], self._parts(buffer)
-        self._vector.grad = self._gradient
-        for parameter, gradient in zip(self._own, self._gradients, strict=True):
+        self._gradient = self._vector.grad = buffer[: self.size]
+        for parameter, gradient in zip(self._own, _halves(pairs_of(buffer, self._shapes)), strict=True):
             parameter.grad = gradient
 
     @property
@@ -132,38 +133,20 @@ class TrialState:
     def next_window(self) -> Window:
         """Advance to the window of the next optimizer step, and return it."""
         self.window = next(self._windows)
+        self.target_tokens = sum(label != IGNORED for row in self.window.rows for label in self.rows[row].labels[1:])
+        """Number of tokens to predict in the window; the loss is divided by it."""
         return self.window
-
-    @property
-    def target_tokens(self) -> int:
-        """Number of tokens to predict in the current window; the loss is divided by it."""
-        return sum(label != IGNORED for row in self.window.rows for label in self.rows[row].labels[1:])
 
     # --- parameters -----------------------------------------------------------------------------------------------
 
-    def _parts(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        """Return views of the first `size` elements of a vector, one in the shape of each parameter."""
-        import torch
-
-        parts = torch.split(vector[: self.size], [shape.numel() for shape in self._shapes])
-        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """Yield each parameter with the name that it has in the reference trainer's model."""
-        names = (f"base_model.model.{name}.lora_{half}.default.weight" for name in self._names for half in "AB")
+        names = (f"base_model.model.{name}.lora_{half}.default.weight" for name in self._shapes for half in "AB")
         yield from zip(names, self._own, strict=True)
-
-    @property
-    def pairs(self) -> dict[str, Pair]:
-        """Views of the current `A`, (rank, in), and `B`, (out, rank), by module."""
-        return self._paired(self._data)
 
     def weights(self) -> dict[str, Pair]:
         """Return copies of the current `A`, (rank, in), and `B`, (out, rank), in main memory, by module."""
-        return self._paired(self._parts(self._vector.detach().to("cpu", copy=True)))
-
-    def _paired(self, parts: Sequence[torch.Tensor]) -> dict[str, Pair]:
-        return dict(zip(self._names, zip(parts[::2], parts[1::2], strict=True), strict=True))
+        return pairs_of(self._vector.detach().to("cpu", copy=True), self._shapes)
 
     def fingerprint(self, base: Base) -> Fingerprint:
         """Build the fingerprint that the reference trainer would give the same training."""
@@ -195,41 +178,41 @@ class TrialState:
 
     # --- one step -------------------------------------------------------------------------------------------------
 
-    def step(self, loss: float, gradients: Mapping[str, Pair], views: Mapping[str, Pair]) -> None:
-        """Take and log one optimizer step with the window's gradients, and copy the weights to the stack's `views`.
+    def check(self, reached: Collection[str]) -> None:
+        """Check, as the reference trainer does before the first step, that every weight has got a gradient.
 
-        The update is skipped if the gradients overflowed in fp16. `gradients` and `views` are `A`, (rank, in), and `B`,
-        (out, rank), by module.
+        `reached` has the names of the modules whose matrices got one.
         """
-        import torch
+        for number, name in enumerate(self._shapes):
+            if name not in reached:
+                self._own[2 * number].grad = self._own[2 * number + 1].grad = None
+        check_gradients(self)
 
-        if not self.log.steps:
-            self._check(gradients)
-        torch._foreach_copy_(self._gradients, self._halves(gradients))
-        if self.scale.value != 1:
-            self._gradient.mul_(1 / self.scale.value)
-        norm = float(torch.nn.utils.clip_grad_norm_([self._vector], self.settings.max_grad_norm or math.inf))
+    def step(self, loss: float, norm: float, stack: Stack, slot: int) -> None:
+        """Take and log one optimizer step with the trial's gradient in the stack, and update its weights there.
+
+        `loss` is the window's, and `norm` is the gradient's Euclidean norm, both without the loss scale. The update is
+        skipped if the gradient overflowed in fp16.
+        """
         rate = self._scheduler.get_last_lr()[0]
         skipped = self._scaled and not math.isfinite(norm)
+        factor = min(1.0, (self.settings.max_grad_norm or math.inf) / (norm + _CLIP_EPSILON)) / self.scale.value
         self.scale.update(skipped=skipped)
         if not skipped:
+            stack.read_gradient(slot, self._gradient)
+            if factor != 1:
+                self._gradient.mul_(factor)
             self._optimizer.step()
             self._scheduler.step()
-            torch._foreach_copy_(self._halves(views), self._data)
+            stack.write_weights(slot, self._vector.data)
         rows = [self.rows[row] for row in self.window.rows]
         self.log.count(sum(len(row.input_ids) for row in rows), sum(row.supervised for row in rows))
         logs = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "epoch": self.window.epoch}
         self.log.add(len(self.log.steps) + 1, self.total, logs)
 
-    def _check(self, gradients: Mapping[str, Pair]) -> None:
-        """Check, as the reference trainer does before the first step, that every weight has a gradient."""
-        for number, parameter in enumerate(self._own):
-            if self._names[number // 2] not in gradients:
-                parameter.grad = None
-        check_gradients(self)
 
-    def _halves(self, pairs: Mapping[str, Pair]) -> list[torch.Tensor]:
-        return [half for name in self._names for half in pairs[name]]
+def _halves(pairs: Mapping[str, Pair]) -> list[torch.Tensor]:
+    return [half for pair in pairs.values() for half in pair]
 
 
 def steps_of(count: int, settings: Settings) -> int:

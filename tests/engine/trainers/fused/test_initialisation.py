@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from harness.core.settings import Quantization
 from harness.engine.adapters import save_adapter
-from harness.engine.loading import Base
-from harness.engine.trainers.fused.initialisation import initial_adapter, initial_adapters
+from harness.engine.loading import Base, load_base
+from harness.engine.trainers.fused.initialisation import InitialAdapter, initial_adapter, initial_adapters
+from harness.models.resolving import resolve
 from tests.support.fused_passes import SIX, together
-from tests.support.short_trainings import SHORT, training
+from tests.support.short_trainings import SHORT, one_core, training
 
 
 def test_saved_files_have_the_form_of_sfttrainers(base: Base, tmp_path: Path) -> None:
@@ -42,14 +47,37 @@ def test_saved_files_have_the_form_of_sfttrainers(base: Base, tmp_path: Path) ->
     assert header("fused") == header("reference")
 
 
-def test_redrawn_adapters_equal_pefts(base: Base) -> None:
-    """An adapter drawn for another seed equals PEFT's adapter for that seed bit for bit, with its own scaling."""
-    other = replace(SIX[1], learning_rate=1e-3)
-    trials = [(SIX[0], 3), (SIX[1], 4), (replace(SIX[0], epochs=9), 5), (other, 6), (SIX[0], 3)]
-    for found, trial in zip(initial_adapters(base, trials), trials, strict=True):
+TRIALS = [
+    (SIX[0], 3), (SIX[1], 4), (replace(SIX[0], epochs=9), 5), (replace(SIX[1], learning_rate=1e-3), 6), (SIX[0], 3),
+]  # fmt: skip
+
+
+def check_equal_to_pefts(base: Base, found: Sequence[InitialAdapter]) -> None:
+    for one, trial in zip(found, TRIALS, strict=True):
         expected = initial_adapter(base, *trial)
-        assert found.adapter.scaling == expected.adapter.scaling
-        assert found.config == expected.config
-        assert found.adapter.weights.keys() == expected.adapter.weights.keys()
+        assert one.adapter.scaling == expected.adapter.scaling
+        assert one.config == expected.config
+        assert one.adapter.weights.keys() == expected.adapter.weights.keys()
+        assert one.vector.dtype == expected.vector.dtype
         for name, pair in expected.adapter.weights.items():
-            assert all(one.equal(two) for one, two in zip(pair, found.adapter.weights[name], strict=True))
+            assert all(mine.equal(theirs) for mine, theirs in zip(one.adapter.weights[name], pair, strict=True))
+
+
+def test_drawn_adapters_equal_pefts(base: Base) -> None:
+    """Adapters that are drawn in threads equal PEFT's bit for bit, with their own scaling and configuration."""
+    check_equal_to_pefts(base, initial_adapters(base, TRIALS))
+
+
+def test_drawn_adapters_are_rounded_as_pefts_on_a_base_in_fp16() -> None:
+    """On a 4-bit base that computes in fp16, drawn adapters equal those that PEFT rounds to fp16 and TRL to bf16."""
+    half = load_base(resolve("pocket"), Quantization.NF4, replace(one_core(), compute_dtype="float16"))
+    check_equal_to_pefts(half, initial_adapters(half, TRIALS))
+
+
+def test_peft_makes_every_adapter_if_it_draws_other_numbers(base: Base) -> None:
+    """If PEFT draws a module's weights in an unknown way, here in double precision, it makes all adapters itself."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        check_equal_to_pefts(base, initial_adapters(base, TRIALS))
+    finally:
+        torch.set_default_dtype(torch.float32)

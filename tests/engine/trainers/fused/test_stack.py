@@ -27,7 +27,7 @@ def test_running_out_of_memory_in_a_layer_removes_the_whole_stack() -> None:
     modules = [torch.nn.Linear(4, 4) for _ in range(3)]
     model: Any = torch.nn.Sequential(*modules)
     a, b = pair()
-    weights = {"0": pair(), "1": (a.as_subclass(TooLarge), b), "2": pair()}
+    weights = {"0": (a.as_subclass(TooLarge), b), "1": pair(), "2": pair()}
     with pytest.raises(torch.OutOfMemoryError):
         Stack(model, [Adapter(weights, dict.fromkeys(weights, 1.0))])
     assert list(model) == modules

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.core.errors import EngineError
-from harness.core.settings import Quantization
+from harness.core.settings import Quantization, Settings
 from harness.core.training_outcome import Status
 from harness.engine.adapters import attached
 from harness.engine.loading import Base, checkpoint
@@ -19,7 +19,7 @@ from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.layer import StackedLinear
 from harness.engine.trainers.fused.training import FusedResult, train_together
 from harness.engine.trainers.protocol import TrialInput
-from tests.support.exact_trainings import Tiny, exact, exactly_alone
+from tests.support.exact_trainings import Tiny, exact, exactly_alone, tiny_gpt2, tiny_llama
 from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
 from tests.support.short_trainings import QUESTIONS, SHORT, ask, rows_of, training, weights
 
@@ -53,15 +53,53 @@ def answers_of(base: Base, learned: FusedResult, texts: Sequence[str]) -> list[t
 
 def test_in_double_precision_each_fused_trial_equals_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
     """In double precision, losses, gradient norms and adapters of six fused trials are within 1e-9 of SFTTrainer's."""
-    six = [replace(settings, quantization=Quantization.NONE) for settings in SIX]
-    made = together(tiny.base, *six, rows=tiny.rows, log_probabilities=exact)
-    for number, settings in enumerate(six):
-        expected, steps = exactly_alone(tiny, settings, number, tmp_path)
+    check_equal(tiny, [replace(settings, quantization=Quantization.NONE) for settings in SIX], tmp_path)
+
+
+def check_equal(tiny: Tiny, sweep: Sequence[Settings], folder: Path) -> None:
+    """Check that losses, gradient norms and adapters are within 1e-9 of SFTTrainer's."""
+    made = together(tiny.base, *sweep, rows=tiny.rows, log_probabilities=exact)
+    for number, settings in enumerate(sweep):
+        expected, steps = exactly_alone(tiny, settings, number, folder)
         own = made[str(number)]
         assert distance(named(own), expected) < 1e-9
         assert without_floats(own.steps) == without_floats(steps)
         assert figures(own.steps) == pytest.approx(figures(steps), rel=1e-9, abs=0)
         assert next(iter(expected.values())).dtype.itemsize == 8
+
+
+ALIKE = [
+    replace(
+        SHORT, quantization=Quantization.NONE, batch_size=3, target_modules="all-linear", learning_rate=rate, alpha=a
+    )
+    for rate, a in ((5e-3, 8), (1e-3, 2), (2e-2, 64))
+]
+"""Trials that differ in learning rate and scaling only, so that each has as many rows in a pass as the others."""
+
+
+def test_trials_of_one_shape_equal_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """In double precision, trials of the same rank, modules and batch size are within 1e-9 of SFTTrainer's."""
+    check_equal(tiny, ALIKE, tmp_path)
+
+
+def test_trials_of_one_shape_that_leave_equal_sfttrainers(tiny: Tiny, tmp_path: Path) -> None:
+    """Trials of one shape are within 1e-9 of SFTTrainer's if they end one after another."""
+    check_equal(tiny, [replace(settings, epochs=0.5 + n) for n, settings in enumerate(ALIKE)], tmp_path)
+
+
+def test_trials_on_layers_with_biases_equal_sfttrainers(base: Base, tmp_path: Path) -> None:
+    """On a base whose linear layers have biases, even and uneven trials are within 1e-9 of SFTTrainer's."""
+    biased = tiny_llama(base, biases=True)
+    check_equal(biased, ALIKE, tmp_path)
+    check_equal(biased, [replace(settings, quantization=Quantization.NONE) for settings in SIX[:3]], tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning")
+def test_trials_on_other_layers_than_linear_equal_sfttrainers(base: Base, tmp_path: Path) -> None:
+    """On GPT-2, whose layers are no `torch.nn.Linear`, even and uneven trials are within 1e-9 of SFTTrainer's."""
+    other = tiny_gpt2(base)
+    check_equal(other, ALIKE, tmp_path)
+    check_equal(other, [ALIKE[0], replace(ALIKE[1], rank=2, batch_size=2, target_modules=("c_fc",))], tmp_path)
 
 
 @pytest.mark.parametrize("pass_tokens", [16, 64])

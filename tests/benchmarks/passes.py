@@ -1,0 +1,198 @@
+"""Measures the phases of a fused pass on a GPU: before the first step, the steps, and saving the adapters.
+
+    python -m tests.benchmarks.passes [--output FILE.json] [--model NAME] [--batches 1 4 16] [--kernels]
+
+Trains eight trials of 64 rows of about 100 tokens, rank 16 on all linear layers, for one epoch at each batch size, with
+a T4's memory and precision and random weights (`--model`: another shape or model). `--kernels` also profiles a few
+steps: the time in which the GPU computes, and the number of kernels, by kind. Without a GPU, it uses the toy model on
+one thread. Prints its figures as JSON and asserts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.core import device_profiles
+from harness.core.settings import Quantization, Settings
+from harness.core.units import DeviceKind
+from harness.engine.loading import Base, load_base
+from harness.engine.random_weights import make_base
+from harness.engine.tokenization import Row
+from harness.engine.trainers.fused.initialisation import initial_adapters
+from harness.engine.trainers.fused.training import FusedResult, train_together
+from harness.engine.trainers.protocol import TrialInput
+from harness.hardware.environment import machine, stack_versions
+from harness.models.resolving import resolve
+from tests.benchmarks.engines import EXAMPLES, TRIALS, random_rows, sweep_of
+
+PROFILED_STEPS = 3
+KINDS = {
+    "matrix products": ("gemm", "cutlass", "wgmma", "nvjet", "cublas", "splitk"),
+    "dequantising": ("dequantize", "kdequant"),
+    "attention": ("fmha", "flash", "attention", "softmax"),
+    "optimizer": ("multi_tensor", "adam"),
+    "fused pointwise": ("_rms", "_swiglu", "_rotate"),
+    "head": ("_forward_kernel", "_backward_kernel"),
+    "copies": ("memcpy", "memset"),
+}
+"""Kinds of kernels, by parts of their names; all others are elementwise."""
+
+
+def loaded(name: str, folder: Path) -> tuple[Base, float]:
+    """Return the base and the seconds that loading it took."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    on = machine(device_profiles.T4) if cuda else replace(machine(device_profiles.CPU), threads=1)
+    ref = resolve(name if cuda else "pocket")
+    if name.startswith("shape:") and cuda:
+        make_base(ref, Quantization.NF4, on, folder)
+    begun = time.perf_counter()
+    base = load_base(ref, Quantization.NF4, on, saved=folder if any(folder.iterdir()) else None)
+    return base, time.perf_counter() - begun
+
+
+def fresh(base: Base) -> None:
+    """Free what the last measurement left, and reset the peaks."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if base.machine.kind is DeviceKind.CUDA:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def epoch(base: Base, rows: Sequence[Row], sweep: Sequence[Settings], folder: Path) -> dict[str, Any]:
+    """Train and save all trials, and return the seconds of each phase."""
+    import torch
+
+    fresh(base)
+    trials = [TrialInput(str(number), rows, settings, number) for number, settings in enumerate(sweep)]
+    ticks: list[float] = []
+    begun = time.perf_counter()
+    found = list(train_together(base, trials, progress=lambda *_: ticks.append(time.perf_counter())))
+    trained = time.perf_counter()
+    save(found, folder)
+    ended = time.perf_counter()
+    ends = ticks[len(trials) - 1 :: len(trials)]
+    gaps = [b - a for a, b in itertools.pairwise(ends)]
+    step = statistics.median(gaps) if gaps else ends[0] - begun
+    cuda = base.machine.kind is DeviceKind.CUDA
+    return {
+        "all, s": ended - begun,
+        "before the first step, s": ends[0] - begun - step,
+        "a step, median, s": step,
+        "slowest and fastest step after the first, s": [max(gaps, default=step), min(gaps, default=step)],
+        "steps": len(ends),
+        "after the last step, s": trained - ends[-1],
+        "saving, s": ended - trained,
+        "peak reserved, GiB": torch.cuda.max_memory_reserved() / 2**30 if cuda else None,
+        "peak allocated, GiB": torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
+        "loss of each trial's last step": [one.steps[-1].loss for one in found],
+    }
+
+
+def save(found: Sequence[FusedResult], folder: Path) -> None:
+    for one in found:
+        (folder / one.name).mkdir(exist_ok=True)
+        one.save(folder / one.name)
+
+
+def kernels(base: Base, rows: Sequence[Row], sweep: Sequence[Settings]) -> dict[str, Any]:
+    """Return milliseconds and number of kernels of a step by kind, from a few steps after the first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    batch = sweep[0].batch_size
+    few = rows[: batch * (PROFILED_STEPS + 1)]
+    trials = [TrialInput(str(number), few, settings, number) for number, settings in enumerate(sweep)]
+    kinds = [ProfilerActivity.CUDA if base.machine.kind is DeviceKind.CUDA else ProfilerActivity.CPU]
+    profiler, ticks = profile(activities=kinds), list[float]()
+
+    def tick(*_: Any) -> None:
+        ticks.append(time.perf_counter())
+        if len(ticks) == len(trials):
+            profiler.start()
+
+    for _ in train_together(base, trials, progress=tick):
+        pass
+    steps = len(ticks) // len(trials) - 1
+    if steps < 1:
+        return {}
+    profiler.stop()
+    spent, count = Counter[str](), Counter[str]()
+    for event in profiler.events() or ():
+        if event.device_type.name == "CUDA":
+            kind = kind_of(event.name)
+            spent[kind] += event.device_time
+            count[kind] += 1
+    return {
+        "wall, ms": 1000 * (ticks[-1] - ticks[len(trials) - 1]) / steps,
+        "GPU busy, ms": sum(spent.values()) / 1000 / steps,
+        "by kind, ms and kernels": {
+            kind: [round(spent[kind] / 1000 / steps, 1), count[kind] // steps] for kind in sorted(spent)
+        },
+    }
+
+
+def kind_of(kernel: str) -> str:
+    name = kernel.lower()
+    return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "elementwise")
+
+
+def figures(model: str, batches: Sequence[int], *, profiled: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as saved:
+        base, seconds = loaded(model, Path(made))
+        rows = random_rows(base, EXAMPLES, 100)
+        settings = Settings(learning_rate=1e-4, rank=16, alpha=32, warmup=0, epochs=1)
+        found: dict[str, Any] = {
+            "machine": base.machine.device,
+            "versions": stack_versions(),
+            "model": model,
+            "tokens of an epoch of all trials": TRIALS * sum(len(row.input_ids) for row in rows),
+            "loading the base, s": seconds,
+            "drawing the adapters by themselves, s": [drawing(base, settings) for _ in range(2)],
+        }
+        for batch in batches:
+            sweep = sweep_of(replace(settings, batch_size=batch), TRIALS)
+            found[f"batch {batch}"] = epoch(base, rows, sweep, Path(saved))
+            print(json.dumps({f"batch {batch}": found[f"batch {batch}"]}, indent=1), flush=True)
+            if profiled:
+                found[f"batch {batch}"]["kernels of a step"] = kernels(base, rows, sweep)
+        return found
+
+
+def drawing(base: Base, settings: Settings) -> float:
+    begun = time.perf_counter()
+    initial_adapters(base, [(settings, seed) for seed in range(TRIALS)])
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--model", default="shape:llama-2-7b")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--kernels", action="store_true")
+    given = parser.parse_args()
+    text = json.dumps(figures(given.model, given.batches, profiled=given.kernels), indent=1)
+    print(text)
+    if given.output:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        given.output.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
