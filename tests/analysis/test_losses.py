@@ -58,6 +58,20 @@ def test_only_the_whole_interval_shows_a_loss() -> None:
     assert {loss.verdict for loss in between} == {LossVerdict.CANNOT_TELL}
 
 
+def test_a_loss_in_one_role_is_named() -> None:
+    """A loss on the cases of one role is named, even if the cases of both roles together hide it; no loss, nothing."""
+    cases = [case(f"c{n}", Role.AVOID if n < 20 else Role.RETAIN) for n in range(120)]
+
+    def sentences(broken: int) -> tuple[str, ...]:
+        [own] = losses.by_role(cases, table(0, cases=cases), [table(broken, broken, cases=cases)], MARGIN)
+        return losses.lost_in_one_role(own, MARGIN)
+
+    [found] = sentences(8)
+    assert found.startswith("On the avoid cases alone, the base passes 20 of 20 cases; the variant breaks 8 ")
+    assert "40 points of what the base passes lost, and " in found
+    assert sentences(0) == ()
+
+
 def test_what_the_base_fails_can_be_fixed() -> None:
     """A case that the base model fails and the variant passes makes up for a broken case."""
     base, own = table(20), table(0)
