@@ -7,7 +7,20 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import (
+    ALLOW_CODE,
+    GPUS,
+    GRID,
+    MODEL,
+    PATH,
+    PROFILE,
+    QUIET,
+    SEEDS,
+    SKIP_UNSUPPORTED,
+    SUITE,
+    WIDTH,
+    WORKERS,
+)
 from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
@@ -55,6 +68,9 @@ TRIAL_FAILED = 3
     help="reference trains one trial at a time with TRL's SFTTrainer; fused trains several trials in one pass; auto "
     "selects fused if several trials share a base model in the same precision.",
 )
+@GPUS
+@WORKERS
+@WIDTH
 @click.option("--timeline", is_flag=True, help="Also run the suite's main cases after every epoch.")
 @click.option(
     "--skip-hopeless",
@@ -93,6 +109,9 @@ def run(
     fresh: bool,
     adapters: tuple[Path, ...],
     engine: str,
+    gpus: str | None,
+    workers: int | None,
+    width: int,
     timeline: bool,
     skip_hopeless: bool,
     budget: str | None,
@@ -115,8 +134,10 @@ def run(
     from harness.runner import benchmark
     from harness.runner.budget import seconds
     from harness.runner.executors.processes import Processes
+    from harness.runner.places import first_gpu, local_places
     from harness.runner.request import Request
 
+    places = local_places(PROFILES[profile], chosen=gpus, workers=workers)
     request = Request(
         suite=suite,
         grid=grid,
@@ -136,9 +157,11 @@ def run(
         budget=None if budget is None else seconds(budget),
         sync=sync,
         engine=Engine(engine),
+        width=width,
+        gpu=first_gpu(places),
     )
     with Display(quiet=quiet) as display:
-        store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
+        store, results = benchmark.run(request, Processes(display.show if verbose else None, at=places), [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
         echo(json.dumps(json_summary.overview(results, store.root), indent=1))

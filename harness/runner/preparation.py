@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from harness.core.engines import Engine
@@ -17,6 +18,7 @@ from harness.core.settings import Plan, fusible
 from harness.core.suite import Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
+from harness.hardware.gpu import gpu
 from harness.models import foreign_adapters
 from harness.models.foreign_files import read_object
 from harness.models.gguf_bases import Conversions
@@ -53,7 +55,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     model = resolve(request.model, conversions=Conversions(report=report))
     tokens = _check_tokens(suite, plan, model)
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
-    on = machine(request.profile)
+    on = machine(request.profile, ask=partial(gpu, request.gpu))
     engine = _engine(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     manifest = RunManifest(

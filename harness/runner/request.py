@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core import device_profiles
 from harness.core.engines import Engine
+from harness.core.job import WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +46,7 @@ class Request:
     sync: Path | None = None
     """Folder to which finished trials are copied, and from which a run on a new machine resumes."""
     engine: Engine = Engine.AUTO
+    width: int = WIDTH
+    """Largest number of trials that are trained in one pass."""
+    gpu: int | str | None = None
+    """Index or UUID of the GPU that stands for all GPUs of the run; None: the first visible one."""

@@ -1,8 +1,9 @@
-"""Finds the trials to skip because they are predicted to run out of memory, and orders trials under a time limit."""
+"""Finds the trials to skip because they are predicted to run out of memory, and how trials are composed and ordered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from harness.core.device_profiles import Profile
 from harness.core.errors import ModelError
@@ -13,7 +14,12 @@ from harness.core.suite import Split
 from harness.core.units import DeviceKind
 from harness.core.wording import duration
 from harness.hardware.estimate import predictions
+from harness.hardware.estimate.passes import trials_together
+from harness.models.architecture import shape_of
+from harness.models.foreign_files import read_object
 from harness.runner.budget import Budget, by_information
+from harness.runner.composition import Composition
+from harness.runner.planned_trials import all_trials
 from harness.storage.cache import Cache
 
 
@@ -24,6 +30,22 @@ def weights(manifest: RunManifest, trials: Sequence[Trial]) -> dict[str, float]:
         return predictions.relative_costs(what, trials)
     except ModelError:  # there is no prediction for this architecture
         return {trial.id: trial.settings.epochs for trial in trials}
+
+
+def composition(
+    manifest: RunManifest, width: int, memory: int, weights: Mapping[str, float] | None = None
+) -> Composition:
+    """Return the rules by which the trials of a run are put into passes on devices with `memory` bytes.
+
+    `width` is the largest number of trials of a pass, and `weights` are the results of the function `weights`.
+    """
+    kind, trials = manifest.provenance.machine.kind, all_trials(manifest)
+    try:
+        shape = shape_of(read_object(Path(manifest.model.path) / "config.json"))
+        fitting = {trial.id: trials_together(shape, trial.settings, kind, memory) for trial in trials}
+    except ModelError:  # there is no prediction for this architecture, or for these target modules
+        fitting = {}
+    return Composition(width, fitting, weights or {})
 
 
 def ordered(plan: Plan, budget: Budget | None) -> Sequence[Trial]:
