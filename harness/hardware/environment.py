@@ -79,9 +79,14 @@ def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine
 def memory_of(on: Machine, *, ask: Callable[[], Gpu | None] = gpu) -> int:
     """Return the bytes of memory that a worker on this machine can use: the GPU's, under its cap, or main memory."""
     if on.kind is DeviceKind.CPU:
-        return int(psutil.virtual_memory().total)
+        return main_memory()
     found = ask()
     return on.memory_cap or (found.capacity if found else 0)
+
+
+def main_memory() -> int:
+    """Return the bytes of this machine's main memory."""
+    return int(psutil.virtual_memory().total)
 
 
 def cpu_name() -> str:

@@ -40,6 +40,19 @@ class Composition:
         together = {trial.id for trial in shared}
         return [*found, *((trial,) for trial in trials if trial.id not in together)]
 
+    def deal(self, passes: Sequence[Sequence[Trial]], places: int) -> list[list[int]]:
+        """Return which passes each place runs, as positions in `passes`, if their times are as predicted.
+
+        The longest pass starts first, and each place that is free takes the next one.
+        """
+        weights = [self.weight([trial.id for trial in some]) or float(len(some)) for some in passes]
+        busy, found = [0.0] * places, [list[int]() for _ in range(places)]
+        for position in sorted(range(len(passes)), key=lambda each: -weights[each]):
+            free = busy.index(min(busy))
+            found[free].append(position)
+            busy[free] += weights[position]
+        return found
+
     def weight(self, trials: Sequence[str]) -> float:
         """Return the predicted time of a pass: the sum over its trials, which is right up to a common factor."""
         return sum(self.weights.get(trial, 0.0) for trial in trials)

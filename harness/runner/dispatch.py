@@ -213,10 +213,10 @@ class _Session:
             self._handle_unloadable(lane, worker, worker.unloadable)
             return
         waiting, left = worker.waiting, [item for item in worker.items if item.record is None]
-        if left and worker.ended is Status.SUCCEEDED and len(left) == len(worker.items):
-            raise RuntimeError(f"a worker ended without reporting anything about {left[0].trial}")
         if worker.lost:
             self._wait_again(waiting, [left], lost=waiting.lost + 1)
+        elif left and worker.ended is Status.SUCCEEDED and len(left) == len(worker.items):
+            raise RuntimeError(f"a worker ended without reporting anything about {left[0].trial}")
         elif worker.ended in (Status.OUT_OF_MEMORY, Status.TIMED_OUT):
             self._wait_again(waiting, _halves(worker.items, left), died=0)
         elif worker.ended is Status.FAILED:

@@ -56,7 +56,7 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     tokens = _check_tokens(suite, plan, model)
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
     on = machine(request.profile, ask=partial(gpu, request.gpu))
-    engine = _engine(request.engine, plan)
+    engine = engine_of(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     manifest = RunManifest(
         format=FORMAT,
@@ -92,7 +92,7 @@ def _digest(manifest: RunManifest) -> str:
     return digest(content | given | ({"tokens": key} if key else {}) | rehearsal)
 
 
-def _engine(requested: Engine, plan: Plan) -> Engine:
+def engine_of(requested: Engine, plan: Plan) -> Engine:
     """Return the requested engine. `auto` means fused if two or more trials can share a pass, else reference."""
     if requested is not Engine.AUTO:
         return requested

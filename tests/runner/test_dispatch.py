@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from harness.core.job import Event, EventKind, Job
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.names import BASE
+from harness.core.run import TrialRecord
 from harness.core.suite import Split
 from harness.core.training_outcome import Status, Training
 from harness.core.units import Unit
+from harness.runner.composition import Composition
 from harness.runner.executors.inline import Inline
-from harness.runner.executors.protocol import Executor
+from harness.runner.executors.protocol import Executor, Place
 from harness.storage.cache import Cache
+from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from tests.support.fake_workers import (
     NAMES,
@@ -28,6 +32,7 @@ from tests.support.fake_workers import (
     A,
     B,
     C,
+    D,
     EventList,
     Workers,
     commit,
@@ -285,3 +290,69 @@ def test_a_refusal_ends_the_sweep(tmp_path: Path) -> None:
         go(tmp_path, Workers({B.id: refusal}))
     store = RunStore(tmp_path / "run")
     assert {NAMES[record.trial] for record in store.records()} == {BASE, "a"}
+
+
+# --- several places --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scripted(Executor):
+    """An executor with two places that runs fake workers, and cannot load a base in the places in `broken`."""
+
+    workers: Workers
+    broken: tuple[str, ...] = ()
+    jobs: list[tuple[str, list[str]]] = field(default_factory=list)
+    """For each job, the place and the names of its trials, in the order in which jobs started."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (Place("GPU 0"), Place("GPU 1"))
+
+    def run(self, job: Path, log: Path, *, timeout: float | None, place: Place, **more: Any) -> Generator[Event]:
+        self.jobs.append((place.name, [NAMES.get(task.trial, task.trial) for task in read_record(job, Job).tasks]))
+        if place.name in self.broken:
+            time.sleep(0.3)  # meanwhile, the other place loads the base
+            yield Event(EventKind.ENDED, status=Status.FAILED, message="CUDA error")
+        else:
+            yield from Inline(self.workers).run(job, log, timeout=timeout)
+
+
+def on_two(folder: Path, executor: Scripted, **more: Any) -> tuple[dict[str, TrialRecord], list[Event]]:
+    events: list[Event] = []
+    each = replace(sweep(folder, nobody), executor=executor, listener=EventList(events), **more)
+    return {NAMES[record.trial]: record for record in each.run_trials((A, B, C), Split.MAIN, "testing")}, events
+
+
+def test_a_place_that_cannot_load_the_base_is_not_used(tmp_path: Path) -> None:
+    """If one place cannot load a base that another has loaded, a notice names it, and the other runs all trials."""
+    executor = Scripted(Workers(), broken=("GPU 1",))
+    records, events = on_two(tmp_path, executor)
+    assert set(ends(records).values()) == {Status.SUCCEEDED}
+    assert [place for place, _ in executor.jobs].count("GPU 1") == 1
+    assert [event.message for event in events if event.kind is EventKind.NOTICED] == [
+        "GPU 1 is not used any more, because the base could not be loaded: CUDA error (GPU 1)"
+    ]
+
+
+def test_a_base_that_no_place_can_load_fails_all_trials(tmp_path: Path) -> None:
+    """If no place can load the base, all trials fail with the message and the place of the worker that tried."""
+    records, _ = on_two(tmp_path, Scripted(Workers(), broken=("GPU 0", "GPU 1")))
+    assert {record.status for record in records.values()} == {Status.FAILED}
+    assert {record.message for record in records.values()} <= {"CUDA error (GPU 0)", "CUDA error (GPU 1)"}
+
+
+def test_the_base_starts_first_and_then_the_longest_passes(tmp_path: Path) -> None:
+    """Passes start in the order of their predicted times, the longest first, after the base model's answers."""
+    executor = Scripted(Workers())
+    on_two(tmp_path, executor, composition=Composition(weights={A.id: 1.0, B.id: 3.0, C.id: 2.0}))
+    assert [names for _, names in executor.jobs] == [[BASE], ["b"], ["c"], ["a"]]
+
+
+def test_passes_are_the_same_if_some_trials_are_finished(tmp_path: Path) -> None:
+    """A pass of which a trial has a result already is not filled with trials of other passes."""
+    workers = Workers()
+    setup = replace(SETUP, engine=Engine.FUSED)
+    go(tmp_path, Workers(), [B], setup=setup)
+    again = replace(sweep(tmp_path, workers, setup=setup), composition=Composition(2))
+    again.run_trials((A, B, C, D), Split.MAIN, "testing")
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [["a"], ["c", "d"]]

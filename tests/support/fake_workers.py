@@ -39,8 +39,8 @@ def trial(rate: float, seed: int = 0, quantization: Quantization = Quantization.
     return Trial(trial_id(settings, seed), f"v{rate:g}", settings, seed)
 
 
-A, B, C = trial(1e-4), trial(2e-4), trial(3e-4)
-NAMES = {A.id: "a", B.id: "b", C.id: "c", BASE: BASE}
+A, B, C, D = trial(1e-4), trial(2e-4), trial(3e-4), trial(4e-4)
+NAMES = {A.id: "a", B.id: "b", C.id: "c", D.id: "d", BASE: BASE}
 
 
 @dataclass
