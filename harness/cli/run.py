@@ -24,6 +24,7 @@ from harness.cli.options import (
 from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
+from harness.core.executors import ExecutorName
 
 TRIAL_FAILED = 3
 
@@ -68,6 +69,14 @@ TRIAL_FAILED = 3
     help="reference trains one trial at a time with TRL's SFTTrainer; fused trains several trials in one pass; auto "
     "selects fused if several trials share a base model in the same precision.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(sorted(each.value for each in ExecutorName)),
+    default=ExecutorName.LOCAL.value,
+    show_default=True,
+    help="Where workers run: on this machine, or on the nodes of a Ray cluster.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster (default: as `ray status` finds it).")
 @GPUS
 @WORKERS
 @WIDTH
@@ -109,6 +118,8 @@ def run(
     fresh: bool,
     adapters: tuple[Path, ...],
     engine: str,
+    executor: str,
+    address: str | None,
     gpus: str | None,
     workers: int | None,
     width: int,
@@ -133,11 +144,9 @@ def run(
     from harness.report import json_summary, terminal
     from harness.runner import benchmark
     from harness.runner.budget import seconds
-    from harness.runner.executors.processes import Processes
-    from harness.runner.places import first_gpu, local_places
+    from harness.runner.executors.choice import executor_for
     from harness.runner.request import Request
 
-    places = local_places(PROFILES[profile], chosen=gpus, workers=workers)
     request = Request(
         suite=suite,
         grid=grid,
@@ -158,10 +167,11 @@ def run(
         sync=sync,
         engine=Engine(engine),
         width=width,
-        gpu=first_gpu(places),
     )
     with Display(quiet=quiet) as display:
-        store, results = benchmark.run(request, Processes(display.show if verbose else None, at=places), [display])
+        show = display.show if verbose else None
+        chosen = executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
+        store, results = benchmark.run(request, chosen, [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
         echo(json.dumps(json_summary.overview(results, store.root), indent=1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from harness.analysis import aggregate
@@ -19,7 +18,6 @@ from harness.core.training_outcome import Status
 from harness.core.turn_tokens import token_key
 from harness.core.wording import plural
 from harness.hardware.environment import memory_of, now, stack_versions
-from harness.hardware.gpu import gpu
 from harness.models.foreign_adapters import notices
 from harness.report import report_files
 from harness.runner import scheduling
@@ -49,7 +47,7 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     """
     started = time.monotonic()
     user = Listeners(tuple(listeners))
-    manifest = prepare(request, lambda message: _notify(user, [message]))
+    manifest = prepare(request, lambda message: _notify(user, [message]), executor.gpu)
     _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
@@ -120,6 +118,7 @@ def _sweep(
     """Build the sweep (the object that runs trials) from the options of the request."""
     several = len(executor.places) > 1
     weights = scheduling.weights(manifest, all_trials(manifest)) if several or request.budget is not None else {}
+    memory = memory_of(manifest.provenance.machine, ask=executor.gpu)
     return Sweep(
         setup=Setup(
             manifest.suite,
@@ -141,7 +140,7 @@ def _sweep(
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
         budget=None if request.budget is None else Budget(request.budget, weights, started=started),
         mirror=storage.mirror,
-        composition=scheduling.composition(manifest, request.width, _memory(request, manifest), weights),
+        composition=scheduling.composition(manifest, request.width, memory, weights),
     )
 
 
@@ -155,10 +154,6 @@ def _predicted_oom(request: Request, manifest: RunManifest, cache: Cache, user: 
     if not request.skip_predicted_oom:
         return {}
     return scheduling.predicted_oom(manifest, request.profile, cache, user.on_event)
-
-
-def _memory(request: Request, manifest: RunManifest) -> int:
-    return memory_of(manifest.provenance.machine, ask=partial(gpu, request.gpu))
 
 
 def _begin(session: _Session) -> None:

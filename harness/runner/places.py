@@ -47,12 +47,6 @@ def local_places(
     return tuple(_of_gpu(word, list(found).index(word), threads, alone=len(words) == 1) for word in words)
 
 
-def first_gpu(places: tuple[Place, ...]) -> int | str | None:
-    """Return the index or UUID of the first place's GPU; None for a CPU."""
-    word = places[0].variables.get(VISIBLE)
-    return int(word) if word and word.isdigit() else word
-
-
 def _of_cpu(cores: int, workers: int | None) -> tuple[Place, ...]:
     count = workers or 1
     if count == 1:

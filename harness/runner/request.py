@@ -48,5 +48,3 @@ class Request:
     engine: Engine = Engine.AUTO
     width: int = WIDTH
     """Largest number of trials that are trained in one pass."""
-    gpu: int | str | None = None
-    """Index or UUID of the GPU that stands for all GPUs of the run; None: the first visible one."""

@@ -11,7 +11,7 @@ from harness.core import device_profiles
 from harness.core.errors import UsageError
 from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Place
-from harness.runner.places import first_gpu, local_places
+from harness.runner.places import local_places
 
 T4 = Gpu("Tesla T4", (7, 5), 15 * 2**30)
 OLD = Gpu("GeForce GT 710", (3, 5), 2**30)
@@ -72,10 +72,3 @@ def test_workers_on_a_cpu_share_its_threads() -> None:
     assert len(shared) == 64
     with pytest.raises(UsageError, match="--profile cpu uses no GPU"):
         local_places(device_profiles.CPU, chosen="1")
-
-
-def test_the_first_gpu_stands_for_all() -> None:
-    """The device of a run is that of the first place."""
-    assert first_gpu(local_places(device_profiles.AUTO, chosen="1,0", ask=lambda: KAGGLE)) == 1
-    assert first_gpu(local_places(device_profiles.AUTO, ask=lambda: {"GPU-a": T4})) == "GPU-a"
-    assert first_gpu((ONLY,)) is None

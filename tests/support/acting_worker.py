@@ -59,8 +59,12 @@ def act(job: Job, emit: Callable[[Event], None]) -> None:
             time.sleep(0.01)
         if does is Act.MEET:
             _meet(Path(job.model.path), task.trial)
-        commit(job, task)
+        commit(job, task, save=_save)
         emit(Event(EventKind.FINISHED, task.trial, Status.SUCCEEDED))
+
+
+def _save(folder: Path) -> None:
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
 
 
 def _meet(folder: Path, name: str) -> None:

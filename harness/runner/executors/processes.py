@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from harness.core import programs
 from harness.core.job import OTHER_BASE, STAY, Event, EventKind, NextJob
 from harness.core.training_outcome import Status
+from harness.hardware.gpu import Gpu
 from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
 from harness.storage.files import writing
 from harness.storage.records import decode_line, encode_line
@@ -49,6 +50,10 @@ class Processes(Executor):
     def places(self) -> tuple[Place, ...]:
         """The places that the caller named, such as the GPUs of this machine."""
         return self.at
+
+    def gpu(self) -> Gpu | None:
+        """Return the GPU of the first place."""
+        return self.at[0].gpu()
 
     def run(
         self,

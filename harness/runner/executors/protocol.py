@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.core.job import Event, EventKind
+from harness.hardware.gpu import VISIBLE, Gpu, gpu
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Place:
     """Environment variables of the place's workers."""
     threads: int = 0
     """Number of CPU threads of a worker; 0: as many as the run's machine has."""
+
+    def gpu(self) -> Gpu | None:
+        """Return the first GPU that the place's workers see."""
+        word = self.variables.get(VISIBLE)
+        return gpu(int(word) if word and word.isdigit() else word)
 
 
 ONLY = Place()
@@ -41,6 +47,10 @@ class Executor:
     def places(self) -> tuple[Place, ...]:
         """The places that can run a worker at the same time."""
         return (ONLY,)
+
+    def gpu(self) -> Gpu | None:
+        """Return the GPU of the places, which are all of one kind; None if there is none."""
+        return gpu()
 
     def run(
         self,
