@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pytest
 
 from harness.core import device_profiles
 from harness.core.errors import UsageError
-from harness.core.job import Event
+from harness.core.job import Event, EventKind
 from harness.core.training_outcome import Status
 from harness.hardware.environment import stack_versions
 from harness.runner.executors.protocol import Executor, Place
 from harness.runner.executors.ray_cluster import RayCluster, _check_same
+from harness.runner.listeners.protocol import Listener
 from tests.support.acting_worker import Act, to
 from tests.support.executor_contract import ExecutorContract
 from tests.support.ray_nodes import RayNodes, no_model, three_nodes
@@ -69,6 +70,40 @@ class TestRay(ExecutorContract):
         assert found.status is Status.FAILED
         assert "(node 127.0.0." in found.message
         assert (tmp_path / "run" / found.log).is_file()
+
+
+@dataclass(frozen=True)
+class Killing(Listener):
+    """Kills the node of the first trial in flight, and then lets such trials finish."""
+
+    nodes: RayNodes
+    trial: str
+    killed: list[int] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind is EventKind.NOTICED:
+            self.notices.append(event.message)
+        if event.kind is EventKind.STARTED and event.trial == self.trial and not self.killed:
+            self.killed.append(self.nodes.running("tests.support.acting_worker"))
+            self.nodes.kill(self.killed[0])
+            (self.nodes.meeting / "go").touch()
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
+def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path: Path) -> None:
+    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice says so."""
+    for path in nodes.meeting.iterdir():
+        path.unlink()
+    waiting = to(Act.WAIT)
+    listener = Killing(nodes, waiting.id)
+    executor = One(RayCluster(device_profiles.CPU, nodes.address, "tests.support.acting_worker", no_model))
+    found = ExecutorContract().run(tmp_path, executor, waiting, listener=listener)
+    assert found["WAIT"].status is Status.SUCCEEDED
+    assert listener.killed[0] in (2, 3)
+    assert any("a node disappeared" in notice for notice in listener.notices)
+    nodes.start(listener.killed[0])
 
 
 @pytest.mark.cluster

@@ -34,6 +34,8 @@ class Act(Enum):
     """Kills its worker."""
     MEET = 6e-4
     """Finishes as soon as another such trial has started, which a file in the model's folder shows."""
+    WAIT = 7e-4
+    """Finishes as soon as there is a file in the model's folder."""
 
 
 def to(act: Act, seed: int = 0) -> Trial:
@@ -56,6 +58,8 @@ def act(job: Job, emit: Callable[[Event], None]) -> None:
             return
         while does is Act.HANG:
             emit(Event(EventKind.STEP, task.trial, done=1, total=2))
+            time.sleep(0.01)
+        while does is Act.WAIT and not list(Path(job.model.path).iterdir()):
             time.sleep(0.01)
         if does is Act.MEET:
             _meet(Path(job.model.path), task.trial)

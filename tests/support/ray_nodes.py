@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +40,11 @@ class RayNodes:
         """The address to which drivers and nodes connect."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def meeting(self) -> Path:
+        """A folder that all nodes and the tests see."""
+        return self.folder / "meeting"
+
     def start(self, number: int) -> None:
         """Start a node; 1 is the head."""
         place, ip = self.folder / str(number), f"127.0.0.{number}"
@@ -53,9 +57,7 @@ class RayNodes:
             [*command, f"--temp-dir={place}", "--disable-usage-stats"], check=True, stdout=subprocess.DEVNULL,
             env=self._environment(place), timeout=120,
         )  # fmt: skip
-        # Nodes that start at the same time are told apart by their addresses.
-        found = [psutil.Process(pid) for pid in set(psutil.pids()) - before if self._is_ours(pid)]
-        self.started[number] = [each for each in found if number == 1 or ip in " ".join(each.cmdline())]
+        self.started[number] = [psutil.Process(pid) for pid in set(psutil.pids()) - before if self._is_ours(pid)]
 
     def kill(self, number: int) -> None:
         """Kill all processes of a node, as if its machine had lost power."""
@@ -64,6 +66,15 @@ class RayNodes:
                 for each in (process, *process.children(recursive=True)):
                     with suppress(psutil.Error):
                         each.kill()
+
+    def running(self, module: str) -> int:
+        """Return the number of a node on which a process of this Python module runs; 0 if there is none."""
+        for number, processes in self.started.items():
+            for process in processes:
+                with suppress(psutil.Error):
+                    if any(module in each.cmdline() for each in process.children(recursive=True)):
+                        return number
+        return 0
 
     def stop(self) -> None:
         """Kill all nodes."""
@@ -78,11 +89,10 @@ class RayNodes:
 
     def _environment(self, place: Path) -> dict[str, str]:
         (place / "cache").mkdir(parents=True, exist_ok=True)
-        shared = self.folder / "meeting"
-        shared.mkdir(exist_ok=True)
+        self.meeting.mkdir(exist_ok=True)
         paths = os.pathsep.join((str(_ROOT), os.environ.get("PYTHONPATH", "")))
-        own = {"XDG_CACHE_HOME": str(place / "cache"), "HARNESS_TEST_FOLDER": str(shared), "PYTHONPATH": paths}
-        return os.environ | own | {"RAY_USAGE_STATS_ENABLED": "0"}
+        own = {"XDG_CACHE_HOME": str(place / "cache"), "HARNESS_TEST_FOLDER": str(self.meeting), "PYTHONPATH": paths}
+        return os.environ | own | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
 
 
 @contextmanager
@@ -94,9 +104,8 @@ def three_nodes() -> Iterator[RayNodes]:
     # Paths of sockets in this folder must be short.
     nodes = RayNodes(Path(f"/tmp/hray{os.getpid()}-{int(time.time()) % 1000}"), port)
     try:
-        nodes.start(1)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(nodes.start, (2, 3)))
+        for number in (1, 2, 3):
+            nodes.start(number)
         yield nodes
     finally:
         nodes.stop()
