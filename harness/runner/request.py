@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core import device_profiles
 from harness.core.engines import Engine
+from harness.core.job import WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +48,5 @@ class Request:
     sync: Path | None = None
     """Folder to which finished trials are copied, and from which a run on a new machine resumes."""
     engine: Engine = Engine.AUTO
+    width: int = WIDTH
+    """Largest number of trials that are trained in one pass."""

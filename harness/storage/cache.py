@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.core.answers import Answer
 from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
@@ -43,6 +43,8 @@ _CLEARING = "clearing.lock"
 """Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
 _PATIENCE = 2.0
 """Seconds to wait for this lock, because several runs may begin at the same moment."""
+_LOADING_INTERVAL = 2.0
+"""Seconds between two calls of `waiting` while another worker loads a base model."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
 """Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
@@ -175,6 +177,26 @@ class Cache:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
+
+    @contextmanager
+    def loading(self, waiting: Callable[[], None]) -> Iterator[FileLock]:
+        """Hold the lock of the workers that load a base model. Call `waiting` every few seconds until it is free.
+
+        The lock can be released before the block ends. It ends with the process, even if the process is killed.
+        """
+        path = self.root / "bases" / ".loading.lock"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        while not lock.is_locked:
+            with suppress(Timeout):
+                lock.acquire(timeout=_LOADING_INTERVAL)
+                break
+            waiting()
+        try:
+            yield lock
+        finally:
+            lock.release()
 
     def converted(self, model: str) -> Path | None:
         """Return the folder of a model that was made of a GGUF file, or None if the cache has none.

@@ -108,11 +108,14 @@ class RunStore:
         folder = "trials" if split is Split.MAIN else "confirm"
         return self.root / folder / trial / "record.json"
 
-    def new_worker(self, job: Job) -> tuple[Path, Path]:
-        """Write the job of the next worker process; return the paths of the job and of the worker's log."""
-        folder = self.root / "workers"
-        number = 1 + max((int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal()), default=0)
-        path = folder / f"{number:03}.json"
+    def last_worker(self) -> int:
+        """Return the number of the last job that was written for a worker; 0 if there is none."""
+        names = (path.stem for path in (self.root / "workers").glob("*.json"))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def new_worker(self, job: Job, number: int) -> tuple[Path, Path]:
+        """Write a job for a worker under this number; return the paths of the job and of the log."""
+        path = self.root / "workers" / f"{number:03}.json"
         write_record(path, job)
         return path, path.with_suffix(".log")
 

@@ -76,12 +76,15 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
         run.model, run.provenance.machine, Quantization.NF4, "reference", str(tmp_path), run.suite.examples,
         Decoding(7, ("\n", "</s>"), 0.7), tasks,
     )  # fmt: skip
-    path, log = RunStore(tmp_path).new_worker(made)
+    store = RunStore(tmp_path)
+    assert store.last_worker() == 0
+    path, log = store.new_worker(made, 1)
     assert read_record(path, Job) == made
     assert (path.name, log.name) == ("001.json", "001.log")
-    assert RunStore(tmp_path).new_worker(made)[1].name == "002.log"
+    assert store.last_worker() == 1
     (path.parent / "3 of mine.json").touch()
-    assert RunStore(tmp_path).new_worker(made)[1].name == "003.log"
+    assert store.last_worker() == 1
+    assert store.new_worker(made, 2)[1].name == "002.log"
 
 
 def test_results_come_back(tmp_path: Path) -> None:
