@@ -39,6 +39,8 @@ _KINDS = ("trainings", "answers", "bases", "converted", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
 """Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
+LOADING_LOCK = ".loading.lock"
+"""Lock file in the folder of base models. A worker holds it while it loads a base model."""
 _CLEARING = "clearing.lock"
 """Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
 _PATIENCE = 2.0
@@ -182,17 +184,18 @@ class Cache:
     def loading(self, waiting: Callable[[], None]) -> Iterator[FileLock]:
         """Hold the lock of the workers that load a base model. Call `waiting` every few seconds until it is free.
 
-        The lock can be released before the block ends. It ends with the process, even if the process is killed.
+        The lock can be released before the block ends. It ends with the process, even if the process is killed. Where
+        no lock file can be written, nobody waits.
         """
-        path = self.root / "bases" / ".loading.lock"
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.root / "bases" / LOADING_LOCK
         lock = FileLock(path)
-        while not lock.is_locked:
-            with suppress(Timeout):
-                lock.acquire(timeout=_LOADING_INTERVAL)
-                break
-            waiting()
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while not lock.is_locked:
+                with suppress(Timeout):
+                    lock.acquire(timeout=_LOADING_INTERVAL)
+                    break
+                waiting()
         try:
             yield lock
         finally:

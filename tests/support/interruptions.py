@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +43,10 @@ class Command:
         Raises:
             RuntimeError: it failed.
         """
-        began, running = time.monotonic(), self.start()
-        if code := running.wait():
-            raise RuntimeError(f"{' '.join(self.words)} ended with {code}:\n{running.printed()}")
+        began = time.monotonic()
+        with closing(self.start()) as running:
+            if code := running.wait():
+                raise RuntimeError(f"{' '.join(self.words)} ended with {code}:\n{running.printed()}")
         return time.monotonic() - began
 
 
@@ -79,6 +81,10 @@ class Running:
         """Return what the command has printed."""
         self._output.seek(0)  # type: ignore[attr-defined]
         return bytes(self._output.read()).decode(errors="replace")  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Close the file of what the command has printed."""
+        self._output.close()  # type: ignore[attr-defined]
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that the command has started."""
@@ -118,18 +124,20 @@ def kills_until_complete(
     Raises:
         RuntimeError: the command failed by itself.
     """
-    while True:
-        running, struck = command().start(), False
-        moment = rng.uniform(0, longest)
-        until = time.monotonic() + moment
-        while running.poll() is None and time.monotonic() < until:
-            time.sleep(min(0.01, longest / 100))
-        if running.poll() is None and not enough():
-            victim = "worker" if running.workers() and rng.random() < 1 / 3 else "parent"
-            left, struck = running.kill(victim), True
-            yield Kill(round(moment, 2), victim, left)
-        code = running.wait()
-        if code == 0:
-            return
-        if not struck or code not in (-signal.SIGKILL, *SAID):
-            raise RuntimeError(f"the command ended with {code}:\n{running.printed()}")
+    struck = True
+    while struck:
+        struck = False
+        with closing(command().start()) as running:
+            moment = rng.uniform(0, longest)
+            until = time.monotonic() + moment
+            while running.poll() is None and time.monotonic() < until:
+                time.sleep(min(0.01, longest / 100))
+            if running.poll() is None and not enough():
+                victim = "worker" if running.workers() and rng.random() < 1 / 3 else "parent"
+                left, struck = running.kill(victim), True
+                yield Kill(round(moment, 2), victim, left)
+            code = running.wait()
+            if code == 0:
+                return
+            if not struck or code not in (-signal.SIGKILL, *SAID):
+                raise RuntimeError(f"the command ended with {code}:\n{running.printed()}")

@@ -78,7 +78,7 @@ def _start(
         os.closerange(3, 4096)  # also tells `Popen` that the process was started
         _renew_streams()
         _forget_helpers()
-        _become(lambda: main([command[-1]]))
+        _become(lambda: main(command[command.index(_WORKER) + 1 :]))
 
     return _exec(command, changes=changes, preexec_fn=work, **streams)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ class Disk:
         self._balloon.unlink(missing_ok=True)
 
 
+_MOUNT, _UNMOUNT = (shutil.which(name, path=os.defpath) or name for name in ("mount", "umount"))
+
+
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Disk]:
     """Mount a file system of `size` bytes in memory at `folder`, until the block ends.
@@ -45,8 +49,8 @@ def small_disk(folder: Path, size: int) -> Iterator[Disk]:
         CalledProcessError: it cannot be mounted, for example without root.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
+    subprocess.run([_MOUNT, "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
     try:
         yield Disk(folder)
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        subprocess.run([_UNMOUNT, "--lazy", str(folder)], check=True)

@@ -1,8 +1,8 @@
 """Runs a job on a node that shares no folder with the driver: the job goes out, and results come back in pieces.
 
 A job on a node has a cache of its own, in a temporary folder. Whatever the worker commits there is sent before the
-event that announces it, and the driver adds it to its own cache. Quantised base models stay on the node, in one folder
-for all jobs.
+event that announces it, and the driver adds it to its own cache. Quantised base models stay on the node: each job has
+hard links to them, because a cache refuses folders that are symbolic links.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from harness.core.model import ModelRef
 from harness.core.training_outcome import Status
 from harness.models.resolving import resolve
 from harness.runner.executors.processes import Processes
-from harness.storage.cache import Cache
+from harness.storage.cache import LOADING_LOCK, Cache
+from harness.storage.files import PARTIAL
 from harness.storage.records import decode_line, encode_line, read_record, write_record
 
 PIECE = 16 * 2**20
@@ -106,6 +107,16 @@ def run_on_node(given: NodeJob, node: str) -> Generator[Piece]:
             if event.kind is EventKind.ENDED and event.status is not Status.SUCCEEDED:
                 event = replace(event, message=f"{event.message} (node {node})")
             yield Piece(event=encode_line(event))
+        _keep_bases(folder / "cache" / "bases")
+
+
+def _keep_bases(made: Path) -> None:
+    """Keep quantised base models that a job made for later jobs on this node."""
+    for base in (path for path in made.iterdir() if path.is_dir() and not path.name.startswith(PARTIAL)):
+        kept = _node_cache() / "bases" / base.name
+        if not kept.exists():
+            with suppress(OSError):  # another job has kept the same one
+                base.rename(kept)
 
 
 def _node_cache() -> Path:
@@ -142,7 +153,8 @@ def _prepare(given: NodeJob, folder: Path) -> Path:
     bases = _node_cache() / "bases"
     bases.mkdir(parents=True, exist_ok=True)
     cache.mkdir()
-    (cache / "bases").symlink_to(bases)
+    (bases / LOADING_LOCK).touch()
+    shutil.copytree(bases, cache / "bases", copy_function=os.link, ignore=shutil.ignore_patterns(f"{PARTIAL}*"))
     for name, data in given.files.items():
         target = cache / name
         target.parent.mkdir(parents=True, exist_ok=True)
