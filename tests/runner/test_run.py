@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
-from tests.support.interruptions import Command, Kill, kills_until_complete
 from tests.support.made_once import made_once
-from tests.support.preloaded import preload
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
 pytestmark = pytest.mark.slow
@@ -108,14 +107,16 @@ def no_work(*_: Any) -> None:
 
 def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
     """A run that is killed up to twice and resumed has the results of an undisturbed run, to the last digit."""
-    preload()
     small_suite(tmp_path)
-    seconds = float((finished / "seconds").read_text(encoding="utf-8"))
-    command = Command(("run", "small", "--profile", "cpu", "--confirm-seeds", "1"), tmp_path)
-    kills: list[Kill] = []
-    kills.extend(kills_until_complete(lambda: command, random.Random(3), seconds, enough=lambda: len(kills) == 2))
+    seconds, moment = float((finished / "seconds").read_text(encoding="utf-8")), random.Random(3)
+    for _ in range(2):
+        process = start(tmp_path)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=moment.uniform(0.2, 0.9) * seconds)
+        process.kill()
+        process.communicate(timeout=LIMIT)
+    assert run(tmp_path)[0] == 0
     assert findings(tmp_path) == findings(finished)
-    assert not any(kill.left for kill in kills)
 
 
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
