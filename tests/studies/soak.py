@@ -24,8 +24,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -115,13 +115,8 @@ def sampled(running: Running, folder: Path, course: Course, began: float) -> Ite
                 minute = (time.monotonic() - began) / 60
                 course.samples.append(Sample(round(minute, 3), trials, name, round(memory, 1), files))
 
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
+    with _beside(follow, done):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _workers(running: Running) -> list[psutil.Process]:
@@ -152,7 +147,14 @@ def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, co
             disk.empty()
         disk.empty()
 
-    thread = threading.Thread(target=trouble)
+    with _beside(trouble, done):
+        yield
+
+
+@contextmanager
+def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
+    """Do some work in a thread until the block ends; `done` tells the thread that it has."""
+    thread = threading.Thread(target=work)
     thread.start()
     try:
         yield
@@ -164,8 +166,7 @@ def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, co
 def undisturbed(folder: Path, engine: str) -> Course:
     """Run all trials without disturbing them."""
     course, began = Course(engine, disturbed=False), time.monotonic()
-    running = command(folder, engine).start()
-    with sampled(running, folder, course, began):
+    with closing(command(folder, engine).start()) as running, sampled(running, folder, course, began):
         note_end(course, running)
     course.minutes = round((time.monotonic() - began) / 60, 2)
     return course
@@ -179,8 +180,7 @@ def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random, ev
     course, began = Course(engine, disturbed=True), time.monotonic()
     with troubled(disk, clock, rng, every, course):
         while course.exits["0"] == 0:
-            running = command(disk.folder, engine).start()
-            with sampled(running, disk.folder, course, began):
+            with closing(command(disk.folder, engine).start()) as running, sampled(running, disk.folder, course, began):
                 until = time.monotonic() + startup + rng.uniform(0.5, 1.5) * every
                 while running.poll() is None and time.monotonic() < until:
                     time.sleep(0.05)
