@@ -72,6 +72,16 @@ def test_a_loss_in_one_role_is_named() -> None:
     assert sentences(0) == ()
 
 
+@pytest.mark.parametrize(("cases", "broken", "shown"), [(600, 60, True), (12, 2, True), (60, 1, False)])
+def test_a_loss_in_one_role_is_named_if_it_is_shown_or_large(cases: int, broken: int, shown: bool) -> None:
+    """A loss is named if its interval is above zero, or if its estimate is above the margin; else it is not."""
+    both = [*(case(f"a{n}", Role.AVOID) for n in range(cases)), *(case(f"r{n}", Role.RETAIN) for n in range(60))]
+    [own] = losses.by_role(both, table(0, cases=both), [table(broken, cases=both)], MARGIN)
+    loss = own[Role.AVOID]
+    assert (loss.low is not None and loss.low > 0, (loss.points or 0.0) > MARGIN) == (cases == 600, cases == 12)
+    assert bool(losses.lost_in_one_role(own, MARGIN)) is shown
+
+
 def test_what_the_base_fails_can_be_fixed() -> None:
     """A case that the base model fails and the variant passes makes up for a broken case."""
     base, own = table(20), table(0)
