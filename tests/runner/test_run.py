@@ -34,6 +34,7 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
+from tests.support.interruptions import GONE
 from tests.support.made_once import made_once
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
@@ -113,8 +114,10 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
         process = start(tmp_path)
         with suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=moment.uniform(0.2, 0.9) * seconds)
+        workers = workers_of(process)
         process.kill()
         process.communicate(timeout=LIMIT)
+        assert psutil.wait_procs(workers, timeout=GONE)[1] == []
     assert run(tmp_path)[0] == 0
     assert findings(tmp_path) == findings(finished)
 
