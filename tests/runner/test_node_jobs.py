@@ -10,8 +10,18 @@ import pytest
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.model import ModelRef
 from harness.core.training_outcome import Status
-from harness.runner.executors.node_jobs import NodeJob, Piece, Receiver, files_for, pieces_of, run_on_node
-from harness.storage.cache import Cache
+from harness.runner.executors.node_jobs import (
+    NodeJob,
+    Piece,
+    Receiver,
+    _job_folder,
+    _prepare,
+    files_for,
+    pieces_of,
+    run_on_node,
+)
+from harness.storage.cache import LOADING_LOCK, Cache
+from harness.storage.files import PARTIAL
 from tests.support.acting_worker import Act, to
 from tests.support.fake_workers import SETUP, SUITE
 
@@ -45,6 +55,25 @@ def run(given: Job, folder: Path, find: object = found) -> list[Event]:
     events = [event for piece in run_on_node(made, "10.0.0.7") if (event := receiver.receive(piece))]
     receiver.close()
     return events
+
+
+def test_quantised_bases_stay_on_the_node(tmp_path: Path, node: Path) -> None:
+    """A base that a job saves on the node is there for the next job, and an unfinished one is not kept."""
+    given = NodeJob(job(tmp_path, Act.FINISH), {}, None, None, find=found)
+    with _job_folder() as first:
+        _prepare(given, first)
+        for name in ("made", f"{PARTIAL}other"):
+            (first / "cache" / "bases" / name).mkdir()
+            (first / "cache" / "bases" / name / "base.json").write_text("{}", encoding="utf-8")
+    assert not first.exists()
+    assert sorted(path.name for path in (node / "bases").iterdir()) == sorted([LOADING_LOCK, "made"])
+    with _job_folder() as second:
+        _prepare(given, second)
+        bases = second / "cache" / "bases"
+        assert not bases.is_symlink()  # a cache refuses links
+        assert [path.name for path in bases.iterdir() if path.is_dir()] == ["made"]
+        for name in ("made/base.json", LOADING_LOCK):  # hard links: no copy, and one lock for all jobs
+            assert (bases / name).samefile(node / "bases" / name)
 
 
 def test_results_come_back(tmp_path: Path, node: Path) -> None:

@@ -107,12 +107,11 @@ def run_on_node(given: NodeJob, node: str) -> Generator[Piece]:
             if event.kind is EventKind.ENDED and event.status is not Status.SUCCEEDED:
                 event = replace(event, message=f"{event.message} (node {node})")
             yield Piece(event=encode_line(event))
-        _keep_bases(folder / "cache" / "bases")
 
 
 def _keep_bases(made: Path) -> None:
     """Keep quantised base models that a job made for later jobs on this node."""
-    for base in (path for path in made.iterdir() if path.is_dir() and not path.name.startswith(PARTIAL)):
+    for base in (path for path in made.glob("*") if path.is_dir() and not path.name.startswith(PARTIAL)):
         kept = _node_cache() / "bases" / base.name
         if not kept.exists():
             with suppress(OSError):  # another job has kept the same one
@@ -136,6 +135,7 @@ def _job_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        _keep_bases(folder / "cache" / "bases")
         shutil.rmtree(folder, ignore_errors=True)
 
 
