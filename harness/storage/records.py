@@ -89,7 +89,7 @@ def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
         raise damaged(path, "it has no format version")
     if version > newest(kind):
         message = f"{path} has format {version}, and this version of the harness reads formats up to {newest(kind)}"
-        raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
+        raise NewerFormatError(message, remedy="Upgrade the harness: in its checkout, `git pull && pip install .`")
     if (seal := data.pop(_SEAL, None)) is not None and seal != _seal(data):
         raise damaged(path, "it was changed after it was written")
     try:

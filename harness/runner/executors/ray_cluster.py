@@ -39,7 +39,7 @@ from harness.runner.executors.node_jobs import (
 )
 from harness.runner.executors.protocol import ONLY, Executor, Place
 
-_INSTALL = "Install it on every node: pip install 'qlora-harness[ray]'."
+_INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether a job must be stopped."""
 _PATIENCE = 60.0
