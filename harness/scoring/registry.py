@@ -57,8 +57,10 @@ def check_values(assertions: Iterable[Assertion]) -> None:
     """
     for one in _all(assertions):
         kind = ASSERTION_TYPES.get(one.type)
-        if kind and not kind.value.code and not (one.value is None and kind.value.or_reference):
-            kind.read(one.type, one.value)
+        if not kind or kind.value.code or (one.value is None and kind.value.or_reference):
+            continue
+        if kind.read(one.type, one.value) != one.value:  # such as a number where the judge expects text
+            raise ValueError(f"{one.type} has a value that no suite can give it")
 
 
 def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
