@@ -84,6 +84,7 @@ class _Moments:
     seeds: SeedVariance
     cases: float
     clusters: float
+    """Number of groups of equal size with the same information, for the degrees of freedom."""
     effect: float
     """Design effect of the floor."""
 
@@ -139,7 +140,7 @@ def _moments(base: Scores, variant: Scores, groups: Sequence[str] | None) -> _Mo
         variant_variance=scale * float(y @ y),
         seeds=seed_variance(variant),
         cases=cases,
-        clusters=len(of),
+        clusters=cases / mean_group(groups, cases),
         effect=design_effect(base, groups),
     )
 

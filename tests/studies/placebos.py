@@ -209,6 +209,7 @@ def moments(base: NDArray[np.bool_], variant: NDArray[np.bool_], groups: Sequenc
         of = statistics.cluster_matrix(cases, groups)
         x, y, clusters = x @ of.T, y @ of.T, len(of)
     scale = clusters / (clusters - 1) / cases**2
+    clusters = int(cases / mean_group(groups, cases))
     products = [scale * np.einsum("dg,dg->d", one, other) for one, other in ((x, x), (x, y), (y, y))]
     spread = seed_variance(variant) if seeds > 1 else np.zeros(len(x))
     return Moments(before, after, *products, spread, seeds - 1, cases, clusters, effect)

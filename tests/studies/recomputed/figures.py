@@ -341,7 +341,7 @@ def net_loss(
         return Loss(None, None, None)
     sums = np.array([sums_by_group(x - b, groups), sums_by_group(y - v, groups)])
     found = sums.shape[1]
-    clusters = int(found * times)
+    clusters = int(len(x) / mean_group(groups) * times)
     if clusters < 2:
         return Loss(100 * (1 - v / b), None, 100.0)
     spread = found / max(1, found - 1) / len(x) ** 2 / times * sums @ sums.T
