@@ -14,7 +14,6 @@ from harness.core.run_results import Change, Finding, Outcome, Recommendation, R
 from harness.core.scores import Rate
 from harness.core.suite import Role
 from harness.core.training_outcome import Status
-from harness.core.wording import plural
 
 if TYPE_CHECKING:
     pass
@@ -44,9 +43,7 @@ def summary(results: Results, report: str = "") -> str:
     lines += filter(None, [constant_cases(results).sentence])
     lines += next_steps(next_trials.next_steps(results), f"harness next {_run(report)}")
     if unfinished:
-        lines.append(
-            f"Not finished: {plural(unfinished, 'trial')} without a result. Run the same command again to continue."
-        )
+        lines.append(f"Not finished: {unfinished} trials without a result. Run the same command again to continue.")
     if toy:
         lines.append("Toy model: it only shows how to read a report. Do not copy these settings to another model.")
     elif note := results.run.model.note:
