@@ -28,6 +28,7 @@ from harness.engine.loading import (
     dequantised,
     untouched,
 )
+from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import IGNORED, Row
 from harness.engine.trainers.fused.initialisation import (
     InitialAdapter,
@@ -119,7 +120,7 @@ def train_together(
     check_trainable(base.model)
     check_precision(base.model, base.machine)
     initial = initial_adapters(base, [(trial.settings, trial.seed) for trial in trials])
-    with untouched(base.model), dequantised(base), contextlib.ExitStack() as undo:
+    with untouched(base.model), dequantised(base), fused_pointwise(base), contextlib.ExitStack() as undo:
         yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, undo).go()
 
 
