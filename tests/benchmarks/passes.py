@@ -117,6 +117,7 @@ def kernels(base: Base, rows: Sequence[Row], sweep: Sequence[Settings]) -> dict[
 
     batch = sweep[0].batch_size
     few = rows[: batch * (PROFILED_STEPS + 1)]
+    whole = TRIALS * -(-len(few) // batch)
     trials = [TrialInput(str(number), few, settings, number) for number, settings in enumerate(sweep)]
     kinds = [ProfilerActivity.CUDA if base.machine.kind is DeviceKind.CUDA else ProfilerActivity.CPU]
     profiler, ticks = profile(activities=kinds), list[float]()
@@ -125,13 +126,14 @@ def kernels(base: Base, rows: Sequence[Row], sweep: Sequence[Settings]) -> dict[
         ticks.append(time.perf_counter())
         if len(ticks) == len(trials):
             profiler.start()
+        if len(ticks) == whole:
+            profiler.stop()
 
     for _ in train_together(base, trials, progress=tick):
         pass
     steps = len(ticks) // len(trials) - 1
     if steps < 1:
         return {}
-    profiler.stop()
     spent, count = Counter[str](), Counter[str]()
     for event in profiler.events() or ():
         if event.device_type.name == "CUDA":
