@@ -342,7 +342,14 @@ def _product(weight: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor) -
 def checkpoint(model: PreTrainedModel) -> None:
     """Switch gradient checkpointing on: keep only each layer's input, and recompute the rest in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-    enable({"use_reentrant": False})
+    # Keeping the state of random numbers for every layer takes time, and no CUDA graph can hold it.
+    enable({"use_reentrant": False, "preserve_rng_state": drops(model)})
+
+
+def drops(model: PreTrainedModel) -> bool:
+    """Whether the model itself has dropout, by its configuration."""
+    config = model.config.get_text_config().to_dict()
+    return any(isinstance(value, float) and value > 0 for name, value in config.items() if "drop" in name)
 
 
 def _remove_adapter(model: PreTrainedModel) -> None:

@@ -7,6 +7,7 @@ computed once for the rows of all trials. A batched product never mixes trials, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -100,6 +101,13 @@ class Stack:
         self._pass.enter(rows)
 
     # --- training -------------------------------------------------------------------------------------------------
+
+    @property
+    def even(self) -> bool:
+        """Whether all trials adapt the same modules without dropout, and the pass has equally many rows of each."""
+        rows = Counter(row.slot for row in self._pass.rows)
+        together = len(self._blocks) == 1 and len(self._blocks[0].members) == len(self.adapters) == len(rows)
+        return together and len(set(rows.values())) == 1 and not any(adapter.dropout for adapter in self.adapters)
 
     def zero_grad(self) -> None:
         """Set the gradients of all trials to zero."""
