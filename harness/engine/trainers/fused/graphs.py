@@ -53,10 +53,13 @@ class Graphs:
         self._graphs, self._pool = {}, None
         return any_left
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Run a batch, by its graph if its shape has been seen before; return the log-probabilities of its targets."""
+    def __call__(self, batch: Batch, *, capture: bool = True) -> torch.Tensor:
+        """Run a batch, by its graph if its shape has been seen before; return the log-probabilities of its targets.
+
+        If `capture` is false, no new graph is made.
+        """
         shape = batch.shape
-        if shape not in self._graphs and self.usable and self._seen[shape] >= _SEEN:
+        if shape not in self._graphs and self.usable and capture and self._seen[shape] >= _SEEN:
             self._add(batch)
         self._seen[shape] += 1
         if shape not in self._graphs:

@@ -119,11 +119,6 @@ class Stack:
             else:
                 block.gradients.zero_()
 
-    def recompute(self) -> None:
-        """Tell the layers that gradient checkpointing runs them a second time in backward."""
-        for layer in self.layers.values():
-            layer.recomputed = True
-
     def reached(self) -> set[str]:
         """Return the names of the modules whose adapters have got a gradient."""
         return {name for name, layer in self.layers.items() if layer.reached}

@@ -24,7 +24,6 @@ from harness.engine.loading import (
     check_precision,
     check_quantization,
     check_trainable,
-    checkpoint,
     dequantised,
     drops,
     untouched,
@@ -52,13 +51,14 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
     from harness.engine.trainers.fused.layer import Pair
+    from harness.engine.trainers.fused.recomputation import Memory
 
 LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """Maps a model, ids and labels, both (rows, tokens), to log-probabilities of labels[:, 1:], (rows, tokens - 1).
 
 The log-probability of an ignored label is 0."""
 WORTHWHILE = 8
-"""Number of steps that must be left for CUDA graphs to be captured, which takes as long as a few steps."""
+"""Number of steps that must be left for preparations such as CUDA graphs, which take as long as a few steps."""
 PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
 """Largest number of padded tokens in a pass, unless a single row has more; by device kind."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
@@ -111,6 +111,7 @@ def train_together(
     log_probabilities: LogProbabilities | None = None,
     pass_tokens: int | None = None,
     capture: Capture = cuda_graph,
+    memory: Memory | None = None,
 ) -> Generator[FusedResult]:
     """Train the trials in shared passes and yield the result of each when it has ended.
 
@@ -127,7 +128,7 @@ def train_together(
     check_precision(base.model, base.machine)
     initial = initial_adapters(base, [(trial.settings, trial.seed) for trial in trials])
     with untouched(base.model), dequantised(base), fused_pointwise(base), contextlib.ExitStack() as undo:
-        yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, capture, undo).go()
+        yield from _Run(base, trials, initial, progress, log_probabilities, pass_tokens, capture, memory, undo).go()
 
 
 class _Run:
@@ -142,6 +143,7 @@ class _Run:
         log_probabilities: LogProbabilities | None,
         pass_tokens: int | None,
         capture: Capture,
+        memory: Memory | None,
         undo: contextlib.ExitStack,
     ) -> None:
         """Put the adapters on the base. What must be undone goes to `undo` at once: any line may run out of memory."""
@@ -161,9 +163,11 @@ class _Run:
         buffer = torch.empty(max(each.size for each in self._states), dtype=training_dtype(base), device=base.device)
         for state in self._states:
             state.use_gradient_buffer(buffer)
-        if kind is DeviceKind.CUDA:
-            checkpoint(base.model)
-            self.stack.recompute()
+        from harness.engine.trainers.fused.recomputation import GpuMemory, Recomputation
+
+        memory = memory or (GpuMemory(base.machine) if kind is DeviceKind.CUDA else None)
+        self._recomputation = Recomputation(base.model, memory) if memory else None
+        self._round = 0
         self._like = torch.empty(0, dtype=training_dtype(base), device=base.device)
         self._graphs = Graphs(self._run, capture)
         possible = kind is DeviceKind.CUDA or capture is not cuda_graph
@@ -178,14 +182,28 @@ class _Run:
 
     def go(self) -> Iterator[FusedResult]:
         """Train round by round until every trial has ended."""
-        losses = self._backward()
-        for state in self._states:
-            state.check(self.stack.reached())
-        self._step(losses)
-        yield from self._leave()
         while self._states:
-            self._step(self._backward())
+            with self._keeping():
+                losses = self._backward()
+            if not self._round:
+                for state in self._states:
+                    state.check(self.stack.reached())
+            self._step(losses)
             yield from self._leave()
+            self._round += 1
+
+    @property
+    def _worthwhile(self) -> bool:
+        """Whether so many steps are left that preparations for speed pay off."""
+        return max(state.total - len(state.log.steps) for state in self._states) >= WORTHWHILE
+
+    def _keeping(self) -> contextlib.AbstractContextManager[None]:
+        """In the second round, find how many layers can keep their activations; the first shows what else is needed."""
+        if self._recomputation is None or self._round != 1 or not self._worthwhile:
+            return contextlib.nullcontext()
+        rows = sum(s.settings.batch_size * s.settings.gradient_accumulation for s in self._states)
+        longest = max(len(row.input_ids) for state in self._states for row in state.rows)
+        return self._recomputation.measured(min(self._limit, rows * padded_tokens(longest)))
 
     def _leave(self) -> Iterator[FusedResult]:
         """Yield the results of the trials that have ended, and remove these."""
@@ -219,7 +237,8 @@ class _Run:
     def _backward(self) -> list[float]:
         """Run forward and backward for each trial's next window; return the loss of each trial.
 
-        If memory runs out, all is repeated with smaller passes, and the passes of later rounds are as small.
+        If memory runs out, all is repeated without kept activations, then without graphs, then with smaller passes, and
+        later rounds do the same.
         """
         import torch
 
@@ -242,7 +261,10 @@ class _Run:
                 for slot, _, row in itertools.chain(*passes):
                     losses[slot] -= sum(itertools.islice(found, len(targets_of(row))))
                 return [loss / state.target_tokens for loss, state in zip(losses, self._states, strict=True)]
-            if self._graphs.drop():
+            if self._recomputation and self._recomputation.kept:
+                self._recomputation.keep(0)
+                self._graphs.drop()
+            elif self._graphs.drop():
                 self._graphs.usable = False
             else:
                 self._limit = max(self._limit // 2, *lengths)
@@ -276,11 +298,11 @@ class _Run:
         given = [row for _, _, row in rows]
         targets, longest = sum(len(targets_of(row)) for row in given), max(len(row.input_ids) for row in given)
         make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
-        left = max(state.total - len(state.log.steps) for state in self._states)
-        if not self._graphable or left < WORTHWHILE or not self.stack.even:
+        if not self._graphable or not self._worthwhile or not self.stack.even:
             return self._run(make())
         tokens = padded_tokens(longest)
-        return self._graphs(make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows))))[:targets]
+        batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
+        return self._graphs(batch, capture=self._round > 1)[:targets]
 
     def _run(self, batch: Batch) -> torch.Tensor:
         """Run forward and backward for a batch; return the log-probabilities of its targets, (targets,)."""

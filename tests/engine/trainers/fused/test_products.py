@@ -91,8 +91,8 @@ def steps_of(*, recomputed: bool) -> tuple[torch.Tensor, Counter[str]]:
     """Return the gradients of a checkpointed pass, and the operations that it took."""
     model = four_bit((64, 128, 64))
     stack, _ = stacked(model, (2, 2))
-    if recomputed:
-        stack.recompute()
+    for layer in stack.layers.values():
+        layer.recomputed = recomputed
     stack.zero_grad()
     stack.enter([PassRow(0, 5), PassRow(1, 5)])
     x = torch.linspace(-1, 1, 2 * 5 * 64).view(2, 5, 64).requires_grad_()
