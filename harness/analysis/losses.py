@@ -75,7 +75,7 @@ def _loss(found: Pair, margin: float, seeds: SeedVariance) -> Loss:
     shown, decides = (
         net_loss.net_loss(before, after, groups, level=level, seeds=seeds) for level in (TWO_SIDED, LEVEL)
     )
-    word = verdict(found, decides, margin)
+    word = verdict(found, shown, decides, margin)
     return Loss(
         cases=len(groups),
         base_passed=float(was.sum()),
@@ -93,19 +93,28 @@ def _loss(found: Pair, margin: float, seeds: SeedVariance) -> Loss:
     )
 
 
-def verdict(found: Pair, bounds: net_loss.NetLoss | None, margin: float) -> LossVerdict:
-    """Return the verdict from one-sided 95% bounds.
+def verdict(
+    found: Pair, shown: net_loss.NetLoss | None, decides: net_loss.NetLoss | None, margin: float
+) -> LossVerdict:
+    """Return the verdict: LOSES from the two-sided 95% interval, KEEPS from the one-sided 95% upper bound.
 
-    If the base model passes too few cases, nothing is shown. A margin of 100 allows every loss, so that every variant
-    keeps enough.
+    A one-sided 95% lower bound would say of up to 1.3% of harmless variants that they lose; the lower end of the
+    interval says so of at most half as many (`tests/studies/placebos.py`). If the base model passes too few cases,
+    nothing is shown. A margin of 100 allows every loss, so that every variant keeps enough.
+
+    Args:
+        found: the scores of the base model and the variant.
+        shown: the net loss with its two-sided 95% interval, or None without base passes.
+        decides: the net loss with its one-sided 95% bounds, or None without base passes.
+        margin: the largest loss allowed, in points of what the base model passes.
     """
     if margin >= 100:  # nothing can lose more than everything
         return LossVerdict.KEEPS
-    if bounds is None or float(found.before.mean(axis=0).sum()) < least_passes(found, margin / 100):
+    if shown is None or decides is None or float(found.before.mean(axis=0).sum()) < least_passes(found, margin / 100):
         return LossVerdict.CANNOT_TELL
-    if bounds.high < margin / 100:
+    if decides.high < margin / 100:
         return LossVerdict.KEEPS
-    return LossVerdict.LOSES if bounds.low > margin / 100 else LossVerdict.CANNOT_TELL
+    return LossVerdict.LOSES if shown.low > margin / 100 else LossVerdict.CANNOT_TELL
 
 
 def least_passes(found: Pair, margin: float) -> int:
@@ -169,9 +178,9 @@ def bounded(loss: Loss, margin: float) -> str:
     if loss.verdict is LossVerdict.KEEPS and loss.upper is not None:
         words = less_than(loss.upper)
     elif loss.verdict is LossVerdict.LOSES:
-        words = f"more than {lower_bound(loss.lower)} lost"
+        words = f"more than {lower_bound(loss.low)} lost"
     else:
-        words = f"{interval(loss.lower, loss.upper)} lost"
-        if loss.lower is None:
-            words = f"up to {upper_bound(loss.upper)} lost"
+        words = f"{interval(loss.low, loss.high)} lost"
+        if loss.low is None:
+            words = f"up to {upper_bound(loss.high)} lost"
     return f"{seen(loss)}, and {words} with 95% confidence; the suite allows {margin:g}{alone}"

@@ -34,7 +34,7 @@ class LossVerdict(StrEnum):
     KEEPS = "keeps"
     """The one-sided 95% upper bound of the net loss is below the suite's margin."""
     LOSES = "loses"
-    """The one-sided 95% lower bound of the net loss is above the suite's margin."""
+    """The two-sided 95% interval of the net loss is above the suite's margin."""
     CANNOT_TELL = "cannot tell"
     """Neither is shown, or the base model passes too few cases."""
 
@@ -58,11 +58,14 @@ class Loss:
     points: float | None
     """100 times the net loss; negative for a net gain; None if the base model passes no case."""
     low: float | None
-    """Lower end of the two-sided 95% interval; None if the cases do not limit it."""
+    """Lower end of the two-sided 95% interval, which decides whether the variant LOSES.
+
+    It is None if the cases do not limit it.
+    """
     high: float | None
     """Upper end of the two-sided 95% interval; None if the base model passes no case."""
     lower: float | None
-    """One-sided 95% lower bound, which decides whether the variant LOSES; None if the cases do not limit it."""
+    """One-sided 95% lower bound, which decides whether a confirmation is REFUTED; None if the cases do not limit it."""
     upper: float | None
     """One-sided 95% upper bound, which decides whether the variant KEEPS; None if the base model passes no case."""
     verdict: LossVerdict

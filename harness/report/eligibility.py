@@ -31,7 +31,7 @@ def eligibility(results: Results, variant: Outcome) -> Eligibility:
         why = "the suite has no retain or avoid cases" if eligible else "no retain or avoid cases to compare"
         return Eligibility("yes" if eligible else "no", why)
     if variant.loss.verdict is LossVerdict.LOSES:
-        return Eligibility("no", f"loses more than {lower_bound(variant.loss.lower)} points")
+        return Eligibility("no", f"loses more than {lower_bound(variant.loss.low)} points")
     if variant.name in results.choice.eligible:
         return Eligibility("yes", f"keeps: loses less than {upper_bound(variant.loss.upper)} points")
     if variant.loss.verdict is LossVerdict.KEEPS:

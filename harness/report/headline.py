@@ -80,6 +80,8 @@ class Headline:
     cost: str
     cut: tuple[str, ...]
     """For each role with many of them: how many answers were cut at the limit of new tokens."""
+    cut_in_all: str
+    """How many answers to main cases were cut, of the base model and of the variant shown."""
     clustered: str
     """How the cases that share a group count in the intervals; empty without groups."""
     epochs: str
@@ -126,6 +128,7 @@ def headline(results: Results, compared: str, scores: ScoresByRole) -> Headline:
         confirmed=bool(results.confirmed and results.confirmed.rates),
         cost=_cost_words(best, results.run.provenance.machine) if best else "",
         cut=truncation.sentences(results, shown.name if shown else ""),
+        cut_in_all=truncation.in_all_main_cases(results, shown.name if shown else ""),
         clustered=clusters.clustered(results.run.suite),
         epochs=_epochs(results),
         settings=advice.script,

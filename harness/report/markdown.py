@@ -34,7 +34,10 @@ def summary(results: Results) -> str:
     reasons = [*head.missing, *head.reasons, *head.support, *filter(None, [head.cost])]
     if head.cut:
         limit = run.suite.decoding.max_new_tokens
-        blocks.append(f"**Answers cut at {limit} tokens (`max_new_tokens`):**\n\n" + _bullets(head.cut))
+        blocks.append(
+            f"**Answers cut at {limit} tokens (`max_new_tokens`) can fail for their length alone:**\n\n"
+            + _bullets(head.cut)
+        )
     blocks += [_bullets(reasons), escaped(head.confirmation), _roles(head), escaped(head.clustered)]
     blocks += [_next(results)]
     blocks += ["### Variants", _variants(results), _broken(results, compared)]

@@ -55,6 +55,12 @@ def _cut(samples: Sequence[Sample], name: str) -> Rate:
     return Rate(sum(own), len(own))
 
 
+def in_all_main_cases(results: Results, compared: str) -> str:
+    """Return how many answers to main cases were cut, of the base model and of the variant `compared`."""
+    found = ((name, _cut(results.samples, name)) for name in (BASE, compared))
+    return ", ".join(f"{name} {_share(rate)}" for name, rate in found if rate.total)
+
+
 def sentences(results: Results, compared: str) -> tuple[str, ...]:
     """Return one sentence for each role of which more than 5% of the answers were cut, of the base or of a variant.
 

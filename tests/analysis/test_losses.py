@@ -42,9 +42,20 @@ def test_three_verdicts() -> None:
     assert keeps.upper < MARGIN
     assert unclear.needed is not None
     assert unclear.needed > 60
-    assert loses.lower is not None
-    assert loses.lower > MARGIN
+    assert loses.low is not None
+    assert loses.low > MARGIN
     assert (keeps.needed, loses.needed) == (None, None)
+
+
+def test_only_the_whole_interval_shows_a_loss() -> None:
+    """A one-sided 95% bound above the margin does not show a loss if the two-sided interval begins below the margin."""
+    between = [
+        loss
+        for many in range(60)
+        if (loss := one(table(0), table(many))).low is not None and loss.low < MARGIN < (loss.lower or 0.0)
+    ]
+    assert between
+    assert {loss.verdict for loss in between} == {LossVerdict.CANNOT_TELL}
 
 
 def test_what_the_base_fails_can_be_fixed() -> None:

@@ -186,7 +186,7 @@ def test_nothing_within_the_margin() -> None:
     assert choice.reasons[0] == f"Every variant loses {FEW}."
     assert "b loses least" in choice.reasons[1]
     assert "breaks 8 of these" in choice.reasons[1]
-    assert "more than 36 lost with 95% confidence" in choice.reasons[1]
+    assert "more than 35 lost with 95% confidence" in choice.reasons[1]
     assert "passes 18 of 20 (90%)" in choice.reasons[2]
 
 
@@ -195,7 +195,7 @@ def test_one_that_may_lose_is_not_said_to_lose() -> None:
     choice = choose(SUITE, BASE, [outcome("a", 20, 5), outcome("b", 18, 18)])
     kept = FEW.replace("more", "less")
     assert choice.reasons[0] == f"No variant is shown to lose {kept}. 1 of 2 variants loses more."
-    assert "6 to 14 lost with 95% confidence" in choice.reasons[1]
+    assert "5 to 15 lost with 95% confidence" in choice.reasons[1]
 
 
 def test_least_is_one_of_those_that_learned() -> None:

@@ -47,5 +47,5 @@ def test_a_loss_is_shown_by_its_lower_bound() -> None:
     whole = sample_run()
     first = whole.variants[0]
     assert first.loss
-    loses = replace(first, loss=replace(first.loss, verdict=LossVerdict.LOSES, lower=45.19))
+    loses = replace(first, loss=replace(first.loss, verdict=LossVerdict.LOSES, low=45.19))
     assert eligibility(whole, loses).why == "loses more than 45.1 points"

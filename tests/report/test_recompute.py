@@ -20,10 +20,10 @@ from harness.report import report_files
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
 from tests.studies.recomputed.figures import read
+from tests.support.committed_runs import FOLDERS
 from tests.support.synthetic_runs import case, manifest, record, results, score, suite, training, variants
 from tests.support.two_bases import two_bases
 
-SAMPLE = Path(__file__).parents[2] / "reports" / "sample"
 SEEDS = (0, 1, 2)
 
 
@@ -168,9 +168,10 @@ def test_an_answer_that_was_changed_is_found(folder: Path, capsys: pytest.Captur
     assert first["case"] in capsys.readouterr().out
 
 
-def test_the_sample_agrees_with_its_answers() -> None:
-    """Every figure of the sample report can be computed again from the answers that lie beside it."""
-    found = check(SAMPLE)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_committed_run_agrees_with_its_answers(folder: Path) -> None:
+    """Every figure of a committed report can be computed again from the answers that lie beside it."""
+    found = check(folder)
     assert found.differences == []
     assert found.counts.total() > 9000
 

@@ -45,7 +45,10 @@ def test_cut_answers_stand_at_the_top() -> None:
     cut = sum(s.answer.truncated for s in base)
     assert line.startswith(f"retain: base {100 * cut / len(base):.0f}% ({cut} of {len(base)}), {chosen} ")
     assert "other variants 0% (0 of " in line
-    assert line in parse(render(made, now="now")).id("answer").text
+    answer = parse(render(made, now="now")).id("answer").text
+    assert line in answer
+    every = [s.answer.truncated for s in made.samples if s.variant == BASE]
+    assert f"alone: base {100 * sum(every) / len(every):.0f}% ({sum(every)} of {len(every)}), {chosen} " in answer
     assert "Answers cut at" in markdown.summary(made)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,13 @@ import harness
 from harness.core.answers import Likelihood
 from harness.core.errors import SuiteError
 from harness.core.run import TrialRecord
+from harness.core.run_results import Outcome, Results
 from harness.core.scores import Score
 from harness.core.suite import Decoding
-from harness.runner.rescoring import rescore
+from harness.runner.rescoring import assemble, rescore
 from harness.storage.runs import RunStore
 from harness.suites import load_suite
+from tests.support.committed_runs import FOLDERS, records_of, results_in
 from tests.support.synthetic_runs import manifest, record, variants
 
 (ONE,) = variants(1)
@@ -146,3 +149,41 @@ def test_the_command_needs_no_torch(run: RunStore, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert len(scores(run)[1].checks) == 4
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """Return what the answers of a run decide: pass rates, losses and changes, the choice, and its confirmation."""
+
+    def of(outcome: Outcome | None) -> dict[str, Any]:
+        names = ("name", "rates", "fixed", "broken", "truncated", "loss", "losses", "changes", "by_label")
+        return {name: getattr(outcome, name) for name in names} if outcome else {}
+
+    tested = [of(each) for each in (results.confirmed_base, results.confirmed)]
+    made = [of(each) for each in (*results.every_base, *results.variants)]
+    # Rounded, because the last digits can differ between processors.
+    return _rounded({"outcomes": made, "confirmed": tested, "choice": asdict(results.choice)})
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {str(key): _rounded(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(own) for own in value]
+    return _rounded(asdict(value)) if hasattr(value, "__dataclass_fields__") else value
+
+
+def test_the_sample_is_a_committed_run() -> None:
+    """The sample report is among the committed runs whose figures are checked."""
+    assert "sample" in [folder.name for folder in FOLDERS]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_committed_runs_have_the_figures_of_their_answers(folder: Path, tmp_path: Path) -> None:
+    """If the answers of a committed run are scored again, verdicts, pass rates, losses and the choice are the same."""
+    stored = results_in(folder, tmp_path)
+    again = assemble(stored.run, records_of(stored))
+    assert [each.score for each in again.samples] == [each.score for each in stored.samples]
+    assert [each.score for each in again.confirmed_samples] == [each.score for each in stored.confirmed_samples]
+    assert figures(again) == figures(stored)

@@ -41,7 +41,7 @@ def new_rule(base: Scores, variant: Scores, groups: Sequence[str], margin: float
     """
     found = net_loss(base, variant, groups)
     wide = net_loss(base, variant, groups, level=losses.TWO_SIDED)
-    verdict = losses.verdict(Pair(base, variant, tuple(groups)), found, margin)
+    verdict = losses.verdict(Pair(base, variant, tuple(groups)), wide, found, margin)
     if found is None or wide is None:
         return {"net": None, "low": None, "high": None, "interval": None, "verdict": str(verdict)}
     return {

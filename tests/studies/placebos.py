@@ -270,13 +270,13 @@ def _verdicts(of: Moments, base: NDArray[np.bool_], design: Design, loss: float)
 
     `loses_enough` is `loses` without the runs whose base model passes fewer cases than `least_passes`.
     """
-    (low, high), (wide_low, wide_high) = bounds(of, 0.95), bounds(of, TWO_SIDED)
+    (_, high), (wide_low, wide_high) = bounds(of, 0.95), bounds(of, TWO_SIDED)
     said = {"covered": (wide_low <= loss + 1e-12) & (loss <= wide_high + 1e-12)}
     for margin in MARGINS:
         enough = base.sum(axis=1) >= least_passes(margin, design.groups, design.cases)
         name = f"{100 * margin:.0f}"
-        said |= {f"keeps_{name}": high < margin, f"loses_{name}": low > margin}
-        said[f"loses_enough_{name}"] = (low > margin) & enough
+        said |= {f"keeps_{name}": high < margin, f"loses_{name}": wide_low > margin}
+        said[f"loses_enough_{name}"] = (wide_low > margin) & enough
     return said
 
 
@@ -310,9 +310,9 @@ def alternatives(rng: np.random.Generator, design: Design, draws: int, loss: flo
         own = net_loss(x, y, groups)
         assert own is not None
         apart = max(apart, *(abs(a - b) for a, b in ((own.low, low[n]), (own.high, high[n])) if np.isfinite(a)))
-        said = {"rule": (own.low, own.high), "old": _old(x, y, groups), "newcombe": _newcombe(x, y, groups, 0.9)}
         wide = net_loss(x, y, groups, level=TWO_SIDED)
         assert wide is not None
+        said = {"rule": (wide.low, own.high), "old": _old(x, y, groups), "newcombe": _newcombe(x, y, groups, 0.9)}
         ends = {"rule": (wide.low, wide.high), "newcombe": _newcombe(x, y, groups, 0.95)}
         for name, (least, most) in said.items():
             for margin in MARGINS:

@@ -14,11 +14,12 @@ ABSENT = "–"
 SETTINGS = (
     "Learning rate", "Epochs", "Warmup", "Scheduler", "Rank", "Alpha", "Dropout", "rsLoRA", "Target modules",
     "Batch size", "Accumulation", "Optimizer", "Max length", "Weight decay", "Max grad norm", "Packing", "Quantisation",
-    "NEFTune alpha",
+    "NEFTune alpha", "Rehearsal",
 )  # fmt: skip
 """Headings of the columns that show settings, which are no figures of the run."""
 PHASES = {
-    "load": "Load the base model", "answer before": "Base model answers", "train": "Train",
+    "load": "Load the base model", "rehearse": "Base model answers rehearsal prompts",
+    "answer before": "Base model answers", "train": "Train",
     "answer after": "Tuned model answers",
 }  # fmt: skip
 PEAKS = {
@@ -113,6 +114,11 @@ def outcomes(run: Run) -> list[Data]:
     return [*run.bases, *run.variants, *([again] if again else [])]
 
 
+def rehearsed(run: Run) -> list[Data]:
+    """Return the costs of the base model's answers to rehearsal prompts, which belong to no variant."""
+    return [cost for own in (run.results["run"]["rehearsal"] or {"answers": ()})["answers"] for cost in own["costs"]]
+
+
 def shared(run: Run) -> list[Data]:
     """Return the passes that trained several trials, each as the last of its trials to end recorded it."""
     found: dict[str, Data] = {}
@@ -138,6 +144,8 @@ def _phases(page: Page) -> None:
     every = [*outcomes(run), *([again] if again else [])]
     spent: dict[str, list[tuple[float, Data]]] = {phase: [] for phase in PHASES}
     spent["train"] += [(own["cost"]["seconds"]["value"], own["cost"]) for own in shared(run)]
+    for cost in rehearsed(run):
+        spent[cost["phase"]].append((cost["seconds"]["value"], cost))
     for outcome in every:
         succeeded = outcome["statuses"].count("succeeded")
         alone = [t["cost"] for t in outcome["training"] if t["cost"] and not t["together"]]
@@ -170,7 +178,8 @@ def _by_variant(page: Page) -> None:
     labels = [
         f"{outcome['name']}, confirmation" if outcome is chosen else outcome["name"] for outcome in outcomes(page.run)
     ]
-    wanted = [
+    wanted = [("rehearsal", {"training": []}, cost) for cost in rehearsed(page.run)]
+    wanted += [
         (label, own, cost) for label, own in zip(labels, outcomes(page.run), strict=True) for cost in own["costs"]
     ]
     body = rows(table)

@@ -134,7 +134,8 @@ class Guarded:
             return "cannot tell"
         if found.upper < margin:
             return "keeps"
-        return "loses" if found.lower is not None and found.lower > margin else "cannot tell"
+        low = self.loss(0.975).lower
+        return "loses" if low is not None and low > margin else "cannot tell"
 
     def needed(self, level: float = 0.95) -> int | None:
         """Return how many cases like these would show that the loss is below the margin."""
@@ -176,7 +177,7 @@ def _eligible(run: Run, outcome: Data, guarded: Guarded) -> tuple[str, str]:
         return "unclear", "cannot tell: the base model's answers have no score"
     found = guarded.loss(0.95)
     if guarded.verdict == "loses":
-        return "no", f"loses more than {down(found.lower)} points"
+        return "no", f"loses more than {down(guarded.loss(0.975).lower)} points"
     if guarded.verdict == "keeps":
         elsewhere = ("no", "trained elsewhere")
         return elsewhere if outcome["elsewhere"] else ("yes", f"keeps: loses less than {up(found.upper)} points")
@@ -203,7 +204,7 @@ def check(page: Page) -> None:
 
     answer = page.html.id("answer")
     tables = {id(each) for table in answer.all("table", class_="excerpts") for each in table.all()}
-    for tag in ("li", "p", "caption"):
+    for tag in ("li", "p", "caption", "summary"):
         for element in answer.all(tag):
             if id(element) not in tables and "differs" not in (element.attributes.get("class") or ""):
                 Sentence(page, text(element), element).check()
@@ -319,14 +320,18 @@ class Sentence:
         )
 
     def bound(self, found: re.Match[str]) -> None:
-        """A bound or an interval of the loss, one-sided at the stated level."""
-        loss = self.guarded.loss(int(found["level"]) / 100)
+        """A bound or an interval of the loss at the stated level.
+
+        An upper bound is one-sided. Of the main cases, a lower bound is an end of the two-sided interval.
+        """
+        level, confirms = int(found["level"]) / 100, self.split == "confirm"
+        loss, wide = self.guarded.loss(level), self.guarded.loss(level if confirms else (1 + level) / 2)
         kind = found["kind"]
         minus = None if loss.upper is None else -loss.upper
         expected = {
             "less than": f"{up(loss.upper)} lost", "at least": f"{down(minus)} gained",
-            "more than": f"{down(loss.lower)} lost", "up to": f"{up(loss.upper)} lost",
-            "": f"{down(loss.lower)} to {up(loss.upper)} lost",
+            "more than": f"{down(wide.lower)} lost", "up to": f"{up(wide.upper)} lost",
+            "": f"{down(wide.lower)} to {up(wide.upper)} lost",
         }[kind]  # fmt: skip
         self.equal("bound of the loss", found["words"], expected)
 
@@ -431,6 +436,14 @@ class Sentence:
         rate = self.run.cut(name, (role,), split)
         return f"{rate.percent} ({rate.counts})"
 
+    def cut_in_all(self, found: re.Match[str]) -> None:
+        """The shares of cut answers to all main cases: of the base, and of the variant shown."""
+        every = ("learn", "generalise", "retain", "avoid")
+        names = [BASE, self.page.compared]
+        rates = [rate for name in names if (rate := self.run.cut(name, every)).total]
+        expected = [f"{rate.percent} ({rate.counts})" for rate in rates]
+        self.equal("cut answers", str([found[1], *filter(None, [found[2]])]), str(expected))
+
     def limit(self, found: re.Match[str]) -> None:
         self.equal("limit", found[1], str(self.run.suite["decoding"]["max_new_tokens"]))
 
@@ -500,6 +513,7 @@ RULES: Sequence[tuple[str, Callable[[Sentence, re.Match[str]], None]]] = (
     (r"About (\d+) (?:held-out retain and avoid )?cases like these would (?:show|confirm) it", Sentence.needed),
     (rf"{NUMBER} points more, which is within one standard error of that difference \({NUMBER} points\)", Sentence.gap),
     (CUT, Sentence.cut),
+    (rf"for their length alone: base {SHARE}(?:, {NAME} {SHARE})?", Sentence.cut_in_all),
     (RATE, Sentence.rate),
     (rf"{NUMBER} points (?:more|less)", Sentence.moved),
     (rf"\({NUMBER} to {NUMBER}(?: points)? with 95% confidence\)", Sentence.moved_between),
