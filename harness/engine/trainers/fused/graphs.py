@@ -31,7 +31,8 @@ def cuda_graph(run: Callable[[], torch.Tensor], pool: Any) -> tuple[Callable[[],
     import torch
 
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    # Other threads, such as those that sample memory, may use the GPU meanwhile.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
         output = run()
     return graph.replay, output, graph.pool()
 
