@@ -38,7 +38,10 @@ def cuda_graph(run: Callable[[], torch.Tensor], pool: Any) -> tuple[Callable[[],
 
 
 class Graphs:
-    """The graphs of a stack's passes, by shape. When the stack's tensors change, the graphs must be dropped."""
+    """The graphs of a stack's passes, by shape. When the stack's tensors change, the graphs must be dropped.
+
+    A shape is the numbers of rows, tokens and targets, and the pattern of rows: which trial each row belongs to.
+    """
 
     def __init__(self, run: Run, capture: Capture = cuda_graph) -> None:
         self._run, self._capture = run, capture
@@ -54,14 +57,14 @@ class Graphs:
         self._graphs, self._pool = {}, None
         return any_left
 
-    def __call__(self, batch: Batch, *, capture: bool = True) -> torch.Tensor:
+    def __call__(self, batch: Batch, pattern: tuple[int, ...] = (), *, capture: bool = True) -> torch.Tensor:
         """Run a batch, by its graph if its shape has been seen before; return the log-probabilities of its targets.
 
         If `capture` is false, no new graph is made.
         """
-        shape = batch.shape
+        shape = (*batch.shape, *pattern)
         if shape not in self._graphs and self.usable and capture and self._seen[shape] >= _SEEN:
-            self._add(batch)
+            self._add(shape, batch)
         self._seen[shape] += 1
         if shape not in self._graphs:
             return self._run(batch)
@@ -70,7 +73,7 @@ class Graphs:
         replay()
         return output.clone()  # the next replay overwrites it
 
-    def _add(self, batch: Batch) -> None:
+    def _add(self, shape: tuple[int, ...], batch: Batch) -> None:
         """Capture passes of the shape of this batch; if that fails, use no further graphs."""
         held = replace(batch)
         try:
@@ -79,7 +82,7 @@ class Graphs:
             traceback.print_exc()
             self.usable = False
         else:
-            self._graphs[batch.shape] = held, replay, output
+            self._graphs[shape] = held, replay, output
 
 
 def padded_tokens(longest: int) -> int:

@@ -7,7 +7,6 @@ computed once for the rows of all trials. A batched product never mixes trials, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -103,11 +102,9 @@ class Stack:
     # --- training -------------------------------------------------------------------------------------------------
 
     @property
-    def even(self) -> bool:
-        """Whether all trials adapt the same modules without dropout, and the pass has equally many rows of each."""
-        rows = Counter(row.slot for row in self._pass.rows)
-        together = len(self._blocks) == 1 and len(self._blocks[0].members) == len(self.adapters) == len(rows)
-        return together and len(set(rows.values())) == 1 and not any(adapter.dropout for adapter in self.adapters)
+    def pattern(self) -> tuple[int, ...] | None:
+        """The slot of each row of the pass; None if trials have dropout, since each pass then has its own numbers."""
+        return None if any(adapter.dropout for adapter in self.adapters) else self._pass.slots
 
     def zero_grad(self) -> None:
         """Set the gradients of all trials to zero."""

@@ -298,11 +298,12 @@ class _Run:
         given = [row for _, _, row in rows]
         targets, longest = sum(len(targets_of(row)) for row in given), max(len(row.input_ids) for row in given)
         make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
-        if not self._graphable or not self._worthwhile or not self.stack.even:
+        pattern = self.stack.pattern
+        if not self._graphable or not self._worthwhile or pattern is None:
             return self._run(make())
         tokens = padded_tokens(longest)
         batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
-        return self._graphs(batch, capture=self._round > 1)[:targets]
+        return self._graphs(batch, pattern, capture=self._round > 1)[:targets]
 
     def _run(self, batch: Batch) -> torch.Tensor:
         """Run forward and backward for a batch; return the log-probabilities of its targets, (targets,)."""

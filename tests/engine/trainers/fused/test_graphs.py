@@ -85,12 +85,13 @@ def test_shapes_are_padded_to_a_few(targets: int, tokens: int, expected: int) ->
 def test_a_training_with_graphs_equals_one_without(tiny: Tiny) -> None:
     """Trainings whose passes are padded and replayed equal those without, also when one diverges or leaves early.
 
-    Trials with different modules or with dropout run without graphs.
+    So do trainings of trials with different modules, ranks and batch sizes. Trials with dropout run without graphs.
     """
     one = replace(SHORT, quantization=Quantization.NONE, batch_size=1)
     for sweep, used in (
         ([replace(one, learning_rate=1e-3), one, replace(one, epochs=1), replace(one, learning_rate=1e30)], True),
-        ([one, replace(one, target_modules="all-linear")], False),
+        ([one, replace(one, target_modules="all-linear", rank=2)], True),
+        ([one, replace(one, batch_size=2, epochs=4)], True),
         ([one, replace(one, dropout=0.1)], False),
     ):
         capture = Recorder()

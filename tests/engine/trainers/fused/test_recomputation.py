@@ -40,10 +40,7 @@ class Memory:
         return exact(model, ids, labels)
 
 
-@pytest.mark.parametrize(
-    ("left", "size", "expected"),
-    [(SPARE + 1000, 100, 10), (SPARE + 99999, 100, 32), (SPARE - 1, 100, 0), (SPARE, 0, 0)],
-)
+@pytest.mark.parametrize(("more", "size", "expected"), [(1000, 100, 10), (99999, 100, 32), (-1, 100, 0), (0, 0, 0)])
 def test_layers_keep_what_fits_beside_a_spare(more: int, size: float, expected: int) -> None:
     """The number of layers is what is left beside a spare, divided by the size of one; 0 if the size is unknown."""
     assert affordable(SPARE + more, size, 32) == expected
