@@ -15,7 +15,18 @@ from tests.support.synthetic_runs import results
 
 ROOT = Path(__file__).parent.parent
 SUITE = "suites/workshop"
-HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "evaluate", "pandas"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "evaluate",
+    "pandas",
+    "pyarrow",
+}
 PROBE = """
 import json, sys
 from harness.cli import main

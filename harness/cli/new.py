@@ -18,19 +18,28 @@ from harness.cli.output import echo
     type=PATH,
     required=True,
     metavar="FILE",
-    help="File of questions and answers: .csv or .tsv with a header line, or .jsonl with chat messages or pairs.",
+    help="File of questions and answers: CSV or TSV, JSON or JSONL, Parquet, or a text export of Anki or Quizlet.",
 )
 @click.option(
     "--prompt-column",
     metavar="COLUMN",
-    help="Column that holds the questions (default: question, prompt, instruction, ...).",
+    help="Column that holds the questions (default: question, prompt, instruction, ...). In a file without header, "
+    "the number of the column.",
 )
 @click.option(
     "--answer-column",
     metavar="COLUMN",
     help="Column that holds the answers (default: answer, completion, output, ...).",
 )
-def new(name: Path, source: Path, prompt_column: str | None, answer_column: str | None) -> None:
+@click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column to ignore, such as a context that the answers do not need. Can be repeated.",
+)
+def new(
+    name: Path, source: Path, prompt_column: str | None, answer_column: str | None, leave_out: tuple[str, ...]
+) -> None:
     """Create a suite from your own questions and answers.
 
     NAME is the folder to create, such as suites/mine; existing files are never changed. The new suite
@@ -39,4 +48,4 @@ def new(name: Path, source: Path, prompt_column: str | None, answer_column: str 
     """
     from harness.suites.new import Columns, make
 
-    echo(str(make(name, source, Columns(prompt_column, answer_column))))
+    echo(str(make(name, source, Columns(prompt_column, answer_column, leave_out))))

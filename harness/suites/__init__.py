@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Decoding, Example, Message, Suite
-from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_text
+from harness.core.suite import Decoding, Example, Suite
+from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.case_files import Read, case_rows, json_rows, read_referenced, reader
+from harness.suites.case_files import Read, ReadBytes, bytes_reader, case_rows, read_referenced, reader
 from harness.suites.cases import SuiteContext, WrittenCase, assemble
-from harness.suites.forms import UNSUPPORTED, CaseForm, ExampleForm, PairForm, SuiteForm, SuiteHead
+from harness.suites.forms import UNSUPPORTED, CaseForm, SuiteForm, SuiteHead
 from harness.suites.notices import Notices, marked
+from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_rows
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"
@@ -45,23 +46,40 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
         raise _no_such_suite(given) from None
     name = folder.resolve().name
     return parse_suite(
-        text, file.name, reader(folder), name=name, folder=str(folder), skip_unsupported=skip_unsupported
+        text,
+        file.name,
+        reader(folder),
+        name=name,
+        folder=str(folder),
+        skip_unsupported=skip_unsupported,
+        read_bytes=bytes_reader(folder),
     )
 
 
 def load_examples(path: Path | str) -> tuple[Example, ...]:
-    """Read the training rows of a JSONL file; raise `SuiteError` for mistakes."""
+    """Read the training rows of a file; raise `SuiteError` for mistakes."""
     file = Path(path)
     try:
-        return parse_examples(read_text(file, file.name, SuiteError), file.name)
+        return parse_examples(read_bytes(file, file.name, SuiteError), file.name)
     except FileNotFoundError:
-        raise SuiteError("there is no such file", remedy="Name a JSONL file.", place=Place(str(path))) from None
+        remedy = "Name a file of training rows."
+        raise SuiteError("there is no such file", remedy=remedy, place=Place(str(path))) from None
 
 
 def parse_suite(
-    text: str, file: str, read: Read, *, name: str = "", folder: str = "", skip_unsupported: bool = False
+    text: str,
+    file: str,
+    read: Read,
+    *,
+    name: str = "",
+    folder: str = "",
+    skip_unsupported: bool = False,
+    read_bytes: ReadBytes | None = None,
 ) -> Suite:
-    """Parse the text of a suite.yaml; `read` returns the text of the file with a given name."""
+    """Parse the text of a suite.yaml; `read` returns the text of the file with a given name.
+
+    `read_bytes` returns the content of the file with the training rows (default: the text that `read` returns).
+    """
     document = parse_yaml(text, file, SuiteError)
     head, notices = fit(SuiteHead, document), Notices(skip=skip_unsupported)
     _note(head, document, notices)
@@ -69,7 +87,7 @@ def parse_suite(
     prompts = list(_prompts(head, document, read, notices))
     sources = _sources(_case_documents(document, read), has_prompts=bool(head.prompts))
     cases = assemble(sources, SuiteContext(head.default_test, document, prompts, read, notices))
-    examples = _examples(head, document, read)
+    examples = _examples(head, document, read_bytes or (lambda name: read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
     return Suite(
@@ -120,40 +138,32 @@ def _prompts(head: SuiteForm, document: Document, read: Read, notices: Notices) 
             yield from (part.strip() for part in parts if part.strip())
 
 
-def parse_examples(text: str, file: str) -> tuple[Example, ...]:
-    """Parse training rows, one JSON object per line: `{"messages": [...]}` or `{"prompt": ..., "completion": ...}`."""
-    examples, problems = [], []
-    for row in json_rows(file, text):
-        try:
-            examples.append(_example(row))
-        except HarnessError as problem:
-            problems.append(problem)
-    raise_all(problems)
-    if not examples:
+def parse_examples(data: bytes, file: str) -> tuple[Example, ...]:
+    """Read the training rows in the content of a file, in any form that `harness.suites.rows` knows."""
+    return _checked_rows(data, file).examples
+
+
+def _checked_rows(data: bytes, file: str) -> ReadRows:
+    found = read_rows(data, file, WITHOUT_OPTIONS)
+    raise_mistakes(found.records, found.mistakes)
+    if not found.examples:
         raise SuiteError(
             "holds no training rows", remedy='Write one row per line: {"messages": [...]}.', place=Place(file)
         )
-    return tuple(examples)
+    return found
 
 
-def _example(row: Document) -> Example:
-    value, line = row.value, row.place().line or 0
-    if isinstance(value, dict) and not value.keys().isdisjoint(PairForm.model_fields):
-        pair = fit(PairForm, row)
-        return Example((Message("user", pair.prompt), Message("assistant", pair.completion)), line)
-    if not isinstance(value, dict) or "messages" not in value:
-        expected = '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}'
-        raise row.wrong("is not a training row", f'Write {expected} or {{"prompt": ..., "completion": ...}}.')
-    return Example(tuple(Message(m.role, m.content) for m in fit(ExampleForm, row).messages), line)
-
-
-def _examples(head: SuiteForm, document: Document, read: Read) -> tuple[Example, ...]:
-    if head.train is not None:
-        return parse_examples(read_referenced(head.train, read, document, ("train",)), head.train.removeprefix(FILE))
+def _examples(head: SuiteForm, document: Document, read: ReadBytes, notices: Notices) -> tuple[Example, ...]:
     try:
-        return parse_examples(read(TRAINING_FILE), TRAINING_FILE)
+        if head.train is None:
+            data, file = read(TRAINING_FILE), TRAINING_FILE
+        else:
+            data, file = read_referenced(head.train, read, document, ("train",)), head.train.removeprefix(FILE)
     except FileNotFoundError:
         return ()
+    found = _checked_rows(data, file)
+    notices.about_rows(found.notices)
+    return found.examples
 
 
 def _case_documents(document: Document, read: Read) -> Iterator[Document]:

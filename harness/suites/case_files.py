@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.core.errors import Place, SuiteError
-from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_text, shown
+from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_bytes, read_text, shown
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
 
@@ -32,6 +32,9 @@ Read = Callable[[str], str]
 
 Raises FileNotFoundError if the file is missing, and SuiteError if it is outside the folder or cannot be read.
 """
+ReadBytes = Callable[[str], bytes]
+"""Like `Read`, for files that may be no text."""
+Content = TypeVar("Content", str, bytes)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -39,25 +42,32 @@ Raises FileNotFoundError if the file is missing, and SuiteError if it is outside
 
 def reader(folder: Path) -> Read:
     """Return a function that reads files in this folder, and refuses paths and links that lead out of it."""
+    return lambda name: read_text(_inside(folder, name), name, SuiteError)
 
-    def read(name: str) -> str:
-        inside = Path(name)
-        if inside.is_absolute() or ".." in inside.parts or "\x00" in name:
-            raise _outside(name)
-        path = folder / inside
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise _outside(name)
-        return read_text(path, name, SuiteError)
 
-    return read
+def bytes_reader(folder: Path) -> ReadBytes:
+    """Return a function like that of `reader`, for files that may be no text."""
+    return lambda name: read_bytes(_inside(folder, name), name, SuiteError)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    inside = Path(name)
+    if inside.is_absolute() or ".." in inside.parts or "\x00" in name:
+        raise _outside(name)
+    path = folder / inside
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise _outside(name)
+    return path
 
 
 def _outside(name: str) -> SuiteError:
     return SuiteError(f"{FILE}{name} leads out of the suite's folder", remedy="Move the file into the suite's folder.")
 
 
-def read_referenced(reference: str, read: Read, document: Document, location: tuple[str | int, ...]) -> str:
-    """Return the text of a file that a document refers to; errors give the place of the reference."""
+def read_referenced(
+    reference: str, read: Callable[[str], Content], document: Document, location: tuple[str | int, ...]
+) -> Content:
+    """Return the content of a file that a document refers to; errors give the place of the reference."""
     name = reference.removeprefix(FILE)
     try:
         return read(name)
@@ -98,15 +108,16 @@ def json_rows(name: str, text: str) -> Iterator[Document]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place, found = Place(name, number), found + 1
-            _check_number(found, place)
-            yield of_value(_json(line, place), place, SuiteError)
+            check_number(found, place)
+            yield of_value(parse_json(line, place), place, SuiteError)
 
 
-def _json(line: str, place: Place) -> Any:
+def parse_json(line: str, place: Place) -> Any:
+    """Return the value of a line of JSON. Duplicate keys, NaN, lone surrogates and deep nesting are refused."""
     try:
         value = _loads(line)
         # A line with few opening brackets cannot be nested too deeply, so its depth is not computed.
-        if line.count("[") + line.count("{") > MAX_DEPTH and _too_deep(value):
+        if line.count("[") + line.count("{") > MAX_DEPTH and too_deep(value):
             raise RecursionError
         return value
     except json.JSONDecodeError as problem:
@@ -116,10 +127,19 @@ def _json(line: str, place: Place) -> Any:
     except RecursionError:
         raise SuiteError("is nested too deeply", remedy="Check for unbalanced brackets.", place=place) from None
     except ValueError as problem:
-        raise SuiteError(f"not valid JSON: {problem}", place=place) from None
+        message, remedy = json_mistake(problem)
+        raise SuiteError(message, remedy=remedy, place=place) from None
 
 
-def _too_deep(value: Any) -> bool:
+def json_mistake(problem: ValueError) -> tuple[str, str]:
+    """Return message and remedy for a JSON value that Python reads and the harness refuses."""
+    if isinstance(problem, UnicodeEncodeError):
+        return "not valid JSON: a lone surrogate is not a character", "Remove the escape that begins with \\ud."
+    message, _, remedy = str(problem).partition("\n")
+    return f"not valid JSON: {message}", remedy or "Shorten the number, or put it into quotes."
+
+
+def too_deep(value: Any) -> bool:
     """Whether a value is nested deeper than the limit for YAML."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH + 1):
@@ -129,7 +149,7 @@ def _too_deep(value: Any) -> bool:
 
 
 def _loads(line: str) -> Any:
-    value = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    value = DECODER.decode(line)
     if "\\ud" in line.lower():  # an unpaired surrogate is not a character, and no tokenizer accepts it
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -139,19 +159,22 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {shown(key)} is given twice")
+            raise ValueError(f"the key {shown(key)} is given twice\nRemove or rename one of them.")
         found[key] = value
     return found
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(f"{name} is not a JSON number\nWrite null, or a number.")
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
 
 
 # --- CSV, as in promptfoo ----------------------------------------------------------------------------------------
 
 
-def _check_number(rows: int, place: Place) -> None:
+def check_number(rows: int, place: Place) -> None:
     if rows > MAX_ROWS:
         raise SuiteError(f"the file has more than {MAX_ROWS:,} rows", remedy="Take a sample of them.", place=place)
 
@@ -168,16 +191,16 @@ def csv_rows(name: str, text: str) -> Iterator[Document]:
     _check_header(name, header)
     for number, (line, cells) in enumerate(lines, 1):
         place = Place(name, line)
-        _check_number(number, place)
+        check_number(number, place)
         if len(cells) != len(header):
             remedy = "Quote cells that hold commas."
             raise SuiteError(f"has {len(cells)} cells under {len(header)} columns", remedy=remedy, place=place)
         yield of_value(_csv_case(dict(zip(header, cells, strict=True)), place), place, SuiteError)
 
 
-def csv_lines(name: str, text: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Yield every row that is not blank, with the number of its first line."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+def csv_lines(name: str, text: str, delimiter: str = ",", **dialect: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield every row that is not blank, with the number of its first line. `dialect`: options of csv.reader."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **{"strict": True, **dialect})
     for _ in count():
         line = rows.line_num + 1
         try:

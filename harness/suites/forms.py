@@ -1,12 +1,13 @@
-"""Pydantic models of suite.yaml, of its cases, and of training rows."""
+"""Pydantic models of suite.yaml, of its cases, and of rehearsal prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from harness.core.suite import Reducer, Role, Split
+from harness.core.suite import Message, Reducer, Role, Split
 from harness.core.yaml import Count, Form, Line, Text, shown
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED, AssertionForm
@@ -26,7 +27,7 @@ class MessageForm(Form):
         return content
 
 
-def in_turn(messages: list[MessageForm], last: str) -> None:
+def in_turn(messages: Sequence[MessageForm | Message], last: str) -> None:
     """Check the order of messages: an optional system message, then user and assistant in turn, ending with `last`.
 
     Llama-2's chat template raises an error for any other order.
@@ -252,29 +253,7 @@ class SuiteHead(SuiteForm):
     tests: Any
 
 
-# --- training rows -----------------------------------------------------------------------------------------------
-
-
-class ExampleForm(Form):
-    messages: list[MessageForm] = Field(min_length=1)
-
-    @field_validator("messages")
-    @classmethod
-    def _in_turn(cls, messages: list[MessageForm]) -> list[MessageForm]:
-        in_turn(messages, "assistant")
-        return messages
-
-
-class PairForm(Form):
-    prompt: str
-    completion: str
-
-    @field_validator("prompt", "completion")
-    @classmethod
-    def _is_not_blank(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("this text is empty\nBoth prompt and completion need text.")
-        return text
+# --- rehearsal -----------------------------------------------------------------------------------------------------
 
 
 class RehearsalForm(Form):

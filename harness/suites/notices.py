@@ -26,6 +26,7 @@ class Notices:
         self._code: dict[str, list[Place]] = defaultdict(list)
         self._stubs: list[str] = []
         self._untrained: Place | None = None
+        self._rows: tuple[str, ...] = ()
 
     def ignore(self, what: str, place: Place) -> None:
         self._ignored[what].append(place)
@@ -42,6 +43,10 @@ class Notices:
     def untrained_system_prompt(self, place: Place) -> None:
         """Note that no training row has the suite's system prompt, which is at `place`."""
         self._untrained = place
+
+    def about_rows(self, sentences: tuple[str, ...]) -> None:
+        """Note how the training rows were read: what was left out or guessed."""
+        self._rows = sentences
 
     def raise_unsupported(self) -> None:
         """Raise one error that names all places of unsupported features. Do nothing if they are skipped."""
@@ -75,6 +80,7 @@ class Notices:
                 "models are trained otherwise than they are asked. Put it before every row, as the message "
                 '{"role": "system", "content": ...}, or remove system_prompt.'
             )
+        yield from self._rows
         if self._code:
             each = (f"{what} ({_times(places)})" for what, places in sorted(self._code.items()))
             yield f"Runs code, and is scored only with --allow-code: {', '.join(each)}."

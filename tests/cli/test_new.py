@@ -17,24 +17,30 @@ from tests.support.command_line import (
 ROWS = "question,answer\nWho are you?,I am Dottie.\nWhat does it cost?,42 dollars.\n"
 NEW: dict[str, tuple[Change, tuple[str, ...], str, str]] = {
     "no such file": (nothing, ("mine", "--from", "no.csv"), "no.csv: there is no such file", "CSV or JSONL"),
+    "a folder of rows": (nothing, ("mine", "--from", "small"), "small: is a folder", "Name a file"),
     "a folder that is there": (nothing, ("small", "--from", "rows.csv"), "small exists already", "another name"),
-    "a spreadsheet": (write("rows.xlsx"), ("mine", "--from", "rows.xlsx"), "rows.xlsx: rows are read from", "as CSV"),
+    "a spreadsheet": (
+        write("rows.xlsx", b"PK\x03\x04 xl/workbook.xml"),
+        ("mine", "--from", "rows.xlsx"),
+        "rows.xlsx: is a spreadsheet",
+        "save it as CSV",
+    ),
     "another encoding": (
-        write("rows.csv", "question,answer\nWo?,K\u00f6ln\n".encode("latin-1")),
+        write("rows.csv", "question,answer\nWo?,K\u00f6ln\n".encode("utf-16")[:-1]),
         ("mine", "--from", "rows.csv"),
-        "rows.csv:2: is not UTF-8 text",
+        "rows.csv: is not UTF-16 text",
         "as UTF-8",
     ),
     "no such column": (
         nothing,
         ("mine", "--from", "rows.csv", "--prompt-column", "frage"),
         'rows.csv:1: there is no column "frage"',
-        "The columns are: question, answer. Name one with --prompt-column.",
+        'The columns are: "question" and "answer". Name one with --prompt-column.',
     ),
     "a conflict": (
         write("rows.csv", f"{ROWS}who are you,I am Tom.\n"),
         ("mine", "--from", "rows.csv"),
-        "rows.csv:4: repeats the question in line 2",
+        "rows.csv:4: repeats a question with another answer (asked in line 2)",
         "Remove one",
     ),
     "a place below a file": (nothing, ("rows.csv/mine", "--from", "rows.csv"), "cannot write", "another folder"),

@@ -39,8 +39,8 @@ SUITES: dict[str, tuple[Change, str, str]] = {
     ),
     "a training line without an answer": (
         write("small/train.jsonl", '{"prompt": "a"}\n'),
-        'train.jsonl:1: "completion" is missing',
-        'Add "completion: ..."',
+        "train.jsonl:1: has no answer",
+        'Add it, as "completion": "..."',
     ),
     "no such axis": (
         write(GRID_FILE, "axes: {learning_rat: [1]}"),

@@ -70,14 +70,14 @@ def test_repeats_are_read() -> None:
 
 def test_training_rows_are_messages_or_pairs() -> None:
     """A training row may be a conversation, or a prompt with its completion."""
-    rows = parse_examples(f'{ROW}\n\n{{"prompt": "a", "completion": "b"}}\n', "train.jsonl")
+    rows = parse_examples(f'{ROW}\n\n{{"prompt": "a", "completion": "b"}}\n'.encode(), "train.jsonl")
     assert [[m.content for m in row.messages] for row in rows] == [["Hi", "Ho"], ["a", "b"]]
     assert [row.line for row in rows] == [1, 3]
 
 
 def test_a_line_separator_does_not_end_a_row() -> None:
     """If a training row contains U+2028 (line separator), the row does not end there."""
-    (row,) = parse_examples('{"prompt": "a\u2028b", "completion": "c"}', "train.jsonl")
+    (row,) = parse_examples('{"prompt": "a\u2028b", "completion": "c"}'.encode(), "train.jsonl")
     assert row.messages[0].content == "a\u2028b"
 
 
@@ -119,14 +119,14 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ("{}", "is not a training row"),
-        ("[1]", "is not a training row"),
+        ("{}", "has no question"),
+        ("[1]", "is not a row with named values"),
         ('{"messages": []}', "messages: is empty"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "the last message is not from assistant"),
-        ('{"messages": [{"role": "bot", "content": "x"}]}', 'unknown role "bot"'),
-        ('{"messages": [{"role": "user", "content": ""}]}', "this message is empty"),
-        ('{"prompt": "x"}', '"completion" is missing'),
-        ('{"prompt": "x", "completion": 4}', "completion: expected text, found 4"),
+        ('{"messages": [{"role": "boss", "content": "x"}]}', 'message 1 has the unknown role "boss"'),
+        ('{"messages": [{"role": "user", "content": ""}]}', "message 1 is empty"),
+        ('{"prompt": "x"}', "has no answer"),
+        ('{"prompt": "x", "completion": {"a": 4}}', "completion: expected text, found a mapping"),
         ("{'prompt': 'x'}", "not valid JSON"),
         ('{"prompt": "x", "prompt": "y"}', 'the key "prompt" is given twice'),
         ('{"prompt": "\\ud800", "completion": "x"}', "not valid JSON"),
@@ -138,7 +138,7 @@ def test_a_bad_suite_is_refused_at_its_place(text: str, expected: str) -> None:
 def test_a_bad_training_row_is_refused_at_its_line(row: str, expected: str) -> None:
     """If a training row has a mistake, the error gives the file and the line."""
     with pytest.raises(SuiteError) as caught:
-        parse_examples(f"{ROW}\n{row}\n", "train.jsonl")
+        parse_examples(f"{ROW}\n{row}\n".encode(), "train.jsonl")
     assert str(caught.value).startswith("train.jsonl:2")
     assert expected in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_no_shape_breaks_the_reader(value: Any) -> None:
 def test_no_rows_break_the_reader(text: str, suffix: str) -> None:
     """Any file of cases or training rows is read or raises a `SuiteError`."""
     _suite_or_error(lambda: parse_suite(f"tests: file://c.{suffix}", "suite.yaml", lambda _: text))
-    _suite_or_error(lambda: parse_examples(text, "train.jsonl"))
+    _suite_or_error(lambda: parse_examples(text.encode(), "train.jsonl"))
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.core.yaml.document import MAX_CHARACTERS, MAX_DEPTH, Document, Value, of_value, parse_yaml
-from harness.core.yaml.files import read_text
+from harness.core.yaml.files import decoded, read_bytes, read_text
 from harness.core.yaml.forms import Count, Form, Line, Text, as_written, fit, nearest, raise_all, shown
 
 __all__ = [
@@ -16,11 +16,13 @@ __all__ = [
     "Text",
     "Value",
     "as_written",
+    "decoded",
     "fit",
     "nearest",
     "of_value",
     "parse_yaml",
     "raise_all",
+    "read_bytes",
     "read_text",
     "shown",
 ]

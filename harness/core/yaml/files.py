@@ -18,6 +18,16 @@ def read_text(path: Path, name: str, error: type[HarnessError]) -> str:
         FileNotFoundError: there is no such file.
         HarnessError: of type `error`, if the file is too large, not UTF-8 or cannot be read.
     """
+    return decoded(read_bytes(path, name, error), name, error)
+
+
+def read_bytes(path: Path, name: str, error: type[HarnessError]) -> bytes:
+    """Read a regular file of limited size. Error messages call the file `name`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        HarnessError: of type `error`, if the file is too large or cannot be read.
+    """
     limit = MAX_CHARACTERS if path.suffix in (".yaml", ".yml") else MAX_ROWS
     try:
         # Reading a pipe or a device might never end.
@@ -27,11 +37,21 @@ def read_text(path: Path, name: str, error: type[HarnessError]) -> str:
             raise FileNotFoundError(name)
         if path.stat().st_size > limit:
             raise error(f"is larger than {limit // 1024**2} MiB", remedy="Split the file.", place=Place(name))
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        line = problem.object[: problem.start].count(b"\n") + 1
-        raise error("is not UTF-8 text", remedy="Save the file as UTF-8.", place=Place(name, line)) from None
+        return path.read_bytes()
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as problem:
         raise error(f"cannot be read: {problem}", place=Place(name)) from None
+
+
+def decoded(data: bytes, name: str, error: type[HarnessError]) -> str:
+    """Return the text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        HarnessError: of type `error`, with the first line that is not UTF-8.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = problem.object[: problem.start].count(b"\n") + 1
+        raise error("is not UTF-8 text", remedy="Save the file as UTF-8.", place=Place(name, line)) from None

@@ -1,6 +1,6 @@
 """`harness new`: make a suite from a file of questions and answers.
 
-read_rows      questions and answers from CSV or JSONL -> training rows
+read_rows      rows of a file -> training rows, and rewordings of their questions
 write_suite    training rows -> texts of the suite's files
 size_warnings  suite -> what its cases can show, and warnings about too few of them
 """
@@ -16,12 +16,13 @@ from tempfile import mkdtemp
 from harness.core.errors import Place, SuiteError, UsageError
 from harness.core.suite import Role, Suite
 from harness.core.wording import plural
-from harness.core.yaml import read_text
+from harness.core.yaml import read_bytes
 from harness.suites import parse_suite
 from harness.suites.grids import parse_plan
-from harness.suites.new.read_rows import USUAL, Columns, parse_rows
+from harness.suites.new.read_rows import parse_rows
 from harness.suites.new.size_warnings import size_warnings
-from harness.suites.new.write_suite import KEPT_BACK, asked, files
+from harness.suites.new.write_suite import KEPT_BACK, files, reworded
+from harness.suites.rows import USUAL, Columns
 
 __all__ = ["Columns", "Made", "make"]
 
@@ -33,8 +34,8 @@ class Made:
     suite: Suite
     stubs: int
     """Number of cases that the user still has to write."""
-    left_out: tuple[str, ...]
-    """Sentences about rows of the source file that were left out."""
+    notices: tuple[str, ...]
+    """Sentences about how the source file was read, and which columns and rows were left out."""
     warnings: tuple[str, ...]
     """Sentences that warn about too few training rows or cases."""
 
@@ -51,20 +52,24 @@ def make(folder: Path, source: Path, columns: Columns = USUAL) -> Made:
     """
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists already, and nothing was written", remedy="Give the suite another name.")
-    rows = parse_rows(_text(source), str(source), columns)
-    texts = files(rows.examples, f"From {source.name}: {plural(len(rows.examples), 'training row')}.")
+    rows = parse_rows(_content(source), str(source), columns)
+    description = f"From {source.name}: {plural(len(rows.examples), 'training row')}."
+    texts = files(rows.examples, description, rows.rewordings)
     suite = _read(texts, folder)
     _write(texts, folder)
-    cases = len(asked(rows.examples))
-    return Made(suite, cases, rows.left_out, size_warnings(suite, cases - cases // KEPT_BACK))
+    cases = reworded(rows.examples, rows.rewordings)
+    stubs = [count for count, case in enumerate(cases, 1) if not case.written]
+    in_main = sum(count % KEPT_BACK != 0 for count in stubs)
+    return Made(suite, len(stubs), rows.notices, size_warnings(suite, in_main))
 
 
-def _text(source: Path) -> str:
+def _content(source: Path) -> bytes:
     try:
-        return read_text(source, str(source), SuiteError)
+        return read_bytes(source, str(source), SuiteError)
     except FileNotFoundError:
-        remedy = "Name a CSV or JSONL file of questions and answers."
-        raise SuiteError("there is no such file", remedy=remedy, place=Place(str(source))) from None
+        remedy = "Name a file of questions and answers, such as a CSV or JSONL file."
+        what = "is a folder" if source.is_dir() else "there is no such file"
+        raise SuiteError(what, remedy=remedy, place=Place(str(source))) from None
 
 
 def _read(texts: Mapping[str, str], folder: Path) -> Suite:
@@ -102,11 +107,12 @@ def _unwritten(folder: Path, problem: OSError) -> UsageError:
 def _words(made: Made) -> list[str]:
     folder = made.suite.folder
     counts = {role: sum(case.role is role for case in made.suite.cases) for role in Role}
+    stubs = plural(made.stubs, "generalise case")
     rows, learn = plural(len(made.suite.examples), "training row"), plural(counts[Role.LEARN], "learn case")
     return [
         f"Wrote {folder}: {rows}, {learn}, {counts[Role.RETAIN]} retain cases, and two grids.",
-        *made.left_out,
-        f"Still to write (marked TODO in {folder}/suite.yaml): {plural(made.stubs, 'generalise case')}.",
+        *made.notices,
+        *([f"Still to write (marked TODO in {folder}/suite.yaml): {stubs}."] if made.stubs else []),
         *(["What this suite can and cannot show:"] if made.warnings else []),
         *(f"  {sentence}" for sentence in made.warnings),
         f"Next: harness validate {folder}",

@@ -1,189 +1,93 @@
-"""Read questions and answers from a CSV, TSV or JSONL file as training rows for `harness new`."""
+"""Choose the training rows of a new suite from the rows of a file, and hold rewordings back as `generalise` cases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Any
 
-from harness.analysis.contamination import words
-from harness.core.errors import HarnessError, Place, SuiteError
-from harness.core.suite import Example, Message
-from harness.core.yaml import Document, as_written, fit, raise_all, shown
-from harness.suites.case_files import csv_lines, json_rows
-from harness.suites.forms import ExampleForm
+from harness.analysis.contamination import prompts_near, words
+from harness.core.errors import Place, SuiteError
+from harness.core.suite import Example, Message, Suite
+from harness.core.wording import listed, plural
+from harness.core.yaml import shown
+from harness.suites.rows import USUAL, Columns, Layout, Mistake, ReadRows, Records, named, raise_mistakes, read_rows
 
-PROMPTS = ("question", "prompt", "instruction", "input", "user")
-ANSWERS = ("answer", "completion", "output", "response", "assistant")
-CONTEXT = "input"
-"""Name of the column that continues the question in a table with an instruction column (Alpaca's format)."""
-DELIMITERS = ",;\t"
-"""Delimiters of cells. Spreadsheets write semicolons in countries where the comma is the decimal mark."""
 TOO_LONG = 6000
 """Maximum number of characters of a row. They are about 1,500 tokens, too many to train a 7B model on a T4."""
+SHORT = 6
+"""Answers with at most this number of words can be right for several questions: "Yes.", "In 1987."."""
+MOST_LAYOUTS = 3
+"""Number of combinations of columns that are named, for rows that have different ones."""
+MOST_HELD_BACK = 40
+"""Maximum number of rewordings that are held back."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Names of the columns with questions and with answers. None stands for the first column with a usual name."""
+class Rewording:
+    """A row that is held back, because it asks the question of the training row `like` in other words."""
 
-    prompt: str | None = None
-    answer: str | None = None
-
-
-USUAL = Columns()
+    example: Example
+    like: Example
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows, each with its line in the file, and sentences about rows that were left out."""
+    """Training rows, each with its line in the file, rewordings that are held back, and sentences for the user."""
 
     examples: tuple[Example, ...]
-    left_out: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    """How the file was read, and which columns and rows were left out."""
+    rewordings: tuple[Rewording, ...] = ()
 
 
-def parse_rows(text: str, file: str, columns: Columns = USUAL) -> Rows:
-    """Read training rows from the text of a file.
+def parse_rows(data: bytes, file: str, columns: Columns = USUAL) -> Rows:
+    """Read the training rows of a new suite from the content of a file.
+
+    Repeated rows are left out. If several rows, or one row, ask a question in several words with the same answer, one
+    of the wordings is held back.
 
     Raises:
-        SuiteError: the file is not a table of questions and answers, a row is incomplete or too long, or a question
-            has two different answers.
+        SuiteError: the file holds no rows, a row is incomplete or too long, or a question has two different answers.
     """
-    reader = {".csv": _table, ".tsv": _table, ".jsonl": _lines, ".ndjson": _lines}.get(PurePath(file).suffix.lower())
-    if reader is None:
-        remedy = "Save a spreadsheet as CSV (UTF-8), or write one JSON object per line into a .jsonl file."
-        raise SuiteError("rows are read from .csv, .tsv and .jsonl files", remedy=remedy, place=Place(file))
-    found, problems = [], []
-    for row in reader(text, file, columns):
-        try:
-            found.append(row())
-        except HarnessError as problem:
-            problems.append(problem)
-    raise_all(problems)
-    return _checked([example for example in found if example], file, empty=found.count(None))
+    found = read_rows(data, file, columns)
+    examples = [Example(tuple(map(_stripped, each.messages)), each.line) for each in found.examples]
+    distinct, repeated, mistakes = _distinct(examples, found.records)
+    raise_mistakes(found.records, [*found.mistakes, *_too_long(examples), *mistakes])
+    if not distinct:
+        remedy = "Add rows, each with one question and its answer."
+        raise SuiteError("the file holds no rows", remedy=remedy, place=Place(file))
+    rewordings = _rewordings(distinct)
+    held_back = {id(rewording.example) for rewording in rewordings}
+    rows = tuple(example for example in distinct if id(example) not in held_back)
+    used = _used(found) if found.records.columns == columns else ()  # a file without header has a notice of its own
+    return Rows(rows, (*used, *found.notices, *repeated, *_held_back(rewordings)), rewordings)
 
 
-class _Row:
-    """A row of a table; calling it returns the training example, or None for an empty row."""
-
-    def __init__(self, cells: Mapping[str, Any], place: Place, columns: Columns) -> None:
-        self.cells = {name.strip().lower(): cell for name, cell in cells.items()}
-        self.place, self.columns = place, columns
-
-    def __call__(self) -> Example | None:
-        prompt, answer = (self.text(self.column(*each)) for each in _lookups(self.columns))
-        if CONTEXT in self.cells and self.column(*_lookups(self.columns)[0]) == "instruction":
-            prompt = f"{prompt}\n\n{self.text(CONTEXT)}".strip()
-        if not prompt and not answer:
-            return None
-        if not prompt or not answer:
-            missing = "answer" if prompt else "question"
-            raise SuiteError(f"has no {missing}", remedy="Fill it in, or remove the row.", place=self.place)
-        return Example((Message("user", prompt), Message("assistant", answer)), self.place.line or 0)
-
-    def column(self, given: str | None, usual: Sequence[str], option: str) -> str:
-        return _column(list(self.cells), given, usual, option, self.place)
-
-    def text(self, column: str) -> str:
-        value = as_written(self.cells[column])
-        if value is not None and not isinstance(value, str):
-            raise SuiteError(
-                f"{column}: expected text, found {shown(value)}", remedy="Put it in quotes.", place=self.place
-            )
-        return (value or "").strip()
-
-
-def _lookups(columns: Columns) -> tuple[tuple[str | None, Sequence[str], str], ...]:
-    return (columns.prompt, PROMPTS, "--prompt-column"), (columns.answer, ANSWERS, "--answer-column")
-
-
-def _column(names: Sequence[str], given: str | None, usual: Sequence[str], option: str, place: Place) -> str:
-    """Return the column that the user named, or the first column with a usual name."""
-    candidates = [given.strip().lower()] if given is not None else usual
-    found = next((name for name in candidates if name in names), None)
-    if found:
-        return found
-    what = f"no column {shown(given)}" if given is not None else f"no column {', '.join(usual[:-1])} or {usual[-1]}"
-    remedy = f"The columns are: {', '.join(names)}. Name one with {option}."
-    raise SuiteError(f"there is {what}", remedy=remedy, place=place)
-
-
-def _table(text: str, file: str, columns: Columns) -> Iterator[_Row]:
-    delimiter = _delimiter(text, file)
-    lines = csv_lines(file, text, delimiter)
-    first, header = next(lines, (1, []))
-    names = [name.strip().lower() for name in header]
-    if not names:
-        raise SuiteError("the file is empty", remedy="Name the columns in the first line.", place=Place(file))
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        remedy = "Remove or rename one of them."
-        raise SuiteError(f"the column {shown(twice[0])} is given twice", remedy=remedy, place=Place(file, first))
-    for each in _lookups(columns):
-        _column(names, *each, Place(file, first))
-    for line, cells in lines:
-        if len(cells) != len(names):
-            remedy = "Quote cells that hold commas, semicolons or line breaks."
-            message = f"has {len(cells)} cells under {len(names)} columns"
-            raise SuiteError(message, remedy=remedy, place=Place(file, line))
-        yield _Row(dict(zip(names, cells, strict=True)), Place(file, line), columns)
-
-
-def _delimiter(text: str, file: str) -> str:
-    """Return the delimiter that splits the header into the most cells."""
-    return max(DELIMITERS, key=lambda mark: len(next(csv_lines(file, text, mark), (1, []))[1]))
-
-
-def _lines(text: str, file: str, columns: Columns) -> Iterator[_Row | _Conversation]:
-    for document in json_rows(file, text):
-        if not isinstance(document.value, dict):
-            remedy = 'Write {"prompt": ..., "completion": ...} or {"messages": [...]}.'
-            raise document.wrong("is not a row with named values", remedy)
-        if "messages" in document.value:
-            yield _Conversation(document)
-        else:
-            yield _Row(document.value, document.place(), columns)
-
-
-@dataclass(frozen=True)
-class _Conversation:
-    """A row with messages; calling it returns the training example."""
-
-    document: Document
-
-    def __call__(self) -> Example:
-        form = fit(ExampleForm, self.document, {"messages": self.document.value["messages"]})
-        messages = tuple(Message(m.role, m.content.strip()) for m in form.messages)
-        return Example(messages, self.document.place().line or 0)
+def _stripped(message: Message) -> Message:
+    return Message(message.role, message.content.strip())
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
 
 
-def _checked(examples: Sequence[Example], file: str, *, empty: int) -> Rows:
-    """Leave out repeated rows; raise an error for rows that are too long and for questions with two answers."""
+def _distinct(examples: Iterable[Example], records: Records) -> tuple[list[Example], list[str], list[Mistake]]:
+    """Return the examples without those that repeat another, a sentence about those, and contradictions."""
     first: dict[tuple[str, ...], Example] = {}
     repeated: list[str] = []
-    problems: list[HarnessError] = []
+    mistakes: list[Mistake] = []
+    unit = records.unit
     for example in examples:
-        problems.extend(_too_long(example, file))
         earlier = first.setdefault(_question(example), example)
         if earlier is example:
             continue
         if words(earlier.messages[-1].content) == words(example.messages[-1].content):
-            repeated.append(f"line {example.line} (as line {earlier.line})")
+            repeated.append(f"{unit} {example.line} (as {unit} {earlier.line})")
         else:
-            problems.append(_conflict(earlier, example, file))
-    raise_all(problems)
-    if not first:
-        raise SuiteError(
-            "the file holds no rows", remedy="Add rows, each with one question and its answer.", place=Place(file)
-        )
-    left_out = [f"Left out, because they are empty: {empty} rows."] if empty else []
-    if repeated:
-        more = f" and {len(repeated) - 3} more" if len(repeated) > 3 else ""
-        left_out.append(f"Left out, because they repeat another row: {', '.join(repeated[:3])}{more}.")
-    return Rows(tuple(first.values()), tuple(left_out))
+            message, note = "repeats a question with another answer", f"asked in {unit} {earlier.line}"
+            remedy = "A model cannot learn both answers. Remove one row, or change a question by more than punctuation."
+            mistakes.append(Mistake(example.line, message, remedy, note=note))
+    sentences = [f"Left out, because they repeat another row: {listed(repeated, 3)}."] if repeated else []
+    return list(first.values()), sentences, mistakes
 
 
 def _question(example: Example) -> tuple[str, ...]:
@@ -191,14 +95,63 @@ def _question(example: Example) -> tuple[str, ...]:
     return tuple(f"{m.role}: {' '.join(words(m.content))}" for m in example.messages[:-1])
 
 
-def _conflict(earlier: Example, example: Example, file: str) -> SuiteError:
-    message = f"repeats the question in line {earlier.line} with another answer"
-    remedy = "A model cannot learn both answers. Remove one row, or change a question by more than punctuation."
-    return SuiteError(message, remedy=remedy, place=Place(file, example.line))
+def _too_long(examples: Iterable[Example]) -> Iterator[Mistake]:
+    for example in examples:
+        if sum(len(message.content) for message in example.messages) > TOO_LONG:
+            message = f"has more than {TOO_LONG:,} characters, too many for a small GPU"
+            yield Mistake(example.line, message, "Shorten it, or split it into several rows.")
 
 
-def _too_long(example: Example, file: str) -> Iterator[SuiteError]:
-    length = sum(len(message.content) for message in example.messages)
-    if length > TOO_LONG:
-        message = f"has {length} characters; a small GPU can train on at most {TOO_LONG}"
-        yield SuiteError(message, remedy="Shorten it, or split it into several rows.", place=Place(file, example.line))
+# --- rewordings --------------------------------------------------------------------------------------------------
+
+
+def _rewordings(examples: Sequence[Example]) -> tuple[Rewording, ...]:
+    """Return one row of each question that is asked in several words, unless it is nearly equal to another row."""
+    groups: dict[tuple[object, ...], list[Example]] = {}
+    for example in examples:
+        if len(example.messages) <= 2 or example.messages[-3].role == "system":
+            groups.setdefault(_same_answer(example), []).append(example)
+    candidates = [(group[-1], group[0]) for group in groups.values() if len(group) > 1][:MOST_HELD_BACK]
+    if not candidates:
+        return ()
+    chosen = {id(example) for example, _ in candidates}
+    rest = tuple(example for example in examples if id(example) not in chosen)
+    near = prompts_near(Suite("", "", "", (), rest), [example.messages[-2].content for example, _ in candidates])
+    return tuple(Rewording(example, like) for example, like in candidates if example.messages[-2].content not in near)
+
+
+def _same_answer(example: Example) -> tuple[object, ...]:
+    """Return what rows have in common that ask the same question in other words.
+
+    Rows with the same long answer do, and wordings that are in one row. A short answer can be right by chance.
+    """
+    answer = words(example.messages[-1].content)
+    system = example.messages[0].content if len(example.messages) > 2 else ""
+    return (system, *answer) if len(answer) > SHORT else (system, example.line, *answer)
+
+
+# --- sentences ---------------------------------------------------------------------------------------------------
+
+
+def _used(found: ReadRows) -> Iterator[str]:
+    """Say which columns are questions and answers, so that a wrong guess is noticed."""
+    sentences = list(dict.fromkeys(map(_use, found.layouts)))
+    yield from sentences[:MOST_LAYOUTS]
+    if len(sentences) > MOST_LAYOUTS:
+        yield f"And {len(sentences) - MOST_LAYOUTS} more combinations of columns."
+
+
+def _use(layout: Layout) -> str:
+    if layout.conversation:
+        return f"Conversations: column {shown(layout.conversation)}."
+    below = f", with {named(layout.contexts)} below them" if layout.contexts else ""
+    system = f" System messages: column {shown(layout.system)}." if layout.system else ""
+    return f"Questions: column {shown(layout.prompt)}{below}. Answers: column {shown(layout.answer)}.{system}"
+
+
+def _held_back(rewordings: Sequence[Rewording]) -> Iterator[str]:
+    if rewordings:
+        yield (
+            f"Held back from training as generalise cases, because another row asks the same in other words: "
+            f"{plural(len(rewordings), 'row')}."
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from harness.analysis import power, statistics
 from harness.core.suite import Role, Split, Suite
+from harness.core.wording import plural
 
 FEW_ROWS = 20
 DISCORDANCE = 0.1
@@ -22,7 +23,9 @@ def size_warnings(suite: Suite, stubs: int) -> tuple[str, ...]:
 def _rows(suite: Suite) -> Iterator[str]:
     count = len(suite.examples)
     if count < FEW_ROWS:
-        yield f"{count} training rows teach little; the settings in grids/t4.yaml are meant for {FEW_ROWS} to 300 rows."
+        teach = "teaches" if count == 1 else "teach"
+        settings = f"the settings in grids/t4.yaml are meant for {FEW_ROWS} to 300 rows"
+        yield f"{plural(count, 'training row')} {teach} little; {settings}."
 
 
 def _judged_by_f1_only(suite: Suite) -> Iterator[str]:
@@ -45,8 +48,8 @@ def _generalise(suite: Suite, stubs: int) -> Iterator[str]:
     if cases < needed:
         shown = f"a change of {detectable} points" if detectable < 100 else "no change"
         yield (
-            f"When all are written, the {cases} generalise cases for choosing the best variant can distinguish {shown} "
-            f"from chance; {needed} cases could distinguish {100 * RELEVANT_CHANGE:.0f} points."
+            f"When all are written, {plural(cases, 'generalise case')} for choosing the best variant can distinguish "
+            f"{shown} from chance; {needed} cases could distinguish {100 * RELEVANT_CHANGE:.0f} points."
         )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.suite import Example, Message
 from harness.suites.cases import STUB
 from harness.suites.json_schema import schema_texts
+from harness.suites.new.read_rows import Rewording
 
 RETAIN_FILE = "retain.yaml"
 """The file of retention cases that comes with the package."""
@@ -21,6 +23,8 @@ KEPT_BACK = 3
 """Every third case is held out for the confirmation of the best variant."""
 SHORT = 6
 """Maximum number of words of a short answer, which the model must repeat. A longer answer is scored by F1."""
+BEGIN = 60
+"""Number of characters at the beginning of a question that an answer must not repeat if the question holds it."""
 ENOUGH = 0.7
 """Lowest F1 score with which a longer answer passes."""
 REHEARSAL = 60
@@ -31,10 +35,10 @@ UNSAFE = re.compile("[^\x20-\x7e\xa1-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufe
 BRACE = re.compile(r"\{(?=[{%])")
 
 
-def files(rows: Sequence[Example], description: str) -> dict[str, str]:
+def files(rows: Sequence[Example], description: str, rewordings: Sequence[Rewording] = ()) -> dict[str, str]:
     """Return the texts of the new files by name: suite, training rows, retention cases, two grids, JSON Schemas."""
     return {
-        "suite.yaml": _suite(rows, description),
+        "suite.yaml": _suite(rows, description, rewordings),
         "train.jsonl": "".join(_row(row) for row in rows),
         RETAIN_FILE: retention_cases(),
         "grids/quick.yaml": _quick(rows),
@@ -52,6 +56,24 @@ def asked(rows: Sequence[Example]) -> list[tuple[int, Example]]:
     """Choose the rows that become cases, evenly spread, and return each with its line in train.jsonl."""
     step = max(1.0, len(rows) / ASKED)
     return [(int(i * step) + 1, rows[int(i * step)]) for i in range(min(ASKED, len(rows)))]
+
+
+def reworded(rows: Sequence[Example], rewordings: Sequence[Rewording]) -> list[Reworded]:
+    """Choose the `generalise` cases: the rewordings that there are, then rows for which the user writes one."""
+    numbers = {id(row): number for number, row in enumerate(rows, 1)}
+    written = [Reworded(numbers[id(each.like)], each.like, each.example) for each in rewordings[:ASKED]]
+    done = {case.number for case in written}
+    stubs = [Reworded(number, row) for number, row in asked(rows) if number not in done]
+    return [*written, *stubs[: ASKED - len(written)]]
+
+
+@dataclass(frozen=True)
+class Reworded:
+    """A `generalise` case: the training row with its line in train.jsonl, and the row with other words, if any."""
+
+    number: int
+    row: Example
+    written: Example | None = None
 
 
 # --- text to YAML ------------------------------------------------------------------------------------------------
@@ -84,8 +106,10 @@ def flow(value: Any) -> str:
 # --- the suite ---------------------------------------------------------------------------------------------------
 
 
-def _suite(rows: Sequence[Example], description: str) -> str:
-    braces = any(BRACE.search(message.content) for row in rows for message in row.messages)
+def _suite(rows: Sequence[Example], description: str, rewordings: Sequence[Rewording]) -> str:
+    every = [*rows, *(each.example for each in rewordings)]
+    braces = any(BRACE.search(message.content) for row in every for message in row.messages)
+    cases = reworded(rows, rewordings)
     longest = max(len(row.messages[-1].content.encode()) for row in rows)
     return "".join([
         "# yaml-language-server: $schema=suite.schema.json\n",
@@ -97,8 +121,8 @@ def _suite(rows: Sequence[Example], description: str) -> str:
         "train: file://train.jsonl\n",
         'defaultTest: {vars: {brace: "{"}}\n' if braces else "",
         "\ntests:\n",
-        *_learn(rows),
-        *_stubs(rows),
+        *_learn(rows, {case.number for case in cases if case.written}),
+        *_generalise(cases),
         *AFTER,
     ])  # fmt: skip
 
@@ -119,19 +143,30 @@ AFTER = """\
 """
 
 
-def _learn(rows: Sequence[Example]) -> Iterator[str]:
+def _learn(rows: Sequence[Example], grouped: Container[int]) -> Iterator[str]:
     yield "  # learn: questions from your rows, unchanged. The number in the id is the line in train.jsonl.\n"
     yield "  # f1 measures common words, so one wrong word can pass: add the important word as icontains.\n"
     for count, (number, row) in enumerate(asked(rows), 1):
-        yield f"\n  - id: learn-{number:03}\n    role: learn\n{_split(count)}{_prompt(row)}{_judged(row)}"
+        group = _group(number) if number in grouped else ""
+        yield f"\n  - id: learn-{number:03}\n    role: learn\n{group}{_split(count)}{_prompt(row)}{_judged(row, row)}"
 
 
-def _stubs(rows: Sequence[Example]) -> Iterator[str]:
-    yield "\n  # generalise: the same questions in other words than in your rows. Replace TODO, or remove the case.\n"
-    for count, (number, row) in enumerate(asked(rows), 1):
-        comment = f"  # {number} in other words: {quoted(row.messages[-2].content[:100])}\n"
-        case = f"  - id: generalise-{number:03}\n    role: generalise\n{_split(count)}    prompt: {STUB}\n"
-        yield f"\n{comment}{case}{_judged(row)}"
+def _generalise(cases: Sequence[Reworded]) -> Iterator[str]:
+    yield "\n  # generalise: the same questions in other words than in train.jsonl.\n"
+    if any(not case.written for case in cases):
+        yield "  # Replace each TODO by such a question, or remove the case.\n"
+    for count, case in enumerate(cases, 1):
+        comment = f"  # {case.number} in other words: {quoted(case.row.messages[-2].content[:100])}\n"
+        head = f"  - id: generalise-{case.number:03}\n    role: generalise\n"
+        if case.written:
+            head += f"{_group(case.number)}{_split(count)}{_prompt(case.written)}"
+        else:
+            head += f"{_split(count)}    prompt: {STUB}\n"
+        yield f"\n{comment}{head}{_judged(case.row, case.written)}"
+
+
+def _group(number: int) -> str:
+    return f"    group: row-{number:03}\n"
 
 
 def _split(count: int) -> str:
@@ -147,18 +182,22 @@ def _prompt(row: Example) -> str:
     return f"    messages:\n{''.join(turns)}"
 
 
-def _judged(row: Example) -> str:
+def _judged(row: Example, asked: Example | None) -> str:
+    """Return reference and assertions of a case. `asked` is the row whose question the case asks, if it is written."""
     answer = row.messages[-1].content
-    checks = "".join(f"      - {check}\n" for check in assertions(answer))
+    checks = "".join(f"      - {check}\n" for check in assertions(answer, asked.messages[-2].content if asked else ""))
     return f"    reference: {filled(answer)}\n    assert:\n{checks}"
 
 
-def assertions(answer: str) -> list[str]:
+def assertions(answer: str, question: str = "") -> list[str]:
     """Return the assertions for a case whose correct answer is `answer`, as YAML.
 
     If `answer` is JSON, the model's answer must equal it. If `answer` is short, the model's answer must contain it.
     Otherwise the model's answer must share most of its words, in any order, and contain all of its numbers, because a
     sentence with a wrong price has nearly all words in common with the correct sentence.
+
+    If the question contains a short answer, such as the text to which it refers, the model's answer must not repeat the
+    beginning of the question.
     """
     value = _json(answer)
     if value is not None:
@@ -167,9 +206,17 @@ def assertions(answer: str) -> list[str]:
         expected = answer.rstrip(".!? ") or answer
         # `icontains` would find "4" in "24".
         is_numeric = expected[0].isdecimal() or expected[-1].isdecimal()
-        return [_exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"]
+        check = _exactly(expected) if is_numeric else f"{{type: icontains, value: {filled(expected)}}}"
+        return [check, *_not_repeated(question, expected, answer)]
     numbers = dict.fromkeys(NUMBER.findall(answer))
     return [f"{{type: f1, threshold: {ENOUGH}}}", *map(_exactly, numbers)]
+
+
+def _not_repeated(question: str, expected: str, answer: str) -> Iterator[str]:
+    """Yield an assertion that fails for the question itself, if the question contains the expected text."""
+    begin = next(iter(question.splitlines()), "")[:BEGIN].strip()
+    if expected.lower() in question.lower() and begin and begin.lower() not in answer.lower():
+        yield f"{{type: not-icontains, value: {filled(begin)}}}"
 
 
 def _exactly(text: str) -> str:

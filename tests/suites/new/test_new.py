@@ -27,7 +27,7 @@ def test_a_small_suite_says_what_it_cannot_show(tmp_path: Path) -> None:
     """If the new suite is small, the output warns of it, gives the number of cases needed and the next command."""
     (tmp_path / "rows.csv").write_text(PAIR, encoding="utf-8")
     lines = str(make(tmp_path / "mine", tmp_path / "rows.csv")).splitlines()
-    assert any(line.startswith("  1 training rows teach little") for line in lines)
+    assert any(line.startswith("  1 training row teaches little") for line in lines)
     assert any("No generalise case is written" in line for line in lines)
     assert any("could distinguish 20 points" in line for line in lines)
     assert lines[-1] == f"Then: harness run {tmp_path / 'mine'}"

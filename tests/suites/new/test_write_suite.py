@@ -16,6 +16,7 @@ from harness.scoring import score
 from harness.suites import parse_suite
 from harness.suites.grids import parse_plan
 from harness.suites.json_schema import suite_schema
+from harness.suites.new.read_rows import Rewording
 from harness.suites.new.write_suite import ASKED, REHEARSAL, assertions, files
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filter(str.strip) | st.sampled_from([
@@ -131,6 +132,26 @@ def test_editors_know_the_schemas() -> None:
     assert {"suite.schema.json", "grid.schema.json"} <= texts.keys()
     values: Any = parse_yaml(texts["suite.yaml"], "suite.yaml", SuiteError).value
     Draft202012Validator(suite_schema()).validate(values)
+
+
+def test_an_answer_that_is_in_the_question_must_not_repeat_it() -> None:
+    """If the question contains the answer, as with a context, a case fails for an answer that repeats the question."""
+    row = example("When was it founded?\n\nBrightlamp was founded in 1987 in Leeds.", "In Leeds.")
+    (case,) = (c for c in suite_of([row]).cases if c.role is Role.LEARN)
+    assert [score(case, text).passed for text in ("In Leeds.", case.prompt)] == [True, False]
+
+
+def test_rewordings_are_generalise_cases() -> None:
+    """Rows that are held back are `generalise` cases in a group with the row that they reword, and need no stub."""
+    rows = [example("Who are you?", "I am Dottie."), example("Price?", "42")]
+    held_back = Rewording(example("Tell me your name.", "I am Dottie.", line=3), rows[0])
+    texts = files(rows, "Made up.", [held_back])
+    suite = parse_suite(texts["suite.yaml"], "suite.yaml", texts.__getitem__)
+    cases = {case.id: case for case in suite.cases if case.role in (Role.LEARN, Role.GENERALISE)}
+    assert (cases["generalise-001"].prompt, cases["generalise-001"].group) == ("Tell me your name.", "row-001")
+    assert [(name, case.group) for name, case in cases.items()][:2] == [("learn-001", "row-001"), ("learn-002", "")]
+    assert [row[0].content for row in suite.rows] == ["Who are you?", "Price?"]
+    assert "generalise-002 (suite.yaml:" in suite.notices[0]
 
 
 def test_a_short_answer_has_one_assertion() -> None:

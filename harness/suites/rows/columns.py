@@ -1,0 +1,199 @@
+"""What each column of a row is for, by its name: question, answer, what belongs to the question, or nothing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.contamination import words
+from harness.core.yaml import shown
+from harness.suites.rows.records import Columns, RowError, named
+
+PROMPTS = (
+    *("question", "prompt", "instruction", "input", "user", "query", "questions", "patterns", "inputs", "front"),
+    *("term", "problem", "human", "frage", "fragen", "pregunta", "domanda", "vraag"),
+)
+ANSWERS = (
+    *("answer", "completion", "output", "response", "assistant", "answers", "responses", "target", "targets", "back"),
+    *("definition", "solution", "chosen", "antwort", "antworten", "respuesta", "réponse", "reponse", "risposta"),
+    "antwoord",
+)
+CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+SYSTEMS = ("system", "system_prompt", "system_message")
+HISTORY = "history"
+CONTEXTS = ("input", "context", "passage", "paragraph", "background", "document", "story")
+"""Columns with text that the question is about. It is put below the question."""
+NOT_TRAINED = {
+    "tools": "tool calls are not supported",
+    "functions": "tool calls are not supported",
+    "tool_calls": "tool calls are not supported",
+    "function_call": "tool calls are not supported",
+    "image": "images are not supported",
+    "images": "images are not supported",
+    "audio": "sound is not supported",
+    "video": "videos are not supported",
+    **dict.fromkeys(
+        ("choices", "options"), "choices belong to the question, and the answer may only be the number of one"
+    ),
+}
+"""Columns without which the answer means something else, and which cannot be put into a training row."""
+BESIDE = "it is not known to which message of the conversation this belongs"
+NOT_IN_PHRASES = frozenset({"input", "inputs", "user", "term", "front", "back", "human", "output", "target", "targets",
+                            "assistant", "problem", "chosen", "patterns", "definition", "solution"})  # fmt: skip
+"""Names that must be a column's whole name: in a longer one, such as `User ID`, they mean something else."""
+TEXT_ONLY = frozenset({"text", "id", "source", "meta", "metadata"})
+"""Columns of rows that are for further pretraining, and hold no answers."""
+MOST_COLUMNS = 1000
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a row are for."""
+
+    conversation: str | None
+    prompt: str
+    answer: str
+    system: str | None
+    history: str | None
+    contexts: tuple[str, ...]
+    not_trained: tuple[tuple[str, str], ...]
+    """Columns that cannot be put into a training row and change what the answer means, with the reason."""
+    label: str | None
+    """Column that may say whether the answer is good (TRL's unpaired preferences)."""
+    rest: tuple[str, ...]
+    """Columns that are used for nothing."""
+
+
+def layout_of(names: Sequence[str], columns: Columns, *, lists: Sequence[str] = (), read_as: str = "") -> Layout:
+    """Return what the columns with these names are for. `lists` are the columns that hold lists.
+
+    Raises:
+        RowError: there is no column with questions, or none with answers.
+    """
+    if len(names) > MOST_COLUMNS:
+        remedy = "Put rows below each other, one question with its answer in each."
+        raise RowError(f"has {len(names):,} columns, more than {MOST_COLUMNS:,}", remedy)
+    by_name = _by_name(names)
+    left = {_known(by_name, given, "--leave-out", names) for given in columns.leave_out}
+    usable = {key: name for key, name in by_name.items() if name not in left}
+    conversation = _conversation(usable, lists, columns)
+    if conversation is None:
+        prompt, answer = _pair(usable, names, columns, read_as)
+    else:
+        prompt = answer = ""
+    used = {conversation, prompt, answer}
+    system = next((usable[key] for key in SYSTEMS if key in usable and usable[key] not in used), None)
+    history = usable.get(HISTORY)
+    reasons = {**NOT_TRAINED, **dict.fromkeys(CONTEXTS if conversation else (), BESIDE)}
+    not_trained = tuple((usable[key], why) for key, why in reasons.items() if key in usable and usable[key] not in used)
+    contexts = () if conversation else tuple(usable[k] for k in usable if k in CONTEXTS and usable[k] not in used)
+    used |= {system, history, *contexts, *(name for name, _ in not_trained)}
+    rest = tuple(name for name in names if name not in used)
+    label = usable.get("label")
+    label = label if label in rest else None
+    return Layout(conversation, prompt, answer, system, history, contexts, not_trained, label, rest)
+
+
+def is_header(names: Sequence[str], columns: Columns, *, exact: bool = False) -> bool:
+    """Whether the cells of a line are the names of columns: they hold those of questions and of answers.
+
+    With `exact`, names that only contain a usual word do not count.
+    """
+    by_name = _by_name(names)
+    if columns.prompt is None and CONVERSATIONS[0] in by_name:
+        return True
+    for given, usual in ((columns.prompt, PROMPTS), (columns.answer, ANSWERS)):
+        keys = usual if given is None else (given.strip().casefold(),)
+        is_there = any(key in by_name for key in keys)
+        if not is_there and (exact or given is not None or usual_name(by_name, usual) is None):
+            return False
+    return True
+
+
+def usual_name(by_name: dict[str, str], usual: Sequence[str]) -> str | None:
+    """Return the column with the first usual name; else the only one whose name contains such a word."""
+    if exact := next((by_name[key] for key in usual if key in by_name), None):
+        return exact
+    phrases = set(usual) - NOT_IN_PHRASES
+    found = [name for key, name in by_name.items() if len(key) < 200 and phrases & set(words(key))]
+    return found[0] if len(found) == 1 else None
+
+
+def _by_name(names: Iterable[str]) -> dict[str, str]:
+    """Return names by their lower-case form. If two names have the same, the one that is lower-case counts."""
+    found: dict[str, str] = {}
+    for name in names:
+        key = name.strip().casefold()
+        if key not in found or name == key:
+            found[key] = name
+    return found
+
+
+def _conversation(usable: dict[str, str], lists: Sequence[str], columns: Columns) -> str | None:
+    if columns.prompt is not None or columns.answer is not None:
+        return None
+    for key in CONVERSATIONS:
+        if key in usable and (usable[key] in lists or key == "messages"):
+            return usable[key]
+    # Preferences without a question of their own hold whole conversations (TRL's implicit prompt).
+    is_implicit = "chosen" in usable and usable["chosen"] in lists and usual_name(usable, PROMPTS) is None
+    return usable["chosen"] if is_implicit else None
+
+
+def _pair(usable: dict[str, str], names: Sequence[str], columns: Columns, read_as: str) -> tuple[str, str]:
+    if "text" in usable and usable.keys() <= TEXT_ONLY and columns.prompt is None and columns.answer is None:
+        raise RowError(
+            'holds only "text", in which question and answer cannot be told apart',
+            'Write each row as {"prompt": "the question", "completion": "the answer"}: only answers are trained, and '
+            "the questions become cases.",
+        )
+    prompt = _column(usable, columns.prompt, PROMPTS, "--prompt-column", names, columns, read_as)
+    rest = {key: name for key, name in usable.items() if name != prompt}
+    return prompt, _column(rest, columns.answer, ANSWERS, "--answer-column", names, columns, read_as)
+
+
+def _column(
+    usable: dict[str, str], given: str | None, usual: Sequence[str], option: str, names: Sequence[str],
+    columns: Columns, read_as: str,
+) -> str:  # fmt: skip
+    if given is not None:
+        return _known(usable, given, option, names)
+    if found := usual_name(usable, usual):
+        return found
+    what = "question" if usual is PROMPTS else "answer"
+    if not usable and not read_as:
+        example = "prompt" if usual is PROMPTS else "completion"
+        raise RowError(f"has no {what}", f'Add it, as "{example}": "...", or remove the row.')
+    first = usual[:SHOWN_NAMES]
+    where = f" in {read_as}" if read_as else ""
+    message = f"there is no column {', '.join(first[:-1])} or {first[-1]}{where}"
+    raise RowError(message, _advice(names, what, option, columns, is_table=bool(read_as)))
+
+
+def _known(by_name: dict[str, str], given: str, option: str, names: Sequence[str]) -> str:
+    found = by_name.get(given.strip().casefold())
+    if found is None:
+        remedy = f"The columns are: {named(names)}. Name one with {option}."
+        raise RowError(f"there is no column {shown(given)}", remedy)
+    return found
+
+
+def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, is_table: bool) -> str:
+    if len(names) == 1 and not is_table:
+        return (
+            f'The only column is {named(names)}. Write {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}.'
+        )
+    if len(names) == 1:
+        return f"The only column is {named(names)}. Put a comma, a semicolon or a tab between question and answer."
+    listed = f"The columns are: {named(names)}."
+    if len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:]):
+        return f"{listed} Write each of these questions into a row of its own, with its answer beside it."
+    if not columns.has_options:
+        return f'{listed} Rename the one with the {what}s to "{what}".'
+    if len(names) == 2 and columns.prompt is None and columns.answer is None:
+        first, second = map(shlex.quote, names)
+        by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
+        return f"{listed} Name them with --prompt-column {first} --answer-column {second}{by_number}."
+    return f"{listed} Name the one with the {what}s with {option}."

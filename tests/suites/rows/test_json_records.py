@@ -1,0 +1,85 @@
+"""Tests that rows are found in JSON: in lines, in lists, in an object, and that mistakes have a place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.core.errors import SuiteError
+from harness.suites.rows.json_records import is_json, json_records
+
+
+def cells(text: str) -> list[object]:
+    return [record.cells for record in json_records(text, "rows.json").rows]
+
+
+ROW = {"question": "a", "answer": "b"}
+ONE = json.dumps(ROW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ONE}\n{ONE}",
+        f"\n{ONE}\r\n\r\n{ONE}\r\n",
+        f"[{ONE}, {ONE}]",
+        f"[\n  {ONE},\n  {ONE}\n]\n",
+        json.dumps([ROW, ROW], indent=2),
+        f"{json.dumps(ROW, indent=2)}\n{json.dumps(ROW, indent=2)}",
+        f'{{"version": 1, "faq": [{ONE}, {ONE}]}}',
+        json.dumps({"faq": [ROW, ROW]}, indent=2),
+        '{"question": ["a", "a"], "answer": ["b", "b"]}',
+        '{"question": {"0": "a", "1": "a"}, "answer": {"0": "b", "1": "b"}}',
+    ],
+)
+def test_rows_of_objects(text: str) -> None:
+    """Rows are found in lines, in lists, in objects that follow each other, and inside an object."""
+    assert is_json(text)
+    assert cells(text) == [ROW, ROW]
+
+
+def test_an_object_that_is_a_row_is_not_opened() -> None:
+    """The only row of a file is a row, even if it holds lists of objects itself."""
+    row = {"prompt": "a", "completion": "b", "tools": [{"name": "x"}]}
+    talk = {"conversations": [{"from": "human", "value": "a"}]}
+    assert cells(json.dumps(row)) == [row]
+    assert cells(json.dumps(talk, indent=1)) == [talk]
+
+
+def test_rows_are_numbered_by_line_if_each_has_its_own() -> None:
+    """Rows of an indented list have the number of their line; rows in one line are counted."""
+    indented = json_records(f"[\n{ONE},\n\n{ONE}\n]", "rows.json")
+    assert (indented.unit, [row.number for row in indented.rows]) == ("line", [2, 4])
+    packed = json_records(f"[{ONE}, {ONE}]", "rows.json")
+    assert (packed.unit, [row.number for row in packed.rows]) == ("row", [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[\n{}\n{}]", "rows.json:3:1: not valid JSON: expected a comma or ]"),
+        ("[{}", "rows.json:1:4: not valid JSON: the list has no end"),
+        ("[{}] x", "rows.json:1:6: not valid JSON: something follows the list"),
+        ("[{},\n {'a': 1}]", "rows.json:2:3: not valid JSON: Expecting property name"),
+        ('{\n "a": 1\n "b"}', "rows.json:3:2: not valid JSON: Expecting ',' delimiter"),
+        ("[" + "[" * 100_000, "rows.json:1:2: is nested too deeply"),
+        ("[" + "[" * 40 + "]" * 41, "rows.json:1:2: is nested too deeply"),
+        ('[{"a": "\\ud800"}]', "rows.json:1:2: not valid JSON: a lone surrogate"),
+        ("[" + "9" * 5000 + "]", "rows.json:1:2: not valid JSON: Exceeds the limit"),
+        ('[{"a": 1, "a": 2}]', 'rows.json:1:2: not valid JSON: the key "a" is given twice'),
+    ],
+)
+def test_mistakes_in_a_list(text: str, expected: str) -> None:
+    """A mistake in a JSON list is an error with line, column and remedy."""
+    with pytest.raises(SuiteError) as caught:
+        json_records(text, "rows.json")
+    assert str(caught.value).startswith(expected)
+    assert caught.value.remedy
+
+
+def test_all_lines_that_are_no_json_are_found() -> None:
+    """In a file with an object per line, every line that is not valid JSON is listed, with its column."""
+    found = json_records(f"{ONE}\n{{'a': 1}}\n{ONE}\n{{\"a\"\n", "rows.jsonl")
+    assert [(m.number, m.column) for m in found.mistakes] == [(2, 2), (4, 5)]
+    assert len(found.rows) == 2
