@@ -38,13 +38,17 @@ class Kernels(Protocol):
     def rotate(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor: ...
 
 
-def compile_ahead(config: PretrainedConfig, dtype: torch.dtype) -> Future[None]:
+def compile_ahead(config: PretrainedConfig, dtype: torch.dtype) -> Future[None] | None:
     """Compile the kernels for a model's sizes in a thread, which takes seconds in which the model can be loaded.
 
-    Returns the same future for the same sizes. Its exception says why the kernels cannot be compiled.
+    Returns the same future for the same sizes. Its exception says why the kernels cannot be compiled. For a model
+    without attention heads, it returns None.
     """
-    text = config.get_text_config()
-    return _compiled(text.hidden_size, _head(config), dtype)
+    try:
+        size, head = config.get_text_config().hidden_size, _head(config)
+    except (AttributeError, TypeError):
+        return None
+    return _compiled(size, head, dtype)
 
 
 def _head(config: PretrainedConfig) -> int:
@@ -85,7 +89,8 @@ def fused_pointwise(base: Base) -> Iterator[None]:
             try:
                 from harness.engine import kernels
 
-                compile_ahead(base.model.config, base.model.dtype).result()
+                if ahead := compile_ahead(base.model.config, base.model.dtype):
+                    ahead.result()
                 undo.enter_context(replaced(base.model, kernels))
             except Exception:  # noqa: BLE001 - the compiler or the GPU may lack anything; PyTorch can do the same
                 traceback.print_exc()

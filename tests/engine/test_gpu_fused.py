@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers.models.llama import modeling_llama
 
 from harness.core.answers import Answer
@@ -20,6 +21,7 @@ from harness.engine.generation.continuous_batching import Request, answer_reques
 from harness.engine.loading import Base, load_base
 from harness.engine.pointwise import fused_pointwise
 from harness.engine.trainers.fused.graphs import cuda_graph
+from harness.engine.trainers.fused.recomputation import GpuMemory
 from harness.engine.trainers.fused.training import FusedResult
 from harness.models.resolving import resolve
 from tests.support.fused_passes import SIX, distance, figures, named, together, without_floats
@@ -90,6 +92,29 @@ def test_passes_that_are_replayed_as_cuda_graphs_equal_others(half: Base, capsys
     assert "Error" not in capsys.readouterr().err.replace("RuntimeError: no graph is captured", "")
     for name, own in direct.items():
         pairs = [(a.loss or 0.0, b.loss or 0.0) for a, b in zip(graphed[name].steps, own.steps, strict=True)]
+        largest = max(b for _, b in pairs)
+        assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
+
+
+class Full(GpuMemory):
+    """A GPU without any memory left."""
+
+    def left(self) -> int:
+        return 0
+
+
+def test_layers_that_keep_their_activations_change_nothing(half: Base) -> None:
+    """In fp16, losses are within 1% whether layers keep their activations or are all computed again, in less memory."""
+    sweep = [replace(SIX[1], learning_rate=rate, epochs=3) for rate in (1e-4, 1e-3, 3e-3)]
+    peaks, found = [], []
+    for memory in (GpuMemory(half.machine), Full(half.machine)):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        found.append(together(half, *sweep, rows=rows_of(half, ROWS), memory=memory))
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[0] > peaks[1]
+    for name, own in found[1].items():
+        pairs = [(a.loss or 0.0, b.loss or 0.0) for a, b in zip(found[0][name].steps, own.steps, strict=True)]
         largest = max(b for _, b in pairs)
         assert [(a, b) for a, b in pairs if abs(a - b) > 0.01 * largest] == []
 

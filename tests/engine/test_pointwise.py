@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM, MambaConfig
 from transformers.models.llama import modeling_llama
 
 from harness.core.settings import Quantization
 from harness.engine.loading import Base
-from harness.engine.pointwise import replaced
+from harness.engine.pointwise import compile_ahead, replaced
 from tests.support.exact_trainings import tiny_llama
 from tests.support.fused_passes import SIX, distance, named, together
 from tests.support.short_trainings import rows_of
@@ -65,6 +65,11 @@ def test_kernels_are_used_until_the_context_ends() -> None:
     assert model(IDS).logits.equal(expected)
     assert kernels.calls == before
     assert modeling_llama.apply_rotary_pos_emb is rotation
+
+
+def test_nothing_is_compiled_ahead_for_a_model_without_heads() -> None:
+    """A model without attention heads, such as Mamba, is loaded without compiling kernels for it."""
+    assert compile_ahead(MambaConfig(), torch.float32) is None
 
 
 def test_kernels_with_other_results_are_not_used() -> None:
