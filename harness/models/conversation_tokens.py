@@ -203,6 +203,11 @@ class Conversations:
         named = [(example.name, example.messages) for example in examples]
         return self._rows(named, [_answers(example.messages) for example in examples])
 
+    def unchecked_rows(self, conversations: Sequence[Sequence[Message]]) -> list[Row]:
+        """Return the row of each conversation, to count its tokens. Only the template's refusals are reported."""
+        named = [("a conversation", messages) for messages in conversations]
+        return self._rows(named, [_answers(messages) for messages in conversations], checked=False)
+
     def follow(self, messages: Sequence[Message], texts: Sequence[str]) -> list[Row]:
         """Return a row for each text as the assistant's next message; only that message has labels.
 
@@ -268,11 +273,6 @@ class Conversations:
         """Return the token ids of a conversation as the template writes it."""
         (ids,) = self.vocabulary.encode(self._whole([("the conversation", messages)], checked=False))
         return ids
-
-    def lengths(self, conversations: Sequence[Sequence[Message]]) -> list[int]:
-        """Return the number of tokens of each conversation. Only the template's refusals are reported."""
-        named = [("a conversation", messages) for messages in conversations]
-        return [len(ids) for ids in self.vocabulary.encode(self._whole(named, checked=False))]
 
     def asked(self, prompts: Sequence[tuple[str, Sequence[Message]]]) -> list[list[int]]:
         """Return the token ids with which the model is asked each prompt. `prompts` are (name for errors, messages).

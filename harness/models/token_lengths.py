@@ -17,6 +17,8 @@ CHARACTERS = 3.5
 """Characters per token for estimates. English text has 4.0 to 4.4 with common vocabularies, so 3.5 is cautious."""
 _TEMPLATE = 8
 """Number of tokens that a chat template adds to a message, for estimates."""
+_END = 1
+"""Number of these tokens that have labels in an answer, for estimates: the one that closes the turn."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Lengths:
     """The number of tokens of each training row, without truncation."""
 
     tokens: tuple[int, ...]
+    supervised: tuple[int, ...]
+    """The number of tokens with labels of each row: those of the assistant."""
     counted: bool
     """Whether the tokens were counted with the model's tokenizer. Otherwise they are estimates."""
     reason: str = ""
@@ -37,17 +41,22 @@ class Lengths:
 
 
 def lengths(examples: Sequence[Example], folder: Path | None) -> Lengths:
-    """Return the number of tokens of every row. `folder` holds the tokenizer; None means that there is none."""
+    """Return the numbers of tokens of every row. `folder` holds the tokenizer; None means that there is none."""
     found = read_tokenizer(folder) if folder else "the model has no tokenizer on this machine yet"
     if isinstance(found, str):
-        return Lengths(tuple(_estimate(example.messages) for example in examples), False, found)
+        return _estimated(examples, found)
     try:
-        counts = found.conversations.lengths([example.messages for example in examples])
-        return Lengths(tuple(counts), True)
+        rows = found.conversations.unchecked_rows([example.messages for example in examples])
     except HarnessError as error:  # the check of the tokens reports it
-        reason = f"the chat template refuses a row ({error.message})"
-        return Lengths(tuple(_estimate(example.messages) for example in examples), False, reason)
+        return _estimated(examples, f"the chat template refuses a row ({error.message})")
+    return Lengths(tuple(len(row.input_ids) for row in rows), tuple(row.supervised for row in rows), True)
 
 
-def _estimate(messages: Sequence[Message]) -> int:
-    return round(sum(len(message.content) / CHARACTERS + _TEMPLATE for message in messages))
+def _estimated(examples: Sequence[Example], reason: str) -> Lengths:
+    tokens = (_estimate(example.messages, _TEMPLATE) for example in examples)
+    answers = ([message for message in example.messages if message.role == "assistant"] for example in examples)
+    return Lengths(tuple(tokens), tuple(_estimate(own, _END) for own in answers), False, reason)
+
+
+def _estimate(messages: Sequence[Message], more: int) -> int:
+    return round(sum(len(message.content) / CHARACTERS + more for message in messages))

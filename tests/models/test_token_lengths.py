@@ -14,6 +14,7 @@ from harness.core.suite import Example, Message
 from harness.engine.loading import without_today
 from harness.models.resolving import POCKET
 from harness.models.token_lengths import lengths
+from harness.models.tokenizer_files import read_tokenizer
 from harness.suites import load_suite
 
 ROWS = load_suite(Path(__file__).parents[2] / "suites" / "workshop").examples
@@ -65,6 +66,15 @@ def test_lengths_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert list(found.tokens) == expected
 
 
+def test_labels_are_those_of_training() -> None:
+    """Every row has as many tokens with labels as the row that is trained."""
+    tokenized = read_tokenizer(POCKET)
+    assert not isinstance(tokenized, str)
+    found = lengths(ROWS, POCKET)
+    assert list(found.supervised) == [row.supervised for row in tokenized.conversations.rows(ROWS)]
+    assert all(0 < labels < tokens for labels, tokens in zip(found.supervised, found.tokens, strict=True))
+
+
 def test_the_pocket_model_is_counted() -> None:
     """If the chat template is in chat_template.jinja, as for the pocket model, tokens are counted and not estimated."""
     found = lengths(ROWS, POCKET)
@@ -89,6 +99,7 @@ def test_an_estimate_says_why(change: Any, reason: str, tmp_path: Path) -> None:
     assert not found.counted
     assert reason in found.words
     assert found.tokens == (round(30 / 3.5 + 3 * 8),)
+    assert found.supervised == (round(2 / 3.5 + 1),)
 
 
 @pytest.mark.parametrize(("name", "content"), [("tokenizer.json", "{}"), ("tokenizer_config.json", "[]")])

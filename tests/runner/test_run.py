@@ -20,9 +20,13 @@ import harness
 from harness.core import device_profiles
 from harness.core.engines import Engine
 from harness.core.job import Event
+from harness.core.suite import Role
+from harness.core.training_outcome import Status
 from harness.engine.tokenization import tokenize
+from harness.engine.worker import work
 from harness.models.resolving import POCKET
 from harness.runner import benchmark
+from harness.runner.executors.inline import Inline
 from harness.runner.executors.processes import Processes
 from harness.runner.executors.protocol import Executor
 from harness.runner.listeners.protocol import Listener
@@ -70,26 +74,33 @@ def test_the_best_variant_is_confirmed_by_the_reference_engine(finished: Path) -
     assert [json.loads(job.read_text(encoding="utf-8"))["engine"] for job in workers] == ["fused", "reference"]
 
 
-def test_a_new_suite_runs(tmp_path: Path) -> None:
+def test_a_new_suite_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A suite from `harness new` can be run unchanged: the model learns the rows and keeps what the base can do."""
     rows = Path(__file__).parents[2] / "suites" / "workshop" / "train.jsonl"
     make(tmp_path / "small", rows)
     grid = tmp_path / "small" / "grids" / "quick.yaml"
     kept = [line for line in grid.read_text(encoding="utf-8").splitlines() if "name:" not in line or "high-lr" in line]
     grid.write_text("\n".join(kept), encoding="utf-8")
-    code, out, error = run(tmp_path, "--json", "--confirm-seeds", "0")
-    assert code == 0, error
-    told = json.loads(out)
-    assert told["best"] == "high-lr", told["reasons"]
-    assert told["tuned"]["learn"]["passed"] >= 0.8 * told["tuned"]["learn"]["total"]
-    assert told["base"]["retain"] == {"passed": 130, "total": 130}
+    monkeypatch.chdir(tmp_path)
+    store, failures, _ = in_process(Inline(work), confirm_seeds=0)
+    results = store.results()
+    (tuned,) = results.variants
+    assert failures == []
+    assert results.choice.variant == "high-lr", results.choice.reasons
+    assert tuned.rates[Role.LEARN].passed >= 0.8 * tuned.rates[Role.LEARN].total
+    assert (results.base.rates[Role.RETAIN].passed, results.base.rates[Role.RETAIN].total) == (130, 130)
 
 
-def test_a_finished_run_is_reused(finished: Path) -> None:
-    """If the command of a finished run is repeated, no worker starts and the results stay the same."""
+def test_a_finished_run_is_reused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a finished run is repeated, no worker starts and the results stay the same."""
     before, workers = findings(finished), logs(finished)
-    assert run(finished)[0] == 0
+    monkeypatch.chdir(finished)
+    assert in_process(Inline(no_work), confirm_seeds=1)[1] == []
     assert (findings(finished), logs(finished)) == (before, workers)
+
+
+def no_work(*_: Any) -> None:
+    raise AssertionError("a worker was started")
 
 
 def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> No
     assert disturbed(tmp_path, 2, random.Random(3), told.append, findings(finished), seconds) == 0, told
 
 
-def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a run is killed and another machine resumes it from the folder of `--sync`, the answers are the same.
 
     The second machine does not repeat finished trials. With fewer trials, sums are rounded differently, so losses are
@@ -114,7 +125,8 @@ def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path) -> Non
     process.communicate(timeout=LIMIT)
     copied = trained_trials(shared)
     shutil.rmtree(one)
-    assert run(two, "--sync", str(shared))[0] == 0
+    monkeypatch.chdir(two)
+    assert in_process(Inline(work), confirm_seeds=1, sync=shared)[1] == []
     assert answers_of(two) == answers_of(finished)
     assert losses_of(two) == pytest.approx(losses_of(finished), rel=1e-3)
     first = json.loads((two / RUN / "workers" / "001.json").read_text(encoding="utf-8"))
@@ -149,13 +161,14 @@ def test_a_run_with_a_used_up_budget_exits_with_0(tmp_path: Path) -> None:
     assert (tmp_path / RUN / "report.html").is_file()
 
 
-def test_a_changed_assertion_trains_nothing(finished: Path) -> None:
-    """After an assertion is edited, `harness run` scores the cached answers in a new run, and no worker starts."""
+def test_a_changed_assertion_trains_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an assertion is edited, a new run scores the cached answers, and no worker starts."""
     suite = finished / "small" / "suite.yaml"
     original = suite.read_text(encoding="utf-8")
     suite.write_text(original.replace('"Paris"', '"Rome"'), encoding="utf-8")
+    monkeypatch.chdir(finished)
     try:
-        assert run(finished)[0] == 0
+        assert in_process(Inline(no_work), confirm_seeds=1)[1] == []
     finally:
         suite.write_text(original, encoding="utf-8")
     beside = finished / f"{RUN}-2"
@@ -196,7 +209,7 @@ def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.Mon
     assert "failed: the worker was killed by SIGKILL" in failure
     assert f"(log: {RUN / 'workers' / '001.log'})" in failure
     assert store.report.is_file()
-    assert in_process(Processes(), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
+    assert in_process(Inline(work), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
     # Three workers had a job: one was killed, the second ran the other trial, and the third repeated the failed trial.
     trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
     assert len(trials) == 3
@@ -263,15 +276,18 @@ def test_a_timeout_is_reported(tmp_path: Path) -> None:
     assert json.loads(out)["statuses"] == {"endless": ["timed out"]}
 
 
-def test_a_diverged_trial_is_a_result(tmp_path: Path) -> None:
-    """A trial that diverges is reported as diverged, and the exit code is 0."""
+def test_a_diverged_trial_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that diverges is reported as diverged, and is no failure."""
     small_suite(tmp_path, grid=GRID.replace("[1e-5, 1e-2]", "[1e30]"))
-    code, out, error = run(tmp_path, "--json")
-    assert (code, error) == (0, "")
-    assert json.loads(out)["statuses"] == {"lr=1e30": ["diverged"]}
+    monkeypatch.chdir(tmp_path)
+    store, failures, _ = in_process(Inline(work))
+    assert failures == []
+    assert [(row.name, row.statuses) for row in store.results().variants] == [("lr=1e30", (Status.DIVERGED,))]
 
 
-def test_a_worker_killed_in_the_confirmation_is_reported(finished: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_in_the_confirmation_is_reported(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a worker is killed during the confirmation, the exit code is 3; the next run completes the confirmation."""
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     again = ("--confirm-seeds", "2")  # another run, which finds the trials of the grid in the cache
@@ -288,7 +304,8 @@ def test_a_worker_killed_in_the_confirmation_is_reported(finished: Path, tmp_pat
     workers_of(process)[0].send_signal(signal.SIGKILL)
     _, error = process.communicate(timeout=LIMIT)
     assert (process.returncode, "killed by SIGKILL" in error) == (3, True), error
-    assert run(folder, *again)[0] == 0
+    monkeypatch.chdir(folder)
+    assert in_process(Inline(work), confirm_seeds=2)[1] == []
     assert harness.load_run(log.parents[1]).results.confirmed_samples
 
 

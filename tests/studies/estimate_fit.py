@@ -23,25 +23,25 @@ import numpy as np
 from scipy.optimize import least_squares, nnls
 
 from harness.core.measurement import GIB
-from harness.core.settings import Quantization, Scheduler, Settings
+from harness.core.settings import Settings
 from harness.core.training_outcome import Status
 from harness.hardware.estimate import Coefficients, Fit, Memory, ModelShape, batches, memory, predict, reserved
 from harness.hardware.estimate import fit as fits
 from harness.hardware.estimate.predictions import public_shape
 from harness.hardware.estimate.speed import PASSES
+from tests.studies.padded_rows import errors_again, settings_of
 
 COEFFICIENTS = Path(__file__).parents[2] / "harness" / "hardware" / "estimate" / "coefficients.json"
 START = (12.0, 67.0)
 """Start of the fit: bytes per attention score, and MB that every training takes, such as two cuBLAS workspaces."""
 COVERED = 0.96
 """Share of recorded runs whose reserved memory lies in the fitted interval. The harness claims only 90% for it."""
+PADDED = "padded-rows.json"
+"""Records of `tests.studies.padded_rows`, next to those of the sweep. No fit has seen them, but the form of the
+prediction was revised after they were made: they show that it fits these rows, and not how well it fits others."""
 UNSEEN = 0.046
-"""Largest error on padded rows, which recorded runs do not have, and which no fit has seen.
-
-For two trainings of SmolLM2-135M-Instruct on the workshop's rows, on an H200, 202 and 270 MiB were predicted; 193 and
-264 MiB were measured.
-On a CPU, `tests.studies.memory_trace` has the same largest error (reports/studies/memory-on-cpu.json).
-"""
+"""Largest error in trainings that neither the fit nor a revision has seen: those that `tests.studies.memory_trace`
+counts on a CPU (reports/studies/memory-on-cpu.json). It is larger than that on padded rows, so it is stated."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,12 @@ def observed(text: dict[str, Any]) -> list[Observed]:
             fits = trial["status"] == Status.SUCCEEDED
             found.append(
                 Observed(
-                    run["model"], trial["name"], shape, _settings(trial["settings"]), run["rows"], fits,
+                    run["model"], trial["name"], shape, settings_of(trial["settings"]), run["rows"], fits,
                     train.get("allocated") if fits else None, train.get("reserved") if fits else None,
                     train.get("seconds") if fits else None, limit,
                 )
             )  # fmt: skip
     return found
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    modules = given["target_modules"]
-    return replace(
-        Settings(**given),
-        scheduler=Scheduler(given["scheduler"]),
-        quantization=Quantization(given["quantization"]),
-        target_modules=modules if isinstance(modules, str) else tuple(modules),
-    )
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -309,13 +299,15 @@ def main() -> int:
     names = sorted({trial.model.removeprefix("shape:") for trial in trials})
     source = f"fitted on {sum(1 for t in trials if t.allocated)} trainings of {len(names)} architectures"
     source += f" on an {text['machine']['device']}, each held out once and then at most {100 * worst:.1f}% off"
+    fitted = fit(trials)
+    padded = errors_again(json.loads((given.records.parent / PADDED).read_text(encoding="utf-8")), fitted)
+    off = max(map(abs, padded.values()))
+    source += f"; {len(padded)} on padded rows up to {100 * off:.1f}% off, which were known when terms were corrected"
     known = replace(
-        fit(trials),
-        fragments=interval(judged),
-        error=math.ceil(100 * max(UNSEEN, worst)) / 100,
-        source=f"{source}; padded rows of SmolLM2-135M up to {100 * UNSEEN:.1f}% off",
+        fitted, fragments=interval(judged), error=math.ceil(100 * max(UNSEEN, worst, off)) / 100, source=source
     )
     print(table(judged, known))
+    print("\n".join(f"  {name:45} {100 * error:+6.2f}%" for name, error in padded.items()))
     print(f"{known.scores:.2f} bytes a score; {known.constant / 1e6:.1f} MB besides; fragments {known.fragments}")
     print("\n".join((launching(trials), *published(known))))
     shown = claims(judged, known)

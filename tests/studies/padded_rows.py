@@ -4,10 +4,11 @@
 
 `tests.studies.gpu_sweep` has rows of one length only. This study trains `smollm2` and two shapes on the rows of
 `suites/workshop`, and on rows of very different lengths (`ragged`), which are drawn from a seed. Rows of a batch are
-padded to the longest one. Every training is predicted as `harness plan` predicts it. The runs of all models take place
-at the same time, since each process has its own memory limit; no times are recorded. The file is written again after
-each run, so that an interrupted study keeps its records. Exits with 1 if a prediction is off by more than
-`harness plan` states, or if nothing was measured.
+padded to the longest one. Every training is predicted as `harness plan` predicts it. The record also holds what the
+prediction needs (`predicted_again`), so that later code can be compared with it. The runs of all models take place at
+the same time, since each process has its own memory limit; no times are recorded. The file is written again after each
+run, so that an interrupted study keeps its records. `--seed` changes the ragged rows, and the order in which all rows
+are trained. Exits with 1 if a prediction is off by more than `harness plan` states, or if nothing was measured.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ import harness
 from harness.core.device_profiles import PROFILES
 from harness.core.measurement import Phase
 from harness.core.run import RunManifest, TrialRecord
+from harness.core.settings import Quantization, Scheduler, Settings
 from harness.core.training_outcome import Status
-from harness.hardware.estimate import coefficients
-from harness.hardware.estimate.predictions import predict_trial, resolved_workload, target_gpu
+from harness.hardware.estimate import Coefficients, Memory, ModelShape, coefficients, predict
+from harness.hardware.estimate.predictions import Workload, predict_trial, resolved_workload, target_gpu
 from harness.models.resolving import resolve
 from harness.storage.cache import Cache
 from harness.storage.files import write_text
@@ -55,25 +57,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 A_TRIAL_FAILED = 3
 
 
-def ragged() -> Iterator[str]:
+def ragged(seed: int = 0) -> Iterator[str]:
     """Yield rows of 4 to 160 words, of which most are short."""
-    draw = random.Random("ragged")
+    draw = random.Random(f"ragged {seed}" if seed else "ragged")
     for _ in range(RAGGED):
         words = " ".join(draw.choices(WORDS, k=round(4 * 40 ** draw.random())))
         yield json.dumps({"prompt": f"Continue: {draw.choice(WORDS)}", "completion": words})
 
 
-def write_suite(folder: Path, kind: str) -> Path:
+def write_suite(folder: Path, kind: str, seed: int = 0) -> Path:
     """Write a suite with rows of this kind, the settings as a grid, and one case that takes little time."""
     suite = folder / kind
     (suite / "grids").mkdir(parents=True)
     case = {"role": "learn", "prompt": "Say 1.", "assert": [{"type": "contains", "value": "1"}]}
     head = {"objective": "learn", "decoding": {"max_new_tokens": 4}, "tests": [case]}
     (suite / "suite.yaml").write_text(json.dumps(head), encoding="utf-8")
-    rows = WORKSHOP.read_text(encoding="utf-8") if kind == "workshop" else "\n".join(ragged()) + "\n"
+    rows = WORKSHOP.read_text(encoding="utf-8") if kind == "workshop" else "\n".join(ragged(seed)) + "\n"
     (suite / "train.jsonl").write_text(rows, encoding="utf-8")
     shared = {"learning_rate": 1e-4, "warmup": 0, "epochs": 1}
-    grid = {"seeds": [0], "settings": shared, "rows": [{"name": name, **own} for name, own in SETTINGS.items()]}
+    grid = {"seeds": [seed], "settings": shared, "rows": [{"name": name, **own} for name, own in SETTINGS.items()]}
     (suite / "grids" / "padded.yaml").write_text(json.dumps(grid), encoding="utf-8")
     return suite
 
@@ -91,20 +93,56 @@ def recorded(folder: Path, model: str, kind: str, profile: str) -> dict[str, Any
     if done.returncode not in (0, A_TRIAL_FAILED):
         return {"model": model, "rows": kind, "error": done.stderr[-2000:], "trials": []}
     manifest, records = RunStore(run).manifest(), RunStore(run).records()
-    lengths = sorted(resolved_workload(manifest.model, manifest.suite).lengths.tokens)
+    work = resolved_workload(manifest.model, manifest.suite)
     facts = manifest.provenance
     return {
         "model": model,
         "rows": kind,
-        "tokens": {"rows": len(lengths), "least": lengths[0], "most": lengths[-1]},
+        **predicted_from(work),
         "machine": asdict(facts.machine),
         "versions": facts.versions,
-        "trials": list(_trials(manifest, records)),
+        "trials": list(_trials(manifest, records, work)),
     }
 
 
-def _trials(manifest: RunManifest, records: Iterable[TrialRecord]) -> Iterator[dict[str, Any]]:
-    work, names = resolved_workload(manifest.model, manifest.suite), {v.id: v.name for v in manifest.plan.variants}
+def predicted_from(work: Workload) -> dict[str, Any]:
+    """Return what predictions need, besides the settings: the model's shape, and tokens and labels of each row."""
+    lengths = {"tokens": work.lengths.tokens, "supervised": work.lengths.supervised}
+    return {"shape": asdict(work.shape), "lengths": lengths}
+
+
+def predicted_again(run: Mapping[str, Any], trial: Mapping[str, Any], known: Coefficients | None = None) -> Memory:
+    """Predict a recorded training with the present code, by default with the coefficients of the package."""
+    lengths, settings = run["lengths"], settings_of(trial["settings"])
+    shape = ModelShape(**run["shape"])
+    return predict(shape, settings, lengths["tokens"], lengths["supervised"], known=known).memory
+
+
+def errors_again(record: Mapping[str, Any], known: Coefficients | None = None) -> dict[str, float]:
+    """Return the relative error of the present prediction of each recorded training, by model, rows and settings."""
+    return {
+        f"{run['model']}, {run['rows']}, {trial['name']}": (
+            predicted_again(run, trial, known).allocated / trial["allocated"] - 1
+        )
+        for run in record["runs"]
+        for trial in run["trials"]
+        if trial["off"] is not None
+    }
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Return recorded settings (`Settings.as_dict`)."""
+    modules = given["target_modules"]
+    return replace(
+        Settings(**given),
+        scheduler=Scheduler(given["scheduler"]),
+        quantization=Quantization(given["quantization"]),
+        target_modules=modules if isinstance(modules, str) else tuple(modules),
+    )
+
+
+def _trials(manifest: RunManifest, records: Iterable[TrialRecord], work: Workload) -> Iterator[dict[str, Any]]:
+    names = {v.id: v.name for v in manifest.plan.variants}
     target = target_gpu(PROFILES["t4"], Cache(CACHE))  # predicted peaks are the same for every GPU
     assert target is not None
     for record in records:
@@ -118,6 +156,7 @@ def _trials(manifest: RunManifest, records: Iterable[TrialRecord]) -> Iterator[d
         known = record.status is Status.SUCCEEDED and measured
         yield {
             "name": names[record.variant],
+            "settings": record.settings.as_dict(),
             "status": record.status.value,
             "message": record.message,
             "predicted": round(made.memory.allocated),
@@ -145,14 +184,14 @@ def summary(runs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def study(models: Iterable[str], profile: str, output: Path, command: str) -> dict[str, Any]:
+def study(models: Iterable[str], profile: str, seed: int, output: Path, command: str) -> dict[str, Any]:
     """Run every model on both kinds of rows at the same time, and write the file after each run."""
     found: dict[str, Any] = {}
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="harness-padded-") as name, ThreadPoolExecutor(max_workers=6) as pool:
         folder, started = Path(name), list[Future[dict[str, Any]]]()
         for kind in ("workshop", "ragged"):
-            write_suite(folder, kind)
+            write_suite(folder, kind, seed)
         for model in models:
             resolve(model)  # converts a model once, before two runs need it
             started += [pool.submit(recorded, folder, model, kind, profile) for kind in ("workshop", "ragged")]
@@ -166,7 +205,7 @@ def study(models: Iterable[str], profile: str, output: Path, command: str) -> di
 
 
 def table(run: Mapping[str, Any]) -> str:
-    head = f"{run['model']}, {run['rows']}: {run.get('error', run.get('tokens'))}"
+    head = f"{run['model']}, {run['rows']}: {run.get('error', '')}"
     rows = (f"  {t['name']:20} {t['status']:12} {t['predicted']} {t['allocated']} {t['off']}" for t in run["trials"])
     return "\n".join([head, *rows])
 
@@ -176,9 +215,11 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL")
     parser.add_argument("--profile", choices=PROFILES, default="t4")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
     given = parser.parse_args()
     command = f"python -m tests.studies.padded_rows --output {given.output} --profile {given.profile}"
-    found = study(given.models, given.profile, given.output, f"{command} --models {' '.join(given.models)}")
+    command += f" --seed {given.seed} --models {' '.join(given.models)}"
+    found = study(given.models, given.profile, given.seed, given.output, command)
     print(found["summary"])
     return 0 if found["summary"]["covered"] else 1
 

@@ -1,8 +1,9 @@
 """Continuous batching: the base and many adapters answer in one batch, each row with its own adapter or none.
 
 Long prompts start first. When a row ends, a waiting prompt takes its slot, so the batch stays full until no prompt
-is left. In full precision, a prompt gets the same text in every batch. Its log-probabilities are bit-identical only in
-batches of the same rows: on some processors the rounding of a matrix product depends on its number of rows.
+is left. A prompt is read together with its reference, which also gives the first tokens of many answers (see
+`drafts`). In full precision, a prompt gets the same text in every batch. Its log-probabilities are bit-identical only
+in batches of the same rows: on some processors the rounding of a matrix product depends on its number of rows.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.answers import Answer
+from harness.core.answers import Answer, Likelihood
 from harness.core.job import Prompt
 from harness.core.suite import Decoding
 from harness.core.units import DeviceKind
 from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer_of, finish, stopped
-from harness.engine.generation.log_probabilities import Evaluated, evaluate_all
+from harness.engine.generation.drafts import agreed, draft_likelihoods, draft_of
+from harness.engine.generation.log_probabilities import Evaluated, evaluate_all, texts_of
 from harness.engine.generation.sampling import choose, generator_of
 from harness.engine.loading import Base, dequantised
 from harness.engine.tokenization import Row, render
@@ -38,6 +41,8 @@ JOIN_TOKENS = 4096
 """Largest number of prompt tokens in one forward pass when rows join."""
 _USABLE = 0.75
 """Share of free memory for keys and values; the rest is for the activations and logits of a step."""
+_SCORED_ROWS = 8
+"""Rows that join whose scores are computed together in fp32; more would take much memory with a large vocabulary."""
 BASE = -1
 """The adapter position of rows without an adapter."""
 
@@ -140,7 +145,7 @@ def answer_requests(
     """
     with dequantised(base), _stacked(base, requests) as (stack, positions):
         slots = [
-            _Slot(request.name, position, prompt, render(prompt.messages, base.tokenizer, ask=True))
+            _slot(base, request.name, position, prompt, decoding)
             for request, position in zip(requests, positions, strict=True)
             for prompt in {prompt.key: prompt for prompt in request.prompts}.values()
         ]
@@ -153,9 +158,10 @@ def answer_requests(
         for slot in _Batch(base, stack, decoding, rows, join_tokens).complete(slots):
             answers = done[slot.request]
             finished = finish(base.tokenizer, slot.tokens, _ends(base), decoding)
-            given = evaluated[slot.request, slot.prompt.key]
+            given = evaluated.get((slot.request, slot.prompt.key), Evaluated())
             made = answer_of(slot.prompt.key, finished, slot.logs)
-            answers[slot.prompt.key] = replace(made, reference=given.reference, choices=given.choices)
+            reference = slot.reference if slot.draft else given.reference
+            answers[slot.prompt.key] = replace(made, reference=reference, choices=given.choices)
             progress(slot.request, len(answers))
             if len(answers) == left[slot.request]:
                 yield slot.request, [answers[prompt.key] for prompt in wanted[slot.request]]
@@ -166,13 +172,15 @@ def _ends(base: Base) -> set[int]:
 
 
 def _evaluated(base: Base, stack: Stack, slots: Sequence[_Slot], rows: int) -> dict[tuple[str, str], Evaluated]:
-    """Return the log-probabilities of references and choices, by request and prompt."""
+    """Return the log-probabilities of choices, and of references that are no drafts, by request and prompt."""
+    asked = [(slot, replace(slot.prompt, reference=None) if slot.draft else slot.prompt) for slot in slots]
+    asked = [(slot, prompt) for slot, prompt in asked if texts_of(prompt)]
 
     def enter(batch: Sequence[tuple[int, Row]]) -> None:
-        stack.enter([PassRow(slots[number].adapter, len(row.input_ids)) for number, row in batch])
+        stack.enter([PassRow(asked[number][0].adapter, len(row.input_ids)) for number, row in batch])
 
-    found = evaluate_all(base, base.model, [slot.prompt for slot in slots], batch_size=rows, enter=enter)
-    return {(slot.request, slot.prompt.key): one for slot, one in zip(slots, found, strict=True)}
+    found = evaluate_all(base, base.model, [prompt for _, prompt in asked], batch_size=rows, enter=enter)
+    return {(slot.request, slot.prompt.key): one for (slot, _), one in zip(asked, found, strict=True)}
 
 
 @dataclass
@@ -184,12 +192,30 @@ class _Slot:
     """Position of the request's adapter in the stack, or `BASE` without an adapter."""
     prompt: Prompt
     ids: list[int]
+    """The tokens of the prompt."""
+    draft: Row | None
+    """The prompt with its reference, if that is a draft of the answer."""
+    reference: Likelihood | None = None
+    """The log-probability of the reference, if that is a draft and the row has joined."""
     tokens: list[int] = field(default_factory=list)
     logs: list[float] = field(default_factory=list)
     generator: Any = None
     ended: bool = False
-    width: int = 0
-    """Number of columns of the cache that the prompt takes, with padding."""
+
+    @property
+    def given(self) -> list[int]:
+        """The tokens that are read when the row joins: those of the prompt, and of the draft if there is one."""
+        return self.draft.input_ids if self.draft else self.ids
+
+    @property
+    def column(self) -> int:
+        """The column of the last token that was generated."""
+        return len(self.ids) + len(self.tokens) - 1
+
+    @property
+    def last(self) -> int:
+        """The last token that was generated; of a padding row, the last token of its prompt."""
+        return self.tokens[-1] if self.tokens else self.ids[-1]
 
     def padding(self, decoding: Decoding) -> _Slot:
         """Return a copy of this row that only fills an empty place in the batch; its output is discarded."""
@@ -200,6 +226,11 @@ class _Slot:
         self.tokens, self.logs, self.ended = [], [], False
         self.generator = generator_of(self.prompt.key) if decoding.temperature else None
         return self
+
+
+def _slot(base: Base, request: str, adapter: int, prompt: Prompt, decoding: Decoding) -> _Slot:
+    ids = render(prompt.messages, base.tokenizer, ask=True)
+    return _Slot(request, adapter, prompt, ids, draft_of(prompt, ids, base.tokenizer, decoding))
 
 
 class _Batch:
@@ -221,7 +252,7 @@ class _Batch:
         self._positions: torch.Tensor
         """The position of each row's last token in its text, (rows, 1)."""
         self._columns: torch.Tensor
-        """The column of each row's last token in the cache, (rows,); earlier columns may be padding."""
+        """The column of each row's last token in the cache, (rows,)."""
 
     def complete(self, slots: Sequence[_Slot]) -> Iterator[_Slot]:
         """Yield every slot when it has ended. If memory runs out, the others start again, half as many at a time.
@@ -231,7 +262,7 @@ class _Batch:
         """
         import torch
 
-        waiting = sorted(slots, key=lambda slot: -len(slot.ids))
+        waiting = sorted(slots, key=lambda slot: -len(slot.given))
         while waiting or self._active:
             try:
                 with torch.inference_mode():
@@ -239,7 +270,7 @@ class _Batch:
             except torch.OutOfMemoryError:
                 if self._rows == 1:
                     raise
-                waiting = sorted([*self._active, *waiting], key=lambda slot: -len(slot.ids))
+                waiting = sorted([*self._active, *waiting], key=lambda slot: -len(slot.given))
                 self._slots, self._cache, self._rows = [], None, self._rows // 2
                 torch.cuda.empty_cache()
                 continue
@@ -259,7 +290,7 @@ class _Batch:
         if waiting and (not active or 4 * room >= self._rows):
             if not self._slots:
                 self._open(waiting)
-            count = max(1, min(room, self._join_tokens // len(waiting[0].ids)))
+            count = max(1, min(room, self._join_tokens // len(waiting[0].given)))
             ended = self._join([slot.begin(self._decoding) for slot in waiting[:count]])
             # Only now are they no longer waiting: if `_join` runs out of memory, they must still be in the list.
             del waiting[:count]
@@ -288,29 +319,41 @@ class _Batch:
         self._columns = torch.zeros(count, dtype=torch.long, device=device)
 
     def _join(self, slots: list[_Slot]) -> list[_Slot]:
-        """Put new rows in the place of ended or unused ones; return the slots that end with their first token."""
+        """Put new rows in the place of ended or unused ones; return the slots that already end now.
+
+        Prompts and drafts are padded on the right: no token attends to later padding, and the tokens that are generated
+        later replace padding and the tokens of a draft that was wrong.
+        """
         import torch
 
         base, device = self._base, self._base.device
         rows = [*slots, *(slots[0].padding(self._decoding) for _ in range(self._least - len(slots)))]
         vacant = [number for number, slot in enumerate(self._slots) if slot.ended][: len(rows)]
         places, count = torch.tensor(vacant, device=device), len(vacant)
-        width, pad = max(len(slot.ids) for slot in rows), base.tokenizer.pad_token_id
-        pads = [width - len(slot.ids) for slot in rows]
-        ids = torch.tensor([[pad] * before + slot.ids for before, slot in zip(pads, rows, strict=True)], device=device)
-        mask = torch.arange(width, device=device) >= torch.tensor(pads, device=device)[:, None]
-        self._stack.enter([PassRow(slot.adapter, len(slot.ids)) for slot in rows])
+        width, pad = max(len(slot.given) for slot in rows), base.tokenizer.pad_token_id
+        ids = torch.tensor([slot.given + [pad] * (width - len(slot.given)) for slot in rows], device=device)
+        every = torch.arange(width, device=device)
+        mask = every < torch.tensor([len(slot.given) for slot in rows], device=device)[:, None]
+        self._stack.enter([PassRow(slot.adapter, len(slot.given)) for slot in rows])
         self._places.join(places)
-        scores = self._scores(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0))
-        taken, ended = self._take(rows, scores)
+        first = min(len(slot.ids) for slot in rows) - 1
+        logits = self._logits(ids, mask, every.expand(len(rows), -1), width - first)
+        if unusable := [slot for slot, own in zip(slots, logits, strict=False) if slot.draft and own.isnan().any()]:
+            # In 16 bits, a reference that the model would never write may overflow. A mask does not stop what is NaN.
+            for slot in unusable:
+                slot.draft = None
+            return self._join(slots)
+        for start in range(0, len(slots), _SCORED_ROWS):
+            some = slice(start, start + _SCORED_ROWS)
+            self._begin_answers(slots[some], logits[some], first)
         for place, slot in zip(vacant, rows, strict=False):
             self._slots[place] = slot
-            slot.width = width
-        self._mask[places] = torch.nn.functional.pad(mask[:count], (0, self._places.columns - width))
-        self._last[places], self._positions[places] = taken[:count], mask[:count].sum(dim=1, keepdim=True)
-        self._columns[places] = width
+        columns = torch.tensor([slot.column for slot in rows[:count]], device=device)
+        self._mask[places] = torch.arange(self._places.columns, device=device) < columns[:, None]
+        self._last[places, 0] = torch.tensor([slot.last for slot in rows[:count]], device=device)
+        self._positions[places, 0] = self._columns[places] = columns
         self._enter_all()
-        return ended
+        return [slot for slot in slots if slot.ended]
 
     def _keep_active(self) -> None:
         """Remove the rows that have ended. To be called when no prompt waits to take their place."""
@@ -333,20 +376,47 @@ class _Batch:
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 
+    def _begin_answers(self, slots: Sequence[_Slot], logits: torch.Tensor, first: int) -> None:
+        """Set the references' log-probabilities and generate the first tokens of the answers.
+
+        `logits`, (rows, tokens, vocabulary), are those of the slots' rows at the columns from `first` on.
+        """
+        spans = [range(len(slot.ids) - 1, len(slot.given)) for slot in slots]
+        row = [number for number, span in enumerate(spans) for _ in span]
+        scores = logits[row, [at - first for span in spans for at in span]].float()
+        starts = list(accumulate(map(len, spans), initial=0))
+        found = draft_likelihoods([(slot.draft, len(slot.ids)) for slot in slots], scores)
+        for slot, likelihood in zip(slots, found, strict=True):
+            slot.reference = likelihood
+        if self._decoding.temperature:  # only the first token of each answer is sampled here
+            scores, starts = scores[starts[:-1]], list(range(len(slots) + 1))
+        taken, logs = (each.tolist() for each in choose(scores, self._decoding.temperature, _generators(slots)))
+        for slot, start, end in zip(slots, starts, starts[1:], strict=False):
+            own = taken[start:end]
+            known = agreed(own, slot.given[len(slot.ids) :])
+            for token, log in zip(own[:known], logs[start:end], strict=False):
+                if not slot.ended:
+                    self._append(slot, token, log)
+
     def _step(self) -> list[_Slot]:
         """Generate one token for every row in the batch; return the slots that end with that token."""
-        reach = max(slot.width + len(slot.tokens) for slot in self._active)
+        reach = 1 + max(slot.column for slot in self._active)
         self._mask.scatter_(1, self._columns[:, None], value=True)
         self._places.step(self._columns, reach)
-        scores = self._scores(self._last, self._mask[:, :reach], self._positions)
-        self._last, ended = self._take(self._slots, scores)
+        scores = self._logits(self._last, self._mask[:, :reach], self._positions, 1)[:, -1].float()
+        active = self._active
+        taken, logs = choose(scores, self._decoding.temperature, _generators(self._slots))
+        for slot, token, log in zip(self._slots, taken.tolist(), logs.tolist(), strict=True):
+            if not slot.ended:
+                self._append(slot, token, log)
+        self._last = taken[:, None]
         self._positions = self._positions + 1
         # Rows that have ended may write to the last column again and again: their output is discarded.
         self._columns = (self._columns + 1).clamp(max=self._places.columns - 1)
-        return ended
+        return [slot for slot in active if slot.ended]
 
-    def _scores(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Return the logits of each row's next token, (rows, vocabulary), in fp32.
+    def _logits(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, last: int) -> torch.Tensor:
+        """Return the logits at the last tokens, (rows, last, vocabulary).
 
         `ids` and `positions` are (rows, tokens), `mask` is (rows, columns).
         """
@@ -356,29 +426,19 @@ class _Batch:
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last,
         )
-        scores: torch.Tensor = out.logits[:, -1].float()
-        return scores
+        logits: torch.Tensor = out.logits[:, -last:]
+        return logits
 
-    def _take(self, rows: Sequence[_Slot], scores: torch.Tensor) -> tuple[torch.Tensor, list[_Slot]]:
-        """Choose each row's next token from scores, (rows, vocabulary).
-
-        Returns the tokens, (rows, 1), and the slots that end with them.
-        """
-        taken, logs = choose(scores, self._decoding.temperature, [slot.generator for slot in rows])
-        ended = []
-        for slot, token, log in zip(rows, taken.tolist(), logs.tolist(), strict=True):
-            if not slot.ended:
-                slot.tokens.append(token)
-                slot.logs.append(log)
-                slot.ended = self._is_last(slot)
-                if slot.ended:
-                    ended.append(slot)
-        return taken[:, None], ended
-
-    def _is_last(self, slot: _Slot) -> bool:
+    def _append(self, slot: _Slot, token: int, log: float) -> None:
+        """Append a token and its log-probability to an answer, which may end with it."""
+        slot.tokens.append(token)
+        slot.logs.append(log)
         full = len(slot.tokens) >= self._decoding.max_new_tokens
-        if full or slot.tokens[-1] in self._ends:
-            return True
-        return stopped(self._base.tokenizer, slot.tokens, self._decoding.stop) is not None
+        slot.ended = full or token in self._ends
+        slot.ended = slot.ended or stopped(self._base.tokenizer, slot.tokens, self._decoding.stop) is not None
+
+
+def _generators(slots: Sequence[_Slot]) -> list[Any]:
+    return [slot.generator for slot in slots]

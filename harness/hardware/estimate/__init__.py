@@ -1,6 +1,6 @@
 """Predict a trial's memory and time from its settings, the model's shape and its rows' token counts, without a GPU.
 
-batches      token counts of the rows -> batches and optimizer steps
+batches      token counts of the rows -> batches, their labels, and optimizer steps
 memory       model shape and batches -> peak memory, term by term
 speed        model shape and batches -> seconds
 predictions  model name, suite and GPU -> predictions for the trials of a grid
@@ -88,6 +88,7 @@ def predict(
     shape: ModelShape,
     settings: Settings,
     lengths: Sequence[int],
+    supervised: Sequence[int] | None = None,
     *,
     capacity: float | None = None,
     prompts: int = 0,
@@ -97,6 +98,7 @@ def predict(
 ) -> Prediction:
     """Predict memory and time of a training on rows of `lengths` tokens, and the time to answer `prompts` prompts.
 
+    `supervised` are the tokens with labels of each row; None means that all tokens are counted as such.
     `capacity` is the number of bytes that the allocator may reserve. `speeds` are the fastest and the slowest speeds
     assumed for the GPU.
 
@@ -104,7 +106,7 @@ def predict(
         ModelError: one of the target modules is not a module of the model.
     """
     known = known or coefficients()
-    made = batches(settings, lengths)
+    made = batches(settings, lengths, supervised)
     peak = memory(shape, settings, made, known)
     return Prediction(
         memory=peak,

@@ -25,15 +25,25 @@ class Batches:
     """Whether rows of one batch may have different lengths, so that attention needs a mask."""
     unmasked_rows: int
     """Size of the largest batch that can consist of rows of the greatest length only. It needs no attention mask."""
+    supervised: float
+    """Expected number of tokens with labels in a batch that holds the longest row. The loss needs logits of these."""
     tokens: float
     """Tokens over all epochs, including padding."""
 
 
-def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
-    """Compute the batches that transformers' Trainer makes from rows of `lengths` tokens, truncated to `max_length`."""
-    cut = sorted(min(length, settings.max_length) for length in lengths) or [settings.max_length]
+def batches(settings: Settings, lengths: Sequence[int], supervised: Sequence[int] | None = None) -> Batches:
+    """Compute the batches that transformers' Trainer makes from rows of `lengths` tokens, truncated to `max_length`.
+
+    `supervised` are the tokens with labels of each row; None means that they are not known, and all are counted. Those
+    behind `max_length` are not known either: of a truncated row, as many as fit are counted.
+    """
+    most = settings.max_length
+    given = zip(lengths, lengths if supervised is None else supervised, strict=True)
+    rows = sorted((min(length, most), min(labels, length, most)) for length, labels in given) or [(most, most)]
     if settings.packing:
-        cut = [settings.max_length] * math.ceil(sum(cut) / settings.max_length)
+        tokens, labels = (sum(column) for column in zip(*rows, strict=True))
+        rows = [(most, round(most * labels / tokens))] * math.ceil(tokens / most)
+    cut = [length for length, _ in rows]
     size = min(settings.batch_size, len(cut))
     per_epoch = math.ceil(len(cut) / settings.batch_size)
     steps = updates(settings, len(cut))
@@ -46,8 +56,15 @@ def batches(settings: Settings, lengths: Sequence[int]) -> Batches:
         longest=cut[-1],
         padded=size > 1 and cut[0] < cut[-1],
         unmasked_rows=_unmasked_rows(size, len(cut) % size, cut.count(cut[-1])),
+        supervised=_supervised([labels for _, labels in rows], size),
         tokens=padded * forwards / per_epoch,
     )
+
+
+def _supervised(labels: Sequence[int], size: int) -> float:
+    """Return the expected number of labels in a batch of the last row and `size` - 1 rows drawn from the others."""
+    *others, last = labels
+    return last + (size - 1) * sum(others) / max(1, len(others))
 
 
 def _unmasked_rows(size: int, rest: int, longest: int) -> int:

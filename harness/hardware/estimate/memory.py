@@ -10,6 +10,7 @@ differentiated.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -41,6 +42,11 @@ _EIGHT_BIT_FROM = 4096
 """8-bit optimizers keep the state of tensors with at least this many parameters in 8 bits. Smaller tensors use fp32."""
 _EIGHT_BIT_CONSTANTS = 4 / 256
 """Bytes of scales per 8-bit state value: bitsandbytes keeps one fp32 scale per block of 256, paged or not."""
+_SMALL, _LARGE, _BUFFER, _ROUNDED = 2**20, 10 * 2**20, 20 * 2**20, 2 * 2**20
+"""Sizes in bytes by which PyTorch's allocator decides. A tensor up to `_SMALL` takes its own size. A larger one shares
+a buffer of `_BUFFER` with others; from `_LARGE` on, it has its own buffer, whose size is a multiple of `_ROUNDED`. A
+rest of up to `_SMALL` at the end of a buffer is not split off, and is counted with the last tensor
+(c10/cuda/CUDACachingAllocator.cpp: `get_allocation_size`, `should_split`)."""
 _FOREACH = frozenset({"adamw_torch", "adagrad", "rmsprop"})
 """Optimizers of PyTorch that update all parameters at once, and hold a temporary copy of each parameter."""
 _MASK, _BIAS = 1, 2
@@ -70,7 +76,7 @@ class Coefficients:
     (`_holds_all_scores`). Three fp32 tensors account for 12 bytes; the rest is memory of the kernel."""
     constant: float
     """Bytes that every training needs: cuBLAS workspaces (32 MiB each on an H100, 8 MiB on a T4), batches, and the
-    unused ends of blocks that the allocator does not split."""
+    unused ends of the blocks of activations."""
     fragments: tuple[float, float]
     """Lower and upper bound of fragmentation in nine of ten recorded runs: reserved minus allocated memory at the peak,
     as a share of the memory that training adds to the base model."""
@@ -123,7 +129,6 @@ class Memory:
 
 def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coefficients) -> Memory:
     """Predict the memory at the peak of a training, which is the moment at which the most memory is allocated."""
-    trainable = shape.trainable(settings.rank, settings.target_modules)
     moments = [moment for each in _batch_kinds(made) for moment in _moments(shape, settings, each, known)]
     peak, gradients, checkpoints, workspace = max(moments, key=lambda moment: sum(moment[1:]))
     nf4 = settings.quantization is Quantization.NF4
@@ -132,7 +137,7 @@ def memory(shape: ModelShape, settings: Settings, made: Batches, known: Coeffici
         moment=peak,
         weights=shape.quantised * NF4 + tables if nf4 else shape.quantised * HALF,
         embeddings=HALF * (shape.embedded + shape.others),
-        adapter=FULL * trainable,
+        adapter=_copy(shape, settings, FULL),
         gradients=gradients,
         optimizer=_state(shape, settings),
         checkpoints=checkpoints,
@@ -145,7 +150,8 @@ def _batch_kinds(made: Batches) -> Iterator[Batches]:
     """Yield the batches that can cause the peak: a padded batch, and a batch of equally long rows without a mask."""
     yield made
     if made.padded and made.unmasked_rows:
-        yield replace(made, rows=made.unmasked_rows, padded=False)
+        tokens = made.unmasked_rows * made.longest
+        yield replace(made, rows=made.unmasked_rows, padded=False, supervised=min(made.supervised, tokens))
 
 
 def _moments(
@@ -157,14 +163,13 @@ def _moments(
     use either at the last layer (the first to be differentiated) or at the first. With gradient accumulation, all
     gradients exist from the second batch on.
     """
-    trainable = shape.trainable(settings.rank, settings.target_modules)
-    gradients, copies = FULL * trainable, HALF * trainable
+    gradients, copies = _copy(shape, settings, FULL), _copy(shape, settings, HALF)
     checkpoints = HALF * shape.layers * made.rows * made.longest * shape.hidden
     one_checkpoint = checkpoints / shape.layers
     before = gradients if settings.gradient_accumulation > 1 else 0.0
     mask = _MASK * _pairs(made) if made.padded else 0.0
     # Autocast keeps 16-bit copies of all adapters until the forward pass ends, and of one layer's during recomputation.
-    yield Moment.FORWARD, before, checkpoints, copies + mask + _forward(shape, made)
+    yield Moment.FORWARD, before, checkpoints, copies + mask + _forward(shape, settings, made)
     yield Moment.LOSS, before, checkpoints, mask + _loss(shape, made, copies)
     own = copies / shape.layers + mask
     after_attention = ("o_proj", "gate_proj", "up_proj", "down_proj")
@@ -176,10 +181,28 @@ def _moments(
         in_first_layer = gradients - gradients / shape.layers + in_layer
         yield moment, max(before, in_layer), checkpoints, own + held
         yield moment, max(before, in_first_layer), one_checkpoint, own + held
-    yield Moment.UPDATE, gradients, 0.0, FULL * trainable if settings.optimizer in _FOREACH else 0.0
+    yield Moment.UPDATE, gradients, 0.0, gradients if settings.optimizer in _FOREACH else 0.0
 
 
-# --- optimizer -------------------------------------------------------------------------------------------------------
+# --- adapter and optimizer -------------------------------------------------------------------------------------------
+
+
+def _copy(shape: ModelShape, settings: Settings, each: int) -> float:
+    """Return the bytes that the allocator counts for a copy of the adapter with `each` bytes per parameter."""
+    sizes = shape.adapted(settings.rank, settings.target_modules)
+    return shape.layers * sum(_counted(each * size) for size in sizes)
+
+
+def _counted(size: int) -> float:
+    """Return the bytes that the allocator counts for a tensor of `size` bytes: an average, if equal ones fill a buffer.
+
+    Tensors that are put where others were freed may be counted with more, up to `_SMALL` each.
+    """
+    if size <= _SMALL:
+        return size
+    buffer = _BUFFER if size < _LARGE else _ROUNDED * math.ceil(size / _ROUNDED)
+    together, rest = divmod(buffer, size)
+    return size + rest / together if rest <= _SMALL else size
 
 
 def _state(shape: ModelShape, settings: Settings) -> float:
@@ -194,7 +217,7 @@ def _state_of(size: int, optimizer: str) -> float:
     each = STATE[optimizer] if optimizer in STATE else PAGED.get(optimizer, 0.0)
     paged = optimizer in PAGED and size >= _PAGED_FROM
     if "8bit" not in optimizer:
-        return 0.0 if paged else each * size
+        return 0.0 if paged else each / FULL * _counted(FULL * size)
     if size < _EIGHT_BIT_FROM:
         return FULL * each * size
     return each * size * (_EIGHT_BIT_CONSTANTS + (0 if paged else 1))
@@ -222,15 +245,24 @@ def _projected_sizes(shape: ModelShape) -> tuple[int, int]:
     return shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
 
 
-def _forward(shape: ModelShape, made: Batches) -> float:
+def _forward(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """Return the temporary bytes of one layer in the forward pass.
 
-    The MLP holds its input before and after normalisation, the activated gate, the output of `up_proj`, the output of
-    the adapter of `up_proj`, and the sum of these two outputs.
+    The MLP holds its input before and after normalisation, the activated gate, and the output of `up_proj`. With these,
+    it first holds the dequantised matrix of `up_proj`, and then the output of the adapter of `up_proj` and the sum of
+    the two outputs. For short rows, some GPUs multiply without dequantising, so that this matrix is an upper bound
+    (bitsandbytes/backends/cuda/ops.py: `gemm_4bit`).
     """
     tokens = made.rows * made.longest
-    mlp = tokens * HALF * (2 * shape.hidden + 4 * shape.intermediate)
+    matrix = _dequantised(shape, settings)
+    mlp = tokens * HALF * (2 * shape.hidden + 2 * shape.intermediate)
+    mlp += max(tokens * HALF * 2 * shape.intermediate, matrix)
     return max(mlp, tokens * HALF * shape.hidden + _scored(shape, made)) if _holds_all_scores(shape, made) else mlp
+
+
+def _dequantised(shape: ModelShape, settings: Settings) -> int:
+    """Return the bytes of a matrix of the MLP in 16 bits, which an NF4 base holds while the matrix is used."""
+    return HALF * shape.hidden * shape.intermediate if settings.quantization is Quantization.NF4 else 0
 
 
 def _scored(shape: ModelShape, made: Batches) -> float:
@@ -280,8 +312,7 @@ def _mlp(shape: ModelShape, settings: Settings, made: Batches) -> float:
     """
     tokens = made.rows * made.longest
     adapted = "down_proj" in _targets(shape, settings)
-    matrix = HALF * shape.hidden * shape.intermediate if settings.quantization is Quantization.NF4 else 0
-    down = tokens * HALF * shape.intermediate * (5 if adapted else 4) + matrix
+    down = tokens * HALF * shape.intermediate * (5 if adapted else 4) + _dequantised(shape, settings)
     product = tokens * HALF * shape.intermediate * 6
     if adapted and settings.quantization is not Quantization.NF4:
         product += tokens * HALF * (shape.intermediate + 3 * shape.hidden)
@@ -329,15 +360,18 @@ def _inputs(shape: ModelShape, settings: Settings, *names: str) -> int:
 
 
 def _loss(shape: ModelShape, made: Batches, copies: float) -> float:
-    """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32) and output.
+    """Return the temporary bytes of the loss: a tile of logits, and the last norm's input (in fp32).
 
-    The forward pass also holds those rows of this output that have labels, and autocast's `copies` of the adapters.
-    The backward pass instead also holds the gradient of this output in fp32.
+    The head gets only those tokens of the last norm's output that have labels (`hidden_states[mask]` in
+    trl/trainer/utils.py), so the tile and these copies do not count prompts and padding. The forward pass also holds
+    the whole output and autocast's `copies` of the adapters. The backward pass instead also holds the gradient of the
+    copied tokens in fp32.
     """
-    tokens = made.rows * made.longest
-    tile = min(tokens, _TILE[0]) * _TILE[1] * HALF
+    tokens, labelled = made.rows * made.longest, made.supervised
+    tile = min(labelled, _TILE[0]) * _TILE[1] * HALF
     return (
         tile
         + tokens * shape.hidden * FULL
-        + max(tokens * shape.hidden * 2 * HALF + copies, tokens * shape.hidden * (HALF + FULL))
+        + labelled * shape.hidden * HALF
+        + max(tokens * shape.hidden * HALF + copies, labelled * shape.hidden * FULL)
     )

@@ -51,6 +51,11 @@ class Workload:
         """Return the tokens of each row of a trial. Its seed may draw any rehearsal rows, so the longest count."""
         return (*self.lengths.tokens, *self.rehearsal[: settings.rehearsal])
 
+    def supervised(self, settings: Settings) -> tuple[int, ...]:
+        """Return the tokens with labels of each row of a trial. Each answer of a rehearsal row may have the most."""
+        answers = (min(size, DECODING.max_new_tokens) for size in self.rehearsal[: settings.rehearsal])
+        return (*self.lengths.supervised, *answers)
+
 
 @dataclass(frozen=True)
 class TargetGpu:
@@ -191,6 +196,7 @@ def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> 
         workload.shape,
         settings,
         workload.tokens(settings),
+        workload.supervised(settings),
         capacity=target.capacity,
         prompts=workload.prompts,
         new_tokens=workload.new_tokens,

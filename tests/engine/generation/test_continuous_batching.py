@@ -15,6 +15,7 @@ from harness.engine.adapters import attached
 from harness.engine.generation.answers import answer
 from harness.engine.generation.continuous_batching import Request, answer_requests, read_adapter
 from harness.engine.loading import Base
+from harness.engine.tokenization import render
 from tests.support.closeness import assert_same_answers
 from tests.support.fused_passes import together
 from tests.support.short_trainings import SHORT, SUITE, ask, prompts, rows_of
@@ -104,6 +105,58 @@ def test_rows_that_do_not_fit_restart_in_a_smaller_batch(base: Base, adapters: l
         hook.remove()
     assert max(seen) == 16
     assert max(seen[5:]) == 8
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_a_reference_does_not_change_the_answer(base: Base, adapters: list[Path | None], temperature: float) -> None:
+    """Answers stay the same if references equal them, begin like them, are longer than an answer may be, or differ."""
+    asked, decoding = prompts(*TEXTS[:6]), Decoding(12, temperature=temperature, stop=("!",))
+    alone = apart(base, adapters[:3], asked, decoding)
+    texts = [answer.text for answer in alone[1]]
+    drafts = (texts[0], texts[1], texts[2][:9] + " no", "word " * 40, "", texts[0])
+    drafted = tuple(replace(one, reference=text) for one, text in zip(asked, drafts, strict=True))
+    found = mixed(base, adapters[:3], drafted, decoding, rows=4)
+    assert said(found) == said(alone)
+    for own, expected in zip(found, apart(base, adapters[:3], drafted, decoding), strict=True):
+        assert_same_answers(own, expected)
+
+
+def test_a_draft_that_overflows_does_no_harm(base: Base) -> None:
+    """If the tokens of wrong references overflow, they have no log-probability, and the answers stay the same."""
+    asked = prompts(*TEXTS[:6])
+    drafted = tuple(replace(one, reference="zebra " * (1 + n)) for n, one in enumerate(asked))
+    expected = mixed(base, [None], asked, Decoding(12))
+    longest = max(len(render(one.messages, base.tokenizer, ask=True)) for one in asked)
+
+    def overflow(_: Any, __: Any, out: Any) -> Any:
+        if out.shape[1] > 1:
+            out[:, longest:] = float("inf")
+        return out
+
+    hook = base.model.model.layers[0].self_attn.v_proj.register_forward_hook(overflow)
+    try:
+        found = mixed(base, [None], drafted, Decoding(12), rows=6)
+    finally:
+        hook.remove()
+    assert said(found) == said(expected)
+    assert {answer.reference for answer in found[0]} == {None}
+
+
+def test_an_expected_answer_takes_one_forward_pass(base: Base, adapters: list[Path | None]) -> None:
+    """If a model answers as the reference does, one forward pass gives the whole answer."""
+    (asked,) = prompts(TEXTS[0])
+    ((answered,),) = mixed(base, [None], (asked,), Decoding(48))
+    assert not answered.truncated
+    passes: list[int] = []
+    hook = base.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        ((drafted,),) = mixed(base, [None], (replace(asked, reference=answered.text),), Decoding(48))
+    finally:
+        hook.remove()
+    assert (drafted.text, len(passes)) == (answered.text, 1)
+    assert drafted.likelihood
+    assert drafted.reference
+    assert drafted.likelihood.total == pytest.approx(drafted.reference.total, abs=1e-4)
 
 
 @pytest.mark.parametrize("rows", [4, 7])

@@ -23,6 +23,25 @@ def test_expected_longest_row_is_the_mean_over_all_batches(lengths: list[int], d
     assert expected_longest(sorted(lengths), size) == pytest.approx(sum(every) / len(every))
 
 
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=7), st.data())
+def test_expected_labels_are_the_mean_over_all_batches(rows: list[tuple[int, int]], data: st.DataObject) -> None:
+    """The expected number of labels equals the mean over all possible batches that hold the longest row."""
+    rows = [(length, min(length, labels)) for length, labels in rows]
+    size = data.draw(st.integers(1, len(rows)))
+    *others, (_, last) = sorted(rows)
+    every = [last + sum(labels for _, labels in batch) for batch in itertools.combinations(others, size - 1)]
+    found = batches(replace(QLORA, batch_size=size), *zip(*rows, strict=True))
+    assert found.supervised == pytest.approx(sum(every) / len(every))
+
+
+def test_labels_are_truncated_with_their_row() -> None:
+    """A row has at most as many labels as tokens up to `max_length`; packed rows have the average share of labels."""
+    settings = replace(QLORA, max_length=100, batch_size=2)
+    assert batches(settings, [300, 40], [250, 10]).supervised == 100 + 10
+    assert batches(settings, [300, 40]).supervised == 100 + 40
+    assert batches(replace(settings, packing=True), [50] * 8, [10] * 8).supervised == 2 * 20
+
+
 def test_rows_are_truncated_and_padded() -> None:
     """Rows longer than `max_length` are truncated, and a batch never has more rows than the training set."""
     made = batches(replace(QLORA, max_length=100, batch_size=8, epochs=2), [40, 300, 60])

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.device_profiles import PROFILES
+from harness.core.settings import Settings
 from harness.hardware.estimate import Fit, coefficients, predict
+from harness.hardware.estimate.predictions import named_workload, predict_trial, target_gpu
+from harness.storage.cache import Cache
+from harness.suites import load_suite
 from tests.studies import estimate_fit
+from tests.studies.padded_rows import errors_again, predicted_again, predicted_from
 from tests.support.model_shapes import KNOWN, LLAMA, QLORA
 
 REPORTS = Path(__file__).parents[3] / "reports" / "gpu" / "t4"
@@ -55,6 +61,26 @@ def test_the_stated_error_covers_rows_that_no_fit_has_seen() -> None:
     known = coefficients()
     assert max(estimate_fit.UNSEEN, on_cpu["worst_error"]) <= known.error < 0.07
     assert f"within {100 * known.error:.0f}%" in known.claim
+
+
+def test_the_stated_error_covers_the_recorded_trainings_on_padded_rows() -> None:
+    """Each of the 30 recorded trainings on padded rows is predicted again within the stated error, and the largest
+    error is the one that the source of the coefficients names."""
+    record = json.loads((REPORTS / estimate_fit.PADDED).read_text(encoding="utf-8"))
+    known, errors = coefficients(), errors_again(record)
+    assert len(errors) == 30
+    assert {name: error for name, error in errors.items() if abs(error) > known.error} == {}
+    assert f"30 on padded rows up to {100 * max(map(abs, errors.values())):.1f}% off" in known.source
+
+
+def test_a_record_of_padded_rows_gives_the_prediction_again() -> None:
+    """What the study of padded rows records of a training, read from JSON, gives the prediction of that training."""
+    target = target_gpu(PROFILES["t4"], Cache(Path("nowhere")))
+    assert target
+    work = named_workload("pocket", load_suite(REPORTS.parents[2] / "suites" / "workshop"))
+    settings = Settings(batch_size=4, target_modules=("q_proj",))
+    run, trial = json.loads(json.dumps([predicted_from(work), {"settings": settings.as_dict()}]))
+    assert predicted_again(run, trial) == predict_trial(work, settings, target).memory
 
 
 def test_recorded_trainings_are_predicted() -> None:

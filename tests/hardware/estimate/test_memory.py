@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.core.measurement import GIB
 from harness.core.settings import Quantization, Settings
 from harness.hardware.estimate import Moment, batches, predict
-from harness.hardware.estimate.memory import NF4, PAGED, STATE
+from harness.hardware.estimate.memory import NF4, PAGED, STATE, _counted
 from tests.support.model_shapes import KNOWN, LLAMA, NAMES, QLORA, allocated, shape
 
 
@@ -130,6 +130,50 @@ def test_each_moment_can_be_the_peak() -> None:
     assert wide.gradients == 4 * LLAMA.trainable(64, "all-linear")
     assert wide.checkpoints == 0
     assert 0 < long.gradients < long.checkpoints / 50
+
+
+def test_only_labels_need_logits() -> None:
+    """At the moment of the loss, each token with a label needs a row of a tile of logits and a hidden vector."""
+    of, settings, lengths = shape("smollm2-135m"), replace(QLORA, batch_size=4), range(483, 513)
+    every, few = (predict(of, settings, lengths, labels, known=KNOWN).memory for labels in (None, [200] * 30))
+    assert every.moment is few.moment is Moment.LOSS
+    all_tokens = 512 + 3 * 497
+    assert every.workspace - few.workspace == pytest.approx((all_tokens - 4 * 200) * 2 * (32768 + of.hidden))
+
+
+def test_short_rows_wait_for_a_dequantised_matrix() -> None:
+    """In the forward pass over short rows, predicted memory includes a dequantised matrix, on an NF4 base only."""
+    settings = replace(QLORA, rank=64, optimizer="paged_adamw_8bit", gradient_accumulation=2)
+    made = predict(LLAMA, settings, [8] * 30, known=KNOWN).memory
+    assert made.moment is Moment.FORWARD
+    matrix, copies = 2 * LLAMA.hidden * LLAMA.intermediate, 2 * LLAMA.trainable(64, "all-linear")
+    assert made.workspace == matrix + copies + 8 * 2 * 2 * (LLAMA.hidden + LLAMA.intermediate)
+    plain = predict(LLAMA, replace(settings, quantization=Quantization.NONE), [8] * 30, known=KNOWN).memory
+    assert plain.workspace == copies + 8 * 2 * 2 * (LLAMA.hidden + 2 * LLAMA.intermediate)
+
+
+@pytest.mark.parametrize(
+    ("size", "counted"),
+    [
+        (2**20, 2**20),  # a small tensor
+        (1.375 * 2**20, 20 / 14 * 2**20),  # 14 fill a buffer of 20 MiB, and 0.75 MiB are left
+        (2.6875 * 2**20, 2.6875 * 2**20),  # 7 leave more than 1 MiB, which is split off
+        (10.5 * 2**20, 10.5 * 2**20),  # in a buffer of 12 MiB
+        (11.5 * 2**20, 12 * 2**20),
+    ],
+)
+def test_ends_of_buffers_are_counted(size: float, counted: float) -> None:
+    """A rest of at most 1 MiB at the end of a buffer is counted with the tensors in it; a larger rest is not."""
+    assert _counted(int(size)) == pytest.approx(counted)
+
+
+def test_an_adapter_is_counted_with_the_ends_of_its_buffers() -> None:
+    """TinyLlama's adapter of rank 64 has three tensors of 1.375 MiB a layer, of which 14 need a buffer of 20 MiB."""
+    of = shape("tinyllama-1.1b")
+    held = predict(of, replace(QLORA, rank=64), [64] * 30, known=KNOWN).memory
+    more = 22 * 3 * (20 / 14 - 1.375) * 2**20
+    assert held.adapter == held.gradients == pytest.approx(4 * of.trainable(64, "all-linear") + more)
+    assert held.optimizer == 2 * held.adapter
 
 
 def test_accumulation_keeps_all_gradients() -> None:

@@ -15,7 +15,7 @@ from harness.core.machine import Calibration
 from harness.core.measurement import GIB
 from harness.core.rehearsal import DECODING, Rehearsal, RehearsalAnswers, RehearsalRow
 from harness.core.settings import Quantization, Settings
-from harness.core.suite import Message
+from harness.core.suite import Example, Message
 from harness.hardware.estimate import SETUP, Fit, predictions
 from harness.hardware.gpu import CONTEXT, Gpu
 from harness.models.resolving import POCKET, resolve
@@ -44,6 +44,23 @@ def test_a_folder_is_read_for_shape_and_lengths(tmp_path: Path) -> None:
     found = predictions.named_workload(str(folder), SUITE)
     assert (found.shape.hidden, found.shape.layers, found.notice) == (256, 8, "")
     assert found.lengths.counted
+
+
+def test_only_the_tokens_of_answers_need_logits(cache: Cache) -> None:
+    """A trial whose rows are mostly prompt is predicted to need less memory than one whose rows are mostly answer."""
+    target = predictions.target_gpu(device_profiles.T4, cache, found=H100)
+    assert target
+    long, short = "Please say nothing else but this. " * 10, "Yes."
+    peaks = [
+        predictions.predict_trial(
+            predictions.named_workload("shape:smollm2-135m", replace(SUITE, examples=rows)), Settings(), target
+        ).memory
+        for rows in (
+            [Example((Message("user", question), Message("assistant", answer)))] * 30
+            for question, answer in ((long, short), (short, long))
+        )
+    ]
+    assert peaks[0].allocated < 0.95 * peaks[1].allocated
 
 
 def test_a_missing_model_uses_a_public_shape() -> None:
@@ -130,6 +147,8 @@ def test_rehearsal_rows_are_reckoned_with_the_longest_answers() -> None:
     assert all(DECODING.max_new_tokens < tokens < DECODING.max_new_tokens + 40 for tokens in found.rehearsal)
     assert found.tokens(Settings()) == found.lengths.tokens
     assert found.tokens(Settings(rehearsal=2)) == (*found.lengths.tokens, *found.rehearsal[:2])
+    most = DECODING.max_new_tokens
+    assert found.supervised(Settings(rehearsal=2)) == (*found.lengths.supervised, most, most)
 
 
 def test_rehearsal_makes_a_trial_longer() -> None:
