@@ -56,6 +56,15 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def cluster(session: nox.Session) -> None:
+    """Test the Ray executor on a cluster of three nodes on this machine."""
+    session.install(*PINNED, "-e", ".[ray]", *_group("test"))
+    session.run(
+        "pytest", "-m", "cluster", *session.posargs, env=OFFLINE | {"HARNESS_CLUSTER": "1", "OMP_NUM_THREADS": "1"}
+    )
+
+
+@nox.session
 def gguf(session: nox.Session) -> None:
     """Test GGUF files with llama.cpp, which is built once (in minutes) and kept in the session's environment."""
     session.install(*PINNED, "-e", ".", *_group("test"))

@@ -28,7 +28,7 @@ from tests.test_layers import ROOMS
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").is_file())
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-GLOSSARY, COLAB = DOCS / "glossary.md", DOCS / "gpu.md"
+GLOSSARY, NOTEBOOKS = DOCS / "glossary.md", (DOCS / "gpu.md", DOCS / "cluster.md")
 ARCHITECTURE, CONTRIBUTING, TESTS = ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "tests/README.md"
 FOR_CONTRIBUTORS = (ARCHITECTURE, CONTRIBUTING, TESTS)
 PAGES = (
@@ -308,7 +308,9 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
         assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"
 
 
-@pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "python") if page != COLAB else []))
+@pytest.mark.parametrize(
+    ("page", "block"), on_every_page(lambda page: blocks(page, "python") if page not in NOTEBOOKS else [])
+)
 def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python code on a page runs without errors if the run directory that it names exists."""
     folder = tmp_path / "reports/runs/workshop-quick-pocket"
@@ -319,9 +321,10 @@ def test_python_runs(page: Path, block: str, tmp_path: Path, monkeypatch: pytest
     exec(compile(block, name(page), "exec"), {})
 
 
-def test_cells_are_python() -> None:
-    """The Colab cells in docs/gpu.md are valid Python, apart from lines that begin with ! or %."""
-    cells = blocks(COLAB, "python")
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=name)
+def test_cells_are_python(page: Path) -> None:
+    """The notebook cells in docs/gpu.md and docs/cluster.md are valid Python, except lines that begin with ! or %."""
+    cells = blocks(page, "python")
     assert cells
     for cell in cells:
         ast.parse("\n".join(line for line in cell.splitlines() if not line.startswith(("!", "%"))))

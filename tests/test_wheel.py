@@ -48,5 +48,5 @@ def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     """The wheel installs one console script, `harness`, and one pytest plugin."""
     entry_points = next(name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
     assert [line for line in wheel.read(entry_points).decode().splitlines() if line] == [
-        "[console_scripts]", "harness = harness.cli:main", "[pytest11]", "harness = harness.pytest_plugin",
+        "[console_scripts]", "harness = harness.__main__:run", "[pytest11]", "harness = harness.pytest_plugin",
     ]  # fmt: skip

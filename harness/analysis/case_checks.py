@@ -78,10 +78,11 @@ def _failed(judged: Iterable[_Judged]) -> list[_Judged]:
 def _taught(suite: Suite) -> Iterator[_Judged]:
     """Judge the answers of the training rows that hold exactly the conversation of a case, without system messages."""
     answers: dict[tuple[Message, ...], list[tuple[str, int]]] = {}
+    lengths = {len(_spoken(case.messages)) for case in suite.cases}  # a row of 100,000 messages has too many beginnings
     for example in suite.examples:
         spoken = _spoken(example.messages)
         for at, message in enumerate(spoken):
-            if message.role == "assistant":
+            if message.role == "assistant" and at in lengths:
                 answers.setdefault(spoken[:at], []).append((message.content, example.line))
     for case in suite.cases:
         for text, line in answers.get(_spoken(case.messages), ()):

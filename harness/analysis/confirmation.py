@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.analysis import differences, net_loss
-from harness.analysis.losses import GUARDED, counts, guarded_pair, less_than, seen
+from harness.analysis.losses import GUARDED, counts, guarded_pair, less_than, lost_in_one_role, seen
 from harness.analysis.score_table import Pair, ScoreTable, pair
 from harness.core.quantities import lower_bound
 from harness.core.run_results import Change, Confirmation, Finding, Loss, Outcome
@@ -45,7 +45,7 @@ def confirmation(suite: Suite, objective: Role, base: ScoreTable, own: ScoreTabl
     )
     if open_questions:
         return Confirmation(Finding.NOT_CONFIRMED, open_questions, upper, needed)
-    return Confirmation(Finding.CONFIRMED, tuple(_support(suite, objective, again.loss, upper, gain)), upper)
+    return Confirmation(Finding.CONFIRMED, tuple(_support(suite, objective, again, upper, gain)), upper)
 
 
 def _gain(suite: Suite, objective: Role, base: ScoreTable, own: ScoreTable) -> Change | None:
@@ -107,14 +107,13 @@ def _gain_not_shown(objective: Role, gain: Change | None) -> Iterator[str]:
         yield f"On the held-out {objective} cases it is not shown to be better than the base: {gain.reason}"
 
 
-def _support(
-    suite: Suite, objective: Role, loss: Loss | None, upper: float | None, gain: Change | None
-) -> Iterator[str]:
+def _support(suite: Suite, objective: Role, again: Outcome, upper: float | None, gain: Change | None) -> Iterator[str]:
     if gain:
         yield f"On the held-out {objective} cases it is better than the base: {gain.reason}"
-    if loss and upper is not None:
+    if again.loss and upper is not None:
         bound = f"{less_than(upper)} with 80% confidence"
-        yield f"{_guarded(loss)}: {seen(loss)}, and {bound}; the suite allows {suite.margin:g}."
+        yield f"{_guarded(again.loss)}: {seen(again.loss)}, and {bound}; the suite allows {suite.margin:g}."
+    yield from lost_in_one_role(again.losses, suite.margin, "held-out ")
 
 
 def _guarded(loss: Loss) -> str:

@@ -9,7 +9,7 @@ freedom. This assumes that the seeds of all variants differ about equally, which
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.analysis import net_loss
 from harness.analysis.score_table import Pair, ScoreTable, pair
@@ -163,6 +163,26 @@ def seen(loss: Loss) -> str:
     if size == "0":
         return "nothing lost of what the base passes"
     return f"{size} points of what the base passes {'lost' if loss.points > 0 else 'gained'}"
+
+
+def lost_in_one_role(own: Mapping[Role, Loss], margin: float, held_out: str = "") -> tuple[str, ...]:
+    """Return a sentence for each role whose cases alone show a loss, or seem to lose more than the margin.
+
+    The verdict is about both roles together, in which a loss on the few cases of one role can be hidden.
+
+    Args:
+        own: the losses of a variant by role.
+        margin: the largest loss allowed, in points of what the base model passes.
+        held_out: `held-out ` for the cases of a confirmation.
+    """
+    if len(own) < len(GUARDED):
+        return ()
+    return tuple(
+        f"On the {held_out}{role} cases alone, {counts(loss)}: {seen(loss)}, and {interval(loss.low, loss.high)} lost "
+        "with 95% confidence; the verdict is about both roles together."
+        for role, loss in own.items()
+        if (loss.points or 0.0) > margin or (loss.low or 0.0) > 0
+    )
 
 
 def less_than(upper: float) -> str:

@@ -258,7 +258,7 @@ def _fewer_epochs(run: _Run) -> Iterator[_Proposal]:
         yield _Proposal(
             replace(_settings(variant), epochs=float(found.enough)),
             f"After epoch {found.enough:g} of {_settings(variant).epochs:g}, {variant.name} was within one standard "
-            "error of its best epoch. Fewer epochs cost less and forget less.",
+            "error of its best epoch. Fewer epochs cost less.",
         )
         return
 

@@ -140,6 +140,7 @@ def _chosen(
     reasons = (
         _objective(among.objective, of(pick), pick),
         _keeping(suite, pick),
+        *losses.lost_in_one_role(pick.losses, suite.margin),
         *_failed_to_score(among.unscored[pick.name]),
         *_rivals(suite, tables, pick, within, among),
         *_excluded_by_caps([v for v in among.safe if v not in among.fitting], caps),

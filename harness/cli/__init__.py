@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -23,7 +24,7 @@ from harness.cli.export import export
 from harness.cli.gate import gate
 from harness.cli.new import new
 from harness.cli.next import next_trials
-from harness.cli.output import echo, show_error
+from harness.cli.output import discard_rest, echo, show_error
 from harness.cli.parity import parity
 from harness.cli.plan import plan
 from harness.cli.recommend import recommend
@@ -37,8 +38,11 @@ from harness.core.errors import HarnessError
 
 __all__ = ["main"]
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""Exit code if nobody reads the output anymore, as in `harness ... | head -1`: 128 plus the number of SIGPIPE."""
 BUG = 70
 """Exit code after an unexpected error (EX_SOFTWARE of sysexits.h). It is not 1, the gate's "something became worse"."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -92,7 +96,16 @@ def _run(words: tuple[str, ...], program: click.Command) -> int:
         return 2
     except click.Abort as stopped:
         return _exit_code_of_abort(stopped)
-    except Exception as bug:  # noqa: BLE001 - every other exception is a bug
+    except SystemExit as ended:
+        # click and rich exit with 1 after a broken pipe. For `harness gate`, 1 means that something became worse.
+        if ended.code == 1:
+            return BROKEN_PIPE
+        raise
+    except KeyboardInterrupt:
+        raise
+    except OSError as error:
+        return _exit_code_of_full_disk(error) if error.errno in FULL else _exit_code_of_bug(error, words)
+    except BaseException as bug:  # noqa: BLE001 - every other exception is a bug; those of Rust are no `Exception`
         return _exit_code_of_bug(bug, words)
 
 
@@ -114,7 +127,7 @@ def _ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _exit_code_of_bug(bug: Exception, words: Sequence[str]) -> int:
+def _exit_code_of_bug(bug: BaseException, words: Sequence[str]) -> int:
     """Write a report of an unexpected error, print where it lies, and return the exit code."""
     report = f"harness {harness.__version__}, Python {sys.version}\n{shlex.join(['harness', *words])}\n\n"
     report += "".join(traceback.format_exception(bug))
@@ -128,6 +141,17 @@ def _exit_code_of_bug(bug: Exception, words: Sequence[str]) -> int:
         where = report
     echo(f"Error: a bug in harness, {type(bug).__name__}. Finished work is kept.\n{where}", err=True)
     return BUG
+
+
+def _exit_code_of_full_disk(error: OSError) -> int:
+    """Say which file does not fit onto its disk, and return the exit code. Without a name, it is standard output."""
+    if error.filename is None:
+        discard_rest()
+    what = error.filename or "the output"
+    echo(
+        f"Error: the disk is full: could not write {what}\nFree some space, then run the same command again.", err=True
+    )
+    return 2
 
 
 def _exit_code_of_abort(abort: click.Abort) -> int:

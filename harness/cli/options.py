@@ -11,6 +11,7 @@ import click
 
 from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES, help_text
+from harness.core.job import WIDTH as MOST
 
 
 class PathType(click.Path):
@@ -93,12 +94,39 @@ SKIP_UNSUPPORTED = click.option(
     is_flag=True,
     help="Ignore promptfoo features that the harness does not support, and list them.",
 )
+ROOT = click.option(
+    "--root",
+    type=PATH,
+    metavar="DIR",
+    help="Folder in which all files that the suite names must be (default: the suite's own folder).",
+)
 ALLOW_CODE = click.option(
     "--allow-code",
     is_flag=True,
     help="Allow the suite to run its own code to judge answers. Use this only for a suite that you trust.",
 )
 QUIET = click.option("--quiet", is_flag=True, help="Show no progress.")
+GPUS = click.option(
+    "--gpus",
+    metavar="N|0,2",
+    help="The GPUs to use: their number, or their positions (default: all visible GPUs of the first one's kind). Each "
+    "GPU runs one worker.",
+)
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of workers on a CPU, which share its cores (default: 1).",
+)
+WIDTH = click.option(
+    "--width",
+    type=click.IntRange(min=1),
+    default=MOST,
+    show_default=True,
+    metavar="N",
+    help="Largest number of trials that are trained in one pass. Smaller passes can be divided among several GPUs more "
+    "evenly.",
+)
 LLAMA_CPP = click.option(
     "--llama-cpp",
     type=PATH,

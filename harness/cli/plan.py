@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GRID, MODEL, PROFILE, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import GPUS, GRID, MODEL, PROFILE, ROOT, SEEDS, SKIP_UNSUPPORTED, SUITE, WIDTH, WORKERS
 from harness.core.device_profiles import PROFILES
 
 
@@ -16,28 +16,58 @@ from harness.core.device_profiles import PROFILES
 @MODEL
 @PROFILE
 @SEEDS
+@GPUS
+@WORKERS
+@WIDTH
 @SKIP_UNSUPPORTED
-def plan(suite: Path, grid: str, model: str, profile: str, seeds: tuple[int, ...], skip_unsupported: bool) -> None:
-    """List a grid's trials with predicted memory and time.
+@ROOT
+def plan(
+    suite: Path,
+    grid: str,
+    model: str,
+    profile: str,
+    seeds: tuple[int, ...],
+    gpus: str | None,
+    workers: int | None,
+    width: int,
+    skip_unsupported: bool,
+    root: Path | None,
+) -> None:
+    """List a grid's trials with predicted memory and time, and the passes in which they are trained.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. Memory and time are predicted for this
     machine's GPU, or for a T4 if the machine has no GPU; with --profile cpu there is no prediction. Rows and
     prompts are checked with the model's tokenizer, and rows that max_length cuts are counted. Nothing is
     trained, and no weights are downloaded.
     """
+    from harness.cli.output import echo
+    from harness.cli.passes import pass_lines
     from harness.cli.tables import plan_table
-    from harness.hardware.estimate.predictions import target_gpu
+    from harness.core.errors import ModelError
+    from harness.hardware.estimate.predictions import named_workload, target_gpu
     from harness.models.resolving import check_name
     from harness.models.token_check import check_named
+    from harness.runner.places import local_places
+    from harness.runner.scheduling import planned_composition
     from harness.storage.cache import Cache
     from harness.storage.locations import CACHE
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
     from harness.suites.rehearsal import rehearsal_of
 
-    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml", seeds=seeds or None)
     rehearsal = rehearsal_of(loaded, planned)
     check_name(model)
     tokens = check_named(loaded, {variant.settings.max_length for variant in planned.variants}, model)
-    plan_table(loaded, planned, model, target_gpu(PROFILES[profile], Cache(CACHE)), tokens, rehearsal)
+    target, places = (
+        target_gpu(PROFILES[profile], Cache(CACHE)),
+        local_places(PROFILES[profile], chosen=gpus, workers=workers),
+    )
+    plan_table(loaded, planned, model, target, tokens, rehearsal)
+    try:
+        what = named_workload(model, loaded, rehearsal)
+    except ModelError:
+        what = None
+    for line in pass_lines(planned, planned_composition(planned, what, width, target), places):
+        echo(line)

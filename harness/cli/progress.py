@@ -44,6 +44,8 @@ class Display(Listener):
         self._task: TaskID | None = None
         self._title, self._total, self._finished = "", 0, 0
         self._partial: dict[str, float] = {}
+        self._now: dict[str, str] = {}
+        """What each part of the hardware does now, by its name."""
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -65,7 +67,7 @@ class Display(Listener):
             self._follow(event, self._task)
 
     def _begin(self, event: Event) -> None:
-        self._finished, self._partial = 0, {}
+        self._finished, self._partial, self._now = 0, {}, {}
         self._title, self._total = event.message[:1].upper() + event.message[1:], event.total
         if event.total:
             self._task = self._progress.add_task(self._title, total=event.total, now="starting a worker")
@@ -86,8 +88,12 @@ class Display(Listener):
         elif event.kind is EventKind.ANSWERING:
             self._partial[event.trial] = _TRAINING + (1 - _TRAINING) * event.done / max(1, event.total)
             now = f"{name}: {event.done} of {event.total} answers"
+        elif event.kind is EventKind.LOADING:
+            now = "loading the base"
         else:
             now = name if event.kind is EventKind.STARTED else ""
+        self._now[event.place] = now
+        now = " | ".join(f"{place}: {text}" if place else text for place, text in sorted(self._now.items()) if text)
         self._progress.update(task, completed=self._finished + sum(self._partial.values()), now=now)
         if self._prints_lines and self._clock() >= self._printed + _LINE_INTERVAL:
             self._printed = self._clock()

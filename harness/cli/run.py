@@ -7,10 +7,25 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import ALLOW_CODE, GRID, MODEL, PATH, PROFILE, QUIET, SEEDS, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import (
+    ALLOW_CODE,
+    GPUS,
+    GRID,
+    MODEL,
+    PATH,
+    PROFILE,
+    QUIET,
+    ROOT,
+    SEEDS,
+    SKIP_UNSUPPORTED,
+    SUITE,
+    WIDTH,
+    WORKERS,
+)
 from harness.cli.output import echo
 from harness.core.device_profiles import PROFILES
 from harness.core.engines import Engine
+from harness.core.executors import ExecutorName
 
 TRIAL_FAILED = 3
 
@@ -55,6 +70,17 @@ TRIAL_FAILED = 3
     help="reference trains one trial at a time with TRL's SFTTrainer; fused trains several trials in one pass; auto "
     "selects fused if several trials share a base model in the same precision.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(sorted(each.value for each in ExecutorName)),
+    default=ExecutorName.LOCAL.value,
+    show_default=True,
+    help="Where workers run: on this machine, or on the nodes of a Ray cluster.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Address of the Ray cluster (default: as `ray status` finds it).")
+@GPUS
+@WORKERS
+@WIDTH
 @click.option("--timeline", is_flag=True, help="Also run the suite's main cases after every epoch.")
 @click.option(
     "--skip-hopeless",
@@ -75,6 +101,7 @@ TRIAL_FAILED = 3
     "machine, such as a mounted drive.",
 )
 @SKIP_UNSUPPORTED
+@ROOT
 @ALLOW_CODE
 @QUIET
 @click.option("--verbose", is_flag=True, help="Show the log of the worker processes.")
@@ -93,11 +120,17 @@ def run(
     fresh: bool,
     adapters: tuple[Path, ...],
     engine: str,
+    executor: str,
+    address: str | None,
+    gpus: str | None,
+    workers: int | None,
+    width: int,
     timeline: bool,
     skip_hopeless: bool,
     budget: str | None,
     sync: Path | None,
     skip_unsupported: bool,
+    root: Path | None,
     allow_code: bool,
     quiet: bool,
     verbose: bool,
@@ -114,7 +147,7 @@ def run(
     from harness.report import json_summary, terminal
     from harness.runner import benchmark
     from harness.runner.budget import seconds
-    from harness.runner.executors.processes import Processes
+    from harness.runner.executors.choice import executor_for
     from harness.runner.request import Request
 
     request = Request(
@@ -128,6 +161,7 @@ def run(
         fresh=fresh,
         timeout=timeout,
         skip_unsupported=skip_unsupported,
+        root=root,
         allow_code=allow_code,
         timeline=timeline,
         adapters=adapters,
@@ -136,9 +170,12 @@ def run(
         budget=None if budget is None else seconds(budget),
         sync=sync,
         engine=Engine(engine),
+        width=width,
     )
     with Display(quiet=quiet) as display:
-        store, results = benchmark.run(request, Processes(display.show if verbose else None), [display])
+        show = display.show if verbose else None
+        chosen = executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
+        store, results = benchmark.run(request, chosen, [display])
     failures = benchmark.failures(results, store.root)
     if as_json:
         echo(json.dumps(json_summary.overview(results, store.root), indent=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import GRID, MODEL, SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import GRID, MODEL, ROOT, SKIP_UNSUPPORTED, SUITE
 
 
 @click.command()
@@ -14,6 +14,7 @@ from harness.cli.options import GRID, MODEL, SKIP_UNSUPPORTED, SUITE
 @GRID
 @MODEL
 @SKIP_UNSUPPORTED
+@ROOT
 @click.option(
     "--show",
     type=click.IntRange(0),
@@ -23,7 +24,7 @@ from harness.cli.options import GRID, MODEL, SKIP_UNSUPPORTED, SUITE
     help="Number of training rows, and of cases, to show.",
 )
 @click.option("--ids", is_flag=True, help="List every token on a line of its own, with its position and id.")
-def tokens(suite: Path, grid: str, model: str, skip_unsupported: bool, show: int, ids: bool) -> None:
+def tokens(suite: Path, grid: str, model: str, skip_unsupported: bool, root: Path | None, show: int, ids: bool) -> None:
     """Show training rows and cases as the model gets them.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. A row is shown in parts: the tokens that are
@@ -36,7 +37,7 @@ def tokens(suite: Path, grid: str, model: str, skip_unsupported: bool, show: int
     from harness.suites import load_suite
     from harness.suites.grids import load_plan
 
-    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
     planned = load_plan(Path(loaded.folder) / "grids" / f"{grid}.yaml")
     lengths = {variant.settings.max_length for variant in planned.variants}
     turns, views, texts = views_named(loaded, lengths, model, show)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import SKIP_UNSUPPORTED, SUITE
+from harness.cli.options import ROOT, SKIP_UNSUPPORTED, SUITE
 
 
 @click.command()
 @SUITE
 @SKIP_UNSUPPORTED
-def validate(suite: Path, skip_unsupported: bool) -> None:
+@ROOT
+def validate(suite: Path, skip_unsupported: bool, root: Path | None) -> None:
     """Check a suite and its grids for mistakes.
 
     SUITE is a folder with suite.yaml, train.jsonl and grids/. For the first mistake, the file, the line and a
@@ -26,7 +27,7 @@ def validate(suite: Path, skip_unsupported: bool) -> None:
     from harness.suites.grids import load_plan
     from harness.suites.rehearsal import load_pool, rehearsal_of
 
-    loaded = load_suite(suite, skip_unsupported=skip_unsupported)
+    loaded = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
     plans = [load_plan(path) for path in sorted((Path(loaded.folder) / "grids").glob("*.yaml"))]
     load_pool(Path(loaded.folder))
     for plan in plans:

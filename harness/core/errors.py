@@ -7,7 +7,8 @@ HarnessError                 exit code 2: what was wrong, where, and what to do
 ├── ModelError               the base model is missing, gated, or not a model that can be trained
 ├── StoreError               a run, a cache entry or a baseline cannot be read or written
 │   ├── RunInUseError        another process is using the run directory or the cache
-│   └── NewerFormatError     a newer harness wrote the file
+│   ├── NewerFormatError     a newer harness wrote the file
+│   └── UnreadableFileError  the system refuses to read the file, which may be intact
 ├── EngineError              the engine cannot train, merge or answer with what it was given
 └── ExportError              exporting failed: llama.cpp, the Hub or a notebook reported an error
 
@@ -69,6 +70,10 @@ class RunInUseError(StoreError):
 
 class NewerFormatError(StoreError):
     """A newer version of the harness wrote the file."""
+
+
+class UnreadableFileError(StoreError):
+    """The system refuses to read the file, such as without permission. It may be intact: do not delete it."""
 
 
 class EngineError(HarnessError):

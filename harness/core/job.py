@@ -13,6 +13,11 @@ from harness.core.settings import Quantization, Settings
 from harness.core.suite import Decoding, Example, Message
 from harness.core.training_outcome import Status
 
+WIDTH = 8
+"""Largest number of trials that are trained in one pass, unless `--width` says otherwise.
+
+More would save little time, a killed worker loses all trials of its pass, and several GPUs would share fewer passes."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -77,15 +82,33 @@ class Job:
     """Key of the quantised base model in the cache; empty if the cache is not used for it."""
     rehearsal: tuple[Example, ...] = ()
     """Rows with the base model's own answers. Each task names the ones that it trains on."""
+    width: int = WIDTH
+    """Largest number of tasks that are trained in one pass."""
+
+
+@dataclass(frozen=True)
+class NextJob:
+    """The paths of a further job for a worker that has done its job, and of the log for that job."""
+
+    job: str
+    log: str
+
+
+STAY = "--stay"
+"""Argument after the job's path: the worker waits for further jobs, and ends when its standard input is closed."""
+OTHER_BASE = 75
+"""Exit code of a worker whose further job is about another base model, so that it needs a new process."""
 
 
 class EventKind(StrEnum):
-    """The kind of an event. The runner sends NOTICED and PLANNED, the executor sends ENDED, workers send the others."""
+    """The kind of an event. The runner sends NOTICED and PLANNED, executors send ENDED, workers send the others."""
 
     NOTICED = "noticed"
     """`message` is a notice for the user, for example about ignored parts of the suite."""
     PLANNED = "planned"
     """`total` trials are about to run; `message` gives their purpose."""
+    LOADING = "loading"
+    """The worker is about to load the base model, or waits until another worker has loaded it."""
     LOADED = "loaded"
     STARTED = "started"
     STEP = "step"
@@ -93,8 +116,10 @@ class EventKind(StrEnum):
     FINISHED = "finished"
     REFUSED = "refused"
     """The input has a mistake that affects every trial: `message` says what is wrong and what to do."""
+    DONE = "done"
+    """The worker has done its job and waits for another one. Executors turn it into ENDED."""
     ENDED = "ended"
-    """The worker process has ended, as `status` and `message` describe. It is the last event of a worker."""
+    """The job has ended, as `status` and `message` describe. It is the last event of a job."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +135,7 @@ class Event:
     loss: float | None = None
     shortage: Shortage | None = None
     """How the trial ran out of memory or, if `trial` is empty, how loading the base model ran out of memory."""
+    place: str = ""
+    """The part of the hardware that the event comes from, such as "GPU 0"; empty if the run uses only one."""
+    lost: bool = False
+    """For ENDED: the machine of the worker disappeared, so that no trial is to blame."""

@@ -9,7 +9,7 @@ from harness.core.engines import Engine
 from harness.core.machine import Provenance
 from harness.core.measurement import Measurement, PhaseCost
 from harness.core.model import ModelRef
-from harness.core.run_results import Verdict
+from harness.core.run_results import Verdict, check_per_seed
 from harness.core.scores import Rate
 from harness.core.settings import Settings
 from harness.core.suite import Role, Suite
@@ -75,6 +75,11 @@ class Baseline:
     variants: tuple[BaselineVariant, ...]
     digest: str = ""
     """Digest of the rest of the file, which detects edits by hand."""
+
+    def check(self) -> None:
+        """Raise ValueError unless each variant has one status and one message per seed."""
+        for row in (self.base, *self.variants):
+            check_per_seed(row.seeds, statuses=row.statuses, messages=row.messages)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -156,6 +156,13 @@ class Change:
     """The difference of the mean scores; None if all scores are 0 or 1, so that it equals that of the pass rates."""
 
 
+def check_per_seed(seeds: Sequence[int], **values: Sequence[object]) -> None:
+    """Raise ValueError unless each sequence of `values`, by its name, has one value per seed."""
+    for name, each in values.items():
+        if len(each) != len(seeds):
+            raise ValueError(f"{name} has {len(each)} values for {len(seeds)} seeds")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One variant's outcome over all its seeds, on one split of the cases. `settings` is None for the base model."""
@@ -302,6 +309,15 @@ class Results:
     """The contamination of each case's prompt, by case id. Files of format 1 lack it; it is then computed if needed."""
     bases: dict[Quantization, Outcome] = field(default_factory=dict)
     """The base model in each other quantisation of the plan. A variant is compared with the base of its own."""
+
+    def check(self) -> None:
+        """Raise ValueError unless the parts fit together, which they may not if the file was edited."""
+        for row in (*self.every_base, *self.variants, self.confirmed_base, self.confirmed):
+            if row:
+                check_per_seed(row.seeds, statuses=row.statuses, messages=row.messages)
+        known = {case.id for case in self.run.suite.cases}
+        if unknown := {sample.case for sample in (*self.samples, *self.confirmed_samples)} - known:
+            raise ValueError(f"samples answer a case that the suite does not have: {min(unknown)!r}")
 
     @property
     def every_base(self) -> tuple[Outcome, ...]:

@@ -70,6 +70,8 @@ class Assertion:
     """The named metric that the assertion's score counts for."""
     children: tuple[Assertion, ...] = ()
     """The assertions in an `assert-set`."""
+    transforms: tuple[str, ...] = ()
+    """promptfoo's transforms, which are applied to the answer before it is judged, in this order."""
 
     @property
     def name(self) -> str:

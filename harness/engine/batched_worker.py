@@ -20,6 +20,7 @@ from harness.core.engines import Engine
 from harness.core.errors import StoreError
 from harness.core.job import Event, EventKind, Job, Task
 from harness.core.measurement import Phase, PhaseCost
+from harness.core.passes import even_parts
 from harness.core.settings import Settings, fusible
 from harness.core.training_outcome import Status, Step, Together, Training
 from harness.core.units import DeviceKind
@@ -36,7 +37,6 @@ from harness.engine.meter import Meter, out_of_memory
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.concurrency import concurrency, free_bytes
 from harness.engine.trainers.fused.probe import Probe, probe, shape_of
-from harness.engine.trainers.fused.training import PASS_TOKENS
 from harness.engine.trainers.protocol import Keep, Trainer, TrainingResult, TrialInput
 from harness.engine.training_rows import TrainingRows
 from harness.storage.cache import AnswerPass, Cache, Commit
@@ -94,9 +94,8 @@ class BatchedWorker:
         if not fit:
             yield []  # without a pass, tasks that only answer can start now
             return
-        self._free()  # the memory of the last probe would otherwise lower `most`
-        most = concurrency(self.base, [_settings(task) for task in fit], PASS_TOKENS[self.job.machine.kind])
-        left = _even_passes(fit, most)
+        self._free()
+        left = even_parts(fit, concurrency(self.base, [_settings(task) for task in fit], self.job.width))
         while left:
             some = left.pop(0)
             end = self._try_pass(some, probed)
@@ -312,19 +311,6 @@ def _keep_epochs(task: Task, commit: Commit) -> Keep | None:
     return keep if wanted else None
 
 
-def _even_passes(tasks: Sequence[Task], most: int) -> list[list[Task]]:
-    """Divide tasks into the fewest passes of at most `most` tasks; all have nearly the same size.
-
-    If the first passes are done, dividing the remaining tasks gives the remaining passes unchanged.
-    """
-    left, found = list(tasks), list[list[Task]]()
-    while left:
-        size = -(-len(left) // -(-len(left) // most))
-        found.append(left[:size])
-        left = left[size:]
-    return found
-
-
 def _halved(failed: Sequence[Task], left: Sequence[Sequence[Task]], end: _PassEnd) -> list[list[Task]]:
     """Return the passes to try next: first the failed pass in two halves, then the remaining passes.
 
@@ -333,8 +319,8 @@ def _halved(failed: Sequence[Task], left: Sequence[Sequence[Task]], end: _PassEn
     """
     half = -(-len(failed) // 2)
     if end is _PassEnd.OUT_OF_MEMORY:
-        return [*_even_passes(failed, half), *_even_passes([task for each in left for task in each], half)]
-    return [*_even_passes(failed, half), *map(list, left)]
+        return [*even_parts(failed, half), *even_parts([task for each in left for task in each], half)]
+    return [*even_parts(failed, half), *map(list, left)]
 
 
 def _share(cost: PhaseCost, share: float, models: int) -> PhaseCost:

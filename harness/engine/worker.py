@@ -1,30 +1,34 @@
-"""`python -m harness.engine.worker JOB`: a process that does the tasks of one job on one base model.
+"""`python -m harness.engine.worker JOB [--stay]`: a process that does the tasks of one job on one base model.
 
 The work has a process of its own because a process frees all of its memory when it ends; a notebook would have to
 restart its runtime. Progress goes to stdout, one event per line. Output of libraries goes to stderr, which the parent
 stores as a log. Results are written only to the cache, and each is committed as a whole, so the worker may be killed at
-any moment. The worker exits when its parent exits.
+any moment. The worker exits when its parent exits. With `--stay`, it waits for further jobs on the same base model, one
+line of JSON per job on its standard input (`harness.core.job.NextJob`), until its standard input is closed.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import queue
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.core import programs
 from harness.core.engines import Engine
 from harness.core.errors import EngineError, HarnessError, ModelError, StoreError, SuiteError
-from harness.core.job import Event, EventKind, Job, Prompt, Task
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, Job, NextJob, Prompt, Task
 from harness.core.measurement import Phase, PhaseCost, Shortage
 from harness.core.model import SavedBase
 from harness.core.quantities import gib
@@ -52,25 +56,29 @@ from harness.engine.random_weights import bytes_of, make_base
 from harness.engine.tokenization import Row, conversations_of, tokenize
 from harness.engine.trainers.registry import trainers
 from harness.engine.training_rows import TrainingRows
+from harness.hardware.gpu import count_of_gpus
 from harness.models.adapter_config import check_patterns
 from harness.models.foreign_files import read_object, refusing
 from harness.models.token_check import called, check_embeddings
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.files import is_full
 from harness.storage.manifest import verify_manifest
-from harness.storage.records import encode_line, read_record
+from harness.storage.records import decode_line, encode_line, read_record
 
 Emit = Callable[[Event], None]
+_WORKER_BYTES = 3 * 2**30
+"""Main memory of a worker beside its base model: libraries, the CUDA context, and copies while it loads."""
 
 
 def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
     """Do the job in the file `arguments[0]`. Returns 0 if every result was reported, even if some tasks failed.
 
+    With `--stay` in `arguments`, further jobs follow; the result is OTHER_BASE if one of them needs a new process.
     `sent` is called after each event that was sent to the parent.
     """
     programs.end_with_parent()
-    events = _separate_streams()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    events, further = _separate_streams(), queue.Queue[NextJob]()
+    threading.Thread(target=_end_with_parent, args=(further,), daemon=True).start()
     job = read_record(Path(arguments[0]), Job)
     if job.machine.kind is DeviceKind.CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -81,7 +89,15 @@ def main(arguments: Sequence[str], sent: Emit | None = None) -> int:
         if sent:
             sent(event)
 
-    work(job, emit)
+    loaded = work(job, emit)
+    while loaded and STAY in arguments:
+        emit(Event(EventKind.DONE))
+        following = further.get()
+        _log_to(following.log)
+        job = read_record(Path(following.job), Job)
+        if loaded.of != _base_of(job):
+            return OTHER_BASE
+        loaded = work(job, emit, loaded=loaded)
     return 0
 
 
@@ -92,37 +108,68 @@ def _separate_streams() -> Any:
     return events
 
 
-def _end_with_parent() -> None:
-    """Exit when stdin is closed: only the parent holds its other end and never writes, so the parent has exited.
+def _log_to(path: str) -> None:
+    """Write further output of this process to another log."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(file, number)
+    os.close(file)
+
+
+def _end_with_parent(further: queue.Queue[NextJob]) -> None:
+    """Exit when stdin is closed: only the parent holds its other end, so it has exited or has no further job.
 
     Where the kernel does not end this process with its parent (not on Linux), this thread does, unless native code
-    keeps Python from running it.
+    keeps Python from running it. Each line that the parent writes is a further job.
     """
-    while os.read(0, 1024):
-        pass
+    with os.fdopen(0, "rb", closefd=False) as lines:
+        for line in lines:
+            further.put(decode_line(line.decode(), NextJob))
     os._exit(1)
 
 
-def work(job: Job, emit: Emit, tools: Tools | None = None) -> bool:
-    """Do the tasks of the job; return False if one failed and the process must end. Tests pass their own `tools`."""
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded base model, with what identifies it and what loading it cost."""
+
+    base: Base
+    cost: PhaseCost
+    of: tuple[object, ...]
+    """Equal for jobs that can use this base model."""
+
+
+def _base_of(job: Job) -> tuple[object, ...]:
+    return (job.model, job.quantization, job.machine, job.base, job.cache)
+
+
+def work(job: Job, emit: Emit, tools: Tools | None = None, loaded: Loaded | None = None) -> Loaded | None:
+    """Do the tasks of the job; return the loaded base, or None if a task failed and the process must end.
+
+    `loaded` is the base of an earlier job, if there was one. Tests pass their own `tools`.
+    """
     try:
-        worker = _Worker(job, emit, tools or Tools(trainers()))
+        worker = _Worker(job, emit, tools or Tools(trainers()), loaded)
     except HarnessError as error:
-        return _refuse(error, emit)
+        _refuse(error, emit)
+        return None
     except Exception as error:  # noqa: BLE001 - any error is reported to the parent, and the log has the traceback
-        return _end("", error, emit, _shortage(job, Phase.LOAD, error))
+        _end("", error, emit, _shortage(job, Phase.LOAD, error))
+        return None
     emit(Event(EventKind.LOADED))
-    return worker.go()
+    return worker.loaded if worker.go() else None
 
 
 class _Worker:
-    """Loads the base of a job, and does the tasks of the job on it."""
+    """Loads the base of a job, unless an earlier job has loaded it, and does the tasks of the job on it."""
 
-    def __init__(self, job: Job, emit: Emit, tools: Tools) -> None:
+    def __init__(self, job: Job, emit: Emit, tools: Tools, loaded: Loaded | None) -> None:
         filter_worker_log()
         self._job, self._emit, self._tools, self._cache = job, emit, tools, Cache(Path(job.cache))
         self._phase = Phase.LOAD
-        self._base, self._load = _load(job, self._cache)
+        self.loaded = loaded or _load(job, self._cache, emit)
+        self._base, self._load = self.loaded.base, self.loaded.cost
         # Check rows, prompts and grid before any training, so that a mistake shows now and not hours later.
         for task in job.tasks:
             if task.settings:
@@ -308,19 +355,39 @@ class _Worker:
                 raise SuiteError(f"{_called(prompt)}: {size}, and the model's context is {limit}", remedy=remedy)
 
 
-def _load(job: Job, cache: Cache) -> tuple[Base, PhaseCost]:
-    """Load the base and measure what loading costs; save a newly quantised base for later workers."""
-    saved = _saved(job, cache)
-    meter = Meter(job.machine)
-    with meter:
-        base = load_base(job.model, job.quantization, job.machine, saved=saved)
-    cost = meter.cost(Phase.LOAD, 0)
-    if saved is None and job.base and job.quantization is Quantization.NF4:
-        try:
-            cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
-        except StoreError as error:
-            print(f"the quantised base is not saved for later workers: {error}", flush=True)
-    return base, cost
+def _load(job: Job, cache: Cache, emit: Emit) -> Loaded:
+    """Load the base and measure what loading costs; save a newly quantised base for later workers.
+
+    One worker at a time loads a base, so that a base is quantised once, and main memory holds the weights once. Workers
+    may read a saved base together if there is enough memory for all GPUs of this machine.
+    """
+
+    def waiting() -> None:
+        emit(Event(EventKind.LOADING))
+
+    with cache.loading(waiting) as lock:
+        waiting()
+        saved = _saved(job, cache)
+        if saved is not None and _room_for_all(job, saved):
+            lock.release()
+        meter = Meter(job.machine)
+        with meter:
+            base = load_base(job.model, job.quantization, job.machine, saved=saved)
+        cost = meter.cost(Phase.LOAD, 0)
+        if saved is None and job.base and job.quantization is Quantization.NF4:
+            try:
+                cache.commit_base(_named(job), size_of(base.model), partial(save_base, base.model))
+            except StoreError as error:
+                print(f"the quantised base is not saved for later workers: {error}", flush=True)
+    return Loaded(base, cost, _base_of(job))
+
+
+def _room_for_all(job: Job, saved: Path) -> bool:
+    """Whether main memory has room for a worker on each GPU of this machine that reads this saved base."""
+    if job.machine.kind is not DeviceKind.CUDA:
+        return False
+    size = sum(path.stat().st_size for path in saved.glob("*.safetensors"))
+    return psutil.virtual_memory().available > count_of_gpus() * (size + _WORKER_BYTES)
 
 
 def _saved(job: Job, cache: Cache) -> Path | None:

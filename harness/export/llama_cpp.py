@@ -64,7 +64,7 @@ def check_binding() -> None:
         ExportError: the binding is missing.
     """
     if not installed("llama_cpp"):
-        remedy = f"{_SET_UP}, or run `pip install 'qlora-harness[gguf]'`."
+        remedy = f"{_SET_UP}, or run `pip install '.[gguf]'` in a checkout of the harness."
         raise ExportError("llama.cpp's Python binding, llama-cpp-python, is not installed", remedy=remedy)
 
 
@@ -80,7 +80,7 @@ def check_tokenizer(folder: Path, installed: Callable[[str], bool] = installed) 
         ExportError: the package is missing.
     """
     if (folder / "tokenizer.model").is_file() and not installed(_TOKENIZERS):
-        remedy = f"Run `pip install {_TOKENIZERS}` or `pip install 'qlora-harness[gguf]'`."
+        remedy = f"Run `pip install {_TOKENIZERS}`."
         what = f"llama.cpp's converter needs {_TOKENIZERS} to read this model's tokenizer, and it is not installed"
         raise ExportError(what, remedy=remedy)
 
@@ -191,7 +191,7 @@ def _remedy(output: str) -> str:
     if "is not supported" in output:
         return "Use the merged model with transformers: llama.cpp does not support this model's architecture."
     if "No module named" in output:
-        return "Install the package that the message names, or run `pip install 'qlora-harness[gguf]'`."
+        return "Install the package that the message names."
     if "Failed building wheel" in output:
         return f"To see why: {Path(sys.executable).name} -m pip install llama-cpp-python=={VERSION}"
     if "No matching distribution" in output:

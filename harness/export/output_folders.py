@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.core.errors import StoreError
 from harness.core.export import ExportRecord
 from harness.core.hashing import file_digest
-from harness.storage.files import check_room, write_text, writing
+from harness.storage.files import check_no_link, check_room, write_text, writing
 from harness.storage.manifest import MANIFEST
 from harness.storage.records import read_record, write_record
 
@@ -31,10 +31,11 @@ def begin(final: Path, needed: int, *, keep: Collection[str] = ()) -> Path:
     Files of an earlier attempt may belong to another export, so they are deleted, except those named in `keep`.
 
     Raises:
-        StoreError: the disk has too little space.
+        StoreError: the disk has too little space, or the temporary folder is a link to another folder.
     """
     made = staging(final)
     check_room(made, needed + TEXTS)
+    check_no_link(made)
     with writing(made):
         made.mkdir(parents=True, exist_ok=True)
         for path in made.iterdir():

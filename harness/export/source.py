@@ -52,8 +52,18 @@ class Source:
     @property
     def label(self) -> str:
         """The variant's name and seed as part of a file name; other characters become hyphens."""
-        plain = "".join(c if c.isalnum() or c in ".-" else "-" for c in self.variant.name.replace("=", "-"))
-        return f"{plain.strip('.-') or self.variant.id}-seed{self.seed}"
+        plain = _part_of_name(self.variant.name.replace("=", "-").replace("_", "-"))
+        return f"{plain or self.variant.id}-seed{self.seed}"
+
+    @property
+    def suite_label(self) -> str:
+        """The suite's name as part of a file name. A run that somebody else made may name it `../../x`."""
+        return _part_of_name(self.run.suite.name) or "suite"
+
+
+def _part_of_name(text: str) -> str:
+    """Return a text without the characters that a file name should not have, which become hyphens."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).strip(".-")
 
 
 def find(store: RunStore, variant: str, seed: int | None, cache: Cache) -> Source:

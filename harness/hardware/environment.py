@@ -12,6 +12,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 import harness
 from harness.core import programs
 from harness.core.device_profiles import Profile, compute_dtype
@@ -72,6 +74,19 @@ def machine(profile: Profile, *, ask: Callable[[], Gpu | None] = gpu) -> Machine
         profile.memory_cap or None,
         _cores(),
     )
+
+
+def memory_of(on: Machine, *, ask: Callable[[], Gpu | None] = gpu) -> int:
+    """Return the bytes of memory that a worker on this machine can use: the GPU's, under its cap, or main memory."""
+    if on.kind is DeviceKind.CPU:
+        return main_memory()
+    found = ask()
+    return on.memory_cap or (found.capacity if found else 0)
+
+
+def main_memory() -> int:
+    """Return the bytes of this machine's main memory."""
+    return int(psutil.virtual_memory().total)
 
 
 def cpu_name() -> str:

@@ -17,7 +17,7 @@ from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.core.turn_tokens import token_key
 from harness.core.wording import plural
-from harness.hardware.environment import now, stack_versions
+from harness.hardware.environment import memory_of, now, stack_versions
 from harness.models.foreign_adapters import notices
 from harness.report import report_files
 from harness.runner import scheduling
@@ -47,13 +47,13 @@ def run(request: Request, executor: Executor, listeners: Sequence[Listener] = ()
     """
     started = time.monotonic()
     user = Listeners(tuple(listeners))
-    manifest = prepare(request, lambda message: _notify(user, [message]))
+    manifest = prepare(request, lambda message: _notify(user, [message]), executor.gpu)
     _notify(user, [*manifest.suite.notices, *notices(manifest.adapters, manifest.model)])
     _notify(user, manifest.tokens.notices if manifest.tokens else ())
     storage = _storage(request, manifest)
     with storage.run.locked("name another directory with --output"), storage.cache.in_use(storage.run.root):
         manifest = _with_known_answers(request, manifest, storage)
-        sweep = _sweep(request, manifest, storage, executor, user, _budget(request, manifest, started))
+        sweep = _sweep(request, manifest, storage, executor, user, started)
         session = _Session(request, manifest, sweep, user)
         _begin(session)
         session = _rehearse(session)
@@ -113,9 +113,12 @@ def _sweep(
     storage: _Storage,
     executor: Executor,
     user: Listener,
-    budget: Budget | None,
+    started: float,
 ) -> Sweep:
     """Build the sweep (the object that runs trials) from the options of the request."""
+    several = len(executor.places) > 1
+    weights = scheduling.weights(manifest, all_trials(manifest)) if several or request.budget is not None else {}
+    memory = memory_of(manifest.provenance.machine, ask=executor.gpu)
     return Sweep(
         setup=Setup(
             manifest.suite,
@@ -135,8 +138,9 @@ def _sweep(
         # In the plan's order: a time limit changes the order of the trials, and must not change what is compared.
         adapter_base=next(iter(manifest.plan.bases)),
         predicted_oom=_predicted_oom(request, manifest, storage.cache, user),
-        budget=budget,
+        budget=None if request.budget is None else Budget(request.budget, weights, started=started),
         mirror=storage.mirror,
+        composition=scheduling.composition(manifest, request.width, memory, weights),
     )
 
 
@@ -150,12 +154,6 @@ def _predicted_oom(request: Request, manifest: RunManifest, cache: Cache, user: 
     if not request.skip_predicted_oom:
         return {}
     return scheduling.predicted_oom(manifest, request.profile, cache, user.on_event)
-
-
-def _budget(request: Request, manifest: RunManifest, started: float) -> Budget | None:
-    if request.budget is None:
-        return None
-    return Budget(request.budget, scheduling.weights(manifest, all_trials(manifest)), started=started)
 
 
 def _begin(session: _Session) -> None:
@@ -208,7 +206,7 @@ def _train_and_score(session: _Session) -> Results:
 def _run_grid(session: _Session) -> tuple[TrialRecord, ...]:
     plan, sweep = session.manifest.plan, session.sweep
     trials = [each for each in scheduling.ordered(plan, sweep.budget) if sweep.setup.can_rehearse(each.settings)]
-    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan)) if trials else ()
+    return sweep.run_trials(trials, Split.MAIN, _grid_title(plan), planned=plan.trials) if trials else ()
 
 
 def _grid_title(plan: Plan) -> str:

@@ -12,6 +12,7 @@ from harness.core.rehearsal import RehearsalRow
 from harness.core.training_outcome import Status, Training
 from harness.core.units import DeviceKind
 from harness.models import foreign_adapters
+from harness.runner.executors.protocol import Place
 from harness.runner.recorder import Recorder
 from harness.runner.work_items import WorkItem
 from harness.storage.cache import Cache
@@ -25,12 +26,14 @@ class Jobs:
     """Makes jobs. A job leaves out trainings and answers that are already in the cache."""
 
     recorder: Recorder
+    width: int
+    """Largest number of tasks that are trained in one pass."""
 
     @property
     def _cache(self) -> Cache:
         return self.recorder.cache
 
-    def job(self, pending: Sequence[WorkItem]) -> Job:
+    def job(self, pending: Sequence[WorkItem], place: Place) -> Job:
         """Make one job for several work items, which must have the same quantization."""
         setup = self.recorder.setup
         tasks = [self._task(item) for item in pending]
@@ -39,7 +42,7 @@ class Jobs:
         places = {row: place for place, row in enumerate(rows)}
         return Job(
             model=setup.model,
-            machine=setup.machine,
+            machine=replace(setup.machine, threads=place.threads or setup.machine.threads),
             quantization=pending[0].quantization,
             engine=setup.engine,
             cache=str(self._cache.root.resolve()),
@@ -52,6 +55,7 @@ class Jobs:
             batch_size=_BATCH[setup.machine.kind],
             base=setup.saved_base(pending[0].quantization),
             rehearsal=tuple(row.example for row in rows),
+            width=self.width,
         )
 
     def _rehearsal(self, task: Task) -> tuple[RehearsalRow, ...]:

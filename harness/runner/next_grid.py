@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from harness.analysis.next_trials import NextSteps, next_steps, unfinished
@@ -34,7 +35,7 @@ def write_next(run: Path, output: Path | None) -> str:
     results = store.results()
     steps = next_steps(results)
     if unfinished(results):
-        return f"{UNFINISHED}\n{results.run.provenance.command}"
+        return f"{UNFINISHED}\n{shlex.join(_own_words(results.run)) or 'the command that made it'}"
     if not steps.any:
         return "\n".join([NOTHING, *(() if results.choice.variant else results.choice.reasons)])
     lines = terminal.next_steps(steps)
@@ -96,10 +97,18 @@ def _command(run: RunManifest, path: Path) -> list[str]:
     return [*copied, f"Run it: {shlex.join(words)}"]
 
 
+def _own_words(run: RunManifest) -> list[str]:
+    """Return the words of the run's own command, or none if it is no `harness run`, as in a run that was edited."""
+    with suppress(ValueError):
+        words = shlex.split(run.provenance.command)
+        return words if words[:2] == ["harness", "run"] else []
+    return []
+
+
 def _options(run: RunManifest) -> list[str]:
     """Return the options of the run's own command that also apply to the next run, such as its model."""
-    words = shlex.split(run.provenance.command)
-    if words[:2] != ["harness", "run"]:
+    words = _own_words(run)
+    if not words:
         return [] if run.model.toy else ["--model", run.model.name]
     suite = (Path(run.suite.folder), Path(run.suite.folder) / "suite.yaml")
     rest = words[2:] if words[2:3] and words[2].startswith("-") else words[3:]

@@ -14,9 +14,10 @@ from harness.core.model import ModelRef
 from harness.core.rehearsal import DECODING
 from harness.core.run import RunManifest
 from harness.core.settings import Plan, fusible
-from harness.core.suite import Case, Split, Suite
+from harness.core.suite import Assertion, Case, Split, Suite
 from harness.core.turn_tokens import TurnTokens, token_key
 from harness.hardware.environment import machine, provenance, stack_versions
+from harness.hardware.gpu import Gpu, gpu
 from harness.models import foreign_adapters
 from harness.models.foreign_files import read_object
 from harness.models.gguf_bases import Conversions
@@ -37,15 +38,18 @@ def _silent(_message: str) -> None:
     pass
 
 
-def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunManifest:
+def prepare(
+    request: Request, report: Callable[[str], None] = _silent, ask: Callable[[], Gpu | None] = gpu
+) -> RunManifest:
     """Read and check the suite, the grid, the model and the adapters. Nothing is trained.
 
     A model that is not on this machine is downloaded, and a GGUF file is converted; `report` is called before that.
+    `ask` finds the GPU of the run.
 
     Raises:
         HarnessError: the request has a mistake.
     """
-    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported)
+    suite = load_suite(request.suite, skip_unsupported=request.skip_unsupported, root=request.root)
     check_code(suite, request.allow_code)
     plan = load_plan(Path(suite.folder) / "grids" / f"{request.grid}.yaml", seeds=request.seeds)
     _check_trainable(suite)
@@ -53,8 +57,8 @@ def prepare(request: Request, report: Callable[[str], None] = _silent) -> RunMan
     model = resolve(request.model, conversions=Conversions(report=report))
     tokens = _check_tokens(suite, plan, model)
     found = foreign_adapters.find(request.adapters, model, [variant.name for variant in plan.variants])
-    on = machine(request.profile)
-    engine = _engine(request.engine, plan)
+    on = machine(request.profile, ask=ask)
+    engine = engine_of(request.engine, plan)
     confirm = _fresh_seeds(plan, request.confirm_seeds if suite.of(Split.CONFIRM) else 0)
     manifest = RunManifest(
         format=FORMAT,
@@ -90,7 +94,7 @@ def _digest(manifest: RunManifest) -> str:
     return digest(content | given | ({"tokens": key} if key else {}) | rehearsal)
 
 
-def _engine(requested: Engine, plan: Plan) -> Engine:
+def engine_of(requested: Engine, plan: Plan) -> Engine:
     """Return the requested engine. `auto` means fused if two or more trials can share a pass, else reference."""
     if requested is not Engine.AUTO:
         return requested
@@ -138,7 +142,15 @@ def _content(suite: Suite) -> dict[str, object]:
 
 def _case(case: Case) -> dict[str, object]:
     # `file` is left out, and `line` is 0, so that runs of versions without `file` have the same digest.
-    return {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"} | {"line": 0}
+    whole = {field.name: getattr(case, field.name) for field in fields(case) if field.name != "file"}
+    return whole | {"line": 0, "assertions": [_assertion(assertion) for assertion in case.assertions]}
+
+
+def _assertion(assertion: Assertion) -> dict[str, object]:
+    # `transforms` is left out if there are none, so that runs of versions without it have the same digest.
+    whole = {field.name: getattr(assertion, field.name) for field in fields(assertion)}
+    without = whole if assertion.transforms else {name: whole[name] for name in whole if name != "transforms"}
+    return without | {"children": [_assertion(child) for child in assertion.children]}
 
 
 def _fresh_seeds(plan: Plan, count: int) -> tuple[int, ...]:

@@ -95,7 +95,7 @@ def _answers(
     if not recorder.assemble(item):
         title = f"answering {len(prompts)} rehearsal prompts with the base model"
         sweep.listener.on_event(Event(EventKind.PLANNED, message=title, total=1))
-        Dispatcher(recorder, sweep.executor, sweep.timeout, sweep.budget).run([item])
+        Dispatcher(recorder, sweep.executor, sweep.timeout, sweep.budget).run([[item]])
     if item.record is None:
         return None
     if item.record.status is not Status.SUCCEEDED:

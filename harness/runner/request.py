@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.core import device_profiles
 from harness.core.engines import Engine
+from harness.core.job import WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Request:
     """Time limit of one trial in seconds."""
     skip_unsupported: bool = False
     """Ignore the parts of the suite that the harness does not support."""
+    root: Path | None = None
+    """Folder in which all files that the suite names must be; None: the suite's own folder."""
     allow_code: bool = False
     """Allow the suite to run its own code to judge answers."""
     timeline: bool = False
@@ -45,3 +48,5 @@ class Request:
     sync: Path | None = None
     """Folder to which finished trials are copied, and from which a run on a new machine resumes."""
     engine: Engine = Engine.AUTO
+    width: int = WIDTH
+    """Largest number of trials that are trained in one pass."""

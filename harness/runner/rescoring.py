@@ -28,7 +28,12 @@ def assemble(manifest: RunManifest, records: Sequence[TrialRecord], *, allow_cod
 
 
 def rescore(
-    store: RunStore, suite: Path | None, *, skip_unsupported: bool = False, allow_code: bool = False
+    store: RunStore,
+    suite: Path | None,
+    *,
+    skip_unsupported: bool = False,
+    root: Path | None = None,
+    allow_code: bool = False,
 ) -> Results:
     """Score a run's stored answers again, with the assertions of `suite`; None: with those stored in the run.
 
@@ -39,7 +44,7 @@ def rescore(
     with store.locked():
         manifest = store.manifest()
         if suite is not None:
-            given = load_suite(suite, skip_unsupported=skip_unsupported)
+            given = load_suite(suite, skip_unsupported=skip_unsupported, root=root)
             manifest = replace(manifest, suite=_same_questions(given, manifest.suite))
         check_code(manifest.suite, allow_code)
         results = assemble(manifest, store.records(), allow_code=allow_code)

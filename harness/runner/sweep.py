@@ -16,6 +16,7 @@ from harness.core.run import TrialRecord
 from harness.core.settings import Quantization, Trial
 from harness.core.suite import Split
 from harness.runner.budget import Budget
+from harness.runner.composition import Composition
 from harness.runner.dispatch import Dispatcher
 from harness.runner.executors.protocol import Executor
 from harness.runner.listeners.protocol import Listener
@@ -50,13 +51,18 @@ class Sweep:
     budget: Budget | None = None
     mirror: Mirror | None = None
     """The folder of `--sync`, from which missing trainings and answers are copied to the cache."""
+    composition: Composition = field(default_factory=Composition)
+    """The rules by which trials are put into passes."""
 
-    def run_trials(self, trials: Sequence[Trial], split: Split, purpose: str) -> tuple[TrialRecord, ...]:
+    def run_trials(
+        self, trials: Sequence[Trial], split: Split, purpose: str, *, planned: Sequence[Trial] | None = None
+    ) -> tuple[TrialRecord, ...]:
         """Run the trials on one split of the cases. Returns their records, after those of the bases that they need.
 
         The base answers once in each quantisation of the trials.
         Trials that failed in an earlier session run again. Trials for which the budget has no time left get no record.
-        `purpose` is the title of the progress display.
+        `purpose` is the title of the progress display. `planned` are all trials of the plan in its order, of which
+        passes are composed; by default they are `trials`.
 
         Raises:
             EngineError: a worker refused the job because of a mistake in the model or the texts.
@@ -70,10 +76,34 @@ class Sweep:
             self._use_earlier_result(item, recorder)
         pending = [item for item in items if item.record is None]
         self.listener.on_event(Event(EventKind.PLANNED, message=purpose, total=len(pending)))
-        dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget)
-        for quantization in dict.fromkeys(item.quantization for item in pending):
-            dispatcher.run([item for item in pending if item.quantization is quantization])
+        dispatcher = Dispatcher(recorder, self.executor, self.timeout, self.budget, self.composition)
+        if passes := self._passes(pending, trials if planned is None else planned):
+            dispatcher.run(passes)
         return tuple(item.record for item in items if item.record)
+
+    def _passes(self, pending: Sequence[WorkItem], planned: Sequence[Trial]) -> list[list[WorkItem]]:
+        """Put work items that have no record into the passes of the plan, in the order in which these start.
+
+        In each quantisation, the base answers first, together with adapters trained elsewhere. Of the passes of trials,
+        the longest starts first, or with a time budget the one with the most informative trial.
+        """
+        bases = [item for item in pending if item.settings is None]
+        found = [
+            [item for item in bases if item.quantization is quantization]
+            for quantization in dict.fromkeys(item.quantization for item in bases)
+        ]
+        trials = {item.trial: item for item in pending if item.settings}
+        places = {trial: place for place, trial in enumerate(trials)}
+        composed = [
+            sorted((trial.id for trial in some if trial.id in trials), key=lambda trial: places[trial])
+            for some in self.composition.passes(self.setup.engine, planned)
+        ]
+        waiting = [some for some in composed if some]
+        if self.budget is None:
+            waiting.sort(key=lambda some: (-self.composition.weight(some), places[some[0]]))
+        else:
+            waiting.sort(key=lambda some: places[some[0]])
+        return [*found, *([trials[trial] for trial in some] for some in waiting)]
 
     def forget(self, trials: Iterable[Trial]) -> None:
         """Delete the results of these trials from the cache and from the folder of `--sync`.

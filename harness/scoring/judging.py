@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.core.answers import Answer
+from harness.core.errors import SuiteError
 from harness.core.scores import Check, Score
 from harness.core.suite import Assertion, Case
 from harness.scoring.assertion_type import Need
 from harness.scoring.assertion_types.sets import combine
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, Scoring, quote
-from harness.scoring.registry import ASSERTION_TYPES, needs
+from harness.scoring.registry import ASSERTION_TYPES, check_values, needs
+from harness.scoring.transforms import TransformFailedError, transformed
 
 
 def score(case: Case, answer: Answer | str, scoring: Scoring = Scoring()) -> Score:  # noqa: B008
@@ -36,13 +38,15 @@ def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
     """Return a function that scores answers and caches the results, since variants give many equal answers.
 
     Two answers are equal if their texts are equal and, if an assertion of the case needs log-probabilities, their
-    log-probabilities are equal.
+    log-probabilities are equal. The function raises SuiteError if an assertion has a value that does not fit its type,
+    as in a stored suite that was edited.
     """
     known: dict[tuple[object, ...], Score] = {}
     by_log_probabilities: dict[str, bool] = {}
 
     def score_once(case: Case, answer: Answer) -> Score:
         if case.id not in by_log_probabilities:
+            _check_values(case)
             by_log_probabilities[case.id] = needs(case.assertions, Need.LOG_PROBABILITIES)
         more = (answer.likelihood, answer.reference, answer.choices) if by_log_probabilities[case.id] else ()
         key = (case.id, answer.text, *more)
@@ -53,8 +57,24 @@ def scorer(scoring: Scoring) -> Callable[[Case, Answer], Score]:
     return score_once
 
 
+def _check_values(case: Case) -> None:
+    try:
+        check_values(case.assertions)
+    except ValueError as error:
+        remedy = "The stored suite was edited. Restore it, or score the run again: harness score RUN --suite SUITE"
+        raise SuiteError(f"case {case.id}: {str(error).splitlines()[0]}", remedy=remedy) from None
+
+
 def judge(assertion: Assertion, evidence: Evidence) -> Check:
-    """Evaluate one assertion. If that is not possible, the check has no score, and its reason is the error message."""
+    """Evaluate one assertion. If that is not possible, the check has no score, and its reason is the error message.
+
+    An answer to which the assertion's transforms cannot be applied fails it, even if the assertion is negated.
+    """
+    try:
+        for expression in assertion.transforms:
+            evidence = replace(evidence, text=transformed(evidence.text, expression))
+    except TransformFailedError as problem:
+        return Check(describe(assertion), False, str(problem), 0.0, assertion.metric)
     try:
         children = tuple(_children(assertion, evidence))
         finding = _find(assertion, replace(evidence, checks=children) if children else evidence)

@@ -49,6 +49,20 @@ def code_of(assertions: Iterable[Assertion]) -> list[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
+def check_values(assertions: Iterable[Assertion]) -> None:
+    """Check the values of stored assertions. Those of a suite were checked when it was read.
+
+    Raises:
+        ValueError: a value does not fit its type, for example because the file was edited.
+    """
+    for one in _all(assertions):
+        kind = ASSERTION_TYPES.get(one.type)
+        if not kind or kind.value.code or (one.value is None and kind.value.or_reference):
+            continue
+        if kind.read(one.type, one.value) != one.value:  # such as a number where the judge expects text
+            raise ValueError(f"{one.type} has a value that no suite can give it")
+
+
 def _all(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
     for assertion in assertions:
         yield assertion

@@ -14,7 +14,7 @@ from harness.core.hashing import digest
 from harness.core.regression import Baseline
 from harness.core.settings import Settings
 from harness.storage.files import write_text
-from harness.storage.records import damaged, decode, encode_line, read_json
+from harness.storage.records import checked, damaged, decode, encode_line, read_json
 
 _WIDTH = 160
 """Maximum number of characters of a line, with its indentation. Only a line with a single long value may be longer."""
@@ -40,7 +40,7 @@ def read_baseline(path: Path) -> Baseline:
         data = read_json(path)
         if data.get("digest") != _content_digest(data) and _version_of(data) <= FORMAT:
             raise damaged(path, "its content does not match its digest, so it was edited")
-        return decode(data, Baseline, path)
+        return checked(decode(data, Baseline, path), path)
     except NewerFormatError:
         raise
     except StoreError as error:

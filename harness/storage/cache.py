@@ -11,16 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness.core.answers import Answer
-from harness.core.errors import NewerFormatError, StoreError
+from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
 from harness.core.hashing import digest
 from harness.core.machine import Calibration
 from harness.core.measurement import PhaseCost
 from harness.core.model import ConvertedModel, SavedBase
 from harness.core.training_outcome import Status, Training
-from harness.storage.files import PARTIAL, check_room, copy_folder, locked, move, new_folder, sync, writing
+from harness.storage.files import (
+    PARTIAL,
+    check_no_link,
+    check_room,
+    copy_folder,
+    locked,
+    move,
+    new_folder,
+    sync,
+    writing,
+)
 from harness.storage.manifest import MANIFEST, verify_manifest, write_manifest
 from harness.storage.records import copy_record, read_record, write_record
 
@@ -29,10 +39,14 @@ _KINDS = ("trainings", "answers", "bases", "converted", _COMMITS)
 """The folders of the cache that `Cache.clear` deletes."""
 _USERS = "users"
 """Folder of lock files. Each run that uses the cache has a lock file, named after the digest of the run's path."""
+LOADING_LOCK = ".loading.lock"
+"""Lock file in the folder of base models. A worker holds it while it loads a base model."""
 _CLEARING = "clearing.lock"
 """Lock file that `Cache.clear` holds while it deletes, and that a run holds for a moment when it begins."""
 _PATIENCE = 2.0
 """Seconds to wait for this lock, because several runs may begin at the same moment."""
+_LOADING_INTERVAL = 2.0
+"""Seconds between two calls of `waiting` while another worker loads a base model."""
 _ENTRIES = {"trainings": "*", "answers": "*/*.json"}
 """Glob patterns of the entries in a commit: an adapter is a folder, and answers are single files."""
 
@@ -73,7 +87,7 @@ class Cache:
             return None
         try:
             return read_record(path, Training)
-        except NewerFormatError:
+        except (NewerFormatError, UnreadableFileError):
             raise
         except StoreError:
             self.forget(training)
@@ -127,7 +141,12 @@ class Cache:
 
         All methods that read entries call this method first, because a process may have been killed after it committed
         entries and before it moved them.
+
+        Raises:
+            StoreError: a folder of the cache is a link, so this would move and delete the files of another folder.
         """
+        for kind in _KINDS:
+            check_no_link(self.root / kind)
         if not self._committed():
             return
         with writing(self.root), FileLock(self.root / _COMMITS / ".lock"):
@@ -160,6 +179,27 @@ class Cache:
             save(partial)
             write_record(partial / "base.json", saved)
             write_manifest(partial)
+
+    @contextmanager
+    def loading(self, waiting: Callable[[], None]) -> Iterator[FileLock]:
+        """Hold the lock of the workers that load a base model. Call `waiting` every few seconds until it is free.
+
+        The lock can be released before the block ends. It ends with the process, even if the process is killed. Where
+        no lock file can be written, nobody waits.
+        """
+        path = self.root / "bases" / LOADING_LOCK
+        lock = FileLock(path)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while not lock.is_locked:
+                with suppress(Timeout):
+                    lock.acquire(timeout=_LOADING_INTERVAL)
+                    break
+                waiting()
+        try:
+            yield lock
+        finally:
+            lock.release()
 
     def converted(self, model: str) -> Path | None:
         """Return the folder of a model that was made of a GGUF file, or None if the cache has none.
@@ -303,7 +343,7 @@ class Commit:
     def answers(self, training: str, made: AnswerPass) -> None:
         """Add answers of a training or a base model to the commit."""
         folder = self.cache.root / "answers" / training
-        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9]*.json")), default=0)
+        number = 1 + max((int(path.name[:4]) for path in folder.glob("[0-9][0-9][0-9][0-9]*.json")), default=0)
         # Two runs that answer at the same time may choose the same number; the digest makes the file names differ.
         name = f"{number:04}-{digest([answer.key for answer in made.answers])}.json"
         write_record(self._place(folder / name), made, sealed=True)
@@ -335,7 +375,7 @@ def _intact(folder: Path, record: str, kind: type[Any]) -> bool:
     try:
         read_record(folder / record, kind)
         verify_manifest(folder)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -347,7 +387,7 @@ def _pass_in(path: Path) -> AnswerPass | None:
     """Read a file of answers. A damaged file is deleted, so that a worker answers its prompts again."""
     try:
         return read_record(path, AnswerPass)
-    except NewerFormatError:
+    except (NewerFormatError, UnreadableFileError):
         raise
     except StoreError:
         path.unlink(missing_ok=True)

@@ -6,14 +6,14 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.core.errors import NewerFormatError, StoreError
+from harness.core.errors import NewerFormatError, StoreError, UnreadableFileError
 from harness.core.formats import FORMAT
 from harness.core.hashing import plain
-from harness.storage.files import write_text
+from harness.storage.files import read_text, write_text
 from harness.storage.upgrades import newest, upgraded
 
 T = TypeVar("T")
@@ -53,14 +53,18 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
+        UnreadableFileError: the system refuses to read the file.
         StoreError: the file is missing or damaged.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except FileNotFoundError:
         raise StoreError(f"there is no file {path}", remedy="Check the path. `harness run` creates runs.") from None
     except NotADirectoryError:
         raise StoreError(f"{path.parent} is not a directory", remedy="Name the directory of a run.") from None
+    except OSError as error:
+        remedy = "Name another file, or get permission to read it."
+        raise UnreadableFileError(f"cannot read {path}: {error.strerror or error}", remedy=remedy) from None
     except (ValueError, RecursionError) as error:  # such as invalid UTF-8, invalid JSON, or 2000 nested brackets
         raise damaged(path, str(error)) from None
     if not isinstance(data, dict):
@@ -85,7 +89,7 @@ def decode(data: dict[str, Any], kind: type[T], path: Path) -> T:
         raise damaged(path, "it has no format version")
     if version > newest(kind):
         message = f"{path} has format {version}, and this version of the harness reads formats up to {newest(kind)}"
-        raise NewerFormatError(message, remedy="Upgrade the harness: pip install --upgrade qlora-harness")
+        raise NewerFormatError(message, remedy="Upgrade the harness: in its checkout, `git pull && pip install .`")
     if (seal := data.pop(_SEAL, None)) is not None and seal != _seal(data):
         raise damaged(path, "it was changed after it was written")
     try:
@@ -104,6 +108,28 @@ def _validated(kind: Any, text: str) -> Any:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+class Checked(Protocol):
+    """A record with a method that raises ValueError unless its parts fit together."""
+
+    def check(self) -> None: ...
+
+
+C = TypeVar("C", bound=Checked)
+
+
+def checked(record: C, path: Path) -> C:
+    """Return the record of a file after checking that its parts fit together.
+
+    Raises:
+        StoreError: they do not.
+    """
+    try:
+        record.check()
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+    return record
 
 
 def decode_line(text: str, kind: type[T]) -> T:

@@ -17,8 +17,8 @@ from harness.core.parity import Parity
 from harness.core.run import RunManifest, TrialRecord
 from harness.core.run_results import Results
 from harness.core.suite import Split
-from harness.storage.files import PARTIAL, locked, write_text
-from harness.storage.records import copy_record, read_json, read_record, write_record
+from harness.storage.files import PARTIAL, check_no_link, locked, write_text
+from harness.storage.records import checked, copy_record, read_json, read_record, write_record
 
 _PAGES = ("run.json", "samples.jsonl", "report.html", "results.json")
 """The files that `copy_pages` copies, in this order."""
@@ -92,7 +92,13 @@ class RunStore:
         return tuple(read_record(path, TrialRecord) for path in paths)
 
     def forget_records(self, keep: Iterable[tuple[Split, str]]) -> None:
-        """Delete the records of all trials except those in `keep`."""
+        """Delete the records of all trials except those in `keep`.
+
+        Raises:
+            StoreError: the folder of the records is a link, so this would delete the files of another folder.
+        """
+        for name in ("trials", "confirm"):
+            check_no_link(self.root / name)
         wanted = {self._record_path(split, trial).parent for split, trial in keep}
         for folder in (*self.root.glob("trials/*"), *self.root.glob("confirm/*")):
             if folder not in wanted:
@@ -102,11 +108,14 @@ class RunStore:
         folder = "trials" if split is Split.MAIN else "confirm"
         return self.root / folder / trial / "record.json"
 
-    def new_worker(self, job: Job) -> tuple[Path, Path]:
-        """Write the job of the next worker process; return the paths of the job and of the worker's log."""
-        folder = self.root / "workers"
-        number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0)
-        path = folder / f"{number:03}.json"
+    def last_worker(self) -> int:
+        """Return the number of the last job that was written for a worker; 0 if there is none."""
+        names = (path.stem for path in (self.root / "workers").glob("*.json"))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
+
+    def new_worker(self, job: Job, number: int) -> tuple[Path, Path]:
+        """Write a job for a worker under this number; return the paths of the job and of the log."""
+        path = self.root / "workers" / f"{number:03}.json"
         write_record(path, job)
         return path, path.with_suffix(".log")
 
@@ -135,7 +144,8 @@ class RunStore:
             StoreError: there are no results yet, or they are damaged.
         """
         self.check_results()
-        return read_record(self.root / "results.json", Results)
+        path = self.root / "results.json"
+        return checked(read_record(path, Results), path)
 
     def write_results(self, results: Results, samples: Iterable[Mapping[str, object]], page: Callable[[], str]) -> None:
         """Write samples.jsonl, then results.json, then report.html, which `page` makes of them."""

@@ -6,38 +6,44 @@ files. Mistakes are raised as `SuiteError`, several in one error if possible, wi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.core.errors import HarnessError, Place, SuiteError
 from harness.core.suite import Decoding, Example, Suite
-from harness.core.yaml import Document, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
+from harness.core.yaml import Document, Node, fit, nearest, parse_yaml, raise_all, read_bytes, read_text
 from harness.scoring.values import FILE
 from harness.suites.assertions import IGNORED
-from harness.suites.case_files import Read, ReadBytes, bytes_reader, case_rows, read_referenced, reader
+from harness.suites.case_files import Read, ReadBytes, bytes_reader, read_referenced
 from harness.suites.cases import SuiteContext, WrittenCase, assemble
-from harness.suites.forms import UNSUPPORTED, CaseForm, SuiteForm, SuiteHead
-from harness.suites.notices import Notices, marked
+from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm, SuiteForm, SuiteHead
+from harness.suites.notices import Notices, UnsupportedError, marked
+from harness.suites.other_tasks import refuse_task
+from harness.suites.promptfoo.files import Files, files_in, local_name
+from harness.suites.promptfoo.prompts import read_prompts
+from harness.suites.promptfoo.references import dereferenced
+from harness.suites.promptfoo.tests import case_documents
+from harness.suites.promptfoo.written_cases import known_keys, with_files
 from harness.suites.rows import WITHOUT_OPTIONS, ReadRows, raise_mistakes, read_rows
 
 __all__ = ["load_examples", "load_suite", "parse_examples", "parse_suite"]
 FILE_NAME = "suite.yaml"
 TRAINING_FILE = "train.jsonl"
-PROMPT_FILES = (".txt", ".md", "")
-BETWEEN_PROMPTS = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
-def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
+def load_suite(path: Path | str, *, skip_unsupported: bool = False, root: Path | None = None) -> Suite:
     """Read the suite in a folder (or the folder's suite.yaml).
 
     If the suite uses features of promptfoo that the harness does not support, one error names all their places. With
-    `skip_unsupported`, these features are skipped and counted in the suite's notices.
+    `skip_unsupported`, these features are skipped and counted in the suite's notices. All files must be in the suite's
+    folder or, if it is given, in the folder `root`.
 
     Raises:
         SuiteError: the folder holds no suite, or the suite has mistakes.
     """
     given = Path(path)
+    if given.is_file() or not (given / FILE_NAME).exists():
+        refuse_task(given)
     file = given / FILE_NAME if given.is_dir() or given.suffix not in (".yaml", ".yml") else given
     folder = file.parent
     try:
@@ -48,11 +54,11 @@ def load_suite(path: Path | str, *, skip_unsupported: bool = False) -> Suite:
     return parse_suite(
         text,
         file.name,
-        reader(folder),
+        files_in(folder, root),
         name=name,
         folder=str(folder),
         skip_unsupported=skip_unsupported,
-        read_bytes=bytes_reader(folder),
+        read_bytes=bytes_reader(folder, root),
     )
 
 
@@ -69,7 +75,7 @@ def load_examples(path: Path | str) -> tuple[Example, ...]:
 def parse_suite(
     text: str,
     file: str,
-    read: Read,
+    read: Read | Files,
     *,
     name: str = "",
     folder: str = "",
@@ -80,14 +86,19 @@ def parse_suite(
 
     `read_bytes` returns the content of the file with the training rows (default: the text that `read` returns).
     """
-    document = parse_yaml(text, file, SuiteError)
-    head, notices = fit(SuiteHead, document), Notices(skip=skip_unsupported)
+    files, notices = read if isinstance(read, Files) else Files(read), Notices(skip=skip_unsupported)
+    document = known_keys(dereferenced(parse_yaml(text, file, SuiteError), text), SuiteHead, notices)
+    head = fit(SuiteHead, document)
     _note(head, document, notices)
     _check_repeats(head, document)
-    prompts = list(_prompts(head, document, read, notices))
-    sources = _sources(_case_documents(document, read), has_prompts=bool(head.prompts))
-    cases = assemble(sources, SuiteContext(head.default_test, document, prompts, read, notices))
-    examples = _examples(head, document, read_bytes or (lambda name: read(name).encode()), notices)
+    defaults = _defaults(document, files, notices)
+    prompts = read_prompts(document, files, notices)
+    has_prompts = bool(head.prompts)
+    sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
+    cases = assemble(
+        sources, SuiteContext(*defaults, prompts, has_prompts, files, notices, red_team=head.redteam is not None)
+    )
+    examples = _examples(head, document, read_bytes or (lambda name: files.read(name).encode()), notices)
     if examples and head.system_prompt is not None and not any(_has(head.system_prompt, row) for row in examples):
         notices.untrained_system_prompt(document.place(("system_prompt",), key=True))
     return Suite(
@@ -116,6 +127,9 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
     for name in marked(head, IGNORED):
         notices.ignore(name, document.place((name,), key=True))
     for name in marked(head, UNSUPPORTED):
+        if notices.skip:
+            remedy = "Remove them, if they change no prompt."
+            raise document.wrong(f"{name} can change every case, so they cannot be skipped", remedy, (name,), key=True)
         notices.unsupported(name, document.place((name,), key=True))
 
 
@@ -125,17 +139,21 @@ def _check_repeats(head: SuiteForm, document: Document) -> None:
         raise document.wrong(f"{head.repeats} repeats at temperature 0 give the same answer", remedy, ("repeats",))
 
 
-def _prompts(head: SuiteForm, document: Document, read: Read, notices: Notices) -> Iterator[str]:
-    """Yield the suite's prompts. A text file may hold several prompts, separated by lines of `---`."""
-    for i, given in enumerate(head.prompts):
-        prompt, location = given if isinstance(given, str) else given.text, ("prompts", i)
-        if not prompt.startswith(FILE):
-            yield prompt
-        elif Path(prompt).suffix not in PROMPT_FILES:
-            notices.unsupported("a prompt from code or as a conversation", document.place(location))
-        else:
-            parts = BETWEEN_PROMPTS.split(read_referenced(prompt, read, document, location))
-            yield from (part.strip() for part in parts if part.strip())
+def _defaults(document: Document, files: Files, notices: Notices) -> tuple[DefaultsForm, Document]:
+    """Return defaultTest, which may be in another file, and its document."""
+    node = document.root.child("defaultTest")
+    if node is None or node.value is None:
+        return DefaultsForm(), Document(document.file, Node(None, None, {}), document.error)
+    part = document.part(("defaultTest",))
+    try:
+        if isinstance(node.value, str):
+            name = local_name(node.value)
+            part = parse_yaml(files.text(name, document, ("defaultTest",)), name, SuiteError)
+        part = known_keys(with_files(part, files), DefaultsForm, notices)
+    except UnsupportedError as missing:
+        remedy = "Write the defaults into this file, or into a YAML file."
+        raise document.wrong(f"defaultTest cannot have {missing}", remedy, ("defaultTest",)) from None
+    return fit(DefaultsForm, part), part
 
 
 def parse_examples(data: bytes, file: str) -> tuple[Example, ...]:
@@ -166,35 +184,22 @@ def _examples(head: SuiteForm, document: Document, read: ReadBytes, notices: Not
     return found.examples
 
 
-def _case_documents(document: Document, read: Read) -> Iterator[Document]:
-    """Yield every case as a document, from suite.yaml and from the case files that it names."""
-    tests = document.root.child("tests")
-    listed = tests.value if tests is not None else None
-    if not isinstance(listed, list | str) or not listed:
-        raise document.wrong("tests: expected a list of cases, or file://NAME", "Add cases under tests.", ("tests",))
-    items = [("tests",)] if isinstance(listed, str) else [("tests", i) for i in range(len(listed))]
-    for location in items:
-        item = document.part(location)
-        if not isinstance(item.root.value, str):
-            yield item
-            continue
-        if not item.root.value.startswith(FILE):
-            raise item.wrong("expected a case, or file://NAME", "Write a mapping with the keys prompt and assert.")
-        text = read_referenced(item.root.value, read, document, location)
-        yield from case_rows(item.root.value.removeprefix(FILE), text)
-
-
-def _sources(documents: Iterator[Document], *, has_prompts: bool) -> list[WrittenCase]:
+def _sources(documents: Iterable[Document], files: Files, notices: Notices, *, has_prompts: bool) -> list[WrittenCase]:
     """Validate every case. `has_prompts`: whether the suite has prompts for cases without their own prompt."""
     sources, problems = [], []
-    for document in documents:
+    for written in documents:
         try:
+            document = known_keys(with_files(written, files), CaseForm, notices)
             sources.append(WrittenCase(_fit_case(document, has_prompts), document))
+        except UnsupportedError as missing:
+            notices.unsupported(str(missing), written.place())
+            notices.left_out += 1
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
     if not sources:
-        raise SuiteError("there are no cases", remedy="Add cases under tests.")
+        notices.raise_unsupported()
+        raise SuiteError("there are no cases", remedy=" ".join(notices.sentences()) or "Add cases under tests.")
     return sources
 
 

@@ -19,6 +19,7 @@ def _known(name: str) -> str:
 
 
 IGNORED = "A key of promptfoo; ignored."
+TRANSFORM = "Changes the answer before it is judged, such as JSON.parse(output).city; other code is not supported."
 
 
 class AssertionForm(Form):
@@ -46,7 +47,7 @@ class AssertionForm(Form):
         description="The assertions of an assert-set.",
     )
     metric_only: bool = Field(default=False, alias="metricOnly", description="true has the same effect as weight: 0.")
-    transform: Any = Field(default=None, description="A key of promptfoo; not supported.")
+    transform: Any = Field(default=None, description=TRANSFORM)
     normalize_unicode: Any = Field(
         default=None, alias="normalizeUnicode", description="A key of promptfoo; not supported."
     )

@@ -15,14 +15,20 @@ from harness.core.errors import Place, SuiteError
 from harness.core.yaml import MAX_DEPTH, Document, nearest, of_value, parse_yaml, read_bytes, read_text, shown
 from harness.scoring.registry import WRITABLE, find, is_unsupported
 from harness.scoring.values import FILE
+from harness.suites.promptfoo.references import dereferenced
 
 OWN_COLUMNS = frozenset({"id", "role", "split", "reference", "group"})
 EXPECTED = re.compile(r"__expected\d*")
 NOT_VARIABLES = frozenset({"__description", "__metric", "__threshold", "__prefix", "__suffix", "__providerOutput"})
-MORE = ("__metadata:", "__config:")
+METADATA = "__metadata:"
+CONFIG = re.compile(r"__config:__expected(?P<number>[1-9]\d{0,2})?:threshold")
+"""A column with the threshold of an assertion: the first one, or the one with this number."""
 OLD_NAMES = {"fn": "javascript", "eval": "javascript", "grade": "llm-rubric"}
 SHORTHAND = re.compile(
     r"(?P<type>[a-z0-9-]+(:[a-z-]+(?=\())?)(\((?P<threshold>\d+(\.\d+)?)\))?(?P<colon>:)?(?P<value>.*)", re.DOTALL
+)
+SURROGATES = re.compile(
+    r"(?P<before>(?<!\\)(\\\\)*)\\u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})", re.IGNORECASE
 )
 MAX_ROWS = 200_000
 """Largest number of rows of a file."""
@@ -40,28 +46,34 @@ Content = TypeVar("Content", str, bytes)
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def reader(folder: Path) -> Read:
-    """Return a function that reads files in this folder, and refuses paths and links that lead out of it."""
-    return lambda name: read_text(_inside(folder, name), name, SuiteError)
+def reader(folder: Path, root: Path | None = None) -> Read:
+    """Return a function that reads files in this folder, and refuses paths and links that lead out of it.
+
+    With `root`, paths may lead to any file in that folder instead.
+    """
+    return lambda name: read_text(_inside(folder, name, root), name, SuiteError)
 
 
-def bytes_reader(folder: Path) -> ReadBytes:
+def bytes_reader(folder: Path, root: Path | None = None) -> ReadBytes:
     """Return a function like that of `reader`, for files that may be no text."""
-    return lambda name: read_bytes(_inside(folder, name), name, SuiteError)
+    return lambda name: read_bytes(_inside(folder, name, root), name, SuiteError)
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _inside(folder: Path, name: str, root: Path | None = None) -> Path:
     inside = Path(name)
-    if inside.is_absolute() or ".." in inside.parts or "\x00" in name:
-        raise _outside(name)
+    if inside.is_absolute() or "\x00" in name or (root is None and ".." in inside.parts):
+        raise outside(name, root)
     path = folder / inside
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise _outside(name)
+    if not path.resolve().is_relative_to((root or folder).resolve()):
+        raise outside(name, root)
     return path
 
 
-def _outside(name: str) -> SuiteError:
-    return SuiteError(f"{FILE}{name} leads out of the suite's folder", remedy="Move the file into the suite's folder.")
+def outside(name: str, root: Path | None) -> SuiteError:
+    """Return the error for a file that is not in the suite's folder, or not in `root`."""
+    where = "the suite's folder" if root is None else f"the folder given as --root, {root}"
+    remedy = "Move the file into it, or name a folder that holds both with --root DIR."
+    return SuiteError(f"{FILE}{name} leads out of {where}", remedy=remedy)
 
 
 def read_referenced(
@@ -91,12 +103,25 @@ def case_rows(name: str, text: str) -> Iterator[Document]:
     if suffix in (".jsonl", ".ndjson"):
         return json_rows(name, text)
     if suffix in (".yaml", ".yml", ".json"):
-        return yaml_rows(name, text)
+        return yaml_rows(name, with_whole_characters(text) if suffix == ".json" else text)
     raise SuiteError("cases are read only from .csv, .jsonl, .yaml and .json files", place=Place(name))
 
 
+def with_whole_characters(text: str) -> str:
+    """Replace pairs of escaped surrogates in JSON, such as \\ud83d\\ude00, which YAML does not have, by one escape."""
+
+    def whole(found: re.Match[str]) -> str:
+        high, low = int(found["high"], 16), int(found["low"], 16)
+        return f"{found['before']}\\U{0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00:08x}"
+
+    return SURROGATES.sub(whole, text) if "\\ud" in text.lower() else text
+
+
 def yaml_rows(name: str, text: str) -> Iterator[Document]:
-    document = parse_yaml(text, name, SuiteError)
+    document = dereferenced(parse_yaml(text, name, SuiteError), text)
+    if isinstance(document.root.value, dict):
+        yield document
+        return
     if not isinstance(document.root.value, list):
         raise document.wrong("expected a list of cases", "Begin every case with '- '.")
     yield from (document.part((i,)) for i in range(len(document.root.value)))
@@ -206,7 +231,8 @@ def csv_lines(name: str, text: str, delimiter: str = ",", **dialect: Any) -> Ite
         try:
             cells = next(rows, None)
         except csv.Error as problem:
-            raise SuiteError(f"not valid CSV: {problem}", remedy="Check the quotes.", place=Place(name, line)) from None
+            remedy = f"Check the quotes. A text has at most {csv.field_size_limit():,} characters."
+            raise SuiteError(f"not valid CSV: {problem}", remedy=remedy, place=Place(name, line)) from None
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
@@ -222,7 +248,12 @@ def _check_header(name: str, header: list[str]) -> None:
         if column in seen:
             raise SuiteError(f"the column {shown(column)} is given twice", remedy="Remove one of them.", place=place)
         seen.add(column)
-        is_known = column in NOT_VARIABLES or column.startswith(MORE) or EXPECTED.fullmatch(column)
+        is_known = (
+            column in NOT_VARIABLES
+            or column.startswith(METADATA)
+            or CONFIG.fullmatch(column)
+            or EXPECTED.fullmatch(column)
+        )
         if column.startswith("__") and not is_known:
             known = nearest(column, ["__expected", *NOT_VARIABLES])
             raise SuiteError(f"unknown column {shown(column)}", remedy=known, place=place)
@@ -232,10 +263,14 @@ def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
     variables = {name: cell for name, cell in row.items() if name not in OWN_COLUMNS and not name.startswith("__")}
     expected = [cell.strip() for name, cell in row.items() if EXPECTED.fullmatch(name) and cell.strip()]
     metric = {"metric": row["__metric"]} if row.get("__metric") else {}
-    case: dict[str, Any] = {"vars": variables, "assert": [{**_expected(cell, place), **metric} for cell in expected]}
+    assertions = [{**_expected(cell, place), **metric} for cell in expected]
+    for index, threshold in _thresholds(row, place):
+        if index < len(assertions):
+            assertions[index]["threshold"] = threshold
+    case: dict[str, Any] = {"vars": variables, "assert": assertions}
     case |= {column: row[column] for column in OWN_COLUMNS if row.get(column)}
     options = {name: row[f"__{name}"] for name in ("prefix", "suffix") if row.get(f"__{name}")}
-    metadata = {name: cell for name, cell in row.items() if name.startswith(MORE) and cell}
+    metadata = {name: cell for name, cell in row.items() if name.startswith(METADATA) and cell}
     given = {
         "description": row.get("__description"),
         "providerOutput": row.get("__providerOutput"),
@@ -244,6 +279,14 @@ def _csv_case(row: dict[str, str], place: Place) -> dict[str, Any]:
         "metadata": metadata,
     }
     return case | {name: value for name, value in given.items() if value not in (None, "", {})}
+
+
+def _thresholds(row: dict[str, str], place: Place) -> Iterator[tuple[int, float]]:
+    """Yield the index of an assertion and its threshold, from columns such as `__config:__expected2:threshold`."""
+    for name, cell in row.items():
+        found, threshold = CONFIG.fullmatch(name), None
+        if found and (threshold := _threshold(cell, place)) is not None:
+            yield int(found["number"] or 1) - 1, threshold
 
 
 def _threshold(cell: str, place: Place) -> float | None:

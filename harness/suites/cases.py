@@ -1,32 +1,38 @@
-"""Build the cases of a suite from validated forms: replace variables, add defaults, and assign ids."""
+"""Build the cases of a suite from validated forms: render prompts and assertions, add defaults, and assign ids."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from pydantic import BaseModel
+
 from harness.core.errors import HarnessError, SuiteError
+from harness.core.javascript import to_json
 from harness.core.suite import Assertion, Case, Message, Role, Split
 from harness.core.yaml import Document, nearest, parse_yaml, raise_all, shown
 from harness.scoring.assertion_type import AssertionType, Need
 from harness.scoring.registry import find, is_negated, needs
-from harness.scoring.values import FILE, from_file
+from harness.scoring.transforms import is_plain
+from harness.scoring.values import from_file
 from harness.suites.assertions import IGNORED, AssertionForm, is_known_later
-from harness.suites.case_files import Read, read_referenced
 from harness.suites.forms import UNSUPPORTED, CaseForm, DefaultsForm
-from harness.suites.notices import Notices, marked
+from harness.suites.notices import Notices, UnsupportedError, marked
+from harness.suites.promptfoo.files import Files, local_name
+from harness.suites.promptfoo.prompts import Prompt, looks_like_conversation, messages, user_message
+from harness.suites.promptfoo.templates import MARK, MissingVariableError, Templates
+from harness.suites.promptfoo.variables import combinations, resolved
 
-MAX_FILLED = 256 * 1024
-"""Maximum number of characters of a text after its variables are replaced; longer texts could exhaust memory."""
-VARIABLE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}")
 STUB = "TODO"
 """The prompt of a case that the user has not written yet. Such cases are left out and counted."""
-TEMPLATE = re.compile(r"\{\{|\{%")
+TRANSFORMS = ("transform", "postprocess")
+"""Options of promptfoo that change the answer before it is judged; the second is the old name of the first."""
+RED_TEAM = "promptfoo:redteam:"
 DATA = (".json", ".yaml", ".yml")
 
 Location = tuple[str | int, ...]
@@ -46,27 +52,15 @@ class SuiteContext:
 
     defaults: DefaultsForm
     document: Document
-    prompts: list[str]
-    read: Read
+    """Holds the defaults."""
+    prompts: list[Prompt]
+    has_prompts: bool
+    """Whether the suite lists prompts, even if none of them is supported."""
+    files: Files
     notices: Notices
-
-
-def fill(text: str, variables: Mapping[str, str]) -> str:
-    """Replace every `{{name}}` by the variable's text. Inserted text is not searched again, and nothing is evaluated.
-
-    Raises ValueError if a variable is not defined or the text becomes too long. The second line of its
-    message is the remedy.
-    """
-    parts = VARIABLE.split(text)
-    for i in range(1, len(parts), 2):
-        if parts[i] not in variables:
-            raise ValueError(f"there is no variable {shown(parts[i])}\nDefine it under vars.")
-        parts[i] = variables[parts[i]]
-    if len(parts) > 1 and sum(map(len, parts)) > MAX_FILLED:
-        raise ValueError(
-            f"the text is longer than {MAX_FILLED} characters after its variables are replaced\nShorten it."
-        )
-    return "".join(parts)
+    red_team: bool = False
+    """Whether the suite is a red team, in which promptfoo leaves templates in attacks as they are."""
+    templates: Templates = field(default_factory=Templates)
 
 
 def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Case, ...]:
@@ -78,7 +72,7 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
             context.notices.stub(source.form.id or "a case", source.document.place(("prompt",)))
             continue
         try:
-            cases.extend((case, source.document) for case in _CaseBuilder(source, context).cases())
+            cases.extend((case, source.document) for case in cases_of(source, context))
         except HarnessError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -88,6 +82,8 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
             "the suite has no case with a prompt and a supported assertion",
             remedy=" ".join(context.notices.sentences()),
         )
+    if context.notices.skip:
+        cases = _without_repeats(cases, context.notices)
     _check_ids(cases)
     return tuple(case for case, _ in cases)
 
@@ -104,51 +100,137 @@ def _check_ids(cases: list[tuple[Case, Document]]) -> None:
     raise_all(problems)
 
 
-class _CaseBuilder:
-    """Build the cases of one written case: one for each of its prompts."""
+def _without_repeats(cases: list[tuple[Case, Document]], notices: Notices) -> list[tuple[Case, Document]]:
+    """Leave out cases whose id, a digest, shows that they ask and require the same as an earlier one."""
+    kept: dict[str, tuple[Case, Document]] = {}
+    for case, document in cases:
+        is_digest = case.id == digest(case.messages, case.assertions, case.threshold)
+        if case.id in kept and is_digest:
+            notices.repeated += 1
+        else:
+            kept[case.id if is_digest else f"{case.id} {len(kept)}"] = (case, document)
+    return list(kept.values())
 
-    def __init__(self, source: WrittenCase, context: SuiteContext) -> None:
+
+def cases_of(source: WrittenCase, context: SuiteContext) -> Iterator[Case]:
+    """Yield the cases of one written case: one for each combination of its variables' values and each prompt.
+
+    Raises:
+        HarnessError: the case has a mistake.
+    """
+    notices = context.notices
+    if not is_supported(source, context):
+        notices.left_out += 1
+        return
+    found: list[Case] = []
+    for variables in _combinations(source, context):
+        try:
+            found += _CaseBuilder(source, context, variables).cases()
+        except UnsupportedError as missing:
+            notices.unsupported(str(missing), source.document.place())
+            notices.left_out += 1
+    for number, case in enumerate(found, 1):
+        is_numbered = source.form.id and len(found) > 1
+        yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
+
+
+def _combinations(source: WrittenCase, context: SuiteContext) -> Iterator[dict[str, Any]]:
+    """Yield the variables of each case that a written case stands for."""
+    form, defaults, document = source.form, context.defaults, source.document
+    written = {**defaults.vars, **form.vars}
+    try:
+        is_one = form.options.disable_var_expansion or defaults.options.disable_var_expansion
+        yield from [written] if is_one else combinations(written, context.files, document)
+    except UnsupportedError as missing:
+        context.notices.unsupported(str(missing), document.place(("vars",)))
+        context.notices.left_out += 1
+    except ValueError as problem:
+        message, _, remedy = str(problem).partition("\n")
+        raise document.wrong(message, remedy, ("vars",)) from None
+
+
+def is_supported(source: WrittenCase, context: SuiteContext) -> bool:
+    """Add notices about ignored and unsupported keys of a case. Return False if a key is unsupported."""
+    missing, notices = False, context.notices
+    for form, document in ((context.defaults, context.document), (source.form, source.document)):
+        for part, location in ((form, ()), (form.options, ("options",))):
+            for name in marked(part, IGNORED):
+                notices.ignore(name, document.place((*location, name), key=True))
+            for name in (*marked(part, UNSUPPORTED), *_code_in(part)):
+                notices.unsupported(name, document.place((*location, name), key=True))
+                missing = True
+    return not missing
+
+
+def _code_in(part: BaseModel) -> Iterator[str]:
+    """Yield the transforms of a case's options that are code."""
+    for name in TRANSFORMS:
+        written = getattr(part, name, None)
+        if written is not None and not is_plain(written):
+            yield name
+
+
+class _CaseBuilder:
+    """Build the cases of one written case with one set of variables: one for each of its prompts."""
+
+    def __init__(self, source: WrittenCase, context: SuiteContext, variables: dict[str, Any]) -> None:
         self.form, self.document, self.context = source.form, source.document, context
         self.defaults, self.notices = context.defaults, context.notices
-        self.variables = {**self.defaults.vars, **source.form.vars}
+        if self.is_attack and any(isinstance(value, str) and MARK.search(value) for value in variables.values()):
+            raise UnsupportedError("templates in the attacks of a red team")
+        self.variables: dict[str, Any] = self.with_place(
+            lambda: resolved(variables, context.files, source.document), ("vars",), source.document
+        )
         reference = self.own_or_default("reference")
         self.reference = None if reference is None else self.fill(reference, ("reference",), self.document)
         self.choices = tuple(self.own_or_default_choices())
 
-    def cases(self) -> Iterator[Case]:
-        is_supported = self.is_supported()
-        assertions = tuple(self.assertions())
-        if (self.form.assertions or self.defaults.assertions) and not (assertions and is_supported):
-            self.notices.left_out += 1
-            return
-        self.check_asserts(assertions)
-        conversations = list(self.conversations())
-        labels = self.labels(assertions)
-        for number, messages in enumerate(conversations, 1):
-            place = self.document.place()
-            case = Case(id=self.form.id or digest(messages, assertions, labels["threshold"]), messages=messages,
-                        assertions=assertions, line=place.line or 0, file=place.file, **labels)  # fmt: skip
-            is_numbered = self.form.id and len(conversations) > 1
-            yield replace(case, id=f"{case.id}-{number}") if is_numbered else case
+    @property
+    def is_attack(self) -> bool:
+        written = (*self.default_assertions, *self.form.assertions)
+        return self.context.red_team or any(form.type.startswith(RED_TEAM) for form in written)
 
-    def is_supported(self) -> bool:
-        """Add notices about ignored and unsupported keys of the case. Return False if a key is unsupported."""
-        missing = False
-        for form, document, at in (
-            (self.defaults, self.context.document, ("defaultTest",)),
-            (self.form, self.document, ()),
-        ):
-            for part, location in ((form, at), (form.options, (*at, "options"))):
-                for name in marked(part, IGNORED):
-                    self.notices.ignore(name, document.place((*location, name), key=True))
-                for name in marked(part, UNSUPPORTED):
-                    self.notices.unsupported(name, document.place((*location, name), key=True))
-                    missing = True
-        return not missing
+    def cases(self) -> Iterator[Case]:
+        assertions = tuple(self.assertions())
+        if not self.asserts(assertions):
+            return
+        labels = self.labels(assertions)
+        place = self.document.place()
+        for asked in self.conversations():
+            yield Case(id=self.form.id or digest(asked, assertions, labels["threshold"]), messages=asked,
+                       assertions=assertions, line=place.line or 0, file=place.file, **labels)  # fmt: skip
+
+    def asserts(self, assertions: tuple[Assertion, ...]) -> bool:
+        """Whether an assertion can make the case fail. A case that has no such assertion is left out and counted.
+
+        Raises:
+            SuiteError: the case is written without such assertions, and unsupported features are not skipped.
+        """
+        written = [*self.default_assertions, *self.form.assertions]
+        if any(assertion.weight for assertion in assertions):
+            return True
+        if written and not assertions:
+            self.notices.left_out += 1
+        elif self.notices.skip:
+            self.notices.without_assertions += 1
+        else:
+            self.check_asserts(assertions)
+        return False
+
+    @property
+    def transforms(self) -> list[str]:
+        """The plain transforms of the case, or those of defaultTest, which are applied before those of assertions."""
+        own, default = self.form.options, self.defaults.options
+        return [found for name in TRANSFORMS if (found := getattr(own, name) or getattr(default, name))][:1]
+
+    @property
+    def default_assertions(self) -> list[AssertionForm]:
+        return [] if self.form.options.disable_default_asserts else self.defaults.assertions
 
     def check_asserts(self, assertions: tuple[Assertion, ...]) -> None:
         if not assertions:
-            raise self.document.wrong("this case has no assertions", "Add assert: [{type: icontains, value: ...}].")
+            remedy = "Add assert: [{type: icontains, value: ...}], or leave such cases out with --skip-unsupported."
+            raise self.document.wrong("this case has no assertions", remedy)
         if not any(assertion.weight for assertion in assertions):
             remedy = "Give one of them a weight above 0."
             raise self.document.wrong("all assertions of this case have weight 0", remedy, ("assert",))
@@ -169,7 +251,7 @@ class _CaseBuilder:
             "choices": self.choices,
             "threshold": None if threshold is None else float(threshold),
             "critical": bool(defaults.critical if form.critical is None else form.critical),
-            "vars": self.variables if needs(assertions, Need.VARIABLES) else {},
+            "vars": _as_texts(self.variables) if needs(assertions, Need.VARIABLES) else {},
         }
 
     def own_or_default(self, name: str) -> str | None:
@@ -183,10 +265,10 @@ class _CaseBuilder:
         Choices that differ only in surrounding white space are equal, because chat templates strip messages.
         """
         own = self.form.choices
-        document, at = (self.document, ()) if own is not None else (self.context.document, ("defaultTest",))
+        document = self.document if own is not None else self.context.document
         seen: set[str] = set()
         for i, written in enumerate((self.defaults.choices if own is None else own) or ()):
-            text, location = self.fill(written, (*at, "choices", i), document), (*at, "choices", i)
+            text, location = self.fill(written, ("choices", i), document), ("choices", i)
             if not text.strip() or text.strip() in seen:
                 what = f"the choice {shown(text)} is given twice" if text.strip() else "this choice is empty"
                 raise document.wrong(what, "Give every choice a different text.", location)
@@ -196,37 +278,72 @@ class _CaseBuilder:
     # --- prompts ---
 
     def conversations(self) -> Iterator[tuple[Message, ...]]:
+        """Yield what the case asks, for each of its prompts. Prompts that are not supported are noted and left out."""
         if self.form.messages is not None:
             yield tuple(Message(m.role, self.fill(m.content, ("messages", i, "content"), self.document))
                         for i, m in enumerate(self.form.messages))  # fmt: skip
         elif self.form.prompt is not None:
-            yield (Message("user", self.prompt(self.form.prompt, ("prompt",))),)
-        elif self.context.prompts:
-            for i, prompt in enumerate(self.context.prompts):
-                # A missing variable is a mistake in the case, not in the prompt.
-                yield (Message("user", self.prompt(prompt, (), f"prompts[{i}]: ")),)
+            text = self.whole(self.form.prompt)
+            make = messages if looks_like_conversation(text) else user_message
+            yield self.rendered(lambda: make(text, self.variables, self.context.templates), ("prompt",))
         else:
+            yield from self.asked()
+
+    def asked(self) -> Iterator[tuple[Message, ...]]:
+        prompts = self.chosen_prompts()
+        for i, prompt in enumerate(prompts):
+            make = partial(messages, self.whole(prompt.text), self.variables, self.context.templates)
+            try:
+                # A missing variable is a mistake in the case, not in the prompt.
+                yield self.rendered(make, (), f"prompts[{i}]: " if self.context.prompts else "")
+            except UnsupportedError as missing:
+                self.notices.unsupported(str(missing), self.document.place())
+                self.notices.left_out += 1
+
+    def chosen_prompts(self) -> list[Prompt]:
+        """Return the suite's prompts that the case chooses; without prompts, its variable `prompt`."""
+        if not self.context.has_prompts:
+            if "prompt" in self.variables:
+                return [Prompt("{{prompt}}", "")]
             raise self.document.wrong(
                 "this case has no prompt", "Add prompt: or messages: to it, or prompts: to the suite."
             )
+        names = self.form.prompts if self.form.prompts is not None else self.defaults.prompts
+        if names is None and not self.context.prompts:
+            raise UnsupportedError("cases without a supported prompt")
+        if names is None:
+            return self.context.prompts
+        found = [prompt for prompt in self.context.prompts if any(prompt.is_named(name) for name in names)]
+        if not found:
+            raise UnsupportedError("prompts that are not in the suite")
+        return found
 
-    def prompt(self, text: str, location: Location, about: str = "") -> str:
+    def whole(self, text: str) -> str:
         own, default = self.form.options, self.defaults.options
-        full = (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
-        return self.fill(full, location, self.document, about)
+        return (own.prefix or default.prefix) + text + (own.suffix or default.suffix)
+
+    def rendered(self, make: Callable[[], tuple[Message, ...]], location: Location, about: str = "") -> Any:
+        found: tuple[Message, ...] = self.with_place(make, location, self.document, about)
+        if not found[-1].content.strip():
+            raise UnsupportedError("prompts that are empty")
+        return found
 
     # --- assertions ---
 
     def assertions(self) -> Iterator[Assertion]:
         default, own = self.context.document, self.document
-        yield from self.build_assertions(self.defaults.assertions, ("defaultTest", "assert"), default)
+        yield from self.build_assertions(self.default_assertions, ("assert",), default)
         yield from self.build_assertions(self.form.assertions, ("assert",), own)
 
     def build_assertions(
         self, forms: Iterable[AssertionForm], location: Location, document: Document
     ) -> Iterator[Assertion]:
         for i, form in enumerate(forms):
-            found = self.assertion(form, (*location, i), document)
+            try:
+                found = self.assertion(form, (*location, i), document)
+            except UnsupportedError as missing:
+                self.notices.unsupported(str(missing), document.place((*location, i)))
+                continue
             if found is not None:
                 yield found
 
@@ -248,6 +365,7 @@ class _CaseBuilder:
             None if form.threshold is None or kind.threshold is None else float(form.threshold),
             self.fill(form.metric or "", (*location, "metric"), document),
             children,
+            () if children else tuple(map(str, (*self.transforms, *filter(None, [form.transform])))),
         )
 
     def note_ignored(self, form: AssertionForm, kind: AssertionType, location: Location, document: Document) -> None:
@@ -262,8 +380,10 @@ class _CaseBuilder:
             return self.code(form.value, kind, location, document)
         if form.value is None and kind.value.or_reference:
             return self.among_choices(self.reference_value(form.type, location, document), kind, location, document)
-        value = self.read_value(form.value, location, document) if from_file(form.value) else form.value
-        if kind.value.has_variables:
+        value = form.value
+        if from_file(value):
+            value = self.read_value(value, location, document)
+        elif kind.value.has_variables:
             value = self.fill_nested(value, location, document)
         if value is not form.value or is_known_later(kind, form.value):
             value = self.with_place(lambda: kind.read(form.type, value), location, document)
@@ -291,21 +411,22 @@ class _CaseBuilder:
         if name := kind.code_in(value):
             file = name.partition(":")[0]
             if file.endswith(".py"):
-                read_referenced(file, self.context.read, document, location)
+                self.context.files.text(file, document, location)
             self.notices.runs_code(f"{kind.name} {name}", document.place(location))
         if isinstance(value, dict) and "reference" in value:
             return {**value, "reference": self.fill_nested(value["reference"], (*location, "reference"), document)}
         return value
 
     def read_value(self, reference: str, location: Location, document: Document) -> Any:
-        text = read_referenced(reference, self.context.read, document, location)
-        name = reference.removeprefix(FILE)
+        """Return the value in a file. It is not a template: promptfoo replaces no variables in it."""
+        name = local_name(reference)
+        text = self.context.files.text(name, document, location)
         return parse_yaml(text, name, SuiteError).value if PurePath(name).suffix in DATA else text.strip()
 
     def fill_nested(self, value: Any, location: Location, document: Document) -> Any:
         """Replace the variables in a value and in its lists and mappings. Return the same object if nothing changes."""
         if isinstance(value, str):
-            return self.fill(value, location, document) if "{{" in value or "{%" in value else value
+            return self.fill(value, location, document)
         if isinstance(value, list):
             found = [self.fill_nested(item, (*location, i), document) for i, item in enumerate(value)]
             return value if found == value else found
@@ -314,24 +435,33 @@ class _CaseBuilder:
             return value if replaced == value else replaced
         return value
 
-    def fill(self, text: str, location: Location, document: Document, about: str = "") -> str:
-        if TEMPLATE.search(text) and TEMPLATE.search(VARIABLE.sub("", text)):
-            self.notices.ignore("templates other than {{name}}", document.place(location))
-        return str(self.with_place(lambda: fill(text, self.variables), location, document, about))
+    def fill(self, text: str, location: Location, document: Document) -> str:
+        return str(self.with_place(lambda: self.context.templates.render(text, self.variables), location, document))
 
     def with_place(self, make: Callable[[], Any], location: Location, document: Document, about: str = "") -> Any:
-        """Call `make`, and turn its ValueError into a `SuiteError` with a place."""
+        """Call `make`, and turn its ValueError into a `SuiteError` with a place.
+
+        If unsupported features are skipped, a missing variable is one of them.
+        """
         try:
             return make()
         except ValueError as problem:
+            if self.notices.skip and isinstance(problem, MissingVariableError):
+                raise UnsupportedError("variables that are not defined") from None
             message, _, remedy = str(problem).partition("\n")
             raise document.wrong(about + message, remedy, location) from None
 
 
+def _as_texts(variables: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else to_json(value) for name, value in variables.items()}
+
+
 def _missing(form: AssertionForm, kind: AssertionType) -> str:
     """Return the name of the assertion's feature that is not supported; empty if all features are supported."""
-    if form.transform is not None or form.normalize_unicode not in (None, False):
-        return "transform" if form.transform is not None else "normalizeUnicode"
+    if form.transform is not None and not is_plain(form.transform):
+        return "transform"
+    if form.normalize_unicode not in (None, False):
+        return "normalizeUnicode"
     unsupported = kind.value.unsupported(form.value)
     return f"{form.type} {unsupported}" if unsupported else ""
 
@@ -348,4 +478,6 @@ def digest(messages: tuple[Message, ...], assertions: tuple[Assertion, ...], thr
 def _content(assertion: Assertion) -> list[Any]:
     content = [assertion.name, assertion.value, assertion.weight, assertion.threshold]
     more = [assertion.metric, [_content(child) for child in assertion.children]]
-    return content + more if any(more) else content
+    # Each part is added only if there is one, so that ids of assertions without it do not change.
+    content += more if any(more) else []
+    return [*content, list(assertion.transforms)] if assertion.transforms else content

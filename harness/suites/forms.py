@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from harness.core.suite import Message, Reducer, Role, Split
 from harness.core.yaml import Count, Form, Line, Text, shown
 from harness.scoring.values import FILE
-from harness.suites.assertions import IGNORED, AssertionForm
+from harness.suites.assertions import IGNORED, TRANSFORM, AssertionForm
 
 # --- cases -------------------------------------------------------------------------------------------------------
 
@@ -55,14 +55,21 @@ class OptionsForm(Form):
 
     prefix: Text = Field(default="", description="Text to put before the prompt.")
     suffix: Text = Field(default="", description="Text to put after the prompt.")
-    transform: Any = Field(default=None, description=UNSUPPORTED)
+    disable_default_asserts: bool = Field(
+        default=False, alias="disableDefaultAsserts", description="true: leave out the assertions of defaultTest."
+    )
+    transform: Any = Field(default=None, description=TRANSFORM)
     transform_vars: Any = Field(default=None, alias="transformVars", description=UNSUPPORTED)
-    postprocess: Any = Field(default=None, description=UNSUPPORTED)
+    postprocess: Any = Field(default=None, description="The old name of transform.")
     store_output_as: Any = Field(default=None, alias="storeOutputAs", description=UNSUPPORTED)
     provider: Any = Field(default=None, description=IGNORED)
+    providers: Any = Field(default=None, description=IGNORED)
     rubric_prompt: Any = Field(default=None, alias="rubricPrompt", description=IGNORED)
     run_serially: Any = Field(default=None, alias="runSerially", description=IGNORED)
-    disable_var_expansion: Any = Field(default=None, alias="disableVarExpansion", description=IGNORED)
+    disable_var_expansion: bool = Field(
+        default=False, alias="disableVarExpansion", description="true: a list under vars makes one case, not several."
+    )
+    repeat: Any = Field(default=None, description=IGNORED)
 
 
 class DefaultsForm(Form):
@@ -82,9 +89,11 @@ class DefaultsForm(Form):
         description="Name of a group of similar cases. In statistics, the cases of a group count as one cluster.",
     )
     description: Text | None = None
-    vars: dict[str, Text] = Field(
-        default={}, description="Texts by name. A text replaces {{name}}; no other template syntax is evaluated."
+    vars: dict[str, Any] = Field(
+        default={},
+        description="Values by name, for templates such as {{name}}. A list of texts makes a case for each of them.",
     )
+    prompts: list[str] | None = Field(default=None, description="Labels or ids of the suite's prompts to use.")
     reference: Text | None = Field(default=None, description="An example of a correct answer.")
     choices: list[Text] | None = Field(
         default=None,
@@ -111,7 +120,6 @@ class DefaultsForm(Form):
 class CaseForm(DefaultsForm):
     """A test prompt with the assertions about its answer."""
 
-    prompts: Any = Field(default=None, description=UNSUPPORTED)
     id: Line | None = Field(
         default=None, description="Name of the case (default: a digest of its messages and assertions)."
     )
@@ -167,27 +175,13 @@ class DecodingForm(Form):
     temperature: float = Field(default=0.0, ge=0, le=10, description="0: greedy decoding; above 0: sampling.")
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 class PromptForm(Form):
     """A prompt with a label, as in promptfoo."""
 
     raw: Text | None = None
-    id: Text | None = Field(default=None, description="file://NAME; ignored if there is raw.")
-    label: Any = Field(default=None, description=IGNORED)
+    id: Text | None = Field(default=None, description="file://NAME, if there is no raw.")
+    label: Text | None = Field(default=None, description="Name by which cases choose the prompt.")
     config: Any = Field(default=None, description=IGNORED)
-
-    @model_validator(mode="after")
-    def _has_text(self) -> PromptForm:
-        if self.raw is None and not (self.id or "").startswith(FILE):
-            raise ValueError("this prompt has no text\nAdd raw: TEXT, or id: file://NAME.")
-        return self
-
-    @property
-    def text(self) -> str:
-        return self.raw if self.raw is not None else self.id or ""
 
 
 class PromptfooForm(Form):
@@ -207,9 +201,13 @@ class PromptfooForm(Form):
     tracing: Any = Field(default=None, description=IGNORED)
     redteam: Any = Field(default=None, description=IGNORED)
     extensions: Any = Field(default=None, description=UNSUPPORTED)
-    scenarios: Any = Field(default=None, description=UNSUPPORTED)
-    nunjucks_filters: Any = Field(default=None, alias="nunjucksFilters", description=UNSUPPORTED)
-    assertion_templates: Any = Field(default=None, alias="assertionTemplates", description=UNSUPPORTED)
+    nunjucks_filters: Any = Field(default=None, alias="nunjucksFilters", description=IGNORED)
+    scenarios: Any = Field(default=None, description="As in promptfoo: each entry of config with each of tests.")
+    assertion_templates: Any = Field(
+        default=None,
+        alias="assertionTemplates",
+        description="Assertions that {$ref: '#/assertionTemplates/NAME'} names.",
+    )
 
 
 class SuiteForm(PromptfooForm):
@@ -237,20 +235,21 @@ class SuiteForm(PromptfooForm):
         default=None, description="A system message that is put before the messages of every case."
     )
     train: FileName | None = Field(default=None, description="The file of training rows (default: train.jsonl).")
-    prompts: Annotated[
-        list[Text | PromptForm], BeforeValidator(_as_list, json_schema_input_type=str | list[Text | PromptForm])
-    ] = Field(
+    prompts: str | dict[str, str] | list[Text | PromptForm] = Field(
         default=[],
-        description="Prompts for cases without their own prompt; each such case is repeated for every prompt.",
+        description="Prompts for cases without their own prompt; each such case is repeated for every prompt. "
+        "A path or a pattern such as prompts/*.txt stands for the prompts in these files.",
     )
-    default_test: DefaultsForm = Field(default=DefaultsForm(), alias="defaultTest")
-    tests: FileName | list[CaseForm | FileName]
+    default_test: DefaultsForm | FileName = Field(default=DefaultsForm(), alias="defaultTest")
+    tests: str | list[CaseForm | str] = Field(description="Cases, and files of cases.")
 
 
 class SuiteHead(SuiteForm):
-    """A suite whose cases are validated later, one by one, because they may be in other files."""
+    """A suite whose prompts, defaults and cases are validated later, because they may be in other files."""
 
-    tests: Any
+    prompts: Any = None
+    default_test: Any = Field(default=None, alias="defaultTest")
+    tests: Any = None
 
 
 # --- rehearsal -----------------------------------------------------------------------------------------------------

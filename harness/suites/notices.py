@@ -14,6 +14,10 @@ SHOWN_PLACES = 100
 SHOWN_STUBS = 3
 
 
+class UnsupportedError(Exception):
+    """A part of a suite uses a feature of promptfoo that the harness does not support. The text names the feature."""
+
+
 class Notices:
     """Notices that are collected while a suite is read. `skip`: whether unsupported features are skipped."""
 
@@ -21,6 +25,10 @@ class Notices:
         self.skip = skip
         self.left_out = 0
         """Number of cases that are left out because of an unsupported key or assertion."""
+        self.without_assertions = 0
+        """Number of cases that are left out because they have no assertions."""
+        self.repeated = 0
+        """Number of cases that are left out because they repeat another case."""
         self._ignored: dict[str, list[Place]] = defaultdict(list)
         self._unsupported: dict[str, list[Place]] = defaultdict(list)
         self._code: dict[str, list[Place]] = defaultdict(list)
@@ -67,6 +75,10 @@ class Notices:
             yield f"Skipped, because it is not supported: {counts}."
         if self.left_out:
             yield f"Left out, because no supported assertion remains: {self.left_out} of the cases."
+        if self.without_assertions:
+            yield f"Left out, because they have no assertions: {self.without_assertions} of the cases."
+        if self.repeated:
+            yield f"Left out, because they repeat another case: {self.repeated} of the cases."
         if self._stubs:
             named, more = ", ".join(self._stubs[:SHOWN_STUBS]), len(self._stubs) - SHOWN_STUBS
             named += f" and {more} more" if more > 0 else ""

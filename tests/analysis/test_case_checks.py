@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +63,13 @@ def test_a_failing_training_answer(role: Role) -> None:
 def test_training_answers_that_are_fine(row: tuple[str, ...]) -> None:
     """A training answer is not reported if it passes, or if its conversation differs from the case's."""
     assert case_warnings(suite(case(), rows=(row,))) == ()
+
+
+def test_a_very_long_training_row() -> None:
+    """A training row of 40,000 messages is checked in time: only its beginnings of the cases' lengths count."""
+    began = time.process_time()
+    assert case_warnings(suite(case(), rows=(("hi", "hello") * 20_000,))) == ()
+    assert time.process_time() - began < 2
 
 
 def test_system_messages_do_not_count() -> None:

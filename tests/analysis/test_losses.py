@@ -58,6 +58,30 @@ def test_only_the_whole_interval_shows_a_loss() -> None:
     assert {loss.verdict for loss in between} == {LossVerdict.CANNOT_TELL}
 
 
+def test_a_loss_in_one_role_is_named() -> None:
+    """A loss on the cases of one role is named, even if the cases of both roles together hide it; no loss, nothing."""
+    cases = [case(f"c{n}", Role.AVOID if n < 20 else Role.RETAIN) for n in range(120)]
+
+    def sentences(broken: int) -> tuple[str, ...]:
+        [own] = losses.by_role(cases, table(0, cases=cases), [table(broken, broken, cases=cases)], MARGIN)
+        return losses.lost_in_one_role(own, MARGIN)
+
+    [found] = sentences(8)
+    assert found.startswith("On the avoid cases alone, the base passes 20 of 20 cases; the variant breaks 8 ")
+    assert "40 points of what the base passes lost, and " in found
+    assert sentences(0) == ()
+
+
+@pytest.mark.parametrize(("cases", "broken", "shown"), [(600, 60, True), (12, 2, True), (60, 1, False)])
+def test_a_loss_in_one_role_is_named_if_it_is_shown_or_large(cases: int, broken: int, shown: bool) -> None:
+    """A loss is named if its interval is above zero, or if its estimate is above the margin; else it is not."""
+    both = [*(case(f"a{n}", Role.AVOID) for n in range(cases)), *(case(f"r{n}", Role.RETAIN) for n in range(60))]
+    [own] = losses.by_role(both, table(0, cases=both), [table(broken, cases=both)], MARGIN)
+    loss = own[Role.AVOID]
+    assert (loss.low is not None and loss.low > 0, (loss.points or 0.0) > MARGIN) == (cases == 600, cases == 12)
+    assert bool(losses.lost_in_one_role(own, MARGIN)) is shown
+
+
 def test_what_the_base_fails_can_be_fixed() -> None:
     """A case that the base model fails and the variant passes makes up for a broken case."""
     base, own = table(20), table(0)

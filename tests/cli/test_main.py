@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
+import subprocess
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,6 +17,7 @@ import pytest
 import harness
 import harness.cli
 from harness.cli import main
+from harness.core import programs
 from tests.support.command_line import (
     error_of,
 )
@@ -118,6 +121,55 @@ def test_a_signal_ends_a_command_in_order(number: signal.Signals) -> None:
     with pytest.raises(SystemExit) as ended:
         main([], click.Command("wait", callback=wait))
     assert (ended.value.code, cleaned) == (128 + number, [True])
+
+
+class PanicException(BaseException):
+    """Like the exception of the same name in packages that are written in Rust, whose base is no `Exception`."""
+
+
+def test_a_panic_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    """If a library written in Rust panics, the exit code is 70, as after any other bug."""
+    assert main([], failing(PanicException("out of range"))) == 70
+    Path(capsys.readouterr().err.split("Its report is in ")[1].strip().removesuffix(".")).unlink()
+
+
+def code_in_shell(command: str) -> tuple[int, str]:
+    """Run a command in bash and return the exit code of its first program, and what it prints."""
+    words = programs.python("-m", "harness")
+    script = f'{command.replace("harness", shlex.join(words), 1)}; echo "code ${{PIPESTATUS[0]}}"'
+    done = subprocess.run(
+        ["bash", "-c", script], text=True, capture_output=True, env=programs.environment(), check=False
+    )
+    return int(done.stdout.rsplit("code ", 1)[1]), done.stderr
+
+
+@pytest.mark.parametrize("command", ["harness schema suite | true", "harness --help | true"])
+def test_output_that_nobody_reads(command: str) -> None:
+    """If nobody reads the output, as in `harness ... | head -1`, the exit code is 141, not 1, without a traceback."""
+    assert code_in_shell(command) == (141, "")
+
+
+@pytest.mark.parametrize("command", ["harness schema suite > /dev/full", "harness --help > /dev/full"])
+def test_output_to_a_full_disk(command: str) -> None:
+    """If the output is redirected to a file on a full disk, the exit code is 2, with one error and a remedy."""
+    code, error = code_in_shell(command)
+    assert (code, error.count("Error:"), len(error.splitlines())) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "&-"])
+def test_an_error_that_cannot_be_printed(target: str) -> None:
+    """If an error message cannot be printed, the exit code is that of the error."""
+    assert code_in_shell(f"harness gate none --baseline none 2>{target}") == (2, "")
+
+
+@pytest.mark.parametrize(("program", "code"), [("raise ImportError", 70), ("raise KeyboardInterrupt", 130)])
+def test_a_package_that_cannot_be_imported(tmp_path: Path, program: str, code: int) -> None:
+    """If a package that the command needs cannot be imported, the exit code is 70, and 130 after Ctrl-C."""
+    (tmp_path / "click.py").write_text(program, encoding="utf-8")
+    words = programs.python("-m", "harness", "gate", "run", "--baseline", "good")
+    environment = programs.environment({"PYTHONPATH": str(tmp_path)})
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == code, done.stderr
 
 
 def test_commands_get_the_arguments() -> None:

@@ -21,6 +21,7 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
         ["variant", "learning", "rate", "steps"],
         ["lr=1e-5", "1e-5", "8"],
         ["lr=0.01", "0.01", "8"],
+        ["Passes:", "1", "pass", "of", "4", "trials."],
     ]
 
 

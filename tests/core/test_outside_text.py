@@ -30,8 +30,10 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def texts(tree: ast.AST) -> list[str]:
-    """Return the constant texts of a module, also those in f-strings."""
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    """Return the constant texts of a module, also those in f-strings, without docstrings."""
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documents)
+    return [node.value for node in found if isinstance(node.value, str)]
 
 
 def trees() -> dict[str, ast.AST]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import EngineError, StoreError
+from harness.core.hashing import file_digest
 from harness.core.job import Event, EventKind, Job, Prompt
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.model import ModelRef
@@ -18,7 +21,7 @@ from harness.core.suite import Decoding, Message
 from harness.core.training_outcome import Status, Training
 from harness.core.units import Unit
 from harness.engine.loading import Base
-from harness.engine.worker import _end, _message, _status
+from harness.engine.worker import _end, _message, _status, work
 from harness.models.resolving import POCKET, resolve
 from harness.storage.cache import Cache
 from harness.storage.manifest import verify_manifest
@@ -30,9 +33,9 @@ def refusal(job: Job) -> str:
     """Run a job that is refused before any training, and return the message."""
     well, events = done(job)
     assert not well
-    assert [event.kind for event in events] == [EventKind.REFUSED]
+    assert [event.kind for event in events if event.kind is not EventKind.LOADING] == [EventKind.REFUSED]
     assert not (Path(job.cache) / "trainings").exists()
-    return events[0].message
+    return events[-1].message
 
 
 def variant_of_pocket(folder: Path, template: str | None) -> ModelRef:
@@ -53,6 +56,7 @@ def test_a_job_is_reported_in_order_and_committed(tmp_path: Path) -> None:
     well, events = done(job(tmp_path, task("base", None), task()))
     assert well
     assert [(event.kind, event.trial, event.done, event.total) for event in events] == [
+        (EventKind.LOADING, "", 0, 0),
         (EventKind.LOADED, "", 0, 0),
         (EventKind.STARTED, "base", 0, 0),
         (EventKind.ANSWERING, "base", 3, 3),
@@ -110,10 +114,40 @@ def test_a_failing_task_is_reported_and_ends_the_worker(tmp_path: Path) -> None:
     """If a task fails, its error is reported, it commits no training, and the worker ends before the next task."""
     well, events = done(job(tmp_path, task("head", replace(TINY, target_modules=("lm_head",))), task()))
     assert not well
-    assert [event.kind for event in events] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
+    assert [event.kind for event in events[1:]] == [EventKind.LOADED, EventKind.STARTED, EventKind.FINISHED]
     assert (events[-1].trial, events[-1].status) == ("head", Status.FAILED)
     assert events[-1].message.startswith("ValueError: Applying a PEFT adapter to `lm_head` is not supported")
     assert Cache(tmp_path).training("training-head") is None
+
+
+def test_a_further_job_uses_the_loaded_base(tmp_path: Path) -> None:
+    """A second job on the base that the first has loaded gives the same adapter and answers as in a new process."""
+    loaded = work(job(tmp_path / "one", task("base", None), task("other")), lambda event: None)
+    assert loaded is not None
+    events: list[Event] = []
+    assert work(job(tmp_path / "one"), events.append, loaded=loaded) is loaded
+    assert [event.kind for event in events[:2]] == [EventKind.LOADED, EventKind.STARTED]
+    assert work(job(tmp_path / "two"), lambda event: None)
+    one, two = (Cache(tmp_path / name) for name in ("one", "two"))
+    assert one.answers("training-trial")[0].answers == two.answers("training-trial")[0].answers
+    digests = {file_digest(each.adapter("training-trial") / "adapter_model.safetensors") for each in (one, two)}
+    assert len(digests) == 1
+
+
+def test_a_worker_waits_until_another_has_loaded(tmp_path: Path) -> None:
+    """While another worker loads a base, a worker says that it waits, and then uses the base that was saved."""
+    cache, given = Cache(tmp_path), replace(job(tmp_path), base="key")
+    assert work(given, lambda event: None)
+    saved = cache.base("key")
+    assert saved is not None
+    events: list[Event] = []
+    with cache.loading(lambda: None) as lock, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(work, replace(given, tasks=(task("base", None),)), events.append)
+        while not events:
+            time.sleep(0.05)
+        lock.release()
+        assert waiting.result() is not None
+    assert [event.kind for event in events].count(EventKind.LOADING) > 1
 
 
 # --- refused before any training -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from harness.cli import main
 from harness.core.errors import ModelError, StoreError
 from harness.core.export import MergeMode, TensorSpec
 from harness.export import shards
-from harness.export.output_folders import staging
+from harness.export.output_folders import begin, staging
 from harness.export.source import saved_base
 from harness.export.targets.adapter import to_adapter
 from harness.export.targets.merged import MergeRequest, to_merged
@@ -67,6 +67,16 @@ def test_files_of_another_attempt_are_deleted(trained_run: RunStore, tmp_path: P
         to_merged(source, tmp_path, request, merge=merge_of(FakeTensors(stop="third")), show_progress=lambda text: None)
     adapter = to_adapter(source, tmp_path, output=place, check=lambda model, adapter: None)
     assert set(files(adapter)) == {"MANIFEST.sha256", "adapter_config.json", "adapter_model.safetensors", "export.json"}
+
+
+def test_a_temporary_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    """If the run has a link in place of an export's temporary folder, the files that it leads to are not deleted."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis").touch()
+    staging(tmp_path / "made").symlink_to("precious")
+    with pytest.raises(StoreError, match=r"\.partial-made is a link to another folder"):
+        begin(tmp_path / "made", 0)
+    assert (tmp_path / "precious" / "thesis").exists()
 
 
 def test_an_existing_export_is_not_written_again(trained_run: RunStore, tmp_path: Path) -> None:

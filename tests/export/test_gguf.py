@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.core.errors import ExportError
+from harness.core.errors import ExportError, StoreError
 from harness.core.export import GgufType
 from harness.core.parity import Stage
 from harness.export import llama_cpp
@@ -26,6 +26,8 @@ from harness.export.targets.merged import MergeRequest, to_merged
 from harness.models.resolving import POCKET
 from harness.storage.manifest import verify_manifest
 from harness.storage.runs import RunStore
+from tests.support.small_disks import small_disk
+from tests.support.stored_files import FULL
 from tests.support.trained_run import inside, source_of
 
 
@@ -167,6 +169,37 @@ def test_a_failed_conversion_leaves_no_file(trained_run: RunStore, tmp_path: Pat
     with pytest.raises(ExportError, match="broken"):
         to_gguf(source, merged, tmp_path, GgufRequest(GgufType.F16, llama_cpp=tmp_path))
     assert not [path for path in tmp_path.rglob("*.gguf") if not path.name.startswith(".partial-")]
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_during_the_conversion(trained_run: RunStore, tmp_path: Path) -> None:
+    """If the disk fills while the converter writes, the error says so, whatever the converter prints."""
+    (tmp_path / llama_cpp.CONVERTER).touch()
+    source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    with small_disk(tmp_path / "disk", 1_200_000_000) as disk:
+
+        def fills(words: Sequence[str]) -> None:
+            disk.fill(1000)
+            raise ExportError("OSError: 69632 requested and 54592 written")
+
+        with pytest.raises(StoreError, match=r"the disk is full: could not write .*q8_0\.gguf") as full:
+            to_gguf(source, merged, disk.folder, GgufRequest(GgufType.Q8_0, llama_cpp=tmp_path), run=fills)
+    assert full.value.remedy == FULL
+
+
+def test_the_file_of_a_foreign_run_stays_in_its_folder(trained_run: RunStore, tmp_path: Path) -> None:
+    """If a run's suite is named like a path, the GGUF file is nevertheless written into the export's folder."""
+    (tmp_path / llama_cpp.CONVERTER).touch()
+    source, merged = source_of(trained_run), merged_of(trained_run, tmp_path)
+    run = replace(source.run, suite=replace(source.run.suite, name="../../evil"))
+    request = GgufRequest(GgufType.F16, llama_cpp=tmp_path)
+    made = to_gguf(
+        replace(source, run=run), merged, tmp_path / "exports", request, run=lambda words: Path(words[-1]).touch()
+    )
+    assert made.parent.parent == tmp_path / "exports"
+    assert made.name == f"evil-{source.label}-f16.gguf"
 
 
 def test_a_missing_tokenizer_package_is_reported_before_merging(trained_run: RunStore, tmp_path: Path) -> None:

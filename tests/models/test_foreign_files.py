@@ -25,6 +25,7 @@ READERS = {
     "engine/gguf_conversion.py": "what the parent process writes",
     "engine/merging.py": "weights, whose headers were checked when the model was found; errors are converted",
     "engine/quantized_base.py": "a base that the harness saved, with a manifest",
+    "engine/worker.py": "what the parent process writes, and the worker's own log",
     "models/foreign_files.py": "the owner",
     "models/gguf.py": "the header of a GGUF file, with limits of its own",
     "models/gguf_bases.py": "what the child process prints",

@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.aggregate import assemble
+from harness.core.measurement import Basis, Measurement, Phase, PhaseCost
+from harness.core.rehearsal import LeftOut, Rehearsal, RehearsalAnswers
 from harness.core.run_results import Results
+from harness.core.settings import Quantization
 from harness.core.suite import Case, Reducer, Role, Split
 from harness.core.training_outcome import Status
+from harness.core.units import Unit
 from harness.report import report_files
 from harness.storage.runs import RunStore
 from tests.studies.recompute import check, main, pack
@@ -25,6 +29,13 @@ from tests.support.synthetic_runs import case, manifest, record, results, score,
 from tests.support.two_bases import two_bases
 
 SEEDS = (0, 1, 2)
+
+
+def figure(value: float, unit: Unit = Unit.BYTES, basis: Basis = Basis.MEASURED) -> Measurement:
+    return Measurement(value, unit, basis, "a GPU")
+
+
+PREDICTED = figure(7.5e8, basis=Basis.PREDICTED)
 
 
 def stored(made: Results, folder: Path) -> Path:
@@ -125,6 +136,20 @@ def test_a_run_with_two_quantisations(tmp_path: Path) -> None:
     found = check(stored(two_bases(), tmp_path))
     assert found.differences == []
     assert found.counts["variants"] > 50
+
+
+def test_a_run_with_rehearsal(tmp_path: Path) -> None:
+    """The costs of rehearsal can be computed again, also peaks that are marked because the driver did not know them."""
+    made = grouped()
+    load = PhaseCost(Phase.LOAD, figure(9.0, Unit.SECONDS), 0, figure(2e9), figure(1e8), figure(2e8), PREDICTED)
+    costs = (load, replace(load, phase=Phase.REHEARSE, tokens=500))
+    answers = RehearsalAnswers(Quantization.NF4, (), {LeftOut.CUT: 1}, costs)
+    run = replace(made.run, rehearsal=Rehearsal(("Name a tree.",), 0, (answers,)))
+    found = check(stored(replace(made, run=run), tmp_path))
+    assert found.differences == []
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Base model answers rehearsal prompts" in page
+    assert "≈ 715 MiB" in page
 
 
 @pytest.fixture(scope="module")

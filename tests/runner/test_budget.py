@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from harness.core.settings import Plan, Settings, Trial, Variant
 from harness.core.suite import Split
 from harness.core.training_outcome import Status
 from harness.runner.budget import Budget, by_information, seconds
+from harness.runner.composition import Composition
+from harness.runner.executors.protocol import Executor
 from harness.runner.sweep import Sweep
 from harness.runner.trial_timer import TrialTimer
 from harness.storage.cache import Cache
@@ -41,8 +44,8 @@ class Clock:
 
 
 @dataclass
-class Timed:
-    """An executor that loads for `load` seconds; then each trial takes `takes` seconds, or its own time in `slow`."""
+class Timed(Executor):
+    """An executor that loads once, for `load` seconds. A trial takes `takes` seconds, or its time in `slow`."""
 
     clock: Clock
     takes: float
@@ -50,11 +53,12 @@ class Timed:
     slow: dict[str, float] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     workers: int = 0
+    keeps_workers = True
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, until: float | None = None, **more: Any) -> Generator[Event]:
         self.workers += 1
         given = read_record(job, Job)
-        self.clock.now += self.load
+        self.clock.now += self.load if self.workers == 1 else 0
         yield Event(EventKind.LOADED)
         for task in given.tasks:
             yield Event(EventKind.STARTED, task.trial)
@@ -74,10 +78,10 @@ class Timed:
 class TimedPass(Timed):
     """An executor that trains all tasks of a job at once. Each task adds 40% of the time that it would take alone."""
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, until: float | None = None, **more: Any) -> Generator[Event]:
         self.workers += 1
         given = read_record(job, Job)
-        self.clock.now += self.load
+        self.clock.now += self.load if self.workers == 1 else 0
         yield Event(EventKind.LOADED)
         for task in given.tasks:
             yield Event(EventKind.STARTED, task.trial)
@@ -104,7 +108,8 @@ def go(
     folder: Path, worker: Timed, wanted: Sequence[Trial], total: float, setup: Setup = SETUP
 ) -> tuple[dict[str, TrialRecord], Budget]:
     budget = Budget(total, {trial.id: 1.0 for trial in wanted}, worker.clock)
-    sweep = Sweep(setup, RunStore(folder / "run"), Cache(folder / "cache"), worker, budget=budget)
+    store, rules = RunStore(folder / "run"), Composition(100)
+    sweep = Sweep(setup, store, Cache(folder / "cache"), worker, budget=budget, composition=rules)
     return {record.trial: record for record in sweep.run_trials(wanted, Split.MAIN, "")}, budget
 
 
@@ -228,10 +233,11 @@ def test_a_diverged_trial_does_not_shorten_the_time_of_its_pass() -> None:
 
 
 def test_enough_time_changes_nothing(tmp_path: Path) -> None:
-    """If there is enough time, one worker runs all trials."""
-    worker = Timed(Clock(), 10, load=5)
-    records, budget = go(tmp_path, worker, trials(4), 10_000)
-    assert (len(records), worker.workers, budget.spent) == (5, 1, False)
+    """If there is enough time, all trials run, each once and in its order."""
+    worker, wanted = Timed(Clock(), 10, load=5), trials(4)
+    records, budget = go(tmp_path, worker, wanted, 10_000)
+    assert (worker.done, budget.spent) == ([BASE, *(trial.id for trial in wanted)], False)
+    assert set(records) == set(worker.done)
     assert budget.expected(trials(1)[0].id) == pytest.approx(10)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,15 @@ from harness.core.job import Event, EventKind, Job
 from harness.core.machine import Machine
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
 from harness.core.names import BASE
+from harness.core.run import TrialRecord
 from harness.core.suite import Split
 from harness.core.training_outcome import Status, Training
 from harness.core.units import Unit
+from harness.runner.composition import Composition
 from harness.runner.executors.inline import Inline
-from harness.runner.executors.protocol import Executor
+from harness.runner.executors.protocol import Executor, Place
 from harness.storage.cache import Cache
+from harness.storage.records import read_record
 from harness.storage.runs import RunStore
 from tests.support.fake_workers import (
     NAMES,
@@ -27,6 +32,7 @@ from tests.support.fake_workers import (
     A,
     B,
     C,
+    D,
     EventList,
     Workers,
     commit,
@@ -45,9 +51,9 @@ def test_a_dead_worker_fails_one_trial(tmp_path: Path) -> None:
     workers = Workers({B.id: RuntimeError("gone")})
     records = go(tmp_path, workers)
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
-    assert (records["b"].message, records["b"].log) == ("RuntimeError: gone", "workers/001.log")
-    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [[BASE, "a", "b", "c"], ["c"]]
-    assert records["c"].log == "workers/002.log"
+    assert (records["b"].message, records["b"].log) == ("RuntimeError: gone", "workers/003.log")
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [[BASE], ["a"], ["b"], ["c"]]
+    assert records["c"].log == "workers/004.log"
 
 
 def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> None:
@@ -56,14 +62,14 @@ def test_a_dead_fused_worker_is_retried_with_the_same_set(tmp_path: Path) -> Non
 
     def dying_once(job: Job, emit: Callable[[Event], None]) -> None:
         jobs.append(job)
-        trouble = {} if len(jobs) > 1 else {B.id: RuntimeError("gone")}
+        trouble = {} if len(jobs) > 2 else {B.id: RuntimeError("gone")}
         Workers(trouble)(job, emit)
 
     events: list[Event] = []
     once = replace(sweep(tmp_path, dying_once, setup=replace(SETUP, engine=Engine.FUSED)), listener=EventList(events))
     records = once.run_trials((A, B, C), Split.MAIN, "testing")
     assert {record.status for record in records} == {Status.SUCCEEDED}
-    assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE, "a", "b", "c"], ["b", "c"]]
+    assert [[NAMES[task.trial] for task in job.tasks] for job in jobs] == [[BASE], ["a", "b", "c"], ["b", "c"]]
     assert [event.message for event in events if event.kind is EventKind.NOTICED] == [
         "unfinished trials start again: RuntimeError: gone"
     ]
@@ -75,7 +81,7 @@ def test_a_second_death_of_a_fused_worker_bisects_the_set(tmp_path: Path) -> Non
     records = go(tmp_path, workers, setup=replace(SETUP, engine=Engine.FUSED))
     assert ends(records) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": Status.FAILED, "c": Status.SUCCEEDED}
     assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [
-        [BASE, "a", "b", "c"], ["b", "c"], ["b"], ["c"],
+        [BASE], ["a", "b", "c"], ["b", "c"], ["b"], ["c"],
     ]  # fmt: skip
 
 
@@ -87,7 +93,7 @@ def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
         names = [NAMES[task.trial] for task in job.tasks]
         jobs.append(names)
         emit(Event(EventKind.LOADED))
-        if len(names) > 2 or "c" in names:
+        if len(names) > 1 or "c" in names:
             raise MemoryError
         for task in job.tasks:
             commit(job, task)
@@ -100,7 +106,7 @@ def test_out_of_memory_bisects_the_set_at_once(tmp_path: Path) -> None:
         "b": Status.SUCCEEDED,
         "c": Status.OUT_OF_MEMORY,
     }
-    assert jobs == [[BASE, "a", "b", "c"], [BASE, "a"], ["b", "c"], ["b"], ["c"]]
+    assert jobs == [[BASE], ["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
 def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_results_committed_before_a_death_are_used(tmp_path: Path) -> None:
 
     records = go(tmp_path, silent, setup=replace(SETUP, engine=Engine.FUSED))
     assert set(ends(records).values()) == {Status.SUCCEEDED}
-    assert len(jobs) == 1
+    assert [len(job.tasks) for job in jobs] == [1, 3]
 
 
 def test_each_trial_kills_at_most_one_worker(tmp_path: Path) -> None:
@@ -208,12 +214,12 @@ def test_out_of_memory_is_reused_only_on_the_same_machine(tmp_path: Path, other:
 
 
 @dataclass(frozen=True)
-class TimingOut:
+class TimingOut(Executor):
     """An executor that reports each failure of a worker as TIMED_OUT."""
 
     within: Executor
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    def run(self, job: Path, log: Path, *, timeout: float | None, **more: Any) -> Generator[Event]:
         for event in self.within.run(job, log, timeout=timeout):
             died = event.kind is EventKind.ENDED and event.status is Status.FAILED
             yield replace(event, status=Status.TIMED_OUT, message="stopped") if died else event
@@ -284,3 +290,69 @@ def test_a_refusal_ends_the_sweep(tmp_path: Path) -> None:
         go(tmp_path, Workers({B.id: refusal}))
     store = RunStore(tmp_path / "run")
     assert {NAMES[record.trial] for record in store.records()} == {BASE, "a"}
+
+
+# --- several places --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scripted(Executor):
+    """An executor with two places that runs fake workers, and cannot load a base in the places in `broken`."""
+
+    workers: Workers
+    broken: tuple[str, ...] = ()
+    jobs: list[tuple[str, list[str]]] = field(default_factory=list)
+    """For each job, the place and the names of its trials, in the order in which jobs started."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return (Place("GPU 0"), Place("GPU 1"))
+
+    def run(self, job: Path, log: Path, *, timeout: float | None, place: Place, **more: Any) -> Generator[Event]:
+        self.jobs.append((place.name, [NAMES.get(task.trial, task.trial) for task in read_record(job, Job).tasks]))
+        if place.name in self.broken:
+            time.sleep(0.3)  # meanwhile, the other place loads the base
+            yield Event(EventKind.ENDED, status=Status.FAILED, message="CUDA error")
+        else:
+            yield from Inline(self.workers).run(job, log, timeout=timeout)
+
+
+def on_two(folder: Path, executor: Scripted, **more: Any) -> tuple[dict[str, TrialRecord], list[Event]]:
+    events: list[Event] = []
+    each = replace(sweep(folder, nobody), executor=executor, listener=EventList(events), **more)
+    return {NAMES[record.trial]: record for record in each.run_trials((A, B, C), Split.MAIN, "testing")}, events
+
+
+def test_a_place_that_cannot_load_the_base_is_not_used(tmp_path: Path) -> None:
+    """If one place cannot load a base that another has loaded, a notice names it, and the other runs all trials."""
+    executor = Scripted(Workers(), broken=("GPU 1",))
+    records, events = on_two(tmp_path, executor)
+    assert set(ends(records).values()) == {Status.SUCCEEDED}
+    assert [place for place, _ in executor.jobs].count("GPU 1") == 1
+    assert [event.message for event in events if event.kind is EventKind.NOTICED] == [
+        "GPU 1 is not used any more, because the base could not be loaded: CUDA error (GPU 1)"
+    ]
+
+
+def test_a_base_that_no_place_can_load_fails_all_trials(tmp_path: Path) -> None:
+    """If no place can load the base, all trials fail with the message and the place of the worker that tried."""
+    records, _ = on_two(tmp_path, Scripted(Workers(), broken=("GPU 0", "GPU 1")))
+    assert {record.status for record in records.values()} == {Status.FAILED}
+    assert {record.message for record in records.values()} <= {"CUDA error (GPU 0)", "CUDA error (GPU 1)"}
+
+
+def test_the_base_starts_first_and_then_the_longest_passes(tmp_path: Path) -> None:
+    """Passes start in the order of their predicted times, the longest first, after the base model's answers."""
+    executor = Scripted(Workers())
+    on_two(tmp_path, executor, composition=Composition(weights={A.id: 1.0, B.id: 3.0, C.id: 2.0}))
+    assert [names for _, names in executor.jobs] == [[BASE], ["b"], ["c"], ["a"]]
+
+
+def test_passes_are_the_same_if_some_trials_are_finished(tmp_path: Path) -> None:
+    """A pass of which a trial has a result already is not filled with trials of other passes."""
+    workers = Workers()
+    setup = replace(SETUP, engine=Engine.FUSED)
+    go(tmp_path, Workers(), [B], setup=setup)
+    again = replace(sweep(tmp_path, workers, setup=setup), composition=Composition(2))
+    again.run_trials((A, B, C, D), Split.MAIN, "testing")
+    assert [[NAMES[task.trial] for task in job.tasks] for job in workers.jobs] == [["a"], ["c", "d"]]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 import harness
+from harness.core import programs
 from harness.core.engines import Engine
 from harness.core.job import Event, EventKind, Job
 from harness.core.measurement import Basis, Measurement, Phase, Shortage
@@ -24,8 +26,10 @@ from harness.core.training_outcome import Status
 from harness.core.units import Unit
 from harness.runner.executors.inline import Inline
 from harness.runner.executors.processes import WORKER, Processes
-from harness.runner.executors.protocol import Executor
+from harness.runner.executors.protocol import Executor, Place
 from harness.storage.records import encode_line, write_record
+from tests.support.acting_worker import act
+from tests.support.executor_contract import ExecutorContract
 from tests.support.synthetic_runs import machine
 
 SIZE = Measurement(2.0**31, Unit.BYTES, Basis.EMULATED, "NVIDIA H200")
@@ -133,6 +137,36 @@ class TestEveryExecutor:
         assert "time for all trials is up" in last.message
 
 
+ACTING = programs.python("-m", "tests.support.acting_worker")
+TWO = (Place("first"), Place("second"))
+
+
+class TestInline(ExecutorContract):
+    """The contract, for workers in this process."""
+
+    dies = streams = False
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return Inline(act)
+
+    @pytest.fixture
+    def two(self) -> Executor:
+        return Inline(act, TWO)
+
+
+class TestProcesses(ExecutorContract):
+    """The contract, for worker processes on this machine."""
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        return Processes(command=ACTING)
+
+    @pytest.fixture
+    def two(self) -> Executor:
+        return Processes(command=ACTING, at=TWO)
+
+
 # --- worker processes ----------------------------------------------------------------------------------------
 
 
@@ -189,6 +223,63 @@ for _ in range(3):
 """
     assert run(script(code, shown.append), job)[-1].status is Status.SUCCEEDED
     assert "".join(shown) == "Grüße, ✓\n" * 3 == job.with_suffix(".log").read_text(encoding="utf-8")
+
+
+STAYING = f"""
+import json, os, sys
+done = '{encode_line(Event(EventKind.DONE))}'
+print('{encode_line(Event(EventKind.LOADED))[:-1]}, "done": %d}}' % os.getpid(), flush=True)
+print("first", file=sys.stderr, flush=True)
+print(done, flush=True)
+for number, line in enumerate(sys.stdin):
+    if "--other" in sys.argv:
+        sys.exit(75)
+    file = os.open(json.loads(line)["log"], os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 2)
+    print("next", file=sys.stderr, flush=True)
+    print('{encode_line(Event(EventKind.LOADED))[:-1]}, "done": %d}}' % os.getpid(), flush=True)
+    print(done, flush=True)
+"""
+"""A worker that sends its process id, and stays for further jobs, or ends with exit code 75 if it gets one."""
+
+
+@pytest.mark.parametrize("other", [(), ("--other",)], ids=["same base", "other base"])
+def test_a_worker_is_kept_for_the_next_job(tmp_path: Path, job: Path, other: tuple[str, ...]) -> None:
+    """The next job of a place gets the same worker and a log of its own, unless it needs another base model."""
+    place, code = Place("here"), [sys.executable, "-c", STAYING, *other]
+    executor = Processes(command=code, at=(place,))
+    logs = [tmp_path / "one.log", tmp_path / "two.log"]
+    one, two = ([*executor.run(job, log, timeout=60, place=place)] for log in logs)
+    ended = Event(EventKind.ENDED, status=Status.SUCCEEDED)
+    assert (one[1:], two[1:]) == ([ended], [ended])
+    assert (one[0].done == two[0].done) is not bool(other)
+    expected = "first\n" if other else "next\n"
+    assert [log.read_text(encoding="utf-8") for log in logs] == ["first\n", expected]
+    process = psutil.Process(two[0].done)
+    executor.close(place)
+    assert_gone([process])
+
+
+def test_a_kept_worker_that_has_died_is_replaced(job: Path) -> None:
+    """If a worker dies while it waits for a job, the job gets a new worker."""
+    place = Place("here")
+    executor = Processes(command=[sys.executable, "-c", STAYING], at=(place,))
+    first = list(executor.run(job, job.with_suffix(".log"), timeout=60, place=place))
+    os.kill(first[0].done, signal.SIGKILL)
+    assert_gone([psutil.Process(first[0].done)])
+    again = list(executor.run(job, job.with_suffix(".log"), timeout=60, place=place))
+    executor.close(place)
+    assert again[-1].status is Status.SUCCEEDED
+    assert again[0].done != first[0].done
+
+
+def test_stopping_ends_a_silent_worker(job: Path) -> None:
+    """If `stop` is set, a worker that sends nothing is killed, and the job is CANCELLED."""
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    code = "import time; time.sleep(600)"
+    events = list(script(code).run(job, job.with_suffix(".log"), timeout=None, stop=stop))
+    assert [event.status for event in events] == [Status.CANCELLED]
 
 
 def test_closing_kills_the_worker(job: Path) -> None:

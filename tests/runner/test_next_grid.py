@@ -88,9 +88,10 @@ def test_the_command_keeps_what_still_applies() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_run_without_the_command_names_its_model() -> None:
-    """If the run was not made by `harness run`, the printed command names its model."""
-    said = printed(str(stored(command="pytest"))).splitlines()[-1]
+@pytest.mark.parametrize("command", ["pytest", "harness run 'suites/small"])
+def test_a_run_without_the_command_names_its_model(command: str) -> None:
+    """If the run was not made by `harness run`, or its command is damaged, the printed command names its model."""
+    said = printed(str(stored(command=command))).splitlines()[-1]
     assert said == "Run it: harness run suites/small --grid next --model meta-llama/Llama-2-7b-chat-hf"
 
 
@@ -153,6 +154,15 @@ def test_an_unfinished_run_is_continued_first() -> None:
     stopped = replace(made.variants[0], statuses=(Status.SUCCEEDED, Status.SUCCEEDED, Status.CANCELLED))
     run = stored(made=replace(made, variants=(stopped, *made.variants[1:])))
     assert printed(str(run)).splitlines() == [UNFINISHED, "harness run suites/small --grid quick"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_command_of_an_edited_run_is_not_shown() -> None:
+    """If an unfinished run has another program as its command, the command does not tell the user to run that."""
+    made = results(Tried(LOW, 20), Tried(HIGH, 36, lost=20), folder="suites/small")
+    stopped = replace(made.variants[0], statuses=(Status.SUCCEEDED, Status.SUCCEEDED, Status.CANCELLED))
+    run = stored(command="rm -rf ~", made=replace(made, variants=(stopped, *made.variants[1:])))
+    assert "rm" not in printed(str(run))
 
 
 @pytest.mark.usefixtures("folder")

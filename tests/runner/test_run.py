@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from harness.runner.listeners.protocol import Listener
 from harness.runner.request import Request
 from harness.storage.runs import RunStore
 from harness.suites.new import make
-from tests.studies.interrupted_run import disturbed
+from tests.support.interruptions import GONE
 from tests.support.made_once import made_once
 from tests.support.small_suite import GRID, LIMIT, RUN, findings, logs, run, small_suite, start
 
@@ -71,7 +72,9 @@ def test_a_run_ends_with_its_report(finished: Path) -> None:
 def test_the_best_variant_is_confirmed_by_the_reference_engine(finished: Path) -> None:
     """In a fused run, the confirmation trains the best variant with the reference engine."""
     workers = sorted((finished / RUN / "workers").glob("*.json"))
-    assert [json.loads(job.read_text(encoding="utf-8"))["engine"] for job in workers] == ["fused", "reference"]
+    assert [json.loads(job.read_text(encoding="utf-8"))["engine"] for job in workers] == [
+        "fused", "fused", "reference", "reference",
+    ]  # fmt: skip
 
 
 def test_a_new_suite_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +107,19 @@ def no_work(*_: Any) -> None:
 
 
 def test_killed_runs_give_the_same_results(finished: Path, tmp_path: Path) -> None:
-    """A run that is killed and resumed twice has the results of an undisturbed run, to the last digit of each loss."""
-    told: list[str] = []
-    seconds = float((finished / "seconds").read_text(encoding="utf-8"))
-    assert disturbed(tmp_path, 2, random.Random(3), told.append, findings(finished), seconds) == 0, told
+    """A run that is killed up to twice and resumed has the results of an undisturbed run, to the last digit."""
+    small_suite(tmp_path)
+    seconds, moment = float((finished / "seconds").read_text(encoding="utf-8")), random.Random(3)
+    for _ in range(2):
+        process = start(tmp_path)
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=moment.uniform(0.2, 0.9) * seconds)
+        workers = workers_of(process)
+        process.kill()
+        process.communicate(timeout=LIMIT)
+        assert psutil.wait_procs(workers, timeout=GONE)[1] == []
+    assert run(tmp_path)[0] == 0
+    assert findings(tmp_path) == findings(finished)
 
 
 def test_a_run_resumes_on_another_machine(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +173,15 @@ def test_a_run_with_a_used_up_budget_exits_with_0(tmp_path: Path) -> None:
     assert (tmp_path / RUN / "report.html").is_file()
 
 
+def test_two_workers_give_the_results_of_one(tmp_path: Path) -> None:
+    """With two workers, results are the same as with one, to the last digit of each loss and log-probability."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, count in ((one, "1"), (two, "2")):
+        small_suite(folder)
+        assert run(folder, "--width", "1", "--workers", count)[0] == 0
+    assert findings(one) == findings(two)
+
+
 def test_a_changed_assertion_trains_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an assertion is edited, a new run scores the cached answers, and no worker starts."""
     suite = finished / "small" / "suite.yaml"
@@ -207,13 +228,14 @@ def test_a_killed_worker_fails_one_trial(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     store, [failure], _ = in_process(dying(tmp_path), confirm_seeds=0, engine=Engine.REFERENCE)
     assert "failed: the worker was killed by SIGKILL" in failure
-    assert f"(log: {RUN / 'workers' / '001.log'})" in failure
+    assert f"(log: {RUN / 'workers' / '002.log'})" in failure
     assert store.report.is_file()
     assert in_process(Inline(work), confirm_seeds=0, engine=Engine.REFERENCE)[1] == []
-    # Three workers had a job: one was killed, the second ran the other trial, and the third repeated the failed trial.
+    # The base has the first job. Then a worker was killed, the other trial ran, and the failed trial was repeated.
     trials = [[task["trial"] for task in json.loads(job.read_text(encoding="utf-8"))["tasks"]] for job in jobs(store)]
-    assert len(trials) == 3
-    assert trials[2] == [trial for trial in trials[0] if trial not in ("base", *trials[1])]
+    assert [len(tasks) for tasks in trials] == [1, 1, 1, 1]
+    assert trials[0] == ["base"]
+    assert trials[3] == trials[1] != trials[2]
 
 
 def jobs(store: RunStore) -> list[Path]:
@@ -258,12 +280,14 @@ def test_interrupting_keeps_finished_work(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "same command" in error
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    before = set(logs(tmp_path))
     again = start(tmp_path)
-    job = tmp_path / RUN / "workers" / "002.log"  # the log appears after the job file is complete
-    wait_for(again, job.is_file)
+    wait_for(again, lambda: set(logs(tmp_path)) - before)  # a log appears after the job file is complete
     again.kill()
     again.communicate(timeout=LIMIT)
-    tasks = json.loads(job.with_suffix(".json").read_text(encoding="utf-8"))["tasks"]
+    (log,) = set(logs(tmp_path)) - before
+    job = (tmp_path / RUN / "workers" / log).with_suffix(".json")
+    tasks = json.loads(job.read_text(encoding="utf-8"))["tasks"]
     assert [bool(task["settings"]) for task in tasks] == [True]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.answers import Answer
+from harness.core.engines import Engine
 from harness.core.errors import StoreError
 from harness.core.hashing import digest
 from harness.core.job import Event, EventKind, Job
@@ -19,6 +21,7 @@ from harness.core.settings import Quantization, Trial
 from harness.core.suite import Assertion, Decoding, Example, Message, Split, Suite
 from harness.core.training_outcome import Status
 from harness.runner.executors.inline import Inline
+from harness.runner.executors.protocol import Executor
 from harness.runner.listeners.protocol import Listener
 from harness.storage.cache import AnswerPass, Cache
 from harness.storage.keys import Setup, base_trial
@@ -43,17 +46,17 @@ from tests.support.synthetic_runs import MoreSettings, case, cost, machine
 # --- results are reused ----------------------------------------------------------------------------------------------
 
 
-def test_one_worker_runs_the_base_and_all_trials(tmp_path: Path) -> None:
-    """One worker runs the base and all trials. Each is asked every case of the split, and its record has answers."""
+def test_the_base_and_all_trials_are_run(tmp_path: Path) -> None:
+    """The base and all trials run and are asked every case of the split; their records have the answers and a log."""
     workers, events = Workers(), list[Event]()
     each = replace(sweep(tmp_path, workers), listener=EventList(events))
     records = each.run_trials([A, B], Split.MAIN, "testing")
     asked = [one.prompt for one in CASES[:2]]
     assert workers.tasks == [(BASE, False, asked), ("a", True, asked), ("b", True, asked)]
     assert [record.trial for record in records] == [BASE, A.id, B.id]
-    for record in records:
+    for number, record in enumerate(records, 1):
         assert texts(record) == {"one": [f"to {CASES[0].prompt}"], "two": ["to Two?"]}
-        assert (record.status, record.reused, record.log) == (Status.SUCCEEDED, False, "workers/001.log")
+        assert (record.status, record.reused, record.log) == (Status.SUCCEEDED, False, f"workers/00{number}.log")
     assert [event.total for event in events if event.kind is EventKind.PLANNED] == [3]
     assert [event.kind for event in events][-1] is EventKind.ENDED
 
@@ -95,7 +98,7 @@ def test_failed_trials_run_again(tmp_path: Path, status: Status) -> None:
     broken = Workers({B.id: Event(EventKind.FINISHED, B.id, status, "why")})
     first = go(tmp_path, broken)
     assert ends(first) == {BASE: Status.SUCCEEDED, "a": Status.SUCCEEDED, "b": status, "c": Status.SUCCEEDED}
-    assert (first["b"].message, first["b"].log, first["b"].answers) == ("why", "workers/001.log", {})
+    assert (first["b"].message, first["b"].log, first["b"].answers) == ("why", "workers/003.log", {})
     workers = Workers()
     assert set(ends(go(tmp_path, workers)).values()) == {Status.SUCCEEDED}
     assert [(name, train) for name, train, _ in workers.tasks] == [("b", True)]
@@ -316,20 +319,22 @@ PLAIN = trial(1e-4, quantization=Quantization.NONE)
 BASE_NONE = base_trial(Quantization.NONE)
 
 
-def test_one_job_per_quantization(tmp_path: Path) -> None:
+def test_no_job_has_two_quantizations(tmp_path: Path) -> None:
     """Trials with different quantisations run in separate jobs, and the base is asked in the first job of each."""
     workers = Workers()
-    records = go(tmp_path, workers, [A, PLAIN, B])
+    records = go(tmp_path, workers, [A, PLAIN, B], setup=replace(SETUP, engine=Engine.FUSED))
     assert [(job.quantization, [task.trial for task in job.tasks]) for job in workers.jobs] == [
-        (Quantization.NF4, [BASE, A.id, B.id]),
-        (Quantization.NONE, [BASE_NONE, PLAIN.id]),
+        (Quantization.NF4, [BASE]),
+        (Quantization.NF4, [A.id, B.id]),
+        (Quantization.NONE, [BASE_NONE]),
+        (Quantization.NONE, [PLAIN.id]),
     ]
     assert list(records) == [BASE, BASE_NONE, "a", PLAIN.id, "b"]
     assert {record.variant for record in list(records.values())[:2]} == {BASE}
     assert [record.quantization for record in records.values()] == [
         Quantization.NF4, Quantization.NONE, Quantization.NF4, Quantization.NONE, Quantization.NF4,
     ]  # fmt: skip
-    assert len({job.tasks[0].training for job in workers.jobs}) == 2
+    assert len({job.tasks[0].training for job in workers.jobs}) == 4
 
 
 def test_the_order_of_the_trials_does_not_change_the_bases(tmp_path: Path) -> None:
@@ -338,7 +343,7 @@ def test_the_order_of_the_trials_does_not_change_the_bases(tmp_path: Path) -> No
     assert go(tmp_path, nobody, [PLAIN, A]) == first
     workers = Workers()
     other = go(tmp_path / "other", workers, [PLAIN, A])
-    assert [job.quantization for job in workers.jobs] == [Quantization.NONE, Quantization.NF4]
+    assert [job.quantization for job in workers.jobs] == [Quantization.NONE] * 2 + [Quantization.NF4] * 2
     assert {name: record.answers for name, record in other.items()} == {n: r.answers for n, r in first.items()}
 
 
@@ -402,8 +407,8 @@ def test_an_interruption_keeps_finished_records(tmp_path: Path) -> None:
     """If a listener raises KeyboardInterrupt, the worker is stopped, and the records of finished trials are kept."""
     closed: list[str] = []
 
-    class Watched:
-        def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    class Watched(Executor):
+        def run(self, job: Path, log: Path, *, timeout: float | None, **more: Any) -> Generator[Event]:
             try:
                 yield from Inline(Workers()).run(job, log, timeout=timeout)
             finally:
@@ -417,5 +422,5 @@ def test_an_interruption_keeps_finished_records(tmp_path: Path) -> None:
     each = replace(sweep(tmp_path, nobody), executor=Watched(), listener=Interrupting())
     with pytest.raises(KeyboardInterrupt):
         each.run_trials([A, B], Split.MAIN, "testing")
-    assert closed == ["001.json"]
+    assert closed == ["001.json", "002.json"]
     assert {NAMES[record.trial] for record in each.run.records()} == {BASE, "a"}

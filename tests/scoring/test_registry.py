@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.suite import Assertion
 from harness.scoring import ASSERTION_TYPES, AssertionType, Need, code_of, needs
-from harness.scoring.registry import WRITABLE, find, is_negated, is_unsupported, table
+from harness.scoring.registry import WRITABLE, check_values, find, is_negated, is_unsupported, table
 
 GUIDE = Path(__file__).parents[2] / "docs" / "assertions.md"
 TABLE = re.compile(r"^\| Type \| Holds if .*?\n(?=\n)", re.MULTILINE | re.DOTALL)
@@ -30,6 +34,34 @@ def test_a_row_is_found_by_its_name_and_its_negation(row: AssertionType) -> None
     assert {row.name, f"not-{row.name}"} <= set(WRITABLE)
     assert find(row.name) is find(f"not-{row.name}") is row
     assert (is_negated(row.name), is_negated(f"not-{row.name}")) == (False, True)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+VALUES = JSON | st.sampled_from(["a, b", '"a,b",c', "^a+$", '{"type": "object"}', {"type": "object"}, ["a,b", '"c"']])
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ASSERTION_TYPES.values() if not row.value.code], ids=lambda row: row.name
+)
+@given(value=VALUES)
+def test_a_stored_value_fits_its_type(row: AssertionType, value: Any) -> None:
+    """Whatever a type reads from a suite is accepted when it is read again from a stored run."""
+    try:
+        read = row.read(row.name, value)
+    except ValueError:
+        return
+    check_values([Assertion(row.name, json.loads(json.dumps(read)))])
+
+
+def test_a_stored_value_of_another_kind_is_refused() -> None:
+    """A number where a judge expects text, as in an edited run, is refused, although a suite may write it."""
+    check_values([Assertion("contains", "-1")])
+    with pytest.raises(ValueError, match="contains has a value that no suite can give it"):
+        check_values([Assertion("contains", -1)])
 
 
 def test_names_are_unique() -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 import harness.storage.cache
 from harness.core.answers import Answer
-from harness.core.errors import NewerFormatError, RunInUseError, StoreError
+from harness.core.errors import NewerFormatError, RunInUseError, StoreError, UnreadableFileError
 from harness.core.formats import FORMAT
 from harness.core.model import ConvertedModel, SavedBase
 from harness.core.settings import Quantization
@@ -92,6 +92,7 @@ def test_a_damaged_pass_is_forgotten(cache: Cache) -> None:
     first.write_text("{", encoding="utf-8")
     assert cache.answers("id") == (passes[1],)
     assert not first.exists()
+    (first.parent / "2 of mine.json").touch()
     cache.commit_answers("id", passes[2])
     assert cache.answers("id") == (passes[1], passes[2])
 
@@ -104,6 +105,34 @@ def test_a_damaged_training_is_forgotten(cache: Cache) -> None:
     assert cache.training("t" * 16) is None
     assert cache.answers("t" * 16) == ()
     assert not cache.adapter("t" * 16).exists()
+
+
+@pytest.mark.parametrize("kind", ["commits", "trainings", "answers"])
+def test_a_cache_with_links_deletes_nothing_elsewhere(tmp_path: Path, kind: str) -> None:
+    """If a folder of the cache is a link, the folders that it leads to are neither deleted nor replaced."""
+    (tmp_path / "home" / "keys").mkdir(parents=True)
+    (tmp_path / "home" / "keys" / "mine").touch()
+    (tmp_path / "cache" / "commits" / "made" / "trainings" / "keys").mkdir(parents=True)
+    (tmp_path / "cache" / "commits" / "made" / "answers" / "keys").mkdir(parents=True)
+    if kind == "commits":
+        shutil.rmtree(tmp_path / "cache" / "commits")
+    (tmp_path / "cache" / kind).symlink_to("../home")
+    cache = Cache(tmp_path / "cache")
+    for read in (cache.training, cache.answers, cache.forget):
+        with pytest.raises(StoreError, match=f"{kind} is a link to another folder\nDelete the link"):
+            read("keys")
+    assert (tmp_path / "home" / "keys" / "mine").exists()
+
+
+def test_a_file_that_cannot_be_read_is_kept(cache: Cache) -> None:
+    """If the system refuses to read an entry, an error says so, and the entry is not deleted as if it were damaged."""
+    cache.commit_training(training(), save_adapter)
+    outcome = cache.adapter("t" * 16) / "training.json"
+    outcome.unlink()
+    outcome.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    with pytest.raises(UnreadableFileError, match=r"cannot read .*training.json: Input/output error"):
+        cache.training("t" * 16)
+    assert (cache.adapter("t" * 16) / "adapter_model.safetensors").is_file()
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

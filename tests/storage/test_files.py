@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_a_place_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(StoreError, match=r"cannot write \.: Is a directory"):
         write_text(Path(), "text")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """If the path to write is a pipe or a device, an error says so, and it stays what it was."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        with pytest.raises(StoreError, match=f"cannot write .*{name}: it is a device or a pipe\nName a regular file"):
+            write_text(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "device").is_char_device()
 
 
 def test_an_error_of_a_library_is_not_an_error_of_the_place() -> None:

@@ -40,6 +40,16 @@ def begun(folder: Path, digest: str) -> RunStore:
     return store
 
 
+def test_records_in_another_folder_are_not_deleted(tmp_path: Path) -> None:
+    """If the run has a link in place of its folder of records, the folders that it leads to are not deleted."""
+    (tmp_path / "precious" / "thesis").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "trials").symlink_to("../precious")
+    with pytest.raises(StoreError, match="trials is a link to another folder"):
+        RunStore(tmp_path / "run").forget_records(())
+    assert (tmp_path / "precious" / "thesis").exists()
+
+
 def test_records_of_a_run(tmp_path: Path) -> None:
     """Records of the two splits are stored separately. `forget_records` deletes all records except the given ones."""
     store = RunStore(tmp_path)
@@ -66,10 +76,15 @@ def test_a_job_comes_back(tmp_path: Path) -> None:
         run.model, run.provenance.machine, Quantization.NF4, "reference", str(tmp_path), run.suite.examples,
         Decoding(7, ("\n", "</s>"), 0.7), tasks,
     )  # fmt: skip
-    path, log = RunStore(tmp_path).new_worker(made)
+    store = RunStore(tmp_path)
+    assert store.last_worker() == 0
+    path, log = store.new_worker(made, 1)
     assert read_record(path, Job) == made
     assert (path.name, log.name) == ("001.json", "001.log")
-    assert RunStore(tmp_path).new_worker(made)[1].name == "002.log"
+    assert store.last_worker() == 1
+    (path.parent / "3 of mine.json").touch()
+    assert store.last_worker() == 1
+    assert store.new_worker(made, 2)[1].name == "002.log"
 
 
 def test_results_come_back(tmp_path: Path) -> None:

@@ -103,6 +103,53 @@ def suites() -> Iterator[Attack]:
     yield Attack("suites", "deep schema", check, text(one % json.dumps({"type": "is-json", "value": deep})))
 
 
+def promptfoo_suites() -> Iterator[Attack]:
+    check = ("validate", "s", "--skip-unsupported")
+
+    def asking(prompt: str, variables: Any = None) -> Prepare:
+        test = {"vars": variables or {}, "assert": [{"type": "contains", "value": "x"}]}
+        return lambda folder: suite(folder, json.dumps({"prompts": [prompt], "tests": [test]}))
+
+    def many(prompt: str, variables: Any) -> Prepare:
+        default = {"vars": variables, "assert": [{"type": "contains", "value": "x"}]}
+        whole = {"prompts": [prompt], "defaultTest": default, "tests": [{"vars": {"n": i}} for i in range(1000)]}
+        return lambda folder: suite(folder, json.dumps(whole))
+
+    def place(name: str, prompt: str, variables: Any = None, expected: tuple[int, ...] = (2,)) -> Attack:
+        return Attack("promptfoo", name, check, asking(prompt, variables), expected)
+
+    loops = "{% for a in l %}" * 6 + "x" + "{% endfor %}" * 6
+    yield place("loops that do not end", loops, {"l": [[1]] * 900})
+    yield Attack("promptfoo", "1,000 cases with such loops", check, many(loops, {"l": [[1]] * 900}))
+    yield place("range(10**9)", "{{ range(10**9) }}")
+    yield place("text that doubles", "{% set t = t ~ t %}" * 60 + "{{ t }}", {"t": "x" * 99})
+    yield place("huge output", "{% for a in l %}{{ t }}{% endfor %}", {"l": [[1]] * 9000, "t": "x" * 90_000})
+    yield place("huge number", "{{ n" + " * n" * 5000 + " }}", {"n": 10**300})
+    yield place("deep brackets in a template", "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}")
+    yield place("deep blocks in a template", "{% if a %}" * 5000 + "{% endif %}" * 5000)
+    yield place("Python's objects", "{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    yield place("code in a template", "{{ cycler.__init__.__globals__.os.system('touch PWNED') }}")
+    yield place("text of 100,000 brackets", "[" * 100_000, expected=(0,))
+    yield place("3^40 combinations of variables", "{{a0}}", {f"a{i}": ["x", "y", "z"] for i in range(40)})
+    yield place("variables that grow", "{{a0}}", {f"a{i}": f"{{{{a{i + 1}}}}}" * 50 for i in range(50)})
+    yield place("pattern of all files", "../../../../**/*")
+    yield place("file of another folder", "file:///etc/passwd")
+    yield place("text of another folder", "{{a}}", {"a": "file:///etc/passwd"})
+    yield place("control characters", f"{{{{ {ESCAPES} }}}}", {ESCAPES: ESCAPES})
+    doubling = {f"a{i}": [{"$ref": f"#/a{i + 1}"}] * 10 for i in range(12)}
+    yield Attack("promptfoo", "references that double", check, lambda folder: suite(folder, json.dumps(doubling)))
+    yield Attack(
+        "promptfoo",
+        "prompt from code",
+        check,
+        lambda folder: edited(suite(folder, json.dumps({"prompts": ["evil.py"], "tests": [{}]})) / "evil.py", TRAP),
+    )
+    reads = json.dumps({"prompts": ["p.txt"], "tests": [{}]})
+    yield Attack("promptfoo", "a pipe", check, lambda folder: fifo(suite(folder, reads) / "p.txt"))
+    ref = json.dumps({"prompts": ["x"], "tests": [{"$ref": "#/tests/0"}]})
+    yield Attack("promptfoo", "reference to itself", check, lambda folder: suite(folder, ref))
+
+
 def grids() -> Iterator[Attack]:
     plan = ("plan", "s", "--grid", "g", "--profile", "cpu")
 
@@ -278,6 +325,9 @@ def caches() -> Iterator[Attack]:
     yield Attack("caches", "a file in place of the cache", plan, file, (0, 2))
     whole: Prepare = lambda f: (cache(f), shutil.rmtree(f / "reports"), (f / "reports").symlink_to(f / "keep"))  # noqa: E731
     yield Attack("caches", "the cache is a link", clean, whole, (0, 2))
+    begin = ("run", "s", "--grid", "g", "--profile", "cpu", "--confirm-seeds", "0")
+    emptied: Prepare = lambda f: (suite(f), cache(f), (f / "reports" / "cache" / "commits").symlink_to(f))  # noqa: E731
+    yield Attack("caches", "commits are a link to the current folder", begin, emptied)
 
 
 def pages() -> Iterator[Attack]:
@@ -361,7 +411,7 @@ def environments() -> Iterator[Attack]:
 
 
 PLACES = (
-    *(suites, grids, rows, models, templates, adapters, runs, caches, pages, terminals),
+    *(suites, promptfoo_suites, grids, rows, models, templates, adapters, runs, caches, pages, terminals),
     *(current_folders, environments),
 )
 

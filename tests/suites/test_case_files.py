@@ -111,3 +111,26 @@ def test_too_many_rows_are_refused(kind: str) -> None:
     line = 200_001 if kind == "jsonl" else 200_002
     with pytest.raises(SuiteError, match=rf"^rows\.{kind}:{line}: the file has more than 200,000 rows"):
         list(case_rows(f"rows.{kind}", text))
+
+
+def test_thresholds_in_columns_of_a_csv() -> None:
+    """A column `__config:__expected2:threshold` holds the threshold of the second assertion of a row."""
+    header = "x,__expected,__expected2,__config:__expected:threshold,__config:__expected2:threshold"
+    csv = f"{header}\n1,rouge-n: a,f1: b,0.4,\n"
+    (found,) = suite("prompts: ['{{x}}']\ntests: file://c.csv", c_dot_csv=csv).cases
+    assert [one.threshold for one in found.assertions] == [0.4, None]
+
+
+def test_an_unknown_column_of_settings_is_refused() -> None:
+    """A column `__config:` for anything else than a threshold is refused, as by promptfoo."""
+    csv = "x,__expected,__config:__expected:weight\n1,contains: a,2\n"
+    message = refusal("prompts: ['{{x}}']\ntests: file://c.csv", c_dot_csv=csv)
+    assert 'c.csv:1: unknown column "__config:__expected:weight"' in message
+
+
+def test_json_with_escaped_surrogates(tmp_path: Path) -> None:
+    """A JSON file of cases may hold characters that are escaped as a pair of surrogates."""
+    cases = r'[{"prompt": "a \ud83d\ude00 \\ud83d\\ude00", "assert": [{"type": "is-json"}]}]'
+    (tmp_path / "c.json").write_text(cases, encoding="utf-8")
+    (tmp_path / "suite.yaml").write_text("tests: c.json\n", encoding="utf-8")
+    assert load_suite(tmp_path).cases[0].prompt == "a \U0001f600 \\ud83d\\ude00"

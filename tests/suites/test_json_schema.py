@@ -54,7 +54,7 @@ def test_our_grids_fit_their_schema() -> None:
         "tests: [{prompt: p, asert: []}]",
         "tests: [{prompt: p, role: lern, assert: [{type: is-json}]}]",
         "tests: [{prompt: p, assert: [{type: icontain, value: x}]}]",
-        "tests: cases.csv",
+        "tests: 7",
         "margin: lots\ntests: [{prompt: p, assert: [{type: is-json}]}]",
         "{}",
     ],

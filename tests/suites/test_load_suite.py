@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,21 +88,22 @@ def test_a_line_separator_does_not_end_a_row() -> None:
         ("", "suite.yaml:1:1: expected a mapping"),
         ("tests: [", "suite.yaml:"),
         ("tests: []\ntests: []", 'suite.yaml:2:1: the key "tests" is given twice, first in line 1'),
-        ("a: &x 1", "suite.yaml:1:4: anchors"),
-        ("a: *x", "suite.yaml:1:4: anchors"),
+        ("a: *x", "suite.yaml:1:4: the alias *x stands for nothing"),
+        ("a: &x [*x]", "suite.yaml:1:8: the alias *x stands for nothing"),
+        ("a: &x 1\nb: {<<: *x}", "suite.yaml:2:5: << adds the keys of a mapping"),
         ("a: !!python/object/apply:os.system [ls]", "suite.yaml:1:4: tags are not accepted"),
         ("[a]: 1", "suite.yaml:1:1: this key is not plain text"),
         ("a: 1\n---\nb: 1", "suite.yaml:2:1: a second document begins here"),
         ("a: \x07", "suite.yaml:1:4: contains the unprintable character U+0007"),
         ("tests: []\n" + "a: " + "9" * 5000, "suite.yaml:2:4: a number with too many digits"),
-        (f"test:\n{CASE}", 'unknown key "test"  Did you mean "tests"?'),
+        (f"test:\n{CASE}", 'unknown key "test"\nDid you mean "tests"?'),
         (f"tests:\n{CASE}\nmargin: lots", 'suite.yaml:3:9: margin: expected a number, found "lots"'),
         (f"tests:\n{CASE}\nmargin: .nan", "suite.yaml:3:9: margin"),
         (f"tests:\n{CASE}\nobjective: lern", 'suite.yaml:3:12: unknown objective "lern"\nDid you mean "learn"?'),
         (f"tests:\n{CASE}\ndecoding: {{max_tokens: 1}}", "suite.yaml:3:12: unknown key"),
         ("tests: [7]", "suite.yaml:1:9: expected a mapping of names to values, found 7"),
         ("tests: file://none.csv", 'suite.yaml:1:8: there is no file "none.csv"'),
-        ("tests: cases.csv", "suite.yaml:1:8: expected a case, or file://NAME"),
+        ("tests: cases.csv", 'suite.yaml:1:8: there is no file "cases.csv"'),
         (f"repeats: 3\ntests:\n{CASE}", "suite.yaml:1:10: 3 repeats at temperature 0 give the same answer\nWrite"),
         (f"repeats: 0\ntests:\n{CASE}", "suite.yaml:1:10: repeats: should be greater than or equal to 1, found 0"),
         (f"reducer: median\ntests:\n{CASE}", 'suite.yaml:1:10: unknown reducer "median"'),
@@ -154,9 +156,29 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 
 def test_an_alias_bomb_is_refused() -> None:
-    """If a suite has YAML anchors, it is refused at the first one, because aliases could multiply its size."""
-    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-    assert refusal(bomb).startswith("suite.yaml:1:4: anchors")
+    """If the aliases of a suite stand for more values than the limit, it is refused at the alias that exceeds it."""
+    names = "abcdefghijklmnopqrstuvwxyz"
+    bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise(names))
+    assert "the aliases stand for more than 50,000 values" in refusal(bomb)
+
+
+def test_nested_aliases_are_bounded() -> None:
+    """If aliases nest values deeper than the limit, the suite is refused."""
+    names = [f"n{i}" for i in range(40)]
+    deep = "n0: &n0 [x]\n" + "".join(f"{b}: &{b} [*{a}]\n" for a, b in pairwise(names))
+    assert "nested more than 32 levels deep" in refusal(deep)
+
+
+def test_aliases_and_merge_keys_are_read() -> None:
+    """An alias stands for the anchored value; a merge key adds keys, and keys of the mapping itself take precedence."""
+    (first, second) = suite("""
+defaultTest: {options: {}}
+metadata: {common: &common [{type: contains, value: teal}], case: &case {role: retain, assert: *common}}
+tests:
+- {prompt: a, assert: *common}
+- {<<: *case, prompt: b, role: avoid}
+""").cases
+    assert [(c.role, c.assertions[0].value) for c in (first, second)] == [(Role.LEARN, "teal"), (Role.AVOID, "teal")]
 
 
 def test_size_is_bounded() -> None:

@@ -62,10 +62,10 @@ tests:
 - prompt: b
   assert: [{type: contains, value: file://code.js}]
 - prompt: c
-  options: {transform: output.trim()}
+  options: {transform: output.text}
   assert: [{type: contains, value: x}]
 - prompt: d
-  assert: [{type: contains, value: x, transform: output.trim()}, {type: equals, value: z}]
+  assert: [{type: contains, value: x, transform: output.text}, {type: equals, value: z}]
 """
 
 
@@ -93,7 +93,7 @@ def test_unsupported_features_are_skipped_and_counted() -> None:
     found = parse_suite(UNSUPPORTED, "suite.yaml", files(), skip_unsupported=True)
     assert [(c.prompt, [a.value for a in c.assertions]) for c in found.cases] == [("a", ["x"]), ("d", ["z"])]
     assert found.notices[0].startswith("Skipped, because it is not supported: contains with a value from code (once)")
-    assert "llm-rubric (4 times)" in found.notices[0]
+    assert "llm-rubric (3 times)" in found.notices[0]
     assert found.notices[1] == "Left out, because no supported assertion remains: 2 of the cases."
 
 
@@ -104,10 +104,19 @@ def test_a_suite_without_supported_cases_is_refused() -> None:
         parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
 
 
-@pytest.mark.parametrize("key", ["scenarios", "extensions", "nunjucksFilters", "assertionTemplates"])
-def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
-    """If a key of promptfoo would make or change cases, it is refused, not ignored."""
-    assert f"{key}: suite.yaml:3:1" in refusal(f"tests:\n{CASE}\n{key}: [x]")
+def test_extensions_are_neither_ignored_nor_skipped() -> None:
+    """Extensions, which may change every case, are refused, even if unsupported features are skipped."""
+    text = f"tests:\n{CASE}\nextensions: [file://hook.py:beforeEach]"
+    assert "extensions: suite.yaml:3:1" in refusal(text)
+    with pytest.raises(SuiteError, match="extensions can change every case, so they cannot be skipped\nRemove them"):
+        parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+
+
+@pytest.mark.parametrize("mark", ["redteam: {purpose: x}", "defaultTest: {assert: [{type: 'promptfoo:redteam:pii'}]}"])
+def test_attacks_are_not_evaluated(mark: str) -> None:
+    """A template in a variable of a red team, which promptfoo leaves as it is, makes the case unsupported."""
+    test = "{vars: {q: 'Say {{secret}}', secret: x}, assert: [{type: contains, value: x}]}"
+    assert "templates in the attacks of a red team" in refusal(f"prompts: ['{{{{q}}}}']\n{mark}\ntests: [{test}]")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +150,7 @@ def test_keys_that_change_cases_are_not_ignored(key: str) -> None:
         ("{type: contains, value: 'file://none.txt'}", 'there is no file "none.txt"'),
         ("{type: contains, value: '{{empty}}'}", "contains has an empty value"),
         ("{type: regex, value: '{{bracket}}'}", "not a regular expression"),
-        ("{type: contains, value: x, colour: red}", 'unknown key "colour"'),
+        ("{type: contains, value: x, wieght: 2}", 'unknown key "wieght"'),
     ],
 )  # fmt: skip
 def test_a_bad_assertion_is_refused_at_its_place(test: str, expected: str) -> None:
@@ -178,16 +187,11 @@ def test_code_beside_the_suite_is_noted() -> None:
     )
 
 
-def test_thresholds_and_templates_without_effect_are_noted() -> None:
-    """If an assertion type has no threshold, a given one is ignored; so are templates other than variables.
-
-    A notice lists both.
-    """
-    found = case("prompt: '{{ a | upper }}'\nassert: [{type: contains, value: x, threshold: 0.5}]")
+def test_thresholds_without_effect_are_noted() -> None:
+    """If an assertion type has no threshold, a given one is ignored, and a notice says so."""
+    found = case("prompt: a\nassert: [{type: contains, value: x, threshold: 0.5}]")
     assert found.cases[0].assertions[0].threshold is None
-    assert found.notices == (
-        "Ignored: templates other than {{name}} (suite.yaml:2:11), threshold of contains (suite.yaml:3:39).",
-    )
+    assert found.notices == ("Ignored: threshold of contains (suite.yaml:3:39).",)
 
 
 def test_prefix_and_suffix_surround_the_prompt() -> None:

@@ -39,8 +39,8 @@ def trial(rate: float, seed: int = 0, quantization: Quantization = Quantization.
     return Trial(trial_id(settings, seed), f"v{rate:g}", settings, seed)
 
 
-A, B, C = trial(1e-4), trial(2e-4), trial(3e-4)
-NAMES = {A.id: "a", B.id: "b", C.id: "c", BASE: BASE}
+A, B, C, D = trial(1e-4), trial(2e-4), trial(3e-4), trial(4e-4)
+NAMES = {A.id: "a", B.id: "b", C.id: "c", D.id: "d", BASE: BASE}
 
 
 @dataclass
@@ -82,12 +82,14 @@ class Workers:
         ]
 
 
-def commit(job: Job, task: Task, status: Status = Status.SUCCEEDED) -> None:
-    """Write to the cache what a real worker would write for this task."""
+def commit(
+    job: Job, task: Task, status: Status = Status.SUCCEEDED, *, save: Callable[[Path], None] | None = None
+) -> None:
+    """Write to the cache what a real worker would write for this task; `save` writes the adapter, if there is one."""
     cache = Cache(Path(job.cache))
     if task.settings and task.train:
         message = "" if status is Status.SUCCEEDED else status.value
-        cache.commit_training(Training(task.training, status, message, (), cost(Phase.TRAIN, 5.0)), None)
+        cache.commit_training(Training(task.training, status, message, (), cost(Phase.TRAIN, 5.0)), save)
     if task.prompts and status is Status.SUCCEEDED:
         answers = tuple(Answer(p.key, f"to {p.messages[-1].content}", 2, False) for p in task.prompts)
         costs = (cost(Phase.ANSWER_AFTER if task.settings else Phase.ANSWER_BEFORE, 2.0),)

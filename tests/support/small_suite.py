@@ -37,8 +37,19 @@ LIMIT = 1800
 RUN = Path("reports/runs/small-quick-pocket")
 
 
-def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100) -> Path:
-    """Write the suite `small` into a folder, with four training rows and the grid `quick` of two variants."""
+SHORT = """\
+seeds: [0]
+settings: {epochs: 4, batch_size: 4, rank: 2, alpha: 4}
+axes: {learning_rate: [1e-5, 1e-2]}
+"""
+"""A grid whose trials have four steps."""
+
+
+def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100, tokens: int = 12) -> Path:
+    """Write the suite `small` into a folder, with four training rows and the grid `quick` of two variants.
+
+    Answers have at most `tokens` tokens.
+    """
     suite = folder / "small"
     (suite / "grids").mkdir(parents=True)
     tests = [
@@ -51,7 +62,7 @@ def small_suite(folder: Path, *, grid: str = GRID, margin: float = 100) -> Path:
         }
         for name, role, split, prompt, expected in CASES
     ]
-    head = {"objective": "learn", "margin": margin, "decoding": {"max_new_tokens": 12}, "tests": tests}
+    head = {"objective": "learn", "margin": margin, "decoding": {"max_new_tokens": tokens}, "tests": tests}
     (suite / "suite.yaml").write_text(json.dumps(head, indent=1), encoding="utf-8")
     lines = (json.dumps({"prompt": prompt, "completion": answer}) + "\n" for prompt, answer in ROWS.items())
     (suite / "train.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.errors import SuiteError
 from harness.core.suite import Suite
-from harness.suites import parse_suite
+from harness.suites import load_suite, parse_suite
 
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}'
 CASE = "- {prompt: Hi, assert: [{type: equals, value: Ho}]}"
@@ -87,3 +89,22 @@ def refusal(text: str, **texts: str) -> str:
     with pytest.raises(SuiteError) as caught:
         suite(text, **texts)
     return str(caught.value)
+
+
+def suite_in(folder: Path, texts: Mapping[str, str], *, name: str = "suite.yaml", **options: Any) -> Suite:
+    """Write files into a folder, by their names, and load the suite in the file `name`."""
+    for file, text in texts.items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+    return load_suite(folder / name, **options)
+
+
+def asked(found: Suite) -> list[list[tuple[str, str]]]:
+    """Return the roles and texts of the messages of every case."""
+    return [[(message.role, message.content) for message in case.messages] for case in found.cases]
+
+
+def texts(found: Suite) -> list[str]:
+    """Return what the user says last in every case."""
+    return [case.prompt for case in found.cases]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.yaml.document import MAX_CHARACTERS, MAX_DEPTH, Document, Value, of_value, parse_yaml
+from harness.core.yaml.document import MAX_CHARACTERS, MAX_DEPTH, Document, Node, Value, of_value, parse_yaml
 from harness.core.yaml.files import decoded, read_bytes, read_text
 from harness.core.yaml.forms import Count, Form, Line, Text, as_written, fit, nearest, raise_all, shown
 
@@ -13,6 +13,7 @@ __all__ = [
     "Document",
     "Form",
     "Line",
+    "Node",
     "Text",
     "Value",
     "as_written",

@@ -1,7 +1,9 @@
 """Parse YAML text into plain values with their line and column.
 
-Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Aliases, tags,
-duplicate keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory.
+Scalars follow the core schema of YAML 1.2: `no`, `on` and `12:30:00` are text, `1e-4` is a number. Tags, duplicate
+keys, deep nesting and oversized text are refused, because they can cause surprises or exhaust memory. Anchors (`&a`),
+aliases (`*a`) and merge keys (`<<: *a`) are read, as long as all aliases together stand for at most `MAX_REPEATED`
+values.
 The tree is built from the parser's events, because PyYAML's own composer would overflow the stack on deep nesting.
 """
 
@@ -18,6 +20,10 @@ from harness.core.errors import HarnessError, Place
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 32
+MAX_REPEATED = 50_000
+"""Largest number of values that the aliases of a document may stand for. A few lines of nested aliases could mean
+billions of values, which no computer can hold."""
+MERGE = "<<"
 # CSafeLoader, which needs libyaml, is ten times as fast as SafeLoader. Both parse the same language.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -45,6 +51,12 @@ class Node:
     column: int | None
     value: Any
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def children(self) -> list[Node]:
+        """The values directly inside a mapping or a list."""
+        inside = self.value.values() if isinstance(self.value, dict) else self.value
+        return [child for child in inside if isinstance(child, Node)] if isinstance(self.value, dict | list) else []
 
     def child(self, part: str | int) -> Node | None:
         """Return the value under a key of a mapping or an index of a list, or None if there is none."""
@@ -145,11 +157,33 @@ def _yaml_remedy(words: str) -> str:
     return "Check indentation, brackets and quotes; quote text that contains ': ' or ' #'."
 
 
+@dataclass(frozen=True)
+class Anchored:
+    """A value that has a name, so that aliases can stand for it."""
+
+    node: Node
+    size: int
+    """Number of values in it, with itself; what an alias inside it stands for counts again."""
+    depth: int
+    """Number of levels inside it."""
+
+
+def _extent(node: Node) -> tuple[int, int]:
+    """Return the number of values in a node, with itself, and its number of levels below itself."""
+    size, depth, level = 0, -1, [node]
+    while level:
+        size, depth = size + len(level), depth + 1
+        level = [child for inside in level for child in inside.children]
+    return size, depth
+
+
 class _Builder:
     """Builds the tree of one document from the parser's events."""
 
     def __init__(self, file: str, error: type[HarnessError]) -> None:
         self.file, self.error = file, error
+        self.anchors: dict[str, Anchored] = {}
+        self.repeated = 0
 
     def build(self, events: Iterator[Any]) -> Node:
         root: Node | None = None
@@ -161,8 +195,8 @@ class _Builder:
         return root or Node(1, 1, None)
 
     def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise self.wrong(event, "anchors (&) and aliases (*) are not accepted", "Write the value out, or quote it.")
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, depth)
         if event.tag is not None:
             raise self.wrong(event, f"tags are not accepted: {event.tag}", "If the key begins with '!'.")
         if depth > MAX_DEPTH:
@@ -174,7 +208,23 @@ class _Builder:
             node.value = self.items(events, depth)
         else:
             self.pairs(node, events, depth)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = Anchored(node, *_extent(node))
         return node
+
+    def alias(self, event: Any, depth: int) -> Node:
+        """Return the value that an alias stands for, with the places of the value itself."""
+        anchored = self.anchors.get(event.anchor)
+        if anchored is None:
+            remedy = f"Mark the value before it with &{event.anchor}, or quote the text if it begins with '*'."
+            raise self.wrong(event, f"the alias *{event.anchor} stands for nothing", remedy)
+        self.repeated += anchored.size
+        if self.repeated > MAX_REPEATED:
+            what = f"the aliases stand for more than {MAX_REPEATED:,} values"
+            raise self.wrong(event, what, "Write the values out, or repeat fewer of them.")
+        if depth + anchored.depth > MAX_DEPTH:
+            raise self.wrong(event, f"is nested more than {MAX_DEPTH} levels deep", "Nest fewer aliases.")
+        return anchored.node
 
     def items(self, events: Iterator[Any], depth: int) -> list[Node]:
         found = []
@@ -186,12 +236,29 @@ class _Builder:
 
     def pairs(self, node: Node, events: Iterator[Any], depth: int) -> None:
         node.value = {}
+        merged: list[Node] = []
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
-                return
+                break
             key = self.key(event, node)
             node.keys[key] = (event.start_mark.line + 1, event.start_mark.column + 1)
-            node.value[key] = self.node(next(events), events, depth + 1)
+            value = self.node(next(events), events, depth + 1)
+            if key == MERGE and not event.style:
+                merged += self.merged(value, event)
+                del node.keys[key]
+            else:
+                node.value[key] = value
+        for mapping in merged:  # keys of the mapping itself come first, then those of the earlier merged mappings
+            for key in mapping.value.keys() - node.value.keys():
+                node.keys[key] = mapping.keys[key]
+            node.value = {**mapping.value, **node.value}
+
+    def merged(self, value: Node, event: Any) -> list[Node]:
+        """Return the mappings whose keys `<<` adds to a mapping."""
+        found = value.value if isinstance(value.value, list) else [value]
+        if not all(isinstance(mapping.value, dict) for mapping in found):
+            raise self.wrong(event, "<< adds the keys of a mapping, or of a list of mappings", "Write <<: *NAME.")
+        return found
 
     def key(self, event: Any, node: Node) -> str:
         """Return a key as it is written, so that `no:` and `1:` are the texts "no" and "1"."""

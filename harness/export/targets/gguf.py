@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.core import programs
+from harness.core.errors import ExportError
 from harness.core.export import ExportKind, ExportRecord, GgufType
 from harness.export.llama_cpp import Run, check_binding, check_tokenizer, command, converter, installed
 from harness.export.output_folders import RECORD, begin, commit, existing
 from harness.export.protocol import Exporter, ExportRequest, option
 from harness.export.source import Source
 from harness.export.targets.merged import MergeOptions, export_merged
+from harness.storage.files import writing
 from harness.storage.records import read_record
 
 _SIZE = {GgufType.F16: 1.0, GgufType.Q8_0: 0.55, GgufType.Q4_K_M: 1.35}
 """Disk space needed, relative to the merged model's size. Q4_K_M also needs a temporary f16 file."""
+_FULL = 1 << 20
+"""Bytes below which a disk is full: a program that failed for lack of space may leave less than one of its writes."""
 _NOTES = {
     GgufType.F16: "The merged model as llama.cpp reads it, in half precision.",
     GgufType.Q8_0: "The merged model quantised again by llama.cpp, to 8 bits: close to what was evaluated.",
@@ -83,7 +90,7 @@ def to_gguf(source: Source, merged: Path, folder: Path, request: GgufRequest, *,
     """
     run = run or command
     final = request.output or folder / f"{source.label}-gguf-{request.kind}"
-    name = f"{source.run.suite.name}-{source.label}-{request.kind}.gguf"
+    name = f"{source.suite_label}-{source.label}-{request.kind}.gguf"
     of = read_record(merged / RECORD, ExportRecord)
     evaluated = of.evaluated and request.kind is GgufType.F16
     record = replace(
@@ -104,11 +111,28 @@ def _convert(merged: Path, file: Path, request: GgufRequest, run: Run) -> None:
     partial = file.with_name(f".partial-{file.name}")
     if request.kind is GgufType.Q4_K_M:
         whole = file.with_name(".partial-f16.gguf")
-        run([*convert, "f16", "--outfile", str(whole.resolve())])
-        run(programs.python("-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve())))
+        _run(run, [*convert, "f16", "--outfile", str(whole.resolve())], file)
+        words = programs.python("-m", "harness.export.requantise", str(whole.resolve()), str(partial.resolve()))
+        _run(run, words, file)
     else:
-        run([*convert, str(request.kind), "--outfile", str(partial.resolve())])
+        _run(run, [*convert, str(request.kind), "--outfile", str(partial.resolve())], file)
     partial.replace(file)
+
+
+def _run(run: Run, words: Sequence[str], file: Path) -> None:
+    """Run a command that writes `file`.
+
+    Raises:
+        StoreError: it failed, and the disk is full. What the command prints then does not always say so.
+        ExportError: it failed.
+    """
+    try:
+        run(words)
+    except ExportError as error:
+        if shutil.disk_usage(file.parent).free < _FULL:
+            with writing(file):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 def instructions(run: Path, source: Source, file: Path) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.job import Event, EventKind, Job
 from harness.core.training_outcome import Status
-from harness.runner.executors.protocol import Deadline
+from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
 from harness.storage.records import read_record
 
 Work = Callable[[Job, Callable[[Event], None]], object]
@@ -20,23 +21,41 @@ class _TrialTimeoutError(Exception):
     """A trial exceeded its time limit."""
 
 
-class _RunTimeoutError(Exception):
-    """The whole run exceeded its time limit."""
+class _CancelledError(Exception):
+    """The whole run exceeded its time limit, or is being stopped; the message says which."""
 
 
 @dataclass(frozen=True)
-class Inline:
+class Inline(Executor):
     """Calls `work` with the job. Time limits are checked at each event. The events are yielded after `work` returns."""
 
     work: Work
+    at: tuple[Place, ...] = (ONLY,)
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The places that the caller named."""
+        return self.at
+
+    def run(
+        self,
+        job: Path,
+        log: Path,
+        *,
+        timeout: float | None,
+        until: float | None = None,
+        place: Place = ONLY,  # noqa: ARG002 - work in this process has no place of its own
+        stop: threading.Event | None = None,
+    ) -> Generator[Event]:
+        """Run the job, as `Executor.run` describes."""
         events: list[Event] = []
         deadline = Deadline(timeout)
 
         def emit(event: Event) -> None:
             if until is not None and time.monotonic() > until:
-                raise _RunTimeoutError
+                raise _CancelledError("stopped: the time for all trials is up")
+            if stop is not None and stop.is_set():
+                raise _CancelledError("stopped")
             if deadline.left < 0:
                 raise _TrialTimeoutError
             deadline.observe(event)
@@ -48,8 +67,8 @@ class Inline:
             status, message = Status.SUCCEEDED, ""
         except _TrialTimeoutError:
             status, message = Status.TIMED_OUT, f"stopped after {timeout:g} s"
-        except _RunTimeoutError:
-            status, message = Status.CANCELLED, "stopped: the time for all trials is up"
+        except _CancelledError as error:
+            status, message = Status.CANCELLED, str(error)
         except MemoryError as error:
             status, message = Status.OUT_OF_MEMORY, str(error)
         except Exception as error:  # noqa: BLE001 - an error in a worker must not stop the sweep

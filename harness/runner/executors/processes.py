@@ -12,18 +12,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
 from harness.core import programs
-from harness.core.job import Event, EventKind
+from harness.core.job import OTHER_BASE, STAY, Event, EventKind, NextJob
 from harness.core.training_outcome import Status
-from harness.runner.executors.protocol import Deadline
+from harness.hardware.gpu import Gpu
+from harness.runner.executors.protocol import ONLY, Deadline, Executor, Place
 from harness.storage.files import writing
-from harness.storage.records import decode_line
+from harness.storage.records import decode_line, encode_line
 
 WORKER = programs.python("-m", "harness.engine.worker")
 _LOG_TAIL = 2000
@@ -32,35 +33,127 @@ _POLL_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
-class Processes:
-    """Starts `command JOB` in a child process. `show` is called with new text of the worker's log."""
+class Processes(Executor):
+    """Starts `command JOB --stay` in a child process. `show` is called with new text of the worker's log.
+
+    A worker that has done its job is kept for the next job of its place, which can then use the loaded base model.
+    """
 
     show: Callable[[str], None] | None = None
     command: Sequence[str] = WORKER
+    at: tuple[Place, ...] = (ONLY,)
+    _kept: dict[str, _Child] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Workers without a job, by the names of their places. Each place has a thread of its own."""
+    keeps_workers = True
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The places that the caller named, such as the GPUs of this machine."""
+        return self.at
+
+    def gpu(self) -> Gpu | None:
+        """Return the GPU of the first place."""
+        return self.at[0].gpu()
+
+    def run(
+        self,
+        job: Path,
+        log: Path,
+        *,
+        timeout: float | None,
+        until: float | None = None,
+        place: Place = ONLY,
+        stop: threading.Event | None = None,
+    ) -> Generator[Event]:
+        """Run the job in the place's waiting worker or in a new one, as `Executor.run` describes."""
         kills = _out_of_memory_kills()
-        with writing(log), log.open("wb") as file:
-            worker = programs.start(
-                [*self.command, str(job)],
+        limits = _Limits(timeout, math.inf if until is None else until, stop or threading.Event())
+        with writing(log):
+            log.open("wb").close()
+        child, keep = self._reuse(job, log, place) or self._start(job, log, place), False
+        try:
+            with _follow_log(log, self.show):
+                ended = yield from _events(child, limits)
+                if ended is None and child.process.wait() == OTHER_BASE:
+                    child.end()
+                    child = self._start(job, log, place)
+                    ended = yield from _events(child, limits)
+                keep = ended is not None and ended.status is Status.SUCCEEDED
+                if ended is not None and not keep:
+                    _kill(child.process)
+                code = 0 if keep else child.process.wait()
+            yield ended or _ended(code, log, _out_of_memory_kills() > kills)
+        finally:
+            if keep:
+                self._kept[place.name] = child
+            else:
+                child.end()
+
+    def close(self, place: Place = ONLY) -> None:
+        """End the place's worker, so that its memory is free."""
+        if child := self._kept.pop(place.name, None):
+            child.end()
+
+    def _reuse(self, job: Path, log: Path, place: Place) -> _Child | None:
+        """Give the job to the place's waiting worker; return None if there is none or it has ended."""
+        child = self._kept.pop(place.name, None)
+        if child is None:
+            return None
+        with contextlib.suppress(OSError):
+            if child.process.poll() is None:
+                child.give(NextJob(str(job), str(log)))
+                return child
+        child.end()
+        return None
+
+    def _start(self, job: Path, log: Path, place: Place) -> _Child:
+        with writing(log), log.open("ab") as file:
+            process = programs.start(
+                [*self.command, str(job), STAY],
                 stdin=subprocess.PIPE,  # stays open: a worker exits when its parent closes it or dies
                 stdout=subprocess.PIPE,
                 stderr=file,
-                changes=_environment(),
+                changes={**_environment(), **place.variables},
                 start_new_session=True,  # so that Ctrl-C reaches only the parent, which then stops the worker
             )
-        try:
-            with _follow_log(log, self.show):
-                stopped = yield from _events(worker, timeout, math.inf if until is None else until)
-                if stopped:
-                    _kill(worker)
-                code = worker.wait()
-            yield stopped or _ended(code, log, _out_of_memory_kills() > kills)
-        finally:
-            _kill(worker)
-            for stream in (worker.stdin, worker.stdout):
-                if stream:
+        return _Child(process)
+
+
+class _Child:
+    """A worker process, and the lines that it has printed and nobody has read yet."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.lines: queue.Queue[bytes | None] = queue.Queue()
+        """None follows the last line."""
+        threading.Thread(target=_read_lines, args=(process.stdout, self.lines), daemon=True).start()
+
+    def give(self, further: NextJob) -> None:
+        """Give the waiting worker a further job.
+
+        Raises:
+            OSError: the worker has ended.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.write(encode_line(further).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """Kill the worker and its child processes."""
+        _kill(self.process)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):  # what was written to the worker cannot be flushed any more
                     stream.close()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """When a worker is stopped: `timeout` seconds per trial, at the time `until`, or when `stop` is set."""
+
+    timeout: float | None
+    until: float
+    stop: threading.Event
 
 
 def _kill(worker: subprocess.Popen[bytes]) -> None:
@@ -71,60 +164,66 @@ def _kill(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment variables with which the worker makes no network requests and shares a busy CPU."""
+    """Return the environment variables with which the worker makes no network requests and shares a busy CPU.
+
+    With these, products of matrices on a CPU are the same bit for bit with any number of threads.
+    """
     # By default OpenMP threads spin while they wait, which on a busy CPU takes ten times longer than the work itself.
-    waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-    return {**waiting, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    # By default MKL divides the sums of a product among the threads, whose number is that of a worker's cores.
+    chosen = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AVX2,STRICT"}
+    given = {name: os.environ.get(name, default) for name, default in chosen.items()}
+    return {**given, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
 
-def _events(
-    worker: subprocess.Popen[bytes], timeout: float | None, until: float
-) -> Generator[Event, None, Event | None]:
-    """Yield the worker's events until it exits. Returns an ENDED event if a time limit is reached first, else None."""
-    lines: queue.Queue[bytes | None] = queue.Queue()
-    assert worker.stdout is not None
-    threading.Thread(target=_read_lines, args=(worker.stdout, lines), daemon=True).start()
-    deadline = Deadline(timeout)
-    while (left := min(deadline.at, until) - time.monotonic()) > 0:
+def _events(child: _Child, limits: _Limits) -> Generator[Event, None, Event | None]:
+    """Yield the worker's events. Returns ENDED for a job that is done or was stopped, None if the worker exits."""
+    deadline = Deadline(limits.timeout)
+    while (left := min(deadline.at, limits.until) - time.monotonic()) > 0:
+        if limits.stop.is_set():
+            return _stopped(limits, deadline.at)
         try:
-            line = lines.get(timeout=min(left, _POLL_INTERVAL))
+            line = child.lines.get(timeout=min(left, _POLL_INTERVAL))
         except queue.Empty:
             # A child process of a dead worker may keep the worker's stdout open.
-            if worker.poll() is not None:
+            if child.process.poll() is not None:
                 return None
             continue
         if line is None:
-            return _stopped(timeout, deadline.at, until) if _still_running_at(worker, min(deadline.at, until)) else None
+            return _stopped(limits, deadline.at) if _still_running(child.process, limits, deadline.at) else None
         try:
             event = decode_line(line.decode(), Event)
         except (UnicodeDecodeError, ValidationError):
             continue  # a killed worker may leave an incomplete line
+        if event.kind is EventKind.DONE:
+            return Event(EventKind.ENDED, status=Status.SUCCEEDED)
         if event.kind is EventKind.ENDED:
             continue  # the executor itself determines how the worker ended
         deadline.observe(event)
         yield event
-    return _stopped(timeout, deadline.at, until)
+    return _stopped(limits, deadline.at)
 
 
-def _stopped(timeout: float | None, deadline: float, until: float) -> Event:
-    """The ENDED event after a time limit: TIMED_OUT for a trial's limit, CANCELLED for the limit of the whole run."""
-    if until <= deadline:
+def _stopped(limits: _Limits, deadline: float) -> Event:
+    """The ENDED event of a stopped worker: TIMED_OUT for a trial's time limit, else CANCELLED."""
+    if limits.stop.is_set():
+        return Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped")
+    if limits.until <= deadline:
         return Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped: the time for all trials is up")
-    return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {timeout:g} s")
+    return Event(EventKind.ENDED, status=Status.TIMED_OUT, message=f"stopped after {limits.timeout:g} s")
 
 
-def _still_running_at(worker: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Wait for a worker that has closed its output, and return whether it is still running at the deadline."""
-    try:
-        worker.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return True
-    return False
+def _still_running(worker: subprocess.Popen[bytes], limits: _Limits, deadline: float) -> bool:
+    """Wait for a worker that has closed its output, and return whether it is still running when it must be stopped."""
+    while (left := min(deadline, limits.until) - time.monotonic()) > 0 and not limits.stop.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(min(left, _POLL_INTERVAL))
+            return False
+    return True
 
 
-def _read_lines(stream: IO[bytes], lines: queue.Queue[bytes | None]) -> None:
+def _read_lines(stream: IO[bytes] | None, lines: queue.Queue[bytes | None]) -> None:
     with contextlib.suppress(ValueError, OSError):  # the main thread closed the stream
-        for line in stream:
+        for line in stream or ():
             lines.put(line)
     lines.put(None)
 

@@ -3,25 +3,76 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from harness.core.job import Event, EventKind
+from harness.hardware.gpu import VISIBLE, Gpu, gpu
 
 
-class Executor(Protocol):
-    """Runs jobs. Calls of `run` are independent, so the caller decides how many jobs run at the same time."""
+@dataclass(frozen=True)
+class Place:
+    """A part of the hardware that runs one worker at a time, such as a GPU."""
 
-    def run(self, job: Path, log: Path, *, timeout: float | None, until: float | None = None) -> Iterator[Event]:
+    name: str = ""
+    """The name in progress and messages, such as "GPU 0". It is empty if there is only one place."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the place's workers."""
+    threads: int = 0
+    """Number of CPU threads of a worker; 0: as many as the run's machine has."""
+
+    def gpu(self) -> Gpu | None:
+        """Return the first GPU that the place's workers see."""
+        word = self.variables.get(VISIBLE)
+        return gpu(int(word) if word and word.isdigit() else word)
+
+
+ONLY = Place()
+"""The place of an executor that runs one worker at a time."""
+
+
+class Executor:
+    """Base class of executors. An executor runs jobs, at most one at a time in each of its places.
+
+    The caller runs each place in a thread of its own: `run` for one job after another, and then `close`.
+    """
+
+    keeps_workers: bool = False
+    """Whether the next job of a place can use the base model that the place's last job has loaded."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The places that can run a worker at the same time."""
+        return (ONLY,)
+
+    def gpu(self) -> Gpu | None:
+        """Return the GPU of the places, which are all of one kind; None if there is none."""
+        return gpu()
+
+    def run(
+        self,
+        job: Path,
+        log: Path,
+        *,
+        timeout: float | None,
+        until: float | None = None,
+        place: Place = ONLY,
+        stop: threading.Event | None = None,
+    ) -> Generator[Event]:
         """Run the job in the file `job`, write its output to `log`, and yield its events as they happen.
 
         The last event, and only the last, is ENDED. Its status is SUCCEEDED if the worker completed its job, else
-        OUT_OF_MEMORY, TIMED_OUT (a trial took longer than `timeout` seconds), CANCELLED (`time.monotonic()`
-        reached `until`) or FAILED. Closing the iterator stops the worker.
+        OUT_OF_MEMORY, TIMED_OUT (a trial took longer than `timeout` seconds), CANCELLED (`time.monotonic()` reached
+        `until`, or `stop` was set) or FAILED. It is `lost` if the worker's machine disappeared. Closing the iterator
+        stops the worker.
         """
-        ...
+        raise NotImplementedError
+
+    def close(self, place: Place = ONLY) -> None:
+        """End what waits in this place for another job. To be called in the thread in which `run` was called."""
 
 
 class Deadline:
@@ -33,12 +84,12 @@ class Deadline:
         self.at = self._from_now()
 
     def observe(self, event: Event) -> None:
-        """Restart the countdown when the worker has loaded its model and whenever a trial starts."""
+        """Restart the countdown when the worker begins to load its model, has loaded it, and when a trial starts."""
         if event.kind is EventKind.STARTED:
             self._in_flight.add(event.trial)
         elif event.kind is EventKind.FINISHED:
             self._in_flight.discard(event.trial)
-        if event.kind in (EventKind.LOADED, EventKind.STARTED):
+        if event.kind in (EventKind.LOADING, EventKind.LOADED, EventKind.STARTED):
             self.at = self._from_now()
 
     @property

@@ -17,7 +17,7 @@ import harness
 from harness.core.answers import Answer, Likelihood
 from harness.core.scores import Score
 from harness.core.suite import Assertion, Case, Message
-from harness.scoring import Scoring, score, scorer
+from harness.scoring import ASSERTION_TYPES, Scoring, score, scorer
 from harness.scoring.assertion_types.log_probabilities import TYPES
 
 KINDS = [row.name for row in TYPES]
@@ -187,7 +187,8 @@ def test_equal_texts_of_different_likelihood_are_judged_apart(kind: str) -> None
     """If a case needs log-probabilities, equal texts with different log-probabilities are scored separately."""
     one = answer(at(2), at(2), (at(2), at(3), at(4)))
     other = answer(at(5), at(5), (at(5), at(3), at(4)))
-    assertion = Assertion(kind, "moonlight", threshold=3)
+    value = None if ASSERTION_TYPES[kind].value.optional else "moonlight"
+    assertion = Assertion(kind, value, threshold=3)
     for each in (assertion, Assertion("assert-set", children=(assertion,))):
         assert judged_anew(each, one, other)
         assert not judged_anew(each, one, replace(one, key="other", tokens=9))

@@ -19,8 +19,7 @@ SETTINGS = (
 """Headings of the columns that show settings, which are no figures of the run."""
 PHASES = {
     "load": "Load the base model", "rehearse": "Base model answers rehearsal prompts",
-    "answer before": "Base model answers", "train": "Train",
-    "answer after": "Tuned model answers",
+    "answer before": "Base model answers", "train": "Train", "answer after": "Tuned model answers",
 }  # fmt: skip
 PEAKS = {
     "Peak resident": "peak_resident", "Peak allocated": "peak_allocated", "Peak reserved": "peak_reserved",
@@ -41,6 +40,15 @@ def duration(seconds: float) -> str:
 
 def memory(size: float) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def marked(figure: Data) -> str:
+    """Return a peak, with ≈ if it was computed and not measured."""
+    return f"{'≈ ' if figure['basis'] == 'predicted' else ''}{memory(figure['value'])}"
+
+
+def largest(figures: list[Data]) -> str:
+    return marked(max(figures, key=lambda figure: float(figure["value"]))) if figures else ABSENT
 
 
 def amount(count: int) -> str:
@@ -114,9 +122,9 @@ def outcomes(run: Run) -> list[Data]:
     return [*run.bases, *run.variants, *([again] if again else [])]
 
 
-def rehearsed(run: Run) -> list[Data]:
+def rehearsal(run: Run) -> list[Data]:
     """Return the costs of the base model's answers to rehearsal prompts, which belong to no variant."""
-    return [cost for own in (run.results["run"]["rehearsal"] or {"answers": ()})["answers"] for cost in own["costs"]]
+    return [cost for own in (run.results["run"].get("rehearsal") or {}).get("answers", ()) for cost in own["costs"]]
 
 
 def shared(run: Run) -> list[Data]:
@@ -144,7 +152,7 @@ def _phases(page: Page) -> None:
     every = [*outcomes(run), *([again] if again else [])]
     spent: dict[str, list[tuple[float, Data]]] = {phase: [] for phase in PHASES}
     spent["train"] += [(own["cost"]["seconds"]["value"], own["cost"]) for own in shared(run)]
-    for cost in rehearsed(run):
+    for cost in rehearsal(run):
         spent[cost["phase"]].append((cost["seconds"]["value"], cost))
     for outcome in every:
         succeeded = outcome["statuses"].count("succeeded")
@@ -162,9 +170,8 @@ def _phases(page: Page) -> None:
     for phase, total in totals.items():
         row = shown.get(PHASES[phase], [])
         expected = [duration(total), f"{100 * total / whole:.0f}%"]
-        for head in heads:
-            known = [cost[PEAKS[head]]["value"] for _, cost in spent[phase] if cost[PEAKS[head]]]
-            expected.append(memory(max(known)) if known else ABSENT)
+        costs = [cost for _, cost in spent[phase]]
+        expected += [largest([cost[PEAKS[head]] for cost in costs if cost[PEAKS[head]]]) for head in heads]
         for found, right in zip(row, expected, strict=False):
             page.checks.equal("cost", PHASES[phase], text(found), right)
 
@@ -178,7 +185,7 @@ def _by_variant(page: Page) -> None:
     labels = [
         f"{outcome['name']}, confirmation" if outcome is chosen else outcome["name"] for outcome in outcomes(page.run)
     ]
-    wanted = [("rehearsal", {"training": []}, cost) for cost in rehearsed(page.run)]
+    wanted: list[tuple[str, Data, Data]] = [("rehearsal", {"training": []}, cost) for cost in rehearsal(page.run)]
     wanted += [
         (label, own, cost) for label, own in zip(labels, outcomes(page.run), strict=True) for cost in own["costs"]
     ]
@@ -204,10 +211,8 @@ def _by_variant_cell(outcome: Data, cost: Data, head: str) -> tuple[str, str] | 
         speed = cost["tokens"] / cost["seconds"]["value"] if cost["tokens"] and cost["seconds"]["value"] > 0 else 0
         return (f"{speed:,.0f}" if speed else ABSENT), ""
     if head in PEAKS:
-        every = [own for own in ([t["cost"] for t in trained] or [cost]) if own[PEAKS[head]]]
-        if not every:
-            return ABSENT, ""
-        return memory(max(own[PEAKS[head]]["value"] for own in every)), batch(cost)
+        every = [own[PEAKS[head]] for own in ([t["cost"] for t in trained] or [cost]) if own[PEAKS[head]]]
+        return largest(every), batch(cost) if every else ""
     return None  # the source, in words
 
 

@@ -248,7 +248,7 @@ class Sentence:
 
     @property
     def guarded(self) -> Guarded:
-        return Guarded(self.run, self.name, GUARDED, self.split)
+        return Guarded(self.run, self.name, (self.role,) if "cases alone" in self.words else GUARDED, self.split)
 
     def equal(self, what: str, shown: str, expected: str) -> None:
         self.page.checks.equal("sentences", f"{what} in {self.words[:160]!r}", shown, expected)
@@ -324,7 +324,8 @@ class Sentence:
 
         An upper bound is one-sided. Of the main cases, a lower bound is an end of the two-sided interval.
         """
-        level, confirms = int(found["level"]) / 100, self.split == "confirm"
+        level = int(found["level"]) / 100
+        confirms = self.split == "confirm" and "cases alone" not in self.words
         loss, wide = self.guarded.loss(level), self.guarded.loss(level if confirms else (1 + level) / 2)
         kind = found["kind"]
         minus = None if loss.upper is None else -loss.upper

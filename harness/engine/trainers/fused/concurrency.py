@@ -1,6 +1,7 @@
 """Estimates from tensor shapes how many trials fit in memory at once.
 
-If memory runs out nevertheless, `BatchedWorker` halves the number.
+The estimate is the same for every worker on devices of one kind: it counts what the base model takes, and not what
+happens to be free. If memory runs out nevertheless, `BatchedWorker` halves the number.
 """
 
 from __future__ import annotations
@@ -13,40 +14,33 @@ import psutil
 from harness.core.settings import Settings
 from harness.core.units import DeviceKind
 from harness.engine.loading import Base
-
-_STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
-"""Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
-MOST = {DeviceKind.CPU: 8, DeviceKind.CUDA: 16}
-"""Largest number of trials that are trained together, by device kind.
-
-More would save little time, and a killed worker loses all trials that it was training together."""
-_USABLE = 0.85
-"""Share of free memory that may be used: allocators fragment, and estimates have errors."""
+from harness.hardware.estimate.passes import SharedPass
 
 
-def concurrency(base: Base, sweep: Sequence[Settings], pass_tokens: int) -> int:
-    """Return how many of the trials with these settings to train together, at least one."""
-    gradients = 4 * max(adapter_weights(base, settings) for settings in sweep)
-    free = _USABLE * free_bytes(base) - activations(base, pass_tokens) - gradients
-    largest = max(1, *(adapter_bytes(base, settings) for settings in sweep))
-    return max(1, min(len(sweep), MOST[base.machine.kind], int(free // largest)))
+def concurrency(base: Base, sweep: Sequence[Settings], most: int) -> int:
+    """Return how many of the trials with these settings to train together: at least one, at most `most`."""
+    config = base.model.config.get_text_config()
+    hidden = config.hidden_size
+    shared = SharedPass(
+        base.machine.kind,
+        base.model.dtype.itemsize,
+        hidden,
+        getattr(config, "intermediate_size", 4 * hidden),
+        config.num_hidden_layers,
+        free_bytes(base),
+    )
+    fitting = (shared.trials(adapter_weights(base, settings), settings.optimizer) for settings in sweep)
+    return min(len(sweep), most, *fitting)
 
 
 def free_bytes(base: Base) -> int:
-    """Return the bytes that can still be allocated, under the machine's cap if it has one."""
+    """Return the bytes of memory beside the base model, under the machine's cap if it has one."""
+    footprint = int(base.model.get_memory_footprint())
     if base.machine.kind is DeviceKind.CPU:
-        return int(psutil.virtual_memory().available)
+        return int(psutil.virtual_memory().total) - footprint
     import torch
 
-    limit = base.machine.memory_cap or torch.cuda.get_device_properties(0).total_memory
-    return int(limit - torch.cuda.memory_allocated())
-
-
-def adapter_bytes(base: Base, settings: Settings) -> int:
-    """Return the bytes of a trial: fp32 weights, optimizer state, and the weights and gradients in the stack."""
-    state = next((size for part, size in _STATES.items() if part in settings.optimizer), 8)
-    computed: int = base.model.dtype.itemsize
-    return (4 + state + 2 * computed) * adapter_weights(base, settings)
+    return int(base.machine.memory_cap or torch.cuda.get_device_properties(0).total_memory) - footprint
 
 
 def adapter_weights(base: Base, settings: Settings) -> int:
@@ -73,16 +67,3 @@ def _sides(module: Any) -> tuple[int, ...]:
         return (module.in_features, module.out_features)
     weight = getattr(module, "weight", None)
     return tuple(weight.shape) if weight is not None and weight.ndim == 2 else ()
-
-
-def activations(base: Base, tokens: int) -> int:
-    """Return the bytes of a pass's activations.
-
-    They are the activations and gradients of one layer (for each token, about 16 times the hidden size plus 6 times the
-    inner size), and what is kept of every layer: on a GPU its input (gradient checkpointing), on a CPU all activations.
-    """
-    config = base.model.config.get_text_config()
-    hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
-    layer = tokens * (16 * hidden + 6 * inner)
-    kept = tokens * hidden if base.machine.kind is DeviceKind.CUDA else layer
-    return int((kept * config.num_hidden_layers + layer) * base.model.dtype.itemsize)

@@ -44,6 +44,7 @@ from harness.engine.trainers.fused.stack import Stack
 from harness.engine.trainers.fused.trial_state import TrialState
 from harness.engine.trainers.protocol import TrainingResult, TrialInput, TrialProgress
 from harness.engine.trainers.sft import TrainingLog, sft_arguments
+from harness.hardware.estimate.passes import PASS_TOKENS
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +60,6 @@ LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor
 The log-probability of an ignored label is 0."""
 WORTHWHILE = 8
 """Number of steps that must be left for preparations such as CUDA graphs, which take as long as a few steps."""
-PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
-"""Largest number of padded tokens in a pass, unless a single row has more; by device kind."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
 EVEN = 1.25

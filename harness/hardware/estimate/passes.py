@@ -1,0 +1,70 @@
+"""Predict how many trials fit into memory together, in one pass over a shared base model.
+
+The fused trainer stores each trial's adapter in fp32 with the optimizer's state, and once more in compute precision
+with gradients. What a pass needs beside these does not grow with the number of trials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.core.settings import Quantization, Settings
+from harness.core.units import DeviceKind
+from harness.hardware.estimate.memory import FULL, HALF, NF4, TABLES
+from harness.models.architecture import ModelShape
+
+PASS_TOKENS = {DeviceKind.CPU: 2048, DeviceKind.CUDA: 4096}
+"""Largest number of padded tokens in one forward and backward pass, unless a single row has more; by device kind."""
+_STATES = {"8bit": 2, "adafactor": 1, "sgd": 0, "lion": 4, "adagrad": 4, "rmsprop": 4}
+"""Bytes of optimizer state for each parameter, by a part of the optimizer's name; AdamW has 8."""
+_USABLE = 0.85
+"""Share of free memory that may be used: allocators fragment, and estimates have errors."""
+
+
+@dataclass(frozen=True)
+class SharedPass:
+    """The sizes that determine the memory of a pass."""
+
+    kind: DeviceKind
+    itemsize: int
+    """Bytes of a number in compute precision."""
+    hidden: int
+    intermediate: int
+    layers: int
+    free: float
+    """Bytes that are free beside the base model."""
+
+    def trials(self, weights: int, optimizer: str) -> int:
+        """Return how many trials with adapters of `weights` weights fit into memory together, at least one."""
+        room = _USABLE * self.free - self._activations() - FULL * weights
+        return max(1, int(room // max(1, self._adapter(weights, optimizer))))
+
+    def _adapter(self, weights: int, optimizer: str) -> int:
+        state = next((size for part, size in _STATES.items() if part in optimizer), 8)
+        return (FULL + state + 2 * self.itemsize) * weights
+
+    def _activations(self) -> int:
+        """Return the bytes of a pass's activations.
+
+        They are the activations and gradients of one layer (for each token, about 16 times the hidden size plus 6 times
+        the inner size), and what is kept of every layer: on a GPU its input (gradient checkpointing), on a CPU all
+        activations.
+        """
+        tokens = PASS_TOKENS[self.kind]
+        layer = tokens * (16 * self.hidden + 6 * self.intermediate)
+        kept = tokens * self.hidden if self.kind is DeviceKind.CUDA else layer
+        return (kept * self.layers + layer) * self.itemsize
+
+
+def trials_together(shape: ModelShape, settings: Settings, kind: DeviceKind, capacity: float) -> int:
+    """Return how many trials with these settings are predicted to fit into `capacity` bytes together, at least one.
+
+    Raises:
+        ModelError: one of the target modules is not a module of the model.
+    """
+    itemsize = HALF if kind is DeviceKind.CUDA else FULL
+    matrices = NF4 if settings.quantization is Quantization.NF4 else itemsize
+    tables = TABLES * shape.layers * len(shape.linears()) if settings.quantization is Quantization.NF4 else 0
+    base = shape.quantised * matrices + tables + itemsize * (shape.embedded + shape.others)
+    known = SharedPass(kind, itemsize, shape.hidden, shape.intermediate, shape.layers, capacity - base)
+    return known.trials(shape.trainable(settings.rank, settings.target_modules), settings.optimizer)

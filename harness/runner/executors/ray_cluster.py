@@ -1,0 +1,249 @@
+"""Executor that runs jobs on a Ray cluster: each job is a Ray task, whose body starts the worker as a process.
+
+The process frees the GPU's memory when it ends. Nodes need no common folder (`node_jobs`), but the same environment:
+the harness and the libraries are installed on every node, and Ray's runtime environments are not used. If a node
+disappears, Ray reports it, and the dispatcher gives the job, without what it had committed, to another node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.core.device_profiles import Profile
+from harness.core.errors import UsageError
+from harness.core.job import Event, EventKind, Job
+from harness.core.model import ModelRef
+from harness.core.training_outcome import Status
+from harness.core.units import DeviceKind
+from harness.hardware.environment import stack_versions
+from harness.hardware.gpu import Gpu, gpu
+from harness.models.resolving import resolve
+from harness.runner.executors.node_jobs import (
+    WORKER,
+    NodeJob,
+    Piece,
+    Receiver,
+    files_for,
+    pieces_of,
+    read_job,
+    run_on_node,
+)
+from harness.runner.executors.protocol import ONLY, Executor, Place
+
+_INSTALL = "In a checkout of the harness on every node, run: pip install '.[ray]'"
+_POLL_INTERVAL = 0.5
+"""Seconds between two checks whether a job must be stopped."""
+_PATIENCE = 60.0
+"""Seconds to wait for a node's answer when a run begins."""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What must be the same on all nodes: versions of libraries, and the GPU."""
+
+    versions: Mapping[str, str]
+    found: Gpu | None
+
+
+def node_facts() -> NodeFacts:
+    """Return the facts of the node that calls this function."""
+    return NodeFacts({"qlora-harness": harness.__version__, **stack_versions()}, gpu())
+
+
+def _on_ray_node(given: NodeJob) -> Generator[Piece]:
+    """Run a job on a node of the cluster. Messages name the node by its address."""
+    import ray
+
+    yield from run_on_node(given, ray.util.get_node_ip_address())
+
+
+@dataclass(frozen=True)
+class RayCluster(Executor):
+    """Runs jobs on the Ray cluster at `address`; without an address, Ray finds a cluster or starts one here."""
+
+    profile: Profile
+    address: str | None = None
+    module: str = WORKER
+    """The Python module that works on a node."""
+    find: Callable[[str], ModelRef] = resolve
+    """Finds the base model on a node by its name."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """One place for each GPU of the cluster, or for each CPU core with `--profile cpu`."""
+        _ = self._facts  # refuses nodes that differ
+        count = int(sum(node["Resources"].get(self._resource, 0) for node in self._nodes))
+        threads = 1 if self._resource == "CPU" else 0
+        return tuple(Place("" if count == 1 else f"job {number}", threads=threads) for number in range(1, count + 1))
+
+    def gpu(self) -> Gpu | None:
+        """Return the GPU of the nodes."""
+        return None if self._resource == "CPU" else next(iter(self._facts.values())).found
+
+    def run(
+        self,
+        job: Path,
+        log: Path,
+        *,
+        timeout: float | None,
+        until: float | None = None,
+        place: Place = ONLY,  # noqa: ARG002 - Ray chooses the node
+        stop: threading.Event | None = None,
+    ) -> Generator[Event]:
+        """Run the job as a Ray task, as `Executor.run` describes."""
+        given = read_job(job)
+        receiver, task = Receiver(given, log), self._submit(given, timeout, until)
+        try:
+            yield from self._events(task, receiver, stop or threading.Event())
+        finally:
+            receiver.close()
+            with contextlib.suppress(Exception):  # the task may have ended, or the cluster may be gone
+                self._ray.cancel(task, force=True)
+
+    def _events(self, task: Any, receiver: Receiver, stop: threading.Event) -> Generator[Event]:
+        while not stop.is_set():
+            piece = self._next(task)
+            if isinstance(piece, Event):
+                yield piece
+                return
+            event = receiver.receive(piece) if piece else None
+            if event:
+                yield event
+                if event.kind in (EventKind.ENDED, EventKind.REFUSED):
+                    return
+        yield Event(EventKind.ENDED, status=Status.CANCELLED, message="stopped")
+
+    def _next(self, task: Any) -> Piece | Event | None:
+        """Return the next piece that the task sends, None if there is none yet, or the end of a task that failed."""
+        ray = self._ray
+        try:
+            ready, _ = ray.wait([task], timeout=_POLL_INTERVAL, fetch_local=False)
+            if not ready:
+                return None
+            found: Piece = ray.get(next(task))
+        except StopIteration:
+            return Event(EventKind.ENDED, status=Status.FAILED, message="the node sent no end of its job")
+        except ray.exceptions.OutOfMemoryError as error:
+            return Event(EventKind.ENDED, status=Status.OUT_OF_MEMORY, message=_first_line(error))
+        except ray.exceptions.RayTaskError as error:
+            return Event(EventKind.ENDED, status=Status.FAILED, message=f"the node failed: {_first_line(error.cause)}")
+        except ray.exceptions.RayError as error:
+            message = f"a node disappeared: {_first_line(error)}"
+            return Event(EventKind.ENDED, status=Status.FAILED, message=message, lost=True)
+        return found
+
+    def _submit(self, job: Job, timeout: float | None, until: float | None) -> Any:
+        root = Path(job.cache)
+        files = {path.relative_to(root).as_posix(): pieces_of(path) for path in files_for(job)}
+        left = None if until is None else until - time.monotonic()
+        made = NodeJob(job, files, timeout, left, self.module, self.find)
+        resources = {"num_gpus": 1, "num_cpus": 0} if self._resource == "GPU" else {"num_cpus": 1}
+        # The dispatcher repeats a job itself, without what came back already; Ray would repeat all of it.
+        options = {"num_returns": "streaming", "max_retries": 0, "scheduling_strategy": "SPREAD", **resources}
+        return self._ray.remote(_on_ray_node).options(**options).remote(made)
+
+    # --- the cluster ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _ray(self) -> Any:
+        """The module `ray`, connected to the cluster."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError:
+            raise UsageError("--executor ray: Ray is not installed", remedy=_INSTALL) from None
+        with self._lock:
+            if not ray.is_initialized():
+                try:
+                    ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+                except (ConnectionError, ValueError, RuntimeError) as error:
+                    remedy = "Start a cluster with `ray start`, and name its address: docs/cluster.md has the commands."
+                    where = f" --address {self.address}" if self.address else ""
+                    raise UsageError(f"--executor ray{where}: {_first_line(error)}", remedy=remedy) from None
+        return ray
+
+    @cached_property
+    def _nodes(self) -> list[dict[str, Any]]:
+        """The nodes that can run jobs.
+
+        Raises:
+            UsageError: there are none.
+        """
+        found = [each for each in self._ray.nodes() if each["Alive"] and each["Resources"].get(self._resource)]
+        if not found:
+            remedy = "Start a node with `ray start --address=HEAD:6379`, or pass --profile cpu for a cluster of CPUs."
+            raise UsageError("--executor ray: the cluster has no node with a GPU or CPU", remedy=remedy)
+        return found
+
+    @cached_property
+    def _facts(self) -> dict[str, NodeFacts]:
+        """The facts of each node, by its address.
+
+        Raises:
+            UsageError: the environments or the GPUs of the nodes differ.
+        """
+        facts = self._ask(self._nodes)
+        _check_same(node_facts().versions, {name: each.versions for name, each in facts.items()})
+        if self._resource == "GPU" and len({each.found and each.found.name for each in facts.values()}) > 1:
+            named = ", ".join(f"{node}: {each.found.name if each.found else 'none'}" for node, each in facts.items())
+            raise UsageError(
+                f"--executor ray: the nodes have different GPUs ({named})", remedy="Use nodes of one kind."
+            )
+        return facts
+
+    @cached_property
+    def _resource(self) -> str:
+        if self.profile.kind is DeviceKind.CPU:
+            return "CPU"
+        has_gpu = any(each["Resources"].get("GPU") for each in self._ray.nodes() if each["Alive"])
+        return "GPU" if has_gpu or self.profile.kind is DeviceKind.CUDA else "CPU"
+
+    def _ask(self, nodes: list[dict[str, Any]]) -> dict[str, NodeFacts]:
+        """Return the facts of each node, by its address."""
+        ray = self._ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asked = ray.remote(node_facts)
+        tasks = {
+            each["NodeManagerAddress"]: asked.options(
+                num_cpus=0, num_gpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(each["NodeID"], soft=False)
+            ).remote()
+            for each in nodes
+        }
+        try:
+            return {name: ray.get(task, timeout=_PATIENCE) for name, task in tasks.items()}
+        except ray.exceptions.RayError as error:
+            message = f"--executor ray: a node cannot run the harness: {_first_line(error)}"
+            raise UsageError(message, remedy=_INSTALL) from None
+
+
+def _check_same(here: Mapping[str, str], there: Mapping[str, Mapping[str, str]]) -> None:
+    """Check that all nodes have the versions of this machine.
+
+    Raises:
+        UsageError: a version differs; the message names the node and the library.
+    """
+    wrong = [
+        f"{node} has {name} {versions.get(name, 'none')}, and this machine {version}"
+        for node, versions in there.items()
+        for name, version in here.items()
+        if versions.get(name) != version
+    ]
+    if wrong:
+        remedy = "Install the same versions on all nodes: results of different versions cannot be compared."
+        raise UsageError(f"--executor ray: {'; '.join(wrong[:4])}", remedy=remedy)
+
+
+def _first_line(error: object) -> str:
+    lines: Iterator[str] = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

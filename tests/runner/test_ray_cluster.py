@@ -1,0 +1,163 @@
+"""Tests of the Ray executor on a cluster of three nodes on this machine (`nox -s cluster`)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import device_profiles
+from harness.core.errors import UsageError
+from harness.core.job import Event, EventKind
+from harness.core.training_outcome import Status
+from harness.hardware.environment import stack_versions
+from harness.runner.executors.protocol import Executor, Place
+from harness.runner.executors.ray_cluster import RayCluster, _check_same
+from harness.runner.listeners.protocol import Listener
+from tests.support.acting_worker import Act, to
+from tests.support.executor_contract import ExecutorContract
+from tests.support.ray_nodes import RayNodes, no_model, three_nodes
+from tests.support.small_suite import RUN, findings, logs, run, small_suite, start
+
+ON_CLUSTER = "HARNESS_CLUSTER" in os.environ
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RayNodes]:
+    with three_nodes() as found:
+        yield found
+        import ray
+
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class One(Executor):
+    """The first place of another executor."""
+
+    within: Executor
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return self.within.places[:1]
+
+    def run(self, job: Path, log: Path, **more: Any) -> Generator[Event]:
+        yield from self.within.run(job, log, **more)
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
+class TestRay(ExecutorContract):
+    """The contract, for tasks on a Ray cluster."""
+
+    @pytest.fixture
+    def two(self, nodes: RayNodes) -> Executor:
+        return RayCluster(device_profiles.CPU, nodes.address, "tests.support.acting_worker", no_model)
+
+    @pytest.fixture
+    def executor(self, two: Executor) -> Executor:
+        return One(two)
+
+    def test_messages_name_the_node(self, executor: Executor, tmp_path: Path) -> None:
+        """The message of a failed trial names the node's address, and its log is on the driver's machine."""
+        found = self.run(tmp_path, executor, to(Act.FAIL))["FAIL"]
+        assert found.status is Status.FAILED
+        assert "(node 127.0.0." in found.message
+        assert (tmp_path / "run" / found.log).is_file()
+
+
+@dataclass(frozen=True)
+class Killing(Listener):
+    """Kills the node of the first trial in flight, and then lets such trials finish."""
+
+    nodes: RayNodes
+    trial: str
+    killed: list[int] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind is EventKind.NOTICED:
+            self.notices.append(event.message)
+        if event.kind is EventKind.STARTED and event.trial == self.trial and not self.killed:
+            self.killed.append(self.nodes.running("tests.support.acting_worker"))
+            self.nodes.kill(self.killed[0])
+            (self.nodes.meeting / "go").touch()
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
+def test_a_trial_in_flight_runs_again_on_another_node(nodes: RayNodes, tmp_path: Path) -> None:
+    """If a node dies with a trial in flight, the trial succeeds on another node, and a notice says so."""
+    for path in nodes.meeting.iterdir():
+        path.unlink()
+    waiting = to(Act.WAIT)
+    listener = Killing(nodes, waiting.id)
+    executor = One(RayCluster(device_profiles.CPU, nodes.address, "tests.support.acting_worker", no_model))
+    found = ExecutorContract().run(tmp_path, executor, waiting, listener=listener)
+    assert found["WAIT"].status is Status.SUCCEEDED
+    assert listener.killed[0] in (2, 3)
+    assert any("a node disappeared" in notice for notice in listener.notices)
+    nodes.start(listener.killed[0])
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
+def test_a_cluster_gives_the_results_of_this_machine(nodes: RayNodes, tmp_path: Path) -> None:
+    """The grid gives the same answers, losses and choice on the cluster, even if a node dies in the middle.
+
+    The driver is killed, too, and the same command goes on.
+    """
+    folders = [tmp_path / name for name in ("local", "ray")]
+    for folder in folders:
+        small_suite(folder)
+    local, there = folders
+    assert run(local, "--width", "1")[0] == 0
+    options = ("--width", "1", "--executor", "ray", "--address", nodes.address)
+    driver = start(there, *options)
+    while len(logs(there)) < 3:  # the base has answered, and a pass is in flight
+        assert driver.poll() is None, driver.communicate()
+    driver.kill()
+    driver.communicate()
+    driver = start(there, *options)
+    while len(logs(there)) < 4:
+        assert driver.poll() is None, driver.communicate()
+    nodes.kill(3)
+    _, error = driver.communicate(timeout=600)
+    assert driver.returncode == 0, error
+    assert findings(there) == findings(local)
+    assert not list((there / RUN / "workers").glob("*.incoming"))
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(not ON_CLUSTER, reason="needs Ray: nox -s cluster")
+def test_an_address_without_a_cluster_is_refused() -> None:
+    """If there is no cluster at the address, one error names the address and the page with the commands."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    with pytest.raises(UsageError, match=r"--address 127\.0\.0\.1:1") as caught:
+        _ = RayCluster(device_profiles.CPU, "127.0.0.1:1").places
+    assert "docs/cluster.md" in caught.value.remedy
+
+
+def test_nodes_with_other_versions_are_refused() -> None:
+    """If a node has another version of a library, the error names the node, the library and both versions."""
+    here = stack_versions()
+    _check_same(here, {"10.0.0.1": dict(here)})
+    with pytest.raises(UsageError, match=re.escape(f"10.0.0.2 has torch 1.0, and this machine {here['torch']}")):
+        _check_same(here, {"10.0.0.1": dict(here), "10.0.0.2": {**here, "torch": "1.0"}})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_the_remedy_installs_it() -> None:
+    """If Ray is not installed, one error says how to install it."""
+    with pytest.raises(UsageError, match="Ray is not installed") as caught:
+        _ = RayCluster(device_profiles.CPU).places
+    assert "pip install" in caught.value.remedy

@@ -1,0 +1,345 @@
+"""A long run in miniature: many short trials, on a disk that fills, with a clock that jumps, killed again and again.
+
+    python -m tests.studies.soak [--trials 400] [--seed 1] --output FILE.json --chart FILE.svg
+
+Each engine trains half of the trials, once undisturbed and once disturbed. In the disturbed run, the command or its
+worker is killed, the file system is full for some seconds, and the wall clock jumps by up to a year; a command that
+has ended is given again. Every second, the study samples memory and open files of the command and its worker.
+
+Exits with 1 if the two runs of an engine have different results, if temporary files are left, if a command prints a
+traceback, or if memory or open files grow by more than `GROWTH` from the second to the last quarter of the undisturbed
+run. Needs root, to mount a small file system, and a C compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from harness.core.hashing import file_digest
+from harness.core.outside_text import visible
+from harness.report.charts.drawing import data
+from tests.support.interruptions import Command, Running
+from tests.support.moved_clock import MovedClock, moved_clock
+from tests.support.preloaded import preload
+from tests.support.small_disks import Disk, small_disk
+from tests.support.small_suite import RUN, findings, small_suite
+
+ENGINES = ("reference", "fused")
+DISK = 1_400_000_000
+"""Size of the file system. A run asks for 1 GB of room beyond the base model that it saves."""
+GROWTH = {"memory": 0.05, "files": 0.0}
+"""Allowed growth of the median, as a share."""
+JUMP = 366 * 86_400
+WORKER = 200 << 20
+"""Resident bytes of a worker at least. Helpers, such as the process that renders chat templates, have less."""
+PARTS = 10
+"""A kill, a full disk and a jump of the clock come about every tenth of the undisturbed run's time."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Memory and open files of the command (`parent`) or its worker at one moment."""
+
+    minute: float
+    trials: int
+    """Number of trials that have a record."""
+    process: str
+    memory: float
+    """Resident memory in MiB."""
+    files: int
+
+
+@dataclass
+class Course:
+    """The course of one run, from its first command until it is complete."""
+
+    engine: str
+    disturbed: bool
+    minutes: float = 0.0
+    samples: list[Sample] = field(default_factory=list)
+    exits: Counter[str] = field(default_factory=Counter)
+    """Exit codes of the commands; `killed` for those that were killed."""
+    troubles: Counter[str] = field(default_factory=Counter)
+    """Kills, full disks and jumps of the clock."""
+    tracebacks: list[str] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
+    """What commands printed that ended with 2, unless it is one error with a remedy."""
+
+
+def suite(folder: Path, trials: int) -> None:
+    """Write a suite whose trials are short: one step, and answers of three tokens."""
+    grid = f"""\
+seeds: {list(range(trials // 2))}
+settings: {{epochs: 1, batch_size: 4, rank: 2, alpha: 4}}
+axes: {{learning_rate: [1e-3, 1e-2]}}
+"""
+    small_suite(folder, grid=grid, tokens=3)
+
+
+def command(folder: Path, engine: str) -> Command:
+    return Command(("run", "small", "--profile", "cpu", "--engine", engine, "--confirm-seeds", "0"), folder)
+
+
+@contextmanager
+def sampled(running: Running, folder: Path, course: Course, began: float) -> Iterator[None]:
+    """Sample the command and its worker every second while the block runs."""
+    done = threading.Event()
+
+    def follow() -> None:
+        parent = psutil.Process(running.pid)
+        while not done.wait(1.0):
+            trials = sum(1 for _ in (folder / RUN / "trials").glob("*/record.json"))
+            for name, process in [("parent", parent), *(("worker", each) for each in _workers(running))]:
+                try:
+                    memory, files = process.memory_info().rss / 2**20, process.num_fds()
+                except psutil.Error:
+                    continue
+                minute = (time.monotonic() - began) / 60
+                course.samples.append(Sample(round(minute, 3), trials, name, round(memory, 1), files))
+
+    with _beside(follow, done):
+        yield
+
+
+def _workers(running: Running) -> list[psutil.Process]:
+    """Return the running workers that train, without helpers such as the process that draws charts."""
+    found = []
+    for process in running.workers():
+        try:
+            found += [process] if process.memory_info().rss > WORKER else []
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, course: Course) -> Iterator[None]:
+    """Fill and empty the disk, and let the clock jump, while the block runs."""
+    done = threading.Event()
+
+    def trouble() -> None:
+        while not done.wait(rng.uniform(0.5, 1.5) * every):
+            clock.jump(rng.randint(-JUMP, JUMP))
+            course.troubles["clock jumps"] += 1
+            if done.wait(rng.uniform(0.1, 0.5) * every):
+                break
+            disk.fill(rng.choice([0, 4096, 100_000]))
+            course.troubles["disk full"] += 1
+            done.wait(rng.uniform(0.05, 0.3) * every)
+            disk.empty()
+        disk.empty()
+
+    with _beside(trouble, done):
+        yield
+
+
+@contextmanager
+def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
+    """Do some work in a thread until the block ends; `done` tells the thread that it has."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def undisturbed(folder: Path, engine: str) -> Course:
+    """Run all trials without disturbing them."""
+    course, began = Course(engine, disturbed=False), time.monotonic()
+    with closing(command(folder, engine).start()) as running, sampled(running, folder, course, began):
+        note_end(course, running)
+    course.minutes = round((time.monotonic() - began) / 60, 2)
+    return course
+
+
+def disturbed(disk: Disk, engine: str, clock: MovedClock, rng: random.Random, every: float, startup: float) -> Course:
+    """Run the trials on the disk, and repeat the command until it completes.
+
+    After `startup` seconds, in which it only begins, and about `every` seconds more, it or its worker is killed.
+    """
+    course, began = Course(engine, disturbed=True), time.monotonic()
+    with troubled(disk, clock, rng, every, course):
+        while course.exits["0"] == 0:
+            with closing(command(disk.folder, engine).start()) as running, sampled(running, disk.folder, course, began):
+                until = time.monotonic() + startup + rng.uniform(0.5, 1.5) * every
+                while running.poll() is None and time.monotonic() < until:
+                    time.sleep(0.05)
+                if running.poll() is None:
+                    victim = "worker" if _workers(running) and rng.random() < 0.5 else "parent"
+                    running.kill(victim)
+                    course.troubles[f"{victim} killed"] += 1
+                note_end(course, running)
+    course.minutes = round((time.monotonic() - began) / 60, 2)
+    return course
+
+
+def with_moved_clock(folder: Path) -> MovedClock:
+    """Return the clock that this process and its children use. At first, start this program again with such a clock."""
+    if "CLOCK_OFFSET" in os.environ:
+        return MovedClock(Path(os.environ["CLOCK_OFFSET"]).parent)
+    clock = moved_clock(folder / "clock")
+    ended = subprocess.run([sys.executable, *sys.orig_argv[1:]], env=os.environ | clock.environment, check=False)
+    raise SystemExit(ended.returncode)
+
+
+def note_end(course: Course, running: Running) -> None:
+    """Wait for a command, and note how it ended."""
+    code, printed = running.wait(), running.printed()
+    course.exits["killed" if code == -signal.SIGKILL else str(code)] += 1
+    print(f"{course.engine}: ended with {code}: {printed.strip().splitlines()[-2:]}", flush=True)
+    if "Traceback" in printed or code in (1, 70):
+        course.tracebacks.append(visible(printed[-2000:]))
+    if code == 2 and (printed.count("Error:") != 1 or not printed.split("Error:")[1].strip().count("\n")):
+        course.unclear.append(visible(printed[-2000:]))
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """Return what must be equal: all results except times, and the adapters byte for byte."""
+    adapters = sorted((folder / "reports" / "cache" / "trainings").glob("*/adapter_model.safetensors"))
+    return findings(folder) | {"adapters": {path.parent.name: file_digest(path) for path in adapters}}
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Return the temporary files and folders in a folder, as kinds: a killed process cannot delete its own."""
+    return [path.parent.name for path in folder.rglob(".partial-*")]
+
+
+def growth(samples: Sequence[Sample], process: str, what: str) -> float:
+    """Return the growth of a median from the second to the last quarter of the trials, as a share."""
+    own = [sample for sample in samples if sample.process == process and sample.trials]
+    most = max((sample.trials for sample in own), default=0)
+    parts = [
+        [getattr(sample, what) for sample in own if low * most <= sample.trials <= high * most]
+        for low, high in ((0.25, 0.5), (0.75, 1.0))
+    ]
+    if not all(parts):
+        return 0.0
+    return float(median(parts[1]) / median(parts[0]) - 1)
+
+
+def chart(courses: Sequence[Course]) -> str:
+    """Draw memory and open files over time as SVG."""
+    import altair as alt
+    import vl_convert
+
+    titles = {"memory": "memory, MiB", "files": "open files"}
+    rows = [
+        {
+            "minute": sample.minute, "process": sample.process, "value": getattr(sample, what),
+            "run": f"{course.engine}, {'disturbed' if course.disturbed else 'undisturbed'}", "what": title,
+        }
+        for course in courses for sample in thinned(course.samples) for what, title in titles.items()
+    ]  # fmt: skip
+    drawn = (
+        alt.Chart(data(rows))
+        .mark_point(size=6, filled=True)
+        .encode(
+            x=alt.X("minute:Q", title="minutes"),
+            y=alt.Y("value:Q", title=None),
+            color=alt.Color("process:N", title=None, scale=alt.Scale(range=["#1b6ca8", "#c8553d"])),
+            column=alt.Column("run:N", title=None),
+            row=alt.Row("what:N", title=None),
+        )
+        .properties(width=190, height=130)
+        .resolve_scale(x="independent", y="independent")
+    )
+    text: str = vl_convert.vegalite_to_svg(drawn.to_json(validate=False), allowed_base_urls=[])
+    return text
+
+
+def thinned(samples: Sequence[Sample], most: int = 300) -> Sequence[Sample]:
+    """Return at most `most` samples, evenly chosen."""
+    return samples[:: max(1, -(-len(samples) // most))]
+
+
+def engine_record(
+    engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random
+) -> tuple[dict[str, Any], list[Course]]:
+    """Run one engine undisturbed and disturbed, and compare."""
+    alone = folder / engine
+    suite(alone, trials)
+    clock.jump(0)
+    first = undisturbed(alone, engine)
+    expected = result(alone)
+    with small_disk(folder / f"disk-{engine}", DISK) as disk:
+        suite(disk.folder, trials)
+        startup = 60 * next((sample.minute for sample in first.samples if sample.trials), first.minutes)
+        second = disturbed(disk, engine, clock, rng, first.minutes * 60 / PARTS, startup)
+        found, left = result(disk.folder), left_behind(disk.folder)
+    different = [name for name in expected if found[name] != expected[name]]
+    grown = {
+        f"{process} {what}": round(growth(first.samples, process, what), 4)
+        for process in ("parent", "worker") for what in GROWTH
+    }  # fmt: skip
+    record = {
+        "trials": trials,
+        "answers": len(expected["samples"]),
+        "different": different,
+        "growth_from_second_to_last_quarter": grown,
+        "temporary_files_left": dict(Counter(left)),
+        "courses": [
+            {
+                "disturbed": course.disturbed, "minutes": course.minutes, "exits": dict(course.exits),
+                "troubles": dict(course.troubles), "tracebacks": course.tracebacks, "unclear_errors": course.unclear,
+                "samples": [list(asdict(sample).values()) for sample in thinned(course.samples)],
+            }
+            for course in (first, second)
+        ],
+    }  # fmt: skip
+    return record, [first, second]
+
+
+def sound(record: dict[str, Any]) -> bool:
+    """Whether the run had equal results, left no files, printed no traceback and did not grow."""
+    flat = all(share <= GROWTH[name.split()[1]] for name, share in record["growth_from_second_to_last_quarter"].items())
+    clear = not any(course["tracebacks"] or course["unclear_errors"] for course in record["courses"])
+    return flat and clear and not record["different"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--chart", type=Path, required=True)
+    given = parser.parse_args()
+    rng, records, courses, began = random.Random(given.seed), {}, list[Course](), time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        clock = with_moved_clock(Path(scratch))
+        preload()
+        for engine in ENGINES:
+            records[engine], made = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
+            courses += made
+    report = {
+        "command": f"python -m tests.studies.soak --trials {given.trials} --output FILE --chart FILE",
+        "sample": "minute, trials with a record, process, resident memory in MiB, open files",
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "engines": records,
+    }
+    given.output.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    given.chart.write_text(chart(courses), encoding="utf-8")
+    return int(not all(map(sound, records.values())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
