@@ -48,10 +48,14 @@ class _LogProbabilities(torch.autograd.Function):
             gradient = logits.sub_(total).exp_().neg_()
             gradient.scatter_add_(-1, wanted, torch.ones_like(total)).mul_(_FACTOR)
             slopes[part] = gradient.to(hidden.dtype) @ weight
-        ctx.save_for_backward(slopes)
+        ctx.save_for_backward(slopes, found)
         return found
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        (slopes,) = ctx.saved_tensors
-        return (slopes * (gradient / _FACTOR)[:, None]).to(slopes.dtype), None, None, None
+        slopes, found = ctx.saved_tensors
+        # The logits' gradient is largest at the target. SFTTrainer holds it in the precision of the logits: where it
+        # overflows there, SFTTrainer skips the step, and so must this trial.
+        largest = (torch.expm1(found) * gradient).to(slopes.dtype)
+        gradient = gradient / _FACTOR + (largest - largest)  # plus zero, or NaN after an overflow
+        return (slopes * gradient[:, None]).to(slopes.dtype), None, None, None

@@ -151,6 +151,8 @@ def _add_gradients(
     if layer.gradients is None:
         raise ValueError("backward runs before zero_grad")
     own = layout.gather(gradient, fill=True)
+    if layer.largest is not None:
+        torch.linalg.vector_norm(own, torch.inf, dim=(1, 2), out=layer.largest)
     of_inner = torch.bmm(own, layer.B).mul_(layer.scaling)
     of_a, of_b = layer.gradients
     of_b.baddbmm_(own.transpose(1, 2), inner)

@@ -19,6 +19,7 @@ from harness.core.errors import EngineError
 from harness.core.settings import Settings, unfusible
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
+from harness.engine.cuda_graphs import Capture, cuda_graph
 from harness.engine.loading import (
     Base,
     check_precision,
@@ -31,7 +32,7 @@ from harness.engine.loading import (
 from harness.engine.pointwise import fused_pointwise
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.batch import Batch, batch_of, targets_of
-from harness.engine.trainers.fused.graphs import Capture, Graphs, cuda_graph, padded_targets, padded_tokens
+from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
 from harness.engine.trainers.fused.initialisation import (
     InitialAdapter,
     initial_adapters,
@@ -59,7 +60,7 @@ LogProbabilities = Callable[[Any, "torch.Tensor", "torch.Tensor"], "torch.Tensor
 
 The log-probability of an ignored label is 0."""
 WORTHWHILE = 8
-"""Number of steps that must be left for preparations such as CUDA graphs, which take as long as a few steps."""
+"""Number of steps that must be left for CUDA graphs, whose capture takes as long as a few steps."""
 OVERHEAD = {DeviceKind.CPU: 100, DeviceKind.CUDA: 1024}
 """Fixed cost of a pass in tokens (on a GPU: dequantising the base and launching kernels); by device kind."""
 EVEN = 1.25
@@ -168,7 +169,7 @@ class _Run:
         self._recomputation = Recomputation(base.model, memory) if memory else None
         self._round = 0
         self._like = torch.empty(0, dtype=training_dtype(base), device=base.device)
-        self._graphs = Graphs(self._run, capture)
+        self._graphs = PassGraphs(self._run, capture)
         possible = kind is DeviceKind.CUDA or capture is not cuda_graph
         self._graphable = possible and not drops(base.model) and not _changes_logits(base)
         base.model.train()
@@ -193,12 +194,12 @@ class _Run:
 
     @property
     def _worthwhile(self) -> bool:
-        """Whether so many steps are left that preparations for speed pay off."""
+        """Whether so many steps are left that CUDA graphs pay off."""
         return max(state.total - len(state.log.steps) for state in self._states) >= WORTHWHILE
 
     def _keeping(self) -> contextlib.AbstractContextManager[None]:
         """In the second round, find how many layers can keep their activations; the first shows what else is needed."""
-        if self._recomputation is None or self._round != 1 or not self._worthwhile:
+        if self._recomputation is None or self._round != 1:
             return contextlib.nullcontext()
         rows = sum(s.settings.batch_size * s.settings.gradient_accumulation for s in self._states)
         longest = max(len(row.input_ids) for state in self._states for row in state.rows)
@@ -299,10 +300,14 @@ class _Run:
         make = partial(batch_of, given, weights, self._like, pad=self._base.tokenizer.pad_token_id)
         pattern = self.stack.pattern
         if not self._graphable or not self._worthwhile or pattern is None:
-            return self._run(make())
+            return self._ended(self._run(make()))
         tokens = padded_tokens(longest)
         batch = make(tokens=tokens, targets=padded_targets(targets, tokens * len(rows)))
-        return self._graphs(batch, pattern, capture=self._round > 1)[:targets]
+        return self._ended(self._graphs.run(batch, pattern, capture=self._round > 1)[:targets])
+
+    def _ended(self, found: torch.Tensor) -> torch.Tensor:
+        self.stack.end_pass()
+        return found
 
     def _run(self, batch: Batch) -> torch.Tensor:
         """Run forward and backward for a batch; return the log-probabilities of its targets, (targets,)."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,31 +10,11 @@ import torch
 from harness.core.settings import Quantization
 from harness.engine.tokenization import Row
 from harness.engine.trainers.fused.batch import Batch, batch_of
-from harness.engine.trainers.fused.graphs import Graphs, padded_targets, padded_tokens
+from harness.engine.trainers.fused.graphs import PassGraphs, padded_targets, padded_tokens
+from tests.support.cuda_graphs import Recorder
 from tests.support.exact_trainings import Tiny, exact
 from tests.support.fused_passes import distance, figures, named, together
 from tests.support.short_trainings import SHORT
-
-
-class Recorder:
-    """Stands for CUDA graphs on a CPU: a replay runs the function again, on the tensors that it was captured with."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        self.captured = self.replayed = 0
-        self.broken = broken
-
-    def __call__(self, run: Callable[[], torch.Tensor], pool: Any) -> tuple[Callable[[], object], torch.Tensor, Any]:
-        self.captured += 1
-        if self.broken:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        output = torch.empty(0, dtype=torch.float64)
-
-        def replay() -> None:
-            self.replayed += 1
-            found = run()
-            output.resize_(found.shape).copy_(found)
-
-        return replay, output, pool or "pool"
 
 
 def batch(*ids: int, weight: float = 1.0) -> Batch:
@@ -46,9 +24,9 @@ def batch(*ids: int, weight: float = 1.0) -> Batch:
 def test_a_shape_is_captured_when_it_is_seen_again() -> None:
     """The first batch of a shape runs directly, and later ones are replayed with their own tokens and weights."""
     capture = Recorder()
-    graphs = Graphs(lambda given: given.targets * given.weights, capture)
+    graphs = PassGraphs(lambda given: given.targets * given.weights, capture)
     found = [
-        graphs(each).tolist() for each in (batch(1, 2, 3), batch(4, 5), batch(1, 6, 7, weight=2.0), batch(9, 8, 8))
+        graphs.run(each).tolist() for each in (batch(1, 2, 3), batch(4, 5), batch(1, 6, 7, weight=2.0), batch(9, 8, 8))
     ]
     assert found == [[2, 3], [5], [12, 14], [8, 8]]
     assert (capture.captured, capture.replayed) == (1, 2)
@@ -57,20 +35,20 @@ def test_a_shape_is_captured_when_it_is_seen_again() -> None:
 def test_a_dropped_graph_is_captured_again() -> None:
     """After its graphs were dropped, a shape is captured anew."""
     capture = Recorder()
-    graphs = Graphs(lambda given: given.targets * given.weights, capture)
+    graphs = PassGraphs(lambda given: given.targets * given.weights, capture)
     for _ in range(2):
-        graphs(batch(1, 2))
+        graphs.run(batch(1, 2))
     assert graphs.drop()
     assert not graphs.drop()
-    assert graphs(batch(1, 3)).tolist() == [3]
+    assert graphs.run(batch(1, 3)).tolist() == [3]
     assert (capture.captured, capture.replayed) == (2, 2)
 
 
 def test_without_graphs_if_capturing_fails(capsys: pytest.CaptureFixture[str]) -> None:
     """If a pass cannot be captured, all passes run directly, and capturing is not tried again."""
     capture = Recorder(broken=True)
-    graphs = Graphs(lambda given: given.targets * given.weights, capture)
-    assert [graphs(batch(1, 2)).tolist() for _ in range(4)] == [[2]] * 4
+    graphs = PassGraphs(lambda given: given.targets * given.weights, capture)
+    assert [graphs.run(batch(1, 2)).tolist() for _ in range(4)] == [[2]] * 4
     assert capture.captured == 1
     assert "operation not permitted" in capsys.readouterr().err
 

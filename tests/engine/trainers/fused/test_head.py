@@ -58,3 +58,15 @@ def test_labels_are_those_of_the_rows(more: int) -> None:
     assert batch.labels[:, 1:].tolist() == [[IGNORED, 7, 8]]
     wider = batch_of(ROWS, [1.0] * 3, torch.empty(0), pad=0, tokens=5, targets=4 + more)
     assert wider.labels[:, 1:].tolist() == [[IGNORED, 7, 8, IGNORED], [5] + [IGNORED] * 3, [4] + [IGNORED] * 3]
+
+
+@pytest.mark.parametrize(("weight", "finite"), [(32768.0, True), (65536.0, False)])
+def test_a_gradient_of_logits_that_overflows_is_not_finite(weight: float, finite: bool) -> None:
+    """If fp16 cannot hold the gradient of a target's logit, the gradient of its hidden state is NaN."""
+    model = Model(1, 2, torch.float16)
+    model.head.weight.data[7] = -30 * model.hidden.detach()[0, 0].sign()
+    batch = batch_of([Row([5, 7], [IGNORED, 7])], [weight], torch.empty(0), pad=0)
+    found = log_probabilities(model, batch)
+    found.backward(batch.weights)
+    assert model.hidden.grad is not None
+    assert bool(model.hidden.grad[0, 0].isnan().all()) is not finite
