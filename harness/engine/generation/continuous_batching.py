@@ -132,9 +132,9 @@ def _stacked(
     numbers = iter(range(len(adapters)))
     stack: Stack | MaskedAdapters | None = None
     if graphs:
-        from harness.engine.generation.masked_adapters import MaskedAdapters, maskable
+        from harness.engine.generation.masked_adapters import masked
 
-        stack = MaskedAdapters(base.model, adapters, rows) if maskable(base.model, adapters) else None
+        stack = masked(base.model, adapters, rows)
     stack = stack or Stack(base.model, adapters, dtype=base.model.dtype if graphs else None)
     try:
         yield stack, [BASE if request.adapter is None else next(numbers) for request in requests]

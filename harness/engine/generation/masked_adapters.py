@@ -27,6 +27,7 @@ class MaskedAdapters:
         self._model, self._slots = model, torch.full((rows,), -1, device=model.device)
         self._masks: dict[tuple[int, ...], _Mask] = {}
         self._layers: dict[str, _MaskedLinear] = {}
+        self._finite: list[torch.Tensor] = []
         names = {name for adapter in adapters for name in adapter.weights}
         try:
             for name in [name for name, _ in model.named_modules() if name in names]:
@@ -39,13 +40,21 @@ class MaskedAdapters:
 
     def _layer(self, module: Any, name: str, adapters: Sequence[Adapter]) -> _MaskedLinear:
         own = {slot: adapter for slot, adapter in enumerate(adapters) if name in adapter.weights}
+        device, dtype = self._model.device, self._model.dtype
         slots = tuple(slot for slot, adapter in own.items() for _ in range(len(adapter.weights[name][0])))
         if slots not in self._masks:
             self._masks[slots] = _Mask(slots, self._slots)
-        a = torch.cat([adapter.weights[name][0] for adapter in own.values()])
-        b = torch.cat([adapter.weights[name][1] * adapter.scaling[name] for adapter in own.values()], dim=1)
-        like = {"device": self._model.device, "dtype": self._model.dtype}
-        return _MaskedLinear(module, a.to(**like), b.T.contiguous().to(**like), self._masks[slots])
+        pairs = [[half.to(device) for half in adapter.weights[name]] for adapter in own.values()]
+        a = torch.cat([half.to(dtype) for half, _ in pairs])
+        scalings = [adapter.scaling[name] for adapter in own.values()]
+        b = torch.cat([(half * scaling).to(dtype) for (_, half), scaling in zip(pairs, scalings, strict=True)], dim=1)
+        self._finite += [a.isfinite().all(), b.isfinite().all()]
+        return _MaskedLinear(module, a, b.T.contiguous(), self._masks[slots])
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are finite."""
+        return bool(torch.stack(self._finite).all())
 
     def remove(self) -> None:
         """Unwrap every module of the base."""
@@ -93,17 +102,18 @@ class _MaskedLinear(torch.nn.Module):
         return flat.view(result.shape).to(result.dtype)
 
 
-def maskable(model: PreTrainedModel, adapters: Sequence[Adapter]) -> bool:
-    """Whether adapters can be masked: all weights are finite in the model's precision, and few are multiplied.
+def masked(model: PreTrainedModel, adapters: Sequence[Adapter], rows: int) -> MaskedAdapters | None:
+    """Put adapters on a base for batches of at most `rows` rows; None if they cannot be masked.
 
-    A number that is not finite would spread to all rows, as its product with zero is NaN.
+    All weights must be finite in the model's precision, as the product of any other number with zero is NaN, which
+    would spread to all rows. And if the adapters had more inner products than the model has hidden units, they would
+    take longer than the base.
     """
     width = sum(max(len(a) for a, _ in adapter.weights.values()) for adapter in adapters)
     if not adapters or width > model.config.get_text_config().hidden_size:
-        return False
-    return all(
-        bool((half * (adapter.scaling[name] if number else 1.0)).to(model.dtype).isfinite().all())
-        for adapter in adapters
-        for name, pair in adapter.weights.items()
-        for number, half in enumerate(pair)
-    )
+        return None
+    found = MaskedAdapters(model, adapters, rows)
+    if found.finite:
+        return found
+    found.remove()
+    return None
