@@ -3,8 +3,9 @@
     python -m tests.benchmarks.engines [--output FILE.json] [--only cpu|gpu] [--quick]
 
 On a CPU it uses the pocket model; on a GPU it uses random weights in Llama-2-7B's shape, limited to a T4's memory and
-precision. A training with SFTTrainer is timed for a few steps, and its total is estimated; fused ones are timed whole. Beside them,
-the output has a roofline: the time that arithmetic and memory traffic alone would take, on this device and on a T4.
+precision. A training with SFTTrainer is timed for a few steps, and its total is estimated; fused ones are timed whole.
+Beside them, the output has a roofline: the time that arithmetic and memory traffic alone would take, on this device and
+on a T4.
 Prints a table and asserts nothing.
 """
 
