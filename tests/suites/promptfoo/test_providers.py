@@ -1,0 +1,58 @@
+"""Tests of the parts of providers that change what a case means."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.core.errors import SuiteError
+from harness.suites import parse_suite
+from tests.support.suite_texts import CASE, files, refusal, suite
+
+PROVIDERS = [
+    "providers: [{{id: openai:gpt-4o, {part}}}]",
+    "providers: [echo, {{'openai:gpt-4o': {{{part}}}}}]",
+    "targets: [{{id: openai:gpt-4o, label: x, {part}}}]",
+]
+
+
+@pytest.mark.parametrize("written", PROVIDERS)
+@pytest.mark.parametrize("part", ["prompts: [short]", "transform: output.trim()"])
+def test_parts_of_providers_are_unsupported(written: str, part: str) -> None:
+    """A provider's own prompts or transform are unsupported, at their place, however the provider is written."""
+    text = f"{written.format(part=part)}\ntests:\n{CASE}"
+    assert f"{part.partition(':')[0]} of a provider: suite.yaml:1:" in refusal(text)
+
+
+def test_a_providers_prompts_can_be_skipped() -> None:
+    """If unsupported features are skipped, a provider's own prompts are counted, and all prompts are asked."""
+    text = f"{PROVIDERS[0].format(part='prompts: [short]')}\ntests:\n{CASE}"
+    found = parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+    assert "Skipped, because it is not supported: prompts of a provider (once)." in found.notices
+
+
+def test_a_providers_transform_cannot_be_skipped() -> None:
+    """A provider's transform changes every answer, so it is refused; the remedy names where it can be written."""
+    text = f"{PROVIDERS[0].format(part='transform: output.trim()')}\ntests:\n{CASE}"
+    with pytest.raises(
+        SuiteError, match="transform of a provider changes every answer, so it cannot be skipped"
+    ) as caught:
+        parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+    assert "defaultTest: {options: {transform: ...}}" in caught.value.remedy
+    moved = f"defaultTest: {{options: {{transform: output.trim()}}}}\ntests:\n{CASE}"
+    assert suite(moved).cases[0].assertions[0].transforms == ("output.trim()",)
+
+
+@pytest.mark.parametrize(
+    "providers", ["openai:gpt-4o", "[openai:gpt-4o, {id: x, config: {temperature: 0}}]", "[{id: x, prompts: []}]"]
+)
+def test_other_providers_are_ignored(providers: str) -> None:
+    """Providers without parts that change what a case means are ignored, with a notice."""
+    assert suite(f"providers: {providers}\ntests:\n{CASE}").notices == ("Ignored: providers (suite.yaml:1:1).",)
+
+
+def test_answers_that_are_given_are_unsupported() -> None:
+    """A case with `providerOutput`, which judges a given answer and asks nothing, is unsupported."""
+    text = f"tests:\n{CASE}\n- {{prompt: Hu, providerOutput: Ho, assert: [{{type: is-json}}]}}"
+    assert "providerOutput: suite.yaml:3:" in refusal(text)
+    found = parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
+    assert [case.prompt for case in found.cases] == ["Hi"]
