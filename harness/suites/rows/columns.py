@@ -251,14 +251,21 @@ def _advice(names: Sequence[str], what: str, option: str, columns: Columns, *, i
             f'The only column is {named(names)}. Write {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}.'
         )
     if len(names) == 1:
-        return f"The only column is {named(names)}. Put a comma, a semicolon or a tab between question and answer."
+        return f"The only column is {named(names)}. Write each question and its answer on one line, with a tab between."
     listed = f"The columns are: {named(names)}."
-    if len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:]):
-        return f"{listed} Write each of these questions into a row of its own, with its answer beside it."
+    is_form = len(names) > 2 and all(name.rstrip().endswith("?") for name in names[1:])
+    answered = "If these are the questions, write each into a row of its own, with its answer beside it. Otherwise "
+    first = f"{listed} {answered if is_form else ''}"
+    rename, name = ("rename", "name") if is_form else ("Rename", "Name")
     if not columns.has_options:
-        return f'{listed} Rename the one with the {what}s to "{what}".'
-    if len(names) == 2 and columns.prompt is None and columns.answer is None:
-        first, second = map(shlex.quote, names)
+        return f'{first}{rename} the one with the {what}s to "{what}".'
+    is_open = columns.prompt is None and columns.answer is None
+    if len(names) == 2 and is_open:
+        given = " ".join(map(shlex.quote, ("--prompt-column", names[0], "--answer-column", names[1])))
         by_number = ", or with --prompt-column 1 --answer-column 2 if this line is a row already" if is_table else ""
-        return f"{listed} Name them with --prompt-column {first} --answer-column {second}{by_number}."
-    return f"{listed} Name the one with the {what}s with {option}."
+        return f"{first}{name} them with {given}{by_number}."
+    if is_open and option == "--prompt-column" and usual_name(_by_name(names), ANSWERS) is None:
+        return (
+            f"{first}{name} the one with the questions with {option}, and that with the answers with --answer-column."
+        )
+    return f"{first}{name} the one with the {what}s with {option}."

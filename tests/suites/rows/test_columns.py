@@ -66,6 +66,8 @@ def test_the_remedy_names_options_only_where_there_are_some() -> None:
     """`harness new` names its options; for `train: file://NAME` the remedy is to rename a column."""
     names = ["x y", "z"]
     assert "--prompt-column 'x y' --answer-column z" in refused(names).remedy
+    both = "Name the one with the questions with --prompt-column, and that with the answers with --answer-column."
+    assert refused([*names, "b"]).remedy.endswith(both)
     assert "--prompt-column 1 --answer-column 2" in refused(names, read_as="a table").remedy
     assert refused(names, WITHOUT_OPTIONS).remedy.endswith('Rename the one with the questions to "question".')
 

@@ -291,14 +291,20 @@ REFUSED: dict[str, tuple[bytes, str, str, bytes]] = {
     "an unusual delimiter": (
         f"question|answer\n{HI}|{HO}\n".encode(),
         "there is no column answer",
-        "Put a comma, a semicolon or a tab between question and answer",
-        f"question;answer\n{HI};{HO}\n".encode(),
+        "Write each question and its answer on one line, with a tab between",
+        f"question\tanswer\n{HI}\t{HO}\n".encode(),
     ),
     "questions as columns": (
         b"Zeitstempel,Wann?,Wo?\n1,Um 9.,Hier.\n",
         "there is no column question",
-        "Write each of these questions into a row of its own, with its answer beside it",
+        "If these are the questions, write each into a row of its own, with its answer beside it",
         b"question,answer\nWann?,Um 9.\nWo?,Hier.\n",
+    ),
+    "questions about questions as columns": (
+        b"Zeitstempel,Was fragt man?,Was sagt man?\n1,Wann?,Um 9.\n",
+        "there is no column question",
+        'Otherwise rename the one with the questions to "question"',
+        b"Zeitstempel,question,answer\n1,Wann?,Um 9.\n",
     ),
     "other names of columns": (
         b"Thema,Text,Notiz\na,b,c\n",

@@ -137,5 +137,5 @@ def test_two_names_with_the_same_word_are_two_columns(mark: str) -> None:
 
 def test_one_name_cannot_be_both_columns() -> None:
     """A table of one column whose name contains words for questions and answers has no column of its own for either."""
-    with pytest.raises(SuiteError, match="Put a comma, a semicolon or a tab between question and answer"):
+    with pytest.raises(SuiteError, match="Write each question and its answer on one line, with a tab between"):
         cells("Question and answer\nWann? Um 9.\n")
