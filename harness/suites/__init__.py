@@ -22,7 +22,7 @@ from harness.suites.notices import Notices, UnsupportedError, marked
 from harness.suites.other_tasks import refuse_task
 from harness.suites.promptfoo.files import Files, files_in, local_name
 from harness.suites.promptfoo.prompts import read_prompts
-from harness.suites.promptfoo.providers import TRANSFORM, provider_parts
+from harness.suites.promptfoo.providers import asked_of_any, transforms
 from harness.suites.promptfoo.references import dereferenced
 from harness.suites.promptfoo.templates import Templates
 from harness.suites.promptfoo.tests import case_documents
@@ -95,7 +95,7 @@ def parse_suite(
     _note(head, document, notices)
     _check_repeats(head, document)
     defaults = _defaults(document, files, notices)
-    prompts = read_prompts(document, files, notices)
+    prompts = asked_of_any(document, read_prompts(document, files, notices))
     has_prompts = bool(head.prompts)
     sources = _sources(case_documents(document, files, notices), files, notices, has_prompts=has_prompts)
     templates = Templates(head.nunjucks_filters if isinstance(head.nunjucks_filters, dict) else ())
@@ -143,12 +143,12 @@ def _note(head: SuiteForm, document: Document, notices: Notices) -> None:
             remedy = "Remove them, if they change no prompt."
             raise document.wrong(f"{name} can change every case, so they cannot be skipped", remedy, (name,), key=True)
         notices.unsupported(name, document.place((name,), key=True))
-    for what, node in provider_parts(document):
-        if what == TRANSFORM and notices.skip:
+    for node in transforms(document):
+        part = replace(document, root=node)
+        if notices.skip:
             remedy = "Remove it, or write it as defaultTest: {options: {transform: ...}}."
-            part = replace(document, root=node)
-            raise part.wrong(f"the {what} changes every answer, so it cannot be skipped", remedy)
-        notices.unsupported(what, replace(document, root=node).place())
+            raise part.wrong("the transform of a provider changes every answer, so it cannot be skipped", remedy)
+        notices.unsupported("transform of a provider", part.place())
 
 
 def _check_repeats(head: SuiteForm, document: Document) -> None:

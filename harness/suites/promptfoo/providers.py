@@ -1,27 +1,42 @@
-"""Find the parts of `providers` that change what a case means. The harness asks a model of its own, without them."""
+"""Read the parts of `providers` that change what a case means. The harness asks a model of its own instead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from harness.core.yaml import Document, Node
-
-PROMPTS, TRANSFORM = "prompts of a provider", "transform of a provider"
-PARTS = {"prompts": PROMPTS, "transform": TRANSFORM}
+from harness.suites.promptfoo.prompts import Prompt
 
 
-def provider_parts(document: Document) -> Iterator[tuple[str, Node]]:
-    """Yield the parts of a configuration's providers that change which prompts are asked, or what is judged."""
+def asked_of_any(document: Document, prompts: list[Prompt]) -> list[Prompt]:
+    """Return the prompts that promptfoo asks any provider. A provider may name its own; any other is asked all."""
+    named: list[Any] = []
+    for provider in _providers(document):
+        own = [written.child("prompts") for written in _written(provider)]
+        names = [one.value for part in own if part is not None for one in (part.children or [part]) if one.value]
+        if not names:
+            return prompts
+        named += names
+    if not named:
+        return prompts
+    return [prompt for prompt in prompts if any(isinstance(name, str) and prompt.is_named(name) for name in named)]
+
+
+def transforms(document: Document) -> Iterator[Node]:
+    """Yield the transforms that change the answers of a provider before they are judged."""
+    for provider in _providers(document):
+        for written in _written(provider):
+            part = written.child("transform")
+            if part is not None and part.value not in (None, ""):
+                yield part
+
+
+def _providers(document: Document) -> Iterator[Node]:
     for name in ("providers", "targets"):
         listed = document.root.child(name)
-        if listed is None:
-            continue
-        for provider in listed.children if isinstance(listed.value, list) else [listed]:
-            for written in _written(provider):
-                for key, what in PARTS.items():
-                    part = written.child(key)
-                    if part is not None and part.value not in (None, "", []):
-                        yield what, part
+        if listed is not None:
+            yield from listed.children if isinstance(listed.value, list) else [listed]
 
 
 def _written(provider: Node) -> Iterator[Node]:

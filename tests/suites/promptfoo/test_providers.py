@@ -6,7 +6,7 @@ import pytest
 
 from harness.core.errors import SuiteError
 from harness.suites import parse_suite
-from tests.support.suite_texts import CASE, files, refusal, suite
+from tests.support.suite_texts import CASE, files, refusal, suite, texts
 
 PROVIDERS = [
     "providers: [{{id: openai:gpt-4o, {part}}}]",
@@ -16,18 +16,34 @@ PROVIDERS = [
 
 
 @pytest.mark.parametrize("written", PROVIDERS)
-@pytest.mark.parametrize("part", ["prompts: [short]", "transform: output.trim()"])
-def test_parts_of_providers_are_unsupported(written: str, part: str) -> None:
-    """A provider's own prompts or transform are unsupported, at their place, however the provider is written."""
-    text = f"{written.format(part=part)}\ntests:\n{CASE}"
-    assert f"{part.partition(':')[0]} of a provider: suite.yaml:1:" in refusal(text)
+def test_transforms_of_providers_are_unsupported(written: str) -> None:
+    """A provider's own transform is unsupported, at its place, however the provider is written."""
+    text = f"{written.format(part='transform: output.trim()')}\ntests:\n{CASE}"
+    assert "transform of a provider: suite.yaml:1:" in refusal(text)
 
 
-def test_a_providers_prompts_can_be_skipped() -> None:
-    """If unsupported features are skipped, a provider's own prompts are counted, and all prompts are asked."""
-    text = f"{PROVIDERS[0].format(part='prompts: [short]')}\ntests:\n{CASE}"
-    found = parse_suite(text, "suite.yaml", files(), skip_unsupported=True)
-    assert "Skipped, because it is not supported: prompts of a provider (once)." in found.notices
+@pytest.mark.parametrize(
+    ("providers", "expected"),
+    [
+        ("[{id: a, prompts: [short]}]", ["S"]),
+        ("[{id: a, prompts: [short]}, {b: {prompts: [long, other]}}]", ["S", "L"]),
+        ("[{id: a, prompts: short}, {id: b, prompts: ['lo*']}]", ["S", "L"]),
+        ("[{id: a, prompts: [short]}, {id: b}]", ["S", "L", "X"]),
+        ("[{id: a, prompts: [short]}, b]", ["S", "L", "X"]),
+        ("[{id: a, prompts: []}]", ["S", "L", "X"]),
+    ],
+)
+def test_prompts_that_some_provider_is_asked_are_asked(providers: str, expected: list[str]) -> None:
+    """The prompts are asked that promptfoo asks any provider: those that one names, or all if one names none."""
+    prompts = "[{label: short, raw: S}, {label: long, raw: L}, {label: third, raw: X}]"
+    found = suite(f"providers: {providers}\nprompts: {prompts}\ntests: [{{assert: [{{type: is-json}}]}}]")
+    assert texts(found) == expected
+
+
+def test_prompts_that_are_not_there_leave_nothing_to_ask() -> None:
+    """If all providers name prompts that the suite does not have, its cases are unsupported."""
+    text = "providers: [{id: a, prompts: [other]}]\nprompts: [x]\ntests: [{assert: [{type: is-json}]}]"
+    assert "cases without a supported prompt" in refusal(text)
 
 
 def test_a_providers_transform_cannot_be_skipped() -> None:
