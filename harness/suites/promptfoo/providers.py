@@ -8,9 +8,16 @@ from typing import Any
 from harness.core.yaml import Document, Node
 from harness.suites.promptfoo.prompts import Prompt
 
+MOST_COMPARISONS = 1_000_000
+"""Largest number of prompts times names of prompts, so that a suite cannot take minutes."""
+
 
 def asked_of_any(document: Document, prompts: list[Prompt]) -> list[Prompt]:
-    """Return the prompts that promptfoo asks any provider. A provider may name its own; any other is asked all."""
+    """Return the prompts that promptfoo asks any provider. A provider may name its own; any other is asked all.
+
+    Raises:
+        HarnessError: the providers name too many prompts.
+    """
     named: list[Any] = []
     for provider in _providers(document):
         own = [written.child("prompts") for written in _written(provider)]
@@ -20,6 +27,8 @@ def asked_of_any(document: Document, prompts: list[Prompt]) -> list[Prompt]:
         named += names
     if not named:
         return prompts
+    if len(named) * len(prompts) > MOST_COMPARISONS:
+        raise document.wrong("the providers name too many prompts", "Name fewer, or remove the providers.")
     return [prompt for prompt in prompts if any(isinstance(name, str) and prompt.is_named(name) for name in named)]
 
 

@@ -46,6 +46,14 @@ def test_prompts_that_are_not_there_leave_nothing_to_ask() -> None:
     assert "cases without a supported prompt" in refusal(text)
 
 
+def test_the_names_of_prompts_are_bounded() -> None:
+    """Providers that name so many prompts that the comparison would take minutes are refused."""
+    providers = ", ".join(f"{{id: a{n}, prompts: [b{n}]}}" for n in range(1001))
+    prompts = ", ".join(f"p{n}" for n in range(1000))
+    text = f"providers: [{providers}]\nprompts: [{prompts}]\ntests: [{{assert: [{{type: is-json}}]}}]"
+    assert "the providers name too many prompts" in refusal(text)
+
+
 def test_a_providers_transform_cannot_be_skipped() -> None:
     """A provider's transform changes every answer, so it is refused; the remedy names where it can be written."""
     text = f"{PROVIDERS[0].format(part='transform: output.trim()')}\ntests:\n{CASE}"
