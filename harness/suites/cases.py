@@ -67,7 +67,7 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
     cases: list[tuple[Case, Document]] = []
     problems: list[HarnessError] = []
     for source in sources:
-        if source.form.prompt == STUB:
+        if _is_stub(source.form):
             context.notices.stub(source.form.id or "a case", source.document.place(("prompt",)))
             continue
         try:
@@ -86,6 +86,12 @@ def assemble(sources: Iterable[WrittenCase], context: SuiteContext) -> tuple[Cas
     cases = numbered(cases)
     check_ids(cases)
     return tuple(case for case, _ in cases)
+
+
+def _is_stub(form: CaseForm) -> bool:
+    """Whether a case is not written yet: its prompt is the stub, or its last message, behind a system message."""
+    before = form.messages[:-1] if form.messages else []
+    return form.prompt == STUB or (bool(before) and form.messages is not None and form.messages[-1].content == STUB)
 
 
 def cases_of(source: WrittenCase, context: SuiteContext) -> Iterator[Case]:

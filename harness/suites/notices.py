@@ -116,7 +116,8 @@ def _unasked(rows: tuple[Example, ...]) -> str:
     which = plural(len(rows), "training row has", "training rows have")
     if len(distinct) == 1:
         text = json.dumps(distinct[0], ensure_ascii=False)
-        remedy = f"Write system_prompt: {text if len(text) <= SHOWN_PROMPT else 'TEXT'} into suite.yaml"
+        what = f"system_prompt: {text}" if len(text) <= SHOWN_PROMPT else "this message as system_prompt"
+        remedy = f"Write {what} into the suite's file"
     else:
         remedy = "Write each case as messages: [{role: system, content: ...}, {role: user, content: ...}]"
     return (

@@ -297,7 +297,7 @@ def test_a_system_prompt_that_no_case_has_is_a_warning(system: str, warned: bool
     notices = load_suite(tmp_path).notices
     assert [notice.startswith("Warning: 1 training row has a system message") for notice in notices] == [True] * warned
     if warned:
-        line = notices[0].partition("Write ")[2].partition(" into suite.yaml")[0]
+        line = notices[0].partition("Write ")[2].partition(" into the suite's file")[0]
         (tmp_path / "suite.yaml").write_text(f"{line}\n{tests}", encoding="utf-8")
         assert load_suite(tmp_path).notices == ()
 
