@@ -74,6 +74,19 @@ def gguf(session: nox.Session) -> None:
 
 
 @nox.session
+def eee(session: nox.Session) -> None:
+    """Validate the files of `--format eee` with the schemas and the validator of Every Eval Ever.
+
+    Its package requires Python 3.12 and an older rich. Its validator needs neither, nor its other dependencies.
+    """
+    session.install(*PINNED, *_without(TRAINING), *_group("test"))
+    session.install("--no-deps", "-e", ".")
+    session.install("--no-deps", "--ignore-requires-python", "every_eval_ever==0.3.0")
+    test = "tests/report/test_every_eval_ever.py"
+    session.run("pytest", test, *session.posargs, env=OFFLINE | {"HARNESS_EEE": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check rules and formatting with ruff."""
     session.install(*PINNED, *_group("lint"))

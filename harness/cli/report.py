@@ -16,12 +16,13 @@ from harness.cli.output import echo
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["html", "md", "csv"]),
+    type=click.Choice(["html", "md", "csv", "eee"]),
     default="html",
     show_default=True,
-    help="html writes a page; md prints a summary for a pull request; csv writes tables.",
+    help="html writes a page; md prints a summary for a pull request; csv writes tables; eee writes files in the "
+    "schema of Every Eval Ever.",
 )
-@click.option("--output", type=PATH, metavar="PATH", help="Output file (html, md) or directory (csv).")
+@click.option("--output", type=PATH, metavar="PATH", help="Output file (html, md) or directory (csv, eee).")
 @ALLOW_CODE
 def report(run: Path, later: Path | None, kind: str, output: Path | None, allow_code: bool) -> None:
     """Write the report of a run again, or compare two runs.

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis import reducers
 from harness.analysis.contamination import leaks_in_results
 from harness.core.run_results import Results
 from harness.core.scores import Sample
 from harness.core.settings import Settings
 from harness.core.suite import Case, LeakLabel, Split
-from harness.report.samples_file import by_split, perplexity
+from harness.report.samples_file import by_split, counted, key, perplexity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +51,10 @@ class Run:
         import pandas as pd
 
         cases = {case.id: case for case in self.results.run.suite.cases}
-        found, counted = leaks_in_results(self.results), _counted(self.results)
+        found, marks = leaks_in_results(self.results), counted(self.results)
         settings = {v.name: _values(v.settings) for v in self.results.variants}
         rows = [
-            _row(cases[sample.case], found[sample.case].label, split, sample, counted.get(_key(sample)))
+            _row(cases[sample.case], found[sample.case].label, split, sample, marks.get(key(sample)))
             + settings.get(sample.variant, _values(None))
             for split, sample in by_split(self.results)
         ]
@@ -74,25 +73,12 @@ class Run:
         return pd.DataFrame(rows, columns=["variant", "epoch", "role", "passed", "total", "rate"])
 
 
-_Key = tuple[str, int, str, int]
-
-
-def _key(sample: Sample) -> _Key:
-    return sample.variant, sample.seed, sample.case, sample.repeat
-
-
-def _counted(results: Results) -> dict[_Key, int]:
-    """Return for each row that counts in the report's pass rates whether it counts as a pass (1) or a failure (0)."""
-    samples = (*results.samples, *results.confirmed_samples)
-    counting = reducers.counting(samples, results.run.suite.reducer)
-    return {_key(sample): int(sample.score.passed) for sample in counting}
-
-
-def _row(case: Case, leak: LeakLabel, split: Split, sample: Sample, counted: int | None) -> tuple[Any, ...]:
+def _row(case: Case, leak: LeakLabel, split: Split, sample: Sample, counted: bool | None) -> tuple[Any, ...]:
     # pandas refuses lone surrogates in a column of texts, and models can produce them.
     answer = sample.answer.text.encode("utf-8", "backslashreplace").decode()
     first = (sample.variant, sample.seed, case.id, sample.repeat, split.value, case.role.value, leak.value)
-    second = (sample.score.passed, sample.score.value, counted, answer, sample.answer.truncated)
+    mark = None if counted is None else int(counted)
+    second = (sample.score.passed, sample.score.value, mark, answer, sample.answer.truncated)
     return (*first, *second, perplexity(sample.answer.likelihood), perplexity(sample.answer.reference))
 
 

@@ -1,4 +1,4 @@
-"""Write the report of one run, or of two, in one of its formats: HTML page, Markdown summary or CSV tables."""
+"""Write the report of one run, or of two, in one of its formats: HTML, Markdown, CSV or Every Eval Ever."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.analysis.regression import gate, gate_output
 from harness.core.errors import UsageError
 from harness.core.run_results import Results
 from harness.hardware.environment import now
-from harness.report import csv_tables, markdown
+from harness.report import csv_tables, every_eval_ever, markdown
 from harness.report.samples_file import samples
 from harness.storage.files import write_text
 from harness.storage.runs import RunStore, find_run
@@ -25,6 +25,7 @@ class Format(StrEnum):
     HTML = "html"
     MARKDOWN = "md"
     CSV = "csv"
+    EEE = "eee"
 
 
 def write(store: RunStore, results: Results, *, now: str) -> Results:
@@ -53,6 +54,8 @@ def of_run(run: Path, form: Format, output: Path | None) -> str:
         return _print_or_write(markdown.summary(store.results()), output)
     if form is Format.CSV:
         return _write_tables(csv_tables.run_tables(store.results()), output or store.root / "tables")
+    if form is Format.EEE:
+        return _write_tables(every_eval_ever.files(store.results()), output or store.root / "eee")
     store.check_results()
     if output is None:
         with store.locked("write the page elsewhere with --output FILE"):
@@ -70,6 +73,11 @@ def of_two(before: Path, after: Path, form: Format, output: Path | None, *, allo
     old, new = find_run(before), find_run(after)
     if old.root.resolve() == new.root.resolve():
         raise UsageError(f"{before} and {after} are the same run", remedy="Name two runs, the earlier one first.")
+    if form is Format.EEE:
+        raise UsageError(
+            "Every Eval Ever has no form for the comparison of two runs",
+            remedy="Name one run: harness report RUN --format eee.",
+        )
     decision = gate.compare_runs(old, new, allow_code=allow_code)
     if form is Format.MARKDOWN:
         return _print_or_write(gate_output.markdown(decision), output)
@@ -94,7 +102,7 @@ def _write_file(text: str, path: Path) -> str:
 def _write_tables(tables: Mapping[str, str], folder: Path) -> str:
     """Write the tables into a folder, and return their paths, one per line."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", remedy="Name a directory: --format csv writes several files.")
+        raise UsageError(f"{folder} is a file", remedy="Name a directory: this format has several files.")
     for name, text in tables.items():
         write_text(folder / name, text)
     return "\n".join(str(folder / name) for name in tables)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from harness.analysis import reducers
 from harness.analysis.contamination import leaks_in_results
 from harness.core.answers import Likelihood
 from harness.core.conversations import as_chat, messages_of
@@ -16,27 +17,26 @@ from harness.core.suite import Split
 
 
 def samples(results: Results) -> Iterator[dict[str, Any]]:
-    """Return one record per answer. Fields have the names of lm-evaluation-harness if their meaning is the same.
+    """Return one record per answer.
 
-    `arguments` are the conversation that the model was given, including the suite's system prompt, and the decoding.
+    `messages` are the conversation that the model was given, including the suite's system prompt.
     """
-    numbers = {case.id: number for number, case in enumerate(results.run.suite.cases)}
+    suite = results.run.suite
+    cases = {case.id: case for case in suite.cases}
     found = leaks_in_results(results)
     for split, sample in by_split(results):
-        case = results.run.suite.cases[numbers[sample.case]]
+        case = cases[sample.case]
         yield {
-            "doc_id": numbers[case.id],
-            "doc": {"id": case.id, "messages": [asdict(m) for m in case.messages], "description": case.description},
-            "target": case.reference,
-            "arguments": [as_chat(messages_of(results.run.suite, case)), asdict(results.run.suite.decoding)],
-            "resps": [[sample.answer.text]],
-            "filtered_resps": [sample.answer.text],
             "variant": sample.variant,
             "seed": sample.seed,
             "case": case.id,
             "repeat": sample.repeat,
             "split": split.value,
             "role": case.role.value,
+            "description": case.description,
+            "messages": as_chat(messages_of(suite, case)),
+            "reference": case.reference,
+            "answer": sample.answer.text,
             "leak": found[case.id].label.value,
             "leak_line": found[case.id].line,
             "passed": sample.score.passed,
@@ -56,6 +56,24 @@ def by_split(results: Results) -> Iterator[tuple[Split, Sample]]:
         yield Split.MAIN, sample
     for sample in results.confirmed_samples:
         yield Split.CONFIRM, sample
+
+
+Key = tuple[str, int, str, int]
+"""Variant, seed, case and repeat of an answer, which no other answer of a run has."""
+
+
+def key(sample: Sample) -> Key:
+    """Return what distinguishes an answer from all others of a run."""
+    return sample.variant, sample.seed, sample.case, sample.repeat
+
+
+def counted(results: Results) -> dict[Key, bool]:
+    """Return, for each answer that counts in the report's pass rates, whether it counts as a pass.
+
+    Answers without a score do not count. With the reducer `all` or `any`, the first repeat counts for all repeats.
+    """
+    samples = (*results.samples, *results.confirmed_samples)
+    return {key(sample): sample.score.passed for sample in reducers.counting(samples, results.run.suite.reducer)}
 
 
 def perplexity(found: Likelihood | None) -> float | None:
