@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from harness.cli import cli, main
@@ -296,7 +297,10 @@ def test_every_study_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "block"), on_every_page(lambda page: blocks(page, "yaml")))
 def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
-    """A YAML example that names its file is in that file word for word, and one with cases is a valid suite."""
+    """A YAML example that names its file is in that file word for word, and one with cases is a valid suite.
+
+    An example of a workflow gives the action the inputs that it has, and one for pre-commit names its hook.
+    """
     first, _, rest = block.partition("\n")
     if first.startswith("# from "):
         assert rest in (ROOT / first.removeprefix("# from ")).read_text(encoding="utf-8")
@@ -304,6 +308,13 @@ def test_yaml_is_quoted_or_read(page: Path, block: str, tmp_path: Path) -> None:
         (tmp_path / "suite.yaml").write_text(block, encoding="utf-8")
         (tmp_path / "retain.yaml").write_bytes((ROOT / "suites/retention/retain.yaml").read_bytes())
         assert load_suite(tmp_path).cases
+    elif steps := re.findall(r"uses: \./(\S+)\n\s+with:((?: \{.*\}\n)|(?:\n\s+.+)+)", block):
+        action = yaml.safe_load((ROOT / steps[0][0] / "action.yml").read_text(encoding="utf-8"))
+        given = set(re.findall(r"([\w-]+): ", steps[0][1]))
+        assert {name for name, of in action["inputs"].items() if of.get("required")} <= given <= set(action["inputs"])
+    elif "repos" in (yaml.safe_load(block) or {}):
+        hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+        assert [hook["id"] for hook in yaml.safe_load(block)["repos"][0]["hooks"]] == [hook["id"] for hook in hooks]
     else:
         assert re.fullmatch(r"# yaml-language-server: \$schema=\S+\n", block), f"{name(page)}: unchecked YAML"
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
+
+import harness
+from harness.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,3 +56,32 @@ def test_the_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
     assert [line for line in wheel.read(entry_points).decode().splitlines() if line] == [
         "[console_scripts]", "harness = harness.__main__:run", "[pytest11]", "harness = harness.pytest_plugin",
     ]  # fmt: skip
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    """The wheel's metadata have the version, the licence with its text, the supported Pythons and the README."""
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    found = Parser().parsestr(wheel.read(name).decode())
+    assert found["Version"] == harness.__version__
+    assert found["License-Expression"] == "Apache-2.0"
+    assert [entry for entry in wheel.namelist() if entry.endswith(f"/licenses/{found['License-File']}")]
+    assert found["Requires-Python"] == "<3.13,>=3.11"
+    assert found.get_payload().startswith("# QLoRA harness")  # type: ignore[union-attr]
+
+
+def test_the_citation_names_the_version() -> None:
+    """CITATION.cff has what its format requires, and the package's version and licence."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert (cited["version"], cited["license"]) == (harness.__version__, "Apache-2.0")
+
+
+def test_the_hook_checks_a_suite(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of the hook for pre-commit exits with 0 for a valid suite, and with 2 for a folder without one."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    monkeypatch.chdir(ROOT)
+    command = shlex.split(hook["entry"])
+    assert command[0] == "harness"
+    assert main([*command[1:], "suites/workshop"]) == 0
+    assert main([*command[1:], "docs"]) == 2
+    assert "suite.yaml" in capsys.readouterr().err
