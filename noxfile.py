@@ -74,6 +74,15 @@ def gguf(session: nox.Session) -> None:
 
 
 @nox.session
+def trackers(session: nox.Session) -> None:
+    """Test `--track` with trackio and wandb, which write local files."""
+    session.install(*PINNED, *_without(TRAINING), *_group("test"), "trackio", "wandb")
+    session.install("--no-deps", "-e", ".")
+    test = "tests/runner/test_trackers.py"
+    session.run("pytest", test, *session.posargs, env=OFFLINE | {"HARNESS_TRACKERS": "1"})
+
+
+@nox.session
 def eee(session: nox.Session) -> None:
     """Validate the files of `--format eee` with the schemas and the validator of Every Eval Ever.
 

@@ -100,6 +100,12 @@ TRIAL_FAILED = 3
     help="Copy finished trials to this folder, and resume from it on a new machine. Use a folder that outlives the "
     "machine, such as a mounted drive.",
 )
+@click.option(
+    "--track",
+    metavar="TRACKER[:PROJECT]",
+    help="Give every trial to an experiment tracker, trackio or wandb, when the run ends. Its package must be "
+    "installed.",
+)
 @SKIP_UNSUPPORTED
 @ROOT
 @ALLOW_CODE
@@ -129,6 +135,7 @@ def run(
     skip_hopeless: bool,
     budget: str | None,
     sync: Path | None,
+    track: str | None,
     skip_unsupported: bool,
     root: Path | None,
     allow_code: bool,
@@ -148,6 +155,7 @@ def run(
     from harness.runner import benchmark
     from harness.runner.budget import seconds
     from harness.runner.executors.choice import executor_for
+    from harness.runner.listeners import trackers
     from harness.runner.request import Request
 
     request = Request(
@@ -175,7 +183,8 @@ def run(
     with Display(quiet=quiet) as display:
         show = display.show if verbose else None
         chosen = executor_for(executor, request.profile, gpus=gpus, workers=workers, address=address, show=show)
-        store, results = benchmark.run(request, chosen, [display])
+        listeners = [display, *([trackers.listener(track, display)] if track else [])]
+        store, results = benchmark.run(request, chosen, listeners)
     failures = benchmark.failures(results, store.root)
     if as_json:
         echo(json.dumps(json_summary.overview(results, store.root), indent=1))

@@ -14,6 +14,7 @@ A run directory contains the inputs and the results of one run:
     RUN/results.json                  the results, from which the report is made (Results)
     RUN/samples.jsonl                 every answer with its score, one per line
     RUN/report.html                   the report
+    RUN/tracked.json                  digests of the trials that each experiment tracker was given
 
 The cache contains results that take long to compute. All runs share it:
 

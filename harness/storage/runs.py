@@ -154,6 +154,18 @@ class RunStore:
         write_record(self.root / "results.json", results)
         write_text(self.report, page())
 
+    def tracked(self, tracker: str) -> frozenset[str]:
+        """Return the digests of the trials that this tracker was given, as `mark_tracked` stored them."""
+        path = self.root / "tracked.json"
+        found = read_json(path).get(tracker) if path.is_file() else None
+        return frozenset(str(each) for each in found) if isinstance(found, list) else frozenset()
+
+    def mark_tracked(self, tracker: str, digests: Iterable[str]) -> None:
+        """Store the digests of the trials that an experiment tracker was given."""
+        path = self.root / "tracked.json"
+        known = read_json(path) if path.is_file() else {}
+        write_text(path, json.dumps({**known, tracker: sorted(digests)}, indent=1) + "\n")
+
     def adopt(self, other: RunStore) -> None:
         """Copy the records of the run `other` that this run does not have. Damaged records are not copied."""
         for path in sorted([*other.root.glob("trials/*/record.json"), *other.root.glob("confirm/*/record.json")]):
