@@ -24,12 +24,21 @@ class Quantization(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """Learning rate schedule, with transformers' name for it."""
+    """Learning rate schedule, with transformers' name for it.
+
+    These are all schedules of transformers 5 that need neither options of their own nor a loss on evaluation rows.
+    """
 
     CONSTANT = "constant"
     CONSTANT_WITH_WARMUP = "constant_with_warmup"
     LINEAR = "linear"
     COSINE = "cosine"
+    COSINE_WITH_RESTARTS = "cosine_with_restarts"
+    """One cosine, since the number of restarts is an option of its own, whose default is one period."""
+    POLYNOMIAL = "polynomial"
+    """From the learning rate to 1e-7 with power 1."""
+    INVERSE_SQRT = "inverse_sqrt"
+    """Proportional to the inverse square root of the step after the warmup; without warmup, almost constant."""
 
 
 # The optimizers of transformers that need no packages besides torch and bitsandbytes.

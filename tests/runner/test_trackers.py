@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -177,9 +180,6 @@ TRIALS = [
 
 def send(name: str, folder: Path) -> None:
     """Give the trials to a tracker in a process of its own, with its files in a folder and without a key."""
-    import subprocess
-    import sys
-
     page = folder / "report.html"
     page.write_text("<p>the page", encoding="utf-8")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "TRACKIO"))}
@@ -208,9 +208,6 @@ def send(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("package", ["trackio"], indirect=True)
 def test_trackio_reads_back_what_it_was_given(package: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """trackio's own interface returns the steps, the configuration and the page of each trial."""
-    import subprocess
-    import sys
-
     send("Trackio", tmp_path)
     code = (
         "import json, trackio; from trackio.sqlite_storage import SQLiteStorage as S;"
@@ -221,8 +218,6 @@ def test_trackio_reads_back_what_it_was_given(package: None, tmp_path: Path, mon
         [sys.executable, "-c", code], env={**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")},
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    import json
-
     found = {name: (config, logs) for name, config, logs in json.loads(done.stdout.splitlines()[-1])}
     assert found.keys() == {trial.name for trial in TRIALS}
     for trial in TRIALS:
@@ -257,8 +252,6 @@ def records_of(path: Path) -> Iterator[Any]:
 @pytest.mark.parametrize("package", ["wandb"], indirect=True)
 def test_wandb_writes_what_it_was_given(package: None, tmp_path: Path) -> None:
     """Without a key, wandb's files in the run's folder hold the steps, the configuration and the page of each trial."""
-    import json
-
     send("Wandb", tmp_path)
     files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert [path.name for path in files] == ["run-id-0.wandb", "run-id-1.wandb"]
