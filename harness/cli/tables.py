@@ -16,7 +16,7 @@ from harness.core.parity import Parity, VerdictChange, Verdicts
 from harness.core.quantities import gib
 from harness.core.rehearsal import DECODING, Rehearsal
 from harness.core.setting_text import in_plan
-from harness.core.settings import Plan
+from harness.core.settings import AXES, Plan, unpredictable
 from harness.core.suite import Role, Split, Suite
 from harness.core.turn_tokens import CutRows, TurnTokens
 from harness.core.wording import duration, listed, one, plural, two_digits
@@ -123,6 +123,8 @@ class _Predictions:
     trials: tuple[str, ...]
     """The variant id of each trial, one entry per trial."""
     missing: str = ""
+    unknown: tuple[str, ...] = ()
+    """The settings for which nothing is predicted, by name; the trials that use them are not in `made`."""
 
     def cells(self, variant: str) -> tuple[str, str, str]:
         """Allocated memory, memory reserved on the GPU, and time, as text."""
@@ -148,6 +150,9 @@ class _Predictions:
             f"Predicted for {self.subject.model} on {one(place.device)}, of which {gib(place.capacity)} "
             f"are available for training; nothing was measured. Memory is the allocated peak, {known.claim}."
         )
+        if self.unknown:
+            titles = listed(AXES[name].title for name in self.unknown)
+            yield f"Memory and time are unknown for trials with {titles}, and not contained in sums."
         if place.speeds:
             whole = predictions.total_seconds(self.made[variant] for variant in self.trials if variant in self.made)
             spent = duration(whole.low, whole.high)
@@ -167,10 +172,12 @@ def _predictions(suite: Suite, plan: Plan, model: str, rehearsal: Rehearsal | No
     trials = tuple(trial.variant for trial in plan.trials)
     try:
         what = predictions.named_workload(model, suite, rehearsal)
-        made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in plan.variants}
+        known = [variant for variant in plan.variants if not unpredictable(variant.settings)]
+        made = {variant.id: predictions.predict_trial(what, variant.settings, place) for variant in known}
     except ModelError as error:
         return _Predictions(model, place, None, {}, trials, error.message)
-    return _Predictions(model, place, what, made, trials)
+    unknown = dict.fromkeys(name for variant in plan.variants for name in unpredictable(variant.settings))
+    return _Predictions(model, place, what, made, trials, unknown=tuple(unknown))
 
 
 def size(given: float | Range) -> str:

@@ -78,6 +78,8 @@ class Axis:
     """Whether the fused engine can train every value; if not, it can train only the default."""
     cost: bool = True
     """Whether the time or memory of a training step depends on the setting."""
+    predicted: bool = True
+    """Whether memory and time are predicted for every value; if not, they are predicted only for the default."""
     added: bool = False
     """Whether the setting was added after format 1.
 
@@ -146,6 +148,12 @@ class Settings:
              description="Number of rows with the base model's own answers, added to the training rows. 0: none."),
     ] = 0  # fmt: skip
 
+    # DoRA normalises each matrix with its update, for which the fused engine has no product. Its time and memory
+    # depend on how PEFT computes the norms.
+    use_dora: Annotated[
+        bool, Axis("dora", "DoRA", lora="use_dora", fused=False, predicted=False, added=True)
+    ] = False  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -193,6 +201,12 @@ def unfusible(settings: Settings) -> tuple[str, ...]:
     """Return the names of the settings whose values the fused engine cannot train."""
     rows = axes(type(settings)).values()
     return tuple(axis.name for axis in rows if not axis.fused and getattr(settings, axis.name) != axis.default)
+
+
+def unpredictable(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the settings for whose values neither memory nor time is predicted."""
+    rows = axes(type(settings)).values()
+    return tuple(axis.name for axis in rows if not axis.predicted and getattr(settings, axis.name) != axis.default)
 
 
 @dataclass(frozen=True)

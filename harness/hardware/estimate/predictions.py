@@ -14,7 +14,7 @@ from harness.core.machine import Calibration
 from harness.core.model import ModelRef
 from harness.core.quantities import gib
 from harness.core.rehearsal import DECODING, Rehearsal
-from harness.core.settings import Settings, Trial
+from harness.core.settings import Settings, Trial, unpredictable
 from harness.core.suite import Example, Message, Split, Suite
 from harness.core.units import DeviceKind
 from harness.core.wording import one
@@ -207,10 +207,13 @@ def predict_trial(workload: Workload, settings: Settings, target: TargetGpu) -> 
 def predicted_oom(workload: Workload, trials: Iterable[Trial], target: TargetGpu) -> dict[str, str]:
     """Return the ids of the trials that are predicted to run out of memory, each with a sentence that explains why.
 
+    Trials with settings for which memory is not predicted are not among them.
+
     Raises:
         ModelError: one of the target modules is not a module of the model.
     """
-    made = {trial.id: predict_trial(workload, trial.settings, target) for trial in trials}
+    known = [trial for trial in trials if not unpredictable(trial.settings)]
+    made = {trial.id: predict_trial(workload, trial.settings, target) for trial in known}
     return {trial: _too_large(found, target) for trial, found in made.items() if found.fit is Fit.TOO_LARGE}
 
 

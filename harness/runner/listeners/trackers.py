@@ -115,8 +115,8 @@ def listener(track: str, notices: Listener, *, installed: Callable[[str], object
         raise UsageError(
             f"--track {name}: the package {name} is not installed", remedy=f"Run `pip install {name}`, or omit --track."
         )
-    client = {TrackerName.TRACKIO: Trackio, TrackerName.WANDB: Wandb}[TrackerName(name)]
-    return TrackerListener(track, lambda store: client(project.strip() or PROJECT, store.root), notices)
+    clients: dict[str, Callable[[str, Path], Client]] = {TrackerName.TRACKIO: Trackio, TrackerName.WANDB: Wandb}
+    return TrackerListener(track, lambda store: clients[name](project.strip() or PROJECT, store.root), notices)
 
 
 # --- what is sent ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ from harness.core.setting_text import NAMED_MODULES
 from harness.core.settings import OPTIMIZERS, Quantization, Scheduler, Settings
 from harness.core.training_outcome import Status
 from harness.core.units import DeviceKind
-from harness.engine.adapters import save_adapter
+from harness.engine.adapters import attached, save_adapter
 from harness.engine.loading import Base, load_base, untouched
 from harness.engine.meter import Meter
 from harness.engine.trainers.sft import MAX_SKIPPED_STEPS, TrainingLog, sft_arguments
 from harness.hardware.estimate import updates
 from harness.models.resolving import resolve
 from tests.support.short_trainings import (
+    QUESTIONS,
     SHORT,
     ask,
     losses,
@@ -195,39 +197,75 @@ def test_every_scheduler_trains(base: Base, scheduler: Scheduler) -> None:
     assert (rates[-1] < rates[0]) is (scheduler not in (Scheduler.CONSTANT, Scheduler.CONSTANT_WITH_WARMUP))
 
 
-@pytest.mark.parametrize("scheduler", ["cosine_with_restarts", "polynomial", "inverse_sqrt"])
-def test_a_schedule_equals_that_of_a_script_with_trl_alone(base: Base, scheduler: str, tmp_path: Path) -> None:
-    """With each schedule, adapter and learning rates equal those of a script that calls TRL and PEFT by hand."""
+def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[str, Any]) -> Any:
+    """Train with TRL and PEFT alone, as a script written by hand does, and return the trainer.
+
+    The adapter is cast to fp32, as the harness casts it.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     rows = rows_of(base)
-    settings = replace(SHORT, scheduler=Scheduler(scheduler), warmup=1)
-    with training(base, settings, rows=rows) as found:
-        expected, rates = weights(found.model), [step.learning_rate for step in found.steps]
+    trainer = SFTTrainer(
+        model=base.model,
+        args=SFTConfig(
+            output_dir=str(folder), learning_rate=5e-3, num_train_epochs=2, warmup_steps=1, max_length=512,
+            optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.0, max_grad_norm=1.0, seed=0,
+            data_seed=0, bf16=False, fp16=False, gradient_checkpointing=False, use_cpu=True, logging_steps=1,
+            report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, **arguments,
+        ),
+        train_dataset=Dataset.from_dict(
+            {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
+        ),
+        processing_class=base.tokenizer,
+        peft_config=LoraConfig(
+            task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], **lora
+        ),
+    )  # fmt: skip
+    trainer.model.float()
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "lora"),
+    [
+        ({"scheduler": Scheduler.COSINE_WITH_RESTARTS}, {"lr_scheduler_type": "cosine_with_restarts"}, {}),
+        ({"scheduler": Scheduler.POLYNOMIAL}, {"lr_scheduler_type": "polynomial"}, {}),
+        ({"scheduler": Scheduler.INVERSE_SQRT}, {"lr_scheduler_type": "inverse_sqrt"}, {}),
+        ({"use_dora": True}, {}, {"use_dora": True}),
+    ],
+)
+def test_a_setting_equals_a_script_with_trl_alone(
+    base: Base, changed: dict[str, Any], arguments: dict[str, Any], lora: dict[str, Any], tmp_path: Path
+) -> None:
+    """With each setting, adapter, losses and learning rates equal those of a script that calls TRL and PEFT by hand."""
+    with training(base, replace(SHORT, warmup=1, **changed)) as found:
+        expected, steps = weights(found.model), found.steps
     with untouched(base.model):
-        trainer = SFTTrainer(
-            model=base.model,
-            args=SFTConfig(
-                output_dir=str(tmp_path), learning_rate=5e-3, num_train_epochs=2, warmup_steps=1, max_length=512,
-                lr_scheduler_type=scheduler, optim="adamw_torch", per_device_train_batch_size=4, weight_decay=0.0,
-                max_grad_norm=1.0, seed=0, data_seed=0, bf16=False, fp16=False, gradient_checkpointing=False,
-                use_cpu=True, logging_steps=1, report_to="none", save_strategy="no", disable_tqdm=True,
-                dataloader_pin_memory=False,
-            ),
-            train_dataset=Dataset.from_dict(
-                {"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]}
-            ),
-            processing_class=base.tokenizer,
-            peft_config=LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]),
-        )  # fmt: skip
-        trainer.model.float()
-        trainer.train()
+        trainer = script(base, tmp_path, arguments=arguments, lora=lora)
         own = weights(trainer.model)
-    assert [log["learning_rate"] for log in trainer.state.log_history if "loss" in log] == rates
+    logs = [log for log in trainer.state.log_history if "loss" in log]
+    assert [(log["loss"], log["learning_rate"]) for log in logs] == [(step.loss, step.learning_rate) for step in steps]
     assert own.keys() == expected.keys()
     assert all(own[name].equal(expected[name]) for name in own)
+
+
+def test_an_adapter_with_dora_answers_as_it_was_trained(base: Base, tmp_path: Path) -> None:
+    """A saved adapter with DoRA has its magnitudes in fp32; attached again, it gives the answers of the training."""
+    import torch
+    from safetensors.torch import load_file
+
+    with training(base, replace(SHORT, use_dora=True)) as found:
+        expected = [answer.text for answer in ask(base, found.model.eval(), QUESTIONS[:3])]
+        save_adapter(found.model, tmp_path)
+    saved = load_file(str(tmp_path / "adapter_model.safetensors"))
+    magnitudes = [tensor for name, tensor in saved.items() if "magnitude" in name]
+    assert len(magnitudes) * 2 == len(saved) - len(magnitudes)
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    with attached(base, tmp_path) as model:
+        assert [answer.text for answer in ask(base, model, QUESTIONS[:3])] == expected
 
 
 @pytest.mark.slow
