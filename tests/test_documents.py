@@ -102,7 +102,7 @@ def settings_table() -> Iterator[str]:
     yield "| Setting | Default | Values |\n|---|---|---|\n"
     for setting, form in schema["$defs"]["Row"]["properties"].items():
         if setting != "name":
-            yield f"| `{setting}` | {_plain(form['default'])} | {_values(form, schema)} |\n"
+            yield f"| `{setting}` | {_plain(form.get('default', []))} | {_values(form, schema)} |\n"
 
 
 def _plain(value: Any) -> str:
@@ -118,6 +118,8 @@ def _values(form: dict[str, Any], schema: dict[str, Any]) -> str:
         return ", or ".join(_values(each, schema) for each in form["anyOf"])
     if "enum" in form:
         return ", ".join(f"`{value}`" for value in form["enum"])
+    if form.get("items", {}).get("type") == "integer":
+        return f"a list of whole numbers{_remark(form.get('description', ''))}"
     limits = [f"{words} {form[key]:,}" for key, words in LIMITS.items() if key in form]
     return f"{' '.join((KINDS[form['type']], ' and '.join(limits))).strip()}{_remark(form.get('description', ''))}"
 

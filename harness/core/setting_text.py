@@ -21,6 +21,8 @@ def in_name(setting: str, value: Any) -> str:
     """Write a setting as a part of a variant's name: `lr=1e-3`, `rslora=yes`, `qv`, `targets=q+k`."""
     label = AXES[setting].label
     if setting != "target_modules":
+        if isinstance(value, tuple):
+            return f"{label}={'+'.join(map(str, value)) or 'all'}"
         return f"{label}={_yes_or_no(value) if isinstance(value, bool) else _exact(value)}"
     if isinstance(value, str):
         return value
@@ -30,7 +32,7 @@ def in_name(setting: str, value: Any) -> str:
 def in_plan(value: Any) -> str:
     """Write a value for the table of a plan: `1e-3`, `True`, `qv`, `q_proj k_proj`."""
     if isinstance(value, tuple):
-        return _word_for(value) or " ".join(value)
+        return _word_for(value) or " ".join(map(str, value)) or "all"
     return str(value) if isinstance(value, bool) else _exact(value)
 
 
@@ -41,14 +43,14 @@ def in_report(setting: str, value: Any) -> str:
     if isinstance(value, float):
         return _with_exponent(value) if setting == "learning_rate" else f"{value:g}"
     # A tuple becomes a list when it is read from results.json.
-    return ", ".join(value) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(str, value)) or "all" if isinstance(value, list | tuple) else str(value)
 
 
 def in_csv(value: Any) -> str | float | int | None:
     """Return a value for a CSV file: numbers unchanged, `True`, `q_proj v_proj`; None if the setting is missing."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
-    return " ".join(value) if isinstance(value, list | tuple) else str(value)
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def number(value: float) -> str:

@@ -154,6 +154,13 @@ class Settings:
         bool, Axis("dora", "DoRA", lora="use_dora", fused=False, predicted=False, added=True)
     ] = False  # fmt: skip
 
+    # Adapters of different layers in one pass would have stacks of different heights.
+    layers_to_transform: Annotated[
+        tuple[int, ...],
+        Axis("layers", "Layers", lora="layers_to_transform", fused=False, predicted=False, added=True,
+             description="Numbers of the layers that get adapters, from 0. None: all layers."),
+    ] = ()  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

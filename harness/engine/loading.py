@@ -232,11 +232,21 @@ def check_targets(model: PreTrainedModel, settings: Settings) -> None:
         if not any(name.endswith("." + target) for name in names):
             remedy = f"Choose from {', '.join(_linear_names(model))}; or write all-linear for all of them."
             raise GridError(f"target_modules: the model has no module {target!r}", remedy=remedy)
+    _check_layers(model, settings)
     if experts := _experts(model, targets):
         others = [name for name in _linear_names(model) if not _experts(model, (name,))]
         remedy = f"Name other matrices: target_modules: [{', '.join(others)}]."
         what = f"target_modules: {_named(targets)} would train the model's experts ({', '.join(sorted(experts))})"
         raise GridError(f"{what}. PEFT adapts them as bare parameters, which cannot be merged", remedy=remedy)
+
+
+def _check_layers(model: PreTrainedModel, settings: Settings) -> None:
+    """Check that every layer exists: PEFT silently ignores those that do not, unless none does."""
+    count = model.config.get_text_config().num_hidden_layers
+    if missing := [number for number in settings.layers_to_transform if number >= count]:
+        raise GridError(
+            f"layers_to_transform: the model has no layer {missing[0]}", remedy=f"Choose from 0 to {count - 1}."
+        )
 
 
 def _named(targets: str | tuple[str, ...]) -> str:

@@ -19,6 +19,8 @@ from harness.core.setting_text import in_csv, in_name, in_plan, in_report
         ("rslora", True, "rslora=yes", "True", "yes", "True"),
         ("target_modules", "all-linear", "all-linear", "all-linear", "all-linear", "all-linear"),
         ("target_modules", ("q_proj", "v_proj"), "qv", "qv", "q_proj, v_proj", "q_proj v_proj"),
+        ("layers_to_transform", (1, 3), "layers=1+3", "1 3", "1, 3", "1 3"),
+        ("layers_to_transform", (), "layers=all", "all", "all", ""),
         ("target_modules", ("q_proj", "k_proj"), "targets=q+k", "q_proj k_proj", "q_proj, k_proj", "q_proj k_proj"),
     ],
 )

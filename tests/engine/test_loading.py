@@ -32,6 +32,15 @@ def own() -> Base:
     return load_base(resolve("pocket"), Quantization.NF4, one_core())
 
 
+def test_layers_that_do_not_exist_are_refused(base: Base) -> None:
+    """A layer that the model does not have is refused with the numbers that it has; PEFT would ignore it."""
+    check_targets(base.model, replace(SHORT, layers_to_transform=(0, 3)))
+    with pytest.raises(GridError) as caught:
+        check_targets(base.model, replace(SHORT, layers_to_transform=(0, 8)))
+    assert "the model has no layer 8" in caught.value.message
+    assert caught.value.remedy == "Choose from 0 to 7."
+
+
 # --- packing for inference on a CPU (bitsandbytes) ----------------------------------------------------------------
 
 

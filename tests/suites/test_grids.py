@@ -210,6 +210,13 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
     assert len(found.trials) == len({t.id for t in found.trials}) == size * seeds
 
 
+def test_layers_have_one_spelling() -> None:
+    """The order of layers makes no difference, names of variants list them, and none means all layers."""
+    found = plan("axes: {layers_to_transform: [[3, 1, 3], [], [0]]}")
+    assert [variant.settings.layers_to_transform for variant in found.variants] == [(1, 3), (), (0,)]
+    assert [variant.name for variant in found.variants] == ["layers=1+3", "layers=all", "layers=0"]
+
+
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +244,8 @@ def test_the_product_has_its_size(axes: dict[str, list[Any]], seeds: int) -> Non
         ("axes: {optimizer: paged_adam_8bit}", 'unknown optimizer "paged_adam_8bit"\nDid you mean "paged_adamw_8bit"?'),
         ("axes: {target_modules: [q_proj]}", 'quick.yaml:1:25: unknown target modules "q_proj"'),
         ("axes: {target_modules: [[]]}", "target_modules: expected all-linear"),
+        ("settings: {layers_to_transform: [-1]}", "layers_to_transform: expected a list of numbers of layers"),
+        ("axes: {layers_to_transform: [0, 1]}", "layers_to_transform: expected a list of numbers of layers"),
         ("axes: {rank: [2]}\nexclude: [{rank: 4}]", "quick.yaml:2:11: excludes nothing"),
         ("axes: {rank: [2]}\nexclude: [{}]", "quick.yaml:2:11: an empty row would exclude every combination"),
         ("axes: {rank: [2]}\nexclude: [{rank: 2}]", "quick.yaml:2:10: every combination is excluded"),

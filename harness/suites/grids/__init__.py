@@ -158,7 +158,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 
 def _exact(value: Any, like: Any) -> Any:
-    if isinstance(like, bool | str | Enum):
+    if isinstance(like, bool | str | Enum | tuple):
         return value
     return float(value) if isinstance(like, float) else int(value)
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, cre
 
 from harness.core.names import names_a_base
 from harness.core.setting_text import NAMED_MODULES
-from harness.core.settings import AXES, Axis
+from harness.core.settings import AXES, MOST, Axis
 from harness.core.yaml import Document, Form, Line, Text, fit, nearest, shown
 
 ALL_LINEAR = "all-linear"
@@ -44,10 +44,25 @@ TARGET_MODULES: Any = Annotated[Any, BeforeValidator(_modules), WithJsonSchema(M
 """Target modules: a word such as all-linear, or a list of module names. The whole list is one value."""
 
 
+def _layers(value: Any) -> Any:
+    """Return numbers of layers in ascending order. PEFT trains the same adapter for any order."""
+    numbers = value if isinstance(value, list) else [None]
+    if not all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= MOST for one in numbers):
+        raise ValueError("layers_to_transform: expected a list of numbers of layers, from 0\n"
+                         "Write [0, 1]. Under axes, write a list of such lists: [[0, 1], [2, 3]].")  # fmt: skip
+    return tuple(sorted({int(one) for one in numbers}))
+
+
+_LAYERS_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": MOST}}
+
+
 def _value(axis: Axis) -> Any:
     """Return the pydantic type of a setting's value."""
     if axis.name == "target_modules":
         return TARGET_MODULES
+    if axis.name == "layers_to_transform":
+        schema = WithJsonSchema(_LAYERS_SCHEMA | {"description": axis.description})
+        return Annotated[Any, BeforeValidator(_layers), schema]
     if issubclass(axis.kind, Enum):
         return Annotated[axis.kind, Field(strict=False)]
     if axis.options:
@@ -96,7 +111,10 @@ def _listed(kind: Any, alone: Any = None) -> Any:
 # The models are generated from the table `AXES`, so that settings, rows and axes cannot differ.
 _SETTINGS: dict[str, Any] = {axis.name: (_value(axis), axis.default) for axis in AXES.values()}
 # Under axes, a list is a list of values, so that a list of module names needs a second pair of brackets.
-_ALONE = {"target_modules": Literal["all-linear", "attention", "qv"]}
+_ALONE: dict[str, Any] = {
+    "target_modules": Literal["all-linear", "attention", "qv"],
+    "layers_to_transform": list[_value(AXES["layers_to_transform"])],
+}
 _AXES: dict[str, Any] = {
     axis.name: (_listed(_value(axis), _ALONE.get(axis.name)), Field(default_factory=list)) for axis in AXES.values()
 }

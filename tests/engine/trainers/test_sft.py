@@ -235,6 +235,8 @@ def script(base: Base, folder: Path, *, arguments: dict[str, Any], lora: dict[st
         ({"scheduler": Scheduler.POLYNOMIAL}, {"lr_scheduler_type": "polynomial"}, {}),
         ({"scheduler": Scheduler.INVERSE_SQRT}, {"lr_scheduler_type": "inverse_sqrt"}, {}),
         ({"use_dora": True}, {}, {"use_dora": True}),
+        ({"layers_to_transform": (1, 3)}, {}, {"layers_to_transform": [1, 3]}),
+        ({"layers_to_transform": (0,), "use_dora": True}, {}, {"layers_to_transform": [0], "use_dora": True}),
     ],
 )
 def test_a_setting_equals_a_script_with_trl_alone(

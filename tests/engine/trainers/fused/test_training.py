@@ -237,13 +237,15 @@ def test_a_closed_training_leaves_no_adapter(base: Base) -> None:
 
 
 def test_a_trial_of_another_base_is_refused(base: Base) -> None:
-    """Fused training refuses a trial whose quantisation is not the base's, and a trial with packing or DoRA."""
+    """Fused training refuses a trial of another quantisation, or with packing, DoRA or chosen layers."""
     with pytest.raises(EngineError, match="the base is nf4 and the trial asks for none"):
         together(base, replace(SHORT, quantization=Quantization.NONE))
     with pytest.raises(EngineError, match="packing=True"):
         together(base, replace(SHORT, packing=True))
     with pytest.raises(EngineError, match="use_dora=True"):
         together(base, replace(SHORT, use_dora=True))
+    with pytest.raises(EngineError, match="layers_to_transform="):
+        together(base, replace(SHORT, layers_to_transform=(0,)))
 
 
 def test_an_adapter_below_a_layer_that_passes_no_gradient_ends_the_pass(base: Base) -> None:
