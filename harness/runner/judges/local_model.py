@@ -1,0 +1,101 @@
+"""Asks a judge that is a model on this machine, in a worker process of its own, after all trainings have ended.
+
+Its replies are answers like any others: they are stored in the cache after every group of questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.engines import Engine
+from harness.core.errors import HarnessError
+from harness.core.hashing import digest
+from harness.core.job import Event
+from harness.core.judges import Question, Reply
+from harness.core.machine import Machine
+from harness.core.names import BASE
+from harness.core.settings import Quantization
+from harness.core.suite import Case, Decoding, JudgeRef, Message, Split, Suite
+from harness.core.training_outcome import Status
+from harness.hardware.environment import stack_versions
+from harness.models.gguf_bases import Conversions
+from harness.models.resolving import resolve
+from harness.runner.dispatch import Dispatcher
+from harness.runner.executors.protocol import Executor
+from harness.runner.judges.endpoint import Unanswered
+from harness.runner.listeners.protocol import Listener
+from harness.runner.recorder import Recorder
+from harness.runner.work_items import WorkItem
+from harness.storage.cache import Cache
+from harness.storage.keys import Setup
+from harness.storage.runs import RunStore
+
+DECODING = Decoding(max_new_tokens=160)
+"""How the judge replies: greedily, so that the same text always gets the same verdict."""
+QUANTIZATION = Quantization.NF4
+"""Number format of the judge's weights: a judge of 7B fits into the memory of a T4."""
+GROUP = 64
+"""Number of questions after which the replies are stored."""
+FOLDER = "judge"
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A judge on this machine. `folder` is the run directory, in which the worker's jobs and logs are stored."""
+
+    judge: JudgeRef
+    machine: Callable[[], Machine]
+    executor: Callable[[], Executor]
+    cache: Cache
+    folder: Path
+    on_event: Callable[[Event], None]
+
+    def ask(self, questions: Sequence[Question]) -> Iterator[Reply | Unanswered]:
+        """Yield the reply to each question, once all of them are answered."""
+        try:
+            model = resolve(self.judge.model, conversions=Conversions())
+        except HarnessError as error:
+            yield from (Unanswered(question, f"the judge cannot be loaded: {error.message}") for question in questions)
+            return
+        cases = tuple(Case(question.key, (Message("user", question.text),), ()) for question in questions)
+        suite = Suite(FOLDER, "", "", cases, (), decoding=DECODING)
+        setup = Setup(suite, model, self.machine(), Engine.REFERENCE, stack_versions())
+        key = f"{setup.base_id(QUANTIZATION)}-judge"
+        items = [_item(setup, key, cases[start : start + GROUP]) for start in range(0, len(cases), GROUP)]
+        store = RunStore(self.folder / FOLDER)
+        recorder = Recorder(setup, store, self.cache, _EventsOnly(self.on_event))
+        pending = [item for item in items if not recorder.assemble(item)]
+        if pending:
+            Dispatcher(recorder, self.executor(), None, None).run([pending])
+        for item in items:
+            yield from _replies(item, {question.key: question for question in questions}, store)
+
+
+def _item(setup: Setup, key: str, cases: Sequence[Case]) -> WorkItem:
+    # The name holds a digest: the folder may have the records of other questions.
+    item = WorkItem(f"judge-{digest([case.id for case in cases])[:12]}", BASE, None, 0, Split.MAIN, QUANTIZATION, key)
+    item.prompts = {case.id: setup.prompts(key, case) for case in cases}
+    return item
+
+
+def _replies(item: WorkItem, questions: dict[str, Question], store: RunStore) -> Iterator[Reply | Unanswered]:
+    record = item.record
+    if record is None or record.status is not Status.SUCCEEDED:
+        why = f"{record.status}: {record.message} (log: {store.root / record.log})" if record else "it was stopped"
+        yield from (Unanswered(questions[key], f"the judge did not answer: {why}") for key in item.prompts)
+        return
+    for key, (answer, *_) in record.answers.items():
+        # The number of tokens that it read is an estimate: only the worker reads the tokenizer.
+        yield Reply(key, answer.text, questions[key].tokens, answer.tokens)
+
+
+@dataclass(frozen=True)
+class _EventsOnly(Listener):
+    """Passes on events. The replies are no trials, so that no listener gets records of them."""
+
+    event: Callable[[Event], None]
+
+    def on_event(self, event: Event) -> None:
+        self.event(event)
