@@ -7,6 +7,7 @@ that it uses are also written into its directory, so that a copy of the director
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class VerdictStore:
     cache: Path | None
     run: Path | None
     _file: Path | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def known(self) -> dict[str, Reply]:
         """Return all stored replies by the key of the question. Damaged lines, as of a killed process, are left out."""
@@ -45,16 +47,17 @@ class VerdictStore:
         return {reply.key: reply for path in (*self._in_run, *paths) for reply in _replies(path)}
 
     def add(self, reply: Reply) -> None:
-        """Write a reply into the cache, and wait until it is on the disk.
+        """Write a reply into the cache, and wait until it is on the disk. Several threads may call it.
 
         Raises:
             StoreError: the disk is full, or the cache cannot be written.
         """
         if self.cache is None:
             return
-        # A file of its own for each process, since two runs may ask the same judge at the same time.
-        self._file = self._file or self.cache / FOLDER / self.source / f"{uuid.uuid4().hex}.jsonl"
-        with writing(self._file):
+        with self._lock:
+            # A file of its own for each process, since two runs may ask the same judge at the same time.
+            self._file = self._file or self.cache / FOLDER / self.source / f"{uuid.uuid4().hex}.jsonl"
+        with self._lock, writing(self._file):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(encode_line(reply) + "\n")
@@ -78,7 +81,7 @@ class VerdictStore:
 
 def _replies(path: Path) -> list[Reply]:
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).split("\n")  # not splitlines, which also splits at U+2028
     except FileNotFoundError:
         return []
     except UnicodeDecodeError:

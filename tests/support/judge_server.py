@@ -48,7 +48,11 @@ def follow_the_frame(text: str, _times: int) -> str:
 
 @dataclass
 class JudgeServer:
-    """A running endpoint. `judge` gets a question, and how often it was asked before; `refuse` returns an HTTP status."""
+    """A running endpoint.
+
+    `judge` gets a question, and how often it was asked before. `refuse` gets the number of requests so far, and returns
+    an HTTP status, or 0.
+    """
 
     judge: Callable[[str, int], str] = follow_the_frame
     refuse: Callable[[int], int] = lambda _: 0

@@ -31,7 +31,7 @@ from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
 from harness.storage.verdicts import VerdictStore, source_of
 
-Asker = Callable[[Sequence[Question]], Iterator[Reply | Unanswered]]
+Asker = Callable[[Sequence[Question], Callable[[Reply], None]], Iterator[Reply | Unanswered]]
 Asked = tuple[Case, Answer]
 _SHOWN_SECONDS = 20.0
 """Seconds between two notices of progress."""
@@ -119,11 +119,10 @@ class Asking:
         asker = Endpoint(own, key_of(own)).ask if own.base_url else self.local
         began = said = time.monotonic()
         new: list[Reply] = []
-        for reply in asker(waiting):
+        for reply in asker(waiting, stored.add):
             if isinstance(reply, Unanswered):
                 self.opinions.failures[reply.question.key] = reply.reason
                 continue
-            stored.add(reply)
             self.opinions.replies[reply.key] = reply
             new.append(reply)
             if time.monotonic() - said > _SHOWN_SECONDS:

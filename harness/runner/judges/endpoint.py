@@ -53,24 +53,28 @@ class Endpoint:
     _short: bool = False
     """Whether the endpoint refused the usual settings, so that only those are sent that every model accepts."""
 
-    def ask(self, questions: Sequence[Question]) -> Iterator[Reply | Unanswered]:
-        """Yield the reply to each question as it arrives. If the endpoint cannot be reached, the rest is not asked."""
+    def ask(self, questions: Sequence[Question], store: Callable[[Reply], None]) -> Iterator[Reply | Unanswered]:
+        """Yield the reply to each question as it arrives. If the endpoint cannot be reached, the rest is not asked.
+
+        `store` is called with each reply before the next question is asked in its place, in several threads. So if the
+        process is killed, at most the questions that were under way are asked again.
+        """
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="judge")
         try:
-            for done in as_completed([pool.submit(self._one, question) for question in questions]):
+            for done in as_completed([pool.submit(self._one, question, store) for question in questions]):
                 yield done.result()
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
 
-    def _one(self, question: Question) -> Reply | Unanswered:
+    def _one(self, question: Question, store: Callable[[Reply], None]) -> Reply | Unanswered:
         is_short = False
         for attempt in range(TRIES):
             if self._stop.is_set():
                 return Unanswered(question, self._reason or "the judge was interrupted")
             try:
                 is_short = self._short  # another thread may change it meanwhile
-                return _reply(question, self._send(question, is_short))
+                reply = _reply(question, self._send(question, is_short))
             except _RefusedError as refused:
                 if refused.status == 400 and not is_short:
                     self._short = True
@@ -88,6 +92,9 @@ class Endpoint:
                     why = getattr(problem, "reason", problem)
                     return self._unreachable(question, f"the judge cannot be reached: {self._clean(str(why))}")
                 self.wait(2.0**attempt)
+            else:
+                store(reply)
+                return reply
         return Unanswered(question, "the judge's endpoint refused the question")
 
     def _unreachable(self, question: Question, reason: str) -> Unanswered:

@@ -52,8 +52,8 @@ class LocalModel:
     folder: Path
     on_event: Callable[[Event], None]
 
-    def ask(self, questions: Sequence[Question]) -> Iterator[Reply | Unanswered]:
-        """Yield the reply to each question, once all of them are answered."""
+    def ask(self, questions: Sequence[Question], store: Callable[[Reply], None]) -> Iterator[Reply | Unanswered]:
+        """Yield the reply to each question, once all of them are answered. `store` is called with each reply."""
         try:
             model = resolve(self.judge.model, conversions=Conversions())
         except HarnessError as error:
@@ -64,13 +64,16 @@ class LocalModel:
         setup = Setup(suite, model, self.machine(), Engine.REFERENCE, stack_versions())
         key = f"{setup.base_id(QUANTIZATION)}-judge"
         items = [_item(setup, key, cases[start : start + GROUP]) for start in range(0, len(cases), GROUP)]
-        store = RunStore(self.folder / FOLDER)
-        recorder = Recorder(setup, store, self.cache, _EventsOnly(self.on_event))
+        run = RunStore(self.folder / FOLDER)
+        recorder = Recorder(setup, run, self.cache, _EventsOnly(self.on_event))
         pending = [item for item in items if not recorder.assemble(item)]
         if pending:
             Dispatcher(recorder, self.executor(), None, None).run([pending])
         for item in items:
-            yield from _replies(item, {question.key: question for question in questions}, store)
+            for reply in _replies(item, {question.key: question for question in questions}, run):
+                if isinstance(reply, Reply):
+                    store(reply)
+                yield reply
 
 
 def _item(setup: Setup, key: str, cases: Sequence[Case]) -> WorkItem:
@@ -80,10 +83,10 @@ def _item(setup: Setup, key: str, cases: Sequence[Case]) -> WorkItem:
     return item
 
 
-def _replies(item: WorkItem, questions: dict[str, Question], store: RunStore) -> Iterator[Reply | Unanswered]:
+def _replies(item: WorkItem, questions: dict[str, Question], run: RunStore) -> Iterator[Reply | Unanswered]:
     record = item.record
     if record is None or record.status is not Status.SUCCEEDED:
-        why = f"{record.status}: {record.message} (log: {store.root / record.log})" if record else "it was stopped"
+        why = f"{record.status}: {record.message} (log: {run.root / record.log})" if record else "it was stopped"
         yield from (Unanswered(questions[key], f"the judge did not answer: {why}") for key in item.prompts)
         return
     for key, (answer, *_) in record.answers.items():
