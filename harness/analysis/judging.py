@@ -177,7 +177,7 @@ def _plainly(case: Case, sample: Sample) -> bool | None:
         for assertion, check in zip(case.assertions, sample.score.checks, strict=False)
         if assertion.weight and not check.judged
     ]
-    if not checks or any(check.score is None for check in checks):
+    if not checks or (sample.score.value is None and any(check.score is None for check in checks)):
         return None
     return all(check.passed for check in checks)
 
