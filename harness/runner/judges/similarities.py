@@ -9,7 +9,8 @@ from harness.core.limited_process import LimitedProcess, LimitReachedError, Limi
 from harness.scoring.findings import Pair, pair_key
 
 CHILD = "harness.engine.embedding_process"
-LIMITS = Limits(seconds=600.0, memory=-1)
+LIMITS = Limits(seconds=600.0, memory=-1, file=-1)
+"""Loading a model may download it, and takes its time; it is the user's choice, unlike code of a suite."""
 GROUP = 256
 """Number of pairs that are compared at once, after which the similarities are stored."""
 
