@@ -25,6 +25,8 @@ class Question:
 
     text: str
     repeat: int = 0
+    verdicts: tuple[str, ...] = ()
+    """The replies that a local judge chooses from, by their log-probabilities; empty if it writes a reply."""
 
     @property
     def key(self) -> str:

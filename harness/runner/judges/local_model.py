@@ -1,20 +1,25 @@
 """Asks a judge that is a model on this machine, in a worker process of its own, after all trainings have ended.
 
+It chooses a verdict by the log-probabilities of all verdicts, and writes a text only where none is listed.
 Its replies are answers like any others: they are stored in the cache after every group of questions.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.answers import Answer
 from harness.core.engines import Engine
 from harness.core.errors import HarnessError
 from harness.core.hashing import digest
 from harness.core.job import Event
 from harness.core.judges import Question, Reply
 from harness.core.machine import Machine
+from harness.core.model import ModelRef
 from harness.core.names import BASE
 from harness.core.settings import Quantization
 from harness.core.suite import Case, Decoding, JudgeRef, Message, Split, Suite
@@ -32,8 +37,8 @@ from harness.storage.cache import Cache
 from harness.storage.keys import Setup
 from harness.storage.runs import RunStore
 
-DECODING = Decoding(max_new_tokens=160)
-"""How the judge replies: greedily, so that the same text always gets the same verdict."""
+WRITTEN, CHOSEN = Decoding(max_new_tokens=160), Decoding(max_new_tokens=1)
+"""How the judge replies if it writes a text, greedily, and if it chooses a verdict, for which no text is needed."""
 QUANTIZATION = Quantization.NF4
 """Number format of the judge's weights: a judge of 7B fits into the memory of a T4."""
 GROUP = 64
@@ -59,9 +64,27 @@ class LocalModel:
         except HarnessError as error:
             yield from (Unanswered(question, f"the judge cannot be loaded: {error.message}") for question in questions)
             return
-        cases = tuple(Case(question.key, (Message("user", question.text),), ()) for question in questions)
-        suite = Suite(FOLDER, "", "", cases, (), decoding=DECODING)
-        setup = Setup(suite, model, self.machine(), Engine.REFERENCE, stack_versions())
+        for decoding in (WRITTEN, CHOSEN):
+            own = [question for question in questions if bool(question.verdicts) is (decoding is CHOSEN)]
+            for reply in self._replies(model, own, decoding):
+                if isinstance(reply, Reply):
+                    store(reply)
+                yield reply
+
+    def _replies(
+        self, model: ModelRef, questions: Sequence[Question], decoding: Decoding
+    ) -> Iterator[Reply | Unanswered]:
+        cases = tuple(
+            Case(question.key, (Message("user", question.text),), (), choices=question.verdicts)
+            for question in questions
+        )
+        setup = Setup(
+            Suite(FOLDER, "", "", cases, (), decoding=decoding),
+            model,
+            self.machine(),
+            Engine.REFERENCE,
+            stack_versions(),
+        )
         key = f"{setup.base_id(QUANTIZATION)}-judge"
         items = [_item(setup, key, cases[start : start + GROUP]) for start in range(0, len(cases), GROUP)]
         run = RunStore(self.folder / FOLDER)
@@ -70,10 +93,7 @@ class LocalModel:
         if pending:
             Dispatcher(recorder, self.executor(), None, None).run([pending])
         for item in items:
-            for reply in _replies(item, {question.key: question for question in questions}, run):
-                if isinstance(reply, Reply):
-                    store(reply)
-                yield reply
+            yield from _replies(item, {question.key: question for question in questions}, run)
 
 
 def _item(setup: Setup, key: str, cases: Sequence[Case]) -> WorkItem:
@@ -91,7 +111,23 @@ def _replies(item: WorkItem, questions: dict[str, Question], run: RunStore) -> I
         return
     for key, (answer, *_) in record.answers.items():
         # The number of tokens that it read is an estimate: only the worker reads the tokenizer.
-        yield Reply(key, answer.text, questions[key].tokens, answer.tokens)
+        text = _chosen(questions[key].verdicts, answer) if questions[key].verdicts else answer.text
+        yield Reply(key, text, questions[key].tokens, answer.tokens)
+
+
+def _chosen(verdicts: Sequence[str], answer: Answer) -> str:
+    """Return the verdict that the judge finds most likely, with its share of the probability as the reason.
+
+    Small models seldom write a verdict in the form that is asked for. Which one they find more likely is always known.
+    """
+    if len(answer.choices) != len(verdicts):
+        return "no verdict: a log-probability is not a finite number"
+    likely = [math.exp(-each.loss) for each in answer.choices]  # per token, since verdicts may differ in length
+    best = max(range(len(verdicts)), key=likely.__getitem__)
+    share = likely[best] / sum(likely)
+    found = json.loads(verdicts[best])
+    score = {"score": share if found["pass"] else 1 - share} if "pass" in found else {}
+    return json.dumps({**found, **score, "reason": f"its share of the probability is {share:.0%}"})
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ _CATEGORIES = {
     "E": "the answer differs from the reference, but not in facts that matter",
 }
 _CONTRADICTS = "D"
+_YES_OR_NO = ('{"pass": true}', '{"pass": false}')
+_ONE_CATEGORY = tuple(f'{{"category": "{letter}"}}' for letter in _CATEGORIES)
 RELEVANCE_QUESTIONS = 3
 """Number of questions that the judge makes of an answer for `answer-relevance`, as in promptfoo."""
 
@@ -51,10 +53,11 @@ def _harmless(text: str) -> str:
     return _NAME.sub("&#91;", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
-def _asked(evidence: Evidence, *parts: str) -> str:
+def _asked(evidence: Evidence, verdicts: tuple[str, ...], *parts: str) -> str:
     """Return the judge's reply to a text that consists of these parts."""
     bounded(evidence.text)
-    return evidence.scoring.opinions.reply(Question("\n\n".join((_RULES, *parts)), evidence.scoring.repeat))
+    question = Question("\n\n".join((_RULES, *parts)), evidence.scoring.repeat, verdicts)
+    return evidence.scoring.opinions.reply(question)
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------
@@ -62,14 +65,14 @@ def _asked(evidence: Evidence, *parts: str) -> str:
 
 def _llm_rubric(evidence: Evidence, assertion: Assertion) -> Finding:
     parts = framed(criterion=str(assertion.value), answer=evidence.text)
-    reply = _asked(evidence, parts, "Does the answer meet the criterion?", _VERDICT)
+    reply = _asked(evidence, _YES_OR_NO, parts, "Does the answer meet the criterion?", _VERDICT)
     return _verdict(reply, assertion)
 
 
 def _closed_qa(evidence: Evidence, assertion: Assertion) -> Finding:
     parts = framed(question=evidence.case.prompt, criterion=str(assertion.value), answer=evidence.text)
     asked = "The answer was given to the question. Does it meet the criterion?"
-    return _verdict(_asked(evidence, parts, asked, _VERDICT), assertion)
+    return _verdict(_asked(evidence, _YES_OR_NO, parts, asked, _VERDICT), assertion)
 
 
 def _factuality(evidence: Evidence, assertion: Assertion) -> Finding:
@@ -77,7 +80,7 @@ def _factuality(evidence: Evidence, assertion: Assertion) -> Finding:
     listed = "\n".join(f"{letter}: {meaning}" for letter, meaning in _CATEGORIES.items())
     asked = "Compare the facts in the answer with those in the reference. Ignore style and wording. Which one is true?"
     form = "Reply with one JSON object and nothing else, with these keys: reason (one short sentence) and category."
-    found = _object(_asked(evidence, parts, f"{asked}\n{listed}", form), "category")
+    found = _object(_asked(evidence, _ONE_CATEGORY, parts, f"{asked}\n{listed}", form), "category")
     category = str(found["category"]).strip().upper()[:1]
     if category not in _CATEGORIES:
         raise CannotScoreError(f"the judge named no category, but {quote(str(found['category']))}")
