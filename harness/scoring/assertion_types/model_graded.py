@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.core.javascript import to_json
 from harness.core.judges import Question
 from harness.core.suite import Assertion
 from harness.scoring.assertion_type import SHARE, AssertionType, Judge, Need, Value
 from harness.scoring.assertion_types.similarity import EMBEDDER
 from harness.scoring.assertion_types.structure import objects
 from harness.scoring.findings import CannotScoreError, Evidence, Finding, bounded, quote
-from harness.scoring.values import filled, nothing
+from harness.scoring.values import filled, plain
 
 _NAME = re.compile(r"\[(?=/?[A-Za-z_]{2,20}\])")
 """The beginning of a special token such as `[INST]`."""
@@ -144,7 +145,16 @@ def _each(call: Callable[[Any], Any], items: Any) -> list[Any]:
     return found
 
 
-CRITERION = Value(filled)
+def _criterion(value: Any) -> str:
+    """Accept a text, or a list or mapping, which becomes JSON as in promptfoo."""
+    return to_json(plain(value)) if isinstance(value, list | dict) and value else filled(value)
+
+
+def _ignored(_value: Any) -> None:
+    """Accept any value: promptfoo ignores it."""
+
+
+CRITERION = Value(_criterion)
 REFERENCE = Value(filled, or_reference=True)
 JUDGED = frozenset({Need.JUDGE})
 
@@ -174,7 +184,7 @@ TYPES = (
     _type("model-graded-factuality", REFERENCE, _factuality, "does not contradict this reference, says a judge"),
     _type(
         "answer-relevance",
-        Value(nothing, optional=True),
+        Value(_ignored, optional=True),
         _answer_relevance,
         "answers the prompt: questions that a judge makes of it have a similarity of at least `threshold` (0) to the "
         "prompt",
