@@ -297,7 +297,7 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
     safe = [one for one in found if one.suite is not None and not runs_code(one.path)]
     answers = oracle.ask("prompts", [str(one.path.resolve()) for one in safe])
     counts: Counter[str] = Counter()
-    different: list[Any] = []
+    different: list[str] = []
     for one, answer in zip(safe, answers, strict=True):
         if "error" in answer:
             counts["suites that promptfoo refuses"] += 1
@@ -311,8 +311,8 @@ def compared(found: list[Found], oracle: Oracle) -> dict[str, Any]:
             ours = conversation(case)
             counts["equal" if ours in theirs else "different"] += 1
             if ours not in theirs:
-                different.append([str(one.path), ours])
-    return {**counts, "examples of different ones": different[:20]}
+                different.append(f"{one.path.parent.name}/{one.path.name}")
+    return {**counts, "suites with different ones": sorted(set(different))}
 
 
 def runs_code(path: Path) -> bool:
