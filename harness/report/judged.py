@@ -39,7 +39,9 @@ class Judged:
 def judged(results: Results) -> Judged | None:
     """Return the section, or None if no judge was asked."""
     found = results.judging
-    return found and Judged(title(found.judge), tuple(sentences(found)), tuple(map(_row, found.rates)))
+    if found is None:
+        return None
+    return Judged(title(found.judge), tuple(sentences(found)), tuple(map(_row, found.rates)))
 
 
 def sentences(found: Judging) -> Iterator[str]:
