@@ -18,14 +18,14 @@ from harness.core.judges import Question, Reply, embedder, title
 from harness.core.machine import Machine
 from harness.core.run import TrialRecord
 from harness.core.run_results import Results
-from harness.core.suite import Case, JudgeRef, Suite
+from harness.core.suite import Assertion, Case, JudgeRef, Suite
 from harness.core.wording import plural
 from harness.runner.executors.protocol import Executor
 from harness.runner.judges import similarities
 from harness.runner.judges.endpoint import Endpoint, Unanswered
 from harness.runner.judges.local_model import LocalModel
 from harness.runner.judges.naming import key_of
-from harness.scoring import Need, Opinions, Scoring, judge, judged, needs
+from harness.scoring import Need, Opinions, Scoring, judge, needs
 from harness.scoring.findings import Evidence, Pair, pair_key
 from harness.storage.cache import Cache
 from harness.storage.runs import RunStore
@@ -98,13 +98,10 @@ class Asking:
     def _collect(self, found: Iterable[Asked], repeats: Iterable[Asked]) -> None:
         """Evaluate what needs another model, so that missing questions are noted."""
         for case, answer in found:
-            evidence = Evidence(answer.text.strip(), case, self.scoring, answer)
-            for assertion in case.assertions:
-                if needs((assertion,), Need.JUDGE) or needs((assertion,), Need.EMBEDDINGS):
-                    judge(assertion, evidence)
+            _evaluate(case, answer, self.scoring, (Need.JUDGE, Need.EMBEDDINGS))
         for case, answer in repeats:
             for repeat in range(1, self.suite.judge.repeats if self.suite.judge else 1):
-                judged(case, answer, replace(self.scoring, repeat=repeat))
+                _evaluate(case, answer, replace(self.scoring, repeat=repeat), (Need.JUDGE,))
 
     def _ask_all(self, questions: Sequence[Question]) -> int:
         """Ask the judge, and return the number of new replies."""
@@ -179,8 +176,25 @@ def asking_of(
     return Asking(suite, allow_code, cache.root, run.root, local.ask, on_event)
 
 
+def _evaluate(case: Case, answer: Answer, scoring: Scoring, wanted: Sequence[Need]) -> None:
+    """Evaluate each assertion with one of these needs. One within a set does not wait for the others of the set."""
+    evidence = Evidence(answer.text.strip(), case, scoring, answer)
+    for assertion in _leaves(case.assertions):
+        if any(needs((assertion,), need) for need in wanted):
+            judge(assertion, evidence)
+
+
+def _leaves(assertions: Iterable[Assertion]) -> Iterator[Assertion]:
+    for assertion in assertions:
+        yield from _leaves(assertion.children) if assertion.children else (assertion,)
+
+
 def _answers(suite: Suite, records: Sequence[TrialRecord]) -> Iterator[Asked]:
-    """Yield each different answer to each case that needs another model. Surrounding white space is ignored."""
+    """Yield each different answer to each case that needs another model. Surrounding white space is ignored.
+
+    Answers after single epochs are judged only if the verdicts decide: otherwise nothing shows them.
+    """
+    epochs = suite.judge is not None and suite.judge.decides
     cases = {
         case.id: case
         for case in suite.cases
@@ -188,9 +202,11 @@ def _answers(suite: Suite, records: Sequence[TrialRecord]) -> Iterator[Asked]:
     }
     seen: set[tuple[str, str]] = set()
     for record in records:
-        for answers in (record.answers, *(epoch.answers for epoch in record.timeline)):
+        timeline = [(each.answers, True) for each in record.timeline]
+        for answers, is_earlier in ((record.answers, False), *timeline):
             for case, repeats in answers.items():
-                for answer in repeats if case in cases else ():
+                is_asked = case in cases and (epochs or not is_earlier or not needs(cases[case].assertions, Need.JUDGE))
+                for answer in repeats if is_asked else ():
                     if (case, answer.text.strip()) not in seen:
                         seen.add((case, answer.text.strip()))
                         yield cases[case], answer

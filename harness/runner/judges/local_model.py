@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.core.answers import Answer
 from harness.core.engines import Engine
-from harness.core.errors import HarnessError
+from harness.core.errors import EngineError, HarnessError
 from harness.core.hashing import digest
 from harness.core.job import Event
 from harness.core.judges import Question, Reply
@@ -90,8 +90,12 @@ class LocalModel:
         run = RunStore(self.folder / FOLDER)
         recorder = Recorder(setup, run, self.cache, _EventsOnly(self.on_event))
         pending = [item for item in items if not recorder.assemble(item)]
-        if pending:
-            Dispatcher(recorder, self.executor(), None, None).run([pending])
+        try:
+            if pending:
+                Dispatcher(recorder, self.executor(), None, None).run([pending])
+        except EngineError as error:  # such as a template that refuses the question; the run itself is finished
+            yield from (Unanswered(question, f"the judge cannot be asked: {error.message}") for question in questions)
+            return
         for item in items:
             yield from _replies(item, {question.key: question for question in questions}, run)
 

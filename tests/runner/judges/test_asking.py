@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,19 @@ def test_a_judge_that_may_not_be_asked_is_not_asked(tmp_path: Path) -> None:
         assert len(server.bodies) == 10
     assert score(CASES[0], "I say 0.", later.scoring).passed
     assert score(CASES[0], "0!", later.scoring).error.endswith("no time left")
+
+
+def test_every_criterion_of_a_set_is_asked_at_once(tmp_path: Path) -> None:
+    """The criteria of an `assert-set` are asked together, however many there are."""
+    rubrics = tuple(Assertion("llm-rubric", f'says "{word}"') for word in ("a", "b", "c", "d", "e", "f"))
+    case = Case("c", (Message("user", "p"),), (Assertion("assert-set", children=rubrics),))
+    answers = {"c": (Answer("c", "abcdef", 2, False),)}
+    with serving() as server:
+        of = replace(suite(server.url, repeats=2), cases=(case,))
+        found = asking(of, tmp_path)
+        found.about([replace(record(0), answers=answers)])
+    assert sorted(server.asked.values()) == [2] * 6
+    assert score(case, "abcdef", found.scoring).passed
 
 
 PROGRAM = """
