@@ -201,12 +201,15 @@ class CaseItem(_Item):
     def runtest(self) -> None:
         from harness.analysis import reducers
         from harness.core.scores import Rate
+        from harness.scoring.judging import ONLY_JUDGED
 
         run = self.config.stash[_RUN]
         self._skip_without_answers(run)
         if flip := _lost_everywhere(run, self.case.id):
             raise _FailedError(_regression_text(flip))
         scored = [replace(sample, score=self._score(sample, run)) for sample in run.answers[self.case.id]]
+        if all(sample.score.error == ONLY_JUDGED for sample in scored):
+            pytest.skip(ONLY_JUDGED)
         by_seed = reducers.reduced(scored, self.suite.reducer)
         passed = sum(sample.score.passed for sample in by_seed)
         if passed >= PASSING_SHARE * len(by_seed):
