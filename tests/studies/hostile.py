@@ -22,39 +22,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core import programs
 from harness.models.resolving import POCKET
+from tests.support import hostile_inputs, hostile_surroundings
+from tests.support.attacks import BOMB, ESCAPES, MARKUP, SECRET, TRAP, Attack, Prepare, kept
 from tests.support.hostile_files import adapter, edited, fifo, model, run, suite, template
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-SECRET = "TOP-SECRET"
-TRAP = "open('PWNED', 'w')\n"
-ESCAPES = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202eevil"
-MARKUP = "![p](http://evil/p.png) <img src=x> @octocat"
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(20)
-)
-Prepare = Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One attack: what it changes in the scratch folder, the command, and what may happen."""
-
-    place: str
-    name: str
-    words: Sequence[str]
-    prepare: Prepare = lambda _folder: None
-    expected: tuple[int, ...] = (2,)
-    """Exit codes that are right."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    unwritten: str = ""
-    """A text that no page of the command may contain outside code."""
-    program: Sequence[str] = ("-m", "harness")
 
 
 @dataclass(frozen=True)
@@ -312,8 +290,7 @@ def caches() -> Iterator[Attack]:
     def cache(folder: Path) -> Path:
         made = folder / "reports" / "cache" / "trainings"
         made.mkdir(parents=True)
-        (folder / "keep").mkdir()
-        (folder / "keep" / "precious").write_text(SECRET, encoding="utf-8")
+        kept(folder)
         return made
 
     yield Attack("caches", "link to another folder", clean, lambda f: (cache(f) / "x").symlink_to(f / "keep"), (0, 2))
@@ -412,19 +389,20 @@ def environments() -> Iterator[Attack]:
 
 PLACES = (
     *(suites, promptfoo_suites, grids, rows, models, templates, adapters, runs, caches, pages, terminals),
-    *(current_folders, environments),
+    *(current_folders, environments, *hostile_inputs.PLACES, *hostile_surroundings.PLACES),
 )
 
 
 def attack(one: Attack, folder: Path, bound: float) -> Outcome:
     """Run the command of an attack in a folder, and say what went wrong."""
+    kept(folder)
     one.prepare(folder)
     began, code, printed = time.monotonic(), None, ""
     environment = programs.environment({"HF_HUB_OFFLINE": "1", **one.environment})
     environment |= {name: value for name, value in one.environment.items() if name == "PATH"}
     with (folder / ".out").open("wb") as out:
         child = subprocess.Popen(
-            programs.python("-W", "ignore", *one.program, *one.words),
+            [*one.around, *programs.python("-W", "ignore", *one.program, *one.words)],
             cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
@@ -459,13 +437,26 @@ def problems(one: Attack, folder: Path, code: int | None, printed: str) -> Itera
         yield "a program of the attacker ran"
     if found := CONTROL.search(printed):
         yield f"control character {found[0]!r}"
-    if (folder / "keep").is_dir() and not (folder / "keep" / "precious").is_file():
-        yield "a file outside the cache was deleted"
+    if kept(folder).read_text(encoding="utf-8") != SECRET or len(list((folder / "keep").iterdir())) != 1:
+        yield "a folder outside was changed"
+    if SECRET in printed or any(copies(folder)):
+        yield "a secret was printed or copied"
     written = [path for path in folder.rglob("*") if path.suffix in (".md", ".html", ".csv") and path.is_file()]
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in written)
     shown = "\n".join([printed if "md" in one.words else "", *texts])
     if one.unwritten and one.unwritten in re.sub(r"`[^`\n]*`", "", shown):
         yield f"{one.unwritten!r} was written"
+
+
+def copies(folder: Path) -> Iterator[Path]:
+    """Yield the files outside the folder `keep` that contain the secret."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "keep"]
+        for name in files:
+            path = Path(parent) / name
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < 10_000_000:
+                if SECRET.encode() in path.read_bytes():
+                    yield path
 
 
 def main() -> int:

@@ -25,6 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -153,14 +154,14 @@ def troubled(disk: Disk, clock: MovedClock, rng: random.Random, every: float, co
 
 @contextmanager
 def _beside(work: Callable[[], None], done: threading.Event) -> Iterator[None]:
-    """Do some work in a thread until the block ends; `done` tells the thread that it has."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    """Do some work in a thread until the block ends, of which `done` tells it. Raise what the work raises."""
+    with ThreadPoolExecutor(1) as thread:
+        working = thread.submit(work)
+        try:
+            yield
+        finally:
+            done.set()
+        working.result()
 
 
 def undisturbed(folder: Path, engine: str) -> Course:
