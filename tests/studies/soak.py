@@ -1,6 +1,6 @@
 """A long run in miniature: many short trials, on a disk that fills, with a clock that jumps, killed again and again.
 
-    python -m tests.studies.soak [--trials 400] [--seed 1] --output FILE.json --chart FILE.svg
+    python -m tests.studies.soak [--trials 400] [--seed 1] [--engine NAME] --output FILE.json --chart FILE.svg
 
 Each engine trains half of the trials, once undisturbed and once disturbed. In the disturbed run, the command or its
 worker is killed, the file system is full for some seconds, and the wall clock jumps by up to a year; a command that
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -238,8 +238,8 @@ def growth(samples: Sequence[Sample], process: str, what: str) -> float:
     return float(median(parts[1]) / median(parts[0]) - 1)
 
 
-def chart(courses: Sequence[Course]) -> str:
-    """Draw memory and open files over time as SVG."""
+def chart(engines: Mapping[str, Any]) -> str:
+    """Draw memory and open files over time as SVG, from the record of each engine."""
     import altair as alt
     import vl_convert
 
@@ -247,9 +247,10 @@ def chart(courses: Sequence[Course]) -> str:
     rows = [
         {
             "minute": sample.minute, "process": sample.process, "value": getattr(sample, what),
-            "run": f"{course.engine}, {'disturbed' if course.disturbed else 'undisturbed'}", "what": title,
+            "run": f"{engine}, {'disturbed' if course['disturbed'] else 'undisturbed'}", "what": title,
         }
-        for course in courses for sample in thinned(course.samples) for what, title in titles.items()
+        for engine, record in engines.items() for course in record["courses"]
+        for sample in (Sample(*values) for values in course["samples"]) for what, title in titles.items()
     ]  # fmt: skip
     drawn = (
         alt.Chart(data(rows))
@@ -273,9 +274,7 @@ def thinned(samples: Sequence[Sample], most: int = 300) -> Sequence[Sample]:
     return samples[:: max(1, -(-len(samples) // most))]
 
 
-def engine_record(
-    engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random
-) -> tuple[dict[str, Any], list[Course]]:
+def engine_record(engine: str, folder: Path, clock: MovedClock, trials: int, rng: random.Random) -> dict[str, Any]:
     """Run one engine undisturbed and disturbed, and compare."""
     alone = folder / engine
     suite(alone, trials)
@@ -292,7 +291,7 @@ def engine_record(
         f"{process} {what}": round(growth(first.samples, process, what), 4)
         for process in ("parent", "worker") for what in GROWTH
     }  # fmt: skip
-    record = {
+    return {
         "trials": trials,
         "answers": len(expected["samples"]),
         "different": different,
@@ -307,39 +306,44 @@ def engine_record(
             for course in (first, second)
         ],
     }  # fmt: skip
-    return record, [first, second]
 
 
 def sound(record: dict[str, Any]) -> bool:
     """Whether the run had equal results, left no files, printed no traceback and did not grow."""
     flat = all(share <= GROWTH[name.split()[1]] for name, share in record["growth_from_second_to_last_quarter"].items())
     clear = not any(course["tracebacks"] or course["unclear_errors"] for course in record["courses"])
-    return flat and clear and not record["different"]
+    return flat and clear and not record["different"] and not record["temporary_files_left"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=ENGINES, help="only this engine; the record keeps those that it has")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--chart", type=Path, required=True)
     given = parser.parse_args()
-    rng, records, courses, began = random.Random(given.seed), {}, list[Course](), time.monotonic()
+    records = json.loads(given.output.read_text(encoding="utf-8"))["engines"] if given.output.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         clock = with_moved_clock(Path(scratch))
         preload()
-        for engine in ENGINES:
-            records[engine], made = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
-            courses += made
+        for engine in ENGINES if given.engine is None else (given.engine,):
+            rng = random.Random(f"{given.seed} {engine}")
+            records[engine] = engine_record(engine, Path(scratch), clock, given.trials // 2, rng)
+            write(given.output, given.chart, given.trials, records)
+    return int(not all(map(sound, records.values())))
+
+
+def write(output: Path, picture: Path, trials: int, records: Mapping[str, Any]) -> None:
+    """Write the record of the engines that are done, and their chart."""
     report = {
-        "command": f"python -m tests.studies.soak --trials {given.trials} --output FILE --chart FILE",
+        "command": f"python -m tests.studies.soak --trials {trials} --output FILE --chart FILE",
         "sample": "minute, trials with a record, process, resident memory in MiB, open files",
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": round(sum(course["minutes"] for each in records.values() for course in each["courses"]), 1),
         "engines": records,
     }
-    given.output.write_text(json.dumps(report) + "\n", encoding="utf-8")
-    given.chart.write_text(chart(courses), encoding="utf-8")
-    return int(not all(map(sound, records.values())))
+    output.write_text(json.dumps(report) + "\n", encoding="utf-8")
+    picture.write_text(chart(records), encoding="utf-8")
 
 
 if __name__ == "__main__":

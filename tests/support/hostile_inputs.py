@@ -77,12 +77,12 @@ def suites() -> Iterator[Attack]:
         return prepare
 
     yield place("suite.yaml is a link to a secret", linked("suite.yaml"))
-    loop: Prepare = lambda folder: (
-        edited(suite(folder) / "suite.yaml", "").unlink()
-        or (  # type: ignore[func-returns-value]  # noqa: E731
-            folder / "s" / "suite.yaml"
-        ).symlink_to("suite.yaml")
-    )
+
+    def loop(folder: Path) -> None:
+        path = suite(folder) / "suite.yaml"
+        path.unlink()
+        path.symlink_to("suite.yaml")
+
     yield place("suite.yaml is a link to itself", loop)
     weights = {"type": "contains", "value": "x", "weight": 1e308}
     yield place("weights whose sum is infinite", judged({"type": "assert-set", "assert": [weights] * 3}, "hi"), (0, 2))
@@ -110,8 +110,8 @@ def promptfoo_suites() -> Iterator[Attack]:
     yield place("pattern of 5,000 brackets", asking("file://" + "[" * 5_000 + "*.txt"))
     yield place("pattern of 60 stars", asking("file://" + "**/" * 60 + "*.txt"))
     yield place("replacement that grows", asking("{{ t" + ' | replace("", "xxxxxxxx")' * 12 + " }}", vars={"t": "ab"}))
-    join = "{{ l | join(t) }}"
-    yield place("join with long texts", asking(join, vars={"l": [["a"] * 9_000], "t": "x" * 90_000}))
+    join = "{{ d.l | join(t) }}"
+    yield place("join with long texts", asking(join, vars={"d": {"l": ["a"] * 9_000}, "t": "x" * 90_000}))
     yield place("load of 100,000 brackets", asking("{{ t | load }}", vars={"t": "[" * 100_000}))
     yield place("names of prototypes", asking("{{ a.__proto__.constructor }}", vars={"a": {"b": "c"}}))
     yield place("the environment", asking("{{ env.HOME }}"))
@@ -130,7 +130,7 @@ def promptfoo_suites() -> Iterator[Attack]:
     )
     yield place("merge keys of merge keys", whole(merged + "prompts: [x]\ntests: [{}]\n"), (0, 2))
     path = {"type": "contains", "value": "x", "transform": "JSON.parse(output)" + ".a" * 100_000}
-    yield place("transform of 100,000 names", asking("x", **{"assert": [path]}))
+    yield place("transform of 100,000 names", asking("x", **{"assert": [path]}), (0, 2))
     yield place("reference to a server", asking("x", **{"assert": [{"$ref": "http://127.0.0.1:1/a"}]}))
     yield place(
         "keys with control characters", whole({"prompts": ["x"], ESCAPES: 1, "tests": [{"assert": passed}]}), (0, 2)
@@ -161,9 +161,9 @@ def grids() -> Iterator[Attack]:
     def place(name: str, text: str, expected: tuple[int, ...] = (2,)) -> Attack:
         return Attack("grids", name, PLAN, lambda folder: edited(suite(folder) / "grids" / "g.yaml", text), expected)
 
-    yield place("10^308 epochs", "axes: {rank: [2]}\nsettings: {epochs: 1e308}\n", (0, 2))
+    yield place("10^308 epochs", "axes: {rank: [2]}\nsettings: {epochs: 1e308}\n")
     yield place("infinite epochs", "axes: {rank: [2]}\nsettings: {epochs: .inf}\n")
-    yield place("10^300 steps of warmup", "axes: {rank: [2]}\nsettings: {warmup: 1e300}\n", (0, 2))
+    yield place("10^300 steps of warmup", "axes: {rank: [2]}\nsettings: {warmup: 1e300}\n")
     wide = list(range(2, 202))
     out = [{"rank": rank, "alpha": alpha} for rank in wide for alpha in wide]
     yield place(
@@ -189,12 +189,12 @@ def grids() -> Iterator[Attack]:
         (0, 2),
     )
     yield place("rank that is true", "axes: {rank: [true]}")
-    secret = lambda folder: (
-        (suite(folder) / "grids" / "g.yaml").unlink()
-        or (  # type: ignore[func-returns-value]  # noqa: E731
-            folder / "s" / "grids" / "g.yaml"
-        ).symlink_to(kept(folder))
-    )
+
+    def secret(folder: Path) -> None:
+        path = suite(folder) / "grids" / "g.yaml"
+        path.unlink()
+        path.symlink_to(kept(folder))
+
     yield Attack("grids", "a link to a secret", PLAN, secret)
     yield Attack("grids", "name of a grid outside", ("plan", "s", "--grid", "../../keep/precious"), suite)
     below = "axes: {learning_rate: [" + "1" * 10_000 + "]}"
@@ -243,7 +243,7 @@ def rows() -> Iterator[Attack]:
         check,
         train(json.dumps({"messages": [{"role": "user", "content": "a"}] * 300_000}).encode()),
     )
-    yield Attack("rows", "columns of another length", new, source(b'{"question": ["a", "b"], "answer": ["c"]}'))
+    yield Attack("rows", "columns of another length", new, source(b'{"question": ["a", "b"], "answer": ["c"]}'), (0, 2))
     yield Attack(
         "rows", "SQuAD of other types", new, source(b'{"data": [{"paragraphs": [{"context": 1, "qas": [[]]}]}]}')
     )
@@ -400,10 +400,13 @@ def models() -> Iterator[Attack]:
     yield Attack("models", "config is a link to a secret", plan, linked("config.json"))
     yield Attack("models", "template is a link to a secret", plan, linked("chat_template.jinja"))
     yield Attack("models", "config is a link to itself", plan, linked("config.json", "config.json"))
-    many: Prepare = lambda folder: [
-        edited(model(folder) / "extra.json", "{}"),
-        *((folder / "m" / f"x{n}.json").touch() for n in range(50_000)),
-    ]  # noqa: E731
+
+    def many(folder: Path) -> None:
+        made = model(folder)
+        edited(made / "extra.json", "{}")
+        for number in range(50_000):
+            (made / f"x{number}.json").touch()
+
     yield Attack("models", "50,000 files", plan, many, (0, 2))
     yield Attack("models", "name that leaves the folder", (*PLAN, "--model", "../../../etc/passwd"), suite)
     yield Attack("models", "shape that is a path", (*PLAN, "--model", "shape:../../keep"), suite)
@@ -595,7 +598,7 @@ def adapters() -> Iterator[Attack]:
     yield place("weights without dimension", tensors({name: tensor | {"shape": []}}))
     yield place("weights of a negative shape", tensors({name: tensor | {"shape": [-2, -2]}}))
     yield place("200,000 weights", tensors({f"{name}{n}": tensor for n in range(200_000)}))
-    renamed = lambda folder: os.rename(adapter(folder), folder / ESCAPES.replace("/", ""))  # noqa: E731
+    renamed = lambda folder: adapter(folder).rename(folder / ESCAPES.replace("/", ""))  # noqa: E731
     yield place("folder with control characters", renamed, (*words[:-3], ESCAPES.replace("/", ""), *words[-2:]))
 
 

@@ -5,6 +5,7 @@ They were written without sight of the guards that they test.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -100,7 +101,7 @@ def runs() -> Iterator[Attack]:
         "variants that are texts": lambda found: found.update(variants=["x"]),
         "samples that are numbers": lambda found: found.update(samples=[1, 2]),
         "scores that are infinite": lambda found: [
-            each.update(score={"passed": True, "score": float("inf")}) for each in found["samples"]
+            each["score"].update(score=float("inf")) for each in found["samples"]
         ],
         "seeds that are texts": lambda found: found["run"]["plan"].update(seeds=["x"]),
         "an unknown role": lambda found: [each.update(role="evil") for each in found["run"]["suite"]["cases"]],
@@ -131,11 +132,12 @@ def runs() -> Iterator[Attack]:
         yield Attack("runs", f"{name}: the lock is a pipe", reads[name], pipe, (0, 2))
     page: Prepare = lambda folder: replaced(run(folder) / "report.html", kept(folder))  # noqa: E731
     yield Attack("runs", "report: the page is a link", reads["report"], page, (0, 2))
-    base: Prepare = lambda folder: (
-        run(folder),
-        (folder / "reports").mkdir(exist_ok=True),
-        (folder / "reports" / "baselines").symlink_to(kept(folder).parent),
-    )  # noqa: E731
+
+    def base(folder: Path) -> None:
+        run(folder)
+        (folder / "reports").mkdir(exist_ok=True)
+        (folder / "reports" / "baselines").symlink_to(kept(folder).parent)
+
     yield Attack("runs", "bless: the baselines are a link", reads["bless"], base, (0, 2))
     endless: Prepare = lambda folder: replaced(run(folder) / "results.json", "/dev/zero")  # noqa: E731
     yield Attack("runs", "gate: results are an endless device", GATE, endless)
@@ -201,17 +203,13 @@ def caches() -> Iterator[Attack]:
         return prepare
 
     def deep(cache: Path) -> None:
-        here = os.getcwd()
-        os.chdir(cache / "trainings")
-        try:
+        with contextlib.chdir(cache / "trainings"):
             for _ in range(3_000):
-                os.mkdir("d")
+                Path("d").mkdir()
                 os.chdir("d")
-        finally:
-            os.chdir(here)
 
     yield Attack("caches", "3,000 folders in each other", clean, entries(deep), (0, 2))
-    named = lambda cache: os.mkdir(os.fsencode(cache / "trainings") + b"/\xff\x1b[2J")  # noqa: E731
+    named = lambda cache: (cache / "trainings" / os.fsdecode(b"\xff\x1b[2J")).mkdir()  # noqa: E731
     yield Attack("caches", "a name that is not UTF-8", clean, entries(named), (0, 2))
     yield Attack(
         "caches",
@@ -382,7 +380,7 @@ def terminals() -> Iterator[Attack]:
         "terminals",
         "name of a suite that is not UTF-8",
         ("plan", half, "--grid", "g", "--profile", "cpu"),
-        lambda folder: os.rename(suite(folder), folder / half),
+        lambda folder: suite(folder).rename(folder / half),
         (0, 2),
     )
 

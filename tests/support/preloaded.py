@@ -74,6 +74,7 @@ def _start(
     def work() -> NoReturn:
         from harness.engine.worker import main
 
+        programs.end_with_parent()
         os.environ.update(changes or {})
         os.closerange(3, 4096)  # also tells `Popen` that the process was started
         _renew_streams()
