@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MOST_TOKENS = 1_000_000
+"""Largest vocabulary, about four times the largest published one."""
 _MOST_IDS = 2**31
 """Larger than every id of a token."""
 
@@ -52,6 +54,8 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any] | None = None) -> Tok
     special = special_tokens(folder)
     with refusing(f"{folder / 'tokenizer.json'} is damaged", FETCH_AGAIN):
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if (size := tokenizer.get_vocab_size()) > _MOST_TOKENS:
+            raise damaged(folder / "tokenizer.json", f"it has {size:,} tokens, and at most {_MOST_TOKENS:,} are read")
         tokenizer.no_truncation()
         tokenizer.no_padding()
         _add_missing(tokenizer, folder, special)

@@ -162,6 +162,16 @@ def test_a_damaged_header_of_weights(tmp_path: Path, name: str) -> None:
         resolve(str(folder))
 
 
+def test_a_vocabulary_that_is_too_large(tmp_path: Path) -> None:
+    """A tokenizer of more than a million tokens is refused after it was read once, since each read takes seconds."""
+    folder = copy(tmp_path)
+    tokens = ",".join(f'"{number}":{number}' for number in range(1_000_001))
+    model = f'{{"type":"WordLevel","unk_token":"0","vocab":{{{tokens}}}}}'
+    (folder / "tokenizer.json").write_text(f'{{"version":"1.0","added_tokens":[],"model":{model}}}', encoding="utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer\.json is damaged: it has 1,000,001 tokens, and at most 1,000,000"):
+        read_tokenizer(folder)
+
+
 def test_the_pocket_model_passes(tmp_path: Path) -> None:
     """A sound model has no error, and its shapes are those of its file."""
     folder = copy(tmp_path)
